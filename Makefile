@@ -1,0 +1,46 @@
+# Every target sets up what it needs in .venv; a stamp per extra keeps the next run from installing anything.
+
+BIN := .venv/bin
+# What test is run by, `make test RUN="-m coverage run"` measures coverage.
+RUN :=
+# `make test ARGS="-k rmse -x"`
+ARGS :=
+
+.PHONY: demo test lint format bench clean
+.NOTPARALLEL:
+
+# The status is 1 where the number depends on the batch size, and in the demo it does.
+demo: .venv/torch.stamp
+	@$(BIN)/batchproof explain examples/question.py:rmse --data examples/diabetes_predictions.csv || test $$? -eq 1
+
+test: .venv/test.stamp
+	$(BIN)/python $(RUN) -m pytest $(ARGS)
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/test.stamp
+	$(BIN)/python -m bench $(ARGS)
+
+clean:
+	rm -rf .venv
+
+.venv/%.stamp: pyproject.toml constraints.txt | .venv/made
+	@echo "Installing batchproof[$*] into .venv (once, a minute or two)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@touch $@
+
+.venv/made:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+	    && "$$python" -m venv --clear .venv 2>/dev/null && touch $@ && exit 0; \
+	done; \
+	echo "No Python >= 3.10 that can make a virtual environment was found. Name one: make PYTHON=/path/to/python3" >&2; \
+	echo "(on Debian and Ubuntu the module is a package of its own: apt install python3-venv)" >&2; \
+	exit 1

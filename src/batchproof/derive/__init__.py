@@ -1,0 +1,7 @@
+"""From a function of a batch to its exact streaming form. Knows torch, and nothing else of batchproof."""
+
+from batchproof.derive.deriving import derive
+from batchproof.derive.plan import Leaf, Plan, Verified
+from batchproof.derive.program import Site
+
+__all__ = ["Leaf", "Plan", "Site", "Verified", "derive"]

@@ -1,0 +1,254 @@
+"""Sums around a batch statistic, kept at a few fixed centres.
+
+A variance sums (y - s)^2 around a mean s that is known only at the end.  As a function of s the summand has finite rank:
+M(row, s) = w_1(s) M(row, s_1) + ... + w_K(s) M(row, s_K), the same weights for every row.  So it is enough to keep the
+sums at K fixed centres s_k; the weights at the s of the end are found on a few probe rows.  (y - s)^2 has rank 3,
+(x - s)(y - t) rank 4, exp(x - s) rank 1.
+
+Only operations that are analytic in s are let through (`kinds`), and the rank is found on generic rows and centres: an
+identity between analytic functions that holds at generic points holds everywhere.  Centres lie near the data, so this is
+also the numerically stable, shifted form of the sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from batchproof.derive.align import Program
+from batchproof.derive.kinds import MERGEABLE, ROWLIKE
+from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, widen
+
+MOST_CENTRES = 10
+PROBES = 18
+_FIT = 13  # probes that fit the weights; the others test them
+TRUSTED = 1e-9
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The operations between unconditional rows and a conditional sum."""
+
+    leaf: int
+    ops: tuple[Op, ...]
+    rows: tuple[int, ...]
+    stats: tuple[int, ...]
+    free: tuple[int, ...]
+    lengths: tuple[tuple[int, int], ...]
+
+    def run(self, at: Centre, rows: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+        env: dict[int, torch.Tensor] = {**shared, **rows.values, **at.stats}
+
+        def look(leaf: Any) -> Any:
+            if isinstance(leaf, Ref):
+                return env[leaf.index]
+            if isinstance(leaf, Free):
+                return at.free[leaf.position]
+            return leaf.at(rows.n, rows.lengths)
+
+        for op in self.ops:
+            func = op.func.overloadpacket if any(isinstance(x, Free) for x in leaves((op.args, op.kwargs))) else op.func
+            result = call(func, op.args, op.kwargs, look)
+            for output, leaf in zip(op.outputs, (x for x in leaves(result) if isinstance(x, torch.Tensor))):
+                env[output] = leaf
+        return env[self.leaf]
+
+
+@dataclass
+class Centre:
+    """A point s: a value for every statistic that a conditional sum depends on."""
+
+    stats: dict[int, torch.Tensor]
+    free: dict[int, Any]
+
+
+@dataclass
+class Rows:
+    """A few rows, as the slice takes them."""
+
+    values: dict[int, torch.Tensor]
+    n: int
+    lengths: dict[tuple[int, int], int]
+
+
+@dataclass
+class Centred:
+    """A conditional sum that is kept at fixed centres, and what finds the weights at another one."""
+
+    slice: Slice
+    centres: list[Centre]
+    probes: list[Rows]
+    inverse: torch.Tensor  # (elements, centres, probes)
+
+    def weights(self, at: Centre, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+        """(elements, centres): how the sum at a centre is combined from the kept ones."""
+        sums = torch.stack([self.slice.run(at, rows, shared).reshape(-1) for rows in self.probes], 1)
+        return (self.inverse @ sums.unsqueeze(-1)).squeeze(-1)
+
+
+def conditional_slice(program: Program, leaf: int) -> Slice:
+    """The operations from unconditional rows to a conditional sum."""
+    values = program.values
+    ops: set[int] = set()
+    rows: set[int] = set()
+    stats: set[int] = set()
+    free: set[int] = set()
+    lengths: set[tuple[int, int]] = set()
+    todo = [leaf]
+    while todo:
+        number = values[todo.pop()].op
+        if number is None or number in ops:
+            continue
+        ops.add(number)
+        op = program.ops[number]
+        for part in leaves((op.args, op.kwargs)):
+            if isinstance(part, Free):
+                free.add(part.position)
+            elif isinstance(part, Size) and part.of is not None:
+                lengths.add(part.of)
+            elif isinstance(part, Ref):
+                value = values[part.index]
+                if value.kind in ROWLIKE and value.given:
+                    todo.append(part.index)
+                elif value.kind in ROWLIKE:
+                    rows.add(part.index)
+                elif value.kind in ("stat", *MERGEABLE):
+                    stats.add(part.index)
+    ordered = tuple(program.ops[number] for number in sorted(ops))
+    return Slice(leaf, ordered, *(tuple(sorted(group)) for group in (rows, stats, free, lengths)))
+
+
+def find_centres(
+    program: Program, leaf: int, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], shared: dict[int, torch.Tensor]
+) -> Centred | None:
+    """Centres and probes for a conditional sum, or None where no small number of centres does.
+
+    Args:
+        program: classified.
+        leaf: the conditional sum.
+        subsets: small batches as run on their own: every value of the program, and the number of samples.
+        shared: the values that no sample reaches.
+    """
+    part = conditional_slice(program, leaf)
+    generator = torch.Generator().manual_seed(len(part.ops))
+    candidates = _candidates(program, part, subsets, generator)
+    probes = [_generic(part, values, n, generator) for values, n in subsets[:PROBES]]
+    table = _table(part, candidates, probes, shared)
+    if table is None:
+        return None
+    table, candidates, probes = table
+    if len(probes) < PROBES - 2 or len(candidates) < 4:
+        return None
+    order = _spread(table)
+    for count in range(1, min(MOST_CENTRES, len(candidates) - 2) + 1):
+        chosen = order[:count]
+        inverse = _inverse(table[:, :, chosen])
+        tests = [number for number in range(len(candidates)) if number not in chosen][:3]
+        if _predicts(table, chosen, tests):
+            return Centred(part, [candidates[number] for number in chosen], probes, inverse)
+    return None
+
+
+def _candidates(
+    program: Program, part: Slice, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], generator: torch.Generator
+) -> list[Centre]:
+    """Centres near the data: the statistics of small batches, at narrow precision so that they are the same anywhere."""
+    centres = []
+    whole = subsets[-1][0]
+    for values, _ in subsets[:PROBES]:
+        stats = {}
+        for index in part.stats:
+            stat = values[index]
+            if not (stat.dtype.is_floating_point or stat.dtype.is_complex):
+                stat = stat.double() * (1 + torch.rand((), generator=generator, dtype=torch.float64))
+            else:
+                stat = torch.where(torch.isfinite(stat), stat, whole[index])
+            stats[index] = stat.float().double() if stat.dtype is torch.float64 else stat
+        free = {}
+        for position in part.free:
+            seen = float(program.free[position][0])
+            free[position] = seen * float(0.5 + torch.rand((), generator=generator)) if seen == seen else seen
+        centres.append(Centre(stats, free))
+    return centres
+
+
+def _generic(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator) -> Rows:
+    """Rows like a small batch's, with every relation between them broken."""
+    rows = {index: _jitter(values[index], generator) for index in part.rows}
+    return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
+
+
+def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if x.numel() == 0:
+        return x
+    if x.dtype is torch.bool:
+        return torch.rand(x.shape, generator=generator) < 0.6
+    if not x.dtype.is_floating_point:
+        return x
+    finite = x[torch.isfinite(x)]
+    if finite.numel() == 0:
+        return x
+    low, high = finite.min(), finite.max()
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    if float(high - low) > 1e-9 * float(finite.abs().max()):
+        return (x + noise * 0.5 * (high - low) / 3).clamp(low, high)
+    return x + noise.abs() * (0.1 * x.abs() + (x == 0))
+
+
+def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[int, torch.Tensor]) -> Any:
+    """The sum on every probe at every centre, (elements, probes, centres); those without a finite value are left out."""
+    rows = []
+    for probe in probes:
+        try:
+            rows.append(torch.stack([part.run(at, probe, shared).reshape(-1) for at in centres], 1))
+        except Exception:  # outside an operation's domain
+            continue
+    rows = [row for row in rows if row.dtype is torch.float64]
+    if not rows:
+        return None
+    table = torch.stack(rows, 1)
+    fine = torch.isfinite(table)
+    good_centres = [k for k in range(table.shape[2]) if bool(fine[:, :, k].any(1).all()) or table.shape[0] == 0]
+    table, fine = table[:, :, good_centres], fine[:, :, good_centres]
+    good_probes = [j for j in range(table.shape[1]) if bool(fine[:, j].all())]
+    return table[:, good_probes], [centres[k] for k in good_centres], [probes[j] for j in good_probes]
+
+
+def _spread(table: torch.Tensor) -> list[int]:
+    """The centres in an order that keeps the chosen ones far apart (pivoted Gram-Schmidt)."""
+    scale = table.abs().amax((1, 2), keepdim=True).clamp(min=1e-300)
+    columns = (table / scale).reshape(-1, table.shape[2]).clone()
+    order: list[int] = []
+    for _ in range(table.shape[2]):
+        norms = columns.square().sum(0)
+        norms[order] = -1
+        best = int(norms.argmax())
+        order.append(best)
+        direction = columns[:, best] / columns[:, best].norm().clamp(min=1e-300)
+        columns = columns - direction[:, None] * (direction @ columns)[None]
+    return order
+
+
+def _inverse(table: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.pinv(table, rtol=1e-11)
+
+
+def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int]) -> bool:
+    """Whether weights fitted on some probes give the sums on the others."""
+    fit = _inverse(table[:, :_FIT, chosen])
+    scale = table.abs().amax((1, 2), keepdim=True)
+    for test in tests:
+        weights = fit @ table[:, :_FIT, test].unsqueeze(-1)
+        guess = (table[:, :, chosen] @ weights).squeeze(-1)
+        terms = (table[:, :, chosen].abs() @ weights.abs()).amax((1, 2), keepdim=False)
+        gap = (guess - table[:, :, test]).abs().amax(1)
+        if not bool((gap <= TRUSTED * torch.maximum(scale[:, 0, 0], terms)).all()):
+            return False
+    return True
+
+
+def finite_shared(program: Program, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+    return {value.index: widen(tensors[value.index]) for value in program.values if value.kind == "shared"}

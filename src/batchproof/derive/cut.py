@@ -1,0 +1,164 @@
+"""Where to cut: the cheapest mergeable values through which every path from the samples to the result passes.
+
+A minimum cut of the dataflow graph, in bytes.  Kept rows cost their size times a million samples, so a state of constant
+size wins wherever there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import networkx as nx
+
+from batchproof.derive.align import Program, Value
+from batchproof.derive.kinds import MERGEABLE, ROWLIKE, base_name
+from batchproof.derive.program import Free, Ref, Size, leaves
+
+MANY = 1_000_000
+
+_LINEAR_VIEWS = frozenset("""view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias
+select slice diagonal unbind split stack cat neg sum add sub flip""".split())
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The values to keep, and the operations that finish runs for real."""
+
+    leaves: tuple[int, ...]
+    after: frozenset[int]  # operations between the leaves and the result
+
+
+def nbytes(value: Value) -> int:
+    """Bytes of a value in the state (of one sample's share of it, for rows)."""
+    width = 8 if value.kind != "any" and value.kind != "all" else 1
+    return width * prod(size.scale if isinstance(size, Size) else size for size in value.shape)
+
+
+def additive_stats(program: Program) -> set[int]:
+    """Stats that are linear in unconditional sums, and so are sums themselves: a fact of the operators."""
+    found: set[int] = set()
+    values = program.values
+
+    def adds(leaf: Any) -> bool:
+        return isinstance(leaf, Ref) and (
+            leaf.index in found or (values[leaf.index].kind == "sum" and not values[leaf.index].given)
+        )
+
+    def fixed(leaf: Any) -> bool:
+        if isinstance(leaf, Ref):
+            return values[leaf.index].kind == "shared"
+        return not isinstance(leaf, (Free, Size))
+
+    for op in program.ops:
+        if not op.outputs or values[op.outputs[0]].kind != "stat":
+            continue
+        name = base_name(op)
+        operands = list(leaves((op.args, op.kwargs)))
+        tensors = [leaf for leaf in operands if isinstance(leaf, Ref)]
+        others_fixed = all(fixed(leaf) for leaf in operands if not isinstance(leaf, Ref))
+        linear = name in _LINEAR_VIEWS and others_fixed and all(adds(leaf) for leaf in tensors)
+        if name in ("add", "sub"):
+            linear = linear and len(tensors) == 2
+        scaled = name == "mul" and others_fixed and [adds(leaf) for leaf in tensors].count(True) == 1
+        scaled = scaled or (name == "div" and adds(op.args[0]) and not op.kwargs.get("rounding_mode"))
+        if linear or (scaled and all(fixed(leaf) or leaf is tensors[0] or adds(leaf) for leaf in operands)):
+            if scaled and sum(adds(leaf) for leaf in tensors) != 1:
+                continue
+            if values[op.outputs[0]].dtype.is_floating_point or name in _LINEAR_VIEWS:
+                found.update(op.outputs)
+    return found
+
+
+def sinks(program: Program) -> set[int]:
+    """The values that must be right at the end: the result, and all that Python reads on the way."""
+    wanted = {leaf.index for leaf in program.result if isinstance(leaf, Ref)} | {read.value for read in program.reads}
+    for index in program.asked:  # Python looked at a size that does not add over batches: the value must be there
+        value = program.values[index]
+        sources = {size.of[0] for size in value.shape if isinstance(size, Size) and size.of is not None}
+        if any(program.values[source].kind not in ("rows", "index", "bag") for source in sources):
+            wanted.add(index)
+    return wanted
+
+
+def ancestors(program: Program, targets: Iterable[int]) -> set[int]:
+    found: set[int] = set()
+    todo = list(targets)
+    while todo:
+        index = todo.pop()
+        if index in found:
+            continue
+        found.add(index)
+        op = program.values[index].op
+        if op is not None:
+            todo.extend(program.ops[op].inputs)
+    return found
+
+
+def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
+    """The cheapest frontier.
+
+    Args:
+        program: classified by `kinds`.
+        centred: for a sum that is conditional on batch statistics, at how many centres it must be kept; 0 if no finite
+            number does.
+    """
+    values = program.values
+    wanted = sinks(program)
+    live = ancestors(program, wanted)
+    adds = additive_stats(program)
+    graph = nx.DiGraph()
+    source, sink = "source", "sink"
+    graph.add_nodes_from((source, sink))
+    for index in live:
+        value = values[index]
+        capacity = _capacity(value, index in adds, centred, program)
+        edge = {} if capacity is None else {"capacity": capacity}
+        graph.add_edge((index, 0), (index, 1), **edge)
+        op = value.op
+        if op is None and value.from_data:
+            graph.add_edge(source, (index, 0))
+        if op is not None and value.kind in ROWLIKE and not value.from_data:
+            graph.add_edge(source, (index, 0))
+        if op is not None:
+            for parent in program.ops[op].inputs:
+                into_rows = values[parent].kind in ("stat", *MERGEABLE) and value.kind in (*ROWLIKE, *MERGEABLE)
+                graph.add_edge((parent, 1), sink if into_rows else (index, 0))
+    for index in wanted:
+        graph.add_edge((index, 1), sink)
+    # networkx cuts next to its second terminal: reversed, that is next to the samples, where folding is cheapest
+    _, (_, near) = nx.minimum_cut(graph.reverse(copy=False), sink, source)
+    chosen = tuple(sorted(index for index in live if (index, 0) in near and (index, 1) not in near))
+    chosen = tuple(index for index in chosen if values[index].from_data)
+    return Frontier(chosen, _after(program, wanted, set(chosen)))
+
+
+def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program: Program) -> int | None:
+    """Bytes, or None where the value cannot be kept."""
+    size = max(nbytes(value), 1)
+    if value.kind in MERGEABLE:
+        points = centred(value) if value.given else 1
+        return size * points if points else None
+    if adds:
+        return size
+    if value.kind == "rows" and not value.given:
+        return size * MANY
+    return size * MANY if value.kind in ROWLIKE and not value.from_data else None
+
+
+def _after(program: Program, wanted: set[int], kept: set[int]) -> frozenset[int]:
+    found: set[int] = set()
+    todo = [index for index in wanted if index not in kept]
+    for leaf in kept:  # a centred sum needs its statistics
+        op = program.values[leaf].op
+        if op is not None and program.values[leaf].given:
+            todo.extend(g for g in program.values[leaf].given if isinstance(g, int) and g not in kept)
+    while todo:
+        op = program.values[todo.pop()].op
+        if op is None or op in found:
+            continue
+        found.add(op)
+        todo.extend(index for index in program.ops[op].inputs if index not in kept)
+    return frozenset(found)

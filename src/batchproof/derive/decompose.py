@@ -1,0 +1,215 @@
+"""Operations that hide a sum over samples, written out so that the sum can be seen.
+
+mean is a sum and a division, a variance is a sum around a mean, a reduced loss is its unreduced form, summed.
+torch's own decompositions serve for the rest.  An operation is split only where it mixes samples: `kinds` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._decomp import decomposition_table
+
+aten = torch.ops.aten
+Rule = Callable[..., Any]
+
+
+def _dims(x: torch.Tensor, dim: Any) -> list[int]:
+    if dim is None or dim == []:
+        return list(range(x.ndim))
+    return [d % x.ndim for d in ([dim] if isinstance(dim, int) else dim)] if x.ndim else []
+
+
+def _count(x: torch.Tensor, dims: list[int]) -> int:
+    count = 1
+    for d in dims:
+        count *= x.shape[d]
+    return count
+
+
+def mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    dims = _dims(x, dim)
+    return torch.sum(x, dims, keepdim, dtype=dtype) / _count(x, dims)
+
+
+def var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    dims = _dims(x, dim)
+    count, correction = _count(x, dims), 1 if correction is None else correction
+    centred = x - torch.sum(x, dims, True) / count
+    return torch.sum(centred * centred.conj() if x.is_complex() else centred.square(), dims, keepdim) / max(
+        count - correction, 0
+    )
+
+
+def std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    return torch.sqrt(var(x, dim, correction=correction, keepdim=keepdim))
+
+
+def var_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    return var(x, dim, correction=correction, keepdim=keepdim), mean(x, dim, keepdim)
+
+
+def std_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    return std(x, dim, correction=correction, keepdim=keepdim), mean(x, dim, keepdim)
+
+
+def nanmean_parts(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    dims = _dims(x, dim)
+    return torch.nansum(x, dims, keepdim, dtype=dtype) / torch.sum(~torch.isnan(x), dims, keepdim)
+
+
+def nansum(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    return torch.sum(torch.where(torch.isnan(x), torch.zeros_like(x), x), _dims(x, dim), keepdim, dtype=dtype)
+
+
+def vector_norm(
+    x: torch.Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> torch.Tensor:
+    dims = _dims(x, dim)
+    if dtype is not None:
+        x = x.to(dtype)
+    if ord == 2:
+        return torch.sqrt(torch.sum(x.abs().square() if x.is_complex() else x.square(), dims, keepdim))
+    if ord == float("inf"):
+        return torch.amax(x.abs(), dims, keepdim)
+    if ord == float("-inf"):
+        return torch.amin(x.abs(), dims, keepdim)
+    if ord == 0:
+        return torch.sum(x != 0, dims, keepdim).to(x.dtype)
+    return torch.sum(x.abs() ** ord, dims, keepdim) ** (1.0 / ord)
+
+
+def norm(x: torch.Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    return vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype)
+
+
+def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    exp = torch.exp(x - torch.amax(x, dim, True))
+    return exp / torch.sum(exp, dim, True)
+
+
+def log_softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    shifted = x - torch.amax(x, dim, True)
+    return shifted - torch.log(torch.sum(torch.exp(shifted), dim, True))
+
+
+def logsumexp(x: torch.Tensor, dim: Any, keepdim: bool = False) -> torch.Tensor:
+    dims = _dims(x, dim)
+    top = torch.amax(x, dims, True)
+    top = torch.where(torch.isinf(top), torch.zeros_like(top), top)
+    total = torch.log(torch.sum(torch.exp(x - top), dims, keepdim))
+    return total + (top if keepdim else top.squeeze(dims))
+
+
+def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b).all())
+
+
+def squeeze(x: torch.Tensor) -> torch.Tensor:
+    return aten.squeeze.dims(x, [d for d in range(x.ndim) if x.shape[d] == 1])
+
+
+def aminmax(x: torch.Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
+    dims = _dims(x, dim)
+    return torch.amin(x, dims, keepdim), torch.amax(x, dims, keepdim)
+
+
+def max_default(x: torch.Tensor) -> torch.Tensor:
+    return torch.amax(x, list(range(x.ndim)), False)
+
+
+def min_default(x: torch.Tensor) -> torch.Tensor:
+    return torch.amin(x, list(range(x.ndim)), False)
+
+
+def count_nonzero(x: torch.Tensor, dim: Any = None) -> torch.Tensor:
+    return torch.sum(x != 0, _dims(x, dim))
+
+
+def native_batch_norm(x: torch.Tensor, weight: Any, bias: Any, *rest: Any) -> Any:
+    return decomposition_table[aten._native_batch_norm_legit_functional.default](x, weight, bias, *rest)
+
+
+def _reduced(func: Any) -> Rule:
+    """A loss with a ``reduction`` argument: its unreduced form, summed, and divided by the count for a mean."""
+    names = [argument.name for argument in func._schema.arguments]
+
+    def rule(*args: Any, **kwargs: Any) -> Any:
+        bound = dict(zip(names, args), **kwargs)
+        reduction = bound.get("reduction", 1)
+        if reduction == 0:
+            return NotImplemented
+        each = func(**{**bound, "reduction": 0})
+        total = torch.sum(each)
+        return total / each.numel() if reduction == 1 else total
+
+    return rule
+
+
+def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reduction: int, ignore_index: int) -> Any:
+    channel = 0 if x.ndim < 2 else 1
+    kept = target != ignore_index
+    safe = torch.where(kept, target, torch.zeros_like(target))
+    each = -torch.gather(x, channel, safe.unsqueeze(channel)).squeeze(channel)
+    if weight is not None:
+        weights = torch.index_select(weight, 0, safe.reshape(-1)).reshape(safe.shape)
+        weights = torch.where(kept, weights, torch.zeros_like(weights))
+        each = each * weights
+    each = torch.where(kept, each, torch.zeros_like(each))
+    if reduction == 0:
+        return each, x.new_zeros(())
+    total_weight = torch.sum(weights) if weight is not None else torch.sum(kept).to(x.dtype)
+    total = torch.sum(each)
+    return (total / total_weight if reduction == 1 else total), total_weight
+
+
+_OWN: dict[Any, Rule] = {
+    aten.mean.default: mean,
+    aten.mean.dim: mean,
+    aten.var.correction: var,
+    aten.std.correction: std,
+    aten.var_mean.correction: var_mean,
+    aten.std_mean.correction: std_mean,
+    aten.nansum.default: nansum,
+    aten.nanmean.default: nanmean_parts,
+    aten.linalg_vector_norm.default: vector_norm,
+    aten.norm.ScalarOpt_dim: norm,
+    aten.norm.Scalar: norm,
+    aten.norm.ScalarOpt_dtype: norm,
+    aten._softmax.default: softmax,
+    aten._log_softmax.default: log_softmax,
+    aten.logsumexp.default: logsumexp,
+    aten.equal.default: equal,
+    aten.squeeze.default: squeeze,
+    aten.aminmax.default: aminmax,
+    aten.max.default: max_default,
+    aten.min.default: min_default,
+    aten.count_nonzero.default: count_nonzero,
+    aten.count_nonzero.dim_IntList: count_nonzero,
+    aten.nll_loss_forward.default: nll_loss_forward,
+    aten.nll_loss2d_forward.default: nll_loss_forward,
+    aten.native_batch_norm.default: native_batch_norm,
+}
+
+_OWN |= {
+    func: _reduced(func)
+    for func in (
+        aten.mse_loss.default,
+        aten.smooth_l1_loss.default,
+        aten.huber_loss.default,
+        aten.soft_margin_loss.default,
+        aten.binary_cross_entropy.default,
+        aten.multi_margin_loss.default,
+    )
+}
+
+#: Split wherever they stand: they read values in Python, which must be seen as a read.
+#: and a bare ``squeeze`` would also drop the batch's dimension of a batch of one.
+ALWAYS = frozenset({aten.equal.default, aten.squeeze.default})
+
+
+def decomposition(func: Any, depth: int = 0) -> Rule | None:
+    """The rule that writes an operation out in simpler ones, or None; torch's own table serves the outermost only."""
+    return _OWN.get(func) or (decomposition_table.get(func) if depth == 0 else None)

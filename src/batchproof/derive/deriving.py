@@ -1,0 +1,363 @@
+"""derive: the steps in order. Record, classify, cut, centre, verify; where one fails, the samples are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.align import Program, Value, align
+from batchproof.derive.centre import PROBES, Centred, find_centres
+from batchproof.derive.cut import Frontier, ancestors, cut, sinks
+from batchproof.derive.decompose import decomposition
+from batchproof.derive.finish import Diverged, State
+from batchproof.derive.fold import build, fold_code
+from batchproof.derive.kinds import MERGEABLE, ROWLIKE, Classifier, Draw, base_name
+from batchproof.derive.plan import Leaf, Plan, Verified, leaf_of
+from batchproof.derive.program import (
+    RandomFunction,
+    Recording,
+    Ref,
+    Site,
+    Size,
+    Unrecordable,
+    call,
+    leaves,
+    record,
+    shown_dtype,
+    widen,
+)
+from batchproof.derive.samples import Batch, few
+from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
+from batchproof.errors import BatchproofError
+
+MOST_ROUNDS = 8
+
+
+def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
+    """The exact streaming form of a function of tensors.
+
+    Args:
+        fn: called as ``fn(*tensors)``; returns tensors or numbers, in any structure.
+        tensors: a batch to learn from.
+        dims: for each tensor, along which dimension it carries samples; None where all batches share it.
+
+    Returns:
+        A plan. Where no state of constant size is found, it keeps samples, and its ``reason`` says why.
+
+    Raises:
+        BatchproofError: the function is random, or changes from call to call: no plan can be exact.
+    """
+    batch = few(Batch(list(tensors), tuple(dims)))
+    plain = _plain(fn, batch)
+    try:
+        return _derive(fn, batch, plain)
+    except RandomFunction as random:
+        raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
+    except (Unrecordable, Refuted) as refusal:
+        return keep_inputs(batch, str(refusal))
+    except Diverged as refusal:
+        return keep_inputs(batch, str(refusal))
+    except BatchproofError:
+        raise
+    except Exception as error:  # noqa: BLE001 - torch cannot record it, whatever its reason: keeping rows is right
+        return keep_inputs(batch, f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0][:160]
+
+
+def _plain(fn: Callable[..., Any], batch: Batch) -> Any:
+    """The function's own result on the batch, twice: it must be a function."""
+    state = torch.get_rng_state()
+    with torch.no_grad():
+        first = fn(*[t.clone() for t in batch.tensors])
+        if not torch.equal(state, torch.get_rng_state()):
+            torch.set_rng_state(state)
+            raise BatchproofError("the function is random: it draws from torch's generator; no value can be exact")
+        second = fn(*[t.clone() for t in batch.tensors])
+    a, b = pytree.tree_leaves(first), pytree.tree_leaves(second)
+    if len(a) != len(b) or any(_differs(x, y) for x, y in zip(a, b, strict=False)):
+        raise BatchproofError("two calls on the same batch give different values: it is random or keeps a state")
+    return first
+
+
+def _differs(x: Any, y: Any) -> bool:
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return not gap(x.detach(), y.detach()) <= 1e-6
+    if isinstance(x, float) and isinstance(y, float):
+        return not (x == y or (x != x and y != y))
+    return False
+
+
+def keep_inputs(batch: Batch, reason: str) -> Plan:
+    """The plan that keeps the samples and calls the function on all of them."""
+    kept = [
+        Leaf("rows", _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, Site(), "samples", d)
+        for t, d in zip(batch.tensors, batch.dims, strict=True)
+        if d is not None
+    ]
+    return Plan(tuple(kept), reason, None, Verified(0, 0.0))
+
+
+def _row_shape(t: torch.Tensor, d: int) -> tuple[int, ...]:
+    return tuple(size for k, size in enumerate(t.shape) if k != d)
+
+
+def _derive(fn: Callable[..., Any], batch: Batch, plain: Any) -> Plan:
+    generator = torch.Generator().manual_seed(batch.n)
+    shown = shown_dtype(batch.tensors)
+    batches = _batches(batch, generator)
+    program, runs, classifier = _classified(fn, batches, shown, generator)
+    subsets = _subsets(program, runs, batch, generator)
+    shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
+    centres: dict[int, Centred | None] = {}
+
+    def centred(value: Value) -> int:
+        if value.kind != "sum":
+            return 0
+        if value.index not in centres:
+            centres[value.index] = find_centres(program, value.index, subsets, shared)
+        found = centres[value.index]
+        return len(found.centres) if found else 0
+
+    frontier = cut(program, centred)
+    reason = _reason(program, frontier, centres)
+    rows = [index for index in frontier.leaves if program.values[index].kind == "rows"]
+    if rows and not _saves(program, rows, batch):
+        plan = keep_inputs(batch, reason or "samples are kept")
+        plan.program = program
+        return plan
+    return _assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown, subsets)
+
+
+def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
+    """Three batches of different sizes, each with every row of the first: a class that is there stays there."""
+    n = batch.n
+    everything = torch.arange(n)
+    extra = [torch.randint(0, n, (size,), generator=generator) for size in (3, n + 1)]
+    return [batch, *(batch.take(torch.cat([everything, more])) for more in extra)]
+
+
+def _classified(
+    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None, generator: torch.Generator
+) -> tuple[Program, list[Recording], Classifier]:
+    """Record and classify, writing out operations that mix samples until none is left that can be."""
+    split: frozenset[int] = frozenset()
+    batched = {position for position, d in enumerate(batches[0].dims) if d is not None}
+    for _ in range(MOST_ROUNDS):
+        runs = [record(fn, batch.tensors, split, shown) for batch in batches]
+        program = align(runs, [batch.n for batch in batches])
+        program.split = split
+        for position, d in enumerate(batches[0].dims):
+            if d is not None:
+                program.values[program.inputs[position]].dim = d
+        classifier = Classifier(program, runs, _draws(batches, generator), batched)
+        classifier.run()
+        more = _splittable(program, split)
+        if not more:
+            return program, runs, classifier
+        split |= more
+    return program, runs, classifier
+
+
+def _draws(batches: Sequence[Batch], generator: torch.Generator) -> list[Draw]:
+    first, last = batches[0], batches[-1]
+    n = first.n
+    sizes = [1, max(1, n // 3)]
+    sizes = [*sizes, n - sum(sizes)] if n - sum(sizes) > 0 else [1, n - 1]
+    mixed = last.mixed(generator)
+    halves = [max(1, n - 2), mixed.n - max(1, n - 2)]
+    return [_draw(0, first, sizes), _draw(len(batches) - 1, mixed, halves)]
+
+
+def _draw(run: int, batch: Batch, sizes: list[int]) -> Draw:
+    wide = Batch([widen(t.detach()) for t in batch.tensors], batch.dims)
+    return Draw(run, wide.tensors, [piece.tensors for piece in wide.split(sizes)], sizes)
+
+
+def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:
+    """The function's own operations that mix samples and can be written out in simpler ones."""
+    found = set()
+    for op in program.ops:
+        if op.step in split or decomposition(op.func) is None:
+            continue
+        inputs = [program.values[i] for i in op.inputs]
+        if any(value.kind == "opaque" for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
+            continue
+        if any(program.values[output].kind == "opaque" for output in op.outputs):
+            found.add(op.step)
+    return frozenset(found)
+
+
+def _subsets(
+    program: Program, runs: Sequence[Recording], batch: Batch, generator: torch.Generator
+) -> list[tuple[dict[int, torch.Tensor], int]]:
+    """Small batches run on their own; the last is the whole batch."""
+    if not any(value.kind == "sum" and value.given for value in program.values):
+        return []
+    subsets = []
+    for number in range(PROBES + 1):
+        size = min(batch.n, 5 + number % 7)
+        rows = torch.randperm(batch.n, generator=generator)[:size]
+        small = batch.take(rows).mixed(generator) if number < PROBES else batch
+        subsets.append((replay(program, runs[0], small), small.n))
+    return subsets
+
+
+def replay(program: Program, run: Recording, batch: Batch) -> dict[int, torch.Tensor]:
+    """Every value of a program on a batch, as a straight line; values that cannot be had are left out."""
+    env: dict[int, torch.Tensor] = {index: run.tensors[index] for index in program.captured}
+    env.update({index: widen(t.detach()) for index, t in zip(program.inputs, batch.tensors, strict=True)})
+    n = batch.n
+
+    def look(leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            return env[leaf.index]
+        if isinstance(leaf, Size):
+            lengths = {} if leaf.of is None else {leaf.of: env[leaf.of[0]].shape[leaf.of[1]]}
+            return leaf.at(n, lengths)
+        return program.free[leaf.position][0]
+
+    for op in program.ops:
+        try:
+            result = call(op.func, op.args, op.kwargs, look)
+        except Exception:  # noqa: BLE001, S112 - no value on this batch
+            continue
+        for output, leaf in zip(op.outputs, (x for x in leaves(result) if isinstance(x, torch.Tensor)), strict=False):
+            env[output] = leaf
+    return env
+
+
+def _saves(program: Program, rows: Sequence[int], batch: Batch) -> bool:
+    from batchproof.derive.cut import nbytes
+
+    carried = sum(
+        t.nbytes // max(t.shape[d], 1) for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None
+    )
+    return 4 * sum(nbytes(program.values[index]) for index in rows) <= carried
+
+
+def _reason(program: Program, frontier: Frontier, centres: dict[int, Centred | None]) -> str | None:
+    """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
+    if not any(program.values[index].kind == "rows" for index in frontier.leaves):
+        return None
+    live = ancestors(program, sinks(program))
+    for number, op in enumerate(program.ops):
+        for output in op.outputs:
+            value = program.values[output]
+            if output not in live:
+                continue
+            if value.kind == "sum" and value.given and centres.get(output, ...) is None:
+                return f"{base_name(op)} sums terms that need the statistics of all samples first, at {op.site}"
+            if value.kind in ("opaque", "bag", "set", "index") and value.from_data:
+                del number
+                return f"{base_name(op)} needs all samples together, at {op.site}"
+    return "a value of single samples is needed at the end"
+
+
+def _assemble(
+    fn: Callable[..., Any],
+    batch: Batch,
+    plain: Any,
+    program: Program,
+    runs: Sequence[Recording],
+    batches: Sequence[Batch],
+    frontier: Frontier,
+    centres: dict[int, Centred | None],
+    reason: str | None,
+    shown: torch.dtype | None,
+    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
+) -> Plan:
+    centred = {index: found for index in frontier.leaves if (found := centres.get(index)) is not None}
+    lengths = _lengths(program, frontier)
+    batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
+    dtypes = [t.dtype for t in batch.tensors]
+    samples = [(_env(program, run), b.n) for run, b in zip(runs, batches, strict=True)]
+
+    def code(widened: bool) -> tuple[str, dict[str, Any]]:
+        return fold_code(program, frontier.leaves, lengths, centred, batched, dtypes, widened, samples)
+
+    wide_source, wide_space = code(True)
+    plan = Plan(
+        leaves=tuple(leaf_of(program, index, centred, batch) for index in frontier.leaves),
+        reason=reason,
+        program=program,
+        verified=Verified(0, 0.0),
+        fn=fn,
+        kept=frontier.leaves,
+        lengths=lengths,
+        after=frontier.after,
+        centred=centred,
+        shown=shown,
+        dtypes=tuple(_type_of(leaf) for leaf in pytree.tree_leaves(plain)),
+        source=wide_source,
+        space=wide_space,
+    )
+    fold = build(wide_source, dict(wide_space))
+    partitions, worst = 0, 0.0
+    for number, run in ((0, runs[0]), (len(runs) - 1, runs[-1])):
+        wide = Batch([widen(t.detach()) for t in batches[number].tensors], batch.dims)
+        captured = {index: run.tensors[index] for index in program.captured}
+        tried = verify(plan, fold, captured, wide, number)
+        state, counted = fold(wide.tensors, captured)
+        result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
+        error = _result_gap(result, run)
+        if not error <= 1e3 * ROUNDING:
+            raise Refuted(f"the merged state gives another value than the function (relative difference {error:.1e})")
+        partitions, worst = partitions + tried.partitions, max(worst, tried.error, error)
+    plan.verified = Verified(partitions, worst)
+    narrow_source, narrow_space = code(False)
+    if _agrees(plan, fold, build(narrow_source, dict(narrow_space)), batch):
+        plan.source, plan.space = narrow_source, narrow_space
+    return plan
+
+
+def _env(program: Program, run: Recording) -> dict[int, torch.Tensor]:
+    return dict(enumerate(run.tensors))
+
+
+def _type_of(leaf: Any) -> Any:
+    return leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf)
+
+
+def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...]:
+    """Selections whose total length finish needs for its stand-ins."""
+    live = ancestors(program, sinks(program))
+    found = []
+    for value in program.values:
+        if value.op is None or value.op in frontier.after or value.index not in live:
+            continue
+        for d, size in enumerate(value.shape):
+            own = isinstance(size, Size) and size.of == (value.index, d)
+            if own and value.kind in ("rows", "index", "bag"):
+                found.append((value.index, d))
+    return tuple(found)
+
+
+def _result_gap(result: Any, run: Recording) -> float:
+    worst = 0.0
+    for mine, theirs in zip(pytree.tree_leaves(result), run.result, strict=True):
+        expected = run.tensors[theirs.index] if isinstance(theirs, Ref) else theirs
+        if isinstance(expected, (torch.Tensor, int, float)):
+            worst = max(worst, gap(torch.as_tensor(mine), torch.as_tensor(expected)))
+    return worst
+
+
+def _agrees(plan: Plan, wide: Any, narrow: Any, batch: Batch) -> bool:
+    """Whether the fold in the batch's own dtype runs, and gives the wide fold's state to its own precision."""
+    assert plan.program is not None
+    captured = plan.program.captured
+    try:
+        mine, _ = narrow(batch.tensors, captured)
+        theirs, _ = wide(batch.tensors, captured)
+    except Exception:  # noqa: BLE001 - mixed dtypes that only the wide fold puts together
+        return False
+    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in batch.tensors)
+    return all(gap(a, b) <= (1e-2 if half else 1e-3) for a, b in zip(mine, theirs, strict=True))
+
+
+__all__ = ["MERGEABLE", "derive", "keep_inputs"]

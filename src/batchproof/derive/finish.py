@@ -1,0 +1,273 @@
+"""Finish: the user's own function runs again, at the true number of samples, on the merged state.
+
+Work on samples is skipped: their place is taken by stand-ins of the right shape that hold no memory.  Where the function
+reaches a value that was kept, the merged value goes in, and from there on everything is real.  So sizes, branches and
+Python numbers are the function's own at that size; where it does something else than what was folded, it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.align import Program
+from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.program import (
+    Free,
+    Op,
+    Ref,
+    Size,
+    Tape,
+    call,
+    call_site,
+    leaves,
+    replace,
+    run_under,
+    widen,
+)
+from batchproof.errors import BatchproofError
+
+
+class Diverged(BatchproofError):
+    """The function does something else on all samples than what was folded batch by batch."""
+
+
+@dataclass
+class State:
+    """Merged leaves, the lengths of selections, and the number of samples."""
+
+    leaves: list[torch.Tensor]
+    lengths: list[int]
+    n: int
+
+
+class Finisher(Tape):
+    """Runs the operations after the frontier; hands out stand-ins before it."""
+
+    def __init__(
+        self,
+        program: Program,
+        after: frozenset[int],
+        kept: dict[int, torch.Tensor],
+        lengths: dict[tuple[int, int], int],
+        centred: dict[int, Centred],
+        n: int,
+        nudge: float,
+    ) -> None:
+        super().__init__(program.split)
+        self.program = program
+        self.after = after
+        self.kept = kept
+        self.lengths = lengths
+        self.centred = centred
+        self.n = n
+        self.nudge = nudge
+        self.number = 0
+        self.index: dict[int, int] = {}
+        self.values: dict[int, torch.Tensor] = {}
+        self.real: set[int] = set()
+        self.free: dict[int, Any] = {}
+        self.lost = 0.0  # the worst share of a centred sum that cancels
+
+    def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
+        if id(tensor) in self.index and self.index[id(tensor)] != index:
+            tensor = tensor.detach()
+        self.values[index] = tensor
+        self.index[id(tensor)] = index
+        if real:
+            self.real.add(index)
+        return tensor
+
+    def ref(self, tensor: torch.Tensor) -> Any:
+        index = self.index.get(id(tensor))
+        return tensor if index is None else Ref(index)
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        number, self.number = self.number, self.number + 1
+        ops = self.program.ops
+        if number >= len(ops) or ops[number].func is not func:
+            raise Diverged(self.elsewhere(number))
+        op = ops[number]
+        template = replace((args, kwargs), torch.Tensor, self.ref)
+        self.match(op, template, number)
+        if number in self.after:
+            result = call(func, *template, self.lookup)
+            flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
+            held = [self.hold(output, leaf, True) for output, leaf in zip(op.outputs, flat)]
+            return _rebuild(result, held)
+        return self.stand_in(op, template)
+
+    def lookup(self, leaf: Any) -> Any:
+        if leaf.index not in self.real:
+            raise Diverged(f"a value that was not kept is needed at {call_site()}")
+        return self.values[leaf.index]
+
+    def elsewhere(self, number: int) -> str:
+        site = self.program.ops[min(number, len(self.program.ops) - 1)].site
+        return (
+            f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
+            f" (there: {site}); use state='rows' to keep the samples"
+        )
+
+    def match(self, op: Op, template: Any, number: int) -> None:
+        """The arguments must be the recorded ones, at this number of samples."""
+        recorded, actual = list(leaves((op.args, op.kwargs))), list(leaves(template))
+        if len(recorded) != len(actual):
+            raise Diverged(self.elsewhere(number))
+        for expected, given in zip(recorded, actual):
+            if isinstance(given, torch.Tensor):
+                self.capture(expected, given, number)
+            elif isinstance(expected, Free):
+                self.free[expected.position] = given
+            elif number in self.after and isinstance(given, (int, float)) and not isinstance(expected, Ref):
+                continue  # runs for real, with its real numbers
+            elif isinstance(expected, Size):
+                if given != expected.at(self.n, self.lengths):
+                    raise Diverged(self.other_number(op, given, expected.at(self.n, self.lengths)))
+            elif given != expected and not (given != given and expected != expected):
+                if not isinstance(given, (int, float)):
+                    raise Diverged(self.elsewhere(number))
+                raise Diverged(self.other_number(op, given, expected))
+
+    def other_number(self, op: Op, given: Any, expected: Any) -> str:
+        return (
+            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}, at {op.site}; "
+            "use state='rows' to keep the samples"
+        )
+
+    def capture(self, expected: Any, given: torch.Tensor, number: int) -> None:
+        """A tensor that no operation made: the one recorded, or a constant of the same value."""
+        if not isinstance(expected, Ref) or expected.index not in self.program.captured:
+            raise Diverged(self.elsewhere(number))
+        known = self.program.captured[expected.index]
+        fixed = self.program.values[expected.index].kind == "shared"
+        if known is not given and fixed and number not in self.after and not _same(known, given):
+            raise Diverged(
+                f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
+                "pass it as an argument, or use state='rows'"
+            )
+        self.values[expected.index] = widen(given.detach())
+        self.real.add(expected.index)
+        self.index[id(given)] = expected.index
+        self.kept.setdefault(-1 - expected.index, given)  # keeps the object, and so its identity, alive
+
+    def stand_in(self, op: Op, template: Any) -> Any:
+        def shape(leaf: Any) -> Any:
+            index = leaf.index
+            value = self.values[index]
+            return value if value.device.type == "meta" else value.to("meta") if index in self.real else _meta(value)
+
+        if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs):
+            result: Any = [self._meta_of(output) for output in op.outputs]
+            result = result[0] if len(result) == 1 else tuple(result)
+        else:
+            device = {key: "meta" for key in template[1] if key == "device"}
+            result = call(op.func, template[0], {**template[1], **device}, shape)
+        flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
+        held = []
+        for output, leaf in zip(op.outputs, flat):
+            held.append(self.hold(output, *self.kept_or_blank(output, leaf)))
+        return _rebuild(result, held)
+
+    def _selected(self, output: int) -> bool:
+        shape = self.program.values[output].shape
+        return any(isinstance(s, Size) and s.of is not None and s.of[0] == output for s in shape)
+
+    def _meta_of(self, output: int) -> torch.Tensor:
+        value = self.program.values[output]
+        sizes = [
+            (s.at(self.n, {**{s.of: 0}, **self.lengths} if s.of else self.lengths) if isinstance(s, Size) else s)
+            for s in value.shape
+        ]
+        return torch.empty(sizes, dtype=value.dtype, device="meta")
+
+    def kept_or_blank(self, output: int, meta: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        if output in self.centred:
+            return self.moved(output), True
+        if output in self.kept:
+            return self.kept[output], True
+        device = next(iter(self.kept.values())).device if self.kept else torch.device("cpu")
+        return torch.zeros((), dtype=meta.dtype, device=device).expand(meta.shape), False
+
+    def moved(self, leaf: int) -> torch.Tensor:
+        """A sum kept at fixed centres, at the centre that the function arrives at."""
+        parts = self.centred[leaf]
+        at = Centre({index: self.values[index] for index in parts.slice.stats}, self.free)
+        shared = {index: value for index, value in self.values.items() if index in self.real}
+        kept = self.kept[leaf]
+        weights = parts.weights(at, shared)
+        terms = weights * kept.reshape(kept.shape[0], -1).T
+        total, size = terms.sum(1), terms.abs().sum(1)
+        centre_is_finite = all(bool(torch.isfinite(stat).all()) for stat in at.stats.values())
+        if centre_is_finite and not bool(torch.isfinite(terms).all()):
+            raise Diverged(
+                f"a sum left the range of float64 at {self.program.site(leaf)}: "
+                "the batches lie too far from the first; use state='rows' to keep the samples"
+            )
+        total = torch.where(total.abs() <= 1e-13 * size, torch.zeros_like(total), total)
+        cancels = (size / total.abs()).masked_fill(total == 0, 0)
+        self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
+        return (total + self.nudge * size).reshape(kept.shape[1:])
+
+
+def _meta(value: torch.Tensor) -> torch.Tensor:
+    return torch.empty(value.shape, dtype=value.dtype, device="meta")
+
+
+def _rebuild(result: Any, held: list[torch.Tensor]) -> Any:
+    remaining = iter(held)
+    return replace(result, torch.Tensor, lambda leaf: next(remaining, leaf))
+
+
+def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+
+
+def finish(
+    program: Program,
+    fn: Callable[..., Any],
+    after: frozenset[int],
+    kept: Sequence[int],
+    lengths: Sequence[tuple[int, int]],
+    centred: dict[int, Centred],
+    inputs: Sequence[torch.Tensor],
+    state: State,
+    shown: torch.dtype | None,
+    nudge: float = 0.0,
+) -> tuple[Any, float]:
+    """What ``fn`` returns on all samples together, and the worst cancellation on the way.
+
+    Args:
+        program: classified.
+        fn: the function of the input tensors.
+        after: the operations to run for real.
+        kept: the values whose merged form the state holds.
+        lengths: the selections whose total length the state holds.
+        centred: how to move the sums kept at fixed centres.
+        inputs: real where all batches share them, stand-ins of the full size elsewhere.
+        state: merged.
+        shown: the floating dtype that the function believes in.
+        nudge: relative change put on every centred sum, to see whether the result rests on lost digits.
+
+    Raises:
+        Diverged: at this size the function does something else than what was folded.
+    """
+    total_lengths = dict(zip(lengths, state.lengths))
+    held = {index: leaf if leaf.dtype is not torch.float32 else leaf.double() for index, leaf in zip(kept, state.leaves)}
+    tape = Finisher(program, after, held, total_lengths, centred, state.n, nudge)
+    tensors = []
+    for position, index in enumerate(program.inputs):
+        real = index in held or program.values[index].kind == "shared"
+        tensors.append(tape.hold(index, held[index] if index in held else inputs[position], real))
+    result = run_under(tape, fn, tensors, shown)
+    if tape.number != len(program.ops):
+        raise Diverged(tape.elsewhere(tape.number))
+    flat, spec = pytree.tree_flatten(result)
+    for leaf in flat:
+        if isinstance(leaf, torch.Tensor) and id(leaf) in tape.index and tape.index[id(leaf)] not in tape.real:
+            raise Diverged("the function returns something else on all samples than on the first batch")
+    return pytree.tree_unflatten(flat, spec), tape.lost

@@ -1,0 +1,308 @@
+"""Fold code: what `update` runs on a batch, as Python source made from the Program.
+
+Per-sample terms stay in the batch's own dtype (float32 at least), just as the user's function computes them; every sum
+over samples is taken in float64, counts in int64.  Sums kept at several centres are computed for all centres at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.func import vmap
+
+from batchproof.derive.align import Program, align
+from batchproof.derive.centre import Centred
+from batchproof.derive.kinds import MERGEABLE, base_name
+from batchproof.derive.program import WIDE, Op, Ref, Size, record
+
+aten = torch.ops.aten
+
+#: Operations that Python's operators and methods call faster than the dispatcher does.
+_SPELLED: dict[Any, str] = {
+    aten.add.Tensor: "{0} + {1}",
+    aten.sub.Tensor: "{0} - {1}",
+    aten.mul.Tensor: "{0} * {1}",
+    aten.div.Tensor: "{0} / {1}",
+    aten.neg.default: "-{0}",
+    aten.square.default: "{0} * {0}",
+    aten.eq.Tensor: "{0} == {1}",
+    aten.eq.Scalar: "{0} == {1}",
+    aten.ne.Tensor: "{0} != {1}",
+    aten.ne.Scalar: "{0} != {1}",
+    aten.gt.Tensor: "{0} > {1}",
+    aten.gt.Scalar: "{0} > {1}",
+    aten.ge.Tensor: "{0} >= {1}",
+    aten.ge.Scalar: "{0} >= {1}",
+    aten.lt.Tensor: "{0} < {1}",
+    aten.lt.Scalar: "{0} < {1}",
+    aten.le.Tensor: "{0} <= {1}",
+    aten.le.Scalar: "{0} <= {1}",
+    aten.mm.default: "{0} @ {1}",
+    aten.t.default: "{0}.t()",
+    aten.abs.default: "{0}.abs()",
+    aten.exp.default: "{0}.exp()",
+    aten.log.default: "{0}.log()",
+    aten.sqrt.default: "{0}.sqrt()",
+    aten.sigmoid.default: "{0}.sigmoid()",
+    aten.argmax.default: "{0}.argmax({1})",
+    aten.unsqueeze.default: "{0}.unsqueeze({1})",
+    aten.squeeze.dim: "{0}.squeeze({1})",
+    aten.view.default: "{0}.reshape({1})",
+    aten._unsafe_view.default: "{0}.reshape({1})",
+    aten.expand.default: "{0}.expand({1})",
+    aten.permute.default: "{0}.permute({1})",
+    aten.gather.default: "{0}.gather({1}, {2})",
+    aten.bitwise_and.Tensor: "{0} & {1}",
+    aten.bitwise_or.Tensor: "{0} | {1}",
+    aten.bitwise_not.default: "~{0}",
+    aten.logical_and.default: "{0}.logical_and({1})",
+    aten.logical_not.default: "{0}.logical_not()",
+    aten.where.self: "where({0}, {1}, {2})",
+    aten._softmax.default: "{0}.softmax({1})",
+    aten._log_softmax.default: "{0}.log_softmax({1})",
+    aten.index_select.default: "{0}.index_select({1}, {2})",
+    aten.index_add.default: "{0}.index_add({1}, {2}, {3})",
+    aten.scatter_add.default: "{0}.scatter_add({1}, {2}, {3})",
+    # functional code has no aliases to keep apart
+    aten.clone.default: "{0}",
+    aten.detach.default: "{0}",
+    aten.alias.default: "{0}",
+    aten.lift_fresh.default: "{0}",
+}
+
+
+class Source:
+    """Writes straight-line Python for parts of Programs, each distinct expression once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.space: dict[str, Any] = {"f64": torch.float64, "where": torch.where}
+        self.known: dict[str, str] = {}
+
+    def constant(self, value: Any) -> str:
+        for name, other in self.space.items():
+            if other is value:
+                return name
+        name = f"c{len(self.space)}"
+        self.space[name] = value
+        return name
+
+    def assign(self, expression: str) -> str:
+        """A name for an expression."""
+        if expression.isidentifier():
+            return expression
+        if expression not in self.known:
+            self.known[expression] = f"t{len(self.known)}"
+            self.lines.append(f"{self.known[expression]} = {expression}")
+        return self.known[expression]
+
+    def render(self, leaf: Any, names: dict[int, str], widened: bool) -> str:
+        if isinstance(leaf, Ref):
+            return names[leaf.index]
+        if isinstance(leaf, Size):
+            base = "n" if leaf.of is None else f"{names[leaf.of[0]]}.shape[{leaf.of[1]}]"
+            scaled = base if leaf.scale == 1 else f"{leaf.scale}*{base}"
+            return scaled if leaf.offset == 0 else f"({scaled} + {leaf.offset})"
+        if isinstance(leaf, (tuple, list)):
+            parts = ", ".join(self.render(part, names, widened) for part in leaf)
+            return f"[{parts}]"
+        if leaf is None or isinstance(leaf, (bool, int, str)) or (isinstance(leaf, float) and math.isfinite(leaf)):
+            return repr(leaf)
+        if isinstance(leaf, torch.dtype):
+            narrow = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+            leaf = WIDE.get(leaf, leaf) if widened else narrow.get(leaf, leaf)
+        return self.constant(leaf)
+
+    def emit(self, program: Program, op: Op, names: dict[int, str], widened: bool, merges: bool) -> None:
+        """Write one operation; ``merges``: it sums over samples, so it works in float64."""
+        values = program.values
+        total = self._total(program, op, names)
+        if merges and total is not None:
+            names[op.outputs[0]] = self.assign(total)
+            return
+        args = list(op.args)
+        wide: dict[int, str] = dict(names)
+        if merges:
+            for index in set(op.inputs):
+                if values[index].dtype.is_floating_point:
+                    wide[index] = self.assign(f"{names[index]}.double()")
+        rendered = [self.render(arg, wide, widened or merges) for arg in args]
+        keywords = {
+            key: self.render(leaf, wide, widened or merges)
+            for key, leaf in op.kwargs.items()
+            if leaf is not None and key not in ("pin_memory", "memory_format", "layout")
+        }
+        expression = self._expression(op, rendered, keywords)
+        if len(op.outputs) == 1 and not _returns_list(op):
+            names[op.outputs[0]] = self.assign(expression)
+            return
+        result = self.assign(expression)
+        for position, output in enumerate(op.outputs):
+            names[output] = self.assign(f"{result}[{position}]")
+
+    def _expression(self, op: Op, rendered: list[str], keywords: dict[str, str]) -> str:
+        spelled = _SPELLED.get(op.func)
+        wanted = 0 if spelled is None else max(int(c) for c in "0123" if f"{{{c}}}" in spelled) + 1
+        if spelled is not None and not keywords and len(rendered) >= wanted:
+            simple = len(rendered) == wanted or base_name(op) in ("_softmax", "_log_softmax", "argmax")
+            if simple and not (op.func is aten.argmax.default and len(rendered) > 2):
+                return spelled.format(*rendered)
+        if op.func in (aten.clone.default, aten.detach.default):
+            return rendered[0]
+        if op.func is aten._to_copy.default and set(keywords) == {"dtype"}:
+            return f"{rendered[0]}.to({keywords['dtype']})"
+        if op.func is aten.pow.Tensor_Scalar and rendered[1] in ("2", "2.0"):
+            return f"{rendered[0]} * {rendered[0]}"
+        parts = [*rendered, *(f"{key}={value}" for key, value in keywords.items())]
+        return f"{self.constant(op.func)}({', '.join(parts)})"
+
+    def _total(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
+        """A plain sum, in float64."""
+        if op.func not in (aten.sum.default, aten.sum.dim_IntList):
+            return None
+        source = op.args[0]
+        floating = program.values[source.index].dtype.is_floating_point
+        kind = "dtype=f64" if floating else ""
+        if op.func is aten.sum.default:
+            return f"{names[source.index]}.sum({kind})"
+        rest = [self.render(arg, names, True) for arg in op.args[1:]]
+        return f"{names[source.index]}.sum({', '.join([*rest, *([kind] if kind else [])])})"
+
+
+def _returns_list(op: Op) -> bool:
+    returns = op.func._schema.returns
+    return len(returns) == 1 and "[]" in str(returns[0].type)
+
+
+def fold_code(
+    program: Program,
+    kept: Sequence[int],
+    lengths: Sequence[tuple[int, int]],
+    centred: dict[int, Centred],
+    batched: Sequence[tuple[int, int]],
+    dtypes: Sequence[torch.dtype],
+    widened: bool,
+    samples: Sequence[tuple[dict[int, torch.Tensor], int]],
+) -> tuple[str, dict[str, Any]]:
+    """Source and namespace of ``fold(inputs, captured)``, which returns the leaves' values and the lengths.
+
+    Args:
+        program: classified.
+        kept: the leaves.
+        lengths: sizes of selections to count.
+        centred: for the leaves that are sums around a statistic.
+        batched: (position among the inputs, batch dim) of the inputs that carry samples.
+        dtypes: of the inputs.
+        widened: whether everything is computed in float64.
+        samples: batches as run, for recording the sums at all centres at once.
+    """
+    source = Source()
+    names: dict[int, str] = {}
+    for position, index in enumerate(program.inputs):
+        names[index] = _input(source, f"x[{position}]", dtypes[position], widened)
+    for index, tensor in program.captured.items():
+        names[index] = _input(source, f"w[{index}]", tensor.dtype, widened)
+    targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
+    for parts in centred.values():
+        targets += parts.slice.rows
+    for number in _order(program, targets):
+        op = program.ops[number]
+        outputs = [program.values[output] for output in op.outputs]
+        merges = any(v.kind in MERGEABLE and not v.given and v.dtype.is_floating_point for v in outputs)
+        source.emit(program, op, names, widened, merges)
+    for leaf, parts in centred.items():
+        names[leaf] = _centred(source, parts, names, program, samples)
+    position, dim = batched[0]
+    returned = ", ".join(_settled(program, index, names[index], centred) for index in kept)
+    counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
+    lines = [f"n = x[{position}].shape[{dim}]", *source.lines, f"return [{returned}], [{counted}]"]
+    return "\n    ".join(["def fold(x, w):", *lines]), source.space
+
+
+def _settled(program: Program, index: int, name: str, centred: dict[int, Centred]) -> str:
+    value = program.values[index]
+    counts = value.kind == "sum" and not value.dtype.is_floating_point and value.dtype is not torch.int64
+    return f"{name}.long()" if counts else name
+
+
+def _input(source: Source, text: str, dtype: torch.dtype, widened: bool) -> str:
+    if dtype.is_floating_point and widened:
+        return source.assign(f"{text}.double()")
+    return source.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)
+
+
+def _order(program: Program, targets: Sequence[int]) -> list[int]:
+    found: set[int] = set()
+    todo = list(targets)
+    while todo:
+        op = program.values[todo.pop()].op
+        if op is not None and op not in found:
+            found.add(op)
+            todo.extend(program.ops[op].inputs)
+    return sorted(found)
+
+
+def _centred(
+    source: Source,
+    parts: Centred,
+    names: dict[int, str],
+    program: Program,
+    samples: Sequence[tuple[dict[int, torch.Tensor], int]],
+) -> str:
+    """The sum at every centre, stacked in front."""
+    piece = parts.slice
+    centres = parts.centres
+    stacked = {i: torch.stack([at.stats[i] for at in centres]) for i in piece.stats}
+    free = {p: torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in piece.free}
+    shared = sorted({leaf for op in piece.ops for leaf in op.inputs if program.values[leaf].kind == "shared"})
+    order = [*piece.rows, *shared]
+
+    def at_all(n: int, lengths: dict[tuple[int, int], int]) -> Callable[..., torch.Tensor]:
+        from batchproof.derive.centre import Centre, Rows
+
+        def fn(*tensors: torch.Tensor) -> torch.Tensor:
+            env = dict(zip(order, tensors))
+            rows = Rows({i: env[i] for i in piece.rows}, n, lengths)
+            fixed = {i: env[i] for i in shared}
+            moving = tensors[len(order) :]
+
+            def one(*point: torch.Tensor) -> torch.Tensor:
+                at = Centre(dict(zip(piece.stats, point)), dict(zip(piece.free, point[len(piece.stats) :])))
+                return piece.run(at, rows, fixed)
+
+            return vmap(one)(*moving)
+
+        return fn
+
+    runs, sizes = [], []
+    for values, n in samples:
+        lengths = {key: values[key[0]].shape[key[1]] for key in piece.lengths}
+        tensors = [values[i] for i in order] + [*stacked.values(), *free.values()]
+        runs.append(record(at_all(n, lengths), tensors, pure=True))
+        sizes.append(n)
+    inner = align(runs, sizes)
+    inner_names: dict[int, str] = {}
+    for position, index in enumerate(inner.inputs):
+        if position < len(order):
+            outer = order[position]
+            name = names[outer]
+            if program.values[outer].dtype.is_floating_point:
+                name = source.assign(f"{name}.double()")
+            inner_names[index] = name
+        else:
+            inner_names[index] = source.constant(runs[0].tensors[index])
+    for index, tensor in inner.captured.items():
+        inner_names[index] = source.constant(tensor)
+    result = inner.result[0].index
+    for number in _order(inner, [result]):
+        source.emit(inner, inner.ops[number], inner_names, True, False)
+    return inner_names[result]
+
+
+def build(text: str, space: dict[str, Any]) -> Callable[..., Any]:
+    """The function of a piece of fold source."""
+    exec(compile(text, "<batchproof fold>", "exec"), space)  # noqa: S102
+    return space["fold"]  # type: ignore[no-any-return]

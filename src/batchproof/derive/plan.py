@@ -1,0 +1,177 @@
+"""Plan: the exact streaming form of a function. fold a batch, merge states, finish.
+
+`derive` makes one: record, classify, cut, centre, verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batchproof.derive.align import Program
+from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.cut import nbytes
+from batchproof.derive.finish import Diverged, State, finish
+from batchproof.derive.fold import build
+from batchproof.derive.program import Site
+from batchproof.derive.samples import Batch
+
+#: A result may rest on centred sums that cancel to this many digits; below, it is refused.
+FEWEST_DIGITS = 1e-6
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One kept value."""
+
+    merge: str  # sum, max, min, any, all, rows
+    shape: tuple[int, ...]  # of one state; for rows, of one sample
+    dtype: torch.dtype
+    nbytes: int
+    points: int  # centres at which a sum is kept
+    site: Site
+    what: str  # in words
+    dim: int = 0  # along which rows concatenate
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the plan was tried on before use."""
+
+    partitions: int
+    error: float
+
+
+@dataclass
+class Plan:
+    """How a function of a batch is computed over many batches.
+
+    Attributes:
+        leaves: what is kept.
+        reason: why samples are kept, None where the state has constant size.
+        program: the recorded function, None where it could not be recorded.
+        verified: partitions tried, and the largest relative difference.
+    """
+
+    leaves: tuple[Leaf, ...]
+    reason: str | None
+    program: Program | None
+    verified: Verified
+    fn: Callable[..., Any] | None = None
+    kept: tuple[int, ...] = ()
+    lengths: tuple[tuple[int, int], ...] = ()
+    after: frozenset[int] = frozenset()
+    centred: dict[int, Centred] = field(default_factory=dict)
+    shown: torch.dtype | None = None
+    dtypes: tuple[Any, ...] = ()
+    source: str = ""
+    space: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_constant_size(self) -> bool:
+        """Whether the state has the same size after any number of samples."""
+        return self.reason is None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one merged state, the count of samples included; kept rows are not counted."""
+        return 8 + 8 * len(self.lengths) + sum(leaf.nbytes for leaf in self.leaves if leaf.merge != "rows")
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes kept per sample."""
+        return sum(leaf.nbytes for leaf in self.leaves if leaf.merge == "rows")
+
+    @property
+    def keeps_inputs(self) -> bool:
+        """Whether the samples themselves are kept, and the function is simply called on all of them."""
+        return self.program is None or not self.kept
+
+    def compiled(self) -> Callable[..., Any]:
+        """The fold, of (inputs, captured tensors)."""
+        return build(self.source, dict(self.space))
+
+    def finish(self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int) -> Any:
+        """What the function returns on all the samples of a merged state.
+
+        Args:
+            state: merged.
+            shared: the input tensors of any batch; only those with no batch dimension are read.
+            dims: the inputs' batch dimensions.
+            n: the number of samples.
+
+        Raises:
+            Diverged: on all samples the function goes another way than on the first batch.
+        """
+        assert self.program is not None and self.fn is not None
+        stand_ins = [
+            t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)
+        ]
+        arguments = (self.program, self.fn, self.after, self.kept, self.lengths, self.centred, stand_ins, state)
+        result, lost = finish(*arguments, self.shown)
+        if lost * 1e-16 > FEWEST_DIGITS * 1e-4:
+            nudged, _ = finish(*arguments, self.shown, nudge=4e-16)
+            if not _near(result, nudged):
+                raise Diverged(
+                    "the batches lie too far from the first for its centres to hold enough digits; "
+                    "use state='rows' to keep the samples"
+                )
+        return result
+
+    def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+        """A sum that another state keeps at its own centres, at ours."""
+        mine = self.centred[leaf]
+        flat = kept.reshape(kept.shape[0], -1).T
+        moved = [(theirs.weights(at, shared) * flat).sum(1) for at in mine.centres]
+        return torch.stack(moved).reshape(len(moved), *kept.shape[1:])
+
+    def __str__(self) -> str:
+        from batchproof.report.plan import plan_text
+
+        return plan_text(self)
+
+
+def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
+    shape = [n if d == dim else size for d, size in enumerate(tensor.shape)]
+    dtype = torch.float64 if tensor.dtype.is_floating_point else tensor.dtype
+    return torch.zeros((), dtype=dtype, device=tensor.device).expand(shape)
+
+
+def _near(a: Any, b: Any) -> bool:
+    from torch.utils import _pytree as pytree
+
+    for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
+        if isinstance(x, (torch.Tensor, int, float)) and not isinstance(x, bool):
+            x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
+            gap = (x - y).abs() <= FEWEST_DIGITS * torch.maximum(x.abs(), y.abs())
+            if not bool((gap | (x == y) | (torch.isnan(x) & torch.isnan(y))).all()):
+                return False
+    return True
+
+
+def leaf_of(program: Program, index: int, centred: dict[int, Centred], batch: Batch) -> Leaf:
+    """How a kept value is shown."""
+    value = program.values[index]
+    points = len(centred[index].centres) if index in centred else 1
+    merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
+    shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
+    dtype = value.dtype
+    if merge == "sum" and not dtype.is_floating_point and not dtype.is_complex:
+        dtype = torch.int64
+    return Leaf(merge, shape, dtype, nbytes(value) * points, points, program.site(index), _words(program, index), value.dim)
+
+
+def _words(program: Program, index: int) -> str:
+    """A kept value in words: what is summed, as the user's line says it."""
+    from batchproof.derive.kinds import base_name
+
+    value = program.values[index]
+    if value.op is None:
+        return "input"
+    return base_name(program.ops[value.op])
+
+
+__all__ = ["Centre", "Leaf", "Plan", "Verified", "leaf_of"]

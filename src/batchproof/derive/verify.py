@@ -1,0 +1,90 @@
+"""Try a plan before it is used: random ragged partitions, pieces of one included, against the function itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from batchproof.derive.plan import Plan, Verified
+from batchproof.derive.samples import Batch, ragged
+
+PARTITIONS = 64
+ROUNDING = 1e-9
+
+
+class Refuted(Exception):
+    """The plan does not give the function's value; the message says where."""
+
+
+Fold = Callable[[Sequence[torch.Tensor], dict[int, torch.Tensor]], tuple[list[torch.Tensor], list[int]]]
+
+
+def merge(plan: Plan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Leaves of several states, merged."""
+    return [join(leaf.merge, leaf.dim, [state[i] for state in states]) for i, leaf in enumerate(plan.leaves)]
+
+
+def join(kind: str, dim: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One leaf of several states, merged."""
+    if len(parts) == 1:
+        return parts[0]
+    if kind == "rows":
+        return torch.cat(list(parts), dim)
+    stacked = torch.stack(list(parts))
+    if kind == "sum":
+        return stacked.sum(0)
+    if kind == "max":
+        return stacked.amax(0)
+    if kind == "min":
+        return stacked.amin(0)
+    return stacked.any(0) if kind == "any" else stacked.all(0)
+
+
+def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
+    """The largest difference, relative to the largest number; infinite where one is not finite and the other is."""
+    if a.shape != b.shape:
+        return float("inf")
+    if a.numel() == 0:
+        return 0.0
+    a, b = (x.to(torch.complex128 if x.dtype.is_complex else torch.float64) for x in (a, b))
+    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
+    if bool(same.all()):
+        return 0.0
+    finite = torch.isfinite(a) & torch.isfinite(b)
+    if not bool((same | finite).all()):
+        return float("inf")
+    size = max(float(b[finite].abs().max()), scale, 1e-300)
+    return float((a - b)[finite].abs().max()) / size
+
+
+def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Batch, seed: int) -> Verified:
+    """Fold many partitions and hold their merged state against the state of the whole.
+
+    Raises:
+        Refuted: a partition gives another state.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    whole, lengths = fold(batch.tensors, captured)
+    partitions = [[1] * batch.n] + [ragged(batch.n, generator) for _ in range(PARTITIONS // 2 - 1)]
+    worst = 0.0
+    for sizes in partitions:
+        parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
+        merged = merge(plan, [part[0] for part in parts])
+        for leaf, mine, all_at_once in zip(plan.leaves, merged, whole, strict=True):
+            scale = max((float(p.abs().max()) for p in _column(plan, parts, leaf) if p.numel()), default=0.0)
+            error = gap(mine, all_at_once, scale if scale == scale and scale != float("inf") else 0.0)
+            if not error <= ROUNDING:
+                raise Refuted(f"pieces of sizes {sizes[:6]} do not add up at {leaf.site}")
+            worst = max(worst, error)
+        if [sum(column) for column in zip(*(part[1] for part in parts))] != lengths:
+            raise Refuted("the lengths of a selection do not add up")
+    return Verified(len(partitions), worst)
+
+
+def _column(plan: Plan, parts: Any, leaf: Any) -> list[torch.Tensor]:
+    if leaf.merge != "sum" or not leaf.dtype.is_floating_point:
+        return []
+    position = plan.leaves.index(leaf)
+    return [part[0][position] for part in parts]

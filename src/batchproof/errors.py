@@ -1,0 +1,18 @@
+"""Every error that batchproof raises on purpose: what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class BatchproofError(Exception):
+    """Something that batchproof will not do, with the reason.
+
+    Errors that the user's own function raises are never wrapped in this: they pass through untouched.
+    """
+
+
+class NotConstantSize(BatchproofError):
+    """``state="constant"`` was asked for, and the function has no exact state of constant size."""
+
+
+class TorchMissing(BatchproofError, ImportError):
+    """torch is used from the user's own environment, and none is installed there."""

@@ -1,0 +1,58 @@
+"""A report on a function of a batch: measured, then explained from its recorded program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from batchproof.explain.conclude import conclude
+from batchproof.explain.explanation import Explanation, Given, Keep
+from batchproof.explain.functions import measure_function
+from batchproof.explain.samples import Samples
+from batchproof.explain.sizes import Progress
+from batchproof.explain.structure import structure
+from batchproof.explain.subject import Subject, name_of
+
+
+def about_function(
+    subject: Subject, samples: Samples, sizes: Sequence[int] | None, seed: int, progress: Progress | None
+) -> Explanation:
+    """Measure first: what the samples show needs no theory.  The program then says why."""
+    measured = measure_function(subject.target, samples, sizes, seed, progress)
+    if progress is not None:
+        progress("deriving the exact form", 0, 1)
+    found = structure(subject.target, measured.samples)
+    conclusion = conclude(measured, found.causes, proved=found.proved)
+    return Explanation(
+        target=subject.title,
+        kind="function",
+        is_safe=conclusion.is_safe,
+        verdict=conclusion.verdict,
+        headline=conclusion.headline,
+        findings=conclusion.findings,
+        place=subject.place,
+        curve=measured.curve(),
+        keep=found.keep,
+        use=_use(subject, conclusion.is_safe, found.keep),
+        inputs=subject.inputs,
+        notes=found.notes,
+    )
+
+
+def _use(subject: Subject, is_safe: bool | None, keep: Keep | None) -> tuple[str, ...]:
+    """Code to paste: what to write instead."""
+    arguments = ", ".join(given.name for given in subject.inputs if _is_word(given))
+    name = name_of(subject.target)
+    if is_safe is None:
+        return ()
+    if is_safe:
+        first = subject.inputs[0].name if subject.inputs else "batch"
+        return (f"total += {name}({arguments}).item() * len({first})", "total / len(dataset) at the end")
+    own = name if name.isidentifier() and name != "lambda" else "metric"
+    return (
+        f"{own} = batchproof.exact({name if name != 'lambda' else 'the function'})",
+        f"{own}({arguments}) per batch, {own}.compute() per epoch",
+    )
+
+
+def _is_word(given: Given) -> bool:
+    return given.name.isidentifier()

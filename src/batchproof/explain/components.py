@@ -1,0 +1,50 @@
+"""What a function returned, as a row of named float64 numbers."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._pytree import keystr, tree_flatten_with_path
+
+from batchproof.errors import BatchproofError
+
+MOST = 64
+
+
+def tensors(result: Any) -> list[tuple[str, torch.Tensor]]:
+    """The numeric leaves of a result, each with its path: ``""``, ``[0]``, ``['loss']``."""
+    return [(path, torch.as_tensor(leaf).detach()) for path, leaf in leaves(result)]
+
+
+def leaves(result: Any) -> list[tuple[str, Any]]:
+    """The same leaves as they are: the very tensors that were returned."""
+    numeric = (torch.Tensor, np.ndarray, numbers.Number)
+    return [(keystr(path), leaf) for path, leaf in tree_flatten_with_path(result)[0] if isinstance(leaf, numeric)]
+
+
+def names(result: Any) -> list[str]:
+    """The name of each number in a result, for the first `MOST` of them."""
+    found: list[str] = []
+    for path, tensor in tensors(result):
+        for index in np.ndindex(*tensor.shape):
+            found.append(path + (f"[{', '.join(map(str, index))}]" if index else ""))
+            if len(found) == MOST:
+                return found
+    return found
+
+
+def values(result: Any) -> torch.Tensor:
+    """The first `MOST` numbers of a result, in one row."""
+    parts = [_flat(tensor) for _, tensor in tensors(result)]
+    if not parts:
+        raise BatchproofError(f"returned {type(result).__name__}: there is no number in it to average")
+    return torch.cat(parts)[:MOST]
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.reshape(-1)[:MOST].to("cpu", torch.float64)

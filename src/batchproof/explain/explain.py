@@ -1,0 +1,68 @@
+"""The verb: see what the target is, measure it, find the cause, and put both together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from batchproof.errors import BatchproofError
+from batchproof.explain import guess
+from batchproof.explain.about_function import about_function
+from batchproof.explain.about_metric import about_metric
+from batchproof.explain.about_model import about_model
+from batchproof.explain.explanation import Explanation
+from batchproof.explain.models import row_leaves
+from batchproof.explain.preserve import preserved
+from batchproof.explain.samples import BatchDim, gather
+from batchproof.explain.sizes import Progress
+from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
+
+
+def explain(
+    target: Any,
+    *example: Any,
+    batch_dim: BatchDim = 0,
+    batch_sizes: Iterable[int] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **keywords: Any,
+) -> Explanation:
+    """Say whether a number depends on the batch size, why, at which line, and by how much.
+
+    >>> print(batchproof.explain(rmse, pred, real))
+    >>> batchproof.explain(torchmetrics.R2Score(), pred, real).is_safe
+    >>> batchproof.explain(model, images)          # which layer couples the samples of a batch?
+
+    Args:
+        target: A function of a batch, a metric object with update, compute and reset, or a model.
+        example: All the samples that there are, as the target takes them; guessed from its parameters' names if absent.
+        batch_dim: The batch dimension, or one for each example with None for what all batches share.
+        batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
+        seed: For the one shuffle of the samples, and before every call of the target.
+        progress: Called with a word, a count and a total during long work.
+        keywords: Further arguments of the target.  Those with as many samples as the example are cut with it.
+
+    Raises:
+        BatchproofError: The example does not fit together, or none could be guessed.
+    """
+    if not (callable(target) or is_metric(target)):
+        raise BatchproofError(f"{type(target).__name__} is neither a function, nor a metric object, nor a model")
+    sizes = sorted({_whole(size) for size in batch_sizes}) if batch_sizes is not None else None
+    with preserved(target):
+        guessed = not example and not keywords
+        if guessed:
+            example = guess.guess(target)
+        samples = gather(signature_of(target), example, keywords, batch_dim)
+        subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
+        if is_metric(target):
+            return about_metric(subject, samples, sizes, seed, progress)
+        leaves = row_leaves(target, samples)
+        if any(leaves):
+            return about_model(subject, samples, leaves, sizes, seed)
+        return about_function(subject, samples, sizes, seed, progress)
+
+
+def _whole(size: Any) -> int:
+    if isinstance(size, bool) or int(size) != size or size < 1:
+        raise BatchproofError(f"a batch size is a whole number from 1 on, not {size!r}")
+    return int(size)

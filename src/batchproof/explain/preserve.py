@@ -1,0 +1,63 @@
+"""Leave no trace: random states, buffers and train flags are put back as they were."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def preserved(target: object = None) -> Iterator[None]:
+    """Restore the random generators, and of a module the buffers, gradients and train flags, on the way out."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    module = target if isinstance(target, torch.nn.Module) else None
+    kept = _snapshot(module) if module is not None else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        if module is not None and kept is not None:
+            _restore(module, kept)
+
+
+def seed_all(seed: int) -> None:
+    """Start every random generator that a function may draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+Snapshot = tuple[list[tuple[dict[str, Any], str, Any, Any]], list[tuple[torch.nn.Module, bool]]]
+
+
+def _snapshot(module: torch.nn.Module) -> Snapshot:
+    buffers = [
+        (owner._buffers, name, buffer, None if buffer is None else buffer.clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+    ]
+    return buffers, [(owner, owner.training) for owner in module.modules()]
+
+
+def _restore(module: torch.nn.Module, kept: Snapshot) -> None:
+    buffers, flags = kept
+    for table, name, buffer, copy in buffers:
+        if buffer is not None:
+            with torch.no_grad():
+                buffer.copy_(copy)
+        table[name] = buffer
+    for owner, training in flags:
+        owner.training = training

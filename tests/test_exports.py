@@ -1,0 +1,68 @@
+"""The public names are what they should be, and importing the package costs nothing."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import batchproof
+
+NAMES = ["BatchproofError", "Exact", "Explanation", "__version__", "exact", "explain", "testing"]
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_exported_names():
+    assert sorted(batchproof.__all__) == NAMES
+    assert dir(batchproof) == NAMES
+    for name in NAMES:
+        assert getattr(batchproof, name) is not None
+
+
+def test_what_is_public_says_what_it_is():
+    silent = []
+    for name in set(NAMES) - {"__version__"}:
+        thing = getattr(batchproof, name)
+        members = vars(thing).items() if inspect.isclass(thing) else ()
+        public = {f"{name}.{key}": member for key, member in members if not key.startswith("_")}
+        silent += [path for path, member in {name: thing, **public}.items() if not inspect.getdoc(member)]
+    assert silent == []
+
+
+def test_unknown_name():
+    with pytest.raises(AttributeError, match="module 'batchproof' has no attribute 'exaxt'"):
+        batchproof.exaxt  # noqa: B018
+
+
+@pytest.mark.parametrize("heavy", ["torch", "networkx", "rich", "click", "numpy"])
+def test_import_is_light(heavy):
+    assert python(f"import sys, batchproof; print({heavy!r} in sys.modules)") == "False"
+
+
+def test_import_is_fast():
+    measure = "from time import perf_counter as t; start = t(); import batchproof; print(t() - start)"
+    assert min(float(python(measure)) for _ in range(5)) < 0.030
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import batchproof",
+        "import batchproof.exact, batchproof.explain",
+        "from batchproof import exact, explain; import batchproof.exact, batchproof.explain",
+        "from batchproof.explain import Explanation; from batchproof.exact import Exact; import batchproof",
+    ],
+)
+def test_a_module_never_hides_the_function_of_its_name(first):
+    kinds = "type(batchproof.exact).__name__, type(batchproof.explain).__name__"
+    assert python(f"{first}; print({kinds})") == "function function"
+
+
+def test_class_pickles_by_its_module():
+    assert pickle.loads(pickle.dumps(batchproof.Exact)) is batchproof.Exact

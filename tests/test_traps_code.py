@@ -1,0 +1,685 @@
+"""Traps in how a function is written: casts, sizes, chance, writes in place, other libraries, state of its own."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torch.nn.functional as F
+from promise import Function, difference, fresh, promise, split
+from test_traps import coins, labels, normal, pair, table
+from torch import Tensor, nn
+
+import batchproof as bp
+
+# ------------------------------------------------------------------ casts
+
+
+@table(
+    ("float", lambda p, y: ((p.float() - y.float()) ** 2).mean()),
+    ("float of the error", lambda p, y: (p - y).float().pow(2).mean().sqrt()),
+    ("to float32", lambda p, y: 1 - F.mse_loss(p.to(torch.float32), y.float()) / y.float().var(unbiased=False)),
+    ("float around a sum", lambda p, y: (p - y).abs().sum().float() / y.shape[0]),
+)
+def test_cast_to_float_inside(fn: Function) -> None:
+    promise(fn, *pair(), rtol=1e-6, constant=True)
+
+
+@table(
+    ("half", lambda p, y: ((p.half() - y.half()) ** 2).mean()),
+    ("bfloat16", lambda p, y: (p.bfloat16() - y.bfloat16()).abs().mean()),
+)
+def test_cast_to_half_inside(fn: Function) -> None:
+    promise(fn, *pair(), rtol=2e-2, constant=True)
+
+
+@table(
+    ("long", lambda p, y: p.long().double().mean() + y.sum()),
+    ("int of a product", lambda p, y: (10 * p * y).int().sum()),
+    ("round", lambda p, y: ((10 * p).round() / 10 - y).abs().mean()),
+    ("bool", lambda p, y: (p > 0).long().sum() / y.bool().sum()),
+    ("floor division", lambda p, y: (p // 0.25).mean() + y.mean()),
+)
+def test_cast_to_integer_inside(fn: Function) -> None:
+    promise(fn, *pair(), constant=True)
+
+
+# ------------------------------------------------------------------ sizes
+
+
+@pytest.mark.parametrize("first", [32, 40, 64, 100])
+def test_a_literal_that_equals_the_batch_size(first: int) -> None:
+    promise(lambda x: x.sum() / first, normal(200), sizes=(first, first), constant=True)
+    promise(lambda x: (x / first).clamp(max=first).sum() - first, normal(200) * 100, sizes=(first, 1), constant=True)
+
+
+def test_a_feature_dimension_that_equals_the_batch_size() -> None:
+    promise(lambda x: x.mean(0).pow(2).sum(), normal(200, 50), sizes=(50, 50), constant=True)
+    promise(lambda x: x.mean(1).pow(2).sum(), normal(200, 50), sizes=(50, 50), constant=True)
+    promise(lambda x: (x.T @ x).diagonal().sum() / x.shape[0], normal(200, 50), sizes=(50, 50), constant=True)
+    promise(lambda x: torch.logsumexp(x, dim=0).sum(), normal(96, 32), sizes=(32, 32))
+
+
+@table(
+    ("log n", lambda x: torch.logsumexp(x, 0) - math.log(x.shape[0])),
+    ("n (n - 1)", lambda x: (x.sum() ** 2 - (x**2).sum()) / (x.shape[0] * (x.shape[0] - 1) + 1)),
+    ("square root of n", lambda x: x.norm() / math.sqrt(len(x))),
+    ("n - 1", lambda x: ((x - x.mean()) ** 2).sum() / (x.numel() - 0.5)),
+    ("1 / n", lambda x: x.sum() * (1 / x.size(0))),
+)
+def test_numbers_made_from_n(fn: Function) -> None:
+    promise(fn, normal(200), constant=True)
+
+
+@table(
+    ("min(n, 1000)", lambda x: x.sum() / min(x.shape[0], 1000)),
+    ("max(n, 100)", lambda x: x.sum() / max(x.shape[0], 100)),
+    ("n // 4", lambda x: x.sum() / (x.shape[0] // 4 + 1)),
+    ("n % 2", lambda x: x.sum() * (1 + x.shape[0] % 2)),
+    ("if n > 50", lambda x: x.mean() if x.shape[0] > 50 else x.sum()),
+    ("if n > 1100", lambda x: x.mean() if x.shape[0] > 1100 else x.sum()),
+    ("if n == 1203", lambda x: x.mean() if x.shape[0] == 1203 else x.sum()),
+    ("if n < 2", lambda x: x.sum() if len(x) < 2 else x.std()),
+    ("first thousand", lambda x: x[:1000].sum()),
+    ("all but the first hundred", lambda x: x[100:].sum()),
+    ("first quarter", lambda x: x[: x.shape[0] // 4].sum()),
+    ("blocks of 16", lambda x: x[: x.shape[0] // 16 * 16].reshape(-1, 16).sum(1).pow(2).sum()),
+    ("digits of n", lambda x: x.sum() * len(str(x.shape[0]))),
+    ("bits of n", lambda x: x.sum() / x.shape[0].bit_length()),
+    ("weights by position", lambda x: (x * torch.linspace(0, 1, x.shape[0], dtype=x.dtype)).sum()),
+    ("window", lambda x: F.avg_pool1d(x[None, None], min(5, x.shape[0]), 1).pow(2).sum()),
+    ("table by n", lambda x: x.sum() * {200: 2.0, 1203: 3.0}.get(x.shape[0], 1.0)),
+)
+@pytest.mark.parametrize("sizes", [(10,) * 12, (64, 500, 1), (1000, 1)], ids=["small", "ragged", "large"])
+def test_decisions_on_n(fn: Function, sizes: tuple[int, ...]) -> None:
+    promise(fn, normal(1203) + 1, sizes=sizes)
+
+
+# ------------------------------------------------------------------ random functions
+
+
+@table(
+    ("dropout", lambda x: F.dropout(x, 0.5).mean()),
+    ("noise", lambda x: (x + torch.randn_like(x)).pow(2).mean()),
+    ("uniform", lambda x: x.mean() * torch.rand(())),
+    ("normal", lambda x: x.mean() + torch.randn(1, dtype=x.dtype).squeeze()),
+    ("bernoulli", lambda x: (x * torch.bernoulli(torch.full_like(x, 0.5))).sum()),
+    ("sample of the batch", lambda x: x[torch.randperm(x.shape[0])][: (x.shape[0] + 1) // 2].mean()),
+    ("random index", lambda x: x[torch.randint(0, x.shape[0], (10,))].mean()),
+    ("written in place", lambda x: x.clone().uniform_().mean()),
+    ("numpy", lambda x: x.mean() * float(np.random.rand())),
+    ("python", lambda x: x.mean() + random.random()),
+)
+def test_random_functions_are_refused(fn: Function) -> None:
+    promise(fn, normal(200), refuse=True)
+
+
+def test_dropout_that_is_off() -> None:
+    promise(lambda x: F.dropout(x, 0.5, training=False).mean(), normal(200), constant=True)
+
+
+def test_shuffling_that_changes_nothing() -> None:
+    promise(lambda x: x[torch.randperm(x.shape[0])].mean(), normal(200))
+
+
+def test_generators_are_left_as_they_were() -> None:
+    """Adding a metric must not change what a seeded training script does next."""
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)
+    expected = torch.rand(3), random.random(), np.random.rand()
+    torch.manual_seed(3), random.seed(3), np.random.seed(3)
+    metric = bp.exact(lambda p, y: F.mse_loss(p, y).sqrt())
+    for piece in split(pair(), (64, 1, 40)):
+        metric.update(*piece)
+    metric.compute()
+    got = torch.rand(3), random.random(), np.random.rand()
+    assert difference(got, expected, 0.0) is None
+
+
+# ------------------------------------------------------------------ writes in place, and aliases
+
+
+def mask_then_sum(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[x < 0] = 0
+    return x.sum()
+
+
+def index_add(x: Tensor) -> Tensor:
+    out = torch.zeros(3, dtype=x.dtype)
+    out.index_add_(0, (x > 0).long() + (x > 1).long(), x)
+    return (out / x.shape[0]).pow(2).sum()
+
+
+def scatter_add(x: Tensor) -> Tensor:
+    out = torch.ones(2, dtype=x.dtype)
+    out.scatter_add_(0, (x > 0).long(), x**2)
+    return out.sqrt().sum()
+
+
+def index_put(x: Tensor) -> Tensor:
+    out = torch.zeros(2, dtype=x.dtype)
+    out.index_put_(((x > 0).long(),), x, accumulate=True)
+    return out[1] - 2 * out[0]
+
+
+def view_of_a_row(x: Tensor) -> Tensor:
+    wide = torch.stack([x, x], 1)
+    left = wide[:, 0]
+    left.mul_(3)
+    return wide.sum(1).pow(2).mean()
+
+
+def through_a_transpose(x: Tensor) -> Tensor:
+    wide = torch.stack([x, x, x], 1)
+    wide.t()[1] = x.abs()
+    wide.T[2].clamp_(min=0)
+    return wide.prod(1).mean()
+
+
+def through_a_reshape(x: Tensor) -> Tensor:
+    flat = x.clone()
+    flat.view(-1, 1).add_(1)
+    return flat.pow(2).mean().sqrt()
+
+
+def through_unbind(x: Tensor) -> Tensor:
+    wide = torch.stack([x, 2 * x], 1)
+    a, b = wide.unbind(1)
+    a += b
+    return wide.pow(2).sum() / x.shape[0]
+
+
+def through_detach(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.detach().mul_(2)
+    return y.mean()
+
+
+def through_data(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.data[y.data < 0] = 0
+    return y.mean()
+
+
+def running_sum_in_place(x: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=x.dtype)
+    total += x.sum()
+    total /= x.shape[0]
+    total.sqrt_() if False else total.abs_()
+    return total
+
+
+def out_argument(x: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    torch.mul(x, x, out=out)
+    return out.mean()
+
+
+def one_sample_written(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[0] = 100
+    return x.mean()
+
+
+def counted_slots(x: Tensor) -> Tensor:
+    out = torch.zeros(2, dtype=x.dtype)
+    out[(x > 0).long()] += x
+    return out.sum()
+
+
+def old_view_of_a_sum(x: Tensor) -> Tensor:
+    sums = torch.stack([x.sum(), x.abs().sum()])
+    first = sums[0]
+    sums.mul_(2)
+    return first / x.shape[0]
+
+
+def masked_scatter(x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y[x > 0] = x[x > 0] * 2
+    y.masked_fill_(x > 1, 0.5)
+    return y.mean()
+
+
+WRITES = (
+    mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
+    through_unbind, running_sum_in_place, out_argument, old_view_of_a_sum, masked_scatter,
+)  # fmt: skip
+ODD_WRITES = (through_detach, through_data, one_sample_written, counted_slots)
+
+
+@pytest.mark.parametrize("fn", WRITES + ODD_WRITES, ids=lambda fn: fn.__name__)
+def test_writes_in_place(fn: Function) -> None:
+    promise(fn, normal(200), constant=True if fn in WRITES else None)
+
+
+def zero_the_negative(x: Tensor) -> Tensor:
+    x[x < 0] = 0
+    return x.mean()
+
+
+def centre_in_place(x: Tensor) -> Tensor:
+    x -= x.mean()
+    return x.pow(2).mean()
+
+
+def write_to_one_sample(x: Tensor) -> Tensor:
+    x[0] = 7
+    return x.sum()
+
+
+def double_through_data(x: Tensor) -> Tensor:
+    x.data.mul_(2)
+    return x.norm()
+
+
+def write_a_column(x: Tensor) -> Tensor:
+    x.view(-1, 2)[:, 0] = 0
+    return x.sum()
+
+
+@pytest.mark.parametrize(
+    "fn", [zero_the_negative, centre_in_place, write_to_one_sample, double_through_data], ids=lambda fn: fn.__name__
+)
+def test_the_callers_tensor_changes_no_more_than_the_function_changes_it(fn: Function) -> None:
+    promise(fn, normal(200))
+    folded, called = bp.exact(fn), bp.exact(fn)
+    for (piece,) in split((normal(200),), (64, 1, 60)):
+        changed = piece.clone()
+        value = fn(changed)
+        given = piece.clone()
+        try:
+            folded.update(given)
+            assert torch.equal(given, piece) or torch.equal(given, changed)
+            given = piece.clone()
+            assert difference(called(given), value) is None
+            assert torch.equal(given, changed)
+        except bp.BatchproofError:
+            return
+    for metric in (folded, called):
+        assert difference(metric.compute(), fn(normal(200))) is None
+
+
+@pytest.mark.parametrize("state", ["auto", "rows"])
+@pytest.mark.parametrize("kind", ["tensor", "array", "list"])
+def test_one_buffer_filled_again_for_every_batch(kind: str, state: str) -> None:
+    """What is kept is a copy: loaders reuse their memory."""
+    x = normal(200)
+    metric = bp.exact(lambda x: torch.as_tensor(x, dtype=torch.float64).pow(2).mean().sqrt(), state=state)
+    buffer: Any = {"tensor": torch.zeros(10).double(), "array": np.zeros(10), "list": [0.0] * 10}[kind]
+    for lo in range(0, 200, 10):
+        for i in range(10):
+            buffer[i] = x[lo + i].item()
+        metric.update(buffer)
+    assert difference(metric.compute(), x.pow(2).mean().sqrt()) is None
+
+
+def test_results_are_the_callers_own() -> None:
+    for fn in (lambda x: x.sum(0), lambda x: x.max(), lambda x: x, lambda x: x.cumsum(0)):
+        metric = bp.exact(fn)
+        x = normal(100, 3)
+        metric.update(x[:60])
+        metric(x[60:].clone()).zero_()
+        first = metric.compute()
+        expected = fn(x).clone()
+        first.zero_()
+        assert difference(metric.compute(), expected) is None
+
+
+def test_the_same_tensor_as_two_arguments() -> None:
+    def correlation(a: Tensor, b: Tensor) -> Tensor:
+        x, y = a - a.mean(), b - b.mean()
+        return (x * y).sum() / (x.norm() * y.norm())
+
+    metric = bp.exact(correlation)
+    x, y = pair()
+    metric.update(x[:64], x[:64])
+    metric.update(x[64:100], y[64:100])
+    metric.update(y[100:], y[100:])
+    expected = correlation(torch.cat([x[:100], y[100:]]), torch.cat([x[:64], y[64:]]))
+    assert difference(metric.compute(), expected) is None
+
+
+def test_arguments_that_share_memory() -> None:
+    def fn(a: Tensor, b: Tensor) -> Tensor:
+        a = a.clone()
+        a[b > 0] = 0
+        return (a * b).mean()
+
+    metric = bp.exact(fn)
+    x = normal(200, 2)
+    for lo, hi in ((0, 64), (64, 65), (65, 200)):
+        metric.update(x[lo:hi, 0], x[lo:hi, 0])
+    assert difference(metric.compute(), fn(x[:, 0], x[:, 0])) is None
+
+
+@table(
+    ("expanded", lambda x: x[:, :1].expand(-1, 3)),
+    ("transposed", lambda x: x.t().contiguous().t()),
+    ("every second column", lambda x: x.repeat_interleave(2, 1)[:, ::2]),
+    ("parameter", lambda x: nn.Parameter(x)),
+)
+def test_memory_layouts_of_the_arguments(fn: Function) -> None:
+    def loss(x: Tensor) -> Tensor:
+        return (x - x.mean(0)).pow(2).sum(0).sqrt().sum()
+
+    x = normal(200, 3)
+    metric = bp.exact(loss)
+    for (piece,) in split((x,), (64, 1, 50)):
+        metric.update(fn(piece))
+    assert difference(metric.compute(), loss(fn(x))) is None
+    assert metric.plan.is_constant_size
+
+
+# ------------------------------------------------------------------ leaving torch
+
+
+@table(
+    ("numpy()", lambda x, y: float(np.sqrt(np.mean((x.numpy() - y.numpy()) ** 2)))),
+    ("asarray", lambda x, y: np.mean(np.abs(np.asarray(x) - np.asarray(y)))),
+    ("tolist", lambda x, y: float(np.mean(x.tolist())) + y.mean().item()),
+    ("tolist beside torch", lambda x, y: y.mean() * float(np.mean(x.tolist()))),
+    ("tensor of a list", lambda x, y: torch.tensor(x.tolist(), dtype=x.dtype).std() + y.mean()),
+    ("from_numpy", lambda x, y: torch.from_numpy(np.sort(x.numpy())).diff().abs().max() + y.mean()),
+    ("as_tensor", lambda x, y: torch.as_tensor(x.numpy()).pow(2).mean().sqrt() + y.max()),
+    ("dlpack", lambda x, y: torch.from_dlpack(x).norm() + y.mean()),
+    ("sklearn", lambda x, y: sklearn.metrics.r2_score(y, x)),
+    ("sklearn on a class", lambda x, y: sklearn.metrics.f1_score(y > 0, x > 0)),
+    ("detached", lambda x, y: float((x.detach().cpu().numpy() * y.detach().cpu().numpy()).sum())),
+    ("data", lambda x, y: (x.data - y.data).pow(2).mean().sqrt()),
+    ("sum over samples", lambda x, y: sum(float(v) for v in x) / len(x) + y.mean()),
+    ("python max", lambda x, y: max(x.tolist()) - min(y.tolist())),
+    ("sorted", lambda x, y: sorted(x.tolist())[len(x) // 2] + y.mean()),
+    ("iteration", lambda x, y: torch.stack([(a - b) ** 2 for a, b in zip(x, y, strict=True)]).mean().sqrt()),
+    ("a dictionary of counts", lambda x, y: len({round(v) for v in x.tolist()}) * y.mean()),
+    ("item in a loop", lambda x, y: y.sum() / sum(1 for v in x if v.item() > 0)),
+    ("truth in a loop", lambda x, y: y.sum() * sum(bool(v > 0) for v in x)),
+    ("nonzero", lambda x, y: y[torch.nonzero(x > 0).squeeze(1)].sum() / len(torch.nonzero(x > 0))),
+    ("length of a selection", lambda x, y: (x - y)[x > 0].sum() / len(x[x > 0])),
+)
+def test_leaving_torch(fn: Function) -> None:
+    promise(fn, *pair(120), sizes=(50, 1, 33), refuse=False)
+
+
+def test_numpy_arrays_in_and_out() -> None:
+    x, y = (a.numpy() for a in pair(120))
+    promise(lambda a, b: np.sqrt(np.mean((a - b) ** 2)), x, y, refuse=False)
+    promise(lambda a, b: np.corrcoef(a, b), x, y, refuse=False)
+    promise(lambda a, b: np.median(np.abs(a - b)), x, y, refuse=False)
+
+
+# ------------------------------------------------------------------ gradients inside
+
+
+def test_gradient_penalty() -> None:
+    def penalty(x: Tensor) -> Tensor:
+        x = x.detach().clone().requires_grad_()
+        (grad,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
+        return ((grad.norm(dim=1) - 1) ** 2).mean()
+
+    promise(penalty, normal(120, 3), sizes=(50, 1, 33), refuse=False)
+
+
+def test_a_gradient_function_of_the_users_own() -> None:
+    class Clip(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clamp(-1, 1)
+
+        @staticmethod
+        def backward(ctx: Any, *grad: Tensor) -> Any:
+            return grad[0]
+
+    promise(lambda x: Clip.apply(x).mean().sqrt(), normal(120).abs(), refuse=False)
+
+
+@pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_gradient_modes_inside_and_outside(guard: Any) -> None:
+    def fn(x: Tensor) -> Tensor:
+        with guard():
+            return (x - x.mean()).pow(2).mean().sqrt()
+
+    promise(fn, normal(200), constant=True)
+    with guard():
+        promise(lambda x: x.pow(2).mean().sqrt(), normal(200), constant=True)
+
+
+def test_batches_in_and_out_of_inference_mode() -> None:
+    metric = bp.exact(lambda x: (x - x.mean()).pow(2).mean())
+    x = normal(200)
+    with torch.inference_mode():
+        metric.update(x[:10].clone())
+        metric.update(x[10:100].clone())
+    metric.update(x[100:150])
+    with torch.inference_mode():
+        metric.update(x[150:].clone())
+    assert difference(metric.compute(), (x - x.mean()).pow(2).mean()) is None
+
+
+def test_under_autocast() -> None:
+    def fn(x: Tensor, w: Tensor) -> Tensor:
+        return (x @ w).pow(2).mean().sqrt()
+
+    x, w = normal(200, 8, dtype=torch.float32), normal(8, 3, dtype=torch.float32)
+    metric = bp.exact(fn, batch_dim=(0, None))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for piece in split((x, w), (64, 1, 50), (0, None)):
+            metric.update(*piece)
+        value = metric.compute()
+    assert abs(value.item() - fn(x, w).item()) < 1e-5 * value.item()
+
+
+# ------------------------------------------------------------------ functions with state of their own
+
+
+class Counting:
+    """Each call returns another multiple: the value on all samples is that of a first call."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x.mean() * self.calls
+
+
+class Running(nn.Module):
+    """Normalises by a running mean that forward moves."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros((), dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean.mul_(0.9).add_(0.1 * x.mean())
+        return ((x - self.mean) ** 2).mean()
+
+
+class Remembering(nn.Module):
+    """The same, with a new tensor instead of a write in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(float(x.sum()))
+        return x.sum() + sum(self.seen)
+
+
+@pytest.mark.parametrize("make", [Counting, Running, Remembering])
+@pytest.mark.parametrize("state", ["auto", "rows"])
+def test_functions_with_state(make: Any, state: str) -> None:
+    """Right would be what an unused one gives on all samples; in doubt, refuse."""
+    x = normal(200) + 2
+    metric = None
+    try:
+        metric = bp.exact(make(), state=state)
+        for (piece,) in split((x,), (64, 1, 50)):
+            metric.update(piece)
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert difference(value, make()(x)) is None
+
+
+def test_a_function_that_alternates() -> None:
+    turns = iter(range(10**9))
+    promise(lambda x: x.mean() if next(turns) % 2 else x.sum(), normal(200), refuse=True)
+
+
+def test_batch_normalisation_in_training() -> None:
+    layer = nn.BatchNorm1d(3).double()
+    plain = nn.BatchNorm1d(3, track_running_stats=False).double()
+    promise(lambda x: layer(x).pow(3).mean(), normal(200, 3).exp(), sizes=(64, 2, 50))
+    promise(lambda x: plain(x).pow(3).mean(), normal(200, 3).exp(), sizes=(64, 2, 50))
+
+
+def test_analysis_leaves_a_modules_buffers_alone() -> None:
+    """One update moves running statistics once, as a call would, or not at all; never by hidden runs."""
+    layer = nn.BatchNorm1d(3).double()
+    metric = bp.exact(lambda x: layer(x).pow(3).mean())
+    for (piece,) in split((normal(200, 3),), (64, 10, 50)):
+        before, called = fresh(layer.state_dict()), nn.BatchNorm1d(3).double()
+        called.load_state_dict(before)
+        called(piece)
+        try:
+            metric.update(piece)
+        except bp.BatchproofError:
+            pass
+        now = layer.state_dict()
+        assert difference(now, before) is None or difference(now, called.state_dict()) is None
+
+
+def test_evaluation_mode_is_a_plain_function() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 1)).double().eval()
+    promise(lambda x, y: F.mse_loss(model(x).squeeze(1), y).sqrt().detach(), normal(200, 3), normal(200), constant=True)
+
+
+# ------------------------------------------------------------------ closures that change
+
+
+def closure_ends_well(metric: Any, fn: Function, change: Any, undo: Any) -> None:
+    """Old samples or new, all under one value of the closure: a mixture is a number of neither."""
+    x = normal(200) + 2
+    before = fn(x)
+    try:
+        for (piece,) in split((x[:120],), (64, 1)):
+            metric.update(piece)
+        change()
+        metric.update(x[120:])
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    finally:
+        after = fn(x)
+        undo()
+    assert difference(value, before) is None or difference(value, after) is None
+
+
+@pytest.mark.parametrize("state", ["auto", "rows"])
+def test_closure_over_a_tensor_that_changes(state: str) -> None:
+    weight = torch.tensor(2.0, dtype=torch.float64)
+
+    def fn(x: Tensor) -> Tensor:
+        return ((x * weight) ** 3).mean()
+
+    closure_ends_well(bp.exact(fn, state=state), fn, lambda: weight.mul_(3), lambda: None)
+
+
+@pytest.mark.parametrize("state", ["auto", "rows"])
+def test_closure_over_a_number_that_changes(state: str) -> None:
+    beta = 2.0
+
+    def fn(x: Tensor) -> Tensor:
+        return (x.abs() ** beta).mean()
+
+    def change() -> None:
+        nonlocal beta
+        beta = 3.0
+
+    closure_ends_well(bp.exact(fn, state=state), fn, change, lambda: None)
+
+
+def test_a_parameter_that_learns() -> None:
+    loss = nn.Sequential(nn.Linear(1, 1)).double()
+
+    def fn(x: Tensor) -> Tensor:
+        return loss(x[:, None]).pow(2).mean().detach()
+
+    def step() -> None:
+        with torch.no_grad():
+            loss[0].weight.add_(1.5)  # type: ignore[operator, union-attr]
+
+    closure_ends_well(bp.exact(fn), fn, step, lambda: None)
+
+
+def test_a_parameter_that_is_replaced() -> None:
+    holder = {"scale": torch.tensor(2.0).double()}
+
+    def fn(x: Tensor) -> Tensor:
+        return (x * holder["scale"]).pow(2).mean().sqrt()
+
+    closure_ends_well(bp.exact(fn), fn, lambda: holder.update(scale=torch.tensor(7.0).double()), lambda: None)
+
+
+# ------------------------------------------------------------------ what functions return
+
+
+@table(
+    ("tuple", lambda p, y: ((p - y).abs().mean(), (p - y).pow(2).mean().sqrt())),
+    ("dict", lambda p, y: {"mae": (p - y).abs().mean(), "rmse": (p - y).pow(2).mean().sqrt(), "n": (p > y).sum()}),
+    ("list", lambda p, y: [(p - y).max(), y.sum()]),
+    ("nested", lambda p, y: {"a": (p.sum(), {"b": y.mean()}), "c": [p.max()]}),
+    ("int tensor", lambda p, y: (p > y).sum()),
+    ("bool tensor", lambda p, y: (p > y + 2).any()),
+    ("vector", lambda p, y: torch.stack([p.sum(), y.sum(), (p * y).mean()])),
+    ("one element", lambda p, y: (p - y).pow(2).mean().sqrt().reshape(1)),
+    ("same twice", lambda p, y: (p.sum(),) * 2),
+)
+def test_what_functions_return(fn: Function) -> None:
+    promise(fn, *pair(), constant=True)
+
+
+@table(
+    ("float", lambda p, y: (p - y).abs().mean().item()),
+    ("int", lambda p, y: int((p > y).sum())),
+    ("bool", lambda p, y: bool((p > y + 2).any())),
+    ("a constant", lambda p, y: 1.5),
+    ("a constant tensor", lambda p, y: torch.ones(2)),
+    ("n", lambda p, y: p.shape[0]),
+    ("tensor beside a constant", lambda p, y: (p.mean(), 2, "mae", None)),
+    ("float beside a tensor", lambda p, y: {"mae": float((p - y).abs().mean()), "rmse": (p - y).pow(2).mean().sqrt()}),
+    ("numpy scalar", lambda p, y: np.float32((p - y).abs().mean().item())),
+    ("its argument", lambda p, y: p),
+    ("None", lambda p, y: None),
+)
+def test_what_functions_return_in_python(fn: Function) -> None:
+    promise(fn, *pair())
+
+
+@table(
+    ("per sample", lambda p, y: (p - y).pow(2)),
+    ("per sample, centred", lambda p, y: (p - p.mean()) * y),
+    ("per sample beside the mean", lambda p, y: ((p - y).abs(), (p - y).abs().mean())),
+    ("per sample, a matrix", lambda p, y: torch.stack([p, y], 1)),
+    ("per sample, last", lambda p, y: torch.stack([p, y])),
+    ("sorted", lambda p, y: p.sort()),
+    ("selected samples", lambda p, y: p[y > 0]),
+    ("per pair", lambda p, y: p[:, None] - y),
+)
+def test_no_reduction(fn: Function) -> None:
+    """As many numbers as samples: the samples are kept, or it is refused."""
+    promise(fn, *pair(120), sizes=(50, 1, 33))
+
+
+def test_half_of_the_samples_have_no_label() -> None:
+    y = torch.where(coins(200), labels(200), torch.full((200,), -100))
+    promise(lambda s, y: F.cross_entropy(s, y, ignore_index=-100), normal(200, 4), y, constant=True)

@@ -1,0 +1,261 @@
+"""Traps in the numbers and the shapes: NaN and infinity, overflow, narrow types, padding, tiny and huge batches."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from promise import RAGGED, Function, difference, promise, split
+from test_traps import explained_variance, labels, normal, pair, pearson, r2, rmse, table
+from torch import Tensor
+
+import batchproof as bp
+
+# ------------------------------------------------------------------ NaN and infinity
+
+REDUCTIONS = (
+    ("sum", lambda x: x.sum()),
+    ("mean", lambda x: x.mean()),
+    ("deviation", lambda x: (x - x.mean()).pow(2).mean()),
+    ("maximum", lambda x: x.max()),
+    ("minimum", lambda x: x.amin()),
+    ("log-sum-exp", lambda x: torch.logsumexp(x, 0)),
+    ("count above", lambda x: (x > 0.5).sum()),
+    ("share not below", lambda x: (~(x < 0.5)).double().mean()),
+    ("mean without NaN", lambda x: torch.nanmean(x)),
+    ("replaced", lambda x: torch.nan_to_num(x, posinf=9, neginf=-9).sum()),
+    ("clamped", lambda x: x.clamp(-1, 1).mean()),
+    ("sigmoid", lambda x: x.sigmoid().mean().log()),
+    ("any", lambda x: (x > 0).any()),
+    ("finite", lambda x: x.isfinite().all()),
+    ("where", lambda x: torch.where(x.isfinite(), x, 0).mean()),
+    ("times zero", lambda x: (0 * x).sum() + 1),
+)
+
+
+@pytest.mark.parametrize("late", [(math.nan,), (math.inf,), (-math.inf,), (math.inf, -math.inf), (math.nan, math.inf)],
+                         ids=["nan", "inf", "-inf", "inf-inf", "nan-inf"])  # fmt: skip
+@table(*REDUCTIONS)
+def test_nan_and_infinity_in_a_late_batch(fn: Function, late: tuple[float, ...]) -> None:
+    x = normal(200)
+    for i, value in enumerate(late):
+        x[150 + 30 * i] = value
+    promise(fn, x, refuse=False)
+
+
+@table(*REDUCTIONS)
+def test_nan_in_the_first_batch(fn: Function) -> None:
+    x = normal(200)
+    x[3] = math.nan
+    promise(fn, x, refuse=False)
+
+
+def test_infinity_in_masked_scores() -> None:
+    scores = normal(200, 4)
+    scores[100:, 3] = -math.inf
+    promise(lambda s: (s.softmax(1) ** 2).sum(1).mean(), scores, constant=True)
+    promise(lambda s, y: F.cross_entropy(s, y), scores, labels(200, high=3), constant=True)
+
+
+def test_logarithm_of_zero_late() -> None:
+    p = torch.cat([torch.rand(120), torch.zeros(1), torch.rand(79)]).double()
+    promise(lambda p: -p.log().mean(), p)
+    promise(lambda p: -(p * p.log()).sum(), p)
+    promise(lambda p: torch.xlogy(p, p).sum(), p)
+
+
+def test_undefined_on_small_batches_defined_on_all() -> None:
+    """0 / 0 in a batch is not 0 / 0 on all samples."""
+    x, rare = normal(200), torch.arange(200) % 97 == 96
+    promise(lambda x, m: x[m].mean(), x, rare, constant=True)
+    promise(lambda x, m: (x * m).sum() / m.sum(), x, rare, constant=True)
+    promise(lambda x: x.std() + x.var(), x, sizes=(1,) * 60, constant=True)
+
+
+# ------------------------------------------------------------------ integers
+
+
+def test_overflow_of_int32() -> None:
+    x = torch.randint(0, 2**30, (200,), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
+    promise(lambda x: (x * 7).sum(), x, refuse=False)
+    promise(lambda x: x.sum(dtype=torch.int32), x)
+    promise(lambda x: x.sum(), x, refuse=False)
+    promise(lambda x: (x + x).max(), x, refuse=False)
+    promise(lambda x: x.cumsum(0, dtype=torch.int32).max(), x)
+
+
+def test_wrap_around_of_uint8() -> None:
+    a, b = (labels(200, 0, 256, seed).to(torch.uint8) for seed in (1, 2))
+    promise(lambda a, b: (a - b).double().mean(), a, b, refuse=False)
+    promise(lambda a, b: (a.float() - b.float()).pow(2).mean().sqrt(), a, b, constant=True)
+    promise(lambda a, b: (a == b).sum(), a, b, constant=True)
+
+
+def test_sums_beyond_two_to_the_53() -> None:
+    x = torch.full((200,), 2**53 + 1, dtype=torch.int64)
+    promise(lambda x: (x % 1000).sum() + (x - 2**53).sum(), x)
+    promise(lambda x: x.sum() - 200 * 2**53, x)
+    promise(lambda x: x.max(), x)
+    promise(lambda x: x.float().mean(), x)
+
+
+@table(
+    ("correct", lambda a, b: (a == b).sum()),
+    ("matrix", lambda a, b: torch.bincount(a * 4 + b, minlength=16).reshape(4, 4)),
+    ("largest", lambda a, b: (a + b).max()),
+    ("floor of the mean", lambda a, b: (a + b).sum() // a.shape[0]),
+    ("parity", lambda a, b: (a + b).sum() % 2),
+    ("rounded", lambda a, b: (a == b).float().mean().mul(100).round().long()),
+)
+def test_integer_results(fn: Function) -> None:
+    promise(fn, labels(200, seed=1), labels(200, seed=2))
+
+
+# ------------------------------------------------------------------ narrow types
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("fn", [rmse, r2, pearson], ids=lambda fn: fn.__name__)
+def test_half_precision_inputs(fn: Function, dtype: torch.dtype) -> None:
+    pred, real = pair()
+    promise(fn, (pred + 1).to(dtype), (real + 1).to(dtype), constant=True)
+
+
+@pytest.mark.parametrize("fn", [r2, pearson, explained_variance, rmse], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_float32_at_an_offset(fn: Function, offset: float) -> None:
+    """The function itself is wrong in float32 there; what is asked for is the value of these samples."""
+    pred, real = ((x + offset).float() for x in pair(4000))
+    metric = bp.exact(fn)
+    for piece in split((pred, real), (256,) * 20):
+        metric.update(*piece)
+    assert metric.plan.is_constant_size
+    truth = fn(pred.double(), real.double()).item()
+    assert abs(metric.compute().item() - truth) <= 1e-6 * abs(truth)
+
+
+def test_float32_sums_of_many() -> None:
+    x = torch.rand(400_000)
+    metric = bp.exact(lambda x: x.sum() / x.shape[0])
+    for (piece,) in split((x,), (1000,) * 400):
+        metric.update(piece)
+    assert abs(metric.compute().item() - x.double().mean().item()) < 1e-7
+
+
+def saturated(n: int = 200) -> Tensor:
+    p = torch.rand(n)
+    p[::7], p[::11] = 0.0, 1.0
+    return p
+
+
+@table(
+    ("eps of the type", lambda p, y: -(p.clamp(torch.finfo(p.dtype).eps, 1 - torch.finfo(p.dtype).eps).log() * y).mean()),
+    ("smallest of the type", lambda p, y: p.clamp_min(torch.finfo(p.dtype).tiny).log().mean() + y.mean()),
+    ("1 - p", lambda p, y: -(y * (p + 1e-8).log() + (1 - y) * (1 - p + 1e-8).log()).mean()),
+    ("clamp close to one", lambda p, y: (1 - p.clamp(1e-9, 1 - 1e-9) + 1e-12).log().mean() * y.mean()),
+    ("entropy of two", lambda p, y: F.binary_cross_entropy(p, y)),
+    ("logarithm of sigmoid", lambda p, y: (1 - torch.sigmoid(60 * p)).clamp_min(1e-30).log().mean() + y.mean()),
+    ("equal in the type", lambda p, y: (p + 1e-9 == p).float().mean() + y.mean()),
+    ("largest of the type", lambda p, y: (p / 1e-38).clamp(max=torch.finfo(p.dtype).max).max() * y.max()),
+)
+def test_saturated_probabilities_in_float32(fn: Function) -> None:
+    y = labels(200, high=2).float()
+    promise(fn, saturated(), y, own_type=True)
+
+
+# ------------------------------------------------------------------ shapes and sizes of batches
+
+
+def token_loss(scores: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(scores.flatten(0, 1), y.flatten(), ignore_index=-100)
+
+
+def test_sequences_padded_to_another_length_later() -> None:
+    scores, y = normal(200, 9, 5), labels(200 * 9, high=5).reshape(200, 9)
+    lengths = torch.cat([labels(64, 1, 5), labels(136, 1, 10)])
+    y[torch.arange(9) >= lengths[:, None]] = -100
+    metric = bp.exact(token_loss)
+    lo = 0
+    try:
+        for size in (64, 1, 35, 100):
+            longest = int(lengths[lo : lo + size].max())
+            metric.update(scores[lo : lo + size, :longest], y[lo : lo + size, :longest])
+            lo += size
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert difference(value, token_loss(scores, y)) is None
+
+
+def test_images_of_another_size_later() -> None:
+    """Pixels pooled, or a refusal; the larger image must not count as one small one."""
+
+    def fn(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).pow(2).mean().sqrt()
+
+    small, large = (normal(50, 3, 3), normal(50, 3, 3, seed=4)), (5 * normal(50, 6, 6), normal(50, 6, 6, seed=4))
+    metric = bp.exact(fn)
+    try:
+        metric.update(*small)
+        metric.update(*large)
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    pooled = fn(torch.cat([small[0].flatten(), large[0].flatten()]), torch.cat([small[1].flatten(), large[1].flatten()]))
+    assert difference(value, pooled) is None
+
+
+@pytest.mark.parametrize("fn", [rmse, r2, pearson], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    "sizes", [(1,) * 120, (1,), (2,) * 60, (31, 1), (32,), (33,), (199,), (5,) * 24, RAGGED], ids=lambda s: f"{s[0]}x{len(s)}"
+)
+def test_sizes_of_batches(fn: Function, sizes: tuple[int, ...]) -> None:
+    promise(fn, *pair(200), sizes=sizes, constant=True)
+
+
+@pytest.mark.parametrize("warmup", [1, 2, 7, 64, 199, 200, 1000])
+def test_warmup(warmup: int) -> None:
+    promise(r2, *pair(200), warmup=warmup, sizes=(1, 2, 30, 1, 64), refuse=False)
+    promise(rmse, *pair(200), warmup=warmup, sizes=(5, 64, 1), refuse=False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 31, 32, 33])
+def test_few_samples_in_all(n: int) -> None:
+    promise(rmse, *pair(n), sizes=(1, 1), refuse=False)
+    promise(lambda p, y: ((p - y).abs().max(), y.sum()), *pair(n), sizes=(2,), refuse=False)
+
+
+def test_last_batch_of_size_1() -> None:
+    """squeeze() drops the batch dimension there, and std() of one sample is NaN."""
+    promise(lambda x: x.squeeze().pow(2).mean().sqrt(), normal(129, 1), sizes=(64, 64))
+    promise(lambda p, y: (p.squeeze() - y).pow(2).mean(), normal(129, 1), normal(129), sizes=(64, 64))
+    promise(lambda x: x.squeeze().sum(0).pow(2).sum(), normal(129, 3), sizes=(64, 64))
+    promise(lambda x: (x - x.mean(0)).div(x.std(0)).pow(4).mean(), normal(129, 3), sizes=(64, 64))
+
+
+def test_large_rows() -> None:
+    """Logits of a language model: the analysis looks at a few rows, not at dozens of copies of all."""
+    scores, y = normal(48, 60_000, dtype=torch.float32), labels(48, high=60_000)
+    started = time.perf_counter()
+    promise(lambda s, y: F.cross_entropy(s, y).exp(), scores, y, sizes=(40, 1, 3), constant=True)
+    assert time.perf_counter() - started < 20
+
+
+def test_large_rows_from_small_batches() -> None:
+    scores, y = normal(24, 4, 10_000, dtype=torch.float32), labels(96, high=10_000).reshape(24, 4)
+    promise(lambda s, y: F.cross_entropy(s.flatten(0, 1), y.flatten()), scores, y, sizes=(2,) * 12, refuse=False)
+
+
+def test_complex_numbers() -> None:
+    x = torch.complex(normal(200), normal(200, seed=6))
+    promise(lambda x: x.abs().pow(2).mean().sqrt(), x)
+    promise(lambda x: (x.mean().abs(), x.sum().real), x)
+
+
+def test_analysis_is_silent() -> None:
+    """Warnings are errors here: hidden runs on one sample must not show the user `std(): degrees of freedom`."""
+    promise(lambda x: x.std(), normal(200), sizes=(64, 1, 1), constant=True)
+    promise(lambda x: x.var(0).sum(), normal(200, 2), sizes=(1, 1, 64), constant=True)
