@@ -165,7 +165,9 @@ def leaves(value: Any) -> list[Any]:
 def same_kind(got: Any, expected: Any) -> bool:
     """Same containers, keys, types, dtypes and shapes."""
     if isinstance(expected, dict):
-        return isinstance(got, dict) and list(got) == list(expected) and all(same_kind(got[k], expected[k]) for k in got)
+        return (
+            isinstance(got, dict) and list(got) == list(expected) and all(same_kind(got[k], expected[k]) for k in got)
+        )
     if isinstance(expected, (tuple, list)):
         return type(got) is type(expected) and len(got) == len(expected) and all(map(same_kind, got, expected))
     if isinstance(expected, torch.Tensor):

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from promise import Function, promise
 from torch import Tensor
+
+from promise import Function, promise
 
 CLASSES = 4
 
@@ -442,7 +443,7 @@ def test_automatic_range_of_structural_similarity() -> None:
     promise(lambda a, b: similarity(a, b, kernel_size=5, sigma=0.8), pred, target, sizes=(16, 1, 18), warmup=16)
 
 
-# ------------------------------------------------------------------ one function for each way that order and rank matter
+# ------------------------------------------------------------------ order and rank, in each way that they matter
 
 SHAKEN: dict[str, Function] = {
     "cumulative sum": lambda x: x.cumsum(0).mean(),

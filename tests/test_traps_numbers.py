@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
-from promise import RAGGED, Function, difference, promise, split
-from test_traps import explained_variance, labels, normal, pair, pearson, r2, rmse, table
 from torch import Tensor
 
 import batchproof as bp
+from promise import RAGGED, Function, difference, promise, split
+from test_traps import explained_variance, labels, normal, pair, pearson, r2, rmse, table
 
 # ------------------------------------------------------------------ NaN and infinity
 
@@ -152,7 +152,10 @@ def saturated(n: int = 200) -> Tensor:
 
 
 @table(
-    ("eps of the type", lambda p, y: -(p.clamp(torch.finfo(p.dtype).eps, 1 - torch.finfo(p.dtype).eps).log() * y).mean()),
+    (
+        "eps of the type",
+        lambda p, y: -(p.clamp(torch.finfo(p.dtype).eps, 1 - torch.finfo(p.dtype).eps).log() * y).mean(),
+    ),
     ("smallest of the type", lambda p, y: p.clamp_min(torch.finfo(p.dtype).tiny).log().mean() + y.mean()),
     ("1 - p", lambda p, y: -(y * (p + 1e-8).log() + (1 - y) * (1 - p + 1e-8).log()).mean()),
     ("clamp close to one", lambda p, y: (1 - p.clamp(1e-9, 1 - 1e-9) + 1e-12).log().mean() * y.mean()),
@@ -204,13 +207,17 @@ def test_images_of_another_size_later() -> None:
         value = metric.compute()
     except bp.BatchproofError:
         return
-    pooled = fn(torch.cat([small[0].flatten(), large[0].flatten()]), torch.cat([small[1].flatten(), large[1].flatten()]))
+    pooled = fn(
+        torch.cat([small[0].flatten(), large[0].flatten()]), torch.cat([small[1].flatten(), large[1].flatten()])
+    )
     assert difference(value, pooled) is None
 
 
 @pytest.mark.parametrize("fn", [rmse, r2, pearson], ids=lambda fn: fn.__name__)
 @pytest.mark.parametrize(
-    "sizes", [(1,) * 120, (1,), (2,) * 60, (31, 1), (32,), (33,), (199,), (5,) * 24, RAGGED], ids=lambda s: f"{s[0]}x{len(s)}"
+    "sizes",
+    [(1,) * 120, (1,), (2,) * 60, (31, 1), (32,), (33,), (199,), (5,) * 24, RAGGED],
+    ids=lambda s: f"{s[0]}x{len(s)}",
 )
 def test_sizes_of_batches(fn: Function, sizes: tuple[int, ...]) -> None:
     promise(fn, *pair(200), sizes=sizes, constant=True)

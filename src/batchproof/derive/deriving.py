@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,20 @@ def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequen
         return keep_inputs(batch, f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})")
 
 
+def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
+    """The plan for samples of another shape, with the same state as a plan that exists.
+
+    Raises:
+        BatchproofError: on such samples the function has another state.
+    """
+    batch = few(Batch(list(tensors), tuple(dims)))
+    shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
+    try:
+        return _derive(fn, batch, _plain(fn, batch), plan)
+    except (Unrecordable, Refuted, Diverged, RandomFunction) as refusal:
+        raise BatchproofError(f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}") from None
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:160]
 
@@ -107,11 +121,13 @@ def _row_shape(t: torch.Tensor, d: int) -> tuple[int, ...]:
     return tuple(size for k, size in enumerate(t.shape) if k != d)
 
 
-def _derive(fn: Callable[..., Any], batch: Batch, plain: Any) -> Plan:
+def _derive(fn: Callable[..., Any], batch: Batch, plain: Any, model: Plan | None = None) -> Plan:
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
-    program, runs, classifier = _classified(fn, batches, shown, generator)
+    program, runs = _classified(fn, batches, shown, generator)
+    if model is not None:
+        return _like(fn, batch, plain, program, runs, batches, model, shown)
     subsets = _subsets(program, runs, batch, generator)
     shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
     centres: dict[int, Centred | None] = {}
@@ -131,7 +147,33 @@ def _derive(fn: Callable[..., Any], batch: Batch, plain: Any) -> Plan:
         plan = keep_inputs(batch, reason or "samples are kept")
         plan.program = program
         return plan
-    return _assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown, subsets)
+    return _assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
+
+
+def _like(
+    fn: Callable[..., Any],
+    batch: Batch,
+    plain: Any,
+    program: Program,
+    runs: Sequence[Recording],
+    batches: Sequence[Batch],
+    model: Plan,
+    shown: torch.dtype | None,
+) -> Plan:
+    """The same frontier and the same centres, on a program that must be the model's in all but sizes."""
+    old = model.program
+    assert old is not None
+    same = [op.func for op in program.ops] == [op.func for op in old.ops] and all(
+        (program.values[i].kind, program.values[i].given) == (old.values[i].kind, old.values[i].given)
+        for i in model.kept
+    )
+    if not same:
+        raise Unrecordable("the function does other things there")
+    frontier = Frontier(model.kept, model.after)
+    plan = _assemble(fn, batch, plain, program, runs, batches, frontier, dict(model.centred), model.reason, shown)
+    if [(leaf.merge, leaf.shape) for leaf in plan.leaves] != [(leaf.merge, leaf.shape) for leaf in model.leaves]:
+        raise Unrecordable("the state has another shape there")
+    return plan
 
 
 def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
@@ -144,7 +186,7 @@ def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
 
 def _classified(
     fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None, generator: torch.Generator
-) -> tuple[Program, list[Recording], Classifier]:
+) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()
     batched = {position for position, d in enumerate(batches[0].dims) if d is not None}
@@ -159,9 +201,9 @@ def _classified(
         classifier.run()
         more = _splittable(program, split)
         if not more:
-            return program, runs, classifier
+            return program, runs
         split |= more
-    return program, runs, classifier
+    return program, runs
 
 
 def _draws(batches: Sequence[Batch], generator: torch.Generator) -> list[Draw]:
@@ -267,10 +309,9 @@ def _assemble(
     runs: Sequence[Recording],
     batches: Sequence[Batch],
     frontier: Frontier,
-    centres: dict[int, Centred | None],
+    centres: Mapping[int, Centred | None],
     reason: str | None,
     shown: torch.dtype | None,
-    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
 ) -> Plan:
     centred = {index: found for index in frontier.leaves if (found := centres.get(index)) is not None}
     lengths = _lengths(program, frontier)
@@ -294,6 +335,8 @@ def _assemble(
         centred=centred,
         shown=shown,
         dtypes=tuple(_type_of(leaf) for leaf in pytree.tree_leaves(plain)),
+        folds=frozenset(ancestors(program, frontier.leaves)),
+        constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind == "shared"},
         source=wide_source,
         space=wide_space,
     )

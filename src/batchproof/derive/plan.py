@@ -35,6 +35,7 @@ class Leaf:
     site: Site
     what: str  # in words
     dim: int = 0  # along which rows concatenate
+    centred: bool = False  # whether the centres are stacked in front
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Plan:
     centred: dict[int, Centred] = field(default_factory=dict)
     shown: torch.dtype | None = None
     dtypes: tuple[Any, ...] = ()
+    folds: frozenset[int] = frozenset()  # values that the fold reads or makes
+    constants: dict[int, torch.Tensor] = field(default_factory=dict)  # values that no sample reaches
     source: str = ""
     space: dict[str, Any] = field(default_factory=dict)
 
@@ -161,7 +164,17 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred], batch: Ba
     dtype = value.dtype
     if merge == "sum" and not dtype.is_floating_point and not dtype.is_complex:
         dtype = torch.int64
-    return Leaf(merge, shape, dtype, nbytes(value) * points, points, program.site(index), _words(program, index), value.dim)
+    return Leaf(
+        merge=merge,
+        shape=shape,
+        dtype=dtype,
+        nbytes=nbytes(value) * points,
+        points=points,
+        site=program.site(index),
+        what=_words(program, index),
+        dim=value.dim,
+        centred=index in centred,
+    )
 
 
 def _words(program: Program, index: int) -> str:

@@ -61,7 +61,8 @@ def few(batch: Batch) -> Batch:
     n = batch.n
     carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)
     rows = min(n, MOST_ROWS, max(FEWEST_ROWS, MOST_BYTES * n // max(carried, 1)))
-    return batch if rows == n else batch.take(torch.arange(rows))
+    rows = max(rows, FEWEST_ROWS)  # fewer are repeated
+    return batch if rows == n else batch.take(torch.arange(rows) % n)
 
 
 def ragged(n: int, generator: torch.Generator) -> list[int]:

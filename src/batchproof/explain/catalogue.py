@@ -29,6 +29,11 @@ CAUSES = {
         "the value grows with the batch",
         "add the batches' values, and divide once by the number of samples",
     ),
+    "divisor": Cause(
+        "divided by the batch size twice",
+        "what is divided was a mean already, so the value shrinks as the batch grows",
+        "leave one of the two divisions out",
+    ),
     "nonlinear": Cause(
         "a nonlinear function of a mean",
         "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",

@@ -125,7 +125,7 @@ def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> Row:
         raised, value = f"{type(error).__name__}: {text[0] if text else ''}", torch.full_like(exact, torch.nan)
     if value.shape != exact.shape:
         raised, value = f"compute() gives {len(value)} numbers instead of {len(exact)}", torch.full_like(exact, torch.nan)
-    undefined = len(pieces) if bool((value.isnan() & ~exact.isnan()).any()) else 0
+    undefined = len(pieces) if bool((~value.isfinite() & exact.isfinite()).any()) else 0
     count = len(pieces)
     last = n % size
     return Row(size, count, count, last, value, value, value, value, value.abs(), exact, None, undefined, raised)

@@ -31,11 +31,11 @@ class Samples:
 
     def call(self) -> Call:
         """The arguments of one call on all samples."""
-        return self._call(self.leaves)
+        return self.arrange(self.leaves)
 
     def batch(self, lo: int, hi: int) -> Call:
         """The arguments of one call on the samples ``lo`` to ``hi``."""
-        return self._call(tuple(_cut(leaf, dim, lo, hi) for leaf, dim in zip(self.leaves, self.dims, strict=True)))
+        return self.arrange(tuple(_cut(leaf, dim, lo, hi) for leaf, dim in zip(self.leaves, self.dims, strict=True)))
 
     def first(self, count: int) -> Samples:
         """The first ``count`` samples."""
@@ -59,7 +59,8 @@ class Samples:
         """A line on each input, for the report."""
         return tuple(Given(name, _describe(leaf), guessed) for name, leaf in zip(self.names, self.leaves, strict=True))
 
-    def _call(self, leaves: Sequence[Any]) -> Call:
+    def arrange(self, leaves: Sequence[Any]) -> Call:
+        """These leaves in the places of the arguments."""
         rest = iter(leaves)
         values = [tree_unflatten([next(rest) for _ in range(spec.num_leaves)], spec) for spec in self.specs]
         count = len(values) - len(self.keywords)

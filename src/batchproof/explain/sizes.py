@@ -106,7 +106,7 @@ def _values(
         if value.shape != like.shape:
             raised = raised or f"returns {len(value)} numbers instead of {len(like)}"
             value = torch.full_like(like, math.nan)
-        undefined += bool((value.isnan() & ~like.isnan()).any())
+        undefined += bool((~value.isfinite() & like.isfinite()).any())
         found.append(value)
     lengths = torch.tensor([min(n, start + size) - start for start in starts])
     return torch.stack(found), lengths, undefined, raised

@@ -1,0 +1,311 @@
+"""exact: any function of a batch as a streaming metric that gives its value on all samples together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch.utils import _pytree as pytree
+
+from batchproof.derive import Plan
+from batchproof.errors import BatchproofError
+from batchproof.streaming import distributed, jackknife, merging
+from batchproof.streaming.arguments import Call, Dims, Layout, keep, read, samples_in
+from batchproof.streaming.persample import Values, mean_of_each, per_sample
+from batchproof.streaming.state import GROUPS, Slots
+from batchproof.streaming.stream import Stream
+
+Over = Literal["dataset", "samples"]
+Keep = Literal["auto", "rows", "constant"]
+
+
+def exact(
+    fn: Callable[..., Any],
+    *,
+    over: Over = "dataset",
+    batch_dim: Dims = 0,
+    state: Keep = "auto",
+    warmup: int = 32,
+) -> Exact:
+    """A streaming metric that gives ``fn``'s value on all samples together, however they were batched.
+
+    >>> import torch, batchproof
+    >>> def rmse(pred, real):
+    ...     return torch.sqrt(torch.mean((pred - real) ** 2))
+    >>> pred, real = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([1.0, 4.0, 4.0])
+    >>> metric = batchproof.exact(rmse)
+    >>> for i in range(3):
+    ...     metric.update(pred[i : i + 1], real[i : i + 1])
+    >>> metric.compute() == rmse(pred, real)
+    tensor(True)
+
+    Args:
+        fn: a function, lambda, partial or ``nn.Module`` of tensors (numpy arrays and lists also work: their samples are
+            kept). It returns a tensor of any shape, a Python number, or a tuple or dict of these.
+        over: ``"dataset"``, the value on all samples together; ``"samples"``, the mean of the values on single samples
+            (PSNR or Dice per image).
+        batch_dim: the dimension that counts samples; or one per positional argument, None for what all batches share
+            (class weights).
+        state: ``"auto"`` keeps a state of constant size where the function has one and samples where it has none;
+            ``"constant"`` refuses where it has none; ``"rows"`` always keeps samples.
+        warmup: so many samples are kept before the constant-size form is derived from them, and folded then.
+
+    Returns:
+        An `Exact`.
+
+    Raises:
+        BatchproofError: an option is not one of the above.
+    """
+    if not callable(fn):
+        raise BatchproofError(f"exact takes a function or a module, not {type(fn).__name__}")
+    if over not in ("dataset", "samples"):
+        raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
+    if state not in ("auto", "rows", "constant"):
+        raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
+    if not isinstance(warmup, int) or warmup < 1:
+        raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
+    if isinstance(batch_dim, list):
+        batch_dim = tuple(batch_dim)
+    entries = batch_dim if isinstance(batch_dim, tuple) else (batch_dim,)
+    if not all(entry is None or type(entry) is int for entry in entries) or batch_dim is None:
+        raise BatchproofError(f"batch_dim={batch_dim!r}: expected an int, or a tuple of int or None per argument")
+    return Exact(fn, over, batch_dim, state, warmup)
+
+
+class Exact:
+    """A metric made by `exact`: call it on a batch, or `update`; then `compute`.
+
+    >>> import torch, batchproof
+    >>> metric = batchproof.exact(lambda x: x.std())
+    >>> metric.update(torch.tensor([1.0, 2.0]))
+    >>> metric.update(torch.tensor([6.0]))
+    >>> round(metric.compute().item(), 4)
+    2.6458
+    """
+
+    def __init__(self, fn: Callable[..., Any], over: Over, batch_dim: Dims, state: Keep, warmup: int) -> None:
+        self.fn = fn
+        self.over = over
+        self.batch_dim = batch_dim
+        self.state = state
+        self.warmup = warmup
+        self._values: Values | None = None  # over samples: the types of the last values
+        self._layout: Layout | None = None
+        self._stream = self._new_stream()
+
+    def _new_stream(self) -> Stream:
+        return Stream(self.fn if self.over == "dataset" else mean_of_each, self.state, self.warmup)
+
+    # ------------------------------------------------------------------ a batch
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The value on this batch, with its autograd graph, and the batch folded in.
+
+        >>> import torch, batchproof
+        >>> metric = batchproof.exact(lambda x: x.square().mean().sqrt())
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> metric(x).backward()
+        >>> x.grad is not None, metric.n_samples
+        (True, 2)
+
+        Raises:
+            BatchproofError: the batch does not fit; the state stays as it was. What ``fn`` itself raises passes
+                through untouched, and the state stays as it was then, too.
+        """
+        if self.over == "samples":
+            values = per_sample(self.fn, self._read(args, kwargs))
+            self._fold_values(values)
+            return values.mean()
+        ready = self._stream.ready(args) if not kwargs else None
+        if ready is not None:
+            value = self.fn(*args)
+            self._stream.commit(ready)
+            return value
+        call = keep(self._read(args, kwargs))  # before fn, which may write into its arguments
+        self._stream.check(call)
+        value = self.fn(*args, **kwargs)
+        self._fold(call)
+        return value
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        """Fold a batch in; no value of its own is computed.
+
+        Raises:
+            BatchproofError: the batch does not fit; the state stays as it was.
+        """
+        if self.over == "samples":
+            with torch.no_grad():
+                self._fold_values(per_sample(self.fn, self._read(args, kwargs)))
+            return
+        ready = self._stream.ready(args) if not kwargs else None
+        if ready is not None:
+            self._stream.commit(ready)
+        else:
+            self._fold(self._read(args, kwargs))
+
+    def _read(self, args: Any, kwargs: Any) -> Call:
+        return read(self.fn, args, kwargs, self.batch_dim)
+
+    def _fold(self, call: Call) -> None:
+        self._stream.fold(call)
+        self._layout = call.layout
+
+    def _fold_values(self, values: Values) -> None:
+        self._fold(values.detached())
+        self._values = Values([], values.tree, values.types)
+
+    # ------------------------------------------------------------------ a value
+
+    def compute(self) -> Any:
+        """The exact value over all that was folded in, in the type that ``fn`` returns.
+
+        Raises:
+            BatchproofError: nothing was folded in; or on all samples together ``fn`` goes another way than on the first
+                batch (a branch, a size), so that its value is not known.
+        """
+        return self._shown(self._stream.compute())
+
+    def _shown(self, result: Any) -> Any:
+        if self.over == "samples":
+            assert self._values is not None
+            return self._values.typed(result)
+        return result
+
+    def standard_error(self) -> Any:
+        """The standard error of `compute`'s value, by a grouped jackknife over merged states; no samples are kept.
+
+        Batches go to 20 groups in turn; the value is computed with one group left out at a time. Batches are taken to
+        be independent of each other.
+
+        >>> import torch, batchproof
+        >>> x = torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+        >>> metric = batchproof.exact(lambda x: x.mean())
+        >>> for batch in x.split(100):
+        ...     metric.update(batch)
+        >>> 0.005 < metric.standard_error().item() < 0.02        # 1 / sqrt(10,000) = 0.01
+        True
+
+        Returns:
+            As `compute`, each number its standard error.
+
+        Raises:
+            BatchproofError: fewer than two batches were folded in, or the state is too large to be held in groups.
+        """
+        parts = self._stream.parts()
+        if isinstance(parts, Slots):
+            if parts.groups == 1:
+                raise BatchproofError(f"a state of {parts.plan.nbytes} bytes is held once, not in groups: no error bar")
+            counts = parts.counts
+
+            def value(groups: Sequence[int]) -> Any:
+                return self._shown(self._stream.value(parts, groups))
+        else:
+            counts = [sum(call.n for group, call in parts if group == number) for number in range(GROUPS)]
+
+            def value(groups: Sequence[int]) -> Any:
+                return self._shown(self._stream.called([call for group, call in parts if group in groups]))
+
+        return jackknife.standard_error(value, counts)
+
+    @property
+    def plan(self) -> Plan:
+        """How the function is streamed: what is kept, how it merges, bytes, the user's lines. Prints as a report.
+
+        Raises:
+            BatchproofError: no batch has come yet.
+        """
+        return self._stream.planned()
+
+    @property
+    def n_samples(self) -> int:
+        """Samples folded in so far."""
+        return self._stream.n
+
+    # ------------------------------------------------------------------ states
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._stream.reset()
+
+    def merge_state(self, others: Exact | Iterable[Exact]) -> Exact:
+        """Take in what other metrics of the same function hold; they stay as they are.
+
+        Raises:
+            BatchproofError: one of them holds another state; ours stays as it was.
+        """
+        others = [others] if isinstance(others, Exact) else list(others)
+        for other in others:
+            if not isinstance(other, Exact):
+                raise BatchproofError(f"merge_state takes metrics made by exact, not {type(other).__name__}")
+            if (other.over, other.batch_dim) != (self.over, self.batch_dim):
+                raise BatchproofError("mismatched states: the metrics differ in over= or batch_dim=")
+        before = merging.snapshot(self._stream)
+        try:
+            for other in others:
+                merging.merge(self._stream, other._stream)
+        except BaseException:
+            self._stream.__dict__.update(before)
+            raise
+        for other in others:
+            self._layout = self._layout or other._layout
+            self._values = self._values or other._values
+        return self
+
+    def sync(self, group: Any = None) -> Exact:
+        """Merge over the processes of ``torch.distributed``: then every rank computes the value over all ranks' samples.
+
+        May be called again after more updates: no sample is counted twice. Ranks may hold different numbers of samples,
+        or none.
+
+        Raises:
+            BatchproofError: no process group is initialised.
+        """
+        distributed.sync(self._stream, group)
+        box = distributed.first_known((self._layout, self._values), group)
+        self._layout, self._values = self._layout or box[0], self._values or box[1]
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as plain containers of tensors, to save and load. The few rows that the plan was derived from are
+        in it."""
+        saved = merging.save(self._stream)
+        saved["layout"] = self._layout
+        saved["values"] = self._values
+        return saved
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put a saved state in place of this one.
+
+        Raises:
+            BatchproofError: it belongs to another function; the state stays as it was.
+        """
+        layout = state.get("layout") if isinstance(state, dict) else None
+
+        def relayout(leaves: list[Any]) -> Call:
+            assert layout is not None
+            return Call(layout, list(leaves), samples_in(leaves, layout.dims))
+
+        merging.load(self._stream, state, relayout)
+        self._layout, self._values = layout, state["values"]
+
+    def to(self, device: Any) -> Exact:
+        """Move the state to a device."""
+        saved = pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.state_dict())
+        if isinstance(self.fn, torch.nn.Module):
+            self.fn.to(device)
+        self.load_state_dict(saved)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        options = {key: getattr(self, key) for key in ("fn", "over", "batch_dim", "state", "warmup")}
+        return {**options, "saved": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        saved = state.pop("saved")
+        self.__init__(**state)  # type: ignore[misc]
+        self.load_state_dict(saved)
+
+    def __repr__(self) -> str:
+        name = getattr(self.fn, "__name__", type(self.fn).__name__)
+        return f"<Exact {name}: {self.n_samples:,} samples>"

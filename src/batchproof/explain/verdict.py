@@ -1,0 +1,326 @@
+"""From a recorded program to the reasons: where, on the way to the result, a value stops being a mean over samples.
+
+Each value is given a nature: what it is made of, told from the operations alone, never from what the numbers happened
+to be.  Sums are made of samples, means are sums over a count, and whatever is done to those that is not linear is a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from batchproof.derive.align import Program, Value
+from batchproof.derive.kinds import base_name
+from batchproof.derive.program import Free, Op, Ref, Site, Size, leaves
+from batchproof.explain.catalogue import finding
+from batchproof.explain.explanation import Finding
+from batchproof.explain.subject import place
+
+#: shared: no sample reaches it.  count: follows the number of samples.  stat: of the batch, and no longer linear.
+#: rows: sample by sample; centred: sample by sample, given a statistic.  matrix: sample by sample by sample.
+Nature = Literal["shared", "count", "sum", "mean", "extreme", "stat", "rows", "part", "centred", "matrix", "mixed"]
+
+MOST = 4
+_LINEAR = frozenset("""view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
+_to_copy to select slice diagonal unbind split stack cat neg sum mean flip copy contiguous index gather index_select
+expand_copy positive lift_fresh_copy real squeeze_copy movedim as_strided conj""".split())
+_ADDS = frozenset("add sub rsub".split())
+_DIVIDES = frozenset("div true_divide floor_divide".split())
+#: Guards against a division by zero and the like: what passes through is what came in.
+_GUARDS = frozenset("clamp clamp_min clamp_max maximum minimum nan_to_num where isnan eq ne gt lt ge le".split())
+_ORDERS = frozenset("""sort argsort topk kthvalue median nanmedian mode cumsum cumprod cummax cummin logcumsumexp searchsorted
+bucketize unique unique_dim _unique2 unique_consecutive quantile nanquantile flip roll diff argmax argmin msort
+rank_data""".split())
+_PAIRS = frozenset("mm bmm matmul addmm baddbmm cdist _cdist_forward _euclidean_dist pdist _pdist_forward dot".split())
+_WORDS = {
+    "sqrt": "the square root", "rsqrt": "the inverse square root", "log": "the logarithm", "log10": "the logarithm",
+    "log2": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
+    "pow": "a power", "square": "the square", "reciprocal": "the reciprocal", "abs": "the absolute value",
+    "mul": "a product", "clamp": "a limit", "sigmoid": "the sigmoid", "tanh": "the tanh", "relu": "the positive part",
+    "maximum": "the larger", "minimum": "the smaller", "max": "the largest", "min": "the smallest",
+    "amax": "the largest", "amin": "the smallest", "div": "a ratio", "acos": "the arc cosine", "atanh": "the arc tanh",
+    "linalg_vector_norm": "the norm", "prod": "the product",
+}  # fmt: skip
+_CONCAVE = frozenset({"the square root", "the logarithm"})
+_CONVEX = frozenset({"the exponential", "the square", "the reciprocal", "the absolute value", "the inverse square root"})
+
+
+@dataclass
+class Reasons:
+    """What a program says: causes in the order in which they act, and whether its result is a mean for certain."""
+
+    causes: list[Finding] = field(default_factory=list)
+    proved: bool = False
+
+
+def reasons(program: Program, sizes: Sequence[int]) -> Reasons:
+    """Walk the program from the samples to the result.  ``sizes``: the numbers of samples that it was recorded on."""
+    walk = _Walk(program, sizes)
+    for op in program.ops:
+        if any(output in walk.live for output in op.outputs):
+            walk.step(op)
+    results = {walk.nature_of(leaf) for leaf in program.result if isinstance(leaf, Ref)}
+    proved = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
+    if "sum" in results:
+        walk.note("sum", walk.last_sum)
+    elif proved:
+        walk.note("mean", walk.last_mean)
+    return Reasons(walk.found[:MOST], proved)
+
+
+class _Walk:
+    def __init__(self, program: Program, sizes: Sequence[int]) -> None:
+        self.program = program
+        self.sizes = sizes
+        self.natures: dict[int, Nature] = {}
+        self.found: list[Finding] = []
+        self.last_sum: Site | None = None
+        self.last_mean: Site | None = None
+        self.live = _live(program)
+        for value in program.values:
+            if value.op is None:
+                self.natures[value.index] = _given_nature(value)
+
+    def step(self, op: Op) -> None:
+        """Give the outputs of one operation their natures, and note what it does wrong."""
+        name = base_name(op)
+        operands = [self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))]
+        for output in op.outputs:
+            value = self.program.values[output]
+            wide = _batch_dims(value)
+            if len(wide) > 1:
+                nature = self._pairs(op, name)
+            elif wide:
+                nature = self._rows(op, name, operands, value)
+            elif _has(operands, "rows", "part", "centred", "matrix", "mixed"):
+                nature = self._reduced(op, name, operands, value)
+            else:
+                nature = self._combined(op, name, operands, value)
+            self.natures[output] = nature
+
+    def nature_of(self, leaf: Any) -> Nature:
+        """The nature of an operation's argument."""
+        if isinstance(leaf, Ref):
+            return self.natures.get(leaf.index, "shared")
+        if isinstance(leaf, Size):
+            return "count" if leaf.of is None and leaf.offset == 0 else "stat"
+        if isinstance(leaf, Free):
+            return "count" if _proportional(self.program.free[leaf.position], self.sizes) else "stat"
+        return "shared"
+
+    def note(self, code: str, site: Site | None, **words: Any) -> None:
+        """Note a cause once: the first line that has it is the one to blame."""
+        where = None if site is None or site.line == 0 else place(site.file, site.line, site.text)
+        if not any(cause.code == code for cause in self.found):
+            self.found.append(finding(code, where, **words))
+
+    def _pairs(self, op: Op, name: str) -> Nature:
+        tensors = [leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, Ref)]
+        values = [self.program.values[leaf.index] for leaf in tensors]
+        if any(len(_batch_dims(value)) > 1 for value in values):
+            return "matrix"
+        shapes = self._accident(op)
+        if shapes:
+            self.note("broadcast", op.site, what=f"{shapes}: broadcasting pairs every sample with every other one")
+        elif name in _PAIRS or not self._belongs_to_accident(op):
+            self.note("couples", op.site)
+        return "matrix"
+
+    def _accident(self, op: Op) -> str:
+        """(B, 1) against (B,) as they came in, with no unsqueeze that would show intent."""
+        partners = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
+        tensors = {leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)}
+        flat = [index for index in tensors if self._shape(index) == ("B",)]
+        column = [index for index in tensors if self._shape(index) == ("B", 1) and not self._made_column(index)]
+        return f"({', '.join(map(str, self._shape(column[0])))}) against (B,)" if flat and column else ""
+
+    def _belongs_to_accident(self, op: Op) -> bool:
+        return any(cause.code == "broadcast" for cause in self.found)
+
+    def _made_column(self, index: int) -> bool:
+        """Whether the user made it a column: then the pairs are meant."""
+        seen, waiting = set(), [index]
+        while waiting:
+            number = self.program.values[waiting.pop()].op
+            if number is None or number in seen:
+                continue
+            seen.add(number)
+            op = self.program.ops[number]
+            if any(self._shape(source) == ("B",) for source in op.inputs):
+                return True
+            waiting.extend(source for source in op.inputs if self._shape(source) == ("B", 1))
+        return False
+
+    def _shape(self, index: int) -> tuple[Any, ...]:
+        return tuple("B" if isinstance(size, Size) else size for size in self.program.values[index].shape)
+
+    def _rows(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+        if _has(operands, "matrix"):
+            return "matrix"
+        if not _has(operands, "rows", "part", "centred", "mixed"):
+            return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
+        if name in _ORDERS and value.kind not in ("rows",):
+            self.note("order", op.site, what=_order_words(name))
+            return "mixed"
+        if _has(operands, "mean", "sum", "stat", "extreme"):
+            return self._conditional(op, name, operands)
+        if value.kind == "opaque" and "mixed" not in operands:
+            self.note("couples", op.site, title="takes the samples of a batch together", what=_together(name))
+            return "mixed"
+        if "mixed" in operands:
+            return "mixed"
+        if "count" in operands and name in (*_DIVIDES, "mul"):
+            return "part"
+        return "centred" if "centred" in operands else "part" if "part" in operands else "rows"
+
+    def _conditional(self, op: Op, name: str, operands: Sequence[Nature]) -> Nature:
+        """Samples meet a statistic of their batch."""
+        if name == "sub" and "extreme" in operands and not _has(operands, "mean", "sum", "stat"):
+            return "rows"  # the shift of a stable log-sum-exp: it cancels
+        if name in _DIVIDES:
+            self.note("ratio", op.site, what="each sample is divided by a total of its batch")
+        elif name in (*_ADDS, "addcmul"):
+            self.note("centred", op.site)
+        elif name not in ("index", "gather", "index_select", *_LINEAR):
+            self.note("centred", op.site, title="measured by the batch")
+        return "centred"
+
+    def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+        """The samples become one value."""
+        if value.kind in ("max", "min", "any", "all"):
+            if value.kind in ("max", "min") and not self._is_shift(value):
+                self.note("extreme", op.site)
+            return "extreme"
+        if value.kind == "sum":
+            self.last_sum = op.site
+            if _has(operands, "centred") or _has(operands, "stat", "mean", "sum"):
+                return "stat"
+            if "part" in operands:
+                self.last_mean = op.site
+                return "mean"
+            return "sum"
+        if name in _ORDERS:
+            self.note("order", op.site, what=_order_words(name))
+        elif not _has(operands, "matrix", "mixed"):
+            self.note("couples", op.site, title="takes the samples of a batch together", what=_together(name))
+        return "stat"
+
+    def _is_shift(self, value: Value) -> bool:
+        """Whether a maximum only steadies an exponential: then samples are shifted by it, and it comes back later."""
+        users = [op for op in self.program.ops if value.index in op.inputs]
+        return any(base_name(op) == "sub" and _has([self.nature_of(Ref(i)) for i in op.inputs], "rows") for op in users)
+
+    def _combined(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+        """Values of the whole batch meet each other."""
+        kinds = {nature for nature in operands if nature != "shared"}
+        if not kinds:
+            return "shared"
+        if kinds == {"count"}:
+            return "count"
+        if name in _DIVIDES:
+            return self._divided(op)
+        if name == "mul" and "count" in kinds and len(kinds) == 2:
+            return self._times_count(op, kinds - {"count"})
+        if name in _ADDS:
+            return self._added(op, operands, kinds)
+        linear = name in _LINEAR or (name == "mul" and operands.count("shared") == len(operands) - 1) or name == "mul" and len(operands) == 1
+        if linear and len(kinds) == 1:
+            return kinds.pop()
+        if linear:
+            return "mean" if kinds <= {"mean", "count"} else "stat"
+        return self._nonlinear(op, name, kinds)
+
+    def _divided(self, op: Op) -> Nature:
+        above, below = (self.nature_of(leaf) for leaf in op.args[:2])
+        if below == "shared":
+            return above
+        if below == "count":
+            if above == "sum":
+                self.last_mean = op.site
+                return "mean"
+            if above in ("mean", "shared"):
+                self.note("divisor", op.site)
+            return "stat"
+        if above in ("shared", "count"):
+            self.note("nonlinear", op.site, what=_jensen("the reciprocal"))
+        else:
+            self.note("ratio", op.site)
+        return "stat"
+
+    def _times_count(self, op: Op, others: set[Nature]) -> Nature:
+        if others == {"mean"}:
+            self.last_sum = op.site
+            return "sum"
+        return "stat"
+
+    def _added(self, op: Op, operands: Sequence[Nature], kinds: set[Nature]) -> Nature:
+        if "shared" in operands and kinds <= {"sum", "mean"} and self._is_term(op):
+            plain = kinds == {"mean"}
+            what = "an average over batches counts it once; a sum over batches would count it once per batch" if plain else ""
+            self.note("constant-term", op.site, what=what, harmless=plain)
+            return "mean" if plain else "stat"
+        return next(iter(kinds)) if len(kinds) == 1 else "stat"
+
+    def _is_term(self, op: Op) -> bool:
+        """A tensor of the user's, not a number like 1e-6."""
+        return any(isinstance(leaf, Ref) and self.nature_of(leaf) == "shared" for leaf in op.args)
+
+    def _nonlinear(self, op: Op, name: str, kinds: set[Nature]) -> Nature:
+        if name in _GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
+            return "sum" if kinds <= {"sum", "count"} else "stat"
+        if kinds <= {"extreme"}:
+            return "extreme"
+        self.note("nonlinear", op.site, what=_jensen(_WORDS.get(name, name.strip("_"))))
+        return "stat"
+
+
+def _live(program: Program) -> set[int]:
+    """The values on the way to the result."""
+    live = {leaf.index for leaf in program.result if isinstance(leaf, Ref)} | {read.value for read in program.reads}
+    for op in reversed(program.ops):
+        if any(output in live for output in op.outputs):
+            live.update(op.inputs)
+    return live
+
+
+def _given_nature(value: Value) -> Nature:
+    if value.kind == "rows" and value.from_data:
+        return "rows"
+    return "shared" if value.kind == "shared" else "count"
+
+
+def _batch_dims(value: Value) -> list[int]:
+    return [dim for dim, size in enumerate(value.shape) if isinstance(size, Size)]
+
+
+def _has(natures: Iterable[Nature], *wanted: Nature) -> bool:
+    return any(nature in wanted for nature in natures)
+
+
+def _proportional(seen: Sequence[Any], sizes: Sequence[int]) -> bool:
+    """Whether a number is the number of samples times something fixed."""
+    if len(seen) != len(sizes) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in seen):
+        return False
+    return all(abs(x * sizes[0] - seen[0] * size) <= 1e-9 * abs(x * sizes[0]) for x, size in zip(seen, sizes, strict=True))
+
+
+def _jensen(word: str) -> str:
+    return f"{word} is taken in each batch, and {_side(word)}"
+
+
+def _side(word: str) -> str:
+    """Where the mean of a function lies beside the function of the mean."""
+    if word in _CONCAVE:
+        return "the mean of such values lies below that of the mean (Jensen)"
+    if word in _CONVEX:
+        return "the mean of such values lies above that of the mean (Jensen)"
+    return "the mean of such values is not that of the mean"
+
+
+def _order_words(name: str) -> str:
+    return f"{name.strip('_')} ranks or runs through the samples of one batch: no sum over samples holds that"
+
+
+def _together(name: str) -> str:
+    return f"{name.strip('_')} takes all samples of the batch together"

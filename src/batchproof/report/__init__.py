@@ -1,0 +1,1 @@
+"""What the other parts found, shown: data in, text out."""

@@ -1,0 +1,192 @@
+"""Merge two streams, save one and load it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from batchproof.derive.plan import Plan
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call
+from batchproof.streaming.state import Slots, merge_into
+from batchproof.streaming.stream import Stream
+
+
+def fingerprint(stream: Stream) -> str:
+    """Two streams with the same print hold the same leaves at the same centres."""
+    assert stream.plan is not None
+    digest = hashlib.sha256(repr(structure(stream.plan)).encode())
+    for index, parts in sorted(stream.plan.centred.items()):
+        for at in parts.centres:
+            digest.update(repr((index, sorted(at.free.items()))).encode())
+            for _, stat in sorted(at.stats.items()):
+                digest.update(stat.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def structure(plan: Plan) -> list[Any]:
+    """What two plans must share for their states to mean the same."""
+    assert plan.program is not None
+    names = [op.name for op in plan.program.ops]
+    leaves = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+    return [names, leaves, plan.kept]
+
+
+def merge(stream: Stream, other: Stream) -> None:
+    """Take in what another stream of the same function holds; the other stays as it is.
+
+    Raises:
+        BatchproofError: it is another function's, or holds another state; ours stays as it was.
+    """
+    if other.n == 0:
+        return
+    theirs = other.parts()
+    if isinstance(theirs, list):
+        trial = [call for _, call in theirs]
+        for call in trial:
+            stream.check(call)
+        before = snapshot(stream)
+        try:
+            for call in trial:
+                stream.fold(call)
+        except BaseException:
+            stream.__dict__.update(before)
+            raise
+        return
+    if stream.slots is None:
+        _compatible(stream, other)
+        assert other.plan is not None and other.lesson is not None
+        held = stream.rows
+        if stream.first is not None and held:
+            for call in (other.first,):
+                if call is not None:
+                    stream.check(call)
+        stream.adopt(other.plan, other.lesson, held)
+    before = snapshot(stream)
+    try:
+        merge_slots(stream, theirs, other)
+    except BaseException:
+        stream.__dict__.update(before)
+        raise
+    stream.updates += other.updates
+
+
+def _compatible(stream: Stream, other: Stream) -> None:
+    if stream.plan is not None and stream.plan.keeps_inputs:
+        raise BatchproofError("mismatched states: this metric keeps samples and the other holds a folded state")
+    if stream.state == "rows":
+        raise BatchproofError("mismatched states: this metric was told to keep samples; the other has folded them")
+
+
+def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
+    """Add another stream's state, its sums moved to our centres."""
+    mine, plan = stream.slots, stream.plan
+    assert mine is not None and plan is not None and other.plan is not None
+    if structure(plan) != structure(other.plan):
+        raise BatchproofError(
+            "mismatched states: the two metrics hold different leaves "
+            f"({_shown(plan)} here, {_shown(other.plan)} there): they belong to different functions or shapes"
+        )
+    if fingerprint(stream) != fingerprint(other):
+        theirs = theirs.clone()
+        shared = _shared(other.plan)
+        for position, index in enumerate(plan.kept):
+            if index in plan.centred:
+                moved = [
+                    plan.move(index, theirs.leaves[position][group], other.plan.centred[index], shared)
+                    for group in range(theirs.groups)
+                ]
+                theirs.leaves[position] = torch.stack(moved)
+    for key, variant in other.variants.items():
+        stream.variants.setdefault(key, variant)
+    mine.absorb(theirs)
+
+
+def _shared(plan: Plan) -> dict[int, torch.Tensor]:
+    return plan.constants
+
+
+def _shown(plan: Plan) -> str:
+    return ", ".join(f"{leaf.merge} {tuple(leaf.shape)}" for leaf in plan.leaves)
+
+
+def snapshot(stream: Stream) -> dict[str, Any]:
+    """The stream's fields, the state itself copied."""
+    fields = dict(stream.__dict__)
+    fields["rows"] = list(stream.rows)
+    fields["variants"] = dict(stream.variants)
+    fields["slots"] = stream.slots.clone() if stream.slots is not None else None
+    return fields
+
+
+def save(stream: Stream) -> dict[str, Any]:
+    """The state as plain containers of tensors. It includes the few rows that the plan was derived from."""
+    saved: dict[str, Any] = {"updates": stream.updates, "n": stream.n}
+    if stream.first is not None:
+        saved["first"] = list(stream.first.leaves)
+    if stream.slots is not None:
+        total = stream.parts()
+        assert isinstance(total, Slots) and stream.lesson is not None
+        saved["lesson"] = [_copied(leaf) for leaf in stream.lesson.leaves]
+        saved["fingerprint"] = fingerprint(stream)
+        saved["shapes"] = [list(variant.example.leaves) for variant in stream.variants.values()]
+        saved["leaves"] = [
+            [list(chunks) for chunks in kept] if isinstance(kept, list) else kept.clone() for kept in total.leaves
+        ]
+        saved["counts"], saved["lengths"] = list(total.counts), [list(row) for row in total.lengths]
+    else:
+        rows = [] if stream.n == 0 else stream.parts()
+        assert isinstance(rows, list)
+        saved["rows"] = [(group, [_copied(leaf) for leaf in call.leaves], call.n) for group, call in rows]
+    return saved
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
+    """Put a saved state in place of the stream's.
+
+    Args:
+        stream: of the same function.
+        saved: from `save`.
+        relayout: makes a `Call` of saved leaves.
+
+    Raises:
+        BatchproofError: the state belongs to another function; ours stays as it was.
+    """
+    missing = {"updates", "n"} - set(saved) if isinstance(saved, dict) else {"updates"}
+    if missing:
+        raise BatchproofError(f"this is no state of an exact metric: {sorted(missing)} missing")
+    fresh = Stream(stream.fn, stream.state, stream.warmup)
+    if "leaves" in saved:
+        lesson: Call = relayout(saved["lesson"])
+        fresh.adopt(fresh.derived(lesson), lesson, [])
+        slots = fresh.slots
+        assert slots is not None
+        same = fingerprint(fresh) == saved["fingerprint"] and all(
+            isinstance(mine, list) or mine.shape == theirs.shape
+            for mine, theirs in zip(slots.leaves, saved["leaves"], strict=True)
+        )
+        if not same:
+            raise BatchproofError(
+                "the saved state does not fit: it belongs to another function, or was saved by another version of torch"
+            )
+        for leaf, mine, theirs in zip(slots.plan.leaves, slots.leaves, saved["leaves"], strict=True):
+            for group in range(slots.groups):
+                if leaf.merge == "rows":
+                    mine[group].extend(theirs[group])
+                else:
+                    merge_into(leaf, mine[group], theirs[group])
+        slots.counts, slots.lengths = list(saved["counts"]), [list(row) for row in saved["lengths"]]
+        for leaves in saved["shapes"]:
+            fresh.variant(relayout(leaves))
+    else:
+        fresh.rows = [(group, relayout(leaves)) for group, leaves, _ in saved["rows"]]
+    if "first" in saved:
+        fresh.first = relayout(saved["first"])
+    fresh.updates = saved["updates"]
+    stream.__dict__.update(fresh.__dict__)

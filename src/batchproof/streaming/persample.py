@@ -1,0 +1,87 @@
+"""The values of a function on single samples, for means over samples (PSNR or Dice per image)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, Layout, is_array, rebuild
+
+
+@dataclass
+class Values:
+    """One value per sample, for each leaf of what the function returns."""
+
+    columns: list[torch.Tensor]
+    tree: Any
+    types: list[Any]
+
+    def mean(self) -> Any:
+        """Their mean, in the type that the function returns."""
+        return self.typed([column.mean(0) for column in self.columns])
+
+    def typed(self, means: list[torch.Tensor]) -> Any:
+        leaves = [
+            mean.to(kind) if isinstance(kind, torch.dtype) else float(mean)
+            for mean, kind in zip(means, self.types, strict=True)
+        ]
+        return pytree.tree_unflatten(leaves, self.tree)
+
+    def detached(self) -> Call:
+        """The values as a batch, to be averaged."""
+        count = len(self.columns)
+        trees = (pytree.tree_flatten([0] * count)[1],)
+        layout = Layout(trees, tuple(f"value {i + 1}" for i in range(count)), (0,) * count, ())
+        return Call(layout, [column.detach() for column in self.columns], len(self.columns[0]))
+
+
+def mean_of_each(columns: list[torch.Tensor]) -> list[torch.Tensor]:
+    """What is streamed: the mean over samples of each column."""
+    return [column.mean(0) for column in columns]
+
+
+def per_sample(fn: Callable[..., Any], call: Call) -> Values:
+    """The function's value on every sample alone, as a batch of one.
+
+    Raises:
+        BatchproofError: it returns something else than numbers and tensors, or of another shape for each sample.
+    """
+    rows = []
+    tree = None
+    for i in range(call.n):
+        leaves = [
+            leaf if dim is None else _one(leaf, dim, i) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True)
+        ]
+        args, kwargs = rebuild(call.layout, leaves)
+        flat, tree = pytree.tree_flatten(fn(*args, **kwargs))
+        rows.append(flat)
+    columns, types = [], []
+    for position in range(len(rows[0])):
+        parts = [row[position] for row in rows]
+        types.append(_mean_type(parts[0]))
+        tensors = [torch.as_tensor(part) for part in parts]
+        if any(tensor.shape != tensors[0].shape for tensor in tensors):
+            raise BatchproofError("over='samples': the function's value has another shape for each sample")
+        column = torch.stack(tensors)
+        columns.append(column if column.dtype.is_floating_point or column.dtype.is_complex else column.double())
+    return Values(columns, tree, types)
+
+
+def _mean_type(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        whole = not (leaf.dtype.is_floating_point or leaf.dtype.is_complex)
+        return torch.get_default_dtype() if whole else leaf.dtype
+    if isinstance(leaf, (int, float)) or is_array(leaf):
+        return float
+    raise BatchproofError(f"over='samples': the function returns a {type(leaf).__name__}, which has no mean")
+
+
+def _one(leaf: Any, dim: int, i: int) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.narrow(dim, i, 1)
+    return leaf[i : i + 1] if dim == 0 else leaf.take([i], dim)

@@ -1,0 +1,278 @@
+"""sync over torch.distributed: with 2 and 4 gloo processes the value is that of one process."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import batchproof as bp
+from promise import Function, difference, split
+from test_exact import median_error
+from test_traps import normal, pair, pearson, r2, range_error, rmse
+
+TOTAL = 240
+SHARES = {2: (170, 70), 4: (100, 1, 0, 139)}
+
+
+def many(pred: Tensor, real: Tensor) -> dict[str, Any]:
+    return {
+        "rmse": rmse(pred, real),
+        "r2": r2(pred, real),
+        "worst": (pred - real).abs().max(),
+        "best": (pred - real).abs().min(),
+        "above": (pred > real).sum(),
+        "any": (pred > real + 3).any(),
+        "all": (pred > -1e9).all(),
+    }
+
+
+def running_total(pred: Tensor, real: Tensor) -> Tensor:
+    return (pred - real).cumsum(0).abs().mean()
+
+
+FUNCTIONS: dict[str, Function] = {
+    "rmse": rmse,
+    "r2": r2,
+    "pearson": pearson,
+    "range": range_error,
+    "median": median_error,
+    "order": running_total,
+    "many": many,
+}
+
+
+def samples() -> tuple[Tensor, Tensor]:
+    """Means drift from rank to rank, so that each rank centres elsewhere."""
+    pred, real = pair(TOTAL)
+    drift = torch.arange(TOTAL, dtype=torch.float64) / 4
+    return pred + drift, real + drift
+
+
+def shares(counts: tuple[int, ...]) -> list[tuple[int, int]]:
+    edges = [sum(counts[:i]) for i in range(len(counts) + 1)]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+def fed(fn: Function, lo: int, hi: int, **options: Any) -> bp.Exact:
+    metric = bp.exact(fn, **options)
+    if hi > lo:
+        for piece in split(tuple(a[lo:hi] for a in samples()), (40, 1, 33)):
+            metric.update(*piece)
+    return metric
+
+
+def value(metric: bp.Exact) -> Any:
+    try:
+        return metric.compute()
+    except bp.BatchproofError as error:
+        return f"refused: {error}"
+
+
+def synced(metric: bp.Exact, group: Any = None) -> dict[str, Any]:
+    before = value(metric), metric.n_samples
+    metric.sync(group)
+    return {"before": before, "after": (value(metric), metric.n_samples), "constant": metric.plan.is_constant_size}
+
+
+def count_collectives(action: Callable[[], Any]) -> int:
+    names = [n for n in dir(dist) if n.startswith(("all_", "broadcast", "gather", "reduce", "scatter", "barrier"))]
+    functions = {name: getattr(dist, name) for name in names if callable(getattr(dist, name))}
+    calls = 0
+
+    def counted(function: Function) -> Function:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    for name, function in functions.items():
+        setattr(dist, name, counted(function))
+    try:
+        action()
+    finally:
+        for name, function in functions.items():
+            setattr(dist, name, function)
+    return calls
+
+
+def through_ddp(rank: int, counts: tuple[int, ...]) -> dict[str, Any]:
+    """A training loop with the metric as its loss: equal numbers of steps, uneven batches."""
+    torch.manual_seed(1)
+    model = nn.parallel.DistributedDataParallel(nn.Linear(3, 1).double())
+    steps = torch.optim.SGD(model.parameters(), 0.05)
+    x, y = normal(TOTAL, 3, seed=rank), normal(TOTAL, seed=10 + rank)
+    metric, seen = bp.exact(rmse), []
+    for i in range(6):
+        rows = slice(30 * i, 30 * i + 20 + 3 * rank)
+        steps.zero_grad()
+        pred = model(x[rows]).squeeze(1)
+        metric(pred, y[rows]).backward()
+        steps.step()
+        seen.append((pred.detach().clone(), y[rows]))
+    metric.sync()
+    return {"value": metric.compute(), "n": metric.n_samples, "seen": tuple(map(torch.cat, zip(*seen, strict=True)))}
+
+
+def scenarios(rank: int, world: int) -> dict[str, Any]:
+    lo, hi = shares(SHARES[world])[rank]
+    out: dict[str, Any] = {name: synced(fed(fn, lo, hi)) for name, fn in FUNCTIONS.items()}
+    out["kept rows"] = synced(fed(rmse, lo, hi, state="rows"))
+    out["over samples"] = synced(fed(rmse, lo, hi, over="samples"))
+    few = (5, 3, 0, 2)[:world]
+    out["warm-up"] = synced(fed(r2, *shares(few)[rank]))
+    mixed = (5, 200, 3, 0)[:world]
+    out["warm-up on one rank"] = synced(fed(r2, *shares(mixed)[rank]))
+    out["nothing on rank 0"] = synced(fed(r2, *shares((0, 200, 7, 1)[:world])[rank]))
+    out["no data at all"] = synced(fed(rmse, 0, 0))
+
+    metric = fed(r2, lo, hi)
+    kept = copy.deepcopy(metric)
+    metric.sync()
+    pieces = tuple(a[lo:hi] for a in samples())
+    if rank == 0:
+        metric.update(*pieces)
+    out["more after"] = value(metric)
+    kept.sync()
+    kept.reset()
+    kept.update(*(a[:50] for a in samples()))
+    out["reset after"] = value(kept)
+
+    first, second = fed(rmse, lo, hi), fed(many, lo, hi)
+    out["collectives"] = count_collectives(first.sync), count_collectives(second.sync)
+    out["ddp"] = through_ddp(rank, SHARES[world])
+    pair_group = dist.new_group([0, 1])
+    if rank < 2:
+        out["group"] = synced(fed(r2, *shares((150, 90))[rank]), pair_group)
+    dist.barrier()
+    try:
+        fed([rmse, r2][rank % 2], 0, 100).sync()
+        out["two functions"] = "synced"
+    except bp.BatchproofError as error:
+        out["two functions"] = f"refused: {error}"
+    return out
+
+
+def worker(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=45)
+    )
+    try:
+        torch.save(scenarios(rank, world), Path(folder) / f"{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """One spawn for all tests of a world size: starting processes is what costs time."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(worker, (request.param, str(folder)), nprocs=request.param)  # type: ignore[no-untyped-call]
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(request.param)]
+
+
+def agrees(result: dict[str, Any], fn: Function, total: int) -> None:
+    got, n = result["after"]
+    assert n == total
+    problem = difference(got, fn(*(a[:total] for a in samples())), 1e-8)
+    assert problem is None, problem
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_uneven_ranks_and_a_rank_without_data(ranks: list[dict[str, Any]], name: str) -> None:
+    for result in ranks:
+        agrees(result[name], FUNCTIONS[name], TOTAL)
+
+
+@pytest.mark.parametrize("name", ["rmse", "r2", "pearson", "range", "many"])
+def test_the_state_stays_of_constant_size(ranks: list[dict[str, Any]], name: str) -> None:
+    assert all(result[name]["constant"] for result in ranks)
+
+
+def test_before_the_sync_each_rank_has_its_own_value(ranks: list[dict[str, Any]]) -> None:
+    for result, (lo, hi) in zip(ranks, shares(SHARES[len(ranks)]), strict=True):
+        got, n = result["rmse"]["before"]
+        assert n == hi - lo
+        if n:
+            assert difference(got, rmse(*(a[lo:hi] for a in samples()))) is None
+        else:
+            assert got.startswith("refused")
+
+
+def test_kept_rows(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks:
+        agrees(result["kept rows"], rmse, TOTAL)
+
+
+def test_over_samples(ranks: list[dict[str, Any]]) -> None:
+    single = [rmse(*(a[i : i + 1] for a in samples())) for i in range(TOTAL)]
+    for result in ranks:
+        assert difference(result["over samples"]["after"][0], torch.stack(single).mean(), 1e-8) is None
+
+
+def test_ranks_in_the_warm_up(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks:
+        agrees(result["warm-up"], r2, sum((5, 3, 0, 2)[: len(ranks)]))
+        agrees(result["warm-up on one rank"], r2, sum((5, 200, 3, 0)[: len(ranks)]))
+        agrees(result["nothing on rank 0"], r2, sum((0, 200, 7, 1)[: len(ranks)]))
+
+
+def test_no_data_on_any_rank(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks:
+        assert result["no data at all"]["after"][0].startswith("refused")
+
+
+def test_updates_and_reset_after_the_sync(ranks: list[dict[str, Any]]) -> None:
+    lo, hi = shares(SHARES[len(ranks)])[0]
+    whole = samples()
+    longer = r2(*(torch.cat([a, a[lo:hi]]) for a in whole))
+    assert difference(ranks[0]["more after"], longer, 1e-8) is None
+    for result in ranks[1:]:
+        assert difference(result["more after"], r2(*whole), 1e-8) is None
+    for result in ranks:
+        assert difference(result["reset after"], r2(*(a[:50] for a in whole)), 1e-8) is None
+
+
+def test_collectives_are_packed(ranks: list[dict[str, Any]]) -> None:
+    """As many for one number as for seven: one per merge kind, and a handshake."""
+    for result in ranks:
+        one, seven = result["collectives"]
+        assert one <= 6
+        assert seven <= one + 4
+
+
+def test_through_ddp(ranks: list[dict[str, Any]]) -> None:
+    pred, real = (torch.cat([result["ddp"]["seen"][i] for result in ranks]) for i in range(2))
+    for result in ranks:
+        assert result["ddp"]["n"] == len(pred)
+        assert difference(result["ddp"]["value"], rmse(pred, real)) is None
+
+
+def test_a_group(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks[:2]:
+        agrees(result["group"], r2, TOTAL)
+
+
+def test_ranks_with_two_functions_are_refused(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks:
+        assert result["two functions"].startswith("refused")
+
+
+def test_without_a_process_group() -> None:
+    """One process is a world of one, or a clear error; never another value."""
+    metric = fed(rmse, 0, TOTAL)
+    try:
+        metric.sync()
+    except bp.BatchproofError as error:
+        assert "torch.distributed" in str(error) or "process group" in str(error)
+    assert difference(metric.compute(), rmse(*samples())) is None
