@@ -228,17 +228,21 @@ def test_copies_carry_on(fn: Function, seen: int) -> None:
         same(metric.compute(), fn(pred[:seen], real[:seen]))
 
 
-def test_a_state_dict_is_a_copy() -> None:
-    metric = fed(rmse, *pair())
+@pytest.mark.parametrize("seen", [5, 100])
+@pytest.mark.parametrize("fn", [r2, median_error], ids=lambda fn: fn.__name__)
+def test_a_state_dict_is_a_copy(fn: Function, seen: int) -> None:
+    pred, real = pair()
+    metric = fed(fn, pred[:seen], real[:seen])
     state = metric.state_dict()
-    metric.update(*(a + 100 for a in pair()))
-    for tensor in tensors(state):
-        assert not any(
-            tensor.data_ptr() == other.data_ptr() for other in tensors(metric.state_dict()) if tensor.numel()
-        )
-    restored = bp.exact(rmse)
+    metric.update(pred[seen:], real[seen:])
+    restored = bp.exact(fn)
     restored.load_state_dict(state)
-    same(restored.compute(), rmse(*pair()))
+    same(restored.compute(), fn(pred[:seen], real[:seen]))
+    for tensor in tensors(state):
+        tensor.zero_()
+    same(metric.compute(), fn(pred, real))
+    same(copy.deepcopy(metric).compute(), fn(pred, real))
+    same(restored.compute(), fn(pred[:seen], real[:seen]))
 
 
 def test_load_state_dict_replaces() -> None:

@@ -204,6 +204,8 @@ def _value(
         if selects and (d == 0 or len(set(seen)) > 1):
             lengths[index, d] = seen
             shape.append(Size(1, 0, (index, d)))
+        elif any(lengths[key] == seen for key in near):
+            shape.append(Size(1, 0, next(key for key in near if lengths[key] == seen)))
         elif len(set(seen)) == 1:
             shape.append(seen[0])
         else:

@@ -165,6 +165,19 @@ def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reducti
     return (total / total_weight if reduction == 1 else total), total_weight
 
 
+def mse_loss(x: torch.Tensor, y: torch.Tensor, reduction: int = 1) -> torch.Tensor:
+    each = (x - y).square()
+    return each if reduction == 0 else torch.sum(each) / each.numel() if reduction == 1 else torch.sum(each)
+
+
+def multilabel_margin_loss_forward(x: torch.Tensor, target: torch.Tensor, reduction: int) -> Any:
+    if reduction == 0:
+        return NotImplemented
+    each, is_target = aten.multilabel_margin_loss_forward(x, target, 0)
+    total = torch.sum(each)
+    return (total / each.numel() if reduction == 1 else total), is_target
+
+
 _OWN: dict[Any, Rule] = {
     aten.mean.default: mean,
     aten.mean.dim: mean,
@@ -190,13 +203,14 @@ _OWN: dict[Any, Rule] = {
     aten.count_nonzero.dim_IntList: count_nonzero,
     aten.nll_loss_forward.default: nll_loss_forward,
     aten.nll_loss2d_forward.default: nll_loss_forward,
+    aten.mse_loss.default: mse_loss,
     aten.native_batch_norm.default: native_batch_norm,
+    aten.multilabel_margin_loss_forward.default: multilabel_margin_loss_forward,
 }
 
 _OWN |= {
     func: _reduced(func)
     for func in (
-        aten.mse_loss.default,
         aten.smooth_l1_loss.default,
         aten.huber_loss.default,
         aten.soft_margin_loss.default,

@@ -189,9 +189,13 @@ def _classified(
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()
+    plain: Recording | None = None
     batched = {position for position, d in enumerate(batches[0].dims) if d is not None}
     for _ in range(MOST_ROUNDS):
         runs = [record(fn, batch.tensors, split, shown) for batch in batches]
+        plain = plain or runs[0]
+        if not _same_result(plain, runs[0]):
+            raise Unrecordable("written out in simpler operations it gives another value")
         program = align(runs, [batch.n for batch in batches])
         program.split = split
         for position, d in enumerate(batches[0].dims):
@@ -204,6 +208,18 @@ def _classified(
             return program, runs
         split |= more
     return program, runs
+
+
+def _same_result(a: Recording, b: Recording) -> bool:
+    if len(a.result) != len(b.result):
+        return False
+    pairs = [(_result(a, x), _result(b, y)) for x, y in zip(a.result, b.result, strict=True)]
+    numbers = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs if isinstance(x, (torch.Tensor, int, float))]
+    return all(gap(x, y) <= ROUNDING * 1e2 for x, y in numbers)
+
+
+def _result(run: Recording, leaf: Any) -> Any:
+    return run.tensors[leaf.index] if isinstance(leaf, Ref) else leaf
 
 
 def _draws(batches: Sequence[Batch], generator: torch.Generator) -> list[Draw]:
@@ -287,18 +303,34 @@ def _reason(program: Program, frontier: Frontier, centres: dict[int, Centred | N
     """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
     if not any(program.values[index].kind == "rows" for index in frontier.leaves):
         return None
+    kept = set(frontier.leaves)
+    for number in sorted(frontier.after):
+        op = program.ops[number]
+        rows = [i for i in op.inputs if i in kept and program.values[i].kind == "rows"]
+        if rows:
+            blocker = _blocker(program, rows, centres)
+            return f"{base_name(blocker)} needs all samples together, at {blocker.site}"
+    return "a value of single samples is needed at the end"
+
+
+def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred | None]) -> Any:
+    """The first operation that mixes the rows in a way that no state of constant size holds."""
     live = ancestors(program, sinks(program))
-    for number, op in enumerate(program.ops):
+    reached = set(rows)
+    last = None
+    for op in program.ops:
+        if not reached.intersection(op.inputs):
+            continue
+        reached.update(op.outputs)
+        if not live.intersection(op.outputs):
+            continue
+        last = op
         for output in op.outputs:
             value = program.values[output]
-            if output not in live:
-                continue
-            if value.kind == "sum" and value.given and centres.get(output, ...) is None:
-                return f"{base_name(op)} sums terms that need the statistics of all samples first, at {op.site}"
-            if value.kind in ("opaque", "bag", "set", "index") and value.from_data:
-                del number
-                return f"{base_name(op)} needs all samples together, at {op.site}"
-    return "a value of single samples is needed at the end"
+            lost = value.kind == "sum" and value.given and output in centres and centres[output] is None
+            if lost or value.kind == "opaque":
+                return op
+    return last
 
 
 def _assemble(
@@ -384,7 +416,7 @@ def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...
 def _result_gap(result: Any, run: Recording) -> float:
     worst = 0.0
     for mine, theirs in zip(pytree.tree_leaves(result), run.result, strict=True):
-        expected = run.tensors[theirs.index] if isinstance(theirs, Ref) else theirs
+        expected = _result(run, theirs)
         if isinstance(expected, (torch.Tensor, int, float)):
             worst = max(worst, gap(torch.as_tensor(mine), torch.as_tensor(expected)))
     return worst

@@ -71,16 +71,25 @@ class Finisher(Tape):
         self.values: dict[int, torch.Tensor] = {}
         self.real: set[int] = set()
         self.free: dict[int, Any] = {}
+        self.device = next(iter(kept.values())).device if kept else torch.device("cpu")
+        self.alive: list[torch.Tensor] = []
         self.lost = 0.0  # the worst share of a centred sum that cancels
 
     def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
         if id(tensor) in self.index and self.index[id(tensor)] != index:
-            tensor = tensor.detach()
+            tensor = tensor.detach() if real else stand_in(tensor, tensor.device)
         self.values[index] = tensor
         self.index[id(tensor)] = index
         if real:
             self.real.add(index)
         return tensor
+
+    def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        index = self.index[id(new)]
+        if index in self.real and type(old) is not StandIn:
+            old.copy_(new)
+        self.index[id(old)] = index
+        self.alive.append(old)
 
     def ref(self, tensor: torch.Tensor) -> Any:
         index = self.index.get(id(tensor))
@@ -90,11 +99,14 @@ class Finisher(Tape):
         number, self.number = self.number, self.number + 1
         ops = self.program.ops
         if number >= len(ops) or ops[number].func is not func:
+            import os
+            if os.environ.get("BPDEBUG"): print("DIVERGED", number, func, args, ops[number].func if number<len(ops) else None, ops[number].args)
             raise Diverged(self.elsewhere(number))
         op = ops[number]
         template = replace((args, kwargs), torch.Tensor, self.ref)
         self.match(op, template, number)
-        if number in self.after:
+        template = replace(template, torch.Tensor, self.ref)  # captures are known now
+        if number in self.after or not op.outputs:
             result = call(func, *template, self.lookup)
             flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
             held = [self.hold(output, leaf, True) for output, leaf in zip(op.outputs, flat)]
@@ -123,7 +135,7 @@ class Finisher(Tape):
                 self.capture(expected, given, number)
             elif isinstance(expected, Free):
                 self.free[expected.position] = given
-            elif number in self.after and isinstance(given, (int, float)) and not isinstance(expected, Ref):
+            elif (number in self.after or not op.outputs) and isinstance(given, (int, float)) and not isinstance(expected, Ref):
                 continue  # runs for real, with its real numbers
             elif isinstance(expected, Size):
                 if given != expected.at(self.n, self.lengths):
@@ -156,22 +168,27 @@ class Finisher(Tape):
         self.kept.setdefault(-1 - expected.index, given)  # keeps the object, and so its identity, alive
 
     def stand_in(self, op: Op, template: Any) -> Any:
-        def shape(leaf: Any) -> Any:
-            index = leaf.index
-            value = self.values[index]
-            return value if value.device.type == "meta" else value.to("meta") if index in self.real else _meta(value)
-
         if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs):
-            result: Any = [self._meta_of(output) for output in op.outputs]
-            result = result[0] if len(result) == 1 else tuple(result)
+            result: Any = self._shaped(op)
         else:
             device = {key: "meta" for key in template[1] if key == "device"}
-            result = call(op.func, template[0], {**template[1], **device}, shape)
+            try:
+                result = call(op.func, template[0], {**template[1], **device}, self.meta)
+            except (NotImplementedError, RuntimeError):  # the operation has no kernel for shapes alone
+                result = self._shaped(op)
         flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
         held = []
         for output, leaf in zip(op.outputs, flat):
             held.append(self.hold(output, *self.kept_or_blank(output, leaf)))
         return _rebuild(result, held)
+
+    def meta(self, leaf: Any) -> torch.Tensor:
+        value = self.values[leaf.index]
+        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+
+    def _shaped(self, op: Op) -> Any:
+        made = [self._meta_of(output) for output in op.outputs]
+        return made[0] if len(made) == 1 else tuple(made)
 
     def _selected(self, output: int) -> bool:
         shape = self.program.values[output].shape
@@ -190,8 +207,7 @@ class Finisher(Tape):
             return self.moved(output), True
         if output in self.kept:
             return self.kept[output], True
-        device = next(iter(self.kept.values())).device if self.kept else torch.device("cpu")
-        return torch.zeros((), dtype=meta.dtype, device=device).expand(meta.shape), False
+        return stand_in(meta, self.device), False
 
     def moved(self, leaf: int) -> torch.Tensor:
         """A sum kept at fixed centres, at the centre that the function arrives at."""
@@ -214,8 +230,20 @@ class Finisher(Tape):
         return (total + self.nudge * size).reshape(kept.shape[1:])
 
 
-def _meta(value: torch.Tensor) -> torch.Tensor:
-    return torch.empty(value.shape, dtype=value.dtype, device="meta")
+class StandIn(torch.Tensor):
+    """A tensor with a shape, strides and a device, and no memory."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise Diverged(f"a value that was not kept is needed ({func}) at {call_site()}")
+
+
+def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A stand-in of a tensor's shape."""
+    made: torch.Tensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        StandIn, like.shape, like.stride(), dtype=like.dtype, device=device
+    )
+    return made
 
 
 def _rebuild(result: Any, held: list[torch.Tensor]) -> Any:

@@ -138,14 +138,15 @@ class Classifier:
         kinds = {value.kind for value in rows}
         if "opaque" in kinds or ("index" in kinds and not self._takes_positions(op, name)):
             return ()
-        if given and not (self._analytic(op, name) and (value.dtype.is_floating_point or value.dtype.is_complex)):
+        smooth = value.dtype.is_floating_point or value.dtype.is_complex or (name in _VIEWS and name != "_to_copy")
+        if given and not (smooth and self._analytic(op, name)):
             return ()
         if value.varying:
             if kinds & {"bag", "set"}:
                 return ("bag", "set") if not given else ()
             if given:
                 return ("rows",)
-            return ("rows", "index", "bag", "set")
+            return ("rows", "index", "set") if "unique" in name else ("rows", "index", "bag")
         if given:
             return ("sum",)
         words = f"{op.func} " + " ".join(leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, str))
@@ -306,11 +307,13 @@ def combines(
                 )
             return close(torch.cat(pieces, dim), whole, pieces)
         joined, flat = torch.cat([piece.reshape(-1) for piece in pieces]), whole.reshape(-1)
-        if whole.dtype.is_complex or whole.dtype is torch.bool:
+        if whole.dtype.is_complex or not whole.dtype.is_floating_point:
             joined, flat = joined.real.double(), flat.real.double()
         if kind == "set":
             return close(torch.unique(joined), torch.unique(flat), pieces)
-        return joined.shape == flat.shape and close(joined.sort().values, flat.sort().values, pieces)
+        if joined.shape != flat.shape or not close(joined.sum(), flat.sum(), pieces):  # the quick look first
+            return False
+        return close(joined.sort().values, flat.sort().values, pieces)
     if any(piece.shape != whole.shape for piece in pieces):
         return False
     stacked = torch.stack(pieces)
@@ -353,7 +356,7 @@ def close(a: torch.Tensor, b: torch.Tensor, scale_of: Sequence[torch.Tensor]) ->
 
 
 def _largest(x: torch.Tensor) -> float:
-    x = x.abs()
+    x = x.abs() if x.dtype is not torch.bool else x.double()
     return float(torch.where(torch.isfinite(x), x, torch.zeros_like(x)).max()) if x.numel() else 0.0
 
 

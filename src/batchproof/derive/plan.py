@@ -14,9 +14,9 @@ import torch
 from batchproof.derive.align import Program
 from batchproof.derive.centre import Centre, Centred
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import Diverged, State, finish
+from batchproof.derive.finish import Diverged, State, finish, stand_in
 from batchproof.derive.fold import build
-from batchproof.derive.program import Site
+from batchproof.derive.program import WIDE, Site
 from batchproof.derive.samples import Batch
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
@@ -139,8 +139,7 @@ class Plan:
 
 def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
     shape = [n if d == dim else size for d, size in enumerate(tensor.shape)]
-    dtype = torch.float64 if tensor.dtype.is_floating_point else tensor.dtype
-    return torch.zeros((), dtype=dtype, device=tensor.device).expand(shape)
+    return stand_in(torch.empty(shape, dtype=WIDE.get(tensor.dtype, tensor.dtype), device="meta"), tensor.device)
 
 
 def _near(a: Any, b: Any) -> bool:

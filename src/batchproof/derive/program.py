@@ -143,7 +143,7 @@ def call_site() -> Site:
     return Site()
 
 
-_LENGTH = {"__len__", "size", "numel", "nelement", "dim", "__iter__"}
+_LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _ESCAPES = {"numpy", "__array__", "data_ptr", "untyped_storage", "storage", "_typed_storage", "__dlpack__"}
 _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
@@ -169,10 +169,25 @@ class Surface(TorchFunctionMode):
             raise Unrecordable(f"the samples leave torch ({name}) at {call_site()}")
         if name == "tolist":
             return _tolist(args[0])
+        if name == "one_hot":
+            return one_hot(*args, **kwargs)
         if func is torch.tensor and not isinstance(args[0], torch.Tensor):
             data = pytree.tree_map(lambda leaf: _tolist(leaf) if isinstance(leaf, torch.Tensor) else leaf, args[0])
             return func(data, *args[1:], **kwargs)
         return func(*args, **kwargs)
+
+
+def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """torch's own takes another path where a tensor has no memory; this one is the same everywhere."""
+    if tensor.numel() and tensor.min().item() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    if tensor.numel():
+        top = int(tensor.max().item()) + 1
+        if num_classes != -1 and top > num_classes:
+            raise RuntimeError("Class values must be smaller than num_classes.")
+        num_classes = top if num_classes == -1 else num_classes
+    classes = torch.arange(num_classes, device=tensor.device, dtype=tensor.dtype)
+    return (tensor.unsqueeze(-1) == classes).to(torch.int64)
 
 
 def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
@@ -227,7 +242,17 @@ class Tape(TorchDispatchMode):
             return args[0]  # functionalisation writing back into the caller's tensor, which stays as it is
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise RandomFunction(f"random numbers are drawn at {call_site()}")
-        return self.execute(func, args, kwargs)
+        functional = _functional(func)
+        if functional is None:
+            return self.execute(func, args, kwargs)
+        # a kernel of torch's own writes in place, below functionalisation, into a tensor that it has just made
+        result = self.execute(functional, args, kwargs)
+        self.overwrite(args[0], result)
+        return args[0]
+
+    def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        """The tensor `old` holds from now on what `new` holds."""
+        raise NotImplementedError
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError
@@ -236,17 +261,35 @@ class Tape(TorchDispatchMode):
         """Python asks how large a tensor is."""
 
 
+def _functional(func: Any) -> Any | None:
+    """The form without side effects of an operation that writes into its first argument."""
+    name, overload = func._schema.name.split("::")[-1], func._overloadname
+    if not name.endswith("_") or name.startswith("__") or func._schema.name.split("::")[0] != "aten":
+        return None
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    return getattr(packet, overload, None) if packet is not None else None
+
+
 class Recorder(Tape):
     def __init__(self, inputs: Sequence[torch.Tensor], split: frozenset[int]) -> None:
         super().__init__(split)
         self.run = Recording()
         self.index: dict[int, int] = {}
+        self.alive: list[torch.Tensor] = []  # an id means a tensor only while that tensor lives
         self.run.inputs = tuple(self.add(tensor) for tensor in inputs)
 
     def add(self, tensor: torch.Tensor) -> int:
         self.run.tensors.append(tensor)
         self.index[id(tensor)] = len(self.run.tensors) - 1
         return len(self.run.tensors) - 1
+
+    def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        index = self.index[id(new)]
+        if id(old) in self.index:  # what it held until now stays as it was
+            self.run.tensors[self.index[id(old)]] = old.clone()
+        old.copy_(new)
+        self.index[id(old)] = index
+        self.alive.append(old)
 
     def asked(self, tensor: torch.Tensor) -> None:
         if id(tensor) in self.index:
@@ -257,6 +300,7 @@ class Recorder(Tape):
         index = self.index.get(id(tensor))
         if index is None:
             index = self.add(tensor)
+            self.alive.append(tensor)
             self.run.captured[index] = tensor
             self.run.tensors[index] = widen(tensor.detach())
         return Ref(index)
@@ -282,6 +326,8 @@ def call(func: Any, args: Any, kwargs: Any, value: Callable[[Any], Any]) -> Any:
     kwargs = replace(replace(kwargs, slots, value), torch.dtype, widen_constant)
     result = func(*args, **kwargs)
     if isinstance(result, torch.Tensor):
+        if "empty" in func.__name__:  # never read before it is written; but it must be the same each time
+            result = torch.zeros_like(result)
         return widen(result)
     return replace(result, torch.Tensor, widen)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 #: At most this many bytes of the user's rows are looked at: rows of a language model are large.
-MOST_BYTES = 4 << 20
+MOST_BYTES = 1 << 18
 MOST_ROWS = 64
 FEWEST_ROWS = 6
 
@@ -35,7 +35,7 @@ class Batch:
         pieces, start = [], 0
         for size in sizes:
             cut = [
-                t if d is None else t.narrow(d, start, size) for t, d in zip(self.tensors, self.dims, strict=True)
+                t if d is None else t.narrow(d, start, size).contiguous() for t, d in zip(self.tensors, self.dims, strict=True)
             ]
             pieces.append(Batch(cut, self.dims))
             start += size

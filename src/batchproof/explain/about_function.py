@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchproof.explain.conclude import conclude
-from batchproof.explain.explanation import Explanation, Given, Keep
+from batchproof.explain.explanation import Explanation
 from batchproof.explain.functions import measure_function
 from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress
@@ -31,28 +31,25 @@ def about_function(
         findings=conclusion.findings,
         place=subject.place,
         curve=measured.curve(),
-        keep=found.keep,
-        use=_use(subject, conclusion.is_safe, found.keep),
+        keep=None if conclusion.verdict == "broadcast" else found.keep,
+        use=_use(subject, conclusion.verdict),
         inputs=subject.inputs,
         notes=found.notes,
     )
 
 
-def _use(subject: Subject, is_safe: bool | None, keep: Keep | None) -> tuple[str, ...]:
+def _use(subject: Subject, verdict: str) -> tuple[str, ...]:
     """Code to paste: what to write instead."""
-    arguments = ", ".join(given.name for given in subject.inputs if _is_word(given))
     name = name_of(subject.target)
-    if is_safe is None:
+    called = f"({', '.join(given.name for given in subject.inputs if given.name.isidentifier())})"
+    if verdict in ("random", "broadcast", "couples"):
         return ()
-    if is_safe:
-        first = subject.inputs[0].name if subject.inputs else "batch"
-        return (f"total += {name}({arguments}).item() * len({first})", "total / len(dataset) at the end")
+    if verdict == "mean":
+        return (f"total += {name}{called}.item() * len({subject.inputs[0].name})", "total / len(dataset) at the end")
+    if verdict == "sum":
+        return (f"total += {name}{called}.item()", "total / len(dataset) at the end")
     own = name if name.isidentifier() and name != "lambda" else "metric"
     return (
         f"{own} = batchproof.exact({name if name != 'lambda' else 'the function'})",
-        f"{own}({arguments}) per batch, {own}.compute() per epoch",
+        f"{own}{called} per batch, {own}.compute() per epoch",
     )
-
-
-def _is_word(given: Given) -> bool:
-    return given.name.isidentifier()

@@ -21,7 +21,7 @@ CAUSES = {
     "mean": Cause(
         "a mean over samples",
         "each sample counts the same, in any batch",
-        "weight each batch's value by its number of samples; a short last batch needs it",
+        "weight each batch's value by its number of samples",
         harmless=True,
     ),
     "sum": Cause(
@@ -37,17 +37,22 @@ CAUSES = {
     "nonlinear": Cause(
         "a nonlinear function of a mean",
         "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",
-        "average what goes into it over all samples, and apply it once at the end",
+        "average its argument over all samples; apply it once, at the end",
+    ),
+    "limit": Cause(
+        "clipped or bent in each batch",
+        "a limit is applied to each batch's value, and not to that of all samples",
+        "apply it once, at the end",
     ),
     "ratio": Cause(
         "a ratio whose denominator comes from the data",
         "each batch divides by its own total, so a batch with a small total weighs too much",
-        "add up numerators and denominators over the batches, and divide once",
+        "add up numerators and denominators over batches; divide once",
     ),
     "centred": Cause(
         "centred on the batch",
-        "it is measured from the batch's own statistic, not from that of all samples",
-        "use the statistic of all samples",
+        "samples are measured from their batch's mean, not from that of all",
+        "keep sums that give the statistic of all samples, as exact does",
     ),
     "couples": Cause(
         "samples meet each other (B×B)",
@@ -57,7 +62,7 @@ CAUSES = {
     "broadcast": Cause(
         "(B, 1) meets (B,)",
         "broadcasting pairs every sample with every other one; almost always a missing squeeze",
-        "give both the same shape: squeeze(1) the one, or unsqueeze(1) the other",
+        "give both the same shape: squeeze(1) or unsqueeze(1) one of them",
     ),
     "branch": Cause(
         "decides per batch",
@@ -87,7 +92,7 @@ CAUSES = {
     "random": Cause(
         "draws random numbers",
         "two calls on the same samples differ",
-        "seed it, or switch the randomness off (eval mode) before you compare",
+        "switch the randomness off (eval mode, a fixed seed) to compare",
     ),
     "independent": Cause(
         "no sample meets another",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import numbers
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import is_array
 
 MOST = 64
 
@@ -21,15 +22,17 @@ def tensors(result: Any) -> list[tuple[str, torch.Tensor]]:
 
 def leaves(result: Any) -> list[tuple[str, Any]]:
     """The same leaves as they are: the very tensors that were returned."""
-    numeric = (torch.Tensor, np.ndarray, numbers.Number)
-    return [(keystr(path), leaf) for path, leaf in tree_flatten_with_path(result)[0] if isinstance(leaf, numeric)]
+    found = tree_flatten_with_path(result)[0]
+    return [
+        (keystr(path), leaf) for path, leaf in found if isinstance(leaf, (torch.Tensor, numbers.Number)) or is_array(leaf)
+    ]
 
 
 def names(result: Any) -> list[str]:
     """The name of each number in a result, for the first `MOST` of them."""
     found: list[str] = []
     for path, tensor in tensors(result):
-        for index in np.ndindex(*tensor.shape):
+        for index in itertools.product(*map(range, tensor.shape)):
             found.append(path + (f"[{', '.join(map(str, index))}]" if index else ""))
             if len(found) == MOST:
                 return found

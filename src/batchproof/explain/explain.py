@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from batchproof.errors import BatchproofError
@@ -13,7 +13,7 @@ from batchproof.explain.about_model import about_model
 from batchproof.explain.explanation import Explanation
 from batchproof.explain.models import row_leaves
 from batchproof.explain.preserve import preserved
-from batchproof.explain.samples import BatchDim, gather
+from batchproof.explain.samples import gather
 from batchproof.explain.sizes import Progress
 from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
 
@@ -21,7 +21,7 @@ from batchproof.explain.subject import Subject, is_metric, place_of, signature_o
 def explain(
     target: Any,
     *example: Any,
-    batch_dim: BatchDim = 0,
+    batch_dim: int | Sequence[int | None] = 0,
     batch_sizes: Iterable[int] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -52,7 +52,7 @@ def explain(
         guessed = not example and not keywords
         if guessed:
             example = guess.guess(target)
-        samples = gather(signature_of(target), example, keywords, batch_dim)
+        samples = gather(signature_of(target), example, keywords, batch_dim if isinstance(batch_dim, int) else tuple(batch_dim))
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
             return about_metric(subject, samples, sizes, seed, progress)

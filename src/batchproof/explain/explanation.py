@@ -18,6 +18,7 @@ class Place:
     file: str
     line: int
     text: str = ""
+    function: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -78,7 +79,7 @@ class Curve:
 
     def error(self, value: float) -> float:
         """How far ``value`` is from the exact one, as a fraction of it (of the values' scale where it is near 0)."""
-        floor = 1e-3 * self.scale
+        floor = 1e-2 * self.scale
         size = abs(self.exact) if abs(self.exact) > floor else max(self.scale, abs(self.exact))
         if value == self.exact:
             return 0.0

@@ -98,7 +98,7 @@ def _scorer(target: Callable[..., Any], samples: Samples, seed: int) -> Score:
 
 def _result(target: Callable[..., Any], samples: Samples, seed: int) -> Any:
     seed_all(seed)
-    args, kwargs = samples.call()
+    args, kwargs = samples.all()
     result = target(*args, **kwargs)
     if not components.tensors(result):
         raise BatchproofError(f"the target returned {type(result).__name__}: there is no number in it to explain")

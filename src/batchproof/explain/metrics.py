@@ -87,7 +87,7 @@ def _fresh(metric: Any) -> Any:
 def _update(metric: Any, samples: Samples, piece: Piece) -> None:
     args, kwargs = samples.batch(*piece)
     if takes_a_tuple(metric, len(args)):
-        args = (args,)
+        args = [tuple(args)]
     metric.update(*args, **kwargs)
 
 

@@ -16,7 +16,7 @@ import torch
 from batchproof.explain import components
 from batchproof.explain.explanation import Place
 from batchproof.explain.preserve import seed_all
-from batchproof.explain.samples import Call, Samples
+from batchproof.explain.samples import Arguments, Samples
 from batchproof.explain.watch import Run, Step, watch
 
 ROWS = 4
@@ -64,7 +64,7 @@ def row_leaves(target: Model, samples: Samples) -> list[bool]:
     many, few = min(samples.n, 8), min(samples.n, 8) - 1
     if few < 2:
         return []
-    found = [components.tensors(_call(target, samples.first(count).call(), 0)) for count in (many, few)]
+    found = [components.tensors(_call(target, samples.first(count).all(), 0)) for count in (many, few)]
     shapes = [[tuple(tensor.shape) for _, tensor in leaves] for leaves in found]
     return [many in long and few in short and long != short for long, short in zip(*shapes, strict=False)]
 
@@ -119,7 +119,7 @@ class _Probe:
     """A model, a batch and the same batch with one row replaced, several times."""
 
     target: Model
-    calls: list[Call]
+    calls: list[Arguments]
     leaves: Sequence[bool]
     seed: int
 
@@ -153,11 +153,11 @@ class _Probe:
                     return base.steps[index]
         return None
 
-    def _outputs(self, call: Call) -> list[torch.Tensor]:
+    def _outputs(self, call: Arguments) -> list[torch.Tensor]:
         found = components.tensors(_call(self.target, call, self.seed))
         return [tensor for (_, tensor), grows in zip(found, self.leaves, strict=True) if grows]
 
-    def _watched(self, call: Call) -> Run:
+    def _watched(self, call: Arguments) -> Run:
         with _same_state(self.target, self.seed):
             return watch(self.target, *call)
 
@@ -208,16 +208,16 @@ def _ancestors(run: Run, ends: Sequence[int]) -> set[int]:
     return seen
 
 
-def _perturbed(samples: Samples, rows: int) -> Iterator[Call]:
+def _perturbed(samples: Samples, rows: int) -> Iterator[Arguments]:
     """The first rows as they are, then with the first, the second and the last replaced by a row from elsewhere."""
-    yield samples.first(rows).call()
+    yield samples.first(rows).all()
     for row in sorted({0, 1, rows - 1}):
         order = torch.arange(rows)
         order[row] = (rows + row) % samples.n if samples.n > rows else (row + 1) % rows
-        yield samples.reorder(order).call()
+        yield samples.reorder(order).all()
 
 
-def _call(target: Model, call: Call, seed: int) -> Any:
+def _call(target: Model, call: Arguments, seed: int) -> Any:
     with _same_state(target, seed):
         return target(*call[0], **call[1])
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 
 
 @contextmanager
 def preserved(target: object = None) -> Iterator[None]:
     """Restore the random generators, and of a module the buffers, gradients and train flags, on the way out."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    numpy = sys.modules.get("numpy")
+    python, array, cpu = random.getstate(), numpy and numpy.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
     module = target if isinstance(target, torch.nn.Module) else None
     kept = _snapshot(module) if module is not None else None
     try:
@@ -25,7 +26,8 @@ def preserved(target: object = None) -> Iterator[None]:
             yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        if numpy is not None:
+            numpy.random.set_state(array)
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
@@ -36,8 +38,16 @@ def preserved(target: object = None) -> Iterator[None]:
 def seed_all(seed: int) -> None:
     """Start every random generator that a function may draw from."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if _cuda_in_use():
+        torch.cuda.manual_seed_all(seed)
+
+
+def _cuda_in_use() -> bool:
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 Snapshot = tuple[list[tuple[dict[str, Any], str, Any, Any]], list[tuple[torch.nn.Module, bool]]]

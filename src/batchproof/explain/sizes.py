@@ -15,7 +15,8 @@ Score = Callable[[int, int], torch.Tensor]
 Progress = Callable[[str, int, int], None]
 
 CALLS = 2048
-SECONDS = 1.0
+FEWEST_CALLS = 256
+SECONDS = 2.0
 GROUPS = 8
 
 
@@ -113,15 +114,19 @@ def _values(
 
 
 def _allowed(score: Score, size: int, batches: int, n: int) -> int:
-    """How many batches of this size to try: all, or a power of two that takes about a second."""
-    start = time.perf_counter()
-    try:
-        score(0, min(size, n))
-    except Exception:  # noqa: BLE001 - counted later
-        return min(batches, 32)
-    each = max(time.perf_counter() - start, 1e-6)
-    affordable = min(CALLS, max(32, 2 ** int(math.log2(max(SECONDS / each, 1)))))
-    return batches if batches <= affordable else affordable
+    """How many batches of this size to try: all, or a power of two that takes a second or two."""
+    if batches <= FEWEST_CALLS:
+        return batches
+    each = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        try:
+            score(0, min(size, n))
+        except Exception:  # noqa: BLE001, S112 - counted later
+            continue
+        each = min(each, max(time.perf_counter() - start, 1e-6))
+    affordable = min(CALLS, max(FEWEST_CALLS, 2 ** int(math.log2(max(SECONDS / each, 1)))))
+    return min(batches, affordable)
 
 
 def _standard_error(score: Score, values: torch.Tensor, starts: Sequence[int], size: int, n: int) -> torch.Tensor:
@@ -143,7 +148,8 @@ def curve(
 ) -> Curve:
     """The rows of one component, as data for the report."""
     readings = tuple(_reading(row, which) for row in rows)
-    scale = max([abs(_finite(exact[which])), *(_finite(row.magnitude[which]) for row in rows)])
+    magnitudes = [float(row.magnitude[which]) for row in rows if bool(row.magnitude[which].isfinite())]
+    scale = max(abs(_finite(exact[which])), min(magnitudes, default=0.0))
     return Curve(
         exact=exact[which].item(),
         readings=readings,
@@ -164,7 +170,7 @@ def _reading(row: Row, which: int) -> Reading:
         mean=row.mean[which].item(),
         weighted=row.weighted[which].item(),
         dropped=row.dropped[which].item(),
-        standard_error=None if row.standard_error is None else row.standard_error[which].item(),
+        standard_error=None if row.standard_error is None else _finite(row.standard_error[which]) or None,
         undefined=row.undefined,
         raised=row.raised,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,8 +14,10 @@ from batchproof.derive import Plan, derive
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError
 from batchproof.explain.branches import branches
+from batchproof.explain.counts import counter
 from batchproof.explain.explanation import Finding, Keep
 from batchproof.explain.samples import Samples
+from batchproof.explain.subject import short
 from batchproof.explain.verdict import Reasons, reasons
 from batchproof.explain.words import kept_words
 
@@ -33,20 +37,32 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
     flat = _flatten(target, samples)
     if flat is None:
         return Structure(notes=("its inputs are not tensors: its operations cannot be read",))
-    fn, tensors, dims = flat
+    fn, tensors, dims, names = flat
     try:
         plan = derive(fn, tensors, dims)
     except BatchproofError as error:
         return Structure(notes=(str(error).splitlines()[0],))
-    read = Reasons() if plan.program is None else reasons(plan.program, _sizes(plan, tensors, dims))
+    read = Reasons()
+    if plan.program is not None:
+        read = reasons(plan.program, _sizes(plan, tensors, dims), counter(plan.program, fn, tensors, dims), names)
     causes = [*branches(fn, tensors, dims), *read.causes]
-    notes = () if plan.program is not None or plan.reason is None else (f"its operations could not be read: {plan.reason}",)
-    return Structure(causes, read.proved, _keep(plan), notes)
+    return Structure([_inside(cause) for cause in causes], read.proved, _keep(plan))
+
+
+def _inside(cause: Finding) -> Finding:
+    """Without a place that lies outside the function: a library's function has no line of the user's to blame."""
+    frame = sys._getframe()
+    mine = cause.place and (cause.place.file, cause.place.line, cause.place.function)
+    while frame is not None and mine is not None:
+        if (short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name) == mine:
+            return replace(cause, place=None)
+        frame = frame.f_back  # type: ignore[assignment]
+    return cause
 
 
 def _flatten(
     target: Callable[..., Any], samples: Samples
-) -> tuple[Callable[..., Any], list[torch.Tensor], list[int | None]] | None:
+) -> tuple[Callable[..., Any], list[torch.Tensor], list[int | None], list[str]] | None:
     """The target as a function of tensors alone."""
     slots = [index for index, leaf in enumerate(samples.leaves) if isinstance(leaf, torch.Tensor)]
     if any(dim is not None and index not in slots for index, dim in enumerate(samples.dims)):
@@ -59,7 +75,8 @@ def _flatten(
         args, kwargs = samples.arrange(given)
         return target(*args, **kwargs)
 
-    return fn, [samples.leaves[slot] for slot in slots], [samples.dims[slot] for slot in slots]
+    named = [samples.names[slot] for slot in slots]
+    return fn, [samples.leaves[slot] for slot in slots], [samples.dims[slot] for slot in slots], named
 
 
 def _sizes(plan: Plan, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> list[int]:
@@ -78,5 +95,10 @@ def _keep(plan: Plan) -> Keep:
         row_nbytes=plan.row_nbytes,
         partitions=plan.verified.partitions,
         error=plan.verified.error if plan.verified.partitions else None,
-        reason=plan.reason or "",
+        reason=_without_place(plan.reason or ""),
     )
+
+
+def _without_place(reason: str) -> str:
+    """The report shows places in one form of its own."""
+    return re.split(r",? (?:at|near) \S*:\d+", reason)[0].splitlines()[0] if reason else ""

@@ -26,7 +26,8 @@ class Subject:
 
 def is_metric(target: object) -> bool:
     """Whether it accumulates over batches: update, compute and reset."""
-    return all(callable(getattr(target, verb, None)) for verb in ("update", "compute", "reset"))
+    verbs = ("update", "compute", "reset")
+    return not isinstance(target, type) and all(callable(getattr(target, verb, None)) for verb in verbs)
 
 
 def signature_of(target: Any) -> Callable[..., Any]:
@@ -78,7 +79,7 @@ def place_of(target: Any) -> Place | None:
     if not (inspect.isfunction(source) or inspect.ismethod(source) or inspect.isclass(source)):
         source = type(source)
     if inspect.isclass(source) and is_metric(target):
-        source = source.update
+        source = target.update
     elif inspect.isclass(source) and hasattr(source, "forward"):
         source = source.forward
     try:
@@ -86,12 +87,14 @@ def place_of(target: Any) -> Place | None:
         line = inspect.getsourcelines(source)[1]
     except (OSError, TypeError):
         return None
-    return place(file, line) if file is not None else None
+    found = place(file, line) if file is not None else None
+    # torch's own source is nobody's to mend
+    return None if found is None or found.file.startswith(f"torch{os.sep}") else found
 
 
-def place(file: str, line: int, text: str | None = None) -> Place:
+def place(file: str, line: int, function: str = "") -> Place:
     """A place as the report shows it."""
-    return Place(short(file), line, linecache.getline(file, line).strip() if text is None else text)
+    return Place(short(file), line, linecache.getline(file, line).strip(), function)
 
 
 def short(file: str) -> str:

@@ -6,7 +6,7 @@ to be.  Sums are made of samples, means are sums over a count, and whatever is d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ _ADDS = frozenset("add sub rsub".split())
 _DIVIDES = frozenset("div true_divide floor_divide".split())
 #: Guards against a division by zero and the like: what passes through is what came in.
 _GUARDS = frozenset("clamp clamp_min clamp_max maximum minimum nan_to_num where isnan eq ne gt lt ge le".split())
+#: Linear on either side of a bend: what they do shows only where a batch comes to the other side.
+_PIECEWISE = frozenset("abs relu clamp clamp_min clamp_max maximum minimum where nan_to_num threshold sign round".split())
 _ORDERS = frozenset("""sort argsort topk kthvalue median nanmedian mode cumsum cumprod cummax cummin logcumsumexp searchsorted
 bucketize unique unique_dim _unique2 unique_consecutive quantile nanquantile flip roll diff argmax argmin msort
 rank_data""".split())
@@ -46,6 +48,9 @@ _CONCAVE = frozenset({"the square root", "the logarithm"})
 _CONVEX = frozenset({"the exponential", "the square", "the reciprocal", "the absolute value", "the inverse square root"})
 
 
+ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
+
+
 @dataclass
 class Reasons:
     """What a program says: causes in the order in which they act, and whether its result is a mean for certain."""
@@ -54,25 +59,39 @@ class Reasons:
     proved: bool = False
 
 
-def reasons(program: Program, sizes: Sequence[int]) -> Reasons:
-    """Walk the program from the samples to the result.  ``sizes``: the numbers of samples that it was recorded on."""
-    walk = _Walk(program, sizes)
+Counts = Callable[[int], bool]
+
+
+def reasons(program: Program, sizes: Sequence[int], counts: Counts, names: Sequence[str] = ()) -> Reasons:
+    """Walk the program from the samples to the result.
+
+    Args:
+        program: as recorded.
+        sizes: the numbers of samples that it was recorded on.
+        counts: whether a value was the number of samples, times something fixed, in every batch that was tried.
+        names: of the inputs, for the report.
+    """
+    walk = _Walk(program, sizes, counts, names)
     for op in program.ops:
         if any(output in walk.live for output in op.outputs):
             walk.step(op)
     results = {walk.nature_of(leaf) for leaf in program.result if isinstance(leaf, Ref)}
-    proved = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
+    means = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
     if "sum" in results:
         walk.note("sum", walk.last_sum)
-    elif proved:
+    elif means:
         walk.note("mean", walk.last_mean)
-    return Reasons(walk.found[:MOST], proved)
+    return Reasons(walk.found[:MOST], means and not walk.assumed)
 
 
 class _Walk:
-    def __init__(self, program: Program, sizes: Sequence[int]) -> None:
+    def __init__(self, program: Program, sizes: Sequence[int], counts: Counts, names: Sequence[str]) -> None:
         self.program = program
         self.sizes = sizes
+        self.counts = counts
+        self.names = dict(zip(program.inputs, names, strict=False))
+        self.selected: set[int] = set()
+        self.assumed = False
         self.natures: dict[int, Nature] = {}
         self.found: list[Finding] = []
         self.last_sum: Site | None = None
@@ -111,7 +130,7 @@ class _Walk:
 
     def note(self, code: str, site: Site | None, **words: Any) -> None:
         """Note a cause once: the first line that has it is the one to blame."""
-        where = None if site is None or site.line == 0 else place(site.file, site.line, site.text)
+        where = None if site is None or site.line == 0 else place(site.file, site.line, site.function)
         if not any(cause.code == code for cause in self.found):
             self.found.append(finding(code, where, **words))
 
@@ -122,8 +141,8 @@ class _Walk:
             return "matrix"
         shapes = self._accident(op)
         if shapes:
-            self.note("broadcast", op.site, what=f"{shapes}: broadcasting pairs every sample with every other one")
-        elif name in _PAIRS or not self._belongs_to_accident(op):
+            self.note("broadcast", op.site, what=f"{shapes} gives (B, B): every sample is paired with every other one")
+        elif name in _PAIRS or not any(cause.code == "broadcast" for cause in self.found):
             self.note("couples", op.site)
         return "matrix"
 
@@ -133,10 +152,12 @@ class _Walk:
         tensors = {leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)}
         flat = [index for index in tensors if self._shape(index) == ("B",)]
         column = [index for index in tensors if self._shape(index) == ("B", 1) and not self._made_column(index)]
-        return f"({', '.join(map(str, self._shape(column[0])))}) against (B,)" if flat and column else ""
+        if not flat or not column:
+            return ""
+        return f"{self._called(column[0])}(B, 1) against {self._called(flat[0])}(B,)"
 
-    def _belongs_to_accident(self, op: Op) -> bool:
-        return any(cause.code == "broadcast" for cause in self.found)
+    def _called(self, index: int) -> str:
+        return f"{self.names[index]} " if index in self.names else ""
 
     def _made_column(self, index: int) -> bool:
         """Whether the user made it a column: then the pairs are meant."""
@@ -194,6 +215,8 @@ class _Walk:
             return "extreme"
         if value.kind == "sum":
             self.last_sum = op.site
+            if any(_is_selected(self.program.values[index]) for index in op.inputs):
+                self.selected.update(op.outputs)
             if _has(operands, "centred") or _has(operands, "stat", "mean", "sum"):
                 return "stat"
             if "part" in operands:
@@ -213,7 +236,7 @@ class _Walk:
 
     def _combined(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
         """Values of the whole batch meet each other."""
-        kinds = {nature for nature in operands if nature != "shared"}
+        kinds: set[Nature] = {nature for nature in operands if nature != "shared"}
         if not kinds:
             return "shared"
         if kinds == {"count"}:
@@ -235,6 +258,8 @@ class _Walk:
         above, below = (self.nature_of(leaf) for leaf in op.args[:2])
         if below == "shared":
             return above
+        if below == "count" and isinstance(op.args[0], Ref) and op.args[0].index in self.selected:
+            return self._ratio_of_counts(op)
         if below == "count":
             if above == "sum":
                 self.last_mean = op.site
@@ -244,9 +269,18 @@ class _Walk:
             return "stat"
         if above in ("shared", "count"):
             self.note("nonlinear", op.site, what=_jensen("the reciprocal"))
-        else:
-            self.note("ratio", op.site)
+            return "stat"
+        if above == "sum" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
+            return self._ratio_of_counts(op)
+        self.note("ratio", op.site)
         return "stat"
+
+    def _ratio_of_counts(self, op: Op) -> Nature:
+        """The denominator comes from the data, and happened to be the number of samples."""
+        self.assumed = True
+        self.note("ratio", op.site, what=ASSUMED, harmless=True)
+        self.last_mean = op.site
+        return "mean"
 
     def _times_count(self, op: Op, others: set[Nature]) -> Nature:
         if others == {"mean"}:
@@ -271,7 +305,10 @@ class _Walk:
             return "sum" if kinds <= {"sum", "count"} else "stat"
         if kinds <= {"extreme"}:
             return "extreme"
-        self.note("nonlinear", op.site, what=_jensen(_WORDS.get(name, name.strip("_"))))
+        if name in _PIECEWISE:
+            self.note("limit", op.site, what=f"{_WORDS.get(name, name)} is taken in each batch")
+        else:
+            self.note("nonlinear", op.site, what=_jensen(_word(op, name)))
         return "stat"
 
 
@@ -290,6 +327,10 @@ def _given_nature(value: Value) -> Nature:
     return "shared" if value.kind == "shared" else "count"
 
 
+def _is_selected(value: Value) -> bool:
+    return any(isinstance(size, Size) and size.of is not None for size in value.shape)
+
+
 def _batch_dims(value: Value) -> list[int]:
     return [dim for dim, size in enumerate(value.shape) if isinstance(size, Size)]
 
@@ -303,6 +344,12 @@ def _proportional(seen: Sequence[Any], sizes: Sequence[int]) -> bool:
     if len(seen) != len(sizes) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in seen):
         return False
     return all(abs(x * sizes[0] - seen[0] * size) <= 1e-9 * abs(x * sizes[0]) for x, size in zip(seen, sizes, strict=True))
+
+
+def _word(op: Op, name: str) -> str:
+    if name == "pow" and len(op.args) > 1:
+        return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
+    return _WORDS.get(name, name.strip("_"))
 
 
 def _jensen(word: str) -> str:

@@ -16,8 +16,8 @@ def number(value: float, decimals: int) -> str:
     """A value with a fixed number of decimals; very large and very small ones in powers of ten."""
     if not math.isfinite(value):
         return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-    if value and (abs(value) >= 1e6 or decimals > 6):
-        return f"{value:.2e}"
+    if value and (abs(value) >= 1e6 or decimals > 6 or abs(value) * 10**decimals >= 1e8):
+        return f"{value:.3e}"
     return f"{value:.{decimals}f}"
 
 
@@ -29,7 +29,7 @@ def percent(share: float) -> str:
     if size < 5e-6:
         return "0"
     if size >= 10:
-        return f"{share:+,.0f}x" if size < 1e4 else f"{share:+.0e}x"
+        return f"{share:+,.0f}x" if size < 1e5 else f"{share:+.0e}x"
     return f"{share:+.1%}" if size >= 9.5e-4 else f"{share:+.2%}" if size >= 9.5e-5 else f"{share:+.3%}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,10 @@ def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
     """A line on what was measured, the plot, and the table."""
     curve = explanation.curve
     assert curve is not None
-    yield Text(_about(curve))
+    yield from map(Text, textwrap.wrap(_about(curve), room))
+    if explanation.is_safe and all(curve.is_exact(reading.mean) for reading in curve.readings):
+        yield Text(f"the same at every batch size from {curve.readings[0].size:,} to {curve.readings[-1].size:,}")
+        return
     changes = curve.quantity == "change of the output"
     cells = _Cells(curve, room, in_percent=changes)
     if explanation.is_safe is not True:
@@ -44,7 +48,7 @@ def _about(curve: Curve) -> str:
     order = "shuffled" if curve.shuffled else "in their order"
     text = f"{some}, {order}"
     if curve.quantity == "change of the output":
-        return f"{text}: how far an output is from that of one batch of all, in its standard deviations"
+        return f"{text}: how far outputs are from those of one batch of all, in standard deviations"
     exact = number(curve.exact, decimals_for([curve.exact], 5))
     if curve.components > 1:
         text += f"; component {curve.component} of {curve.components}, which moves most"
@@ -116,9 +120,17 @@ def _differ(cells: _Cells) -> bool:
     return any(cells.value(reading, reading.mean) != cells.value(reading, reading.weighted) for reading in cells.readings)
 
 
+def _within_sight(points: list[tuple[float, float]], exact: float) -> list[tuple[float, float]]:
+    """Without a few points so far off that the others would lie on one line."""
+    gaps = sorted(abs(y - exact) for _, y in points)
+    usual = gaps[len(gaps) // 2] if gaps else 0.0
+    near = [(x, y) for x, y in points if not usual or abs(y - exact) <= 20 * usual]
+    return near if len(near) > 2 else points
+
+
 def _plotted(curve: Curve, cells: _Cells) -> Iterator[Text]:
     points = [(cells.column(reading.size), reading.mean) for reading in curve.readings if not reading.undefined]
-    drawn = plot(points, curve.exact, cells.width * len(cells.readings), HEIGHT)
+    drawn = plot(_within_sight(points, curve.exact), curve.exact, cells.width * len(cells.readings), HEIGHT)
     if drawn is None:
         return
     grid, scale = drawn

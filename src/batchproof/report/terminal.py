@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from batchproof.explain.explanation import Curve, Explanation, Finding, Keep, Reading
 
 INDENT = 9
+#: The findings that say why it is safe.
+PROOFS = frozenset({"mean", "independent", "accumulated"})
 NARROWEST, WIDEST = 60, 120
 _ASCII = str.maketrans({"→": "->", "±": "+-", "×": "x", "·": "-", "…": "...", "²": "^2", "┄": "-", "│": "|", "Σ": "sum "})
 _HEAD = {True: "bold green", False: "bold red", None: "bold yellow"}
@@ -48,12 +50,15 @@ def lines(explanation: Explanation, width: int) -> Iterator[Text]:
     yield _title(explanation, width)
     for part in textwrap.wrap(explanation.headline, width):
         yield Text(part, style=_HEAD[explanation.is_safe])
-    sections = [_given(explanation, width)]
-    sections += [_finding(finding, width) for finding in explanation.findings if not finding.harmless]
+    sections = [_given(explanation, width), *_reasons(explanation, width)]
     if explanation.curve is not None:
-        sections.append(_labelled("size", [*size_lines(explanation, width - INDENT)]))
+        sections.append(_labelled("size", size_lines(explanation, width - INDENT)))
         sections.append(_last(explanation.curve, explanation.kind, width))
-    sections += [_finding(finding, width, "note") for finding in explanation.findings if finding.harmless and finding.place]
+    sections += [
+        _finding(finding, width, "note")
+        for finding in explanation.findings
+        if finding.harmless and finding.code not in PROOFS
+    ]
     if explanation.keep is not None:
         sections.append(_keep(explanation.keep, width))
     sections.append(_use(explanation.use, width))
@@ -93,10 +98,19 @@ def _given(explanation: Explanation, width: int) -> list[Text]:
     return _paragraph("given", f"{text}: guessed from the names; pass your own data for your own figures", width, "yellow")
 
 
-def _finding(finding: Finding, width: int, label: str = "why") -> list[Text]:
+def _reasons(explanation: Explanation, width: int) -> Iterator[list[Text]]:
+    """What harms, or else what makes it safe; a line of code is shown once."""
+    found = [finding for finding in explanation.findings if not finding.harmless]
+    found = found or [finding for finding in explanation.findings if finding.code in PROOFS]
+    for index, finding in enumerate(found):
+        repeated = index > 0 and finding.place is not None and finding.place == found[index - 1].place
+        yield _finding(finding, width, "also" if index else "why", with_place=not repeated)
+
+
+def _finding(finding: Finding, width: int, label: str, with_place: bool = True) -> list[Text]:
     room = width - INDENT
     body = []
-    if finding.place is not None:
+    if finding.place is not None and with_place:
         where = f"{finding.place}   "
         code = finding.place.text
         if len(where) + len(code) <= room:
@@ -145,7 +159,7 @@ def _keep(keep: Keep, width: int) -> list[Text]:
         return _paragraph("keep", f"{keep.what}, {size_of(keep.row_nbytes)} each: {reason}", width)
     text = f"{keep.what}: {size_of(keep.nbytes)} at any number of samples"
     if keep.error is not None:
-        text += f"; verified on {keep.partitions} partitions, {keep.error:.0e}"
+        text += f"; verified on {keep.partitions} partitions to {keep.error:.0e}"
     return _paragraph("keep", text, width)
 
 

@@ -1,0 +1,148 @@
+"""From what was typed to the object that is meant: ``loss.py:rmse``, ``torch.nn.functional:cross_entropy``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from batchproof.errors import BatchproofError
+
+
+def resolve(typed: str) -> Any:
+    """The object of that name; a class is made into an object, with no arguments.
+
+    Raises:
+        BatchproofError: there is no such file, module or name, or importing it fails.
+    """
+    source, colon, name = typed.rpartition(":")
+    if not colon or source.endswith("\\") or "/" in name:
+        source, name = typed, ""
+    module = _from_file(Path(source)) if source.endswith(".py") or "/" in source else _from_module(source)
+    if not name:
+        name = _only_function(module, source)
+    return _made(_attribute(module, name, source), f"{source}:{name}")
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import a file as Python runs it: with its directory first on the path, and not as ``__main__``."""
+    if not path.is_file():
+        raise BatchproofError(f"there is no file {path}{_near(path.name, _python_files(path.parent))}")
+    sys.path.insert(0, str(path.resolve().parent))
+    name = path.stem if path.stem not in sys.modules else f"_batchproof_target_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise BatchproofError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        raise _import_failed(str(path), error) from error
+    return module
+
+
+def _from_module(name: str) -> ModuleType:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        if name == missing or name.startswith(f"{missing}."):
+            hint = f"; did you mean {_split(name)}?" if "." in name and _is_importable(name.rpartition(".")[0]) else ""
+            raise BatchproofError(f"there is no module {missing}{hint or _near(missing, _modules_here())}") from error
+        raise _import_failed(name, error) from error
+    except Exception as error:
+        raise _import_failed(name, error) from error
+
+
+def _split(name: str) -> str:
+    module, _, last = name.rpartition(".")
+    return f"{module}:{last}"
+
+
+def _is_importable(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except Exception:  # noqa: BLE001 - only a hint hangs on it
+        return False
+    return True
+
+
+def _attribute(module: ModuleType, name: str, source: str) -> Any:
+    found: Any = module
+    for part in name.removesuffix("()").split("."):
+        if not hasattr(found, part):
+            raise BatchproofError(f"{source} has no {name}{_near(part, [key for key in dir(found) if key[0] != '_'])}")
+        found = getattr(found, part)
+    return found
+
+
+def _made(found: Any, typed: str) -> Any:
+    """An object of a class (or what a function with ``()`` behind it returns)."""
+    if not (isinstance(found, type) or typed.endswith("()")):
+        return found
+    try:
+        return found()
+    except TypeError as error:
+        raise BatchproofError(
+            f"{typed} cannot be made without arguments ({error}): make it in a file, and name that"
+        ) from error
+
+
+def _only_function(module: ModuleType, source: str) -> str:
+    own = [
+        name
+        for name, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+    ]
+    if len(own) == 1:
+        return own[0]
+    few = ", ".join(f"{source}:{name}" for name in own[:5])
+    raise BatchproofError(f"which name in {source}? {f'It has {few}' if own else 'It defines no function'}")
+
+
+def _import_failed(what: str, error: BaseException) -> BatchproofError:
+    if isinstance(error, SystemExit):
+        return BatchproofError(f'{what} exits when it is imported; put its work under if __name__ == "__main__":')
+    if not isinstance(error, Exception):
+        raise error
+    return BatchproofError(f"importing {what} raised {described(error)}")
+
+
+def described(error: BaseException) -> str:
+    """Somebody else's error in one or two lines: its type, its message and the line of theirs that raised it."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    if isinstance(error, SyntaxError):
+        return f"{text}\n       {error.filename}:{error.lineno}   {(error.text or '').strip()}"
+    hidden = (str(Path(__file__).parent), str(Path(importlib.__file__ or "").parent), "<frozen")
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(hidden) and f"site-packages{_SEP}torch{_SEP}" not in frame.filename
+    ]
+    return f"{text}\n       {own[-1].filename}:{own[-1].lineno}   {own[-1].line}" if own else text
+
+
+def _near(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _python_files(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
+
+
+def _modules_here() -> list[str]:
+    return [*(path.stem for path in Path.cwd().glob("*.py")), *(name for name in sys.modules if "." not in name)]
+
+
+_SEP = "\\" if sys.platform == "win32" else "/"
