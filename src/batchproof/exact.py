@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.streaming import distributed, jackknife, merging
-from batchproof.streaming.arguments import Call, Dims, Layout, keep, read, samples_in
+from batchproof.streaming.arguments import Call, Dims, Layout, bound, keep, read, samples_in
 from batchproof.streaming.persample import Values, mean_of_each, per_sample
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
@@ -145,6 +145,8 @@ class Exact:
             self._fold(self._read(args, kwargs))
 
     def _read(self, args: Any, kwargs: Any) -> Call:
+        if self._stream.first is None:
+            bound(self.fn, args, kwargs)
         return read(self.fn, args, kwargs, self.batch_dim)
 
     def _fold(self, call: Call) -> None:

@@ -53,6 +53,7 @@ class Program:
     free: list[tuple[Any, ...]] = field(default_factory=list)  # the recorded values of each Free number
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
     lengths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)  # of selections, in each run
+    sizes: tuple[int, ...] = ()  # numbers of samples of the recordings
 
     def site(self, value: int) -> Site:
         op = self.values[value].op
@@ -68,6 +69,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
     first = runs[0]
     program = Program([], [], first.inputs, first.captured, first.reads, first.result, first.spec)
     program.asked = set().union(*(run.asked for run in runs))
+    program.sizes = tuple(sizes)
     lengths = program.lengths
     for index in (*first.inputs, *first.captured):
         _value(program, runs, sizes, index, None, lengths, ())
@@ -79,7 +81,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
         same = all(other is not None and _shape_of(other) == _shape_of(op) for other in others)
         if not same:
             raise Unrecordable(f"it takes another path on another number of samples at {op.site}")
-        merged = _merge_numbers(program, [other for other in others if other is not None], runs, sizes, lengths)
+        merged = _merge_numbers(program, [other for other in others if other is not None], sizes, lengths, ordered)
         program.ops.append(merged)
         for output in op.outputs:
             if output in known:
@@ -115,12 +117,12 @@ def _shape_of(op: Op) -> tuple[Any, ...]:
 def _merge_numbers(
     program: Program,
     ops: Sequence[Op],
-    runs: Sequence[Recording],
     sizes: Sequence[int],
     lengths: dict[tuple[int, int], tuple[int, ...]],
+    ordered: dict[int, Value],
 ) -> Op:
     op = ops[0]
-    near = [key for key in lengths if key[0] in op.inputs]
+    near = _sources(op.inputs, ordered)
 
     def settle(trees: Sequence[Any], by_value: bool) -> Any:
         tree = trees[0]
@@ -144,6 +146,12 @@ def _merge_numbers(
         key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs
     }
     return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step)
+
+
+def _sources(inputs: Sequence[int], values: dict[int, Value]) -> list[tuple[int, int]]:
+    """The selections whose lengths are among the inputs' sizes."""
+    sizes = [size for index in inputs if index in values for size in values[index].shape if isinstance(size, Size)]
+    return list(dict.fromkeys(size.of for size in sizes if size.of is not None))
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -196,7 +204,7 @@ def _value(
     tensors = [run.tensors[index] for run in runs]
     shape: list[Any] = []
     selects = op is not None and _selects(program.ops[op], ordered or {})
-    near = [key for key in lengths if key[0] in inputs]
+    near = _sources(inputs, ordered or {})
     if any(tensor.ndim != tensors[0].ndim for tensor in tensors):
         raise Unrecordable("a value has another rank on another number of samples")
     for d in range(tensors[0].ndim):

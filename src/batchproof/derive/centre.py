@@ -20,12 +20,11 @@ import torch
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
-from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, widen
+from batchproof.derive.program import Free, Op, Ref, Size, call, leaves
 
 MOST_CENTRES = 10
 PROBES = 18
 _FIT = 13  # probes that fit the weights; the others test them
-TRUSTED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -134,39 +133,44 @@ def find_centres(
     """
     part = conditional_slice(program, leaf)
     generator = torch.Generator().manual_seed(len(part.ops))
-    candidates = _candidates(program, part, subsets, generator)
+    near = _near(program, part, subsets, generator)
+    far = [_far(at, near[0], generator) for at in near]
     probes = [_generic(part, values, n, generator) for values, n in subsets[:PROBES]]
-    table = _table(part, candidates, probes, shared)
-    if table is None:
+    found = _table(part, [*near, *far], probes, shared)
+    if found is None:
         return None
-    table, candidates, probes = table
-    if len(probes) < PROBES - 2 or len(candidates) < 4:
+    table, centres, probes = found
+    count_near = sum(any(at is other for other in near) for at in centres)
+    if len(probes) < PROBES - 2 or count_near < 4 or len(centres) - count_near < 3:
         return None
-    order = _spread(table)
-    for count in range(1, min(MOST_CENTRES, len(candidates) - 2) + 1):
+    order = _spread(table[:, :, :count_near])
+    for count in range(1, min(MOST_CENTRES, count_near - 2) + 1):
         chosen = order[:count]
-        inverse = _inverse(table[:, :, chosen])
-        tests = [number for number in range(len(candidates)) if number not in chosen][:3]
+        tests = [number for number in range(len(centres)) if number not in chosen]
         if _predicts(table, chosen, tests):
-            return Centred(part, [candidates[number] for number in chosen], probes, inverse)
+            return Centred(part, [centres[number] for number in chosen], probes, _inverse(table[:, :, chosen]))
     return None
 
 
-def _candidates(
+def _near(
     program: Program, part: Slice, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], generator: torch.Generator
 ) -> list[Centre]:
-    """Centres near the data: the statistics of small batches, at narrow precision so that they are the same anywhere."""
-    centres = []
+    """Centres near the data: statistics of small batches, each moved on its own, so that no relation between them or
+    sameness of the data stays; at narrow precision, so that they are the same in float32."""
     whole = subsets[-1][0]
-    for values, _ in subsets[:PROBES]:
+    small = [values for values, _ in subsets[:PROBES]]
+    spreads = {index: _spread_of(index, small, whole, part, program) for index in part.stats}
+    centres = []
+    for values in small:
         stats = {}
         for index in part.stats:
-            stat = values[index]
-            if not (stat.dtype.is_floating_point or stat.dtype.is_complex):
-                stat = stat.double() * (1 + torch.rand((), generator=generator, dtype=torch.float64))
-            else:
-                stat = torch.where(torch.isfinite(stat), stat, whole[index])
-            stats[index] = stat.float().double() if stat.dtype is torch.float64 else stat
+            stat, base = _wide(values[index]), _wide(whole[index])
+            base = torch.where(torch.isfinite(base), base, torch.ones_like(base))
+            stat = torch.where(torch.isfinite(stat), stat, base)
+            noise = torch.randn(stat.shape, generator=generator, dtype=torch.float64).to(stat.device)
+            moved = stat + noise * spreads[index]
+            moved = torch.where((base > 0) & (moved <= 0), base * torch.exp(0.3 * noise), moved)
+            stats[index] = moved.float().double()
         free = {}
         for position in part.free:
             seen = float(program.free[position][0])
@@ -175,24 +179,71 @@ def _candidates(
     return centres
 
 
+def _wide(stat: torch.Tensor) -> torch.Tensor:
+    return stat if stat.dtype.is_complex else stat.double()
+
+
+def _spread_of(
+    index: int,
+    small: Sequence[dict[int, torch.Tensor]],
+    whole: dict[int, torch.Tensor],
+    part: Slice,
+    program: Program,
+) -> torch.Tensor:
+    """How far to move a statistic: as much as it differs between small batches, and never by nothing."""
+    seen = torch.stack([_wide(values[index]) for values in small])
+    seen = torch.where(torch.isfinite(seen), seen, _wide(whole[index]))
+    spread = seen.std(0, correction=0) if seen.shape[0] > 1 else torch.zeros_like(seen[0])
+    spread = torch.where(torch.isfinite(spread), spread, torch.zeros_like(spread))
+    floor = 0.05 * seen.abs().amax(0)
+    floor = torch.where(torch.isfinite(floor) & (floor > 0), floor, torch.full_like(floor, 0.5))
+    alike = spread <= 1e-6 * seen.abs().amax(0)
+    return torch.where(alike, floor, 0.5 * spread)
+
+
+def _far(at: Centre, base: Centre, generator: torch.Generator) -> Centre:
+    """A centre far from the data: an identity that holds only near it must show there."""
+
+    def away(stat: torch.Tensor) -> torch.Tensor:
+        power = 9 * torch.rand(stat.shape, generator=generator, dtype=torch.float64).to(stat.device) - 3
+        sign = torch.where(torch.rand(stat.shape, generator=generator).to(stat.device) < 0.3, -1.0, 1.0)
+        return stat * sign * 10**power
+
+    factor = float(10 ** (9 * torch.rand((), generator=generator) - 3))
+    return Centre({i: away(s) for i, s in at.stats.items()}, {p: v * factor for p, v in at.free.items()})
+
+
 def _generic(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator) -> Rows:
     """Rows like a small batch's, with every relation between them broken."""
-    rows = {index: _jitter(values[index], generator) for index in part.rows}
+    picking = _picking(part)
+    rows = {index: _jitter(values[index], generator, index not in picking) for index in part.rows}
     return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
 
 
-def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _picking(part: Slice) -> set[int]:
+    """The rows that pick others: they stay whole numbers."""
+    found = set()
+    for op in part.ops:
+        if op.func._schema.name.split("::")[-1] in ("index", "gather", "index_select", "scatter_add", "index_add"):
+            found |= {leaf.index for leaf in leaves(op.args[1:]) if isinstance(leaf, Ref)}
+    return found
+
+
+def _jitter(x: torch.Tensor, generator: torch.Generator, arithmetic: bool) -> torch.Tensor:
     if x.numel() == 0:
         return x
     if x.dtype is torch.bool:
-        return torch.rand(x.shape, generator=generator) < 0.6
+        return torch.rand(x.shape, generator=generator).to(x.device) < 0.6
     if not x.dtype.is_floating_point:
-        return x
+        if x.dtype is not torch.int64 or not arithmetic:
+            return x
+        noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+        return x.double() + 3 * noise  # a whole number that enters arithmetic may as well be any number
     finite = x[torch.isfinite(x)]
     if finite.numel() == 0:
         return x
     low, high = finite.min(), finite.max()
-    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
     if float(high - low) > 1e-9 * float(finite.abs().max()):
         return (x + noise * 0.5 * (high - low) / 3).clamp(low, high)
     return x + noise.abs() * (0.1 * x.abs() + (x == 0))
@@ -237,18 +288,17 @@ def _inverse(table: torch.Tensor) -> torch.Tensor:
 
 
 def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int]) -> bool:
-    """Whether weights fitted on some probes give the sums on the others."""
-    fit = _inverse(table[:, :_FIT, chosen])
-    scale = table.abs().amax((1, 2), keepdim=True)
-    for test in tests:
-        weights = fit @ table[:, :_FIT, test].unsqueeze(-1)
-        guess = (table[:, :, chosen] @ weights).squeeze(-1)
-        terms = (table[:, :, chosen].abs() @ weights.abs()).amax((1, 2), keepdim=False)
-        gap = (guess - table[:, :, test]).abs().amax(1)
-        if not bool((gap <= TRUSTED * torch.maximum(scale[:, 0, 0], terms)).all()):
-            return False
-    return True
+    """Whether weights fitted on some probes give the sums on the others, at every other centre.
 
-
-def finite_shared(program: Program, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
-    return {value.index: widen(tensors[value.index]) for value in program.values if value.kind == "shared"}
+    The gap is held against how much the sum moves with the centre: a sum that hardly moves must be met as closely as
+    rounding allows.
+    """
+    kept = table[:, :, chosen]
+    fit = _inverse(kept[:, :_FIT])
+    weights = fit @ table[:, :_FIT, tests]
+    guess = kept @ weights
+    terms = (kept.abs() @ weights.abs()).amax(1)
+    actual = table[:, :, tests]
+    moves = (actual - kept[:, :, :1]).abs().amax(1)
+    gap = (guess - actual).abs().amax(1)
+    return bool((gap <= 1e-7 * moves + 1e-12 * terms + 1e-300).all())

@@ -23,6 +23,7 @@ from batchproof.derive.program import (
     Site,
     Size,
     Unrecordable,
+    Watch,
     call,
     leaves,
     record,
@@ -51,19 +52,23 @@ def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequen
         BatchproofError: the function is random, or changes from call to call: no plan can be exact.
     """
     batch = few(Batch(list(tensors), tuple(dims)))
-    plain = _plain(fn, batch)
+    plain, writes = _plain(fn, batch)
+    if writes is not None:
+        return keep_inputs(batch, f"it writes into a tensor that it holds, at {writes}")
+    trace: list[Program] = []
     try:
-        return _derive(fn, batch, plain)
+        return _derive(fn, batch, plain, trace=trace)
     except RandomFunction as random:
         raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
-    except (Unrecordable, Refuted) as refusal:
-        return keep_inputs(batch, str(refusal))
-    except Diverged as refusal:
-        return keep_inputs(batch, str(refusal))
+    except (Unrecordable, Refuted, Diverged) as refusal:
+        reason = str(refusal)
     except BatchproofError:
         raise
     except Exception as error:  # noqa: BLE001 - torch cannot record it, whatever its reason: keeping rows is right
-        return keep_inputs(batch, f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})")
+        reason = f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})"
+    plan = keep_inputs(batch, reason)
+    plan.program = trace[-1] if trace else None
+    return plan
 
 
 def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
@@ -75,7 +80,10 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
     batch = few(Batch(list(tensors), tuple(dims)))
     shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
     try:
-        return _derive(fn, batch, _plain(fn, batch), plan)
+        plain, writes = _plain(fn, batch)
+        if writes is not None:
+            raise Unrecordable(f"it writes into a tensor that it holds, at {writes}")
+        return _derive(fn, batch, plain, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction) as refusal:
         raise BatchproofError(f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}") from None
 
@@ -84,19 +92,23 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0][:160]
 
 
-def _plain(fn: Callable[..., Any], batch: Batch) -> Any:
-    """The function's own result on the batch, twice: it must be a function."""
+def _plain(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Site | None]:
+    """The function's own result on the batch, called twice: it must be a function. And where it writes into tensors
+    that it holds (running statistics), if it does."""
     state = torch.get_rng_state()
-    with torch.no_grad():
-        first = fn(*[t.clone() for t in batch.tensors])
+    inputs = [t.detach().clone() for t in batch.tensors]
+    with torch.enable_grad():
+        first = fn(*inputs)
         if not torch.equal(state, torch.get_rng_state()):
             torch.set_rng_state(state)
             raise BatchproofError("the function is random: it draws from torch's generator; no value can be exact")
-        second = fn(*[t.clone() for t in batch.tensors])
+        inputs = [t.detach().clone() for t in batch.tensors]
+        with Watch(inputs) as watch:
+            second = fn(*inputs)
     a, b = pytree.tree_leaves(first), pytree.tree_leaves(second)
     if len(a) != len(b) or any(_differs(x, y) for x, y in zip(a, b, strict=False)):
         raise BatchproofError("two calls on the same batch give different values: it is random or keeps a state")
-    return first
+    return pytree.tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, first), watch.written
 
 
 def _differs(x: Any, y: Any) -> bool:
@@ -121,11 +133,19 @@ def _row_shape(t: torch.Tensor, d: int) -> tuple[int, ...]:
     return tuple(size for k, size in enumerate(t.shape) if k != d)
 
 
-def _derive(fn: Callable[..., Any], batch: Batch, plain: Any, model: Plan | None = None) -> Plan:
+def _derive(
+    fn: Callable[..., Any],
+    batch: Batch,
+    plain: Any,
+    model: Plan | None = None,
+    trace: list[Program] | None = None,
+) -> Plan:
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
     program, runs = _classified(fn, batches, shown, generator)
+    if trace is not None:
+        trace.append(program)
     if model is not None:
         return _like(fn, batch, plain, program, runs, batches, model, shown)
     subsets = _subsets(program, runs, batch, generator)
@@ -381,14 +401,24 @@ def _assemble(
         state, counted = fold(wide.tensors, captured)
         result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
         error = _result_gap(result, run)
-        if not error <= 1e3 * ROUNDING:
+        if not error <= 1e3 * ROUNDING and not _undefined(run):
             raise Refuted(f"the merged state gives another value than the function (relative difference {error:.1e})")
-        partitions, worst = partitions + tried.partitions, max(worst, tried.error, error)
+        partitions, worst = partitions + tried.partitions, max(worst, tried.error, error if error <= 1 else 0.0)
     plan.verified = Verified(partitions, worst)
     narrow_source, narrow_space = code(False)
-    if _agrees(plan, fold, build(narrow_source, dict(narrow_space)), batch):
+    if _serves(plan, build(narrow_source, dict(narrow_space)), fold, batch, plain):
         plan.source, plan.space = narrow_source, narrow_space
+    elif not _serves(plan, fold, fold, batch, plain):
+        raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
     return plan
+
+
+def _undefined(run: Recording) -> bool:
+    """Whether the function has no finite value on this data (a correlation of constants), which then shows nothing."""
+    numbers = [_result(run, leaf) for leaf in run.result]
+    return any(
+        not bool(torch.isfinite(torch.as_tensor(x).double()).all()) for x in numbers if isinstance(x, (torch.Tensor, float))
+    )
 
 
 def _env(program: Program, run: Recording) -> dict[int, torch.Tensor]:
@@ -422,17 +452,23 @@ def _result_gap(result: Any, run: Recording) -> float:
     return worst
 
 
-def _agrees(plan: Plan, wide: Any, narrow: Any, batch: Batch) -> bool:
-    """Whether the fold in the batch's own dtype runs, and gives the wide fold's state to its own precision."""
+def _serves(plan: Plan, fold: Any, wide: Any, batch: Batch, plain: Any) -> bool:
+    """Whether a fold runs in the batch's own dtype, and leads to the function's own value or to the wide fold's state."""
     assert plan.program is not None
     captured = plan.program.captured
+    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in batch.tensors)
+    room = 2e-2 if half else 1e-3
     try:
-        mine, _ = narrow(batch.tensors, captured)
+        mine, lengths = fold(batch.tensors, captured)
+        result = plan.finish(State(mine, lengths, batch.n), batch.tensors, batch.dims, batch.n)
         theirs, _ = wide(batch.tensors, captured)
     except Exception:  # noqa: BLE001 - mixed dtypes that only the wide fold puts together
         return False
-    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in batch.tensors)
-    return all(gap(a, b) <= (1e-2 if half else 1e-3) for a, b in zip(mine, theirs, strict=True))
+    if fold is not wide and all(gap(a, b) <= room for a, b in zip(mine, theirs, strict=True)):
+        return True
+    pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(plain), strict=True)
+    numbers = [(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if isinstance(b, (torch.Tensor, int, float))]
+    return all(gap(a, b) <= room for a, b in numbers)
 
 
 __all__ = ["MERGEABLE", "derive", "keep_inputs"]

@@ -99,8 +99,6 @@ class Finisher(Tape):
         number, self.number = self.number, self.number + 1
         ops = self.program.ops
         if number >= len(ops) or ops[number].func is not func:
-            import os
-            if os.environ.get("BPDEBUG"): print("DIVERGED", number, func, args, ops[number].func if number<len(ops) else None, ops[number].args)
             raise Diverged(self.elsewhere(number))
         op = ops[number]
         template = replace((args, kwargs), torch.Tensor, self.ref)
@@ -206,7 +204,7 @@ class Finisher(Tape):
         if output in self.centred:
             return self.moved(output), True
         if output in self.kept:
-            return self.kept[output], True
+            return self.kept[output].clone(), True  # torch marks what a view operation returns: each run its own
         return stand_in(meta, self.device), False
 
     def moved(self, leaf: int) -> torch.Tensor:
@@ -224,7 +222,7 @@ class Finisher(Tape):
                 f"a sum left the range of float64 at {self.program.site(leaf)}: "
                 "the batches lie too far from the first; use state='rows' to keep the samples"
             )
-        total = torch.where(total.abs() <= 1e-13 * size, torch.zeros_like(total), total)
+        total = torch.where(total.abs() <= 1e-12 * size, torch.zeros_like(total), total)
         cancels = (size / total.abs()).masked_fill(total == 0, 0)
         self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
         return (total + self.nudge * size).reshape(kept.shape[1:])

@@ -157,7 +157,8 @@ class Source:
         if op.func is aten.pow.Tensor_Scalar and rendered[1] in ("2", "2.0"):
             return f"{rendered[0]} * {rendered[0]}"
         parts = [*rendered, *(f"{key}={value}" for key, value in keywords.items())]
-        return f"{self.constant(op.func)}({', '.join(parts)})"
+        blank = ".zero_()" if "empty" in op.name else ""  # as it was while recording
+        return f"{self.constant(op.func)}({', '.join(parts)}){blank}"
 
     def _total(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
         """A plain sum, in float64."""
@@ -208,6 +209,7 @@ def fold_code(
     targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
     for parts in centred.values():
         targets += parts.slice.rows
+        targets += [i for op in parts.slice.ops for i in op.inputs if program.values[i].kind == "shared"]
     for number in _order(program, targets):
         op = program.ops[number]
         outputs = [program.values[output] for output in op.outputs]

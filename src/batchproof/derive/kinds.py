@@ -46,6 +46,18 @@ _SHAPE_ONLY = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "n
 _VIEWS = frozenset("""view _unsafe_view unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
 _to_copy select slice diagonal unbind split split_with_sizes stack""".split())
 
+#: The operators that can add over samples. Whatever else seems to add does so by accident (zeros, 0/0).
+_ADDS = frozenset("""sum mm bmm mv dot vdot addmm baddbmm addmv einsum bincount histc index_add scatter_add scatter_reduce
+index_put _unsafe_index_put tensordot embedding_dense_backward""".split())
+
+#: They go by places in the batch.
+_BY_PLACE = frozenset("""select narrow tril triu diagonal roll unfold as_strided diff diag trace rot90 flip slice_scatter
+select_scatter diagonal_scatter split split_with_sizes unbind chunk""".split())
+
+_WHOLE = 2**63 - 1  # an open end of a slice
+
+_EXACT_ARITHMETIC = frozenset("add sub rsub mul neg sum _to_copy where masked_fill".split())
+
 TOLERANCE = 1e-9
 
 
@@ -138,17 +150,22 @@ class Classifier:
         kinds = {value.kind for value in rows}
         if "opaque" in kinds or ("index" in kinds and not self._takes_positions(op, name)):
             return ()
+        if self._by_place(op, name):
+            return ()
         smooth = value.dtype.is_floating_point or value.dtype.is_complex or (name in _VIEWS and name != "_to_copy")
+        smooth = smooth or (value.dtype is torch.int64 and name in _EXACT_ARITHMETIC and self._all_whole(op))
         if given and not (smooth and self._analytic(op, name)):
             return ()
         if value.varying:
+            if kinds == {"bag"} and name.startswith("split") and not given:
+                return ("rows", "bag")
             if kinds & {"bag", "set"}:
                 return ("bag", "set") if not given else ()
             if given:
                 return ("rows",)
             return ("rows", "index", "set") if "unique" in name else ("rows", "index", "bag")
         if given:
-            return ("sum",)
+            return ("sum",) if name in _ADDS else ()
         words = f"{op.func} " + " ".join(leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, str))
         if value.dtype is torch.bool:
             return ("any",) if "any" in name else ("all",) if "all" in name else ()
@@ -156,7 +173,39 @@ class Classifier:
             return ("max",) if position == 0 else ()
         if any(word in words for word in ("amin", "min.dim")):
             return ("min",) if position == 0 else ()
-        return () if "set" in kinds else ("sum",)
+        return ("sum",) if name in _ADDS and "set" not in kinds else ()
+
+    def _by_place(self, op: Op, name: str) -> bool:
+        """Whether the operation picks rows by their place in the batch."""
+        if name not in _BY_PLACE and name != "slice":
+            return False
+        value = self.program.values[op.inputs[0]]
+        if value.kind not in ROWLIKE:
+            return False
+        if name in ("tril", "triu", "diagonal", "trace", "diag", "rot90", "as_strided", "roll", "flip"):
+            places = op.args[1] if name in ("flip",) else None
+            if places is not None:
+                return value.dim in [d % len(value.shape) for d in places]
+            if name == "diagonal":
+                pair = (*op.args[2:4], 0, 1)[:2] if len(op.args) >= 4 else (0, 1)
+                return value.dim in [d % len(value.shape) for d in pair]
+            return name in ("as_strided", "trace", "diag", "rot90", "roll") or value.dim >= len(value.shape) - 2
+        if name.endswith("_scatter"):
+            return op.args[2] % len(value.shape) == value.dim
+        which = op.args[2] if name.startswith("split") and len(op.args) > 2 else None
+        dim = which if which is not None else (op.args[1] if name in ("select", "slice", "narrow", "unbind", "unfold")
+                                               and len(op.args) > 1 else 0)
+        if not isinstance(dim, int) or dim % max(len(value.shape), 1) != value.dim:
+            return False
+        if name.startswith("split") and all(isinstance(size, Size) for size in leaves(op.args[1])):
+            return False  # into as many rows as there are samples
+        if name != "slice":
+            return True
+        start, end, step = (*op.args[2:], *(None, None, 1)[len(op.args) - 2 :])
+        return not (start in (None, 0) and end in (None, _WHOLE) and step == 1)
+
+    def _all_whole(self, op: Op) -> bool:
+        return all(self.program.values[i].dtype in (torch.int64, torch.bool) for i in op.inputs)
 
     def _takes_positions(self, op: Op, name: str) -> bool:
         """Positions in the batch may pick rows, and nothing else: as numbers they depend on the order."""
@@ -276,6 +325,8 @@ def shuffled(x: torch.Tensor) -> torch.Tensor:
     """The same values at other places; where they are all alike, others near them."""
     if x.numel() < 2:
         return x
+    if x.dtype.is_floating_point:
+        x = torch.where(torch.isfinite(x), x, torch.rand(x.shape, generator=_GENERATOR, dtype=x.dtype).to(x.device))
     order = torch.randperm(x.numel(), generator=_GENERATOR).to(x.device)
     mixed = x.reshape(-1)[order].reshape(x.shape)
     if not bool((mixed == mixed.reshape(-1)[0]).all()):

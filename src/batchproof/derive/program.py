@@ -10,6 +10,8 @@ This file knows nothing of batches: `kinds` compares several recordings and says
 
 from __future__ import annotations
 
+import linecache
+import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Sequence
@@ -123,9 +125,12 @@ class Recording:
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
 
 
-_TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parent.parent)
-_STDLIB = sysconfig.get_paths()["stdlib"]
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OURS = str(Path(__file__).parent.parent) + os.sep
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+
+
+_SURFACED: dict[str, Any] = {}  # the code object below which the user's function runs
 
 
 def call_site() -> Site:
@@ -133,10 +138,10 @@ def call_site() -> Site:
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
+        if frame.f_code is _SURFACED.get("code"):
+            return Site()  # nothing further out belongs to the function
         library = name.startswith((_TORCH, _OURS)) or (name.startswith(_STDLIB) and "site-packages" not in name)
         if not library and not name.startswith("<frozen"):
-            import linecache
-
             text = linecache.getline(name, frame.f_lineno).strip()
             return Site(name, frame.f_lineno, text, frame.f_code.co_name)
         frame = frame.f_back  # type: ignore[assignment]
@@ -169,6 +174,12 @@ class Surface(TorchFunctionMode):
             raise Unrecordable(f"the samples leave torch ({name}) at {call_site()}")
         if name == "tolist":
             return _tolist(args[0])
+        if func is torch.batch_norm:
+            return batch_norm(*args, **kwargs)
+        if func is torch.instance_norm:
+            return instance_norm(*args, **kwargs)
+        if name == "fill_diagonal_" and args[0].ndim == 2:
+            return args[0].masked_fill_(torch.eye(*args[0].shape, dtype=torch.bool, device=args[0].device), args[1])
         if name == "one_hot":
             return one_hot(*args, **kwargs)
         if func is torch.tensor and not isinstance(args[0], torch.Tensor):
@@ -188,6 +199,31 @@ def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
         num_classes = top if num_classes == -1 else num_classes
     classes = torch.arange(num_classes, device=tensor.device, dtype=tensor.dtype)
     return (tensor.unsqueeze(-1) == classes).to(torch.int64)
+
+
+def batch_norm(
+    x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, cudnn: bool
+) -> torch.Tensor:
+    """torch's own takes its running statistics by address, which does not go with functionalisation."""
+    dims = [0, *range(2, x.ndim)]
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    if training or mean is None:
+        var, mean = torch.var_mean(x, dims, correction=0)
+    out = (x - mean.reshape(shape)) / torch.sqrt(var.reshape(shape) + eps)
+    out = out if weight is None else out * weight.reshape(shape)
+    return out if bias is None else out + bias.reshape(shape)
+
+
+def instance_norm(
+    x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, cudnn: bool
+) -> torch.Tensor:
+    if not own:
+        return batch_norm(x, weight, bias, mean, var, False, momentum, eps, cudnn)
+    var, mean = torch.var_mean(x, list(range(2, x.ndim)), correction=0, keepdim=True)
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    out = (x - mean) / torch.sqrt(var + eps)
+    out = out if weight is None else out * weight.reshape(shape)
+    return out if bias is None else out + bias.reshape(shape)
 
 
 def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
@@ -217,6 +253,10 @@ class Tape(TorchDispatchMode):
 
     Subclasses say what `execute` does with an operation.
     """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise torch imports its compiler at the first operation: 1.3 s
 
     def __init__(self, split: frozenset[int]) -> None:
         super().__init__()
@@ -268,6 +308,46 @@ def _functional(func: Any) -> Any | None:
         return None
     packet = getattr(torch.ops.aten, name[:-1], None)
     return getattr(packet, overload, None) if packet is not None else None
+
+
+class Watch(TorchDispatchMode):
+    """Sees a plain run, to tell whether the function writes into tensors that it did not make and was not given."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.known = {id(tensor) for tensor in inputs}
+        self.alive: list[Any] = list(inputs)
+        self.storages = {_storage(tensor) for tensor in inputs}
+        self.written: Site | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        foreign = [position for position, tensor in enumerate(args) if isinstance(tensor, torch.Tensor)
+                   and _storage(tensor) not in self.storages]
+        writes = {i for i, argument in enumerate(func._schema.arguments)
+                  if argument.alias_info is not None and argument.alias_info.is_write}
+        if "batch_norm" in func.__name__ and "backward" not in func.__name__:
+            writes |= {3, 4} if True in args[5:6] else set()
+        if writes.intersection(foreign) and self.written is None:
+            self.written = call_site()
+        result = func(*args, **kwargs)
+        if func is torch.ops.aten.lift_fresh.default:  # a constant that the function makes on the way
+            self.alive.append(args[0])
+            self.storages.add(_storage(args[0]))
+        for leaf in leaves(result):
+            if isinstance(leaf, torch.Tensor) and not any(leaf is arg for arg in args):
+                self.alive.append(leaf)
+                if not any(_storage(leaf) == _storage(args[position]) for position in foreign):
+                    self.storages.add(_storage(leaf))
+        return result
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 class Recorder(Tape):
@@ -370,6 +450,7 @@ def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
         with Surface(shown, tape.asked):
             return fn(*tensors)
 
+    _SURFACED["code"] = surfaced.__code__
     with torch.no_grad(), tape:
         return functionalize(surfaced)(*inputs)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from batchproof.explain.conclude import conclude
 from batchproof.explain.explanation import Explanation
-from batchproof.explain.functions import measure_function
+from batchproof.explain.functions import also_elsewhere, measure_function
 from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress
 from batchproof.explain.structure import structure
@@ -21,7 +21,9 @@ def about_function(
     if progress is not None:
         progress("deriving the exact form", 0, 1)
     found = structure(subject.target, measured.samples)
-    conclusion = conclude(measured, found.causes, proved=found.proved)
+    doubted = measured.behaviour != "other" and any(not cause.harmless for cause in found.causes)
+    confirmed = doubted and also_elsewhere(subject.target, measured, seed)
+    conclusion = conclude(measured, found.causes, found.proved, confirmed)
     return Explanation(
         target=subject.title,
         kind="function",

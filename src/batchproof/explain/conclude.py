@@ -25,8 +25,15 @@ class Conclusion:
     findings: tuple[Finding, ...]
 
 
-def conclude(measured: Measured, causes: Sequence[Finding], proved: bool) -> Conclusion:
-    """Measurement decides whether the value moves; the program's structure says why, and what this data did not show."""
+def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confirmed: bool) -> Conclusion:
+    """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
+
+    Args:
+        measured: on the user's samples.
+        causes: what the program's structure says.
+        proved: the structure alone makes it a mean.
+        confirmed: the value behaves on other data as it was measured to.
+    """
     about = measured.curve()
     if measured.random:
         return Conclusion(None, "random", "could not tell: it draws random numbers", (finding("random"),))
@@ -35,7 +42,7 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool) -> Con
     if about.exact != about.exact:
         return Conclusion(None, "undefined", "could not tell: the value on all samples is NaN", tuple(causes))
     way = direction(about, measured.samples.n)
-    found = [*_with_direction(_as_measured(causes, measured.behaviour), way), *_undefined(measured)]
+    found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
     harmful = [cause for cause in found if not cause.harmless]
     if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
         found = harmful = [finding("unexplained", direction=way), *harmful]
@@ -45,10 +52,12 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool) -> Con
     return Conclusion(False, harmful[0].code, headline, tuple(found))
 
 
-def _as_measured(causes: Sequence[Finding], behaviour: Behaviour) -> list[Finding]:
-    """A conditional cause harms where it shows: on these samples, or on none of them."""
+def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
+    """A conditional cause harms where it shows; any other one would show on any data, and is dropped where it does not."""
     found = []
     for cause in causes:
+        if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
+            continue
         if cause.code in CONDITIONAL and behaviour == "mean" and not cause.harmless:
             cause = replace(cause, harmless=True, what=f"{cause.what}; it makes no difference on these samples")
         elif cause.code == "ratio" and cause.harmless and behaviour == "other" and len(causes) == 1:

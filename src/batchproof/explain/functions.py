@@ -87,6 +87,19 @@ def measure_function(
     return Measured(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
 
 
+def also_elsewhere(target: Callable[..., Any], measured: Measured, seed: int) -> bool:
+    """Whether it behaves on other data as it was measured to: samples that are all alike hide what a function does."""
+    other = measured.samples.varied(seed)
+    sizes = [size for size in (1, 2, 5, 16) if size < other.n]
+    try:
+        score = _scorer(target, other, seed)
+        exact, rows = measure(score, other.n, sizes)
+    except Exception:  # noqa: BLE001 - other data may lie outside the function's domain: then nothing is known
+        return False
+    found = {_behaviour(exact, rows, which, other.n, measured.tolerance) for which in range(len(exact))}
+    return found == {measured.behaviour}
+
+
 def _scorer(target: Callable[..., Any], samples: Samples, seed: int) -> Score:
     def score(lo: int, hi: int) -> torch.Tensor:
         seed_all(seed)

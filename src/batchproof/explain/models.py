@@ -61,12 +61,17 @@ class Coupling:
 
 def row_leaves(target: Model, samples: Samples) -> list[bool]:
     """For each numeric leaf of the output, whether it grows with the batch."""
-    many, few = min(samples.n, 8), min(samples.n, 8) - 1
-    if few < 2:
-        return []
-    found = [components.tensors(_call(target, samples.first(count).all(), 0)) for count in (many, few)]
-    shapes = [[tuple(tensor.shape) for _, tensor in leaves] for leaves in found]
-    return [many in long and few in short and long != short for long, short in zip(*shapes, strict=False)]
+    few, all_of_them = min(samples.n, 8), min(samples.n, 512)
+    for many in (few, all_of_them):
+        if many < 3:
+            continue
+        try:
+            found = [components.tensors(_call(target, samples.first(count).all(), 0)) for count in (many, many - 1)]
+        except Exception:  # noqa: BLE001 - a few samples may be too few for it
+            continue
+        shapes = [[tuple(tensor.shape) for _, tensor in leaves] for leaves in found]
+        return [many in long and many - 1 in short and long != short for long, short in zip(*shapes, strict=False)]
+    return []
 
 
 def inspect_model(target: Model, samples: Samples, leaves: Sequence[bool], seed: int) -> Coupling:

@@ -55,6 +55,12 @@ class Samples:
         """The samples in a random order."""
         return self.reorder(torch.randperm(self.n, generator=torch.Generator().manual_seed(seed)))
 
+    def varied(self, seed: int) -> Samples:
+        """Every floating number of the samples scaled down a little at random: other data, in the same domain."""
+        generator = torch.Generator().manual_seed(seed)
+        leaves = tuple(_scaled(leaf, dim, generator) for leaf, dim in zip(self.leaves, self.dims, strict=True))
+        return replace(self, leaves=leaves)
+
     def double(self) -> Samples:
         """The same with every floating leaf in double precision."""
         return replace(self, leaves=tuple(_double(leaf) for leaf in self.leaves))
@@ -109,6 +115,13 @@ def _double(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
         return leaf.double()
     return leaf.astype("float64") if is_array(leaf) and leaf.dtype.kind == "f" else leaf
+
+
+def _scaled(leaf: Any, dim: int | None, generator: torch.Generator) -> Any:
+    if dim is None or not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
+        return leaf
+    factor = 0.5 + 0.5 * torch.rand(leaf.shape, generator=generator, dtype=torch.float64)
+    return (leaf * factor.to(leaf.device)).to(leaf.dtype)
 
 
 def _describe(leaf: Any) -> str:

@@ -15,8 +15,8 @@ Score = Callable[[int, int], torch.Tensor]
 Progress = Callable[[str, int, int], None]
 
 CALLS = 2048
-FEWEST_CALLS = 256
-SECONDS = 2.0
+FEWEST_CALLS = 32
+SECONDS = 1.0
 GROUPS = 8
 
 
@@ -80,7 +80,7 @@ def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> Row:
     weighted = (values * weights).sum(0) / weights.sum()
     mean, dropped = values.mean(0), whole.mean(0) if len(whole) else torch.full_like(exact, math.nan)
     together, error = exact, None
-    if sampled:
+    if sampled and not undefined:
         # what these samples give together serves as a control variate: it takes out their own luck
         together = score(0, stop)
         luck = exact - together

@@ -40,12 +40,14 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
     fn, tensors, dims, names = flat
     try:
         plan = derive(fn, tensors, dims)
-    except BatchproofError as error:
-        return Structure(notes=(str(error).splitlines()[0],))
+    except Exception as error:  # noqa: BLE001 - it ran on the samples; on a few of them, drawn again, it need not
+        first = (str(error).splitlines() or [""])[0]
+        text = first if isinstance(error, BatchproofError) else f"{type(error).__name__}: {first}"
+        return Structure(notes=(f"no exact form: {_without_place(text)}",))
     read = Reasons()
     if plan.program is not None:
         read = reasons(plan.program, _sizes(plan, tensors, dims), counter(plan.program, fn, tensors, dims), names)
-    causes = [*branches(fn, tensors, dims), *read.causes]
+    causes = [*read.causes, *branches(fn, tensors, dims)]
     return Structure([_inside(cause) for cause in causes], read.proved, _keep(plan))
 
 

@@ -24,7 +24,7 @@ Nature = Literal["shared", "count", "sum", "mean", "extreme", "stat", "rows", "p
 MOST = 4
 _LINEAR = frozenset("""view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
 _to_copy to select slice diagonal unbind split stack cat neg sum mean flip copy contiguous index gather index_select
-expand_copy positive lift_fresh_copy real squeeze_copy movedim as_strided conj""".split())
+positive lift_fresh real movedim as_strided conj diagonal diag""".split())
 _ADDS = frozenset("add sub rsub".split())
 _DIVIDES = frozenset("div true_divide floor_divide".split())
 #: Guards against a division by zero and the like: what passes through is what came in.
@@ -103,7 +103,7 @@ class _Walk:
 
     def step(self, op: Op) -> None:
         """Give the outputs of one operation their natures, and note what it does wrong."""
-        name = base_name(op)
+        name = base_name(op).removesuffix("_copy") or base_name(op)
         operands = [self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))]
         for output in op.outputs:
             value = self.program.values[output]
@@ -297,8 +297,14 @@ class _Walk:
         return next(iter(kinds)) if len(kinds) == 1 else "stat"
 
     def _is_term(self, op: Op) -> bool:
-        """A tensor of the user's, not a number like 1e-6."""
-        return any(isinstance(leaf, Ref) and self.nature_of(leaf) == "shared" for leaf in op.args)
+        """A tensor of the user's, not a number like 1e-6 or a fresh tensor of zeros."""
+        waiting = [leaf.index for leaf in op.args if isinstance(leaf, Ref) and self.nature_of(leaf) == "shared"]
+        while waiting:
+            number = self.program.values[waiting.pop()].op
+            if number is None:
+                return True
+            waiting.extend(self.program.ops[number].inputs)
+        return False
 
     def _nonlinear(self, op: Op, name: str, kinds: set[Nature]) -> Nature:
         if name in _GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
@@ -313,8 +319,9 @@ class _Walk:
 
 
 def _live(program: Program) -> set[int]:
-    """The values on the way to the result."""
-    live = {leaf.index for leaf in program.result if isinstance(leaf, Ref)} | {read.value for read in program.reads}
+    """The values on the way to the result, which may be a number that Python read.  A check of the inputs is not."""
+    live = {leaf.index for leaf in program.result if isinstance(leaf, Ref)}
+    live = live or {read.value for read in program.reads if not isinstance(read.seen, bool)}
     for op in reversed(program.ops):
         if any(output in live for output in op.outputs):
             live.update(op.inputs)

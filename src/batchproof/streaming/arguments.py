@@ -22,7 +22,7 @@ Dims = int | tuple[int | None, ...]
 class Layout:
     """The structure of a call: its tree, and each leaf's name and batch dimension (None: the same for all batches)."""
 
-    tree: Any
+    skeletons: tuple[Any, ...]  # one for each argument: its containers, every leaf a zero
     names: tuple[str, ...]
     dims: tuple[int | None, ...]
     keywords: tuple[str, ...]
@@ -68,18 +68,18 @@ def read(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], ba
     leaves: list[Any] = []
     dims: list[int | None] = []
     labels: list[str] = []
-    trees = []
+    skeletons = []
     for position, value in enumerate([*args, *kwargs.values()]):
         named = position < len(args)
         label = names[position] if named else list(kwargs)[position - len(args)]
         dim = batch_dim if isinstance(batch_dim, int) else batch_dim[position] if named else 0
-        parts, tree = pytree.tree_flatten(value, is_leaf=is_column)
-        trees.append(tree)
-        for part in parts:
+        parts, _ = pytree.tree_flatten_with_path(value, is_leaf=is_column)
+        skeletons.append(pytree.tree_map(lambda leaf: 0, value, is_leaf=is_column))
+        for path, part in parts:
             leaves.append(part)
-            labels.append(f"'{label}'" if len(parts) == 1 else f"'{label}' (part of it)")
+            labels.append(f"'{label}{pytree.keystr(path)}'")
             dims.append(_dim_of(part, dim, labels[-1]))
-    layout = Layout(tuple(trees), tuple(labels), tuple(dims), tuple(kwargs))
+    layout = Layout(tuple(skeletons), tuple(labels), tuple(dims), tuple(kwargs))
     return Call(layout, leaves, _count(leaves, layout))
 
 
@@ -131,6 +131,15 @@ def _count(leaves: Sequence[Any], layout: Layout) -> int:
     return first[2]
 
 
+def bound(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    """Raise TypeError, as a call would, where the function does not take these arguments."""
+    try:
+        taken = inspect.signature(fn.forward if isinstance(fn, torch.nn.Module) else fn)
+    except (TypeError, ValueError):
+        return
+    taken.bind(*args, **kwargs)
+
+
 def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
     """The names of the first positional parameters, numbered where the function does not name them."""
     try:
@@ -157,7 +166,8 @@ def signature(call: Call) -> tuple[Any, ...]:
 def rebuild(layout: Layout, leaves: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call from its leaves."""
     values, start = [], 0
-    for tree in layout.tree:
+    for skeleton in layout.skeletons:
+        tree = pytree.tree_structure(skeleton)
         values.append(pytree.tree_unflatten(list(leaves[start : start + tree.num_leaves]), tree))
         start += tree.num_leaves
     count = len(values) - len(layout.keywords)
@@ -171,7 +181,8 @@ def keep(call: Call) -> Call:
 
 def copied(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor):
-        return leaf.detach().clone()
+        with torch.inference_mode(False):
+            return leaf.detach().clone()
     if isinstance(leaf, list):
         return list(leaf)
     return leaf.copy() if is_array(leaf) else leaf

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call
-from batchproof.streaming.merging import fingerprint, merge_slots
+from batchproof.streaming.merging import fingerprint, merge_slots, structure
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
 
@@ -23,14 +23,17 @@ def sync(stream: Stream, group: Any = None) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
     mine = own(stream)
-    header = ("state", fingerprint(stream)) if isinstance(mine, Slots) else ("rows", len(mine))
+    header = ("state", (fingerprint(stream), structure(mine.plan))) if isinstance(mine, Slots) else ("rows", len(mine))
     headers: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(headers, header, group=group)
     if all(kind == "rows" for kind, _ in headers):
         stream.own, stream.synced, stream.rows = mine, _gather_rows(mine, group), []
         return
     teacher = next(rank for rank, (kind, _) in enumerate(headers) if kind == "state")
-    alike = {print_ for kind, print_ in headers if kind == "state"}
+    shapes = [what[1] for kind, what in headers if kind == "state"]
+    if any(shape != shapes[0] for shape in shapes):
+        raise BatchproofError("mismatched states: the ranks hold different leaves; sync takes the same function on each")
+    alike = {what[0] for kind, what in headers if kind == "state"}
     if len(alike) > 1 or any(kind == "rows" for kind, _ in headers):
         mine = _taught(stream, mine, teacher, group)
     assert isinstance(mine, Slots)

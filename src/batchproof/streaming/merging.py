@@ -26,6 +26,15 @@ def fingerprint(stream: Stream) -> str:
     return digest.hexdigest()
 
 
+def same_function(a: Any, b: Any) -> bool:
+    """Whether two callables run the same code, as far as can be told."""
+    if a is b:
+        return True
+    a, b = getattr(a, "func", a), getattr(b, "func", b)
+    codes = getattr(a, "__code__", None), getattr(b, "__code__", None)
+    return codes[0] == codes[1] if any(codes) else type(a) is type(b)
+
+
 def structure(plan: Plan) -> list[Any]:
     """What two plans must share for their states to mean the same."""
     assert plan.program is not None
@@ -42,6 +51,8 @@ def merge(stream: Stream, other: Stream) -> None:
     """
     if other.n == 0:
         return
+    if not same_function(stream.fn, other.fn):
+        raise BatchproofError("mismatched states: the two metrics are of different functions")
     theirs = other.parts()
     if isinstance(theirs, list):
         trial = [call for _, call in theirs]

@@ -18,7 +18,7 @@ class Values:
     """One value per sample, for each leaf of what the function returns."""
 
     columns: list[torch.Tensor]
-    tree: Any
+    tree: Any  # what the function returns, every leaf a zero
     types: list[Any]
 
     def mean(self) -> Any:
@@ -30,13 +30,12 @@ class Values:
             mean.to(kind) if isinstance(kind, torch.dtype) else float(mean)
             for mean, kind in zip(means, self.types, strict=True)
         ]
-        return pytree.tree_unflatten(leaves, self.tree)
+        return pytree.tree_unflatten(leaves, pytree.tree_structure(self.tree))
 
     def detached(self) -> Call:
         """The values as a batch, to be averaged."""
         count = len(self.columns)
-        trees = (pytree.tree_flatten([0] * count)[1],)
-        layout = Layout(trees, tuple(f"value {i + 1}" for i in range(count)), (0,) * count, ())
+        layout = Layout(([0] * count,), tuple(f"value {i + 1}" for i in range(count)), (0,) * count, ())
         return Call(layout, [column.detach() for column in self.columns], len(self.columns[0]))
 
 
@@ -58,8 +57,9 @@ def per_sample(fn: Callable[..., Any], call: Call) -> Values:
             leaf if dim is None else _one(leaf, dim, i) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True)
         ]
         args, kwargs = rebuild(call.layout, leaves)
-        flat, tree = pytree.tree_flatten(fn(*args, **kwargs))
-        rows.append(flat)
+        value = fn(*args, **kwargs)
+        tree = pytree.tree_map(lambda leaf: 0, value)
+        rows.append(pytree.tree_leaves(value))
     columns, types = [], []
     for position in range(len(rows[0])):
         parts = [row[position] for row in rows]

@@ -102,7 +102,7 @@ class Stream:
         first = self.first
         if first is None:
             return
-        if call.layout.tree != first.layout.tree or call.layout.keywords != first.layout.keywords:
+        if call.layout.skeletons != first.layout.skeletons or call.layout.keywords != first.layout.keywords:
             raise BatchproofError("the arguments are structured differently from those of the first batch")
         for label, dim, new, old in zip(
             first.layout.names, first.layout.dims, call.leaves, first.leaves, strict=True
@@ -132,8 +132,9 @@ class Stream:
         found = self.variants.get(key)
         if found is None:
             assert self.plan is not None
-            with quiet(self.fn):
-                plan = like(self.plan, _flat(self.fn, call), *_tensors(call))
+            tensors, dims = _tensors(call)
+            with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
+                plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
             found = self.variants[key] = _variant(plan, call)
         return found
 
@@ -156,7 +157,8 @@ class Stream:
         try:
             self.plan, self.lesson, self.first = plan, lesson, self.first or _one_sample(lesson)
             self.variants = {signature(lesson): _variant(plan, lesson)}
-            slots = Slots.empty(plan, lesson.columns[0].device)
+            with torch.inference_mode(False):
+                slots = Slots.empty(plan, lesson.columns[0].device)
             with torch.no_grad():
                 for group, call in rows:
                     slots.add(group % slots.groups, *self.variant(call).fold(call))
@@ -176,16 +178,22 @@ class Stream:
     def derived(self, lesson: Call) -> Plan:
         if not lesson.all_tensors():
             return _foreign_plan(lesson)
-        with quiet(self.fn):
-            return derive(_flat(self.fn, lesson), *_tensors(lesson))
+        tensors, dims = _tensors(lesson)
+        with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
+            return derive(_flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims)
 
     def planned(self) -> Plan:
         """The plan, derived now from the samples at hand if it has not been yet."""
         if self.plan is not None:
             return self.plan
-        if not self.rows:
+        if self.n == 0:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
-        return self.derived(self.learnable([call for _, call in self.rows]))
+        rows = self.parts()
+        assert isinstance(rows, list)
+        lesson = self.learnable([call for _, call in rows])
+        if self.state == "rows":
+            return keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
+        return self.derived(lesson)
 
     # ------------------------------------------------------------------ a value comes out
 
@@ -215,8 +223,9 @@ class Stream:
 
     def called(self, calls: Sequence[Call]) -> Any:
         args, kwargs = rebuild(calls[0].layout, [_own(leaf) for leaf in join(calls).leaves])
-        with torch.no_grad():
-            return self.fn(*args, **kwargs)
+        with torch.enable_grad(), quiet(self.fn):  # a loss may take gradients of its own
+            value = self.fn(*args, **kwargs)
+        return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, torch.Tensor) else leaf, value)
 
     def value(self, slots: Slots, groups: Sequence[int]) -> Any:
         """The function's value on the samples of some groups."""
@@ -225,7 +234,7 @@ class Stream:
         for variant in self.variants.values():
             self.unchanged(variant)
             tensors, dims = _tensors(variant.example)
-            with quiet(self.fn):
+            with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
                 result = variant.plan.finish(State(leaves, lengths, n), tensors, dims, n)
             values.append(typed(result, variant.plan.dtypes))
         if any(not _alike_tree(other, values[0]) for other in values[1:]):
@@ -315,10 +324,14 @@ def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
     return flat
 
 
+def _columns(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
+    """What a kept sample weighs, as tensors."""
+    tensors, dims = _tensors(call)
+    return (tensors, dims) if any(dim is not None for dim in dims) else ([torch.zeros(call.n)], (0,))
+
+
 def _foreign_plan(call: Call) -> Plan:
-    columns = [leaf for leaf in call.columns if isinstance(leaf, torch.Tensor)]
-    batch = Batch(columns, (0,) * len(columns)) if columns else Batch([torch.zeros(call.n)], (0,))
-    return keep_inputs(batch, "its arguments are not torch tensors, so it cannot be recorded")
+    return keep_inputs(Batch(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
 
 
 def _variant(plan: Plan, call: Call) -> Variant:
@@ -365,7 +378,7 @@ def _no_autocast(tensor: torch.Tensor) -> Iterator[None]:
 def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     dims = call.layout.dims
-    plain = len(call.layout.tree) == len(call.leaves) and not call.layout.keywords
+    plain = len(call.layout.skeletons) == len(call.leaves) and all(leaf == 0 for leaf in call.layout.skeletons) and not call.layout.keywords
     if not plain or any(dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims)):
         return lambda args: None
     space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "captured": captured, "plan": plan}
