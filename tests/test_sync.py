@@ -197,7 +197,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def agrees(result: dict[str, Any], fn: Function, total: int) -> None:
     got, n = result["after"]
     assert n == total
-    problem = difference(got, fn(*(a[:total] for a in samples())), 1e-8)
+    problem = difference(got, fn(*(a[:total] for a in samples())), 1e-7)
     assert problem is None, problem
 
 

@@ -157,6 +157,12 @@ def index_add(x: Tensor) -> Tensor:
 
 
 def scatter_add(x: Tensor) -> Tensor:
+    out = torch.zeros(2, dtype=x.dtype)
+    out.scatter_add_(0, (x > 0).long(), x**2)
+    return out.sqrt().sum()
+
+
+def scatter_add_to_ones(x: Tensor) -> Tensor:
     out = torch.ones(2, dtype=x.dtype)
     out.scatter_add_(0, (x > 0).long(), x**2)
     return out.sqrt().sum()
@@ -251,7 +257,7 @@ WRITES = (
     mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
     through_unbind, running_sum_in_place, out_argument, old_view_of_a_sum, masked_scatter,
 )  # fmt: skip
-ODD_WRITES = (through_detach, through_data, one_sample_written, counted_slots)
+ODD_WRITES = (scatter_add_to_ones, through_detach, through_data, one_sample_written, counted_slots)
 
 
 @pytest.mark.parametrize("fn", WRITES + ODD_WRITES, ids=lambda fn: fn.__name__)

@@ -41,7 +41,9 @@ def batchproof() -> None:
 
 @batchproof.command(epilog=EXAMPLES)
 @click.argument("target")
-@click.option("--data", type=click.Path(path_type=Path), help="csv, npz, pt or parquet; columns go to parameters by name.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="csv, npz, pt or parquet; columns go to parameters by name."
+)
 @click.option("--column", "columns", multiple=True, metavar="PARAM=COLUMN", help="Name a parameter's column yourself.")
 @click.option("--batch-dim", type=int, default=0, show_default=True, help="The batch dimension of the inputs.")
 @click.option("--batch-sizes", metavar="N,N,...", help="The sizes to try.  [default: 1, 2, 4, ... and all]")
@@ -136,7 +138,7 @@ def _mapping(columns: Sequence[str]) -> dict[str, str]:
     for text in columns:
         if "=" not in text:
             raise BatchproofError(f"--column takes PARAM=COLUMN, not {text!r}")
-    return dict(text.split("=", 1) for text in columns)  # type: ignore[misc]
+    return dict(text.split("=", 1) for text in columns)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -156,5 +156,6 @@ def as_floats(values: Sequence[Any]) -> list[Any]:
     import torch
 
     return [
-        value.float() if isinstance(value, torch.Tensor) and not value.is_floating_point() else value for value in values
+        value.float() if isinstance(value, torch.Tensor) and not value.is_floating_point() else value
+        for value in values
     ]

@@ -133,7 +133,7 @@ def described(error: BaseException) -> str:
 
 
 def _near(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
@@ -142,7 +142,7 @@ def _python_files(folder: Path) -> list[str]:
 
 
 def _modules_here() -> list[str]:
-    return [*(path.stem for path in Path.cwd().glob("*.py")), *(name for name in sys.modules if "." not in name)]
+    return [path.stem for path in Path.cwd().glob("*.py")]
 
 
 _SEP = "\\" if sys.platform == "win32" else "/"

@@ -301,4 +301,4 @@ def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int]) -> bool:
     actual = table[:, :, tests]
     moves = (actual - kept[:, :, :1]).abs().amax(1)
     gap = (guess - actual).abs().amax(1)
-    return bool((gap <= 1e-7 * moves + 1e-12 * terms + 1e-300).all())
+    return bool((gap <= 1e-9 * moves + 1e-12 * terms + 1e-300).all())

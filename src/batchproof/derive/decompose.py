@@ -178,6 +178,19 @@ def multilabel_margin_loss_forward(x: torch.Tensor, target: torch.Tensor, reduct
     return (total / each.numel() if reduction == 1 else total), is_target
 
 
+def _onto(func: Any) -> Rule:
+    """Adding into a tensor: that tensor, and what is added."""
+
+    def rule(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
+        if "index_put" in func.__name__ and True not in (*rest[2:3], kwargs.get("accumulate", False)):
+            return NotImplemented
+        if not x.numel() or not bool((x != 0).any()):
+            return NotImplemented
+        return x + func(torch.zeros_like(x), *rest, **kwargs)
+
+    return rule
+
+
 _OWN: dict[Any, Rule] = {
     aten.mean.default: mean,
     aten.mean.dim: mean,
@@ -209,6 +222,11 @@ _OWN: dict[Any, Rule] = {
 }
 
 _OWN |= {
+    func: _onto(func)
+    for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)
+}
+
+_OWN |= {
     func: _reduced(func)
     for func in (
         aten.smooth_l1_loss.default,
@@ -219,9 +237,36 @@ _OWN |= {
     )
 }
 
-#: Split wherever they stand: they read values in Python, which must be seen as a read.
+#: Split wherever they stand: they read values in Python, which must be seen as a read;
 #: and a bare ``squeeze`` would also drop the batch's dimension of a batch of one.
 ALWAYS = frozenset({aten.equal.default, aten.squeeze.default})
+
+_BY_DIM = frozenset(
+    {
+        aten.mean.default,
+        aten.mean.dim,
+        aten.var.correction,
+        aten.std.correction,
+        aten.var_mean.correction,
+        aten.std_mean.correction,
+        aten.mse_loss.default,
+        aten.nll_loss_forward.default,
+    }
+)
+
+
+def at_once(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether to split without trying first: it would be split all the same, or must be."""
+    if func in ALWAYS:
+        return True
+    if func not in _BY_DIM:
+        return False
+    if func is aten.mse_loss.default:
+        return len(args) < 3 or args[2] != 0
+    if func is aten.nll_loss_forward.default:
+        return bool(args[3] != 0)
+    dims = args[1] if len(args) > 1 else kwargs.get("dim")
+    return dims in (None, []) or 0 in (dims if isinstance(dims, (list, tuple)) else [dims])
 
 
 def decomposition(func: Any, depth: int = 0) -> Rule | None:

@@ -104,12 +104,16 @@ class Finisher(Tape):
         template = replace((args, kwargs), torch.Tensor, self.ref)
         self.match(op, template, number)
         template = replace(template, torch.Tensor, self.ref)  # captures are known now
-        if number in self.after or not op.outputs:
+        if number in self.after or not op.outputs or self.shared(op):
             result = call(func, *template, self.lookup)
             flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
             held = [self.hold(output, leaf, True) for output, leaf in zip(op.outputs, flat)]
             return _rebuild(result, held)
         return self.stand_in(op, template)
+
+    def shared(self, op: Op) -> bool:
+        """Whether no sample reaches the operation: then it costs nothing to run it."""
+        return all(self.program.values[output].kind == "shared" for output in op.outputs)
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
@@ -216,16 +220,18 @@ class Finisher(Tape):
         weights = parts.weights(at, shared)
         terms = weights * kept.reshape(kept.shape[0], -1).T
         total, size = terms.sum(1), terms.abs().sum(1)
-        centre_is_finite = all(bool(torch.isfinite(stat).all()) for stat in at.stats.values())
-        if centre_is_finite and not bool(torch.isfinite(terms).all()):
+        plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
+        finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
+        if finite and not bool(torch.isfinite(terms).all()):
             raise Diverged(
                 f"a sum left the range of float64 at {self.program.site(leaf)}: "
                 "the batches lie too far from the first; use state='rows' to keep the samples"
             )
-        total = torch.where(total.abs() <= 1e-12 * size, torch.zeros_like(total), total)
-        cancels = (size / total.abs()).masked_fill(total == 0, 0)
+        sound = torch.isfinite(size)
+        total = torch.where(sound & (total.abs() <= 1e-12 * size), torch.zeros_like(total), total)
+        cancels = (size / total.abs()).masked_fill((total == 0) | ~sound, 0)
         self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
-        return (total + self.nudge * size).reshape(kept.shape[1:])
+        return (total + self.nudge * torch.where(sound, size, torch.zeros_like(size))).reshape(kept.shape[1:])
 
 
 class StandIn(torch.Tensor):

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from batchproof.derive.decompose import ALWAYS, decomposition
+from batchproof.derive.decompose import at_once, decomposition
 
 WIDE = {
     torch.float16: torch.float64,
@@ -174,9 +174,9 @@ class Surface(TorchFunctionMode):
             raise Unrecordable(f"the samples leave torch ({name}) at {call_site()}")
         if name == "tolist":
             return _tolist(args[0])
-        if func is torch.batch_norm:
+        if func is torch.nn.functional.batch_norm:
             return batch_norm(*args, **kwargs)
-        if func is torch.instance_norm:
+        if func is torch.nn.functional.instance_norm:
             return instance_norm(*args, **kwargs)
         if name == "fill_diagonal_" and args[0].ndim == 2:
             return args[0].masked_fill_(torch.eye(*args[0].shape, dtype=torch.bool, device=args[0].device), args[1])
@@ -202,23 +202,37 @@ def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
 
 
 def batch_norm(
-    x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, momentum: float, eps: float, cudnn: bool
+    x: torch.Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> torch.Tensor:
     """torch's own takes its running statistics by address, which does not go with functionalisation."""
-    dims = [0, *range(2, x.ndim)]
     shape = [1, -1] + [1] * (x.ndim - 2)
+    mean, var = running_mean, running_var
     if training or mean is None:
-        var, mean = torch.var_mean(x, dims, correction=0)
+        var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
     out = (x - mean.reshape(shape)) / torch.sqrt(var.reshape(shape) + eps)
     out = out if weight is None else out * weight.reshape(shape)
     return out if bias is None else out + bias.reshape(shape)
 
 
 def instance_norm(
-    x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, own: bool, momentum: float, eps: float, cudnn: bool
+    x: torch.Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
 ) -> torch.Tensor:
-    if not own:
-        return batch_norm(x, weight, bias, mean, var, False, momentum, eps, cudnn)
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     var, mean = torch.var_mean(x, list(range(2, x.ndim)), correction=0, keepdim=True)
     shape = [1, -1] + [1] * (x.ndim - 2)
     out = (x - mean) / torch.sqrt(var + eps)
@@ -268,7 +282,8 @@ class Tape(TorchDispatchMode):
         kwargs = kwargs or {}
         if self.depth == 0:
             self.step += 1
-        rule = decomposition(func, self.depth) if func in ALWAYS or self.step in self.split else None
+        splits = self.step in self.split or at_once(func, args, kwargs)
+        rule = decomposition(func, self.depth) if splits else None
         if rule is not None:
             self.depth += 1
             try:

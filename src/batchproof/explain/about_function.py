@@ -43,7 +43,7 @@ def about_function(
 def _use(subject: Subject, verdict: str) -> tuple[str, ...]:
     """Code to paste: what to write instead."""
     name = name_of(subject.target)
-    called = f"({', '.join(given.name for given in subject.inputs if given.name.isidentifier())})"
+    called = f"({', '.join(given.name for given in subject.inputs if given.name.isidentifier()) or '...'})"
     if verdict in ("random", "broadcast", "couples"):
         return ()
     if verdict == "mean":

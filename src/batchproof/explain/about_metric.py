@@ -64,7 +64,9 @@ def _curve(scored: Scored, samples: Samples, of_samples: int, alone: Alone) -> C
     """The component that moves most.  What single batches give sets the scale: near 0, rounding is no dependence."""
     scales = [max(abs(float(scored.exact[which])), _magnitude(alone, which)) for which in range(len(scored.names))]
     gaps = [
-        max((abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not row.undefined), default=0.0)
+        max(
+            (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not row.undefined), default=0.0
+        )
         / (scale or 1.0)
         for which, scale in enumerate(scales)
     ]
@@ -163,8 +165,12 @@ def _averaged(alone: Alone, scored: Scored, about: Curve) -> list[str]:
     if alone is None or len(alone[0]) != len(scored.names):
         return []
     which = scored.names.index(about.component) if about.component else 0
-    averaged = curve(alone[0], alone[1], scored.names, which, TOLERANCE, samples=about.samples, of_samples=about.samples)
-    off = [reading for reading in averaged.readings if not reading.undefined and not averaged.is_exact(reading.weighted)]
+    averaged = curve(
+        alone[0], alone[1], scored.names, which, TOLERANCE, samples=about.samples, of_samples=about.samples
+    )
+    off = [
+        reading for reading in averaged.readings if not reading.undefined and not averaged.is_exact(reading.weighted)
+    ]
     if not off:
         return []
     worst = max(off, key=lambda reading: abs(averaged.error(reading.mean)))

@@ -24,7 +24,9 @@ def leaves(result: Any) -> list[tuple[str, Any]]:
     """The same leaves as they are: the very tensors that were returned."""
     found = tree_flatten_with_path(result)[0]
     return [
-        (keystr(path), leaf) for path, leaf in found if isinstance(leaf, (torch.Tensor, numbers.Number)) or is_array(leaf)
+        (keystr(path), leaf)
+        for path, leaf in found
+        if isinstance(leaf, (torch.Tensor, numbers.Number)) or is_array(leaf)
     ]
 
 

@@ -53,7 +53,7 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confir
 
 
 def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
-    """A conditional cause harms where it shows; any other one would show on any data, and is dropped where it does not."""
+    """A conditional cause harms where it shows; any other one would show on all data, and is dropped if it does not."""
     found = []
     for cause in causes:
         if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
@@ -124,6 +124,7 @@ def _undefined(measured: Measured) -> list[Finding]:
     if not rows:
         return []
     smallest = rows[0]
-    what = f"{smallest.raised or 'no finite value'} on {smallest.undefined:,} of {smallest.batches:,} batches of {smallest.size}"
+    how = smallest.raised or "no finite value"
+    what = f"{how} on {smallest.undefined:,} of {smallest.batches:,} batches of {smallest.size}"
     defined = [row.size for row in measured.rows if not row.undefined and row.size > rows[-1].size]
     return [finding("undefined", what=f"{what}; from batches of {defined[0]:,} on, there is one" if defined else what)]

@@ -40,11 +40,12 @@ def _runs(
     n = next(tensor.shape[dim] for tensor, dim in zip(tensors, dims, strict=True) if dim is not None)
     step = max(1, min(n, MOST_ROWS) // PIECES)
     pieces = [(lo, min(n, lo + step)) for lo in range(0, min(n, MOST_ROWS), step)]
-    pieces += [(lo, lo + 1) for lo in range(0, min(n, SINGLES))]
+    pieces += [(lo, lo + 1) for lo in range(min(n, SINGLES))]
     found = []
     for lo, hi in pieces:
         batch = [
-            tensor if dim is None else tensor.narrow(dim, lo, hi - lo) for tensor, dim in zip(tensors, dims, strict=True)
+            tensor if dim is None else tensor.narrow(dim, lo, hi - lo)
+            for tensor, dim in zip(tensors, dims, strict=True)
         ]
         try:
             run = record(fn, batch, program.split, shown_dtype(tensors))

@@ -52,7 +52,9 @@ def explain(
         guessed = not example and not keywords
         if guessed:
             example = guess.guess(target)
-        samples = gather(signature_of(target), example, keywords, batch_dim if isinstance(batch_dim, int) else tuple(batch_dim))
+        samples = gather(
+            signature_of(target), example, keywords, batch_dim if isinstance(batch_dim, int) else tuple(batch_dim)
+        )
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
             return about_metric(subject, samples, sizes, seed, progress)

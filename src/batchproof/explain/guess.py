@@ -64,9 +64,7 @@ def guess(target: Callable[..., Any]) -> tuple[Any, ...]:
             failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         else:
             return args
-    raise BatchproofError(
-        f"no guessed inputs fit {title_of(target)}; pass your own (last try: {failure})"
-    )
+    raise BatchproofError(f"no guessed inputs fit {title_of(target)}; pass your own (last try: {failure})")
 
 
 def _candidates(target: Callable[..., Any]) -> Iterator[tuple[Any, ...]]:
@@ -213,7 +211,7 @@ RECIPES = [
     Recipe("binary logits", _coin_logits(), _coins()),
     Recipe("binary", _coin_probabilities(LABELS), _coins(LABELS, dtype=torch.int64)),
     Recipe("images", lambda n: _noisy(3, 16, 16)(n) / 6, lambda n: _level(3, 16, 16)(n) / 6),
-    Recipe("images", lambda n: _coin_probabilities(1, SIDE, SIDE)(n), _coins(1, SIDE, SIDE)),
+    Recipe("images", _coin_probabilities(1, SIDE, SIDE), _coins(1, SIDE, SIDE)),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
+import itertools
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -56,9 +57,11 @@ def ragged_partitions(n: int, seed: int, count: int = 3) -> list[list[Piece]]:
     found = []
     for _ in range(count):
         pieces = min(n, 5)
-        inner = torch.randperm(n - 1, generator=generator)[: pieces - 1] + 1 if n > 1 else torch.empty(0, dtype=torch.long)
+        inner = (
+            torch.randperm(n - 1, generator=generator)[: pieces - 1] + 1 if n > 1 else torch.empty(0, dtype=torch.long)
+        )
         cuts = [0, *sorted(inner.tolist()), n]
-        found.append(list(zip(cuts, cuts[1:], strict=False)))
+        found.append(list(itertools.pairwise(cuts)))
     return found
 
 
@@ -79,7 +82,9 @@ def _fresh(metric: Any) -> Any:
     try:
         twin = copy.deepcopy(metric)
     except Exception as error:
-        raise BatchproofError(f"{type(metric).__name__} cannot be copied, and explain leaves yours alone: {error}") from error
+        raise BatchproofError(
+            f"{type(metric).__name__} cannot be copied, and explain leaves yours alone: {error}"
+        ) from error
     twin.reset()
     return twin
 
@@ -124,7 +129,10 @@ def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> Row:
         text = str(error).strip().splitlines()
         raised, value = f"{type(error).__name__}: {text[0] if text else ''}", torch.full_like(exact, torch.nan)
     if value.shape != exact.shape:
-        raised, value = f"compute() gives {len(value)} numbers instead of {len(exact)}", torch.full_like(exact, torch.nan)
+        raised, value = (
+            f"compute() gives {len(value)} numbers instead of {len(exact)}",
+            torch.full_like(exact, torch.nan),
+        )
     undefined = len(pieces) if bool((~value.isfinite() & exact.isfinite()).any()) else 0
     count = len(pieces)
     last = n % size
@@ -173,7 +181,9 @@ def _state(metric: Any) -> dict[str, torch.Tensor]:
         if name.startswith("_") or isinstance(value, (bool, str)):
             continue
         try:
-            parts = [torch.as_tensor(item).double() for item in (value if isinstance(value, (list, tuple)) else [value])]
+            parts = [
+                torch.as_tensor(item).double() for item in (value if isinstance(value, (list, tuple)) else [value])
+            ]
             found[name] = torch.cat([part.reshape(-1) for part in parts])
         except (TypeError, ValueError, RuntimeError):
             continue
@@ -194,7 +204,7 @@ def _assignment(metric: Any, attributes: Sequence[str]) -> Place | None:
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
         return None
-    found = [node for node in ast.walk(tree) if _touches(node, attributes)]
+    found = [node for node in ast.walk(tree) if isinstance(node, (ast.stmt, ast.expr)) and _touches(node, attributes)]
     # a counter is touched as well as the value that it counts: the value is the one to blame
     found.sort(key=lambda node: (isinstance(getattr(node, "value", None), ast.Constant), node.lineno))
     return place(file, first + found[0].lineno - 1) if found and file is not None else None

@@ -1,7 +1,7 @@
 """Which operation of a model makes one sample's output depend on the others.
 
-One row of the batch is replaced, then another.  An element that moves both times belongs to two samples at once: that
-is coupling, in whatever layout the model keeps its batch.  The first such operation on the way to the output is to blame.
+One row of the batch is replaced, then another. An element that moves both times belongs to two samples at once: that is
+coupling, in whatever layout the model keeps its batch.  The first such operation on the way to the output is to blame.
 """
 
 from __future__ import annotations

@@ -56,7 +56,9 @@ def workable(score: Score, n: int, seconds: float = 2.0) -> int:
     return n
 
 
-def measure(score: Score, n: int, sizes: Sequence[int], progress: Progress | None = None) -> tuple[torch.Tensor, list[Row]]:
+def measure(
+    score: Score, n: int, sizes: Sequence[int], progress: Progress | None = None
+) -> tuple[torch.Tensor, list[Row]]:
     """The exact value, and one row for each batch size."""
     exact = score(0, n)
     rows = []
@@ -122,10 +124,10 @@ def _allowed(score: Score, size: int, batches: int, n: int) -> int:
         start = time.perf_counter()
         try:
             score(0, min(size, n))
-        except Exception:  # noqa: BLE001, S112 - counted later
+        except Exception:  # noqa: BLE001 - counted later
             continue
         each = min(each, max(time.perf_counter() - start, 1e-6))
-    affordable = min(CALLS, max(FEWEST_CALLS, 2 ** int(math.log2(max(SECONDS / each, 1)))))
+    affordable = min(CALLS, max(FEWEST_CALLS, 1 << int(math.log2(max(SECONDS / each, 1)))))
     return min(batches, affordable)
 
 

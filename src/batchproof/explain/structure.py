@@ -1,4 +1,4 @@
-"""Ask the engine for the function's exact form, and the program for the reasons.  The only door from here to `derive`."""
+"""Ask the engine for the function's exact form, and its program for the reasons why batches differ."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import Any
 
 import torch
@@ -53,12 +54,12 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
 
 def _inside(cause: Finding) -> Finding:
     """Without a place that lies outside the function: a library's function has no line of the user's to blame."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     mine = cause.place and (cause.place.file, cause.place.line, cause.place.function)
     while frame is not None and mine is not None:
         if (short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name) == mine:
             return replace(cause, place=None)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return cause
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from batchproof.explain.explanation import Given, Place
@@ -101,10 +102,9 @@ def short(file: str) -> str:
     """A path as one would type it: relative to here, or to the ``sys.path`` entry that holds it."""
     if file.startswith("<"):
         return file
-    absolute = os.path.abspath(file)
-    here = os.getcwd()
-    if "site-packages" not in absolute and absolute.startswith(here + os.sep):
-        return os.path.relpath(absolute, here)
-    roots = [os.path.abspath(root) for root in sys.path if root]
-    inside = [root for root in roots if absolute.startswith(root + os.sep)]
-    return os.path.relpath(absolute, max(inside, key=len)) if "site-packages" in absolute and inside else file
+    path = Path(file).absolute()
+    if "site-packages" not in path.parts:
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    roots = [Path(root).absolute() for root in sys.path if root]
+    inside = [root for root in roots if path.is_relative_to(root)]
+    return str(path.relative_to(max(inside, key=lambda root: len(root.parts)))) if inside else file

@@ -1,7 +1,7 @@
 """From a recorded program to the reasons: where, on the way to the result, a value stops being a mean over samples.
 
 Each value is given a nature: what it is made of, told from the operations alone, never from what the numbers happened
-to be.  Sums are made of samples, means are sums over a count, and whatever is done to those that is not linear is a reason.
+to be.  Sums are made of samples, means are sums over a count, and what is done to those and is not linear is a reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,19 @@ from batchproof.derive.kinds import base_name
 from batchproof.derive.program import Free, Op, Ref, Site, Size, leaves
 from batchproof.explain.catalogue import finding
 from batchproof.explain.explanation import Finding
+from batchproof.explain.operators import (
+    ADDS,
+    DIVIDES,
+    GUARDS,
+    LINEAR,
+    ORDERS,
+    PAIRS,
+    PIECEWISE,
+    jensen,
+    ranks,
+    takes_together,
+    word_of,
+)
 from batchproof.explain.subject import place
 
 #: shared: no sample reaches it.  count: follows the number of samples.  stat: of the batch, and no longer linear.
@@ -22,32 +35,8 @@ from batchproof.explain.subject import place
 Nature = Literal["shared", "count", "sum", "mean", "extreme", "stat", "rows", "part", "centred", "matrix", "mixed"]
 
 MOST = 4
-_LINEAR = frozenset("""view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
-_to_copy to select slice diagonal unbind split stack cat neg sum mean flip copy contiguous index gather index_select
-positive lift_fresh real movedim as_strided conj diagonal diag""".split())
-_ADDS = frozenset("add sub rsub".split())
-_DIVIDES = frozenset("div true_divide floor_divide".split())
-#: Guards against a division by zero and the like: what passes through is what came in.
-_GUARDS = frozenset("clamp clamp_min clamp_max maximum minimum nan_to_num where isnan eq ne gt lt ge le".split())
-#: Linear on either side of a bend: what they do shows only where a batch comes to the other side.
-_PIECEWISE = frozenset("abs relu clamp clamp_min clamp_max maximum minimum where nan_to_num threshold sign round".split())
-_ORDERS = frozenset("""sort argsort topk kthvalue median nanmedian mode cumsum cumprod cummax cummin logcumsumexp searchsorted
-bucketize unique unique_dim _unique2 unique_consecutive quantile nanquantile flip roll diff argmax argmin msort
-rank_data""".split())
-_PAIRS = frozenset("mm bmm matmul addmm baddbmm cdist _cdist_forward _euclidean_dist pdist _pdist_forward dot".split())
-_WORDS = {
-    "sqrt": "the square root", "rsqrt": "the inverse square root", "log": "the logarithm", "log10": "the logarithm",
-    "log2": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
-    "pow": "a power", "square": "the square", "reciprocal": "the reciprocal", "abs": "the absolute value",
-    "mul": "a product", "clamp": "a limit", "sigmoid": "the sigmoid", "tanh": "the tanh", "relu": "the positive part",
-    "maximum": "the larger", "minimum": "the smaller", "max": "the largest", "min": "the smallest",
-    "amax": "the largest", "amin": "the smallest", "div": "a ratio", "acos": "the arc cosine", "atanh": "the arc tanh",
-    "linalg_vector_norm": "the norm", "prod": "the product",
-}  # fmt: skip
-_CONCAVE = frozenset({"the square root", "the logarithm"})
-_CONVEX = frozenset({"the exponential", "the square", "the reciprocal", "the absolute value", "the inverse square root"})
-
-
+#: Whether a value was the number of samples, times something fixed, in every batch that was tried.
+Counts = Callable[[int], bool]
 ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
 
 
@@ -57,9 +46,6 @@ class Reasons:
 
     causes: list[Finding] = field(default_factory=list)
     proved: bool = False
-
-
-Counts = Callable[[int], bool]
 
 
 def reasons(program: Program, sizes: Sequence[int], counts: Counts, names: Sequence[str] = ()) -> Reasons:
@@ -104,7 +90,9 @@ class _Walk:
     def step(self, op: Op) -> None:
         """Give the outputs of one operation their natures, and note what it does wrong."""
         name = base_name(op).removesuffix("_copy") or base_name(op)
-        operands = [self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))]
+        operands = [
+            self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))
+        ]
         for output in op.outputs:
             value = self.program.values[output]
             wide = _batch_dims(value)
@@ -142,14 +130,16 @@ class _Walk:
         shapes = self._accident(op)
         if shapes:
             self.note("broadcast", op.site, what=f"{shapes} gives (B, B): every sample is paired with every other one")
-        elif name in _PAIRS or not any(cause.code == "broadcast" for cause in self.found):
+        elif name in PAIRS or not any(cause.code == "broadcast" for cause in self.found):
             self.note("couples", op.site)
         return "matrix"
 
     def _accident(self, op: Op) -> str:
         """(B, 1) against (B,) as they came in, with no unsqueeze that would show intent."""
         partners = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
-        tensors = {leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)}
+        tensors = {
+            leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)
+        }
         flat = [index for index in tensors if self._shape(index) == ("B",)]
         column = [index for index in tensors if self._shape(index) == ("B", 1) and not self._made_column(index)]
         if not flat or not column:
@@ -181,17 +171,17 @@ class _Walk:
             return "matrix"
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
-        if name in _ORDERS and value.kind not in ("rows",):
-            self.note("order", op.site, what=_order_words(name))
+        if name in ORDERS and value.kind not in ("rows",):
+            self.note("order", op.site, what=ranks(name))
             return "mixed"
         if _has(operands, "mean", "sum", "stat", "extreme"):
             return self._conditional(op, name, operands)
         if value.kind == "opaque" and "mixed" not in operands:
-            self.note("couples", op.site, title="takes the samples of a batch together", what=_together(name))
+            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
             return "mixed"
         if "mixed" in operands:
             return "mixed"
-        if "count" in operands and name in (*_DIVIDES, "mul"):
+        if "count" in operands and name in (*DIVIDES, "mul"):
             return "part"
         return "centred" if "centred" in operands else "part" if "part" in operands else "rows"
 
@@ -199,11 +189,11 @@ class _Walk:
         """Samples meet a statistic of their batch."""
         if name == "sub" and "extreme" in operands and not _has(operands, "mean", "sum", "stat"):
             return "rows"  # the shift of a stable log-sum-exp: it cancels
-        if name in _DIVIDES:
+        if name in DIVIDES:
             self.note("ratio", op.site, what="each sample is divided by a total of its batch")
-        elif name in (*_ADDS, "addcmul"):
+        elif name in (*ADDS, "addcmul"):
             self.note("centred", op.site)
-        elif name not in ("index", "gather", "index_select", *_LINEAR):
+        elif name not in ("index", "gather", "index_select", *LINEAR):
             self.note("centred", op.site, title="measured by the batch")
         return "centred"
 
@@ -223,10 +213,10 @@ class _Walk:
                 self.last_mean = op.site
                 return "mean"
             return "sum"
-        if name in _ORDERS:
-            self.note("order", op.site, what=_order_words(name))
+        if name in ORDERS:
+            self.note("order", op.site, what=ranks(name))
         elif not _has(operands, "matrix", "mixed"):
-            self.note("couples", op.site, title="takes the samples of a batch together", what=_together(name))
+            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
         return "stat"
 
     def _is_shift(self, value: Value) -> bool:
@@ -241,13 +231,17 @@ class _Walk:
             return "shared"
         if kinds == {"count"}:
             return "count"
-        if name in _DIVIDES:
+        if name in DIVIDES:
             return self._divided(op)
         if name == "mul" and "count" in kinds and len(kinds) == 2:
             return self._times_count(op, kinds - {"count"})
-        if name in _ADDS:
+        if name in ADDS:
             return self._added(op, operands, kinds)
-        linear = name in _LINEAR or (name == "mul" and operands.count("shared") == len(operands) - 1) or name == "mul" and len(operands) == 1
+        linear = (
+            name in LINEAR
+            or (name == "mul" and operands.count("shared") == len(operands) - 1)
+            or (name == "mul" and len(operands) == 1)
+        )
         if linear and len(kinds) == 1:
             return kinds.pop()
         if linear:
@@ -268,7 +262,7 @@ class _Walk:
                 self.note("divisor", op.site)
             return "stat"
         if above in ("shared", "count"):
-            self.note("nonlinear", op.site, what=_jensen("the reciprocal"))
+            self.note("nonlinear", op.site, what=jensen("the reciprocal"))
             return "stat"
         if above == "sum" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
             return self._ratio_of_counts(op)
@@ -291,7 +285,11 @@ class _Walk:
     def _added(self, op: Op, operands: Sequence[Nature], kinds: set[Nature]) -> Nature:
         if "shared" in operands and kinds <= {"sum", "mean"} and self._is_term(op):
             plain = kinds == {"mean"}
-            what = "an average over batches counts it once; a sum over batches would count it once per batch" if plain else ""
+            what = (
+                "an average over batches counts it once; a sum over batches would count it once per batch"
+                if plain
+                else ""
+            )
             self.note("constant-term", op.site, what=what, harmless=plain)
             return "mean" if plain else "stat"
         return next(iter(kinds)) if len(kinds) == 1 else "stat"
@@ -307,14 +305,14 @@ class _Walk:
         return False
 
     def _nonlinear(self, op: Op, name: str, kinds: set[Nature]) -> Nature:
-        if name in _GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
+        if name in GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
             return "sum" if kinds <= {"sum", "count"} else "stat"
         if kinds <= {"extreme"}:
             return "extreme"
-        if name in _PIECEWISE:
-            self.note("limit", op.site, what=f"{_WORDS.get(name, name)} is taken in each batch")
+        if name in PIECEWISE:
+            self.note("limit", op.site, what=f"{word_of(op, name)} is taken in each batch")
         else:
-            self.note("nonlinear", op.site, what=_jensen(_word(op, name)))
+            self.note("nonlinear", op.site, what=jensen(word_of(op, name)))
         return "stat"
 
 
@@ -350,31 +348,6 @@ def _proportional(seen: Sequence[Any], sizes: Sequence[int]) -> bool:
     """Whether a number is the number of samples times something fixed."""
     if len(seen) != len(sizes) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in seen):
         return False
-    return all(abs(x * sizes[0] - seen[0] * size) <= 1e-9 * abs(x * sizes[0]) for x, size in zip(seen, sizes, strict=True))
-
-
-def _word(op: Op, name: str) -> str:
-    if name == "pow" and len(op.args) > 1:
-        return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
-    return _WORDS.get(name, name.strip("_"))
-
-
-def _jensen(word: str) -> str:
-    return f"{word} is taken in each batch, and {_side(word)}"
-
-
-def _side(word: str) -> str:
-    """Where the mean of a function lies beside the function of the mean."""
-    if word in _CONCAVE:
-        return "the mean of such values lies below that of the mean (Jensen)"
-    if word in _CONVEX:
-        return "the mean of such values lies above that of the mean (Jensen)"
-    return "the mean of such values is not that of the mean"
-
-
-def _order_words(name: str) -> str:
-    return f"{name.strip('_')} ranks or runs through the samples of one batch: no sum over samples holds that"
-
-
-def _together(name: str) -> str:
-    return f"{name.strip('_')} takes all samples of the batch together"
+    return all(
+        abs(x * sizes[0] - seen[0] * size) <= 1e-9 * abs(x * sizes[0]) for x, size in zip(seen, sizes, strict=True)
+    )

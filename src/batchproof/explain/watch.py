@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -42,14 +43,14 @@ class Run:
     ends: list[int] = field(default_factory=list)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         """Nothing here is compiled; to say so costs an import of torch._dynamo, more than a second."""
         return False
 
     def __init__(self, run: Run, modules: list[str], inputs: list[torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.run = run
         self.modules = modules
         self.made_by: Any = WeakTensorKeyDictionary()
@@ -73,7 +74,7 @@ class _Watch(TorchDispatchMode):
             self.made_by[tensor] = len(self.run.steps) - 1
 
 
-def watch(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
     """Call the target and record what it does."""
     run = Run()
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -87,7 +88,7 @@ def watch(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     return run
 
 
-def _watched(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _watched(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """The frame above which nothing belongs to the user's function."""
     return target(*args, **kwargs)
 
@@ -116,9 +117,9 @@ def _module_names(target: object) -> Iterator[list[str]]:
 
 
 def _place() -> Place | None:
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _watched.__code__:
         if not frame.f_code.co_filename.startswith(_HIDDEN):
             return place(frame.f_code.co_filename, frame.f_lineno)
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return None

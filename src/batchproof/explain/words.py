@@ -53,7 +53,11 @@ def _reduced(line: str) -> Iterator[str]:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name(node) in _REDUCTIONS]
     for call in sorted(calls, key=lambda node: (node.end_lineno or 0, node.end_col_offset or 0)):
         func = call.func
-        library = isinstance(func, ast.Attribute) and isinstance(func.value, ast.Name) and func.value.id in ("torch", "np", "F")
+        library = (
+            isinstance(func, ast.Attribute)
+            and isinstance(func.value, ast.Name)
+            and func.value.id in ("torch", "np", "F")
+        )
         if isinstance(func, ast.Attribute) and not library:
             yield ast.unparse(func.value).strip("()") if isinstance(func.value, ast.Name) else ast.unparse(func.value)
         elif call.args:

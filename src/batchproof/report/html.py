@@ -19,9 +19,9 @@ _COLOUR = {True: GREEN, False: RED, None: AMBER}
 
 def render(explanation: Explanation) -> str:
     """The report as one ``div``."""
+    frame = f"border-left:4px solid {_COLOUR[explanation.is_safe]};padding:2px 14px;max-width:760px"
     parts = [
-        f'<div style="font-family:ui-monospace,monospace;font-size:13px;line-height:1.5;max-width:760px;'
-        f'border-left:4px solid {_COLOUR[explanation.is_safe]};padding:2px 14px">',
+        f'<div style="font-family:ui-monospace,monospace;font-size:13px;line-height:1.5;{frame}">',
         f"<div><b>{escape(explanation.target)}</b> {_place(explanation.place)}</div>",
         f'<div style="color:{_COLOUR[explanation.is_safe]};font-weight:bold">{escape(explanation.headline)}</div>',
     ]
@@ -114,7 +114,5 @@ def _plot(curve: Curve) -> str:
 
 def _ticks(points: Sequence[tuple[int, float]], x: object) -> str:
     assert callable(x)
-    return "".join(
-        f'<text x="{x(size):.1f}" y="{HEIGHT - 4}" font-size="10" text-anchor="middle" fill="currentColor">{size:,}</text>'
-        for size, _ in points
-    )
+    style = 'font-size="10" text-anchor="middle" fill="currentColor"'
+    return "".join(f'<text x="{x(size):.1f}" y="{HEIGHT - 4}" {style}>{size:,}</text>' for size, _ in points)

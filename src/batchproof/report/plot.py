@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,13 +59,11 @@ def plot(points: Sequence[tuple[float, float]], exact: float, width: int, height
     grid = Grid(width, height)
     if math.isfinite(exact):
         grid.line = {(x, scale.row(exact)) for x in range(0, 2 * width, 2)}
-    for (x0, y0), (x1, y1) in zip(finite, finite[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(finite):
         grid.curve |= _segment(2 * x0, scale.row(y0), 2 * x1, scale.row(y1))
     return grid, scale
 
 
 def _segment(x0: float, y0: float, x1: float, y1: float) -> set[tuple[int, int]]:
     steps = max(1, math.ceil(max(abs(x1 - x0), abs(y1 - y0))))
-    return {
-        (round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)) for step in range(steps + 1)
-    }
+    return {(round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)) for step in range(steps + 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,11 @@ def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
 
 
 def _about(curve: Curve) -> str:
-    some = f"{curve.samples:,} of {curve.of_samples:,} samples" if curve.samples < curve.of_samples else f"{curve.samples:,} samples"
+    some = (
+        f"{curve.samples:,} of {curve.of_samples:,} samples"
+        if curve.samples < curve.of_samples
+        else f"{curve.samples:,} samples"
+    )
     order = "shuffled" if curve.shuffled else "in their order"
     text = f"{some}, {order}"
     if curve.quantity == "change of the output":
@@ -59,7 +64,10 @@ def _footnotes(curve: Curve) -> Iterator[Text]:
     sampled = [reading for reading in curve.readings if reading.is_sampled]
     if sampled:
         first = sampled[0]
-        yield Text(f"sampled: {first.batches:,} of {first.of:,} batches at size {first.size:,}, ± one standard error", style="dim")
+        yield Text(
+            f"sampled: {first.batches:,} of {first.of:,} batches at size {first.size:,}, ± one standard error",
+            style="dim",
+        )
 
 
 class _Cells:
@@ -69,7 +77,9 @@ class _Cells:
         self.curve = curve
         self.in_percent = in_percent
         values = [curve.exact, *(reading.mean for reading in curve.readings)]
-        usual = [value for value in values if math.isfinite(value) and abs(value) <= 1e4 * max(abs(curve.exact), curve.scale)]
+        usual = [
+            value for value in values if math.isfinite(value) and abs(value) <= 1e4 * max(abs(curve.exact), curve.scale)
+        ]
         self.decimals = min(6, decimals_for([curve.exact] if curve.exact else usual))
         texts = [f"{reading.size:,}" for reading in curve.readings]
         texts += [self.value(reading, reading.mean) for reading in curve.readings]
@@ -102,7 +112,7 @@ class _Cells:
     def column(self, size: int) -> float:
         """Where a batch size lies, in characters after the label: between the columns on a logarithmic scale."""
         ends = [(LABEL + (index + 1) * self.width - 1.5, reading.size) for index, reading in enumerate(self.readings)]
-        for (left, small), (right, large) in zip(ends, ends[1:], strict=False):
+        for (left, small), (right, large) in itertools.pairwise(ends):
             if small <= size <= large:
                 return left + (right - left) * math.log(size / small) / math.log(large / small) - LABEL
         return ends[-1][0] - LABEL
@@ -117,7 +127,9 @@ def _thinned(readings: Sequence[Reading], most: int) -> list[Reading]:
 
 def _differ(cells: _Cells) -> bool:
     """Whether weighting by size changes a figure that is shown."""
-    return any(cells.value(reading, reading.mean) != cells.value(reading, reading.weighted) for reading in cells.readings)
+    return any(
+        cells.value(reading, reading.mean) != cells.value(reading, reading.weighted) for reading in cells.readings
+    )
 
 
 def _within_sight(points: list[tuple[float, float]], exact: float) -> list[tuple[float, float]]:
@@ -144,7 +156,9 @@ def _plotted(curve: Curve, cells: _Cells) -> Iterator[Text]:
 
 def _axis(index: int, grid: Grid, scale: Scale, curve: Curve, cells: _Cells) -> tuple[str, str]:
     """The exact value beside its line, the far end of the curve beside its own."""
-    write: Callable[[float], str] = (lambda v: f"{v:.0%}") if cells.in_percent else (lambda v: number(v, cells.decimals))
+    write: Callable[[float], str] = (
+        (lambda v: f"{v:.0%}") if cells.in_percent else (lambda v: number(v, cells.decimals))
+    )
     if math.isfinite(curve.exact) and scale.row(curve.exact) // 4 == index:
         return ("exact" if not cells.in_percent else write(curve.exact)), "green"
     if index == 0:

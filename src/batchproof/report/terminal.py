@@ -21,7 +21,9 @@ INDENT = 9
 #: The findings that say why it is safe.
 PROOFS = frozenset({"mean", "independent", "accumulated"})
 NARROWEST, WIDEST = 60, 120
-_ASCII = str.maketrans({"→": "->", "±": "+-", "×": "x", "·": "-", "…": "...", "²": "^2", "┄": "-", "│": "|", "Σ": "sum "})
+_ASCII = str.maketrans(
+    {"→": "->", "±": "+-", "×": "x", "·": "-", "…": "...", "²": "^2", "┄": "-", "│": "|", "Σ": "sum "}
+)
 _HEAD = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
@@ -95,7 +97,9 @@ def _given(explanation: Explanation, width: int) -> list[Text]:
     if not guessed:
         return []
     text = ", ".join(f"{given.name} {given.what}" for given in guessed)
-    return _paragraph("given", f"{text}: guessed from the names; pass your own data for your own figures", width, "yellow")
+    return _paragraph(
+        "given", f"{text}: guessed from the names; pass your own data for your own figures", width, "yellow"
+    )
 
 
 def _reasons(explanation: Explanation, width: int) -> Iterator[list[Text]]:
@@ -159,7 +163,8 @@ def _keep(keep: Keep, width: int) -> list[Text]:
         return _paragraph("keep", f"{keep.what}, {size_of(keep.row_nbytes)} each: {reason}", width)
     text = f"{keep.what}: {size_of(keep.nbytes)} at any number of samples"
     if keep.error is not None:
-        text += f"; verified on {keep.partitions} partitions to {keep.error:.0e}"
+        close = f"to {keep.error:.0e}" if keep.error else "to the last digit"
+        text += f"; verified on {keep.partitions} partitions {close}"
     return _paragraph("keep", text, width)
 
 

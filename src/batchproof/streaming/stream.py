@@ -69,10 +69,15 @@ class Stream:
         """Fold a batch that is like the ones before, without changing the state; None where it needs a closer look."""
         if self.hot is None:
             return None
-        if torch.is_grad_enabled():
-            with torch.no_grad():
-                return self.hot(args)  # type: ignore[no-any-return]
-        return self.hot(args)  # type: ignore[no-any-return]
+        try:
+            if torch.is_grad_enabled():
+                with torch.no_grad():
+                    return self.hot(args)  # type: ignore[no-any-return]
+            return self.hot(args)  # type: ignore[no-any-return]
+        except BatchproofError:
+            raise
+        except Exception as error:
+            raise _unfoldable(error) from error
 
     def commit(self, folded: Folded) -> None:
         """Merge a folded batch into the state."""
@@ -253,6 +258,13 @@ class Stream:
                 )
 
 
+def _unfoldable(error: Exception) -> BatchproofError:
+    return BatchproofError(
+        f"this batch does not fit what was derived from the first ones ({type(error).__name__}: {error}): "
+        "the function's sizes depend on the data; use state='rows' to keep the samples"
+    )
+
+
 def _count(part: Any) -> int:
     if part is None:
         return 0
@@ -342,8 +354,11 @@ def _variant(plan: Plan, call: Call) -> Variant:
 
     def fold(batch: Call) -> Folded:
         tensors = _tensors(batch)[0]
-        with _no_autocast(tensors[0]):
-            values, lengths = folded(tensors, captured)
+        try:
+            with _no_autocast(tensors[0]):
+                values, lengths = folded(tensors, captured)
+        except Exception as error:
+            raise _unfoldable(error) from error
         _check_shapes(plan, values)
         return values, lengths, batch.n
 
@@ -429,8 +444,8 @@ def typed(result: Any, dtypes: Sequence[Any]) -> Any:
 
 @contextmanager
 def quiet(fn: Callable[..., Any]) -> Iterator[None]:
-    """Calls made for our own sake leave a module's buffers as they were."""
-    buffers = list(fn.buffers()) if isinstance(fn, torch.nn.Module) else []
+    """Calls made for our own sake leave the buffers of the modules that a function uses as they were."""
+    buffers = [buffer for module in modules_of(fn) for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
         yield
@@ -439,6 +454,28 @@ def quiet(fn: Callable[..., Any]) -> Iterator[None]:
             for buffer, old in zip(buffers, before, strict=True):
                 if not torch.equal(buffer, old):
                     buffer.copy_(old)
+
+
+def modules_of(fn: Any) -> list[torch.nn.Module]:
+    """The modules that a function is, holds, or names."""
+    if isinstance(fn, torch.nn.Module):
+        return [fn]
+    held: list[Any] = [getattr(fn, "func", None), getattr(fn, "__self__", None), *getattr(fn, "args", ())]
+    code = getattr(fn, "__code__", None)
+    if code is not None:
+        names = getattr(fn, "__globals__", {})
+        held += [names.get(name) for name in code.co_names]
+        for cell in fn.__closure__ or ():
+            try:
+                held.append(cell.cell_contents)
+            except ValueError:  # not filled yet
+                continue
+    found = [thing for thing in held if isinstance(thing, torch.nn.Module)]
+    inner = [thing for thing in held if callable(thing) and not isinstance(thing, (torch.nn.Module, type))]
+    for thing in inner:
+        if getattr(thing, "__closure__", None) or hasattr(thing, "__self__"):
+            found += [m for m in (getattr(thing, "__self__", None),) if isinstance(m, torch.nn.Module)]
+    return found
 
 
 __all__ = ["Stream", "few", "quiet", "typed"]

@@ -1,0 +1,65 @@
+"""What is known of operators by name: which are linear, which rank, which pair samples, and what to call them."""
+
+from __future__ import annotations
+
+from batchproof.derive.program import Op
+
+LINEAR = frozenset(
+    """_to view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
+_to_copy to select slice diagonal unbind split stack cat neg sum mean flip copy contiguous index gather index_select
+positive lift_fresh real movedim as_strided conj diagonal diag""".split()
+)
+ADDS = frozenset("add sub rsub".split())
+DIVIDES = frozenset("div true_divide floor_divide".split())
+#: Guards against a division by zero and the like: what passes through is what came in.
+GUARDS = frozenset("clamp clamp_min clamp_max maximum minimum nan_to_num where isnan eq ne gt lt ge le".split())
+#: Linear on either side of a bend: what they do shows only where a batch comes to the other side.
+PIECEWISE = frozenset(
+    "abs relu clamp clamp_min clamp_max maximum minimum where nan_to_num threshold sign round".split()
+)
+ORDERS = frozenset(
+    """sort argsort topk kthvalue median nanmedian mode cumsum cumprod cummax cummin logcumsumexp searchsorted
+bucketize unique unique_dim _unique2 unique_consecutive quantile nanquantile flip roll diff argmax argmin msort
+rank_data""".split()
+)
+PAIRS = frozenset("mm bmm matmul addmm baddbmm cdist _cdist_forward _euclidean_dist pdist _pdist_forward dot".split())
+_WORDS = {
+    "sqrt": "the square root", "rsqrt": "the inverse square root", "log": "the logarithm", "log10": "the logarithm",
+    "log2": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
+    "pow": "a power", "square": "the square", "reciprocal": "the reciprocal", "abs": "the absolute value",
+    "mul": "a product", "clamp": "a limit", "sigmoid": "the sigmoid", "tanh": "the tanh", "relu": "the positive part",
+    "maximum": "the larger", "minimum": "the smaller", "max": "the largest", "min": "the smallest",
+    "amax": "the largest", "amin": "the smallest", "div": "a ratio", "acos": "the arc cosine", "atanh": "the arc tanh",
+    "linalg_vector_norm": "the norm", "prod": "the product",
+}  # fmt: skip
+_CONCAVE = frozenset({"the square root", "the logarithm"})
+_CONVEX = frozenset(
+    {"the exponential", "the square", "the reciprocal", "the absolute value", "the inverse square root"}
+)
+
+
+def word_of(op: Op, name: str) -> str:
+    if name == "pow" and len(op.args) > 1:
+        return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
+    return _WORDS.get(name, name.strip("_"))
+
+
+def jensen(word: str) -> str:
+    return f"{word} is taken in each batch, and {_side(word)}"
+
+
+def _side(word: str) -> str:
+    """Where the mean of a function lies beside the function of the mean."""
+    if word in _CONCAVE:
+        return "the mean of such values lies below that of the mean (Jensen)"
+    if word in _CONVEX:
+        return "the mean of such values lies above that of the mean (Jensen)"
+    return "the mean of such values is not that of the mean"
+
+
+def ranks(name: str) -> str:
+    return f"{name.strip('_')} ranks or runs through the samples of one batch: no sum over samples holds that"
+
+
+def takes_together(name: str) -> str:
+    return f"{name.strip('_')} takes all samples of the batch together"

@@ -1,0 +1,404 @@
+"""Functions of a batch, each with the cause that it is known for: the verdict, the blamed line and the direction."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+import torch
+import torch.nn.functional as F
+import torchmetrics.functional as tm
+from torch import Tensor, nn
+
+from batchproof import BatchproofError, Explanation, explain
+
+Function = Callable[..., Any]
+
+
+def rmse(pred: Tensor, real: Tensor) -> Tensor:
+    residuals = pred - real
+    square = torch.square(residuals)
+    sum_of_square = torch.sum(square)
+    mean = sum_of_square / pred.shape[0]
+    root = torch.sqrt(mean)
+    return root
+
+
+def mse(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean()
+
+
+def squared_errors(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).sum()
+
+
+def divided_twice(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean() / pred.shape[0]
+
+
+def log_of_mean(pred: Tensor, real: Tensor) -> Tensor:
+    error = ((pred - real) ** 2).mean()
+    return torch.log(error)
+
+
+def exp_of_mean(pred: Tensor, real: Tensor) -> Tensor:
+    error = ((pred - real) ** 2).mean()
+    return torch.exp(error)
+
+
+def masked(pred: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+    total = ((pred - real) ** 2 * mask).sum()
+    return total / mask.sum().clamp(min=1)
+
+
+def selected(pred: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+    return ((pred - real) ** 2)[mask].mean()
+
+
+def r2(pred: Tensor, real: Tensor) -> Tensor:
+    residual = ((real - pred) ** 2).sum()
+    total = ((real - real.mean()) ** 2).sum()
+    return 1 - residual / total
+
+
+def contrastive(a: Tensor, b: Tensor) -> Tensor:
+    logits = a @ b.T
+    return F.cross_entropy(logits, torch.arange(len(a)))
+
+
+def median_error(pred: Tensor, real: Tensor) -> Tensor:
+    return (pred - real).abs().median()
+
+
+def largest_error(pred: Tensor, real: Tensor) -> Tensor:
+    return (pred - real).abs().max()
+
+
+def automatic_sigmoid(pred: Tensor, real: Tensor) -> Tensor:
+    if pred.max() > 1.2:
+        pred = torch.sigmoid(pred)
+    return ((pred - real) ** 2).mean()
+
+
+WEIGHTS = torch.linspace(1, 2, 5)
+
+
+def mean_with_penalty(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean() + 0.1 * WEIGHTS.square().sum()
+
+
+def sum_with_penalty(pred: Tensor, real: Tensor) -> Tensor:
+    error = ((pred - real) ** 2).sum()
+    return error + 0.1 * WEIGHTS.square().sum()
+
+
+def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
+    guess = logits.argmax(1)
+    scores = []
+    for c in range(5):
+        hits = ((guess == c) & (labels == c)).sum()
+        both = (guess == c).sum() + (labels == c).sum()
+        scores.append(2 * hits / both.clamp(min=1))
+    return torch.stack(scores).mean()
+
+
+def clipped(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean().clamp(max=100.0)
+
+
+def line_of(fn: Function, code: str) -> int:
+    lines, first = inspect.getsourcelines(fn)
+    return first + next(index for index, line in enumerate(lines) if code in line)
+
+
+def pair(n: int = 120) -> tuple[Tensor, Tensor]:
+    real = torch.randn(n)
+    return real + torch.randn(n), real
+
+
+def three(n: int = 120) -> tuple[Tensor, Tensor, Tensor]:
+    return *pair(n), torch.rand(n) < 0.6
+
+
+def classes(n: int = 120) -> tuple[Tensor, Tensor]:
+    return torch.randn(n, 5), torch.randint(0, 5, (n,))
+
+
+def vectors(n: int = 60) -> tuple[Tensor, Tensor]:
+    return torch.randn(n, 4), torch.randn(n, 4)
+
+
+CASES = [
+    (rmse, pair, "nonlinear", "torch.sqrt(mean)", "low"),
+    (log_of_mean, pair, "nonlinear", "torch.log", "low"),
+    (exp_of_mean, pair, "nonlinear", "torch.exp", "high"),
+    (squared_errors, pair, "sum", "sum()", None),
+    (divided_twice, pair, "divisor", "shape[0]", "high"),
+    (masked, three, "ratio", "total / mask", None),
+    (selected, three, "ratio", "mean()", None),
+    (r2, pair, "centred", "real.mean()", "low"),
+    (contrastive, vectors, "couples", "a @ b.T", "low"),
+    (median_error, pair, "order", "abs().median", None),
+    (largest_error, pair, "extreme", "max()", "low"),
+    (automatic_sigmoid, pair, "branch", "if pred.max()", None),
+    (sum_with_penalty, pair, "constant-term", "return error +", None),
+    (macro_f1, classes, "ratio", "2 * hits /", "low"),
+]
+
+
+@pytest.mark.parametrize(("fn", "inputs", "verdict", "code", "way"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_each_cause_is_found_at_its_line(fn: Function, inputs: Function, verdict: str, code: str, way: str) -> None:
+    found = explain(fn, *inputs())
+    assert (found.is_safe, found.verdict, found.exit_status) == (False, verdict, 1)
+    first = next(finding for finding in found.findings if finding.code == verdict)
+    assert first.place is not None
+    assert first.place.line == line_of(fn, code)
+    assert code in first.place.text
+    assert first.place.file.endswith("test_explain_functions.py")
+    if way is not None:
+        assert first.direction == way
+
+
+@pytest.mark.parametrize("fn", [mse, mean_with_penalty, F.mse_loss, F.l1_loss, F.huber_loss, nn.SmoothL1Loss()])
+def test_means_are_safe(fn: Function) -> None:
+    found = explain(fn, *pair())
+    assert (found.is_safe, found.verdict, found.exit_status) == (True, "mean", 0)
+    assert "(" not in found.headline, "a mean that the program proves comes without a reservation"
+
+
+def test_a_column_against_a_flat_vector_is_named() -> None:
+    pred, real = pair()
+    found = explain(mse, pred[:, None], real)
+    assert found.verdict == "broadcast"
+    assert "pred (B, 1) against real (B,)" in found.findings[0].what
+    assert found.findings[0].place is not None
+    assert found.findings[0].place.line == line_of(mse, "return")
+    assert "squeeze" in found.findings[0].remedy
+    assert found.use == ()
+
+
+def test_pairs_that_were_meant_are_not_taken_for_an_accident() -> None:
+    def spread(x: Tensor) -> Tensor:
+        return (x[:, None] - x).abs().mean()
+
+    assert explain(spread, torch.randn(60)).verdict == "couples"
+
+
+def test_cross_entropy_is_safe_until_a_label_is_ignored() -> None:
+    logits, labels = classes()
+    plain = explain(F.cross_entropy, logits, labels)
+    assert (plain.is_safe, plain.verdict) == (True, "mean")
+    assert any(finding.code == "ratio" and finding.harmless for finding in plain.findings)
+    assert "samples like these" in plain.headline
+    ignoring = explain(functools.partial(F.cross_entropy, ignore_index=0), logits, labels)
+    assert (ignoring.is_safe, ignoring.verdict) == (False, "ratio")
+
+
+def test_perplexity_is_blamed_on_the_exponential_and_not_on_a_denominator_that_counts_every_sample() -> None:
+    def perplexity(logits: Tensor, labels: Tensor) -> Tensor:
+        loss = F.cross_entropy(logits, labels)
+        return torch.exp(loss)
+
+    found = explain(perplexity, *classes())
+    assert found.verdict == "nonlinear"
+    assert found.findings[0].place is None or found.findings[0].code == "ratio" or "exp" in found.findings[0].place.text
+    assert next(f for f in found.findings if not f.harmless).direction == "high"
+
+
+def test_a_mask_of_ones_leaves_a_note_and_no_alarm() -> None:
+    pred, real = pair()
+    found = explain(selected, pred, real, torch.ones(len(pred), dtype=torch.bool))
+    assert found.is_safe is True
+    assert any(finding.code == "ratio" and finding.harmless for finding in found.findings)
+
+
+def test_a_limit_that_no_batch_reaches_leaves_a_note() -> None:
+    found = explain(clipped, *pair())
+    assert found.is_safe is True
+    assert [finding.code for finding in found.findings if finding.harmless] == ["mean", "limit"]
+
+
+def test_samples_that_are_all_alike_do_not_hide_a_root() -> None:
+    found = explain(rmse, torch.zeros(50), torch.ones(50))
+    assert (found.is_safe, found.verdict) == (False, "nonlinear")
+    assert "on these samples it does not show" in found.headline
+    assert explain(mse, torch.zeros(50), torch.ones(50)).is_safe is True
+
+
+def test_undefined_on_small_batches() -> None:
+    def deviation(x: Tensor) -> Tensor:
+        return x.std()
+
+    found = explain(deviation, torch.randn(64))
+    assert "undefined" in [finding.code for finding in found.findings]
+    assert found.curve is not None
+    assert [reading.size for reading in found.curve.readings if reading.undefined] == [1]
+
+
+def test_a_function_that_refuses_small_batches() -> None:
+    def strict(pred: Tensor, real: Tensor) -> Tensor:
+        if len(pred) < 4:
+            raise ValueError("too few")
+        return mse(pred, real)
+
+    found = explain(strict, *pair())
+    assert (found.is_safe, found.verdict) == (False, "undefined")
+    assert "ValueError: too few" in found.headline
+    assert "from batches of 4 on" in found.headline
+
+
+def test_random_functions_cannot_be_told() -> None:
+    def noisy(x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5).mean()
+
+    data = torch.randn(64)
+    before = torch.get_rng_state()
+    found = explain(noisy, data)
+    assert (found.is_safe, found.verdict, found.exit_status) == (None, "random", 2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_order_is_kept_where_it_matters() -> None:
+    def jumps(x: Tensor) -> Tensor:
+        return (x[1:] - x[:-1]).abs().sum() / max(len(x), 1)
+
+    found = explain(jumps, torch.randn(64).cumsum(0))
+    assert found.curve is not None
+    assert not found.curve.shuffled
+    assert found.is_safe is False
+    assert "in their order" in str(found)
+
+
+def test_one_sample_cannot_be_told() -> None:
+    assert explain(mse, torch.ones(1), torch.zeros(1)).is_safe is None
+
+
+def test_a_value_that_is_nan_cannot_be_told() -> None:
+    found = explain(mse, torch.full((8,), torch.nan), torch.zeros(8))
+    assert found.is_safe is None
+    assert "NaN" in found.headline
+
+
+def test_the_worst_of_several_values_is_shown() -> None:
+    def both(pred: Tensor, real: Tensor) -> dict[str, Tensor]:
+        return {"mse": mse(pred, real), "rmse": rmse(pred, real)}
+
+    found = explain(both, *pair())
+    assert found.curve is not None
+    assert (found.curve.component, found.curve.components) == ("['rmse']", 2)
+    assert found.is_safe is False
+    assert "component ['rmse'] of 2" in str(found)
+
+
+def test_an_array_function_is_measured() -> None:
+    labels, guesses = np.arange(90) % 3, (np.arange(90) * 5 // 2) % 3
+    found = explain(sklearn.metrics.f1_score, labels, guesses, average="macro")
+    assert (found.is_safe, found.verdict) == (False, "unexplained")
+    assert any("not tensors" in note for note in found.notes)
+    errors = explain(sklearn.metrics.mean_squared_error, np.arange(90.0), np.zeros(90))
+    assert errors.is_safe is True
+    assert "could not be read" in errors.headline
+
+
+def test_lists_are_samples() -> None:
+    def share(pred: list[int], real: list[int]) -> float:
+        return sum(p == r for p, r in zip(pred, real, strict=True)) / len(pred)
+
+    assert explain(share, [1, 2, 3, 1] * 10, [1, 2, 2, 2] * 10).is_safe is True
+
+
+def test_a_shared_argument() -> None:
+    logits, labels = classes()
+    weights = torch.linspace(0.5, 2, 5)
+    found = explain(F.cross_entropy, logits, labels, weights, batch_dim=(0, 0, None))
+    assert (found.is_safe, found.verdict) == (False, "ratio")
+    named = explain(F.cross_entropy, logits, labels, weight=weights)
+    assert named.verdict == "ratio"
+    with pytest.raises(BatchproofError, match="weight"):
+        explain(F.cross_entropy, logits, labels, weights)
+
+
+def test_a_batch_dimension_that_is_not_the_first() -> None:
+    pred, real = torch.randn(3, 80), torch.randn(3, 80)
+    assert explain(rmse, pred, real, batch_dim=1).inputs[0].what == "float32 (3, 80)"
+    assert explain(mse, pred, real, batch_dim=1).is_safe is True
+
+
+def test_a_module_loss_with_a_buffer_is_left_as_it_was() -> None:
+    class Centre(nn.Module):
+        seen: Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, pred: Tensor, real: Tensor) -> Tensor:
+            self.seen += 1
+            return mse(pred, real)
+
+    loss = Centre()
+    assert explain(loss, *pair()).is_safe is True
+    assert loss.seen == 0
+
+
+def test_library_functions_have_no_line_of_the_callers() -> None:
+    found = explain(F.mse_loss, *pair())
+    assert all(finding.place is None for finding in found.findings)
+    in_library = explain(tm.mean_squared_error, *pair(), squared=False)
+    place = next(finding.place for finding in in_library.findings if not finding.harmless)
+    assert place is not None
+    assert place.file.startswith("torchmetrics")
+
+
+def test_the_state_to_keep_and_the_code_to_use() -> None:
+    found = explain(rmse, *pair())
+    assert found.keep is not None
+    assert (found.keep.what, found.keep.nbytes, found.keep.row_nbytes) == ("sum of square and the count", 16, 0)
+    assert found.use == ("rmse = batchproof.exact(rmse)", "rmse(pred, real) per batch, rmse.compute() per epoch")
+    ranked = explain(median_error, *pair())
+    assert ranked.keep is not None
+    assert ranked.keep.row_nbytes > 0
+    assert "median" in ranked.keep.reason
+
+
+def test_the_users_error_comes_through() -> None:
+    def broken(pred: Tensor, real: Tensor) -> Tensor:
+        raise KeyError("no such thing")
+
+    with pytest.raises(KeyError, match="no such thing"):
+        explain(broken, *pair())
+
+
+@pytest.mark.parametrize("target", [3, "rmse", None])
+def test_what_cannot_be_called_is_refused(target: object) -> None:
+    with pytest.raises(BatchproofError, match="neither a function"):
+        explain(target, torch.ones(3))
+
+
+def test_a_result_without_numbers_is_refused() -> None:
+    with pytest.raises(BatchproofError, match="no number"):
+        explain(lambda x: "done", torch.ones(8))
+
+
+@pytest.mark.parametrize("sizes", [[0], [-1], [1.5], [True]])
+def test_batch_sizes_are_whole_numbers(sizes: list[Any]) -> None:
+    with pytest.raises(BatchproofError, match="batch size"):
+        explain(mse, *pair(), batch_sizes=sizes)
+
+
+def test_progress_is_told() -> None:
+    seen: list[str] = []
+    explain(mse, *pair(32), batch_sizes=[1, 8], progress=lambda text, done, total: seen.append(text))
+    assert seen == ["batches of 1", "batches of 8", "deriving the exact form"]
+
+
+def test_the_same_seed_gives_the_same_explanation() -> None:
+    data = pair()
+    found: list[Explanation] = [explain(rmse, *data, seed=5) for _ in range(2)]
+    assert found[0] == found[1]
+    assert explain(rmse, *data, seed=6).curve != found[0].curve

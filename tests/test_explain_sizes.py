@@ -1,0 +1,117 @@
+"""The measurement by itself: averages over batches, the short last batch, sampling, and what counts as rounding."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from batchproof import BatchproofError, explain
+from batchproof.explain import sizes
+from batchproof.explain.components import names, values
+from batchproof.explain.explanation import Curve, Reading
+
+
+def scorer(data: Tensor):  # type: ignore[no-untyped-def]
+    return lambda lo, hi: data[lo:hi].pow(2).mean().sqrt().reshape(1)
+
+
+def test_the_sizes_that_are_tried() -> None:
+    assert sizes.default_sizes(1) == [1]
+    assert sizes.default_sizes(2) == [1, 2]
+    assert sizes.default_sizes(442) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 442]
+    assert sizes.default_sizes(64) == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_averages_agree_with_averages_made_by_hand() -> None:
+    data = torch.randn(10, dtype=torch.float64)
+    exact, (row,) = sizes.measure(scorer(data), 10, [4])
+    pieces = [data[:4], data[4:8], data[8:]]
+    batches = [float(piece.pow(2).mean().sqrt()) for piece in pieces]
+    assert exact.item() == pytest.approx(float(data.pow(2).mean().sqrt()))
+    assert row.mean.item() == pytest.approx(sum(batches) / 3)
+    assert row.dropped.item() == pytest.approx(sum(batches[:2]) / 2)
+    assert row.weighted.item() == pytest.approx((4 * batches[0] + 4 * batches[1] + 2 * batches[2]) / 10)
+    assert (row.batches, row.of, row.last) == (3, 3, 2)
+
+
+def test_one_short_last_batch_moves_the_mean_of_a_mean_and_not_the_weighted_one() -> None:
+    data = torch.arange(10, dtype=torch.float64)
+    exact, (row,) = sizes.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 10, [4])
+    assert row.mean.item() == pytest.approx((1.5 + 5.5 + 8.5) / 3)
+    assert row.weighted.item() == pytest.approx(exact.item()) == pytest.approx(4.5)
+
+
+def test_many_batches_are_sampled_and_their_luck_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "CALLS", 64)
+    monkeypatch.setattr(sizes, "FEWEST_CALLS", 64)
+    data = torch.randn(2000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    exact, (row,) = sizes.measure(scorer(data), 2000, [2])
+    assert (row.batches, row.of) == (64, 1000)
+    assert row.standard_error is not None
+    everything = data.reshape(-1, 2).pow(2).mean(1).sqrt().mean()
+    assert abs(row.mean.item() - everything.item()) < 4 * row.standard_error.item() < 0.1
+    _, (means,) = sizes.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 2000, [2])
+    assert means.mean.item() == pytest.approx(data.mean().item()), "a mean has no luck left"
+    assert exact.shape == (1,)
+
+
+def test_batches_that_fail_or_are_infinite_are_counted() -> None:
+    data = torch.randn(12, dtype=torch.float64)
+
+    def score(lo: int, hi: int) -> Tensor:
+        if hi - lo == 1:
+            raise RuntimeError("one is too few\nand more")
+        return (1 / (data[lo:hi] * 0).sum() if hi - lo == 2 else data[lo:hi].mean()).reshape(1)
+
+    _, rows = sizes.measure(score, 12, [1, 2, 3, 12])
+    assert [row.undefined for row in rows] == [12, 6, 0, 0]
+    assert rows[0].raised == "RuntimeError: one is too few"
+    assert math.isnan(rows[0].mean.item())
+
+
+def test_work_that_grows_like_the_square_gets_fewer_samples() -> None:
+    calls = []
+
+    def score(lo: int, hi: int) -> Tensor:
+        calls.append(hi)
+        return torch.zeros(1)
+
+    assert sizes.workable(score, 1000) == 1000
+    assert calls == [], "few samples need no trial"
+    assert sizes.workable(score, 5000, seconds=-1) == 2048
+    assert sizes.workable(score, 5000) == 5000
+
+
+def test_large_data_is_still_quick_and_says_what_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "CALLS", 32)
+    found = explain(lambda x: x.square().mean().sqrt(), torch.randn(3000), batch_sizes=[1, 1000])
+    assert "sampled: 32 of 3,000 batches at size 1" in str(found)
+    assert found.is_safe is False
+
+
+def reading(size: int, mean: float) -> Reading:
+    return Reading(size, 1, 1, 0, mean, mean, mean)
+
+
+def test_errors_are_relative_to_the_value_unless_it_is_next_to_nothing() -> None:
+    about = Curve(exact=2.0, readings=(reading(1, 1.0),), samples=8, of_samples=8)
+    assert about.error(1.0) == -0.5
+    small = Curve(exact=1e-9, readings=(reading(1, 1.0),), samples=8, of_samples=8, scale=1.0)
+    assert small.error(0.5) == pytest.approx(0.5)
+    assert small.is_exact(2e-9)
+    zero = Curve(exact=0.0, readings=(), samples=8, of_samples=8)
+    assert zero.error(0.0) == 0.0
+    assert zero.error(1.0) == math.inf
+
+
+def test_numbers_of_a_result_have_names() -> None:
+    result = {"a": torch.ones(2), "b": (1.5, torch.ones(()))}
+    assert names(result) == ["['a'][0]", "['a'][1]", "['b'][0]", "['b'][1]"]
+    assert values(result).tolist() == [1.0, 1.0, 1.5, 1.0]
+    assert names(torch.ones(())) == [""]
+    assert len(values(torch.ones(1000))) == len(names(torch.ones(1000))) == 64
+    with pytest.raises(BatchproofError):
+        values("text")

@@ -1,0 +1,39 @@
+"""assert_batch_invariant, as a user's own test would call it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+import batchproof
+from batchproof.testing import assert_batch_invariant
+
+
+def rmse(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean().sqrt()
+
+
+def mse(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).mean()
+
+
+def test_a_mean_passes() -> None:
+    assert_batch_invariant(mse, torch.randn(60), torch.randn(60))
+    batchproof.testing.assert_batch_invariant(mse, torch.randn(3, 60), torch.randn(3, 60), batch_dim=1)
+
+
+def test_a_root_of_a_mean_fails_with_the_report() -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_batch_invariant(rmse, torch.randn(60), torch.randn(60))
+    message = str(caught.value)
+    assert message.startswith("\nrmse(pred, real)")
+    assert "reads LOW" in message
+    assert "test_testing.py:" in message
+    assert "batchproof.exact(rmse)" in message
+
+
+@pytest.mark.parametrize("fn", [lambda p, r: ((p - r) ** 2).sum(), lambda p, r: torch.rand(()) + (p - r).mean()])
+def test_a_sum_and_what_cannot_be_told_fail_too(fn: object) -> None:
+    with pytest.raises(AssertionError):
+        assert_batch_invariant(fn, torch.randn(60), torch.randn(60))
