@@ -101,7 +101,7 @@ def test_a_metric_that_averages_batches_is_blamed_at_its_line() -> None:
     blamed = found.findings[0]
     assert blamed.place is not None
     assert blamed.place.text.startswith("self.total +=")
-    lines, first = inspect.getsourcelines(AveragesBatches.update)
+    _, first = inspect.getsourcelines(AveragesBatches.update)
     assert blamed.place.line == first + 2
     assert "self.batches and self.total differ" in blamed.what
     assert found.curve is not None

@@ -48,9 +48,7 @@ def test_norms_within_a_sample_are_safe(norm: nn.Module) -> None:
 def test_batch_norm_in_training_mode_is_named_and_eval_mends_it() -> None:
     found = look(Net(normalise=True))
     assert (found.is_safe, found.verdict) == (False, "couples")
-    assert found.findings[0].title == (
-        "bn1 (BatchNorm1d, training mode) and 1 more BatchNorm1d in training mode"
-    )
+    assert found.findings[0].title == ("bn1 (BatchNorm1d, training mode) and 1 more BatchNorm1d in training mode")
     assert found.findings[0].place is not None
     assert "self.bn1(" in found.findings[0].place.text
     assert "not in eval mode" in found.headline

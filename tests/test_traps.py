@@ -96,6 +96,11 @@ def balanced_entropy(scores: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(scores, y, weight=1 / (share.to(scores.dtype) + 0.01))
 
 
+def weights_by_count(scores: Tensor, y: Tensor) -> Tensor:
+    count = torch.bincount(y, minlength=CLASSES).to(scores.dtype)
+    return F.cross_entropy(scores, y, weight=count + 0.1)
+
+
 def recall_of_the_rare(scores: Tensor, y: Tensor) -> Tensor:
     rare = y == CLASSES - 1
     return ((scores.argmax(1) == y) & rare).sum() / rare.sum().clamp(min=1)
@@ -163,7 +168,7 @@ def test_class_absent_in_the_first_batch(fn: Function) -> None:
     promise(fn, normal(200, CLASSES), y, constant=True if fn in COUNTED else None)
 
 
-@named((*COUNTED, balanced_accuracy))
+@named((*COUNTED, balanced_accuracy, balanced_entropy, weights_by_count))
 def test_first_batch_of_one_class(fn: Function) -> None:
     y = torch.cat([torch.zeros(100, dtype=torch.long), labels(100)])
     promise(fn, normal(200, CLASSES), y, constant=True if fn in COUNTED else None)
@@ -274,6 +279,42 @@ def test_means_that_drift_by_a_thousand_standard_deviations(fn: Function) -> Non
 def test_extremes_grow_with_every_batch() -> None:
     pred, real = pair()
     promise(range_error, pred, real * 1.05 ** torch.arange(200, dtype=torch.float64), constant=True)
+
+
+def test_statistics_that_are_alike_first() -> None:
+    """Three statistics, all zero on the first batch, weigh three classes."""
+    scores, y = normal(200, 3), labels(200, high=3)
+    x = torch.cat([torch.zeros(120, dtype=torch.float64), normal(80)])
+
+    def fn(x: Tensor, scores: Tensor, y: Tensor) -> Tensor:
+        weight = torch.stack([x.sum(), x.abs().sum(), x.max()])
+        return F.cross_entropy(scores, y, weight=weight.abs() + 0.1)
+
+    promise(fn, x, scores, y)
+    promise(lambda x, y: x.max() * (y == 1).sum(), x, y, constant=True)
+    promise(lambda x, y: x.sum() * y.sum() + x.max() * x.min(), x, y, constant=True)
+
+
+def test_a_mask_that_picks_as_many_as_there_are() -> None:
+    mask = torch.cat([torch.ones(130, dtype=torch.bool), coins(70)])
+    promise(lambda x, m: x[: int(m.sum())].sum(), normal(200), mask)
+    promise(lambda x, m: x[: m.sum().item()].max(), normal(200), mask)
+    promise(lambda x, m: x.sum() / len(x[m]), normal(200), mask)
+    promise(lambda x, m: x.reshape(int(m.sum()), -1).sum(1).pow(2).sum() if m.all() else x.sum(), normal(200), mask)
+
+
+@pytest.mark.parametrize("first", ["some", "none", "all"])
+def test_a_selection_that_is_empty_on_some_batches(first: str) -> None:
+    mask = coins(200, p=0.05)
+    mask[:110] = {"some": coins(110), "none": False, "all": True}[first]
+    x = normal(200) + 3
+    promise(lambda x, m: x[m].max(), x, mask)
+    promise(lambda x, m: x[m].min() + x[~m].max(), x, mask)
+    promise(lambda x, m: x[m].std() / x[m].mean(), x, mask)
+    promise(lambda x, m: torch.logsumexp(x[m], 0), x, mask)
+    promise(lambda x, m: (x[m] - x[m].mean()).abs().max(), x, mask)
+    promise(lambda x, m: x[m].sort().values[0], x, mask)
+    promise(lambda x, m: x.masked_fill(~m, float("-inf")).max() + x.masked_fill(m, 0).sum(), x, mask, constant=True)
 
 
 def test_sums_change_sign_late() -> None:
@@ -480,6 +521,23 @@ def test_order_and_rank(fn: Function, first: str) -> None:
     x = normal(120)
     x[:70] = {"noise": x[:70], "zeros": 0.0, "constant": 0.3, "ones": 1.0}[first]
     promise(fn, x, sizes=(50, 1, 7, 33), refuse=False)
+
+
+WIDE: dict[str, Function] = {
+    "cumulative sum": lambda x: x.sum(1).cumsum(0).mean(),
+    "differences": lambda x: x.mean(1).diff().abs().sum(),
+    "first and last": lambda x: x.norm(dim=1)[0] - x.norm(dim=1)[-1],
+    "sorted": lambda x: x.amax(1).sort().values[:3].sum(),
+    "positions": lambda x: (x.sum(1) * torch.arange(x.shape[0])).sum(),
+    "two of them": lambda x: (x.sum(1).cumsum(0) * x.amax(1)).mean(),
+    "per sample": lambda x: x.pow(2).mean(1),
+}
+
+
+@pytest.mark.parametrize("fn", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("sizes", [(4,) * 50, (64, 1, 7, 33)], ids=["many", "few"])
+def test_order_where_less_than_the_samples_is_kept(fn: Function, sizes: tuple[int, ...]) -> None:
+    promise(fn, normal(200, 40), sizes=sizes, refuse=False)
 
 
 def test_any_and_all_over_the_batch() -> None:

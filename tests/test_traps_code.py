@@ -420,6 +420,93 @@ def test_numpy_arrays_in_and_out() -> None:
     promise(lambda a, b: np.median(np.abs(a - b)), x, y, refuse=False)
 
 
+def swallowed(x: Tensor) -> Tensor:
+    try:
+        extra = float(x.numpy().max())
+    except Exception:  # noqa: BLE001 - what users write
+        extra = 0.0
+    return x.mean() + extra
+
+
+def swallowed_item(x: Tensor) -> Tensor:
+    try:
+        return x.mean() * x.max().item()
+    except RuntimeError:
+        return x.mean()
+
+
+def swallowed_random(x: Tensor) -> Tensor:
+    try:
+        return (x * torch.rand_like(x)).sum()
+    except Exception:  # noqa: BLE001
+        return x.sum()
+
+
+def swallowed_error_of_small_batches(x: Tensor) -> Tensor:
+    try:
+        return x.topk(40).values.sum()
+    except RuntimeError:
+        return x.sum()
+
+
+def swallowed_everything(x: Tensor) -> Tensor:
+    try:
+        return torch.as_tensor(sorted(x.numpy().tolist())[3]) + x.sum()
+    except BaseException:  # noqa: BLE001
+        return x.sum()
+
+
+@pytest.mark.parametrize("fn", [swallowed, swallowed_item, swallowed_error_of_small_batches, swallowed_everything],
+                         ids=lambda fn: fn.__name__)  # fmt: skip
+def test_functions_that_catch_every_exception(fn: Function) -> None:
+    """What the analysis raises inside the function may never reach it: the function would go on without."""
+    promise(fn, normal(200))
+
+
+def test_a_random_function_that_catches_every_exception() -> None:
+    promise(swallowed_random, normal(200), refuse=True)
+
+
+@table(
+    ("no gradients", lambda x: x.mean() if torch.is_grad_enabled() else x.sum()),
+    ("inference", lambda x: x.sum() if torch.is_inference_mode_enabled() else x.mean()),
+    ("attached", lambda x: x.sum() if x.requires_grad else x.mean()),
+    ("contiguous", lambda x: x.sum() if x.is_contiguous() else x.mean()),
+    ("a base", lambda x: x.sum() if x._base is not None else x.mean()),
+    ("exactly a tensor", lambda x: x.sum() if type(x) is torch.Tensor else x.mean()),
+    ("printed", lambda x: x.sum() * len(str(x.shape))),
+    ("hash", lambda x: x.sum() + 0 * hash(x)),
+    ("identity", lambda x: x.sum() if x is x.contiguous() else x.mean()),
+)
+def test_functions_that_look_at_how_they_are_called(fn: Function) -> None:
+    """All samples at once come as a plain contiguous tensor, with gradients enabled."""
+    promise(fn, normal(200))
+
+
+@table(
+    ("pairs", lambda x: x.view(-1, 2).prod(1).sum()),
+    ("halves", lambda x: (x.view(2, -1)[0] * x.view(2, -1)[1]).sum()),
+    ("padded", lambda x: F.pad(x, (1, 0)).diff().abs().sum()),
+    ("doubled", lambda x: torch.cat([x, 2 * x]).std()),
+    ("with a constant", lambda x: torch.cat([x, torch.zeros(1, dtype=x.dtype)]).mean()),
+    ("with the first again", lambda x: torch.cat([x[:1], x]).mean()),
+    ("strided", lambda x: x.as_strided((x.shape[0] // 2,), (2,)).sum()),
+    ("unfolded", lambda x: x.unfold(0, 2, 1).prod(1).sum()),
+    ("chunks", lambda x: sum(c.mean() for c in x.chunk(2))),
+    ("pieces of ten", lambda x: torch.stack([c.mean() for c in x.split(10)]).mean()),
+    ("repeated", lambda x: x.repeat(2).mean() + x.repeat_interleave(2).max()),
+    ("circulant", lambda x: torch.fft.fft(x).abs().max()),
+    ("matrix of all", lambda x: torch.outer(x, x).trace() + torch.outer(x, x).sum()),
+    ("diagonal", lambda x: torch.diag(x).sum() / x.shape[0]),
+    ("polynomial", lambda x: (x[:, None] ** torch.arange(4)).sum(0).pow(2).sum()),
+    ("interpolated", lambda x: F.interpolate(x[None, None], 16, mode="linear").pow(2).sum()),
+    ("blocks by size", lambda x: x.reshape(-1, 20 if x.shape[0] % 20 == 0 else x.shape[0]).mean(1).max()),
+)
+@pytest.mark.parametrize("sizes", [(64, 2, 40), (60, 20, 40), (120, 40)], ids=str)
+def test_batches_that_are_reshaped(fn: Function, sizes: tuple[int, ...]) -> None:
+    promise(fn, normal(240), sizes=sizes)
+
+
 # ------------------------------------------------------------------ gradients inside
 
 

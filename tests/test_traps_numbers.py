@@ -169,6 +169,64 @@ def test_saturated_probabilities_in_float32(fn: Function) -> None:
     promise(fn, saturated(), y, own_type=True)
 
 
+@table(
+    ("above a threshold", lambda p, y: ((p > 0.3) == (y > 0)).float().mean()),
+    ("at or above", lambda p, y: (p >= 0.7).sum()),
+    ("equal", lambda p, y: (p == 0.6).sum() + (y == 1).sum()),
+    ("buckets", lambda p, y: torch.bincount(torch.bucketize(p, torch.linspace(0, 1, 11)), minlength=12)),
+    ("calibration", lambda p, y: torch.histc(p, 10, 0, 1)),
+    ("tenths", lambda p, y: (p * 10).long().sum()),
+    ("floor", lambda p, y: (p / 0.1).floor().mean()),
+    ("remainder", lambda p, y: (p % 0.1).sum()),
+    ("product above", lambda p, y: (p * 3 > 0.9).sum()),
+    ("sum of two", lambda p, y: (p + 0.1 > 0.3).sum()),
+)
+def test_float32_numbers_on_an_edge(fn: Function) -> None:
+    """0.3 in float32 is more than 0.3 in float64: probabilities with few digits lie on every threshold."""
+    p = labels(200, high=11).float() / 10
+    promise(fn, p, labels(200, high=2, seed=5).float(), own_type=True)
+
+
+@table(
+    ("half", lambda x: (x - x.half().to(x.dtype)).pow(2).mean().sqrt()),
+    ("bfloat16", lambda x: (x - x.bfloat16().to(x.dtype)).abs().max()),
+    ("float", lambda x: (x.double() - x.float().double()).abs().sum()),
+    ("exactly", lambda x: (x.half().to(x.dtype) == x).sum()),
+    ("half counts", lambda x: (x.half() > 0.1).sum()),
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_rounding_that_is_measured(fn: Function, dtype: torch.dtype) -> None:
+    """A quantisation error: the cast inside is the point of the function."""
+    promise(fn, normal(200, dtype=dtype), own_type=True)
+
+
+@table(
+    ("element size", lambda x: x.sum() * x.element_size()),
+    ("bytes", lambda x: x.sum() / x.nbytes),
+    ("bits", lambda x: (x.view(torch.int32) & 1).sum()),
+    ("type", lambda x: x.sum() if x.type() == "torch.FloatTensor" else x.max()),
+    ("class", lambda x: x.sum() if isinstance(x, torch.FloatTensor) else x.max()),
+    ("dtype", lambda x: x.sum() if x.dtype is torch.float32 else x.max()),
+    ("dtype of a result", lambda x: x.sum() if (x * 2).dtype == torch.float32 else x.max()),
+    ("item size of the dtype", lambda x: x.sum() * x.dtype.itemsize),
+    ("promotion", lambda x: x.sum() * torch.finfo(torch.result_type(x, 1.0)).bits),
+    ("next after", lambda x: (torch.nextafter(x, x + 1) - x).max()),
+    ("unit of rounding", lambda x: (x + torch.finfo(x.dtype).eps * x - x).abs().mean()),
+    ("stride", lambda x: x.sum() / x.reshape(1, -1).stride(0)),
+    ("tensor of the same kind", lambda x: x.new_tensor([0.1]).double().sum() + x.sum()),
+    ("in float64", lambda x: (x.double() * 3).sum()),
+)
+def test_functions_that_ask_for_the_type(fn: Function) -> None:
+    promise(fn, normal(200, dtype=torch.float32), own_type=True)
+
+
+def test_two_types_of_float_together() -> None:
+    p, y = saturated(), labels(200, high=2).double()
+    promise(lambda p, y: -(p.clamp_min(torch.finfo(p.dtype).eps).log() * y).mean(), p, y, own_type=True)
+    promise(lambda p, y: (p - y).pow(2).mean().sqrt(), p, y, own_type=True)
+    promise(lambda p, y: (p * y).sum(), p.half(), y.float())
+
+
 # ------------------------------------------------------------------ shapes and sizes of batches
 
 

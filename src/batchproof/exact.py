@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.streaming import distributed, jackknife, merging
-from batchproof.streaming.arguments import Call, Dims, Layout, bound, keep, read, samples_in
+from batchproof.streaming.arguments import Call, Dims, Layout, bound, copied, keep, read, samples_in
 from batchproof.streaming.persample import Values, mean_of_each, per_sample
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
@@ -286,7 +286,7 @@ class Exact:
 
         def relayout(leaves: list[Any]) -> Call:
             assert layout is not None
-            return Call(layout, list(leaves), samples_in(leaves, layout.dims))
+            return Call(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
 
         merging.load(self._stream, state, relayout)
         self._layout, self._values = layout, state["values"]

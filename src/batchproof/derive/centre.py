@@ -88,6 +88,28 @@ class Centred:
         return (self.inverse @ sums.unsqueeze(-1)).squeeze(-1)
 
 
+@dataclass
+class Extremes:
+    """The largest ``|x - s|``: of x, the smallest and the largest are enough. Kept as (-min, max), both maxima."""
+
+    slice: Slice
+    row: int
+    dim: int
+    centres: tuple[Centre, ...] = ()
+
+    def at(self, kept: torch.Tensor, centre: Centre, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+        rows = torch.cat([-kept[0], kept[1]], self.dim)
+        return self.slice.run(centre, Rows({self.row: rows}, 2, {}), shared)
+
+
+def find_extremes(program: Program, leaf: int) -> Extremes | None:
+    """How to keep a conditional maximum, or None."""
+    part = conditional_slice(program, leaf)
+    if len(part.rows) != 1 or part.lengths or part.free:
+        return None
+    return Extremes(part, part.rows[0], program.values[part.rows[0]].dim)
+
+
 def conditional_slice(program: Program, leaf: int) -> Slice:
     """The operations from unconditional rows to a conditional sum."""
     values = program.values

@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program, Value, align
-from batchproof.derive.centre import PROBES, Centred, find_centres
+from batchproof.derive.centre import PROBES, Centred, Extremes, find_centres, find_extremes
 from batchproof.derive.cut import Frontier, ancestors, cut, sinks
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.finish import Diverged, State
@@ -150,15 +150,17 @@ def _derive(
         return _like(fn, batch, plain, program, runs, batches, model, shown)
     subsets = _subsets(program, runs, batch, generator)
     shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
-    centres: dict[int, Centred | None] = {}
+    centres: dict[int, Centred | Extremes | None] = {}
 
     def centred(value: Value) -> int:
-        if value.kind != "sum":
+        if value.kind not in ("sum", "max"):
             return 0
-        if value.index not in centres:
+        if value.index not in centres and value.kind == "sum":
             centres[value.index] = find_centres(program, value.index, subsets, shared)
+        elif value.index not in centres:
+            centres[value.index] = find_extremes(program, value.index)
         found = centres[value.index]
-        return len(found.centres) if found else 0
+        return 2 if isinstance(found, Extremes) else len(found.centres) if found else 0
 
     frontier = cut(program, centred)
     reason = _reason(program, frontier, centres)
@@ -328,7 +330,7 @@ def _saves(program: Program, rows: Sequence[int], batch: Batch) -> bool:
     return 4 * sum(nbytes(program.values[index]) for index in rows) <= carried
 
 
-def _reason(program: Program, frontier: Frontier, centres: dict[int, Centred | None]) -> str | None:
+def _reason(program: Program, frontier: Frontier, centres: dict[int, Centred | Extremes | None]) -> str | None:
     """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
     if not any(program.values[index].kind == "rows" for index in frontier.leaves):
         return None
@@ -342,7 +344,7 @@ def _reason(program: Program, frontier: Frontier, centres: dict[int, Centred | N
     return "a value of single samples is needed at the end"
 
 
-def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred | None]) -> Any:
+def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred | Extremes | None]) -> Any:
     """The first operation that mixes the rows in a way that no state of constant size holds."""
     live = ancestors(program, sinks(program))
     reached = set(rows)
@@ -370,7 +372,7 @@ def _assemble(
     runs: Sequence[Recording],
     batches: Sequence[Batch],
     frontier: Frontier,
-    centres: Mapping[int, Centred | None],
+    centres: Mapping[int, Centred | Extremes | None],
     reason: str | None,
     shown: torch.dtype | None,
 ) -> Plan:

@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program
-from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.program import (
     Free,
     Op,
@@ -54,7 +54,7 @@ class Finisher(Tape):
         after: frozenset[int],
         kept: dict[int, torch.Tensor],
         lengths: dict[tuple[int, int], int],
-        centred: dict[int, Centred],
+        centred: dict[int, Centred | Extremes],
         n: int,
         nudge: float,
     ) -> None:
@@ -217,6 +217,8 @@ class Finisher(Tape):
         at = Centre({index: self.values[index] for index in parts.slice.stats}, self.free)
         shared = {index: value for index, value in self.values.items() if index in self.real}
         kept = self.kept[leaf]
+        if isinstance(parts, Extremes):
+            return parts.at(kept, at, shared)
         weights = parts.weights(at, shared)
         terms = weights * kept.reshape(kept.shape[0], -1).T
         total, size = terms.sum(1), terms.abs().sum(1)
@@ -265,7 +267,7 @@ def finish(
     after: frozenset[int],
     kept: Sequence[int],
     lengths: Sequence[tuple[int, int]],
-    centred: dict[int, Centred],
+    centred: dict[int, Centred | Extremes],
     inputs: Sequence[torch.Tensor],
     state: State,
     shown: torch.dtype | None,

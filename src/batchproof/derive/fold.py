@@ -14,7 +14,7 @@ import torch
 from torch.func import vmap
 
 from batchproof.derive.align import Program, align
-from batchproof.derive.centre import Centred
+from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.kinds import MERGEABLE, base_name
 from batchproof.derive.program import WIDE, Op, Ref, Size, record
 
@@ -79,7 +79,7 @@ class Source:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.space: dict[str, Any] = {"f64": torch.float64, "where": torch.where}
+        self.space: dict[str, Any] = {"f64": torch.float64, "where": torch.where, "stack": torch.stack}
         self.known: dict[str, str] = {}
 
     def constant(self, value: Any) -> str:
@@ -182,7 +182,7 @@ def fold_code(
     program: Program,
     kept: Sequence[int],
     lengths: Sequence[tuple[int, int]],
-    centred: dict[int, Centred],
+    centred: dict[int, Centred | Extremes],
     batched: Sequence[tuple[int, int]],
     dtypes: Sequence[torch.dtype],
     widened: bool,
@@ -216,6 +216,11 @@ def fold_code(
         merges = any(v.kind in MERGEABLE and not v.given and v.dtype.is_floating_point for v in outputs)
         source.emit(program, op, names, widened, merges)
     for leaf, parts in centred.items():
+        if isinstance(parts, Extremes):
+            row = source.assign(f"{names[parts.row]}.double()")
+            ends = f"-{row}.amin({parts.dim}, True), {row}.amax({parts.dim}, True)"
+            names[leaf] = source.assign(f"stack([{ends}])")
+            continue
         names[leaf] = _centred(source, parts, names, program, samples)
     position, dim = batched[0]
     returned = ", ".join(_settled(program, index, names[index], centred) for index in kept)
@@ -224,7 +229,7 @@ def fold_code(
     return "\n    ".join(["def fold(x, w):", *lines]), source.space
 
 
-def _settled(program: Program, index: int, name: str, centred: dict[int, Centred]) -> str:
+def _settled(program: Program, index: int, name: str, centred: dict[int, Centred | Extremes]) -> str:
     value = program.values[index]
     counts = value.kind == "sum" and not value.dtype.is_floating_point and value.dtype is not torch.int64
     return f"{name}.long()" if counts else name

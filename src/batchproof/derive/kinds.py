@@ -82,6 +82,7 @@ class Classifier:
         self.program = program
         self.runs = runs
         self.draws = draws
+        self.convex: set[int] = set()
         self.wholes: list[list[Any]] = []
         self.pieces: list[list[list[Any]]] = []
         size = len(program.values)
@@ -148,6 +149,10 @@ class Classifier:
     ) -> tuple[str, ...]:
         """The kinds that the operation can give at all, whatever the values happen to be."""
         kinds = {value.kind for value in rows}
+        if given and (steps := self._extreme(op, name, value)) is not None:
+            return steps
+        if any(i in self.convex for i in op.inputs):
+            return ()
         if "opaque" in kinds or ("index" in kinds and not self._takes_positions(op, name)):
             return ()
         if self._by_place(op, name):
@@ -206,6 +211,32 @@ class Classifier:
 
     def _all_whole(self, op: Op) -> bool:
         return all(self.program.values[i].dtype in (torch.int64, torch.bool) for i in op.inputs)
+
+    def _extreme(self, op: Op, name: str, value: Any) -> tuple[str, ...] | None:
+        """The steps of ``max(|x - s|)``: x moved by a statistic, perhaps its size, and the extreme of that.
+
+        Such a function of x is convex, so over a batch it is largest at the batch's smallest or largest x.
+        """
+        if not op.inputs or not self.program.values[op.inputs[0]].dtype.is_floating_point:
+            return None
+        moved = self._moved(op.inputs[0])
+        if name == "abs" and moved:
+            self.convex.add(op.outputs[0])
+            return ("rows",)
+        if name == "amax" or (name == "max" and value.index == op.outputs[0] and len(op.outputs) == 2):
+            return ("max",) if moved or op.inputs[0] in self.convex else None
+        return None
+
+    def _moved(self, index: int) -> bool:
+        """Whether a value is unconditional rows plus or minus a statistic."""
+        number = self.program.values[index].op
+        if number is None:
+            return False
+        op, values = self.program.ops[number], self.program.values
+        if base_name(op) not in ("add", "sub") or op.kwargs or len(op.inputs) != 2:
+            return False
+        kinds = [(values[i].kind, bool(values[i].given)) for i in op.inputs]
+        return ("rows", False) in kinds and any(kind in ("stat", *MERGEABLE) for kind, _ in kinds)
 
     def _takes_positions(self, op: Op, name: str) -> bool:
         """Positions in the batch may pick rows, and nothing else: as numbers they depend on the order."""

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Program
-from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.align import Program, Value
+from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, State, finish, stand_in
 from batchproof.derive.fold import build
@@ -65,7 +65,7 @@ class Plan:
     kept: tuple[int, ...] = ()
     lengths: tuple[tuple[int, int], ...] = ()
     after: frozenset[int] = frozenset()
-    centred: dict[int, Centred] = field(default_factory=dict)
+    centred: dict[int, Centred | Extremes] = field(default_factory=dict)
     shown: torch.dtype | None = None
     dtypes: tuple[Any, ...] = ()
     folds: frozenset[int] = frozenset()  # values that the fold reads or makes
@@ -127,6 +127,7 @@ class Plan:
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours."""
         mine = self.centred[leaf]
+        assert isinstance(mine, Centred)
         flat = kept.reshape(kept.shape[0], -1).T
         moved = [(theirs.weights(at, shared) * flat).sum(1) for at in mine.centres]
         return torch.stack(moved).reshape(len(moved), *kept.shape[1:])
@@ -154,10 +155,14 @@ def _near(a: Any, b: Any) -> bool:
     return True
 
 
-def leaf_of(program: Program, index: int, centred: dict[int, Centred], batch: Batch) -> Leaf:
+def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes], batch: Batch) -> Leaf:
     """How a kept value is shown."""
     value = program.values[index]
-    points = len(centred[index].centres) if index in centred else 1
+    kept = centred.get(index)
+    points = 2 if isinstance(kept, Extremes) else len(kept.centres) if kept else 1
+    if isinstance(kept, Extremes):
+        row = program.values[kept.row]
+        value = Value(index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max")
     merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
     dtype = value.dtype

@@ -362,7 +362,10 @@ class Watch(TorchDispatchMode):
 
 
 def _storage(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # sparse tensors have none; their own id will do
+        return id(tensor)
 
 
 class Recorder(Tape):

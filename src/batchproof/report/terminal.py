@@ -171,7 +171,8 @@ def _keep(keep: Keep, width: int) -> list[Text]:
 def _use(use: tuple[str, ...], width: int) -> list[Text]:
     """Code to paste; on one line where it fits."""
     joined = "    then ".join(use)
-    rows = [joined] if len(joined) <= width - INDENT else list(use)
+    room = width - INDENT
+    rows = [joined] if len(joined) <= room else [part for row in use for part in textwrap.wrap(row, room)]
     return _labelled("use", [Text(row, style="bold") for row in rows]) if use else []
 
 

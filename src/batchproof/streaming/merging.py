@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from batchproof.derive.centre import Centred
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call
+from batchproof.streaming.arguments import Call, bound, rebuild
 from batchproof.streaming.state import Slots, merge_into
 from batchproof.streaming.stream import Stream
 
@@ -104,9 +105,10 @@ def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
         theirs = theirs.clone()
         shared = _shared(other.plan)
         for position, index in enumerate(plan.kept):
-            if index in plan.centred:
+            source = other.plan.centred.get(index)
+            if isinstance(source, Centred):
                 moved = [
-                    plan.move(index, theirs.leaves[position][group], other.plan.centred[index], shared)
+                    plan.move(index, theirs.leaves[position][group], source, shared)
                     for group in range(theirs.groups)
                 ]
                 theirs.leaves[position] = torch.stack(moved)
@@ -158,6 +160,14 @@ def _copied(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
+def _fits(stream: Stream, call: Call) -> None:
+    try:
+        args, kwargs = rebuild(call.layout, call.leaves)
+        bound(stream.fn, args, kwargs)
+    except TypeError as error:
+        raise BatchproofError(f"the saved state does not fit: it belongs to another function ({error})") from None
+
+
 def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
     """Put a saved state in place of the stream's.
 
@@ -173,8 +183,12 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
     if missing:
         raise BatchproofError(f"this is no state of an exact metric: {sorted(missing)} missing")
     fresh = Stream(stream.fn, stream.state, stream.warmup)
+    for leaves in saved.get("rows", ()) and [leaves for _, leaves, _ in saved["rows"][:1]]:
+        example = relayout(leaves)
+        _fits(stream, example)
     if "leaves" in saved:
         lesson: Call = relayout(saved["lesson"])
+        _fits(stream, lesson)
         fresh.adopt(fresh.derived(lesson), lesson, [])
         slots = fresh.slots
         assert slots is not None

@@ -108,7 +108,10 @@ class Stream:
         if first is None:
             return
         if call.layout.skeletons != first.layout.skeletons or call.layout.keywords != first.layout.keywords:
-            raise BatchproofError("the arguments are structured differently from those of the first batch")
+            raise BatchproofError(
+                "the arguments are structured differently from those of the first batch: "
+                f"{', '.join(call.layout.names)} now, {', '.join(first.layout.names)} then"
+            )
         for label, dim, new, old in zip(
             first.layout.names, first.layout.dims, call.leaves, first.leaves, strict=True
         ):

@@ -1,0 +1,296 @@
+"""The command line: what it prints, its exit status, and one clear line for each thing that goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import batchproof
+from batchproof.cli import main
+
+LOSS = """
+import torch
+
+def rmse(pred, real):
+    root = torch.sqrt(((pred - real) ** 2).mean())
+    return root
+
+def mse(pred, real):
+    return ((pred - real) ** 2).mean()
+
+def cross_entropy(logits, labels):
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+def chatty(pred, real):
+    print("hello from the loss")
+    return mse(pred, real)
+
+def strict(pred, real):
+    if not real.is_floating_point():
+        raise TypeError("floats only")
+    return mse(pred, real)
+
+def broken(pred, real):
+    raise ValueError("shapes do not fit\\nmore about it")
+
+class Metric:
+    def __init__(self):
+        self.reset()
+    def reset(self):
+        self.total, self.n = 0.0, 0
+    def update(self, pred, real):
+        self.total += rmse(pred, real).item()
+        self.n += 1
+    def compute(self):
+        return self.total / self.n
+
+class Wide(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+
+def make_model():
+    return torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.BatchNorm1d(3))
+
+model = make_model()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "loss.py").write_text(LOSS)
+    rows = [f"{torch.randn(()).item()},{index % 7}" for index in range(60)]
+    (tmp_path / "data.csv").write_text("\n".join(["pred,real", *rows]))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main(list(args))
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    status, out, err = run(capsys, *args)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+    return err.removeprefix("error: ").rstrip("\n")
+
+
+def test_a_loss_with_data(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv")
+    assert (status, err) == (1, "")
+    assert out.startswith("rmse(pred, real)")
+    assert "loss.py:5   root = torch.sqrt(((pred - real) ** 2).mean())" in out
+    assert "reads LOW" in out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "guessed" not in out
+
+
+def test_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "explain", "loss.py:mse")[0] == 0
+    assert run(capsys, "explain", "loss.py:rmse")[0] == 1
+    assert run(capsys, "explain", "loss.py:model")[0] == 1
+    assert run(capsys, "explain", "loss.py:Metric", "--data", "data.csv")[0] == 1
+    assert run(capsys, "explain", "torch.nn.functional:mse_loss")[0] == 0
+
+
+def test_what_is_guessed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "explain", "loss.py:cross_entropy")
+    assert "logits float32 (500, 5), labels int64 (500,): guessed" in out.replace("\n         ", " ")
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "explain", "loss.py:chatty", "--json", "--batch-sizes", "1,16", "--seed", "3")
+    data = json.loads(out)
+    assert status == data["exit_status"] == 0
+    assert data["verdict"] == "mean"
+    assert [reading["size"] for reading in data["curve"]["readings"]] == [1, 16]
+
+
+def test_a_name_in_a_package_and_a_call(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "pack").mkdir()
+    (folder / "pack" / "__init__.py").write_text("from .inner import mse")
+    (folder / "pack" / "inner.py").write_text(LOSS)
+    assert run(capsys, "explain", "pack:mse")[0] == 0
+    assert run(capsys, "explain", "pack.inner:rmse")[0] == 1
+    assert run(capsys, "explain", "loss.py:make_model()")[0] == 1
+
+
+def test_a_file_with_one_function_needs_no_name(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "one.py").write_text("def mse(pred, real):\n    return ((pred - real) ** 2).mean()\n")
+    assert run(capsys, "explain", "one.py")[0] == 0
+    assert "which name in loss.py? It has loss.py:rmse, loss.py:mse" in fails(capsys, "explain", "loss.py")
+
+
+def test_a_file_finds_its_neighbours_and_may_be_called_like_a_library(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "near.py").write_text("from helper_of_mine import mse as mine")
+    (folder / "sub" / "helper_of_mine.py").write_text("def mse(pred, real):\n    return ((pred - real) ** 2).mean()")
+    assert run(capsys, "explain", "sub/near.py:mine")[0] == 0
+    (folder / "json.py").write_text("def mse(pred, real):\n    return ((pred - real) ** 2).mean()")
+    assert run(capsys, "explain", "json.py:mse", "--json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["loss.py:rmsee"], "loss.py has no rmsee; did you mean rmse"),
+        (["los.py:rmse"], "there is no file los.py; did you mean loss.py?"),
+        (["torch.nn.functional.mse_loss"], "did you mean torch.nn.functional:mse_loss?"),
+        (["no_such_thing:f"], "there is no module no_such_thing"),
+        (["loss.py:Wide"], "loss.py:Wide cannot be made without arguments"),
+        (["torch:pi"], "float is neither a function, nor a metric object, nor a model"),
+        (["loss.py:mse", "--data", "none.csv"], "there is no file none.csv"),
+        (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .npz"),
+        (["loss.py:mse", "--batch-sizes", "0,1"], "--batch-sizes takes whole numbers from 1 on"),
+        (["loss.py:mse", "--batch-sizes", "a"], "--batch-sizes takes whole numbers from 1 on"),
+        (["loss.py:mse", "--seed", "x"], "Invalid value for '--seed'"),
+        (["loss.py:mse", "--data", "data.csv", "--column", "pred"], "--column takes PARAM=COLUMN, not 'pred'"),
+        (["loss.py:mse", "--batch-dim", "3"], "no dimension 3"),
+    ],
+)
+def test_one_line_for_what_goes_wrong(capsys: pytest.CaptureFixture[str], args: list[str], message: str) -> None:
+    found = fails(capsys, "explain", *args)
+    assert message in found
+    assert "\n" not in found
+
+
+def test_columns_that_do_not_match_are_listed_with_the_parameters(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (folder / "other.csv").write_text("forecast,truth\n1,2\n2,3\n4,4\n")
+    found = fails(capsys, "explain", "loss.py:rmse", "--data", "other.csv")
+    assert "other.csv has the columns forecast, truth, and rmse(pred, real) takes pred, real" in found
+    columns = ["--column", "pred=forecast", "--column", "real=truth"]
+    assert run(capsys, "explain", "loss.py:rmse", "--data", "other.csv", *columns)[0] == 1
+    assert "takes pred, real" in fails(capsys, "explain", "loss.py:rmse", "--data", "other.csv", "--column", "pred=no")
+
+
+def test_the_targets_own_error_comes_with_its_line_and_without_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    found = fails(capsys, "explain", "loss.py:broken", "--data", "data.csv").splitlines()
+    assert found[0] == "the target raised ValueError: shapes do not fit"
+    assert found[1].endswith('raise ValueError("shapes do not fit\\nmore about it")')
+    assert "loss.py:24" in found[1]
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import not_installed_here", "ModuleNotFoundError: No module named 'not_installed_here'"),
+        ("def f(:", "SyntaxError"),
+        ("import sys; sys.exit(3)", 'put its work under if __name__ == "__main__":'),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_file_that_cannot_be_imported(
+    capsys: pytest.CaptureFixture[str], folder: Path, source: str, message: str
+) -> None:
+    (folder / "bad.py").write_text(source)
+    assert message in fails(capsys, "explain", "bad.py:f")
+
+
+def test_whole_numbers_become_floats_where_the_function_wants_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "explain", "loss.py:strict", "--data", "data.csv")[0] == 0
+
+
+def test_what_the_target_prints_does_not_mix_with_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, err = run(capsys, "explain", "loss.py:chatty", "--data", "data.csv")
+    assert "hello from the loss" not in out
+    assert "hello from the loss" in err
+
+
+def test_every_kind_of_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    pred, real = torch.randn(50), torch.randn(50)
+    np.savez(folder / "d.npz", pred=pred.numpy().astype("float64"), real=real.numpy())
+    torch.save({"pred": pred, "real": real}, folder / "d.pt")
+    torch.save((pred, real), folder / "tuple.pt")
+    files = ["d.npz", "d.pt", "tuple.pt"]
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        parquet = None
+    if parquet is not None:
+        parquet.write_table(arrow.table({"pred": pred.tolist(), "real": real.tolist()}), folder / "d.parquet")
+        files.append("d.parquet")
+    found = []
+    for file in files:
+        status, out, _ = run(capsys, "explain", "loss.py:rmse", "--data", file, "--json")
+        assert status == 1
+        found.append(json.loads(out)["curve"]["exact"])
+    assert found == pytest.approx([found[0]] * len(found), rel=1e-6)
+
+
+def test_columns_side_by_side(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    header = ",".join([*(f"logits_{index}" for index in range(3)), "Labels"])
+    rows = [",".join([*(f"{value:.3f}" for value in torch.randn(3)), str(index % 3)]) for index in range(40)]
+    (folder / "wide.csv").write_text("\n".join([header, *rows]))
+    status, out, _ = run(capsys, "explain", "loss.py:cross_entropy", "--data", "wide.csv", "--json")
+    assert status == 0
+    shapes = [given["what"] for given in json.loads(out)["inputs"]]
+    assert shapes == ["float32 (40, 3)", "int64 (40,)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pred,real", "has no rows below its header"),
+        ("pred,real\n1,2\n3", "line 3: 1 values for 2 columns"),
+        ("pred,real\n1,cat\n2,dog", "the column of real holds text ('cat')"),
+    ],
+)
+def test_tables_that_are_broken(capsys: pytest.CaptureFixture[str], folder: Path, text: str, message: str) -> None:
+    (folder / "broken.csv").write_text(text)
+    assert message in fails(capsys, "explain", "loss.py:mse", "--data", "broken.csv")
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("-h", "--help"):
+        status, out, _ = run(capsys, flag)
+        assert status == 0
+        assert "explain" in out
+        assert "Examples:" in run(capsys, "explain", flag)[1]
+    assert run(capsys, "--version")[1] == f"batchproof {batchproof.__version__}\n"
+    assert run(capsys)[0] == 2
+    assert fails(capsys, "explian").startswith("No such command 'explian'.")
+
+
+def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_help_needs_no_torch() -> None:
+    started = time.perf_counter()
+    done = in_a_process("import sys; from batchproof.cli import main; main(['--help']); print('torch' in sys.modules)")
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert time.perf_counter() - started < 5
+
+
+def test_a_missing_torch_is_one_line_with_the_way_to_install_it() -> None:
+    done = in_a_process(
+        "import sys; sys.modules['torch'] = None\n"
+        "from batchproof.cli import main; sys.exit(main(['explain', 'json:dumps']))"
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "pip install torch" in done.stderr
