@@ -1,6 +1,6 @@
 """The grammar of the random programs: templates by the type of what they make.
 
-``{row}`` is one number per sample, ``{matrix}`` three per sample, ``{mask}`` a flag, ``{label}`` 0, 1 or 2.
+``{row}`` is one number per sample, ``{matrix}`` three and ``{wide}`` twelve, ``{mask}`` a flag, ``{label}`` 0, 1 or 2.
 ``{stat}`` is a tensor of one number, ``{vector}`` of three, ``{number}`` a Python number; ``{c}`` is a literal,
 ``{k}`` a class, ``{size}`` a literal close to the size of some batch, ``{new}`` the variable that a block assigns.
 """
@@ -61,6 +61,10 @@ LOCAL = by_line(
         {row}.detach()
         {row}.view(-1, 1).squeeze(-1)
         torch.nan_to_num({row})
+        {wide}.sum(1)
+        {wide}.pow(2).mean(-1)
+        {wide}.amax(1)
+        torch.logsumexp({wide}, 1)
         torch.sign({row})
         {row} * torch.full_like({row}, {c})
     """,
@@ -134,6 +138,8 @@ REDUCE = by_line(
         {matrix}.max()
         {label}.max()
         {row}[{mask}].mean()
+        {row}.masked_fill(~{mask}, -9.0).max()
+        {wide}.mean()
         {row}.sum() / x.numel()
         {row}.nansum()
         (({row} - {row}.mean()) * ({row} - {row}.mean())).mean()
@@ -226,6 +232,7 @@ COUPLE = by_line(
         F.mse_loss({row} - {row}.mean(), {row} - {row}.mean())
         {row}.sum() / {number}
         {stat} * {number}
+        {row}[{mask}].amax(0) if {mask}.any() else {row}.amax(0)
         {stat} + {number}
     """,
     number="""
@@ -261,6 +268,9 @@ ORDER = by_line(
     """,
     stat="""
         {row}.median()
+        {row}[{mask}].max()
+        {wide}.sum(1).cumsum(0).mean()
+        {wide}.amax(1)[0]
         {row}.topk(min(3, n)).values.mean()
         {row}.topk(max(1, n // 4)).values.sum()
         {row}.quantile(0.5)

@@ -19,6 +19,7 @@ K = 3
 SOURCES = {
     "row": "{x} * 1.0",
     "matrix": "torch.stack([{x}, 1 - {x}, {x} * 0.5], 1)",
+    "wide": "torch.stack([{x}] * 12, 1)",
     "mask": "{x} > 0",
     "label": "({x} > 0).long()",
     "stat": "{x}.mean()",
@@ -78,6 +79,7 @@ class Program:
             "x": normal(n),
             "y": normal(n),
             "z": normal(n, K),
+            "w": normal(n, 12),
             "m": torch.rand(n, generator=generator) < piece.mask,
             "l": torch.randint(0, piece.labels, (n,), generator=generator),
         }
@@ -103,7 +105,9 @@ class Writer:
         self.names: dict[str, list[str]] = {kind: [] for kind in SOURCES}
         self.unused: dict[str, str] = {}
         for name in inputs:
-            self.names[{"x": "row", "y": "row", "z": "matrix", "m": "mask", "l": "label"}[name]].append(name)
+            self.names[{"x": "row", "y": "row", "z": "matrix", "w": "wide", "m": "mask", "l": "label"}[name]].append(
+                name
+            )
 
     def name(self, kind: str, taken: Collection[str] = ()) -> str:
         """A variable of this kind, newest first: programs that use what they compute."""
@@ -180,7 +184,7 @@ def pieces(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[Piece, ...]:
 def programs(draw: Callable[[st.SearchStrategy[Any]], Any], obvious: bool = False) -> Program:
     batches = draw(pieces())
     total = sum(piece.size for piece in batches)
-    inputs = ("x", *(name for name in "yzml" if draw(st.booleans())))
+    inputs = ("x", *(name for name in "yzwml" if draw(st.booleans())))
     near = {total, total - 1, batches[0].size, batches[0].size + 1, 32, 33, 64, 1}
     writer = Writer(draw, inputs, sorted(near))
     for _ in range(draw(st.integers(0, 3))):

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import torchmetrics.functional as tm
 from torch import Tensor, nn
 
-from batchproof import BatchproofError, Explanation, explain
+from batchproof import BatchproofError, Explanation, exact, explain
 
 Function = Callable[..., Any]
 
@@ -267,9 +267,12 @@ def test_the_order_is_kept_where_it_matters() -> None:
     def jumps(x: Tensor) -> Tensor:
         return (x[1:] - x[:-1]).abs().sum() / max(len(x), 1)
 
-    found = explain(jumps, torch.randn(64).cumsum(0))
+    data = torch.randn(64).cumsum(0).double()
+    found = explain(jumps, data)
     assert found.curve is not None
     assert not found.curve.shuffled
+    in_order = [float(jumps(data[start : start + 4])) for start in range(0, 64, 4)]
+    assert found.curve.readings[2].mean == pytest.approx(sum(in_order) / 16)
     assert found.is_safe is False
     assert "in their order" in str(found)
 
@@ -344,6 +347,21 @@ def test_a_module_loss_with_a_buffer_is_left_as_it_was() -> None:
     loss = Centre()
     assert explain(loss, *pair()).is_safe is True
     assert loss.seen == 0
+
+
+def test_what_exact_makes_is_safe() -> None:
+    found = explain(exact(rmse), *pair())
+    assert (found.kind, found.is_safe) == ("metric", True)
+    assert any("merges of uneven copies" in note for note in found.notes)
+
+
+def test_a_function_that_asks_for_gradients() -> None:
+    def penalty(pred: Tensor, real: Tensor) -> Tensor:
+        pred = pred.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(((pred - real) ** 2).sum(), pred)
+        return slope.square().mean()
+
+    assert explain(penalty, *pair()).is_safe is True
 
 
 def test_library_functions_have_no_line_of_the_callers() -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.func import vmap
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
@@ -276,8 +277,8 @@ def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[
     rows = []
     for probe in probes:
         try:
-            rows.append(torch.stack([part.run(at, probe, shared).reshape(-1) for at in centres], 1))
-        except Exception:  # outside an operation's domain
+            rows.append(_at_each(part, centres, probe, shared))
+        except Exception:  # noqa: BLE001, S112 - outside an operation's domain
             continue
     rows = [row for row in rows if row.dtype is torch.float64]
     if not rows:
@@ -288,6 +289,21 @@ def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[
     table, fine = table[:, :, good_centres], fine[:, :, good_centres]
     good_probes = [j for j in range(table.shape[1]) if bool(fine[:, j].all())]
     return table[:, good_probes], [centres[k] for k in good_centres], [probes[j] for j in good_probes]
+
+
+def _at_each(part: Slice, centres: list[Centre], probe: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+    """The sum at every centre, (elements, centres)."""
+    stats = [torch.stack([at.stats[i] for at in centres]) for i in part.stats]
+    free = [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in part.free]
+
+    def one(*point: torch.Tensor) -> torch.Tensor:
+        at = Centre(dict(zip(part.stats, point, strict=False)), dict(zip(part.free, point[len(stats) :], strict=True)))
+        return part.run(at, probe, shared).reshape(-1)
+
+    try:
+        return vmap(one, out_dims=1)(*stats, *free)
+    except (RuntimeError, ValueError):  # an operation without a batching rule
+        return torch.stack([part.run(at, probe, shared).reshape(-1) for at in centres], 1)
 
 
 def _spread(table: torch.Tensor) -> list[int]:

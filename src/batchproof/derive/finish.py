@@ -186,7 +186,8 @@ class Finisher(Tape):
 
     def meta(self, leaf: Any) -> torch.Tensor:
         value = self.values[leaf.index]
-        return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
+        return made.conj() if value.is_conj() else made
 
     def _shaped(self, op: Op) -> Any:
         made = [self._meta_of(output) for output in op.outputs]
@@ -249,6 +250,10 @@ def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:
     made: torch.Tensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
         StandIn, like.shape, like.stride(), dtype=like.dtype, device=device
     )
+    if like.is_conj():
+        torch._C._set_conj(made, True)
+    if like.is_neg():
+        torch._C._set_neg(made, True)
     return made
 
 

@@ -175,7 +175,7 @@ class Source:
 
 def _returns_list(op: Op) -> bool:
     returns = op.func._schema.returns
-    return len(returns) == 1 and "[]" in str(returns[0].type)
+    return len(returns) == 1 and "List" in str(returns[0].type)
 
 
 def fold_code(

@@ -30,7 +30,7 @@ def branches(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims
                 return []
         site = _parting(runs)
         if site is not None:
-            return [finding("branch", place(site.file, site.line, site.function) if site.line else None)]
+            return [finding("branch", place(site.file, site.line) if site.line else None)]
     return []
 
 

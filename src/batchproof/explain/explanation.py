@@ -18,7 +18,6 @@ class Place:
     file: str
     line: int
     text: str = ""
-    function: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

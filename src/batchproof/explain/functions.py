@@ -18,6 +18,8 @@ from batchproof.explain.sizes import Progress, Row, Score, curve, default_sizes,
 Behaviour = Literal["mean", "sum", "other"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 COARSE = 1e-2
+#: More than this is left in the user's precision: twice the bytes might not fit.
+MOST_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,11 @@ def measure_function(
     target: Callable[..., Any], samples: Samples, sizes: Sequence[int] | None, seed: int, progress: Progress | None
 ) -> Measured:
     """Run it on batches of every size; in double precision where the function allows that."""
-    names = components.names(_result(target, samples, seed))
     samples, tolerance = _precise(target, samples, seed)
-    score = _scorer(target, samples, seed)
-    n = workable(score, samples.n)
+    n = workable(_scorer(target, samples, seed), samples.n)
     head = samples.first(n)
+    score = _scorer(target, head, seed)
+    names = components.names(_result(target, head, seed))
     mixed = head.shuffled(seed) if n == samples.n else samples.shuffled(seed).first(n)
     exact = score(0, n)
     drawn = _differs(exact, _scorer(target, samples, seed + 1)(0, n), tolerance)
@@ -120,7 +122,10 @@ def _result(target: Callable[..., Any], samples: Samples, seed: int) -> Any:
 
 def _precise(target: Callable[..., Any], samples: Samples, seed: int) -> tuple[Samples, float]:
     """Double precision shows a dependence at rounding level; a function with float32 parameters may refuse it."""
-    narrow = [leaf.dtype for leaf in samples.leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    floating = [leaf for leaf in samples.leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    narrow = max((_TOLERANCE.get(leaf.dtype, COARSE) for leaf in floating), default=1e-6)
+    if sum(leaf.nbytes for leaf in floating) > MOST_BYTES:
+        return samples, narrow
     wide = samples.double()
     few = min(samples.n, 64)
     try:
@@ -129,7 +134,7 @@ def _precise(target: Callable[..., Any], samples: Samples, seed: int) -> tuple[S
             return wide, 1e-6
     except Exception:  # noqa: BLE001 - then it is measured as the user would run it
         pass
-    return samples, max((_TOLERANCE.get(dtype, COARSE) for dtype in narrow), default=1e-6)
+    return samples, narrow
 
 
 def _differs(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from types import FrameType
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError
 from batchproof.explain.branches import branches
 from batchproof.explain.counts import counter
 from batchproof.explain.explanation import Finding, Keep
 from batchproof.explain.samples import Samples
-from batchproof.explain.subject import short
 from batchproof.explain.verdict import Reasons, reasons
 from batchproof.explain.words import kept_words
 
@@ -47,20 +43,9 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
         return Structure(notes=(f"no exact form: {_without_place(text)}",))
     read = Reasons()
     if plan.program is not None:
-        read = reasons(plan.program, _sizes(plan, tensors, dims), counter(plan.program, fn, tensors, dims), names)
+        read = reasons(plan.program, counter(plan.program, fn, tensors, dims), names)
     causes = [*read.causes, *branches(fn, tensors, dims)]
-    return Structure([_inside(cause) for cause in causes], read.proved, _keep(plan))
-
-
-def _inside(cause: Finding) -> Finding:
-    """Without a place that lies outside the function: a library's function has no line of the user's to blame."""
-    frame: FrameType | None = sys._getframe()
-    mine = cause.place and (cause.place.file, cause.place.line, cause.place.function)
-    while frame is not None and mine is not None:
-        if (short(frame.f_code.co_filename), frame.f_lineno, frame.f_code.co_name) == mine:
-            return replace(cause, place=None)
-        frame = frame.f_back
-    return cause
+    return Structure(causes, read.proved, _keep(plan))
 
 
 def _flatten(
@@ -80,15 +65,6 @@ def _flatten(
 
     named = [samples.names[slot] for slot in slots]
     return fn, [samples.leaves[slot] for slot in slots], [samples.dims[slot] for slot in slots], named
-
-
-def _sizes(plan: Plan, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> list[int]:
-    """The numbers of samples that the program was recorded on."""
-    known = getattr(plan.program, "sizes", None)
-    if known:
-        return list(known)
-    n = few(Batch(list(tensors), tuple(dims))).n
-    return [n, n + 3, 2 * n + 1]
 
 
 def _keep(plan: Plan) -> Keep:

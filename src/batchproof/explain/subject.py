@@ -93,9 +93,9 @@ def place_of(target: Any) -> Place | None:
     return None if found is None or found.file.startswith(f"torch{os.sep}") else found
 
 
-def place(file: str, line: int, function: str = "") -> Place:
+def place(file: str, line: int) -> Place:
     """A place as the report shows it."""
-    return Place(short(file), line, linecache.getline(file, line).strip(), function)
+    return Place(short(file), line, linecache.getline(file, line).strip())
 
 
 def short(file: str) -> str:

@@ -48,16 +48,15 @@ class Reasons:
     proved: bool = False
 
 
-def reasons(program: Program, sizes: Sequence[int], counts: Counts, names: Sequence[str] = ()) -> Reasons:
+def reasons(program: Program, counts: Counts, names: Sequence[str] = ()) -> Reasons:
     """Walk the program from the samples to the result.
 
     Args:
         program: as recorded.
-        sizes: the numbers of samples that it was recorded on.
         counts: whether a value was the number of samples, times something fixed, in every batch that was tried.
         names: of the inputs, for the report.
     """
-    walk = _Walk(program, sizes, counts, names)
+    walk = _Walk(program, counts, names)
     for op in program.ops:
         if any(output in walk.live for output in op.outputs):
             walk.step(op)
@@ -71,9 +70,8 @@ def reasons(program: Program, sizes: Sequence[int], counts: Counts, names: Seque
 
 
 class _Walk:
-    def __init__(self, program: Program, sizes: Sequence[int], counts: Counts, names: Sequence[str]) -> None:
+    def __init__(self, program: Program, counts: Counts, names: Sequence[str]) -> None:
         self.program = program
-        self.sizes = sizes
         self.counts = counts
         self.names = dict(zip(program.inputs, names, strict=False))
         self.selected: set[int] = set()
@@ -113,12 +111,12 @@ class _Walk:
         if isinstance(leaf, Size):
             return "count" if leaf.of is None and leaf.offset == 0 else "stat"
         if isinstance(leaf, Free):
-            return "count" if _proportional(self.program.free[leaf.position], self.sizes) else "stat"
+            return "count" if _proportional(self.program.free[leaf.position], self.program.sizes) else "stat"
         return "shared"
 
     def note(self, code: str, site: Site | None, **words: Any) -> None:
         """Note a cause once: the first line that has it is the one to blame."""
-        where = None if site is None or site.line == 0 else place(site.file, site.line, site.function)
+        where = None if site is None or site.line == 0 else place(site.file, site.line)
         if not any(cause.code == code for cause in self.found):
             self.found.append(finding(code, where, **words))
 

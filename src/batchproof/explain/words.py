@@ -32,12 +32,14 @@ def _leaf_words(leaf: Leaf, position: int) -> str:
     kind = {"sum": "sum", "max": "largest", "min": "smallest", "any": "any", "all": "all"}.get(leaf.merge, leaf.merge)
     what = summand(leaf.site.text, position)
     points = f" around {leaf.points} centres" if leaf.points > 1 else ""
-    return f"{kind} of {what}{points}" if what else f"{kind} at line {leaf.site.line}{points}"
+    if what:
+        return f"{kind} of {what}{points}"
+    return f"{kind} at line {leaf.site.line}{points}" if leaf.site.line else f"{kind}{points}"
 
 
 def _plural(word: str) -> str:
     head, _, rest = word.partition(" ")
-    return f"{head}s {rest}" if head == "sum" else word
+    return f"{head}s {rest}".rstrip() if head == "sum" else word
 
 
 def summand(line: str, position: int = 0) -> str:
