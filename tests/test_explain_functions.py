@@ -41,6 +41,10 @@ def divided_twice(pred: Tensor, real: Tensor) -> Tensor:
     return ((pred - real) ** 2).mean() / pred.shape[0]
 
 
+def one_too_few(pred: Tensor, real: Tensor) -> Tensor:
+    return ((pred - real) ** 2).sum() / (len(pred) - 1)
+
+
 def log_of_mean(pred: Tensor, real: Tensor) -> Tensor:
     error = ((pred - real) ** 2).mean()
     return torch.log(error)
@@ -139,6 +143,7 @@ CASES = [
     (exp_of_mean, pair, "nonlinear", "torch.exp", "high"),
     (squared_errors, pair, "sum", "sum()", None),
     (divided_twice, pair, "divisor", "shape[0]", "high"),
+    (one_too_few, pair, "divisor", "- 1)", "high"),
     (masked, three, "ratio", "total / mask", None),
     (selected, three, "ratio", "mean()", None),
     (r2, pair, "centred", "real.mean()", "low"),
@@ -162,6 +167,11 @@ def test_each_cause_is_found_at_its_line(fn: Function, inputs: Function, verdict
     assert first.place.file.endswith("test_explain_functions.py")
     if way is not None:
         assert first.direction == way
+    assert found.findings[0] == first, "the headline's cause comes first"
+
+
+def test_pairs_have_one_cause() -> None:
+    assert [finding.code for finding in explain(contrastive, *vectors()).findings] == ["couples"]
 
 
 @pytest.mark.parametrize("fn", [mse, mean_with_penalty, F.mse_loss, F.l1_loss, F.huber_loss, nn.SmoothL1Loss()])
@@ -174,7 +184,7 @@ def test_means_are_safe(fn: Function) -> None:
 def test_a_column_against_a_flat_vector_is_named() -> None:
     pred, real = pair()
     found = explain(mse, pred[:, None], real)
-    assert found.verdict == "broadcast"
+    assert [finding.code for finding in found.findings] == ["broadcast"]
     assert "pred (B, 1) against real (B,)" in found.findings[0].what
     assert found.findings[0].place is not None
     assert found.findings[0].place.line == line_of(mse, "return")
@@ -186,7 +196,21 @@ def test_pairs_that_were_meant_are_not_taken_for_an_accident() -> None:
     def spread(x: Tensor) -> Tensor:
         return (x[:, None] - x).abs().mean()
 
+    def distances(x: Tensor) -> Tensor:
+        square = (x * x).sum(1, keepdim=True)
+        return (square + (x * x).sum(1) - 2 * x @ x.T).mean()
+
     assert explain(spread, torch.randn(60)).verdict == "couples"
+    assert explain(distances, torch.randn(60, 4)).verdict == "couples"
+
+
+def test_a_layer_with_one_output_is_an_accident_too() -> None:
+    layer = torch.randn(6, 1)
+
+    def loss(x: Tensor, real: Tensor) -> Tensor:
+        return ((x @ layer - real) ** 2).mean()
+
+    assert explain(loss, torch.randn(60, 6), torch.randn(60)).verdict == "broadcast"
 
 
 def test_cross_entropy_is_safe_until_a_label_is_ignored() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from batchproof import Explanation, explain
 from batchproof.explain import Curve, Finding, Given, Place, Reading
-from batchproof.report.numbers import decimals_for, number, percent, size_of
+from batchproof.report.numbers import decimals_for, number, percent
 from batchproof.report.plot import plot
 from batchproof.report.terminal import render, show
 
@@ -144,7 +144,6 @@ def test_numbers_for_readers() -> None:
     assert [percent(value) for value in (-0.176, 0.002, 0.0003, 0.00001, 0.0, 25.0, math.inf)] == [
         "-17.6%", "+0.2%", "+0.03%", "+0.001%", "0", "+25x", "",
     ]  # fmt: skip
-    assert [size_of(value) for value in (16, 3200, 5_000_000)] == ["16 bytes", "3.2 kB", "5.0 MB"]
 
 
 def test_json_has_stable_keys_and_no_nan(found: Explanation) -> None:

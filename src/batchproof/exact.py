@@ -65,10 +65,10 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
-    if isinstance(batch_dim, list):
-        batch_dim = tuple(batch_dim)
+    given: Any = batch_dim
+    batch_dim = tuple(given) if isinstance(given, list) else given
     entries = batch_dim if isinstance(batch_dim, tuple) else (batch_dim,)
-    if not all(entry is None or type(entry) is int for entry in entries) or batch_dim is None:
+    if given is None or not all(entry is None or type(entry) is int for entry in entries):
         raise BatchproofError(f"batch_dim={batch_dim!r}: expected an int, or a tuple of int or None per argument")
     return Exact(fn, over, batch_dim, state, warmup)
 
@@ -255,7 +255,7 @@ class Exact:
         return self
 
     def sync(self, group: Any = None) -> Exact:
-        """Merge over the processes of ``torch.distributed``: then every rank computes the value over all ranks' samples.
+        """Merge over the processes of ``torch.distributed``: every rank then holds all ranks' samples.
 
         May be called again after more updates: no sample is counted twice. Ranks may hold different numbers of samples,
         or none.
@@ -269,8 +269,7 @@ class Exact:
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain containers of tensors, to save and load. The few rows that the plan was derived from are
-        in it."""
+        """The state, to save and load. The few rows that the plan was derived from are in it."""
         saved = merging.save(self._stream)
         saved["layout"] = self._layout
         saved["values"] = self._values
@@ -282,7 +281,10 @@ class Exact:
         Raises:
             BatchproofError: it belongs to another function; the state stays as it was.
         """
-        layout = state.get("layout") if isinstance(state, dict) else None
+        missing = {"layout", "updates", "values"} - set(state)
+        if missing:
+            raise BatchproofError(f"this is no state of an exact metric: {', '.join(sorted(missing))} missing")
+        layout = state["layout"]
 
         def relayout(leaves: list[Any]) -> Call:
             assert layout is not None
@@ -293,7 +295,9 @@ class Exact:
 
     def to(self, device: Any) -> Exact:
         """Move the state to a device."""
-        saved = pytree.tree_map(lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.state_dict())
+        saved = pytree.tree_map(
+            lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.state_dict()
+        )
         if isinstance(self.fn, torch.nn.Module):
             self.fn.to(device)
         self.load_state_dict(saved)

@@ -2,6 +2,6 @@
 
 from batchproof.derive.deriving import derive
 from batchproof.derive.plan import Leaf, Plan, Verified
-from batchproof.derive.program import Site
+from batchproof.derive.site import Site
 
 __all__ = ["Leaf", "Plan", "Site", "Verified", "derive"]

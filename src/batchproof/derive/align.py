@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Free, Op, Read, Recording, Ref, Site, Size, Unrecordable, leaves
+from batchproof.derive.program import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
+from batchproof.derive.site import Site
 
 #: Operations whose output is as long as the data says.
 _SELECTIONS = {"aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::unique_consecutive"}
@@ -142,9 +143,7 @@ def _merge_numbers(
         settle([other.args[i] for other in ops], _by_value(op.func, schema[i].type)) for i in range(len(op.args))
     )
     types = {argument.name: argument.type for argument in schema}
-    kwargs = {
-        key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs
-    }
+    kwargs = {key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs}
     return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step)
 
 
@@ -155,7 +154,7 @@ def _sources(inputs: Sequence[int], values: dict[int, Value]) -> list[tuple[int,
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a == b or (a != a and b != b)
+    return bool(a == b or (a != a and b != b))
 
 
 def _by_value(func: Any, kind: Any) -> bool:
@@ -180,7 +179,7 @@ def _follow(
 
 
 def _affine(seen: Sequence[int], base: Sequence[int]) -> tuple[int, int] | None:
-    pairs = sorted({*zip(base, seen)})
+    pairs = sorted({*zip(base, seen, strict=False)})
     if len(pairs) < 2 or any(not isinstance(value, int) for value in seen):
         return None
     (x0, y0), (x1, y1) = pairs[0], pairs[-1]

@@ -1,6 +1,6 @@
 """Sums around a batch statistic, kept at a few fixed centres.
 
-A variance sums (y - s)^2 around a mean s that is known only at the end.  As a function of s the summand has finite rank:
+A variance sums (y - s)^2 around a mean s that is known only at the end. As a function of s the summand has finite rank:
 M(row, s) = w_1(s) M(row, s_1) + ... + w_K(s) M(row, s_K), the same weights for every row.  So it is enough to keep the
 sums at K fixed centres s_k; the weights at the s of the end are found on a few probe rows.  (y - s)^2 has rank 3,
 (x - s)(y - t) rank 4, exp(x - s) rank 1.
@@ -21,7 +21,7 @@ from torch.func import vmap
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
-from batchproof.derive.program import Free, Op, Ref, Size, call, leaves
+from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of
 
 MOST_CENTRES = 10
 PROBES = 18
@@ -52,8 +52,7 @@ class Slice:
         for op in self.ops:
             func = op.func.overloadpacket if any(isinstance(x, Free) for x in leaves((op.args, op.kwargs))) else op.func
             result = call(func, op.args, op.kwargs, look)
-            for output, leaf in zip(op.outputs, (x for x in leaves(result) if isinstance(x, torch.Tensor))):
-                env[output] = leaf
+            env.update(outputs_of(op, result))
         return env[self.leaf]
 
 
@@ -140,7 +139,7 @@ def conditional_slice(program: Program, leaf: int) -> Slice:
                 elif value.kind in ("stat", *MERGEABLE):
                     stats.add(part.index)
     ordered = tuple(program.ops[number] for number in sorted(ops))
-    return Slice(leaf, ordered, *(tuple(sorted(group)) for group in (rows, stats, free, lengths)))
+    return Slice(leaf, ordered, tuple(sorted(rows)), tuple(sorted(stats)), tuple(sorted(free)), tuple(sorted(lengths)))
 
 
 def find_centres(
@@ -178,8 +177,10 @@ def find_centres(
 def _near(
     program: Program, part: Slice, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], generator: torch.Generator
 ) -> list[Centre]:
-    """Centres near the data: statistics of small batches, each moved on its own, so that no relation between them or
-    sameness of the data stays; at narrow precision, so that they are the same in float32."""
+    """Centres near the data: statistics of small batches, each moved on its own.
+
+    So no relation between them stays, nor a sameness of the data. They are rounded, to be the same in float32.
+    """
     whole = subsets[-1][0]
     small = [values for values, _ in subsets[:PROBES]]
     spreads = {index: _spread_of(index, small, whole, part, program) for index in part.stats}
@@ -273,12 +274,12 @@ def _jitter(x: torch.Tensor, generator: torch.Generator, arithmetic: bool) -> to
 
 
 def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[int, torch.Tensor]) -> Any:
-    """The sum on every probe at every centre, (elements, probes, centres); those without a finite value are left out."""
+    """The sum on every probe at every centre, (elements, probes, centres); what has no finite value is left out."""
     rows = []
     for probe in probes:
         try:
             rows.append(_at_each(part, centres, probe, shared))
-        except Exception:  # noqa: BLE001, S112 - outside an operation's domain
+        except Exception:  # noqa: BLE001 - outside an operation's domain
             continue
     rows = [row for row in rows if row.dtype is torch.float64]
     if not rows:
@@ -322,7 +323,8 @@ def _spread(table: torch.Tensor) -> list[int]:
 
 
 def _inverse(table: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.pinv(table, rtol=1e-11)
+    inverse: torch.Tensor = torch.linalg.pinv(table, rtol=1e-11)
+    return inverse
 
 
 def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int]) -> bool:

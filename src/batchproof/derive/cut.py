@@ -1,7 +1,7 @@
 """Where to cut: the cheapest mergeable values through which every path from the samples to the result passes.
 
-A minimum cut of the dataflow graph, in bytes.  Kept rows cost their size times a million samples, so a state of constant
-size wins wherever there is one.
+A minimum cut of the dataflow graph, in bytes.  Kept rows cost their size times a million samples, so a state of
+constant size wins wherever there is one.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from typing import Any
 import networkx as nx
 
 from batchproof.derive.align import Program, Value
-from batchproof.derive.kinds import MERGEABLE, ROWLIKE, base_name
+from batchproof.derive.kinds import MERGEABLE, ROWLIKE
+from batchproof.derive.operators import base_name
 from batchproof.derive.program import Free, Ref, Size, leaves
 
 MANY = 1_000_000
 
-_LINEAR_VIEWS = frozenset("""view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias
-select slice diagonal unbind split stack cat neg sum add sub flip""".split())
+_LINEAR_VIEWS = frozenset(
+    """view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias
+select slice diagonal unbind split stack cat neg sum add sub flip""".split()
+)
 
 
 @dataclass(frozen=True)

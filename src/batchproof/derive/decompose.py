@@ -38,9 +38,9 @@ def var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bo
     dims = _dims(x, dim)
     count, correction = _count(x, dims), 1 if correction is None else correction
     centred = x - torch.sum(x, dims, True) / count
-    return torch.sum(centred * centred.conj() if x.is_complex() else centred.square(), dims, keepdim) / max(
-        count - correction, 0
-    )
+    squares = centred * centred.conj() if x.is_complex() else centred.square()
+    variance: torch.Tensor = torch.sum(squares, dims, keepdim) / max(count - correction, 0)
+    return variance
 
 
 def std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
@@ -65,20 +65,21 @@ def nansum(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: An
 
 
 def vector_norm(
-    x: torch.Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    x: torch.Tensor, order: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> torch.Tensor:
     dims = _dims(x, dim)
     if dtype is not None:
         x = x.to(dtype)
-    if ord == 2:
+    if order == 2:
         return torch.sqrt(torch.sum(x.abs().square() if x.is_complex() else x.square(), dims, keepdim))
-    if ord == float("inf"):
+    if order == float("inf"):
         return torch.amax(x.abs(), dims, keepdim)
-    if ord == float("-inf"):
+    if order == float("-inf"):
         return torch.amin(x.abs(), dims, keepdim)
-    if ord == 0:
+    if order == 0:
         return torch.sum(x != 0, dims, keepdim).to(x.dtype)
-    return torch.sum(x.abs() ** ord, dims, keepdim) ** (1.0 / ord)
+    total: torch.Tensor = torch.sum(x.abs() ** order, dims, keepdim) ** (1.0 / order)
+    return total
 
 
 def norm(x: torch.Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
@@ -108,7 +109,8 @@ def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def squeeze(x: torch.Tensor) -> torch.Tensor:
-    return aten.squeeze.dims(x, [d for d in range(x.ndim) if x.shape[d] == 1])
+    squeezed: torch.Tensor = aten.squeeze.dims(x, [d for d in range(x.ndim) if x.shape[d] == 1])
+    return squeezed
 
 
 def aminmax(x: torch.Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
@@ -137,7 +139,7 @@ def _reduced(func: Any) -> Rule:
     names = [argument.name for argument in func._schema.arguments]
 
     def rule(*args: Any, **kwargs: Any) -> Any:
-        bound = dict(zip(names, args), **kwargs)
+        bound = dict(zip(names, args, strict=False), **kwargs)
         reduction = bound.get("reduction", 1)
         if reduction == 0:
             return NotImplemented
@@ -221,10 +223,7 @@ _OWN: dict[Any, Rule] = {
     aten.multilabel_margin_loss_forward.default: multilabel_margin_loss_forward,
 }
 
-_OWN |= {
-    func: _onto(func)
-    for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)
-}
+_OWN |= {func: _onto(func) for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)}
 
 _OWN |= {
     func: _reduced(func)

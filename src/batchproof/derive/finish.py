@@ -1,7 +1,7 @@
 """Finish: the user's own function runs again, at the true number of samples, on the merged state.
 
-Work on samples is skipped: their place is taken by stand-ins of the right shape that hold no memory.  Where the function
-reaches a value that was kept, the merged value goes in, and from there on everything is real.  So sizes, branches and
+Work on samples is skipped: their place is taken by stand-ins of the right shape that hold no memory. Where the
+function reaches a value that was kept, the merged value goes in, and from there on everything is real.  So sizes, branches and
 Python numbers are the function's own at that size; where it does something else than what was folded, it is refused.
 """
 
@@ -16,19 +16,9 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program
 from batchproof.derive.centre import Centre, Centred, Extremes
-from batchproof.derive.program import (
-    Free,
-    Op,
-    Ref,
-    Size,
-    Tape,
-    call,
-    call_site,
-    leaves,
-    replace,
-    run_under,
-    widen,
-)
+from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
+from batchproof.derive.record import Tape, run_under
+from batchproof.derive.site import call_site
 from batchproof.errors import BatchproofError
 
 
@@ -45,7 +35,7 @@ class State:
     n: int
 
 
-class Finisher(Tape):
+class Finisher(Tape):  # type: ignore[no-untyped-call]
     """Runs the operations after the frontier; hands out stand-ins before it."""
 
     def __init__(
@@ -105,9 +95,8 @@ class Finisher(Tape):
         self.match(op, template, number)
         template = replace(template, torch.Tensor, self.ref)  # captures are known now
         if number in self.after or not op.outputs or self.shared(op):
-            result = call(func, *template, self.lookup)
-            flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
-            held = [self.hold(output, leaf, True) for output, leaf in zip(op.outputs, flat)]
+            result = call(func, template[0], template[1], self.lookup)
+            held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
             return _rebuild(result, held)
         return self.stand_in(op, template)
 
@@ -132,12 +121,16 @@ class Finisher(Tape):
         recorded, actual = list(leaves((op.args, op.kwargs))), list(leaves(template))
         if len(recorded) != len(actual):
             raise Diverged(self.elsewhere(number))
-        for expected, given in zip(recorded, actual):
+        for expected, given in zip(recorded, actual, strict=False):
             if isinstance(given, torch.Tensor):
                 self.capture(expected, given, number)
             elif isinstance(expected, Free):
                 self.free[expected.position] = given
-            elif (number in self.after or not op.outputs) and isinstance(given, (int, float)) and not isinstance(expected, Ref):
+            elif (
+                (number in self.after or not op.outputs)
+                and isinstance(given, (int, float))
+                and not isinstance(expected, Ref)
+            ):
                 continue  # runs for real, with its real numbers
             elif isinstance(expected, Size):
                 if given != expected.at(self.n, self.lengths):
@@ -178,10 +171,7 @@ class Finisher(Tape):
                 result = call(op.func, template[0], {**template[1], **device}, self.meta)
             except (NotImplementedError, RuntimeError):  # the operation has no kernel for shapes alone
                 result = self._shaped(op)
-        flat = (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
-        held = []
-        for output, leaf in zip(op.outputs, flat):
-            held.append(self.hold(output, *self.kept_or_blank(output, leaf)))
+        held = [self.hold(output, *self.kept_or_blank(output, leaf)) for output, leaf in outputs_of(op, result).items()]
         return _rebuild(result, held)
 
     def meta(self, leaf: Any) -> torch.Tensor:
@@ -200,7 +190,7 @@ class Finisher(Tape):
     def _meta_of(self, output: int) -> torch.Tensor:
         value = self.program.values[output]
         sizes = [
-            (s.at(self.n, {**{s.of: 0}, **self.lengths} if s.of else self.lengths) if isinstance(s, Size) else s)
+            (s.at(self.n, {s.of: 0, **self.lengths} if s.of else self.lengths) if isinstance(s, Size) else s)
             for s in value.shape
         ]
         return torch.empty(sizes, dtype=value.dtype, device="meta")
@@ -241,13 +231,15 @@ class StandIn(torch.Tensor):
     """A tensor with a shape, strides and a device, and no memory."""
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise Diverged(f"a value that was not kept is needed ({func}) at {call_site()}")
 
 
 def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:
     """A stand-in of a tensor's shape."""
-    made: torch.Tensor = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    made: torch.Tensor = torch.Tensor._make_wrapper_subclass(
         StandIn, like.shape, like.stride(), dtype=like.dtype, device=device
     )
     if like.is_conj():
@@ -295,8 +287,11 @@ def finish(
     Raises:
         Diverged: at this size the function does something else than what was folded.
     """
-    total_lengths = dict(zip(lengths, state.lengths))
-    held = {index: leaf if leaf.dtype is not torch.float32 else leaf.double() for index, leaf in zip(kept, state.leaves)}
+    total_lengths = dict(zip(lengths, state.lengths, strict=False))
+    held = {
+        index: leaf if leaf.dtype is not torch.float32 else leaf.double()
+        for index, leaf in zip(kept, state.leaves, strict=False)
+    }
     tape = Finisher(program, after, held, total_lengths, centred, state.n, nudge)
     tensors = []
     for position, index in enumerate(program.inputs):

@@ -15,8 +15,10 @@ from torch.func import vmap
 
 from batchproof.derive.align import Program, align
 from batchproof.derive.centre import Centred, Extremes
-from batchproof.derive.kinds import MERGEABLE, base_name
-from batchproof.derive.program import WIDE, Op, Ref, Size, record
+from batchproof.derive.kinds import MERGEABLE
+from batchproof.derive.operators import base_name
+from batchproof.derive.program import WIDE, Op, Ref, Size
+from batchproof.derive.record import record
 
 aten = torch.ops.aten
 
@@ -271,13 +273,16 @@ def _centred(
         from batchproof.derive.centre import Centre, Rows
 
         def fn(*tensors: torch.Tensor) -> torch.Tensor:
-            env = dict(zip(order, tensors))
+            env = dict(zip(order, tensors, strict=False))
             rows = Rows({i: env[i] for i in piece.rows}, n, lengths)
             fixed = {i: env[i] for i in shared}
             moving = tensors[len(order) :]
 
             def one(*point: torch.Tensor) -> torch.Tensor:
-                at = Centre(dict(zip(piece.stats, point)), dict(zip(piece.free, point[len(piece.stats) :])))
+                at = Centre(
+                    dict(zip(piece.stats, point, strict=False)),
+                    dict(zip(piece.free, point[len(piece.stats) :], strict=False)),
+                )
                 return piece.run(at, rows, fixed)
 
             return vmap(one)(*moving)
@@ -311,5 +316,5 @@ def _centred(
 
 def build(text: str, space: dict[str, Any]) -> Callable[..., Any]:
     """The function of a piece of fold source."""
-    exec(compile(text, "<batchproof fold>", "exec"), space)  # noqa: S102
+    exec(compile(text, "<batchproof fold>", "exec"), space)
     return space["fold"]  # type: ignore[no-any-return]

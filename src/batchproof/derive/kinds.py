@@ -24,39 +24,11 @@ from typing import Any
 import torch
 
 from batchproof.derive.align import Program
-from batchproof.derive.program import Free, Op, Recording, Ref, Size, call, leaves, replace
+from batchproof.derive.operators import ADDS, ANALYTIC, EXACT_ARITHMETIC, SHAPE_ONLY, VIEWS, base_name, by_place
+from batchproof.derive.program import Free, Op, Recording, Ref, Size, call, leaves, outputs_of, replace
 
 MERGEABLE = ("sum", "max", "min", "any", "all")
 ROWLIKE = ("rows", "index", "bag", "set", "opaque")
-
-#: Analytic in every floating argument: an identity that holds on an open set of arguments holds for all.
-_ANALYTIC = """add sub rsub mul div neg pow square exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tanh
-sigmoid erf mm bmm mv dot addmm baddbmm sum view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone
-detach alias lift_fresh _to_copy where masked_fill select slice diagonal unbind split split_with_sizes cat stack index
-gather index_select _softmax _log_softmax logsumexp flip conj _conj real imag trace cumsum zeros_like ones_like full_like
-new_zeros new_ones new_full movedim contiguous prod einsum addcmul addcdiv linalg_vector_norm mean broadcast_in_dim
-var std var_mean narrow copy lift_fresh_copy to fill triu tril full""".split()
-ANALYTIC = frozenset(_ANALYTIC)
-
-#: Only the shape and the dtype of the argument matter, never its values.
-_SHAPE_ONLY = frozenset({"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "empty_like",
-                         "new_empty"})
-
-#: Values move but do not change: nothing about them depends on what the values are.
-_VIEWS = frozenset("""view _unsafe_view unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh
-_to_copy select slice diagonal unbind split split_with_sizes stack""".split())
-
-#: The operators that can add over samples. Whatever else seems to add does so by accident (zeros, 0/0).
-_ADDS = frozenset("""sum mm bmm mv dot vdot addmm baddbmm addmv einsum bincount histc index_add scatter_add scatter_reduce
-index_put _unsafe_index_put tensordot embedding_dense_backward""".split())
-
-#: They go by places in the batch.
-_BY_PLACE = frozenset("""select narrow tril triu diagonal roll unfold as_strided diff diag trace rot90 flip slice_scatter
-select_scatter diagonal_scatter split split_with_sizes unbind chunk""".split())
-
-_WHOLE = 2**63 - 1  # an open end of a slice
-
-_EXACT_ARITHMETIC = frozenset("add sub rsub mul neg sum _to_copy where masked_fill".split())
 
 TOLERANCE = 1e-9
 
@@ -69,10 +41,6 @@ class Draw:
     whole: list[torch.Tensor]
     pieces: list[list[torch.Tensor]]
     sizes: list[int]  # of the pieces
-
-
-def base_name(op: Op) -> str:
-    return str(op.func._schema.name).split("::")[-1]
 
 
 class Classifier:
@@ -91,7 +59,7 @@ class Classifier:
             pieces: list[list[Any]] = [[None] * size for _ in draw.pieces]
             for position, index in enumerate(program.inputs):
                 whole[index] = draw.whole[position]
-                for piece, tensors in zip(pieces, draw.pieces):
+                for piece, tensors in zip(pieces, draw.pieces, strict=False):
                     piece[index] = tensors[position]
             for index in program.captured:
                 whole[index] = runs[draw.run].tensors[index]
@@ -131,7 +99,7 @@ class Classifier:
                 values[output].kind = "shared" if plain else "stat"
             return
         given: frozenset[Any] = frozenset()
-        if name not in _SHAPE_ONLY:
+        if name not in SHAPE_ONLY:
             given = frozenset().union(*(value.given for value in rows))
             given |= {v.index for v in inputs if v.kind in ("stat", *MERGEABLE)} | set(free)
         ran = [self._run_all(draw, op) for draw in range(len(self.draws))]
@@ -148,6 +116,7 @@ class Classifier:
         self, op: Op, name: str, value: Any, rows: list[Any], given: frozenset[Any], position: int
     ) -> tuple[str, ...]:
         """The kinds that the operation can give at all, whatever the values happen to be."""
+        values = self.program.values
         kinds = {value.kind for value in rows}
         if given and (steps := self._extreme(op, name, value)) is not None:
             return steps
@@ -155,10 +124,10 @@ class Classifier:
             return ()
         if "opaque" in kinds or ("index" in kinds and not self._takes_positions(op, name)):
             return ()
-        if self._by_place(op, name):
+        if op.inputs and values[op.inputs[0]].kind in ROWLIKE and by_place(op, values[op.inputs[0]]):
             return ()
-        smooth = value.dtype.is_floating_point or value.dtype.is_complex or (name in _VIEWS and name != "_to_copy")
-        smooth = smooth or (value.dtype is torch.int64 and name in _EXACT_ARITHMETIC and self._all_whole(op))
+        smooth = value.dtype.is_floating_point or value.dtype.is_complex or (name in VIEWS and name != "_to_copy")
+        smooth = smooth or (value.dtype is torch.int64 and name in EXACT_ARITHMETIC and self._all_whole(op))
         if given and not (smooth and self._analytic(op, name)):
             return ()
         if value.varying:
@@ -170,7 +139,7 @@ class Classifier:
                 return ("rows",)
             return ("rows", "index", "set") if "unique" in name else ("rows", "index", "bag")
         if given:
-            return ("sum",) if name in _ADDS else ()
+            return ("sum",) if name in ADDS else ()
         words = f"{op.func} " + " ".join(leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, str))
         if value.dtype is torch.bool:
             return ("any",) if "any" in name else ("all",) if "all" in name else ()
@@ -178,36 +147,7 @@ class Classifier:
             return ("max",) if position == 0 else ()
         if any(word in words for word in ("amin", "min.dim")):
             return ("min",) if position == 0 else ()
-        return ("sum",) if name in _ADDS and "set" not in kinds else ()
-
-    def _by_place(self, op: Op, name: str) -> bool:
-        """Whether the operation picks rows by their place in the batch."""
-        if name not in _BY_PLACE and name != "slice":
-            return False
-        value = self.program.values[op.inputs[0]]
-        if value.kind not in ROWLIKE:
-            return False
-        if name in ("tril", "triu", "diagonal", "trace", "diag", "rot90", "as_strided", "roll", "flip"):
-            places = op.args[1] if name in ("flip",) else None
-            if places is not None:
-                return value.dim in [d % len(value.shape) for d in places]
-            if name == "diagonal":
-                pair = (*op.args[2:4], 0, 1)[:2] if len(op.args) >= 4 else (0, 1)
-                return value.dim in [d % len(value.shape) for d in pair]
-            return name in ("as_strided", "trace", "diag", "rot90", "roll") or value.dim >= len(value.shape) - 2
-        if name.endswith("_scatter"):
-            return op.args[2] % len(value.shape) == value.dim
-        which = op.args[2] if name.startswith("split") and len(op.args) > 2 else None
-        dim = which if which is not None else (op.args[1] if name in ("select", "slice", "narrow", "unbind", "unfold")
-                                               and len(op.args) > 1 else 0)
-        if not isinstance(dim, int) or dim % max(len(value.shape), 1) != value.dim:
-            return False
-        if name.startswith("split") and all(isinstance(size, Size) for size in leaves(op.args[1])):
-            return False  # into as many rows as there are samples
-        if name != "slice":
-            return True
-        start, end, step = (*op.args[2:], *(None, None, 1)[len(op.args) - 2 :])
-        return not (start in (None, 0) and end in (None, _WHOLE) and step == 1)
+        return ("sum",) if name in ADDS and "set" not in kinds else ()
 
     def _all_whole(self, op: Op) -> bool:
         return all(self.program.values[i].dtype in (torch.int64, torch.bool) for i in op.inputs)
@@ -242,7 +182,7 @@ class Classifier:
         """Positions in the batch may pick rows, and nothing else: as numbers they depend on the order."""
         if name in ("index", "gather", "index_select"):
             return self.program.values[op.inputs[0]].kind == "rows"
-        return name in _VIEWS
+        return name in VIEWS
 
     def _analytic(self, op: Op, name: str) -> bool:
         """Whether the statistics that the operation uses enter it analytically."""
@@ -283,7 +223,7 @@ class Classifier:
         return look
 
     def _store(self, env: list[Any], op: Op, result: Any) -> None:
-        for output, leaf in zip(op.outputs, (leaf for leaf in leaves(result) if isinstance(leaf, torch.Tensor))):
+        for output, leaf in outputs_of(op, result).items():
             env[output] = leaf
 
     def _run_whole(self, draw: int, whole: list[Any], op: Op) -> None:
@@ -294,10 +234,10 @@ class Classifier:
         whole = self.wholes[draw]
         try:
             self._run_whole(draw, whole, op)
-            for piece, n in zip(self.pieces[draw], self.draws[draw].sizes):
+            for piece, n in zip(self.pieces[draw], self.draws[draw].sizes, strict=False):
                 look = self._lookup(draw, whole, piece, n)
                 self._store(piece, op, call(op.func, op.args, op.kwargs, look))
-        except Exception:  # an operation may have no value on a piece (the maximum of nothing): then it is opaque
+        except Exception:  # noqa: BLE001 - it may have no value on a piece (the maximum of nothing)
             return False
         return True
 
@@ -307,14 +247,14 @@ class Classifier:
             for dim in dims if kind in ("rows", "index") else (0,):
                 if all(
                     combines(kind, dim, whole[value.index], [piece[value.index] for piece in pieces], draw.sizes)
-                    for whole, pieces, draw in zip(self.wholes, self.pieces, self.draws)
+                    for whole, pieces, draw in zip(self.wholes, self.pieces, self.draws, strict=False)
                 ):
                     return kind, dim
         return "opaque", 0
 
     def _holds_generically(self, op: Op, name: str, position: int, value: Any) -> bool:
         """Try the operation alone on shuffled values: a kind must not rest on what this data happens to be."""
-        if name in _VIEWS or torch.Tag.pointwise in op.func.tags:
+        if name in VIEWS or torch.Tag.pointwise in op.func.tags:
             return True
         values = self.program.values
         rows = [i for i in set(op.inputs) if values[i].kind == "rows"]
@@ -328,10 +268,10 @@ class Classifier:
             try:
                 n = sum(self.draws[draw].sizes)
                 self._store(whole, op, call(op.func, op.args, op.kwargs, self._lookup(draw, whole, None, n)))
-                for piece, size in zip(pieces, self.draws[draw].sizes):
+                for piece, size in zip(pieces, self.draws[draw].sizes, strict=False):
                     look = self._lookup(draw, whole, piece, size)
                     self._store(piece, op, call(op.func, op.args, op.kwargs, look))
-            except Exception:  # the shuffled values are outside the operation's domain: this draw says nothing
+            except Exception:  # noqa: BLE001 - outside its domain: this draw says nothing
                 continue
             out = op.outputs[position]
             sizes = self.draws[draw].sizes
@@ -372,9 +312,7 @@ def shuffled(x: torch.Tensor) -> torch.Tensor:
     return torch.where((noise < 0.5) & (mixed == 0), mixed + 1, mixed)
 
 
-def combines(
-    kind: str, dim: int, whole: torch.Tensor, pieces: list[torch.Tensor], sizes: Sequence[int]
-) -> bool:
+def combines(kind: str, dim: int, whole: torch.Tensor, pieces: list[torch.Tensor], sizes: Sequence[int]) -> bool:
     """Whether the pieces' values give the whole's in the way that a kind says."""
     if kind in ("rows", "index", "bag", "set"):
         if any(piece.ndim != whole.ndim or whole.ndim == 0 for piece in pieces):
@@ -415,7 +353,7 @@ def _rest(x: torch.Tensor, dim: int) -> tuple[int, ...]:
 def _offset(pieces: list[torch.Tensor], dim: int, sizes: Sequence[int]) -> torch.Tensor:
     """Positions within pieces, as positions within the whole."""
     starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    return torch.cat([piece + start for piece, start in zip(pieces, starts)], dim)
+    return torch.cat([piece + start for piece, start in zip(pieces, starts, strict=False)], dim)
 
 
 def close(a: torch.Tensor, b: torch.Tensor, scale_of: Sequence[torch.Tensor]) -> bool:

@@ -16,8 +16,9 @@ from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, State, finish, stand_in
 from batchproof.derive.fold import build
-from batchproof.derive.program import WIDE, Site
+from batchproof.derive.program import WIDE
 from batchproof.derive.samples import Batch
+from batchproof.derive.site import Site
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-6
@@ -109,10 +110,9 @@ class Plan:
         Raises:
             Diverged: on all samples the function goes another way than on the first batch.
         """
-        assert self.program is not None and self.fn is not None
-        stand_ins = [
-            t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)
-        ]
+        assert self.program is not None
+        assert self.fn is not None
+        stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
         arguments = (self.program, self.fn, self.after, self.kept, self.lengths, self.centred, stand_ins, state)
         result, lost = finish(*arguments, self.shown)
         if lost * 1e-16 > FEWEST_DIGITS * 1e-4:
@@ -133,7 +133,7 @@ class Plan:
         return torch.stack(moved).reshape(len(moved), *kept.shape[1:])
 
     def __str__(self) -> str:
-        from batchproof.report.plan import plan_text
+        from batchproof.derive.text import plan_text
 
         return plan_text(self)
 
@@ -162,7 +162,9 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes]
     points = 2 if isinstance(kept, Extremes) else len(kept.centres) if kept else 1
     if isinstance(kept, Extremes):
         row = program.values[kept.row]
-        value = Value(index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max")
+        value = Value(
+            index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max"
+        )
     merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
     dtype = value.dtype
@@ -183,7 +185,7 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes]
 
 def _words(program: Program, index: int) -> str:
     """A kept value in words: what is summed, as the user's line says it."""
-    from batchproof.derive.kinds import base_name
+    from batchproof.derive.operators import base_name
 
     value = program.values[index]
     if value.op is None:

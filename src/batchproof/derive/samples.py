@@ -35,7 +35,8 @@ class Batch:
         pieces, start = [], 0
         for size in sizes:
             cut = [
-                t if d is None else t.narrow(d, start, size).contiguous() for t, d in zip(self.tensors, self.dims, strict=True)
+                t if d is None else t.narrow(d, start, size).contiguous()
+                for t, d in zip(self.tensors, self.dims, strict=True)
             ]
             pieces.append(Batch(cut, self.dims))
             start += size

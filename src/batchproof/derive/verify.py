@@ -80,7 +80,7 @@ def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Bat
             if not error <= ROUNDING:
                 raise Refuted(f"pieces of sizes {sizes[:6]} do not add up at {leaf.site}")
             worst = max(worst, error)
-        if [sum(column) for column in zip(*(part[1] for part in parts))] != lengths:
+        if [sum(column) for column in zip(*(part[1] for part in parts), strict=False)] != lengths:
             raise Refuted("the lengths of a selection do not add up")
     return Verified(len(partitions), worst)
 

@@ -32,11 +32,11 @@ def about_function(
         headline=conclusion.headline,
         findings=conclusion.findings,
         place=subject.place,
-        curve=measured.curve(),
+        curve=None if measured.random else measured.curve(),
         keep=None if conclusion.verdict == "broadcast" else found.keep,
         use=_use(subject, conclusion.verdict),
         inputs=subject.inputs,
-        notes=found.notes,
+        notes=() if measured.random else found.notes,
     )
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Recording, Site, record
+from batchproof.derive.program import Recording
+from batchproof.derive.record import record
+from batchproof.derive.site import Site
 from batchproof.explain.catalogue import finding
 from batchproof.explain.explanation import Finding
 from batchproof.explain.subject import place

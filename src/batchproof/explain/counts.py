@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from batchproof.derive.align import Program
-from batchproof.derive.program import record, shown_dtype
+from batchproof.derive.program import shown_dtype
+from batchproof.derive.record import record
 
 PIECES = 6
 SINGLES = 8

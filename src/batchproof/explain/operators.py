@@ -23,6 +23,7 @@ bucketize unique unique_dim _unique2 unique_consecutive quantile nanquantile fli
 rank_data""".split()
 )
 PAIRS = frozenset("mm bmm matmul addmm baddbmm cdist _cdist_forward _euclidean_dist pdist _pdist_forward dot".split())
+COLUMNS_BY_THE_WAY = frozenset("mm addmm bmm select slice index index_select split".split())
 _WORDS = {
     "sqrt": "the square root", "rsqrt": "the inverse square root", "log": "the logarithm", "log10": "the logarithm",
     "log2": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
@@ -58,7 +59,9 @@ def _side(word: str) -> str:
 
 
 def ranks(name: str) -> str:
-    return f"{name.strip('_')} ranks or runs through the samples of one batch: no sum over samples holds that"
+    """What an operation does that needs the samples' order."""
+    verb = "runs through" if name.startswith(("cum", "logcum", "diff", "roll", "flip")) else "ranks"
+    return f"{name.strip('_')} {verb} the samples of one batch, and no sum over samples holds that"
 
 
 def takes_together(name: str) -> str:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchproof.derive.align import Program, Value
-from batchproof.derive.kinds import base_name
-from batchproof.derive.program import Free, Op, Ref, Site, Size, leaves
+from batchproof.derive.operators import base_name
+from batchproof.derive.program import Free, Op, Ref, Size, leaves
+from batchproof.derive.site import Site
 from batchproof.explain.catalogue import finding
 from batchproof.explain.explanation import Finding
 from batchproof.explain.operators import (
     ADDS,
+    COLUMNS_BY_THE_WAY,
     DIVIDES,
     GUARDS,
     LINEAR,
@@ -30,9 +32,12 @@ from batchproof.explain.operators import (
 )
 from batchproof.explain.subject import place
 
-#: shared: no sample reaches it.  count: follows the number of samples.  stat: of the batch, and no longer linear.
-#: rows: sample by sample; centred: sample by sample, given a statistic.  matrix: sample by sample by sample.
-Nature = Literal["shared", "count", "sum", "mean", "extreme", "stat", "rows", "part", "centred", "matrix", "mixed"]
+#: shared: no sample reaches it.  count: the number of samples, times something fixed.  sizes: it follows that number in
+#: another way.  stat: of the batch, and no longer linear.  rows: sample by sample; part: those over a count; centred:
+#: those, given a statistic.  matrix: every sample with every sample.  mixed: in an order, or a choice.
+Nature = Literal[
+    "shared", "count", "sizes", "sum", "mean", "extreme", "stat", "rows", "part", "centred", "matrix", "mixed"
+]  # fmt: skip
 
 MOST = 4
 #: Whether a value was the number of samples, times something fixed, in every batch that was tried.
@@ -109,9 +114,9 @@ class _Walk:
         if isinstance(leaf, Ref):
             return self.natures.get(leaf.index, "shared")
         if isinstance(leaf, Size):
-            return "count" if leaf.of is None and leaf.offset == 0 else "stat"
+            return "stat" if leaf.of is not None else "sizes" if leaf.offset else "count"
         if isinstance(leaf, Free):
-            return "count" if _proportional(self.program.free[leaf.position], self.program.sizes) else "stat"
+            return _followed(self.program.free[leaf.position], self.program.sizes)
         return "shared"
 
     def note(self, code: str, site: Site | None, **words: Any) -> None:
@@ -156,9 +161,11 @@ class _Walk:
                 continue
             seen.add(number)
             op = self.program.ops[number]
-            if any(self._shape(source) == ("B",) for source in op.inputs):
+            columns = [source for source in op.inputs if self._shape(source) == ("B", 1)]
+            # a layer with one output, or one column of a table, is a column that nobody asked for
+            if not columns and base_name(op) not in COLUMNS_BY_THE_WAY:
                 return True
-            waiting.extend(source for source in op.inputs if self._shape(source) == ("B", 1))
+            waiting.extend(columns)
         return False
 
     def _shape(self, index: int) -> tuple[Any, ...]:
@@ -227,8 +234,8 @@ class _Walk:
         kinds: set[Nature] = {nature for nature in operands if nature != "shared"}
         if not kinds:
             return "shared"
-        if kinds == {"count"}:
-            return "count"
+        if kinds <= {"count", "sizes"}:
+            return "count" if kinds == {"count"} and name not in ADDS else "sizes"
         if name in DIVIDES:
             return self._divided(op)
         if name == "mul" and "count" in kinds and len(kinds) == 2:
@@ -259,11 +266,15 @@ class _Walk:
             if above in ("mean", "shared"):
                 self.note("divisor", op.site)
             return "stat"
-        if above in ("shared", "count"):
+        if below == "sizes":
+            if above in ("mean", "sum", "shared"):
+                self.note("divisor", op.site, title="divided by something else than the number of samples")
+            return "stat"
+        if above in ("shared", "count", "sizes"):
             self.note("nonlinear", op.site, what=jensen("the reciprocal"))
             return "stat"
-        if above == "sum" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
-            return self._ratio_of_counts(op)
+        if above in ("sum", "stat") and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
+            return self._ratio_of_counts(op) if above == "sum" else "stat"
         self.note("ratio", op.site)
         return "stat"
 
@@ -342,10 +353,26 @@ def _has(natures: Iterable[Nature], *wanted: Nature) -> bool:
     return any(nature in wanted for nature in natures)
 
 
-def _proportional(seen: Sequence[Any], sizes: Sequence[int]) -> bool:
-    """Whether a number is the number of samples times something fixed."""
+def _followed(seen: Sequence[Any], sizes: Sequence[int]) -> Nature:
+    """Whether a number follows the number of samples: in proportion, or as n - 1, n squared and the like do."""
     if len(seen) != len(sizes) or any(isinstance(x, bool) or not isinstance(x, (int, float)) for x in seen):
-        return False
-    return all(
-        abs(x * sizes[0] - seen[0] * size) <= 1e-9 * abs(x * sizes[0]) for x, size in zip(seen, sizes, strict=True)
-    )
+        return "stat"
+    pairs = [(float(n), float(x)) for n, x in zip(sizes, seen, strict=True)]
+    if _fits(pairs, lambda n: n, lambda n: 0.0):
+        return "count"
+    follows = _fits(pairs, lambda n: n, lambda n: 1.0) or _fits(pairs, lambda n: n * n, lambda n: n)
+    return "sizes" if follows else "stat"
+
+
+def _fits(
+    pairs: Sequence[tuple[float, float]], first: Callable[[float], float], second: Callable[[float], float]
+) -> bool:
+    """Whether x = a first(n) + b second(n) for all pairs (n, x), with the a and b that two of them give."""
+    (n0, x0), (n1, x1) = pairs[0], pairs[-1]
+    scale = first(n0) * second(n1) - first(n1) * second(n0)
+    if scale:
+        a = (x0 * second(n1) - x1 * second(n0)) / scale
+        b = (first(n0) * x1 - first(n1) * x0) / scale
+    else:
+        a, b = x0 / first(n0), 0.0
+    return all(abs(a * first(n) + b * second(n) - x) <= 1e-9 * abs(x) for n, x in pairs)

@@ -29,7 +29,9 @@ def kept_words(leaves: Sequence[Leaf]) -> str:
 
 
 def _leaf_words(leaf: Leaf, position: int) -> str:
-    kind = {"sum": "sum", "max": "largest", "min": "smallest", "any": "any", "all": "all"}.get(leaf.merge, leaf.merge)
+    kind = {"max": "largest", "min": "smallest"}.get(leaf.merge, leaf.merge)
+    if leaf.merge in ("any", "all"):
+        return "yes-or-no"
     what = summand(leaf.site.text, position)
     points = f" around {leaf.points} centres" if leaf.points > 1 else ""
     if what:

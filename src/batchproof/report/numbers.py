@@ -31,10 +31,3 @@ def percent(share: float) -> str:
     if size >= 10:
         return f"{share:+,.0f}x" if size < 1e5 else f"{share:+.0e}x"
     return f"{share:+.1%}" if size >= 9.5e-4 else f"{share:+.2%}" if size >= 9.5e-5 else f"{share:+.3%}"
-
-
-def size_of(nbytes: int) -> str:
-    """``16 bytes``, ``3.2 kB``."""
-    if nbytes < 1000:
-        return f"{nbytes} bytes"
-    return f"{nbytes / 1e3:.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:.1f} MB"

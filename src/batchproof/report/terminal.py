@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from batchproof.report.numbers import decimals_for, number, size_of
+from batchproof.derive.text import size_of
+from batchproof.report.numbers import decimals_for, number
 from batchproof.report.table import size_lines
 
 if TYPE_CHECKING:

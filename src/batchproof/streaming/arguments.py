@@ -62,7 +62,7 @@ def read(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], ba
     """
     if isinstance(batch_dim, tuple) and len(batch_dim) != len(args):
         raise BatchproofError(
-            f"batch_dim names {len(batch_dim)} positional arguments, and the call has {len(args)}; give one per argument"
+            f"batch_dim names {len(batch_dim)} positional arguments, the call has {len(args)}; give one per argument"
         )
     names = parameter_names(fn, len(args))
     leaves: list[Any] = []
@@ -124,10 +124,12 @@ def _count(leaves: Sequence[Any], layout: Layout) -> int:
         elif n != first[2]:
             raise BatchproofError(
                 f"argument {label} ({shape_of(leaf)}, batch dimension {dim}) has {n} samples where "
-                f"argument {first[0]} ({shape_of(first[1])}) has {first[2]}; batch_dim=None marks what all batches share"
+                f"argument {first[0]} ({shape_of(first[1])}) has {first[2]}; batch_dim=None marks what batches share"
             )
     if first is None:
-        raise BatchproofError("no argument carries samples: expected a tensor, an array or a list with a batch dimension")
+        raise BatchproofError(
+            "no argument carries samples: expected a tensor, an array or a list with a batch dimension"
+        )
     return first[2]
 
 

@@ -27,12 +27,15 @@ def sync(stream: Stream, group: Any = None) -> None:
     headers: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(headers, header, group=group)
     if all(kind == "rows" for kind, _ in headers):
+        assert isinstance(mine, list)
         stream.own, stream.synced, stream.rows = mine, _gather_rows(mine, group), []
         return
     teacher = next(rank for rank, (kind, _) in enumerate(headers) if kind == "state")
     shapes = [what[1] for kind, what in headers if kind == "state"]
     if any(shape != shapes[0] for shape in shapes):
-        raise BatchproofError("mismatched states: the ranks hold different leaves; sync takes the same function on each")
+        raise BatchproofError(
+            "mismatched states: the ranks hold different leaves; sync takes the same function on each"
+        )
     alike = {what[0] for kind, what in headers if kind == "state"}
     if len(alike) > 1 or any(kind == "rows" for kind, _ in headers):
         mine = _taught(stream, mine, teacher, group)
@@ -81,7 +84,7 @@ def _taught(stream: Stream, mine: Any, teacher: int, group: Any) -> Slots:
         return mine
     lesson = box[0]
     if isinstance(mine, Slots):
-        device = _device(mine)
+        device: torch.device | None = _device(mine)
     else:
         columns = [leaf for _, call in mine for leaf in call.columns]
         device = columns[0].device if columns else None
@@ -110,7 +113,9 @@ def _reduce(slots: Slots, group: Any) -> None:
         width = _wire(kept.dtype)
         packs.setdefault((operation, width), []).append(kept)
     for (operation, width), tensors in packs.items():
-        wire = torch.cat([torch.view_as_real(t).reshape(-1) if t.is_complex() else t.reshape(-1).to(width) for t in tensors])
+        wire = torch.cat(
+            [torch.view_as_real(t).reshape(-1) if t.is_complex() else t.reshape(-1).to(width) for t in tensors]
+        )
         dist.all_reduce(wire, operation, group=group)
         start = 0
         for tensor in tensors:

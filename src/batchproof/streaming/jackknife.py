@@ -28,8 +28,7 @@ def standard_error(value: Callable[[Sequence[int]], Any], counts: Sequence[int])
     filled = [group for group, count in enumerate(counts) if count]
     if len(filled) < 2:
         raise BatchproofError(
-            "a standard error needs at least two batches, folded in one after the other; this metric has "
-            f"{len(filled)}"
+            f"a standard error needs at least two batches, folded in one after the other; this metric has {len(filled)}"
         )
     n = sum(counts)
     whole, tree = pytree.tree_flatten(value(filled))

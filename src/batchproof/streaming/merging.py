@@ -69,13 +69,11 @@ def merge(stream: Stream, other: Stream) -> None:
         return
     if stream.slots is None:
         _compatible(stream, other)
-        assert other.plan is not None and other.lesson is not None
-        held = stream.rows
-        if stream.first is not None and held:
-            for call in (other.first,):
-                if call is not None:
-                    stream.check(call)
-        stream.adopt(other.plan, other.lesson, held)
+        assert other.plan is not None
+        assert other.lesson is not None
+        if other.first is not None:
+            stream.check(other.first)
+        stream.adopt(other.plan, other.lesson, stream.rows)
     before = snapshot(stream)
     try:
         merge_slots(stream, theirs, other)
@@ -95,7 +93,9 @@ def _compatible(stream: Stream, other: Stream) -> None:
 def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
     """Add another stream's state, its sums moved to our centres."""
     mine, plan = stream.slots, stream.plan
-    assert mine is not None and plan is not None and other.plan is not None
+    assert mine is not None
+    assert plan is not None
+    assert other.plan is not None
     if structure(plan) != structure(other.plan):
         raise BatchproofError(
             "mismatched states: the two metrics hold different leaves "
@@ -108,8 +108,7 @@ def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
             source = other.plan.centred.get(index)
             if isinstance(source, Centred):
                 moved = [
-                    plan.move(index, theirs.leaves[position][group], source, shared)
-                    for group in range(theirs.groups)
+                    plan.move(index, theirs.leaves[position][group], source, shared) for group in range(theirs.groups)
                 ]
                 theirs.leaves[position] = torch.stack(moved)
     for key, variant in other.variants.items():
@@ -141,7 +140,8 @@ def save(stream: Stream) -> dict[str, Any]:
         saved["first"] = list(stream.first.leaves)
     if stream.slots is not None:
         total = stream.parts()
-        assert isinstance(total, Slots) and stream.lesson is not None
+        assert isinstance(total, Slots)
+        assert stream.lesson is not None
         saved["lesson"] = [_copied(leaf) for leaf in stream.lesson.leaves]
         saved["fingerprint"] = fingerprint(stream)
         saved["shapes"] = [list(variant.example.leaves) for variant in stream.variants.values()]
@@ -179,13 +179,9 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
     Raises:
         BatchproofError: the state belongs to another function; ours stays as it was.
     """
-    missing = {"updates", "n"} - set(saved) if isinstance(saved, dict) else {"updates"}
-    if missing:
-        raise BatchproofError(f"this is no state of an exact metric: {sorted(missing)} missing")
     fresh = Stream(stream.fn, stream.state, stream.warmup)
-    for leaves in saved.get("rows", ()) and [leaves for _, leaves, _ in saved["rows"][:1]]:
-        example = relayout(leaves)
-        _fits(stream, example)
+    for _, leaves, _ in saved.get("rows", [])[:1]:
+        _fits(stream, relayout(leaves))
     if "leaves" in saved:
         lesson: Call = relayout(saved["lesson"])
         _fits(stream, lesson)

@@ -58,9 +58,7 @@ class Slots:
                         kept[mine].extend(theirs[group])
                     else:
                         merge_into(leaf, kept[mine], theirs[group])
-                self.lengths[mine] = [
-                    a + b for a, b in zip(self.lengths[mine], other.lengths[group], strict=True)
-                ]
+                self.lengths[mine] = [a + b for a, b in zip(self.lengths[mine], other.lengths[group], strict=True)]
                 self.counts[mine] += other.counts[group]
 
     def filled(self) -> list[int]:
@@ -79,15 +77,13 @@ class Slots:
         return leaves, lengths, sum(self.counts[group] for group in index)
 
     def clone(self) -> Slots:
-        leaves = [
-            [list(chunks) for chunks in kept] if isinstance(kept, list) else kept.clone() for kept in self.leaves
-        ]
+        leaves = [[list(chunks) for chunks in kept] if isinstance(kept, list) else kept.clone() for kept in self.leaves]
         return Slots(self.plan, self.groups, leaves, list(self.counts), [list(row) for row in self.lengths])
 
 
 def identity(leaf: Leaf, groups: int, device: torch.device) -> torch.Tensor:
     """What merges with anything to that thing."""
-    shape = (groups, *(([leaf.points] if _stacked(leaf) else [])), *leaf.shape)
+    shape = (groups, *([leaf.points] if _stacked(leaf) else []), *leaf.shape)
     if leaf.merge == "sum":
         return torch.zeros(shape, dtype=leaf.dtype, device=device)
     if leaf.merge in ("any", "all"):

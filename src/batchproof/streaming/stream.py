@@ -1,13 +1,13 @@
 """Stream: the samples or the state that a metric holds, and how batches enter it.
 
-Samples are kept until there are enough to derive the function's constant-size form; then they are folded. Where there is
-no such form they stay. A batch is checked and folded completely before anything is changed.
+Samples are kept until there are enough to derive the function's constant-size form; then they are folded. Where there
+is no such form they stay. A batch is checked and folded completely before anything is changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +15,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.deriving import keep_inputs, like
+from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, State
+from batchproof.derive.plain import keep_inputs
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.streaming.arguments import Call, Layout, join, keep, rebuild, shape_of, signature
@@ -112,9 +113,7 @@ class Stream:
                 "the arguments are structured differently from those of the first batch: "
                 f"{', '.join(call.layout.names)} now, {', '.join(first.layout.names)} then"
             )
-        for label, dim, new, old in zip(
-            first.layout.names, first.layout.dims, call.leaves, first.leaves, strict=True
-        ):
+        for label, dim, new, old in zip(first.layout.names, first.layout.dims, call.leaves, first.leaves, strict=True):
             if isinstance(new, torch.Tensor) and isinstance(old, torch.Tensor):
                 if new.dtype != old.dtype or new.device != old.device:
                     raise BatchproofError(
@@ -131,7 +130,8 @@ class Stream:
                 )
             if dim is None and not _alike(new, old):
                 raise BatchproofError(
-                    f"argument {label} is shared by all batches (it carries no samples), and differs from the first batch's"
+                    f"argument {label} is shared by all batches (it carries no samples), and differs from the "
+                    "first batch's"
                 )
 
     def variant(self, call: Call) -> Variant:
@@ -316,9 +316,7 @@ def _alike_tree(a: Any, b: Any) -> bool:
 def _tensors(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
     """The tensors of a call and their batch dimensions; other leaves are fixed."""
     pairs = [
-        (leaf, dim)
-        for leaf, dim in zip(call.leaves, call.layout.dims, strict=True)
-        if isinstance(leaf, torch.Tensor)
+        (leaf, dim) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True) if isinstance(leaf, torch.Tensor)
     ]
     return [leaf for leaf, _ in pairs], tuple(dim for _, dim in pairs)
 
@@ -396,8 +394,14 @@ def _no_autocast(tensor: torch.Tensor) -> Iterator[None]:
 def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     dims = call.layout.dims
-    plain = len(call.layout.skeletons) == len(call.leaves) and all(leaf == 0 for leaf in call.layout.skeletons) and not call.layout.keywords
-    if not plain or any(dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims)):
+    plain = (
+        len(call.layout.skeletons) == len(call.leaves)
+        and all(leaf == 0 for leaf in call.layout.skeletons)
+        and not call.layout.keywords
+    )
+    if not plain or any(
+        dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims, strict=False)
+    ):
         return lambda args: None
     space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "captured": captured, "plan": plan}
     space |= {"check": _check_shapes, "autocast": torch.is_autocast_enabled}
@@ -422,7 +426,7 @@ def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int,
     if any(not _fixed_shape(plan, index) for index in plan.kept):
         lines.append("check(plan, values)")
     lines.append("return values, lengths, n")
-    exec("def hot(args):\n    " + "\n    ".join(lines), space)  # noqa: S102
+    exec("def hot(args):\n    " + "\n    ".join(lines), space)
     return space["hot"]  # type: ignore[no-any-return]
 
 
@@ -469,10 +473,8 @@ def modules_of(fn: Any) -> list[torch.nn.Module]:
         names = getattr(fn, "__globals__", {})
         held += [names.get(name) for name in code.co_names]
         for cell in fn.__closure__ or ():
-            try:
+            with suppress(ValueError):  # not filled yet
                 held.append(cell.cell_contents)
-            except ValueError:  # not filled yet
-                continue
     found = [thing for thing in held if isinstance(thing, torch.nn.Module)]
     inner = [thing for thing in held if callable(thing) and not isinstance(thing, (torch.nn.Module, type))]
     for thing in inner:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchproof.report.numbers import size_of
-
 if TYPE_CHECKING:
     from batchproof.derive.plan import Leaf, Plan
 
@@ -26,13 +24,19 @@ def plan_text(plan: Plan) -> str:
     lines = [head]
     if plan.reason:
         lines.append(f"  why       {plan.reason}")
-    for leaf in plan.leaves:
-        lines.append(f"  {_MERGES[leaf.merge]:8s}  {_shape(leaf):14s}  {_where(leaf)}".rstrip())
+    lines += [f"  {_MERGES[leaf.merge]:8s}  {_shape(leaf):20s}  {_where(leaf)}".rstrip() for leaf in plan.leaves]
     if plan.is_constant_size:
-        lines.append(f"  {'add':8s}  {'count':14s}")
+        lines.append(f"  {'add':8s}  count of samples")
     if plan.verified.partitions:
         lines.append(f"  verified  on {plan.verified.partitions} partitions, relative error {plan.verified.error:.0e}")
     return "\n".join(lines)
+
+
+def size_of(nbytes: int) -> str:
+    """``16 bytes``, ``3.2 kB``."""
+    if nbytes < 1000:
+        return f"{nbytes} bytes"
+    return f"{nbytes / 1e3:.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _shape(leaf: Leaf) -> str:

@@ -1,0 +1,191 @@
+"""From a frontier to a plan that has been tried: fold code, then the user's own data, then its own dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.align import Program
+from batchproof.derive.centre import Centred, Extremes
+from batchproof.derive.cut import Frontier, ancestors, sinks
+from batchproof.derive.finish import State
+from batchproof.derive.fold import build, fold_code
+from batchproof.derive.plan import Plan, Verified, leaf_of
+from batchproof.derive.program import (
+    Recording,
+    Size,
+    widen,
+)
+from batchproof.derive.record import record
+from batchproof.derive.replay import result_of
+from batchproof.derive.samples import Batch
+from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
+
+
+def assemble(
+    fn: Callable[..., Any],
+    batch: Batch,
+    plain: Any,
+    program: Program,
+    runs: Sequence[Recording],
+    batches: Sequence[Batch],
+    frontier: Frontier,
+    centres: Mapping[int, Centred | Extremes | None],
+    reason: str | None,
+    shown: torch.dtype | None,
+) -> Plan:
+    centred = {index: found for index in frontier.leaves if (found := centres.get(index)) is not None}
+    lengths = _lengths(program, frontier)
+    batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
+    dtypes = [t.dtype for t in batch.tensors]
+    samples = [(_env(program, run), b.n) for run, b in zip(runs, batches, strict=True)]
+
+    def code(widened: bool) -> tuple[str, dict[str, Any]]:
+        return fold_code(program, frontier.leaves, lengths, centred, batched, dtypes, widened, samples)
+
+    wide_source, wide_space = code(True)
+    plan = Plan(
+        leaves=tuple(leaf_of(program, index, centred, batch) for index in frontier.leaves),
+        reason=reason,
+        program=program,
+        verified=Verified(0, 0.0),
+        fn=fn,
+        kept=frontier.leaves,
+        lengths=lengths,
+        after=frontier.after,
+        centred=centred,
+        shown=shown,
+        dtypes=tuple(_type_of(leaf) for leaf in pytree.tree_leaves(plain)),
+        folds=frozenset(ancestors(program, frontier.leaves)),
+        constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind == "shared"},
+        source=wide_source,
+        space=wide_space,
+    )
+    fold = build(wide_source, dict(wide_space))
+    partitions, worst = 0, 0.0
+    shown_by_own_data = True
+    for number, run in ((0, runs[0]), (len(runs) - 1, runs[-1])):
+        wide = Batch([widen(t.detach()) for t in batches[number].tensors], batch.dims)
+        captured = {index: run.tensors[index] for index in program.captured}
+        tried = verify(plan, fold, captured, wide, number)
+        state, counted = fold(wide.tensors, captured)
+        result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
+        error = _result_gap(result, run)
+        if not error <= 1e3 * ROUNDING:
+            if not _undetermined(fn, wide, run, plan, shown):
+                raise Refuted(
+                    f"the merged state gives another value than the function (relative difference {error:.1e})"
+                )
+            shown_by_own_data = False
+        partitions, worst = partitions + tried.partitions, max(worst, tried.error, error if error <= 1 else 0.0)
+    if not shown_by_own_data:
+        _verify_generically(fn, fold, batches[-1], plan, shown)
+    plan.verified = Verified(partitions, worst)
+    narrow_source, narrow_space = code(False)
+    if _serves(plan, build(narrow_source, dict(narrow_space)), fold, batch, plain, shown_by_own_data):
+        plan.source, plan.space = narrow_source, narrow_space
+    elif not _serves(plan, fold, fold, batch, plain, shown_by_own_data):
+        raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
+    return plan
+
+
+def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
+    """Whether rounding decides the function's value on this data (a correlation of constants): it then shows nothing."""
+    assert plan.program is not None
+    numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if _is_numeric(x)]
+    if any(not bool(torch.isfinite(x).all()) for x in numbers):
+        return True
+    generator = torch.Generator().manual_seed(0)
+    nudged = [
+        t * (1 + 1e-14 * torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.device))
+        if t.dtype is torch.float64
+        else t
+        for t in batch.tensors
+    ]
+    again = record(fn, nudged, plan.program.split, shown)
+    return not all(
+        gap(torch.as_tensor(result_of(again, a)), torch.as_tensor(result_of(run, b))) <= 1e-3
+        for a, b in zip(again.result, run.result, strict=True)
+        if _is_numeric(result_of(run, b))
+    )
+
+
+def _is_numeric(x: Any) -> bool:
+    return isinstance(x, (torch.Tensor, int, float))
+
+
+def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: Plan, shown: torch.dtype | None) -> None:
+    """Try the plan on rows that were moved apart, where the user's own are too much alike to show anything."""
+    assert plan.program is not None
+    generator = torch.Generator().manual_seed(1)
+    moved = []
+    for t, d in zip(batch.tensors, batch.dims, strict=True):
+        wide = widen(t.detach())
+        if d is not None and wide.dtype is torch.float64:
+            noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
+            wide = wide + noise * (0.1 * wide.abs() + (wide == 0))
+        moved.append(wide)
+    apart = Batch(moved, batch.dims)
+    run = record(fn, apart.tensors, plan.program.split, shown)
+    captured = {index: run.tensors[index] for index in plan.program.captured}
+    verify(plan, fold, captured, apart, 2)
+    state, counted = fold(apart.tensors, captured)
+    result = plan.finish(State(state, counted, apart.n), apart.tensors, apart.dims, apart.n)
+    error = _result_gap(result, run)
+    if not error <= 1e3 * ROUNDING:
+        raise Refuted(f"the merged state gives another value than the function (by {error:.1e})")
+
+
+def _env(program: Program, run: Recording) -> dict[int, torch.Tensor]:
+    return dict(enumerate(run.tensors))
+
+
+def _type_of(leaf: Any) -> Any:
+    return leaf.dtype if isinstance(leaf, torch.Tensor) else type(leaf)
+
+
+def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...]:
+    """Selections whose total length finish needs for its stand-ins."""
+    live = ancestors(program, sinks(program))
+    found = []
+    for value in program.values:
+        if value.op is None or value.op in frontier.after or value.index not in live:
+            continue
+        for d, size in enumerate(value.shape):
+            own = isinstance(size, Size) and size.of == (value.index, d)
+            if own and value.kind in ("rows", "index", "bag"):
+                found.append((value.index, d))
+    return tuple(found)
+
+
+def _result_gap(result: Any, run: Recording) -> float:
+    worst = 0.0
+    for mine, theirs in zip(pytree.tree_leaves(result), run.result, strict=True):
+        expected = result_of(run, theirs)
+        if isinstance(expected, (torch.Tensor, int, float)):
+            worst = max(worst, gap(torch.as_tensor(mine), torch.as_tensor(expected)))
+    return worst
+
+
+def _serves(plan: Plan, fold: Any, wide: Any, batch: Batch, plain: Any, shown_by_own_data: bool) -> bool:
+    """Whether a fold runs in the batch's own dtype, and leads to the function's value or to the wide fold's state."""
+    assert plan.program is not None
+    captured = plan.program.captured
+    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in batch.tensors)
+    room = 2e-2 if half else 1e-3
+    try:
+        mine, lengths = fold(batch.tensors, captured)
+        result = plan.finish(State(mine, lengths, batch.n), batch.tensors, batch.dims, batch.n)
+        theirs, _ = wide(batch.tensors, captured)
+    except Exception:  # noqa: BLE001 - mixed dtypes that only the wide fold puts together
+        return False
+    if fold is not wide and all(gap(a, b) <= room for a, b in zip(mine, theirs, strict=True)):
+        return True
+    if not shown_by_own_data:
+        return fold is not wide
+    pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(plain), strict=True)
+    numbers = [(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if isinstance(b, (torch.Tensor, int, float))]
+    return all(gap(a, b) <= room for a, b in numbers)

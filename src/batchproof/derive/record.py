@@ -1,0 +1,227 @@
+"""Record what a function does to a batch: a straight line of ATen operations.
+
+The function runs for real, so reading values in Python (``.item()``, ``if``) is fine.  It runs inside
+``torch.func.functionalize``, so writes in place and aliases arrive here as new values.  While it runs, every floating
+tensor is kept in float64 although the function still reads the dtype that its user sees: that way "does it add?" can
+be asked at rounding level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.func import functionalize
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from batchproof.derive.decompose import at_once, decomposition
+from batchproof.derive.program import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
+from batchproof.derive.site import OUTERMOST, Site, call_site
+from batchproof.derive.surface import Surface
+
+
+class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees each operation below autograd and functionalisation; decomposes the steps named in ``split``.
+
+    Subclasses say what `execute` does with an operation.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # otherwise torch imports its compiler at the first operation: 1.3 s
+
+    def __init__(self, split: frozenset[int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.split = split
+        self.step = -1
+        self.depth = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self.depth == 0:
+            self.step += 1
+        splits = self.step in self.split or at_once(func, args, kwargs)
+        rule = decomposition(func, self.depth) if splits else None
+        if rule is not None:
+            self.depth += 1
+            try:
+                with self:
+                    result = rule(*args, **kwargs)
+            finally:
+                self.depth -= 1
+            if result is not NotImplemented:
+                return result
+        if func is torch.ops.aten.copy_.default:
+            return args[0]  # functionalisation writing back into the caller's tensor, which stays as it is
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise RandomFunction(f"random numbers are drawn at {call_site()}")
+        functional = _functional(func)
+        if functional is None:
+            return self.execute(func, args, kwargs)
+        # a kernel of torch's own writes in place, below functionalisation, into a tensor that it has just made
+        result = self.execute(functional, args, kwargs)
+        self.overwrite(args[0], result)
+        return args[0]
+
+    def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        """The tensor `old` holds from now on what `new` holds."""
+        raise NotImplementedError
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def asked(self, tensor: torch.Tensor) -> None:
+        """Python asks how large a tensor is."""
+
+
+def _functional(func: Any) -> Any | None:
+    """The form without side effects of an operation that writes into its first argument."""
+    name, overload = func._schema.name.split("::")[-1], func._overloadname
+    if not name.endswith("_") or name.startswith("__") or func._schema.name.split("::")[0] != "aten":
+        return None
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    return getattr(packet, overload, None) if packet is not None else None
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees a plain run, to tell whether the function writes into tensors that it did not make and was not given."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __init__(self, inputs: Sequence[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = {id(tensor) for tensor in inputs}
+        self.alive: list[Any] = list(inputs)
+        self.storages = {_storage(tensor) for tensor in inputs}
+        self.written: Site | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        foreign = [
+            position
+            for position, tensor in enumerate(args)
+            if isinstance(tensor, torch.Tensor) and _storage(tensor) not in self.storages
+        ]
+        writes = {
+            i
+            for i, argument in enumerate(func._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        }
+        if "batch_norm" in func.__name__ and "backward" not in func.__name__:
+            writes |= {3, 4} if True in args[5:6] else set()
+        if writes.intersection(foreign) and self.written is None:
+            self.written = call_site()
+        result = func(*args, **kwargs)
+        if func is torch.ops.aten.lift_fresh.default:  # a constant that the function makes on the way
+            self.alive.append(args[0])
+            self.storages.add(_storage(args[0]))
+        for leaf in leaves(result):
+            if isinstance(leaf, torch.Tensor) and not any(leaf is arg for arg in args):
+                self.alive.append(leaf)
+                if not any(_storage(leaf) == _storage(args[position]) for position in foreign):
+                    self.storages.add(_storage(leaf))
+        return result
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):  # sparse tensors have none; their own id will do
+        return id(tensor)
+
+
+class Recorder(Tape):  # type: ignore[no-untyped-call]
+    def __init__(self, inputs: Sequence[torch.Tensor], split: frozenset[int]) -> None:
+        super().__init__(split)
+        self.run = Recording()
+        self.index: dict[int, int] = {}
+        self.alive: list[torch.Tensor] = []  # an id means a tensor only while that tensor lives
+        self.run.inputs = tuple(self.add(tensor) for tensor in inputs)
+
+    def add(self, tensor: torch.Tensor) -> int:
+        self.run.tensors.append(tensor)
+        self.index[id(tensor)] = len(self.run.tensors) - 1
+        return len(self.run.tensors) - 1
+
+    def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
+        index = self.index[id(new)]
+        if id(old) in self.index:  # what it held until now stays as it was
+            self.run.tensors[self.index[id(old)]] = old.clone()
+        old.copy_(new)
+        self.index[id(old)] = index
+        self.alive.append(old)
+
+    def asked(self, tensor: torch.Tensor) -> None:
+        if id(tensor) in self.index:
+            self.run.asked.add(self.index[id(tensor)])
+
+    def ref(self, tensor: torch.Tensor) -> Ref:
+        """The value of a tensor; one that no operation made is a capture (a closure, a parameter, a constant)."""
+        index = self.index.get(id(tensor))
+        if index is None:
+            index = self.add(tensor)
+            self.alive.append(tensor)
+            self.run.captured[index] = tensor
+            self.run.tensors[index] = widen(tensor.detach())
+        return Ref(index)
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        template = replace(args, torch.Tensor, self.ref), replace(kwargs, torch.Tensor, self.ref)
+        values = self.run.tensors
+        result = call(func, template[0], template[1], lambda ref: values[ref.index])
+        flat = list(leaves(result))
+        outputs = tuple(self.add(leaf) for leaf in flat if isinstance(leaf, torch.Tensor))
+        inputs = tuple(leaf.index for leaf in leaves(template) if isinstance(leaf, Ref))
+        site = call_site()
+        if any(isinstance(leaf, (bool, int, float, complex)) for leaf in flat):
+            self.run.reads.append(Read(inputs[0], site, result))
+        self.run.ops.append(Op(func, template[0], template[1], inputs, outputs, site, self.step))
+        return result
+
+
+def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor], shown: torch.dtype | None) -> Any:
+    """Call ``fn(*inputs)`` with every operation going through the tape."""
+
+    def surfaced(*tensors: torch.Tensor) -> Any:
+        with Surface(shown, tape.asked):
+            return fn(*tensors)
+
+    OUTERMOST.add(surfaced.__code__)
+    with torch.no_grad(), tape:
+        return functionalize(surfaced)(*inputs)
+
+
+def record(
+    fn: Callable[..., Any],
+    inputs: Sequence[torch.Tensor],
+    split: frozenset[int] = frozenset(),
+    shown: torch.dtype | None = None,
+    pure: bool = False,
+) -> Recording:
+    """Run ``fn`` on tensors and write down every operation.
+
+    Args:
+        fn: the function, of the tensors alone.
+        inputs: tensors; they are copied where their type is narrow, and never written to.
+        split: the function's operations that are to be written out in simpler ones.
+        shown: the floating dtype that the function believes in.
+        pure: whether ``fn`` is known to write nothing in place (then it may use ``vmap``).
+
+    Raises:
+        Unrecordable: the function leaves torch, or does something that cannot be recorded.
+        RandomFunction: the function draws random numbers.
+    """
+    tape = Recorder([widen(tensor.detach()) for tensor in inputs], split)
+    tensors = tape.run.tensors[: len(inputs)]
+    if pure:
+        with torch.no_grad(), tape:
+            result = fn(*tensors)
+    else:
+        result = run_under(tape, fn, tensors, shown)
+    flat, tape.run.spec = pytree.tree_flatten(result)
+    tape.run.result = [Ref(tape.index[id(leaf)]) if id(leaf) in tape.index else leaf for leaf in flat]
+    return tape.run

@@ -1,0 +1,71 @@
+"""Run a recorded program again, as a straight line, on other batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from batchproof.derive.align import Program
+from batchproof.derive.centre import PROBES
+from batchproof.derive.program import (
+    Recording,
+    Ref,
+    Size,
+    call,
+    outputs_of,
+    widen,
+)
+from batchproof.derive.samples import Batch
+
+
+def small_batches(
+    program: Program, runs: Sequence[Recording], batch: Batch, generator: torch.Generator
+) -> list[tuple[dict[int, torch.Tensor], int]]:
+    """Small batches run on their own; the last is the whole batch."""
+    if not any(value.kind == "sum" and value.given for value in program.values):
+        return []
+    subsets = []
+    for number in range(PROBES + 1):
+        size = min(batch.n, 5 + number % 7)
+        rows = torch.randperm(batch.n, generator=generator)[:size]
+        small = batch.take(rows).mixed(generator) if number < PROBES else batch
+        subsets.append((replay(program, runs[0], small), small.n))
+    return subsets
+
+
+def replay(program: Program, run: Recording, batch: Batch) -> dict[int, torch.Tensor]:
+    """Every value of a program on a batch, as a straight line; values that cannot be had are left out."""
+    env: dict[int, torch.Tensor] = {index: run.tensors[index] for index in program.captured}
+    env.update({index: widen(t.detach()) for index, t in zip(program.inputs, batch.tensors, strict=True)})
+    n = batch.n
+
+    def look(leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            return env[leaf.index]
+        if isinstance(leaf, Size):
+            lengths = {} if leaf.of is None else {leaf.of: env[leaf.of[0]].shape[leaf.of[1]]}
+            return leaf.at(n, lengths)
+        return _free_at(program, leaf.position, n)
+
+    for op in program.ops:
+        try:
+            result = call(op.func, op.args, op.kwargs, look)
+        except Exception:  # noqa: BLE001 - no value on this batch
+            continue
+        env.update(outputs_of(op, result))
+    return env
+
+
+def _free_at(program: Program, position: int, n: int) -> Any:
+    """A number that the recordings gave, on another number of samples: on the line through them, if they lie on one."""
+    seen, sizes = program.free[position], program.sizes
+    slope = (seen[-1] - seen[0]) / (sizes[-1] - sizes[0])
+    line = [seen[0] + slope * (size - sizes[0]) for size in sizes]
+    straight = all(abs(a - b) <= 1e-9 * abs(b) for a, b in zip(line, seen, strict=True))
+    return seen[0] + slope * (n - sizes[0]) if straight else seen[0]
+
+
+def result_of(run: Recording, leaf: Any) -> Any:
+    return run.tensors[leaf.index] if isinstance(leaf, Ref) else leaf

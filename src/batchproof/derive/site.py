@@ -1,0 +1,50 @@
+"""Where in the user's code something happens."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Site:
+    """A line of the user's code."""
+
+    file: str = "?"
+    line: int = 0
+    text: str = ""
+    function: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" + (f"   {self.text}" if self.text else "")
+
+
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_OURS = str(Path(__file__).parent.parent) + os.sep
+_STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+
+
+OUTERMOST: set[Any] = set()  # code objects that call the user's function: nothing further out belongs to it
+
+
+def call_site() -> Site:
+    """The innermost line that belongs neither to torch nor to batchproof nor to the standard library."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if frame.f_code in OUTERMOST:
+            return Site()
+        library = name.startswith((_TORCH, _OURS)) or (name.startswith(_STDLIB) and "site-packages" not in name)
+        if not library and not name.startswith("<frozen"):
+            text = linecache.getline(name, frame.f_lineno).strip()
+            return Site(name, frame.f_lineno, text, frame.f_code.co_name)
+        frame = frame.f_back
+    return Site()

@@ -1,0 +1,120 @@
+"""What the user's function may ask of a tensor in Python while it is recorded.
+
+It reads the dtype that its user sees, although the numbers are float64. What leaves torch is refused. A few of torch's
+own functions do not go with recording: others that do the same stand in for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.program import WIDE, Unrecordable
+from batchproof.derive.site import call_site
+
+_LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
+_ESCAPES = {"numpy", "__array__", "data_ptr", "untyped_storage", "storage", "_typed_storage", "__dlpack__"}
+_DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
+
+
+class Surface(TorchFunctionMode):
+    """What the function may ask of a tensor in Python while it is recorded."""
+
+    def __init__(self, shown: torch.dtype | None, asked: Callable[[torch.Tensor], None]) -> None:
+        super().__init__()
+        self.shown = shown
+        self.asked = asked
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func == _DTYPE:
+            real = func(*args)
+            return self.shown if self.shown is not None and WIDE[self.shown] is real else real
+        name = getattr(func, "__name__", "")
+        if func == _SHAPE or name in _LENGTH:
+            self.asked(_unwrapped(args[0]))
+        if name in _ESCAPES:
+            raise Unrecordable(f"the samples leave torch ({name}) at {call_site()}")
+        if name == "tolist":
+            return _tolist(args[0])
+        if func is torch.nn.functional.batch_norm:
+            return batch_norm(*args, **kwargs)
+        if func is torch.nn.functional.instance_norm:
+            return instance_norm(*args, **kwargs)
+        if name == "fill_diagonal_" and args[0].ndim == 2:
+            return args[0].masked_fill_(torch.eye(*args[0].shape, dtype=torch.bool, device=args[0].device), args[1])
+        if name == "one_hot":
+            return one_hot(*args, **kwargs)
+        if func is torch.tensor and not isinstance(args[0], torch.Tensor):
+            data = pytree.tree_map(lambda leaf: _tolist(leaf) if isinstance(leaf, torch.Tensor) else leaf, args[0])
+            return func(data, *args[1:], **kwargs)
+        return func(*args, **kwargs)
+
+
+def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """torch's own takes another path where a tensor has no memory; this one is the same everywhere."""
+    if tensor.numel() and tensor.min().item() < 0:
+        raise RuntimeError("Class values must be non-negative.")
+    if tensor.numel():
+        top = int(tensor.max().item()) + 1
+        if num_classes != -1 and top > num_classes:
+            raise RuntimeError("Class values must be smaller than num_classes.")
+        num_classes = top if num_classes == -1 else num_classes
+    classes = torch.arange(num_classes, device=tensor.device, dtype=tensor.dtype)
+    return (tensor.unsqueeze(-1) == classes).to(torch.int64)
+
+
+def batch_norm(
+    x: torch.Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    """torch's own takes its running statistics by address, which does not go with functionalisation."""
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    mean, var = running_mean, running_var
+    if training or mean is None:
+        var, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
+    out: torch.Tensor = (x - mean.reshape(shape)) / torch.sqrt(var.reshape(shape) + eps)
+    out = out if weight is None else out * weight.reshape(shape)
+    return out if bias is None else out + bias.reshape(shape)
+
+
+def instance_norm(
+    x: torch.Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> torch.Tensor:
+    if not use_input_stats:
+        return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    var, mean = torch.var_mean(x, list(range(2, x.ndim)), correction=0, keepdim=True)
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    out = (x - mean) / torch.sqrt(var + eps)
+    out = out if weight is None else out * weight.reshape(shape)
+    return out if bias is None else out + bias.reshape(shape)
+
+
+def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor that the tape sees for one that the function holds."""
+    functorch = torch._C._functorch
+    if functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return torch._from_functional_tensor(tensor) if torch._is_functional_tensor(tensor) else tensor
+
+
+def _tolist(tensor: torch.Tensor) -> Any:
+    return tensor.item() if tensor.ndim == 0 else [_tolist(row) for row in tensor]
