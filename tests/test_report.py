@@ -52,7 +52,7 @@ def test_the_parts_of_the_report(found: Explanation) -> None:
     assert re.search(r"batch +1 +2 +4 .* 442\n", text)
     assert re.search(r"error +-\d+\.\d%", text)
     assert "drop_last" in text
-    assert "16 bytes at any number of samples; verified on 64 partitions" in " ".join(text.split())
+    assert "16 bytes at any size; verified on 64 partitions" in " ".join(text.split())
     assert str(found).splitlines()[0].startswith("rmse(pred, real)")
 
 
@@ -149,7 +149,7 @@ def test_numbers_for_readers() -> None:
 def test_json_has_stable_keys_and_no_nan(found: Explanation) -> None:
     data = found.to_dict()
     assert list(data) == [
-        "target", "kind", "is_safe", "verdict", "headline", "findings", "place", "curve", "keep", "use", "inputs",
+        "target", "kind", "is_safe", "verdict", "headline", "place", "curve", "keep", "findings", "use", "inputs",
         "notes", "exit_status",
     ]  # fmt: skip
     strange = replace(found, curve=curve(math.nan, math.inf, 1.0)).to_dict()

@@ -18,8 +18,12 @@ def assert_batch_invariant(
 ) -> None:
     """Raise AssertionError, with the report as its message, unless averaging over batches gives the exact value.
 
-    >>> def test_my_loss():
-    ...     batchproof.testing.assert_batch_invariant(my_loss, torch.randn(100), torch.randn(100))
+    >>> import torch
+    >>> def mse(pred, real):
+    ...     return (pred - real).square().mean()
+    >>> def test_mse():
+    ...     assert_batch_invariant(mse, torch.randn(100), torch.randn(100))
+    >>> test_mse()
 
     A sum fails too: a mean of sums grows with the batch.  So does a function of which it cannot be told.
 

@@ -239,27 +239,43 @@ def _far(at: Centre, base: Centre, generator: torch.Generator) -> Centre:
 
 def _generic(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator) -> Rows:
     """Rows like a small batch's, with every relation between them broken."""
-    picking = _picking(part)
-    rows = {index: _jitter(values[index], generator, index not in picking) for index in part.rows}
+    picks = _picks(part, values)
+    rows = {
+        index: _pick(values[index], picks[index], generator) if index in picks else _jitter(values[index], generator)
+        for index in part.rows
+    }
     return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
 
 
-def _picking(part: Slice) -> set[int]:
-    """The rows that pick others: they stay whole numbers."""
-    found = set()
+def _picks(part: Slice, values: dict[int, torch.Tensor]) -> dict[int, int]:
+    """The rows that pick others by number, and how many there are to pick from."""
+    found: dict[int, int] = {}
     for op in part.ops:
-        if op.func._schema.name.split("::")[-1] in ("index", "gather", "index_select", "scatter_add", "index_add"):
-            found |= {leaf.index for leaf in leaves(op.args[1:]) if isinstance(leaf, Ref)}
+        name = op.func._schema.name.split("::")[-1]
+        if name in ("gather", "index_select", "scatter_add", "index_add"):
+            source, dim, picking = op.args[:3]
+            found[picking.index] = values[source.index].shape[dim]
+        elif name == "index":
+            source = values[op.args[0].index]
+            found |= {
+                leaf.index: source.shape[d]
+                for d, leaf in enumerate(op.args[1])
+                if leaf is not None and values[leaf.index].dtype is torch.int64
+            }
     return found
 
 
-def _jitter(x: torch.Tensor, generator: torch.Generator, arithmetic: bool) -> torch.Tensor:
+def _pick(x: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, max(size, 1), x.shape, generator=generator).to(x.device)
+
+
+def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if x.numel() == 0:
         return x
     if x.dtype is torch.bool:
         return torch.rand(x.shape, generator=generator).to(x.device) < 0.6
     if not x.dtype.is_floating_point:
-        if x.dtype is not torch.int64 or not arithmetic:
+        if x.dtype is not torch.int64:
             return x
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         return x.double() + 3 * noise  # a whole number that enters arithmetic may as well be any number

@@ -65,13 +65,11 @@ def additive_stats(program: Program) -> set[int]:
         linear = name in _LINEAR_VIEWS and others_fixed and all(adds(leaf) for leaf in tensors)
         if name in ("add", "sub"):
             linear = linear and len(tensors) == 2
-        scaled = name == "mul" and others_fixed and [adds(leaf) for leaf in tensors].count(True) == 1
-        scaled = scaled or (name == "div" and adds(op.args[0]) and not op.kwargs.get("rounding_mode"))
-        if linear or (scaled and all(fixed(leaf) or leaf is tensors[0] or adds(leaf) for leaf in operands)):
-            if scaled and sum(adds(leaf) for leaf in tensors) != 1:
-                continue
-            if values[op.outputs[0]].dtype.is_floating_point or name in _LINEAR_VIEWS:
-                found.update(op.outputs)
+        scaled = name in ("mul", "div") and not op.kwargs.get("rounding_mode") and adds(op.args[0])
+        scaled = scaled and all(fixed(leaf) for leaf in operands[1:])
+        scaled = scaled or (name == "mul" and fixed(op.args[0]) and adds(operands[-1]) and len(tensors) == 2)
+        if (linear or scaled) and (values[op.outputs[0]].dtype.is_floating_point or name in _LINEAR_VIEWS):
+            found.update(op.outputs)
     return found
 
 

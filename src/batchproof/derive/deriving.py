@@ -14,7 +14,7 @@ from batchproof.derive.cut import Frontier, cut
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.finish import Diverged
 from batchproof.derive.kinds import ROWLIKE, Classifier, Draw
-from batchproof.derive.plain import keep_inputs, plain_call
+from batchproof.derive.plain import OwnError, keep_inputs, plain_call
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import (
     RandomFunction,
@@ -80,7 +80,7 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
         if writes is not None:
             raise Unrecordable(f"it writes into a tensor that it holds, at {writes}")
         return _derive(fn, batch, plain, plan)
-    except (Unrecordable, Refuted, Diverged, RandomFunction) as refusal:
+    except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
         ) from None

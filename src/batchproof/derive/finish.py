@@ -89,7 +89,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         number, self.number = self.number, self.number + 1
         ops = self.program.ops
         if number >= len(ops) or ops[number].func is not func:
-            raise Diverged(self.elsewhere(number))
+            self.refuse(Diverged(self.elsewhere(number)))
         op = ops[number]
         template = replace((args, kwargs), torch.Tensor, self.ref)
         self.match(op, template, number)
@@ -106,7 +106,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
-            raise Diverged(f"a value that was not kept is needed at {call_site()}")
+            self.refuse(Diverged(f"a value that was not kept is needed at {call_site()}"))
         return self.values[leaf.index]
 
     def elsewhere(self, number: int) -> str:
@@ -120,7 +120,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """The arguments must be the recorded ones, at this number of samples."""
         recorded, actual = list(leaves((op.args, op.kwargs))), list(leaves(template))
         if len(recorded) != len(actual):
-            raise Diverged(self.elsewhere(number))
+            self.refuse(Diverged(self.elsewhere(number)))
         for expected, given in zip(recorded, actual, strict=False):
             if isinstance(given, torch.Tensor):
                 self.capture(expected, given, number)
@@ -134,11 +134,11 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 continue  # runs for real, with its real numbers
             elif isinstance(expected, Size):
                 if given != expected.at(self.n, self.lengths):
-                    raise Diverged(self.other_number(op, given, expected.at(self.n, self.lengths)))
+                    self.refuse(Diverged(self.other_number(op, given, expected.at(self.n, self.lengths))))
             elif given != expected and not (given != given and expected != expected):
                 if not isinstance(given, (int, float)):
-                    raise Diverged(self.elsewhere(number))
-                raise Diverged(self.other_number(op, given, expected))
+                    self.refuse(Diverged(self.elsewhere(number)))
+                self.refuse(Diverged(self.other_number(op, given, expected)))
 
     def other_number(self, op: Op, given: Any, expected: Any) -> str:
         return (
@@ -149,13 +149,15 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def capture(self, expected: Any, given: torch.Tensor, number: int) -> None:
         """A tensor that no operation made: the one recorded, or a constant of the same value."""
         if not isinstance(expected, Ref) or expected.index not in self.program.captured:
-            raise Diverged(self.elsewhere(number))
+            self.refuse(Diverged(self.elsewhere(number)))
         known = self.program.captured[expected.index]
         fixed = self.program.values[expected.index].kind == "shared"
         if known is not given and fixed and number not in self.after and not _same(known, given):
-            raise Diverged(
-                f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
-                "pass it as an argument, or use state='rows'"
+            self.refuse(
+                Diverged(
+                    f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
+                    "pass it as an argument, or use state='rows'"
+                )
             )
         self.values[expected.index] = widen(given.detach())
         self.real.add(expected.index)
@@ -216,9 +218,11 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
         finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
         if finite and not bool(torch.isfinite(terms).all()):
-            raise Diverged(
-                f"a sum left the range of float64 at {self.program.site(leaf)}: "
-                "the batches lie too far from the first; use state='rows' to keep the samples"
+            self.refuse(
+                Diverged(
+                    f"a sum left the range of float64 at {self.program.site(leaf)}: "
+                    "the batches lie too far from the first; use state='rows' to keep the samples"
+                )
             )
         sound = torch.isfinite(size)
         total = torch.where(sound & (total.abs() <= 1e-12 * size), torch.zeros_like(total), total)

@@ -79,7 +79,9 @@ _SPELLED: dict[Any, str] = {
 class Source:
     """Writes straight-line Python for parts of Programs, each distinct expression once."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtypes: Sequence[torch.dtype] = ()) -> None:
+        # half-precision batches are computed in float32; a float32 function's own casts to half stay
+        self.raised = {dtype: torch.float32 for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)}
         self.lines: list[str] = []
         self.space: dict[str, Any] = {"f64": torch.float64, "where": torch.where, "stack": torch.stack}
         self.known: dict[str, str] = {}
@@ -114,8 +116,7 @@ class Source:
         if leaf is None or isinstance(leaf, (bool, int, str)) or (isinstance(leaf, float) and math.isfinite(leaf)):
             return repr(leaf)
         if isinstance(leaf, torch.dtype):
-            narrow = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-            leaf = WIDE.get(leaf, leaf) if widened else narrow.get(leaf, leaf)
+            leaf = WIDE.get(leaf, leaf) if widened else self.raised.get(leaf, leaf)
         return self.constant(leaf)
 
     def emit(self, program: Program, op: Op, names: dict[int, str], widened: bool, merges: bool) -> None:
@@ -127,7 +128,8 @@ class Source:
             return
         args = list(op.args)
         wide: dict[int, str] = dict(names)
-        if merges:
+        bins = base_name(op) == "histc"  # its edges are the function's own, in its own precision
+        if merges and not bins:
             for index in set(op.inputs):
                 if values[index].dtype.is_floating_point:
                     wide[index] = self.assign(f"{names[index]}.double()")
@@ -138,6 +140,8 @@ class Source:
             if leaf is not None and key not in ("pin_memory", "memory_format", "layout")
         }
         expression = self._expression(op, rendered, keywords)
+        if bins and merges:
+            expression = f"{expression}.double()"
         if len(op.outputs) == 1 and not _returns_list(op):
             names[op.outputs[0]] = self.assign(expression)
             return
@@ -202,7 +206,7 @@ def fold_code(
         widened: whether everything is computed in float64.
         samples: batches as run, for recording the sums at all centres at once.
     """
-    source = Source()
+    source = Source(dtypes)
     names: dict[int, str] = {}
     for position, index in enumerate(program.inputs):
         names[index] = _input(source, f"x[{position}]", dtypes[position], widened)

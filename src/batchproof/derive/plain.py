@@ -16,6 +16,10 @@ from batchproof.derive.verify import gap
 from batchproof.errors import BatchproofError
 
 
+class OwnError(Exception):
+    """The function itself raises on these samples; its error is the cause."""
+
+
 def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Site | None]:
     """The function's own result on the batch, and where it writes into tensors that it holds, if it does.
 
@@ -24,7 +28,10 @@ def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Site | None]:
     state = torch.get_rng_state()
     inputs = [t.detach().clone() for t in batch.tensors]
     with torch.enable_grad():
-        first = fn(*inputs)
+        try:
+            first = fn(*inputs)
+        except Exception as error:
+            raise OwnError from error
         if not torch.equal(state, torch.get_rng_state()):
             torch.set_rng_state(state)
             raise BatchproofError("the function is random: it draws from torch's generator; no value can be exact")

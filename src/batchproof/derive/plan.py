@@ -21,7 +21,7 @@ from batchproof.derive.samples import Batch
 from batchproof.derive.site import Site
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
-FEWEST_DIGITS = 1e-6
+FEWEST_DIGITS = 1e-7
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.split = split
         self.step = -1
+        self.refusal: Exception | None = None
         self.depth = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,7 +57,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.copy_.default:
             return args[0]  # functionalisation writing back into the caller's tensor, which stays as it is
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise RandomFunction(f"random numbers are drawn at {call_site()}")
+            self.refuse(RandomFunction(f"random numbers are drawn at {call_site()}"))
         functional = _functional(func)
         if functional is None:
             return self.execute(func, args, kwargs)
@@ -71,6 +72,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError
+
+    def refuse(self, why: Exception) -> None:
+        """Stop the run, for good: a function that catches every exception goes on, and what it returns does not count."""
+        self.refusal = self.refusal or why
+        raise why
 
     def asked(self, tensor: torch.Tensor) -> None:
         """Python asks how large a tensor is."""
@@ -187,12 +193,15 @@ def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
     """Call ``fn(*inputs)`` with every operation going through the tape."""
 
     def surfaced(*tensors: torch.Tensor) -> Any:
-        with Surface(shown, tape.asked):
+        with Surface(shown, tape.asked, tape.refuse):
             return fn(*tensors)
 
     OUTERMOST.add(surfaced.__code__)
     with torch.no_grad(), tape:
-        return functionalize(surfaced)(*inputs)
+        result = functionalize(surfaced)(*inputs)
+    if tape.refusal is not None:
+        raise tape.refusal
+    return result
 
 
 def record(

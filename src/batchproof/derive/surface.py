@@ -19,16 +19,23 @@ from batchproof.derive.site import call_site
 _LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _ESCAPES = {"numpy", "__array__", "data_ptr", "untyped_storage", "storage", "_typed_storage", "__dlpack__"}
+_ESCAPES |= {"element_size", "nbytes", "itemsize", "type", "result_type"}  # they would tell that numbers are wide
 _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 class Surface(TorchFunctionMode):
     """What the function may ask of a tensor in Python while it is recorded."""
 
-    def __init__(self, shown: torch.dtype | None, asked: Callable[[torch.Tensor], None]) -> None:
+    def __init__(
+        self,
+        shown: torch.dtype | None,
+        asked: Callable[[torch.Tensor], None],
+        refuse: Callable[[Exception], None],
+    ) -> None:
         super().__init__()
         self.shown = shown
         self.asked = asked
+        self.refuse = refuse
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -38,8 +45,10 @@ class Surface(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if func == _SHAPE or name in _LENGTH:
             self.asked(_unwrapped(args[0]))
-        if name in _ESCAPES:
-            raise Unrecordable(f"the samples leave torch ({name}) at {call_site()}")
+        if name == "__get__":
+            name = func.__self__.__name__
+        if name in _ESCAPES and not (name == "type" and len(args) > 1):
+            self.refuse(Unrecordable(f"the samples leave torch ({name}) at {call_site()}"))
         if name == "tolist":
             return _tolist(args[0])
         if func is torch.nn.functional.batch_norm:

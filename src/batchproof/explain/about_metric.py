@@ -54,6 +54,7 @@ def about_metric(
         findings=tuple(findings) if findings else (finding("accumulated"),),
         place=subject.place,
         curve=about,
+        keep=None,
         use=_use(subject, safe),
         inputs=subject.inputs,
         notes=tuple(notes),

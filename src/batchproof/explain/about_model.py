@@ -39,6 +39,7 @@ def about_model(
         findings=findings or _otherwise(coupling),
         place=subject.place,
         curve=curve,
+        keep=None,
         use=_use(subject, coupling),
         inputs=subject.inputs,
         notes=tuple(notes),

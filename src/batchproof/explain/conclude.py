@@ -11,6 +11,8 @@ from batchproof.explain.functions import Behaviour, Measured, direction
 
 #: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
 CONDITIONAL = frozenset({"ratio", "limit", "branch"})
+#: A batch size that people train with.
+USUAL = 64
 SAFE_MEAN = "safe: the mean of per-batch values, weighted by batch size, is the value on all samples"
 DEPENDS = "depends on the batch size: "
 
@@ -49,7 +51,8 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confir
     if not harmful:
         return _plain(measured.behaviour, found, proved)
     headline = _depends(measured, harmful[0], way, about)
-    return Conclusion(False, harmful[0].code, headline, tuple(found))
+    notes = [cause for cause in found if cause.harmless and cause.code != "mean"]
+    return Conclusion(False, harmful[0].code, headline, (*harmful, *notes))
 
 
 def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
@@ -95,7 +98,7 @@ def _depends(measured: Measured, first: Finding, way: Direction | None, about: C
 
 
 def how_far(about: Curve) -> str:
-    """``, by 17.6% at batch size 1 and 0.2% at 64``: the worst, and a usual size."""
+    """``, by 17.6% at size 1, 0.2% at 64``: the worst, and a usual size."""
     errors = {
         reading.size: abs(about.error(reading.mean))
         for reading in about.readings
@@ -104,9 +107,9 @@ def how_far(about: Curve) -> str:
     if not errors:
         return ""
     worst = max(errors, key=lambda size: errors[size])
-    usual = max((size for size in errors if worst < size <= about.samples // 4), default=worst)
-    text = f", by {_share(errors[worst])} at batch size {worst}"
-    return text if usual == worst else f"{text} and {_share(errors[usual])} at {usual}"
+    usual = max((size for size in errors if worst < size <= min(USUAL, about.samples // 4)), default=worst)
+    text = f", by {_share(errors[worst])} at size {worst:,}"
+    return text if usual == worst else f"{text}, {_share(errors[usual])} at {usual:,}"
 
 
 def _share(error: float) -> str:

@@ -116,9 +116,12 @@ class Given:
 class Explanation:
     """Does this number depend on the batch size, why, at which line, by how much, and what to do instead.
 
-    >>> print(batchproof.explain(rmse, pred, real))   # the report
-    >>> batchproof.explain(rmse, pred, real).is_safe
-    False
+    >>> import batchproof, torch
+    >>> found = batchproof.explain(lambda x: x.square().mean().sqrt(), torch.arange(100.0))
+    >>> found.is_safe, found.verdict, found.findings[0].direction, found.exit_status
+    (False, 'nonlinear', 'low', 1)
+    >>> found.to_dict()["findings"][0]["title"]     # print(found) is the report
+    'a nonlinear function of a mean'
 
     ``is_safe`` is None where it could not be told.  ``verdict`` is the code of the headline's finding.
     """
@@ -128,10 +131,10 @@ class Explanation:
     is_safe: bool | None
     verdict: str
     headline: str
+    place: Place | None
+    curve: Curve | None
+    keep: Keep | None
     findings: tuple[Finding, ...] = ()
-    place: Place | None = None
-    curve: Curve | None = None
-    keep: Keep | None = None
     use: tuple[str, ...] = ()
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()

@@ -44,7 +44,7 @@ def default_sizes(n: int) -> list[int]:
     return [*(2**power for power in range((n - 1).bit_length())), n]
 
 
-def workable(score: Score, n: int, seconds: float = 2.0) -> int:
+def workable(score: Score, n: int, seconds: float = 1.0) -> int:
     """How many samples one call can take in reasonable time: all, unless the work grows like their square."""
     size = min(n, 2048)
     while size < n:

@@ -47,7 +47,7 @@ def _finding(finding: Finding) -> str:
 
 def _rest(explanation: Explanation) -> Iterator[str]:
     if explanation.keep is not None and not explanation.keep.row_nbytes:
-        yield _row("keep", f"{explanation.keep.what}: {explanation.keep.nbytes} bytes at any number of samples")
+        yield _row("keep", f"{explanation.keep.what}: {explanation.keep.nbytes} bytes at any size")
     for line in explanation.use:
         yield _row("use", line)
     guessed = [given for given in explanation.inputs if given.guessed]

@@ -136,7 +136,7 @@ def _within_sight(points: list[tuple[float, float]], exact: float) -> list[tuple
     """Without a few points so far off that the others would lie on one line."""
     gaps = sorted(abs(y - exact) for _, y in points)
     usual = gaps[len(gaps) // 2] if gaps else 0.0
-    near = [(x, y) for x, y in points if not usual or abs(y - exact) <= 20 * usual]
+    near = [(x, y) for x, y in points if not usual or abs(y - exact) <= 500 * usual]
     return near if len(near) > 2 else points
 
 

@@ -153,7 +153,7 @@ def _last(curve: Curve, kind: str, width: int) -> list[Text]:
 def _short_last(reading: Reading, curve: Curve) -> str:
     decimals = decimals_for([curve.exact, reading.mean], digits=5)
     return (
-        f"batches of {reading.size} leave {reading.last} over: mean {number(reading.mean, decimals)}, "
+        f"batches of {reading.size:,} leave {reading.last:,} over: mean {number(reading.mean, decimals)}, "
         f"drop_last {number(reading.dropped, decimals)}, weighted by size {number(reading.weighted, decimals)}"
     )
 
@@ -162,10 +162,9 @@ def _keep(keep: Keep, width: int) -> list[Text]:
     if keep.row_nbytes:
         reason = keep.reason.split(", at ")[0]
         return _paragraph("keep", f"{keep.what}, {size_of(keep.row_nbytes)} each: {reason}", width)
-    text = f"{keep.what}: {size_of(keep.nbytes)} at any number of samples"
+    text = f"{keep.what}: {size_of(keep.nbytes)} at any size"
     if keep.error is not None:
-        close = f"to {keep.error:.0e}" if keep.error else "to the last digit"
-        text += f"; verified on {keep.partitions} partitions {close}"
+        text += f"; verified on {keep.partitions} partitions to {max(keep.error, 1e-16):.0e}"
     return _paragraph("keep", text, width)
 
 

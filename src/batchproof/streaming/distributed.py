@@ -129,11 +129,10 @@ def _reduce(slots: Slots, group: Any) -> None:
             _gather_chunks(kept, device, group)
 
 
-def _gather_chunks(kept: list[list[torch.Tensor]], device: torch.device, group: Any) -> None:
+def _gather_chunks(kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any) -> None:
     gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, [[chunk.cpu() for chunk in chunks] for chunks in kept], group=group)
-    for number in range(len(kept)):
-        kept[number] = [chunk.to(device) for rank in gathered for chunk in rank[number]]
+    dist.all_gather_object(gathered, [(number, chunk.cpu()) for number, chunk in kept], group=group)
+    kept[:] = [(number, chunk.to(device)) for rank in gathered for number, chunk in rank]
 
 
 def _wire(dtype: torch.dtype) -> torch.dtype:

@@ -145,9 +145,7 @@ def save(stream: Stream) -> dict[str, Any]:
         saved["lesson"] = [_copied(leaf) for leaf in stream.lesson.leaves]
         saved["fingerprint"] = fingerprint(stream)
         saved["shapes"] = [list(variant.example.leaves) for variant in stream.variants.values()]
-        saved["leaves"] = [
-            [list(chunks) for chunks in kept] if isinstance(kept, list) else kept.clone() for kept in total.leaves
-        ]
+        saved["leaves"] = [list(kept) if isinstance(kept, list) else kept.clone() for kept in total.leaves]
         saved["counts"], saved["lengths"] = list(total.counts), [list(row) for row in total.lengths]
     else:
         rows = [] if stream.n == 0 else stream.parts()
@@ -197,11 +195,11 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
                 "the saved state does not fit: it belongs to another function, or was saved by another version of torch"
             )
         for leaf, mine, theirs in zip(slots.plan.leaves, slots.leaves, saved["leaves"], strict=True):
+            if leaf.merge == "rows":
+                mine.extend(theirs)
+                continue
             for group in range(slots.groups):
-                if leaf.merge == "rows":
-                    mine[group].extend(theirs[group])
-                else:
-                    merge_into(leaf, mine[group], theirs[group])
+                merge_into(leaf, mine[group], theirs[group])
         slots.counts, slots.lengths = list(saved["counts"]), [list(row) for row in saved["lengths"]]
         for leaves in saved["shapes"]:
             fresh.variant(relayout(leaves))

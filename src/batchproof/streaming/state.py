@@ -25,17 +25,14 @@ class Slots:
 
     plan: Plan
     groups: int
-    leaves: list[Any] = field(default_factory=list)  # tensors (groups, ...); lists of chunks for kept rows
+    leaves: list[Any] = field(default_factory=list)  # tensors (groups, ...); for kept rows (group, rows) in order
     counts: list[int] = field(default_factory=list)
     lengths: list[list[int]] = field(default_factory=list)
 
     @classmethod
     def empty(cls, plan: Plan, device: torch.device) -> Slots:
         groups = GROUPS if plan.nbytes <= MOST_GROUPED_BYTES else 1
-        leaves: list[Any] = [
-            [[] for _ in range(groups)] if leaf.merge == "rows" else identity(leaf, groups, device)
-            for leaf in plan.leaves
-        ]
+        leaves: list[Any] = [[] if leaf.merge == "rows" else identity(leaf, groups, device) for leaf in plan.leaves]
         return cls(plan, groups, leaves, [0] * groups, [[0] * len(plan.lengths) for _ in range(groups)])
 
     def views(self, group: int) -> list[Any]:
@@ -44,7 +41,10 @@ class Slots:
     def add(self, group: int, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> None:
         """Merge one folded batch into a group."""
         for leaf, kept, value in zip(self.plan.leaves, self.leaves, values, strict=True):
-            merge_into(leaf, kept[group], value)
+            if leaf.merge == "rows":
+                kept.append((group, value.detach().clone()))
+            else:
+                merge_into(leaf, kept[group], value)
         self.lengths[group] = [a + b for a, b in zip(self.lengths[group], lengths, strict=True)]
         self.counts[group] += n
 
@@ -54,12 +54,13 @@ class Slots:
             mine = group % self.groups
             if other.counts[group]:
                 for leaf, kept, theirs in zip(self.plan.leaves, self.leaves, other.leaves, strict=True):
-                    if leaf.merge == "rows":
-                        kept[mine].extend(theirs[group])
-                    else:
+                    if leaf.merge != "rows":
                         merge_into(leaf, kept[mine], theirs[group])
                 self.lengths[mine] = [a + b for a, b in zip(self.lengths[mine], other.lengths[group], strict=True)]
                 self.counts[mine] += other.counts[group]
+        for leaf, kept, theirs in zip(self.plan.leaves, self.leaves, other.leaves, strict=True):
+            if leaf.merge == "rows":
+                kept.extend((group % self.groups, chunk) for group, chunk in theirs)
 
     def filled(self) -> list[int]:
         return [group for group, count in enumerate(self.counts) if count]
@@ -70,14 +71,14 @@ class Slots:
         leaves = []
         for leaf, kept in zip(self.plan.leaves, self.leaves, strict=True):
             if leaf.merge == "rows":
-                leaves.append(torch.cat([chunk for group in index for chunk in kept[group]], leaf.dim))
+                leaves.append(torch.cat([chunk for group, chunk in kept if group in index], leaf.dim))
             else:
                 leaves.append(join(leaf.merge, 0, list(kept[index].unbind(0))))
         lengths = [sum(column) for column in zip(*(self.lengths[group] for group in index), strict=True)]
         return leaves, lengths, sum(self.counts[group] for group in index)
 
     def clone(self) -> Slots:
-        leaves = [[list(chunks) for chunks in kept] if isinstance(kept, list) else kept.clone() for kept in self.leaves]
+        leaves = [list(kept) if isinstance(kept, list) else kept.clone() for kept in self.leaves]
         return Slots(self.plan, self.groups, leaves, list(self.counts), [list(row) for row in self.lengths])
 
 
@@ -108,7 +109,5 @@ def merge_into(leaf: Leaf, kept: Any, value: torch.Tensor) -> None:
         torch.minimum(kept, value.to(kept.dtype), out=kept)
     elif leaf.merge == "any":
         kept.logical_or_(value)
-    elif leaf.merge == "all":
-        kept.logical_and_(value)
     else:
-        kept.append(value.detach().clone())
+        kept.logical_and_(value)

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan, derive
 from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, State
-from batchproof.derive.plain import keep_inputs
+from batchproof.derive.plain import OwnError, keep_inputs
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.streaming.arguments import Call, Layout, join, keep, rebuild, shape_of, signature
@@ -55,6 +55,7 @@ class Stream:
         self.lesson: Call | None = None  # the rows that the plan was derived from
         self.first: Call | None = None  # one sample of the first batch: what all later ones must be like
         self.updates = 0
+        self.enough = self.warmup  # samples to derive from
         self.hot: Fold | None = None
         self.synced: Slots | list[tuple[int, Call]] | None = None
         self.own: Slots | list[tuple[int, Call]] | None = None
@@ -95,13 +96,22 @@ class Stream:
                 self.commit(self.variant(call).fold(call))
             return
         rows = [*self.rows, (self.updates % GROUPS, keep(call))]
-        if self.plan is None and self.state != "rows" and sum(part.n for _, part in rows) >= self.warmup:
-            self.settle(rows)
+        if self.plan is None and self.state != "rows" and sum(part.n for _, part in rows) >= self.enough:
+            try:
+                self.settle(rows)
+            except OwnError as own:
+                self.postpone(own)
         if self.slots is None:
             self.rows = rows
         if self.first is None:
             self.first = _one_sample(call)
         self.updates += 1
+
+    def postpone(self, own: OwnError) -> None:
+        """The function raises on the samples so far (the maximum of an empty selection): derive from twice as many."""
+        self.enough *= 2
+        if self.state == "constant" and own.__cause__ is not None:
+            raise own.__cause__ from None
 
     def check(self, call: Call) -> None:
         """A batch must be of the same kind as the first: structure, dtypes, devices, shared arguments."""
@@ -201,7 +211,10 @@ class Stream:
         lesson = self.learnable([call for _, call in rows])
         if self.state == "rows":
             return keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
-        return self.derived(lesson)
+        try:
+            return self.derived(lesson)
+        except OwnError as own:
+            raise (own.__cause__ or own) from None
 
     # ------------------------------------------------------------------ a value comes out
 
