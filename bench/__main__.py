@@ -21,7 +21,7 @@ def main(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     """Measure batchproof beside other libraries; the status is 0 whatever the figures."""
     warnings.simplefilter("ignore")  # the other libraries' own, as they are imported and first used
     torch.set_num_threads(1)
-    console = Console(quiet=as_json)
+    console = Console(quiet=as_json, width=None if Console().is_terminal else 120)
     sections = []
     for name in names or SECTIONS:
         section = import_module(f"bench.{name}").run(quick)

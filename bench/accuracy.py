@@ -112,7 +112,9 @@ def run(quick: bool) -> Section:
     by_offset = {offset: errors(offset, samples) for offset in OFFSETS}
     for name in METRICS:
         for offset, found in by_offset.items():
-            section.rows.append([name, f"{offset:.0e}" if offset else "0", *(found[name].get(lib) for lib in LIBRARIES)])
+            section.rows.append(
+                [name, f"{offset:.0e}" if offset else "0", *(found[name].get(lib) for lib in LIBRARIES)]
+            )
     for position, library in enumerate(LIBRARIES[1:], 3):
         worst = max(row[position] for row in section.rows if row[position] is not None)
         section.notes.append(f"largest error of {library}: {worst:.1g}")

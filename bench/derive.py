@@ -78,7 +78,9 @@ def _elsewhere(code: str) -> list[str]:
 
 
 def run(quick: bool) -> Section:
-    section = Section("derive", f"a plan for a loss of {OPERATIONS} operations, and the import", ["what", "median ms", "least ms"])
+    section = Section(
+        "derive", f"a plan for a loss of {OPERATIONS} operations, and the import", ["what", "median ms", "least ms"]
+    )
     fresh = [1e3 * float(_elsewhere(_FIRST)[0]) for _ in range(1 if quick else 3)]
     first_batch(32, 0)
     later = [1e3 * first_batch(32, seed) for seed in range(5 if quick else 15)]

@@ -40,7 +40,15 @@ def run(quick: bool) -> Section:
     section = Section(
         "nosync",
         "operations that one update dispatches, and those that wait for the device",
-        ["metric", "operations", "values read", "sizes from data", "torchmetrics: operations", "values read ", "sizes from data "],
+        [
+            "metric",
+            "operations",
+            "values read",
+            "sizes from data",
+            "torchmetrics: operations",
+            "values read ",
+            "sizes from data ",
+        ],
         notes=[
             "values read: _local_scalar_dense; sizes from data: an output as long as the data says, as bincount's, "
             "which the function itself asks for"

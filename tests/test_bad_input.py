@@ -14,8 +14,7 @@ from torch import Tensor
 
 import batchproof as bp
 from promise import Function, difference, split
-from test_exact import median_error
-from test_traps import labels, normal, pair, r2, rmse
+from test_traps import labels, median_error, normal, pair, r2, rmse
 
 WARM = {"warm-up": 5, "folded": 100}
 

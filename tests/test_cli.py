@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +66,17 @@ model = make_model()
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "loss.py").write_text(LOSS)
     rows = [f"{torch.randn(()).item()},{index % 7}" for index in range(60)]
     (tmp_path / "data.csv").write_text("\n".join(["pred,real", *rows]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
@@ -216,6 +220,21 @@ def test_what_the_target_prints_does_not_mix_with_the_report(capsys: pytest.Capt
     _, out, err = run(capsys, "explain", "loss.py:chatty", "--data", "data.csv")
     assert "hello from the loss" not in out
     assert "hello from the loss" in err
+
+
+def test_progress_is_shown_where_somebody_looks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["explain", "loss.py:mse", "--data", "data.csv"]) == 0
+    assert "deriving the exact form" in terminal.getvalue()
+    assert capsys.readouterr().out.startswith("mse(pred, real)")
 
 
 def test_every_kind_of_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

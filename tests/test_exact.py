@@ -19,14 +19,10 @@ from torch import Tensor, nn
 
 import batchproof as bp
 from promise import RAGGED, Function, difference, promise, split
-from test_traps import labels, macro_f1, normal, pair, pearson, r2, range_error, rmse, table, wape
+from test_traps import labels, macro_f1, median_error, normal, pair, pearson, r2, range_error, rmse, table, wape
 
 FUNCTIONS = (rmse, r2, pearson, wape, range_error)
 each_function = pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda fn: fn.__name__)
-
-
-def median_error(pred: Tensor, real: Tensor) -> Tensor:
-    return (pred - real).abs().median()
 
 
 def fed(fn: Function, *args: Any, sizes: tuple[int, ...] = RAGGED, **options: Any) -> bp.Exact:

@@ -16,6 +16,7 @@ import torchmetrics.functional as tm
 from torch import Tensor, nn
 
 from batchproof import BatchproofError, Explanation, exact, explain
+from batchproof.explain import counts
 
 Function = Callable[..., Any]
 
@@ -252,6 +253,42 @@ def test_samples_that_are_all_alike_do_not_hide_a_root() -> None:
     assert (found.is_safe, found.verdict) == (False, "nonlinear")
     assert "on these samples it does not show" in found.headline
     assert explain(mse, torch.zeros(50), torch.ones(50)).is_safe is True
+
+
+def test_a_root_that_is_squared_again_is_no_false_alarm() -> None:
+    def mean_square(x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x) ** 2 / len(x)
+
+    def total_square(x: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(x) ** 2
+
+    found = explain(mean_square, torch.randn(64))
+    assert (found.is_safe, found.verdict) == (True, "mean")
+    assert "(" in found.headline, "measured, and not proved"
+    assert explain(total_square, torch.randn(64)).verdict == "sum"
+
+
+def test_a_label_to_ignore_that_comes_late_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = classes(600)
+    last_in_the_shuffle = torch.randperm(600, generator=torch.Generator().manual_seed(0))[500:]
+    labels[last_in_the_shuffle[::3]] = -100
+    found = explain(F.cross_entropy, logits, labels)
+    assert (found.is_safe, found.verdict) == (False, "ratio")
+    monkeypatch.setattr(counts, "MOST_BYTES", 1)
+    found = explain(F.cross_entropy, logits, labels)
+    assert (found.is_safe, found.verdict) == (False, "ratio")
+
+
+def test_a_loss_with_parameters_is_measured_in_their_precision() -> None:
+    layer = nn.Linear(4, 1)
+
+    def loss(x: Tensor, real: Tensor) -> Tensor:
+        return (layer(x).squeeze(1) - real).square().mean()
+
+    found = explain(loss, torch.randn(64, 4), torch.randn(64))
+    assert found.is_safe is True
+    assert found.curve is not None
+    assert found.curve.tolerance == 1e-4
 
 
 def test_undefined_on_small_batches() -> None:

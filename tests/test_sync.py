@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 import batchproof as bp
 from promise import Function, difference, split
-from test_exact import median_error
-from test_traps import normal, pair, pearson, r2, range_error, rmse
+from test_traps import median_error, normal, pair, pearson, r2, range_error, rmse
 
 TOTAL = 240
 SHARES = {2: (170, 70), 4: (100, 1, 0, 139)}

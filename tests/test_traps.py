@@ -76,6 +76,10 @@ def spread(pred: Tensor, real: Tensor) -> Tensor:
     return (pred - real).std() + real.var(unbiased=False)
 
 
+def median_error(pred: Tensor, real: Tensor) -> Tensor:
+    return (pred - real).abs().median()
+
+
 def macro_f1(scores: Tensor, y: Tensor) -> Tensor:
     p, t = F.one_hot(scores.argmax(1), CLASSES).double(), F.one_hot(y, CLASSES).double()
     return (2 * (p * t).sum(0) / (p.sum(0) + t.sum(0) + 1e-12)).mean()

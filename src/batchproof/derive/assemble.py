@@ -97,7 +97,7 @@ def assemble(
 
 
 def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
-    """Whether rounding decides the function's value on this data (a correlation of constants): it then shows nothing."""
+    """Whether rounding decides the function's value on this data, which then shows nothing."""
     numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if _is_numeric(x)]
     if any(not bool(torch.isfinite(x).all()) for x in numbers):
         return True
@@ -186,7 +186,7 @@ def _dtypes(arguments: Iterable[Any]) -> list[torch.dtype]:
 
 
 def _serves(plan: Plan, fold: Any, batch: Batch, plain: Any, sensitivity: Callable[[float], float]) -> bool:
-    """Whether a fold runs in the batch's own dtype, and leads to the function's own value as far as rounding lets it."""
+    """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding."""
     assert plan.program is not None
     casts = (leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs)))
     half = not {torch.float16, torch.bfloat16}.isdisjoint([*(t.dtype for t in batch.tensors), *_dtypes(casts)])

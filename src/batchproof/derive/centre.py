@@ -6,8 +6,8 @@ sums at K fixed centres s_k; the weights at the s of the end are found on a few 
 (x - s)(y - t) rank 4, exp(x - s) rank 1.
 
 Only operations that are analytic in s are let through (`kinds`), and the rank is found on generic rows and centres: an
-identity between analytic functions that holds at generic points holds everywhere.  Centres lie near the data, so this is
-also the numerically stable, shifted form of the sum.
+identity between analytic functions that holds at generic points holds everywhere.  Centres lie near the data, so this
+is also the numerically stable, shifted form of the sum.
 """
 
 from __future__ import annotations

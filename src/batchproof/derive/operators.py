@@ -10,9 +10,9 @@ from batchproof.derive.program import Op, Size, leaves
 ANALYTIC = frozenset(
     """add sub rsub mul div neg pow square exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tanh
 sigmoid erf mm bmm mv dot addmm baddbmm sum view _unsafe_view reshape unsqueeze squeeze permute transpose t expand
-clone detach alias lift_fresh _to_copy where masked_fill select slice diagonal unbind split split_with_sizes cat stack index
-gather index_select _softmax _log_softmax logsumexp flip conj _conj real imag trace cumsum zeros_like ones_like full_like
-new_zeros new_ones new_full movedim contiguous prod einsum addcmul addcdiv linalg_vector_norm mean broadcast_in_dim
+clone detach alias lift_fresh _to_copy where masked_fill select slice diagonal unbind split split_with_sizes cat
+stack index gather index_select _softmax _log_softmax logsumexp flip conj _conj real imag trace cumsum
+zeros_like ones_like full_like new_zeros new_ones new_full movedim contiguous prod einsum addcmul addcdiv linalg_vector_norm mean broadcast_in_dim
 var std var_mean narrow copy lift_fresh_copy to fill triu tril full""".split()
 )
 
@@ -54,8 +54,9 @@ def by_place(op: Op, value: Any) -> bool:
     if name in ("tril", "triu"):
         return bool(value.dim >= rank - 2)
     if name == "slice":
-        start, end, step = (*op.args[2:], *(None, None, 1)[len(op.args) - 2 :])
-        everything = start in (None, 0) and end in (None, _WHOLE) and step == 1
+        start = op.args[2] if len(op.args) > 2 else None
+        end = op.args[3] if len(op.args) > 3 else None
+        everything = start in (None, 0) and end in (None, _WHOLE) and len(op.args) <= 4
         return not everything and _along(op, 1) % rank == value.dim
     if name.startswith("split"):
         by_samples = all(isinstance(size, Size) for size in leaves(op.args[1]))  # as many rows as there are samples

@@ -74,7 +74,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         raise NotImplementedError
 
     def refuse(self, why: Exception) -> None:
-        """Stop the run, for good: a function that catches every exception goes on, and what it returns does not count."""
+        """Stop the run for good: a function that catches every exception goes on, but its result does not count."""
         self.refusal = self.refusal or why
         raise why
 

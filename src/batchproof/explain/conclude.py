@@ -58,13 +58,14 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confir
 def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
     """A conditional cause harms where it shows; any other one would show on all data, and is dropped if it does not."""
     found = []
+    nothing_else = behaviour == "other" and all(cause.harmless for cause in causes)
     for cause in causes:
         if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
             continue
         if cause.code in CONDITIONAL and behaviour == "mean" and not cause.harmless:
             cause = replace(cause, harmless=True, what=f"{cause.what}; it makes no difference on these samples")
-        elif cause.code == "ratio" and cause.harmless and behaviour == "other" and len(causes) == 1:
-            cause = replace(finding("ratio", cause.place))
+        elif cause.code == "ratio" and nothing_else:
+            cause = finding("ratio", cause.place)
         found.append(cause)
     return found
 

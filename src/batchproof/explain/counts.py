@@ -13,35 +13,46 @@ from batchproof.derive.record import record
 
 PIECES = 6
 SINGLES = 8
-MOST_ROWS = 6000
+MOST_BYTES = 1 << 28
+#: A denominator has as many numbers as there are classes, not as there are samples.
+MOST_NUMBERS = 4096
 Dims = Sequence[int | None]
+Values = list[torch.Tensor | None]
 
 
 def counter(
     program: Program, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims
 ) -> Callable[[int], bool]:
     """A question about the program's values; the batches are run when it is first asked."""
-    seen: list[tuple[int, list[torch.Tensor]]] = []
+    seen: list[tuple[int, Values]] = []
 
     def is_count(index: int) -> bool:
         if not seen:
             seen.extend(_runs(program, fn, tensors, dims))
-        each = [values[index].double() / n for n, values in seen if index < len(values)]
-        return len(each) > 1 and all(
-            part.shape == each[0].shape and torch.allclose(part, each[0], rtol=1e-9, equal_nan=True) for part in each
+        shares = [_share(values, index, n) for n, values in seen]
+        first = shares[0] if len(shares) > 1 else None
+        return first is not None and all(
+            share is not None and share.shape == first.shape and torch.allclose(share, first, rtol=1e-9, equal_nan=True)
+            for share in shares
         )
 
     return is_count
 
 
+def _share(values: Values, index: int, n: int) -> torch.Tensor | None:
+    value = values[index] if index < len(values) else None
+    return None if value is None else value.double() / n
+
+
 def _runs(
     program: Program, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims
-) -> list[tuple[int, list[torch.Tensor]]]:
-    """Every value of the program on pieces of the samples; nothing where a piece takes another path."""
-    n = next(tensor.shape[dim] for tensor, dim in zip(tensors, dims, strict=True) if dim is not None)
-    step = max(1, min(n, MOST_ROWS) // PIECES)
-    pieces = [(lo, min(n, lo + step)) for lo in range(0, min(n, MOST_ROWS), step)]
-    pieces += [(lo, lo + 1) for lo in range(min(n, SINGLES))]
+) -> list[tuple[int, Values]]:
+    """Every small value of the program on pieces of the samples; nothing where a piece takes another path."""
+    carried = [(tensor, dim) for tensor, dim in zip(tensors, dims, strict=True) if dim is not None]
+    n = carried[0][0].shape[carried[0][1]]
+    rows = min(n, max(PIECES, MOST_BYTES * n // max(sum(tensor.nbytes for tensor, _ in carried), 1)))
+    step = max(1, rows // PIECES)
+    pieces = [(lo, min(n, lo + step)) for lo in range(0, rows, step)] + [(lo, lo + 1) for lo in range(min(n, SINGLES))]
     found = []
     for lo, hi in pieces:
         batch = [
@@ -54,5 +65,5 @@ def _runs(
             return []
         if [op.func for op in run.ops] != [op.func for op in program.ops]:
             return []
-        found.append((hi - lo, run.tensors))
+        found.append((hi - lo, [value if value.numel() <= MOST_NUMBERS else None for value in run.tensors]))
     return found

@@ -214,7 +214,10 @@ class Stream:
         try:
             return self.derived(lesson)
         except OwnError as own:
-            raise (own.__cause__ or own) from None
+            error = own.__cause__
+            return keep_inputs(
+                Batch(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
+            )
 
     # ------------------------------------------------------------------ a value comes out
 
