@@ -63,11 +63,11 @@ def exact(
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
     if state not in ("auto", "rows", "constant"):
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
-    if not isinstance(warmup, int) or warmup < 1:
+    if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
     given: Any = tuple(batch_dim) if isinstance(batch_dim, (list, tuple)) else batch_dim
     entries = given if isinstance(given, tuple) else (given,)
-    if given is None or not all(entry is None or type(entry) is int for entry in entries):
+    if entries == (None,) or not all(entry is None or type(entry) is int for entry in entries):
         raise BatchproofError(f"batch_dim={batch_dim!r}: expected an int, or a tuple of int or None per argument")
     return Exact(fn, over, given, state, warmup)
 

@@ -2,7 +2,8 @@
 
 Work on samples is skipped: their place is taken by stand-ins of the right shape that hold no memory. Where the
 function reaches a value that was kept, the merged value goes in, and from there on everything is real. So sizes,
-branches and Python numbers are the function's own at that size; where it does something else than what was folded, it is refused.
+branches and Python numbers are the function's own at that size; where it does something else than what was folded,
+it is refused.
 """
 
 from __future__ import annotations

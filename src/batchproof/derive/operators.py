@@ -11,9 +11,9 @@ ANALYTIC = frozenset(
     """add sub rsub mul div neg pow square exp exp2 expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tanh
 sigmoid erf mm bmm mv dot addmm baddbmm sum view _unsafe_view reshape unsqueeze squeeze permute transpose t expand
 clone detach alias lift_fresh _to_copy where masked_fill select slice diagonal unbind split split_with_sizes cat
-stack index gather index_select _softmax _log_softmax logsumexp flip conj _conj real imag trace cumsum
-zeros_like ones_like full_like new_zeros new_ones new_full movedim contiguous prod einsum addcmul addcdiv linalg_vector_norm mean broadcast_in_dim
-var std var_mean narrow copy lift_fresh_copy to fill triu tril full""".split()
+stack index gather index_select _softmax _log_softmax logsumexp flip conj _conj real imag trace cumsum zeros_like
+ones_like full_like new_zeros new_ones new_full movedim contiguous prod einsum addcmul addcdiv linalg_vector_norm
+mean broadcast_in_dim var std var_mean narrow copy lift_fresh_copy to fill triu tril full""".split()
 )
 
 #: Only the shape and the dtype of the argument matter, never its values.
