@@ -268,10 +268,13 @@ class Exact:
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, to save and load. The few rows that the plan was derived from are in it."""
+        """The state as plain containers of tensors, to save and load.
+
+        The few rows that the plan was derived from are in it: loading derives the plan again.
+        """
         saved = merging.save(self._stream)
-        saved["layout"] = self._layout
-        saved["values"] = self._values
+        saved["layout"] = None if self._layout is None else vars(self._layout).copy()
+        saved["values"] = None if self._values is None else self._values.described()
         return saved
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,14 +286,15 @@ class Exact:
         missing = {"layout", "updates", "values"} - set(state)
         if missing:
             raise BatchproofError(f"this is no state of an exact metric: {', '.join(sorted(missing))} missing")
-        layout = state["layout"]
+        layout = None if state["layout"] is None else Layout(**state["layout"])
 
         def relayout(leaves: list[Any]) -> Call:
             assert layout is not None
             return Call(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
 
         merging.load(self._stream, state, relayout)
-        self._layout, self._values = layout, state["values"]
+        self._layout = layout
+        self._values = None if state["values"] is None else Values.of(state["values"])
 
     def to(self, device: Any) -> Exact:
         """Move the state to a device."""

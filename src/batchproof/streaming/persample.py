@@ -32,6 +32,14 @@ class Values:
         ]
         return pytree.tree_unflatten(leaves, pytree.tree_structure(self.tree))
 
+    def described(self) -> dict[str, Any]:
+        """What the function returns, in plain containers."""
+        return {"tree": self.tree, "types": [kind if isinstance(kind, torch.dtype) else "float" for kind in self.types]}
+
+    @classmethod
+    def of(cls, described: dict[str, Any]) -> Values:
+        return cls([], described["tree"], [float if kind == "float" else kind for kind in described["types"]])
+
     def detached(self) -> Call:
         """The values as a batch, to be averaged."""
         count = len(self.columns)
