@@ -235,6 +235,17 @@ def test_perplexity_is_blamed_on_the_exponential_and_not_on_a_denominator_that_c
     assert next(f for f in found.findings if not f.harmless).direction == "high"
 
 
+def test_batches_that_take_another_path_say_nothing_about_a_denominator() -> None:
+    def perplexity(pred: Tensor, real: Tensor, mask: Tensor) -> Tensor:
+        if len(pred) < 2:
+            return torch.exp((pred - real).abs().mean())
+        total = ((pred - real).abs() * mask).sum()
+        return torch.exp(total / mask.sum())
+
+    found = explain(perplexity, *pair(), torch.ones(120, dtype=torch.bool))
+    assert found.verdict == "nonlinear"
+
+
 def test_a_mask_of_ones_leaves_a_note_and_no_alarm() -> None:
     pred, real = pair()
     found = explain(selected, pred, real, torch.ones(len(pred), dtype=torch.bool))

@@ -47,7 +47,7 @@ def _share(values: Values, index: int, n: int) -> torch.Tensor | None:
 def _runs(
     program: Program, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims
 ) -> list[tuple[int, Values]]:
-    """Every small value of the program on pieces of the samples; nothing where a piece takes another path."""
+    """Every small value of the program on pieces of the samples; a piece that takes another path says nothing."""
     carried = [(tensor, dim) for tensor, dim in zip(tensors, dims, strict=True) if dim is not None]
     n = carried[0][0].shape[carried[0][1]]
     rows = min(n, max(PIECES, MOST_BYTES * n // max(sum(tensor.nbytes for tensor, _ in carried), 1)))
@@ -61,9 +61,8 @@ def _runs(
         ]
         try:
             run = record(fn, batch, program.split, shown_dtype(tensors))
-        except Exception:  # noqa: BLE001 - one batch that cannot be looked at leaves the question open
-            return []
-        if [op.func for op in run.ops] != [op.func for op in program.ops]:
-            return []
-        found.append((hi - lo, [value if value.numel() <= MOST_NUMBERS else None for value in run.tensors]))
+        except Exception:  # noqa: BLE001 - what fails on one sample may hold on the others
+            continue
+        if [op.func for op in run.ops] == [op.func for op in program.ops]:
+            found.append((hi - lo, [value if value.numel() <= MOST_NUMBERS else None for value in run.tensors]))
     return found

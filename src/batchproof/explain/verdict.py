@@ -42,6 +42,11 @@ Nature = Literal[
 MOST = 4
 #: Whether a value was the number of samples, times something fixed, in every batch that was tried.
 Counts = Callable[[int], bool]
+ANOTHER_DIVISOR = {
+    "title": "divided by something else than the number of samples",
+    "what": "by n - 1, n squared or the like, so the value follows the size of its batch",
+    "remedy": "divide by the number of samples",
+}
 ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
 
 
@@ -255,6 +260,8 @@ class _Walk:
 
     def _divided(self, op: Op) -> Nature:
         above, below = (self.nature_of(leaf) for leaf in op.args[:2])
+        if below == "sizes" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
+            below = "count"  # n + 0, as in a running total that starts here
         if below == "shared":
             return above
         if below == "count" and isinstance(op.args[0], Ref) and op.args[0].index in self.selected:
@@ -268,7 +275,7 @@ class _Walk:
             return "stat"
         if below == "sizes":
             if above in ("mean", "sum", "shared"):
-                self.note("divisor", op.site, title="divided by something else than the number of samples")
+                self.note("divisor", op.site, **ANOTHER_DIVISOR)
             return "stat"
         if above in ("shared", "count", "sizes"):
             self.note("nonlinear", op.site, what=jensen("the reciprocal"))
