@@ -214,6 +214,11 @@ COUPLE = by_line(
         F.cross_entropy({matrix}, {label}, weight={vector}.abs() + 0.1, reduction='none')
         torch.where({mask}, {stat}, {row})
         torch.exp({row}.clamp(-5, 5) - {stat}.clamp(-5, 5))
+        torch.exp({row} - {row}.max())
+        torch.tanh({row} - {stat})
+        torch.log1p(({row} - {row}.mean()) ** 2)
+        ({row} - {row}.mean()) ** 3
+        F.relu({row} - {stat})
         {matrix} @ {vector}
     """,
     matrix="""

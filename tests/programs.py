@@ -170,7 +170,8 @@ class Writer:
 def pieces(draw: Callable[[st.SearchStrategy[Any]], Any]) -> tuple[Piece, ...]:
     sizes = st.sampled_from([40, 1, 64, 1, 33, 32, 16, 7, 3, 2])
     kinds = st.sampled_from(
-        [(1.0, 0.0)] * 4 + [(1e-3, 0.0), (30.0, 0.0), (0.0, 0.0), (0.0, 0.7), (1.0, 5.0), (1.0, -300.0)]
+        [(1.0, 0.0)] * 4
+        + [(1e-4, 0.0), (1e-3, 0.0), (30.0, 0.0), (1e3, 0.0), (0.0, 0.0), (0.0, 0.7), (1.0, 5.0), (1.0, -300.0)]
     )
     masks = st.sampled_from([0.5, 0.5, 0.5, 0.0, 1.0, 0.02])
     one = st.builds(

@@ -70,6 +70,9 @@ def judge(f: Callable[..., Any], args: tuple[Tensor, ...], got: Tree, expected: 
     unit = 1e-14 if dtype == torch.float64 else 2e-7
     near = [f(*moved(args, unit, seed)) for seed in range(24)]
     room = [100 * s for s in spread(near, wide)]
+    if dtype != torch.float64:
+        narrow = [f(*(arg.to(like.dtype) for arg, like in zip(moved(args, unit, seed), args))) for seed in range(24)]
+        near, room = near + narrow, [a + 10 * b for a, b in zip(room, spread(narrow, expected))]
     if any(close(got, value, room, rtol) for value in (expected, wide)) or any(close(got, v, none, rtol) for v in near):
         return "ill-conditioned"
     return f"another number: {got!r} for {expected!r} (in float64 {wide!r})"

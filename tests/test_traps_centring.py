@@ -66,18 +66,18 @@ def first_batch(width: float) -> Tensor:
 @pytest.mark.parametrize("width", [1e-4, 1e-2, 1.0])
 @table(*SMOOTH, *FINITE_RANK)
 def test_a_function_of_the_deviation_from_the_mean(fn: Function, width: float) -> None:
-    promise(lambda x: fn(x - x.mean()), first_batch(width), rtol=1e-8)
+    promise(lambda x: fn(x - x.mean()), first_batch(width), rtol=1e-7)
 
 
 @table(*SMOOTH)
 def test_a_function_of_the_deviation_on_a_scale(fn: Function) -> None:
-    promise(lambda x: fn((x - x.mean()) / (x.std() + 0.1)), first_batch(1e-2), rtol=1e-8)
-    promise(lambda x: fn(x / x.abs().max()), first_batch(1e-2), rtol=1e-8)
+    promise(lambda x: fn((x - x.mean()) / (x.std() + 0.1)), first_batch(1e-2), rtol=1e-7)
+    promise(lambda x: fn(x / x.abs().max()), first_batch(1e-2), rtol=1e-7)
 
 
 @table(*FINITE_RANK)
 def test_a_function_of_finite_rank(fn: Function) -> None:
-    promise(lambda x: fn(x - x.mean()), normal(200), constant=True, rtol=1e-8)
+    promise(lambda x: fn(x - x.mean()), normal(200), constant=True, rtol=1e-7)
 
 
 @table(
@@ -103,7 +103,7 @@ def test_a_statistic_enters_by_another_way(fn: Function, statistic: str) -> None
         return fn(a, s)
 
     b = torch.cat([0.01 * normal(120, seed=4), 1 + 30 * normal(80, seed=5)])
-    promise(whole, normal(200), b, rtol=1e-8)
+    promise(whole, normal(200), b, rtol=1e-7)
 
 
 # ------------------------------------------------------------------ far from the first batch

@@ -33,6 +33,8 @@ class Value:
     given: frozenset[Any] = frozenset()
     dim: int = 0  # along which rows concatenate
     from_data: bool = False
+    sizes: tuple[int, ...] = ()  # as first recorded
+    strides: tuple[int, ...] = ()
 
     @property
     def varying(self) -> tuple[int, ...]:
@@ -221,7 +223,7 @@ def _value(
                 lengths[index, d] = seen
                 size = Size(1, 0, (index, d))
             shape.append(size)
-    value = Value(index, op, tuple(shape), tensors[0].dtype)
+    value = Value(index, op, tuple(shape), tensors[0].dtype, sizes=tuple(tensors[0].shape), strides=tensors[0].stride())
     if op is None:
         program.values.append(value)
     return value

@@ -25,6 +25,7 @@ from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs
 
 MOST_CENTRES = 10
 PROBES = 18
+WIDE_PROBES = 4  # at least so many of the rows far from the data must have a value
 _FIT = 13  # probes that fit the weights; the others test them
 
 
@@ -157,11 +158,15 @@ def find_centres(
     generator = torch.Generator().manual_seed(len(part.ops))
     near = _near(program, part, subsets, generator)
     far = [_far(at, near[0], generator) for at in near]
-    probes = [_generic(part, values, n, generator) for values, n in subsets[:PROBES]]
-    found = _table(part, [*near, *far], probes, shared)
+    probes = [_generic(part, values, n, generator, wide=False) for values, n in subsets[:PROBES]]
+    wide = [_generic(part, values, n, generator, wide=True) for values, n in subsets[:PROBES]]
+    found = _table(part, [*near, *far], probes + wide, shared)
     if found is None:
         return None
-    table, centres, probes = found
+    table, centres, all_probes = found
+    probes = [probe for probe in all_probes if any(probe is other for other in probes)]
+    if len(all_probes) - len(probes) < WIDE_PROBES:
+        return None
     count_near = sum(any(at is other for other in near) for at in centres)
     if len(probes) < PROBES - 2 or count_near < 4 or len(centres) - count_near < 3:
         return None
@@ -169,8 +174,9 @@ def find_centres(
     for count in range(1, min(MOST_CENTRES, count_near - 2) + 1):
         chosen = order[:count]
         tests = [number for number in range(len(centres)) if number not in chosen]
-        if _predicts(table, chosen, tests):
-            return Centred(part, [centres[number] for number in chosen], probes, _inverse(table[:, :, chosen]))
+        if _predicts(table, chosen, tests, len(probes)):
+            kept = table[:, : len(probes), chosen]
+            return Centred(part, [centres[number] for number in chosen], probes, _inverse(kept))
     return None
 
 
@@ -237,13 +243,11 @@ def _far(at: Centre, base: Centre, generator: torch.Generator) -> Centre:
     return Centre({i: away(s) for i, s in at.stats.items()}, {p: v * factor for p, v in at.free.items()})
 
 
-def _generic(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator) -> Rows:
-    """Rows like a small batch's, with every relation between them broken."""
+def _generic(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator, wide: bool) -> Rows:
+    """Rows like a small batch's, with every relation between them broken; or, wide, far from the data at some scale."""
+    spread = _scatter if wide else _jitter
     picks = _picks(part, values)
-    rows = {
-        index: _pick(values[index], picks[index], generator) if index in picks else _jitter(values[index], generator)
-        for index in part.rows
-    }
+    rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i], generator) for i in part.rows}
     return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
 
 
@@ -287,6 +291,26 @@ def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if float(high - low) > 1e-9 * float(finite.abs().max()):
         return (x + noise * 0.5 * (high - low) / 3).clamp(low, high)
     return x + noise.abs() * (0.1 * x.abs() + (x == 0))
+
+
+def _scatter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Values at another scale than the data's: a term that only looks like a polynomial near the data shows there."""
+    if x.numel() == 0 or not x.dtype.is_floating_point:
+        return _jitter(x, generator)
+    finite = x[torch.isfinite(x)]
+    if finite.numel() == 0:
+        return x
+    noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+    low, high = float(finite.min()), float(finite.max())
+    draw = float(torch.rand((), generator=generator))
+    if draw < 0.4 and low >= -1 and high <= 1:  # it may be a probability, a cosine
+        unit = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+        return unit if low >= 0 else 2 * unit - 1
+    scale = 10 ** (6 * draw - 1)
+    if low >= 0:
+        return x * torch.exp(noise * (1 + 2 * draw)) + (x == 0) * noise.abs()
+    width = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-6)
+    return (low + high) / 2 + noise * width * scale
 
 
 def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[int, torch.Tensor]) -> Any:
@@ -343,18 +367,19 @@ def _inverse(table: torch.Tensor) -> torch.Tensor:
     return inverse
 
 
-def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int]) -> bool:
+def _predicts(table: torch.Tensor, chosen: list[int], tests: list[int], near: int) -> bool:
     """Whether weights fitted on some probes give the sums on the others, at every other centre.
 
     The gap is held against how much the sum moves with the centre: a sum that hardly moves must be met as closely as
-    rounding allows.
+    rounding allows. Probes near the data (the first ones) and far from it are held to their own sizes.
     """
-    kept = table[:, :, chosen]
-    fit = _inverse(kept[:, :_FIT])
+    fit = _inverse(table[:, :_FIT, chosen])
     weights = fit @ table[:, :_FIT, tests]
-    guess = kept @ weights
-    terms = (kept.abs() @ weights.abs()).amax(1)
-    actual = table[:, :, tests]
-    moves = (actual - kept[:, :, :1]).abs().amax(1)
-    gap = (guess - actual).abs().amax(1)
-    return bool((gap <= 1e-9 * moves + 1e-12 * terms + 1e-300).all())
+    for probes in (slice(0, near), slice(near, None)):
+        kept, actual = table[:, probes][:, :, chosen], table[:, probes][:, :, tests]
+        gap = (kept @ weights - actual).abs().amax(1)
+        terms = (kept.abs() @ weights.abs()).amax(1)
+        moves = (actual - kept[:, :, :1]).abs().amax(1)
+        if not bool((gap <= 1e-9 * moves + 1e-12 * terms + 1e-300).all()):
+            return False
+    return True

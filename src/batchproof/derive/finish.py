@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.align import Program
+from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
 from batchproof.derive.record import Tape, run_under
@@ -25,6 +25,14 @@ from batchproof.errors import BatchproofError
 
 class Diverged(BatchproofError):
     """The function does something else on all samples than what was folded batch by batch."""
+
+
+#: Weights of centres so large that what they give is lost in rounding, not zero.
+FAR = 1e4
+TOO_FAR = (
+    "the batches lie too far from the first for its centres to hold enough digits; "
+    "use state='rows' to keep the samples, or shuffle them"
+)
 
 
 @dataclass
@@ -166,7 +174,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.kept.setdefault(-1 - expected.index, given)  # keeps the object, and so its identity, alive
 
     def stand_in(self, op: Op, template: Any) -> Any:
-        if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs):
+        if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs) or self._follows(op):
             result: Any = self._shaped(op)
         else:
             device = {key: "meta" for key in template[1] if key == "device"}
@@ -176,6 +184,14 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 result = self._shaped(op)
         held = [self.hold(output, *self.kept_or_blank(output, leaf)) for output, leaf in outputs_of(op, result).items()]
         return _rebuild(result, held)
+
+    def _follows(self, op: Op) -> bool:
+        """Whether all sizes follow the number of samples, densely laid out: then no kernel need be asked for them."""
+        values = [self.program.values[index] for index in (*op.inputs, *op.outputs)]
+        sizes = [size for value in values for size in value.shape if isinstance(size, Size)]
+        return all(size.of is None for size in sizes) and all(
+            not value.dtype.is_complex and dense(value) for value in values if value.index in op.outputs
+        )
 
     def meta(self, leaf: Any) -> torch.Tensor:
         value = self.values[leaf.index]
@@ -196,7 +212,9 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             (s.at(self.n, {s.of: 0, **self.lengths} if s.of else self.lengths) if isinstance(s, Size) else s)
             for s in value.shape
         ]
-        return torch.empty(sizes, dtype=value.dtype, device="meta")
+        if not dense(value):
+            return torch.empty(sizes, dtype=value.dtype, device="meta")
+        return torch.empty_strided(sizes, dense_strides(sizes, value.strides), dtype=value.dtype, device="meta")
 
     def kept_or_blank(self, output: int, meta: torch.Tensor) -> tuple[torch.Tensor, bool]:
         if output in self.centred:
@@ -226,10 +244,32 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 )
             )
         sound = torch.isfinite(size)
+        nothing_left = sound & (total.abs() <= 1e-12 * size) & (weights.abs().sum(1) > FAR)
+        if bool(nothing_left.any()):
+            self.refuse(Diverged(TOO_FAR))
         total = torch.where(sound & (total.abs() <= 1e-12 * size), torch.zeros_like(total), total)
         cancels = (size / total.abs()).masked_fill((total == 0) | ~sound, 0)
         self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
         return (total + self.nudge * torch.where(sound, size, torch.zeros_like(size))).reshape(kept.shape[1:])
+
+
+def dense_strides(sizes: Sequence[int], like: Sequence[int]) -> list[int]:
+    """Strides without gaps, the dimensions in the order of other strides; a repeated dimension stays repeated."""
+    strides = [0] * len(sizes)
+    step = 1
+    for d in sorted(range(len(sizes)), key=lambda d: (like[d], -d)):
+        if like[d]:
+            strides[d] = step
+            step *= max(sizes[d], 1)
+    return strides
+
+
+def dense(value: Value) -> bool:
+    """Whether a value was laid out without gaps, in some order of its dimensions."""
+    sizes = value.sizes
+    moving = [d for d in range(len(sizes)) if sizes[d] != 1]
+    expected = dense_strides(sizes, value.strides)
+    return all(value.strides[d] == expected[d] for d in moving)
 
 
 class StandIn(torch.Tensor):
