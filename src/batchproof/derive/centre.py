@@ -23,10 +23,11 @@ from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of
 
-MOST_CENTRES = 10
-PROBES = 18
-WIDE_PROBES = 4  # at least so many of the rows far from the data must have a value
-_FIT = 13  # probes that fit the weights; the others test them
+MOST_CENTRES = 8
+PROBES = 15
+MOST_WIDE, WIDE_PROBES = 15, 3  # rows far from the data: so many are tried, so few must have a value
+FAR_CENTRES = 15
+_FIT = 11  # probes that fit the weights; the others test them
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,9 @@ def find_centres(
     part = conditional_slice(program, leaf)
     generator = torch.Generator().manual_seed(len(part.ops))
     near = _near(program, part, subsets, generator)
-    far = [_far(at, near[0], generator) for at in near]
+    far = [_far(at, generator) for at in near[:FAR_CENTRES]]
     probes = [_generic(part, values, n, generator, wide=False) for values, n in subsets[:PROBES]]
-    wide = [_generic(part, values, n, generator, wide=True) for values, n in subsets[:PROBES]]
+    wide = [_generic(part, values, n, generator, wide=True) for values, n in subsets[:MOST_WIDE]]
     found = _table(part, [*near, *far], probes + wide, shared)
     if found is None:
         return None
@@ -231,7 +232,7 @@ def _spread_of(
     return torch.where(alike, floor, 0.5 * spread)
 
 
-def _far(at: Centre, base: Centre, generator: torch.Generator) -> Centre:
+def _far(at: Centre, generator: torch.Generator) -> Centre:
     """A centre far from the data: an identity that holds only near it must show there."""
 
     def away(stat: torch.Tensor) -> torch.Tensor:
