@@ -137,6 +137,68 @@ def test_too_many_and_too_few_arguments(seen: int) -> None:
     unchanged(started(rmse, 0), rmse, 0)
 
 
+def test_features_that_would_broadcast() -> None:
+    """Samples of three numbers and of one cannot be put together, whatever the function would make of them."""
+    metric = bp.exact(rmse)
+    pred, real = normal(100, 3), normal(100, 3, seed=4)
+    metric.update(pred, real)
+    for bad in ((pred[:8], real[:8, :1]), (pred[:8, :1], real[:8, :1]), (pred[:8, :2], real[:8, :2])):
+        try:
+            metric.update(*bad)
+            metric.compute()
+        except bp.BatchproofError:
+            continue
+        flat = [torch.cat([a.flatten(), b.flatten()]) for a, b in zip((pred, real), bad, strict=True)]
+        assert difference(metric.compute(), rmse(*flat)) is None, "neither refused nor pooled"
+        metric.reset()
+        metric.update(pred, real)
+    assert difference(metric.compute(), rmse(pred, real)) is None
+
+
+def test_a_dictionary_in_another_order() -> None:
+    metric = bp.exact(lambda batch: F.mse_loss(batch["pred"], batch["real"] * 2).sqrt())
+    pred, real = pair()
+    metric.update({"pred": pred[:100], "real": real[:100]})
+    try:
+        metric.update({"real": real[100:], "pred": pred[100:]})
+    except bp.BatchproofError:
+        metric.update({"pred": pred[100:], "real": real[100:]})
+    assert difference(metric.compute(), F.mse_loss(pred, real * 2).sqrt()) is None
+
+
+@pytest.mark.parametrize("way", ["update", "__call__"])
+def test_labels_out_of_range_in_a_later_batch(way: str) -> None:
+    scores, y = normal(200, 4), labels(200)
+    metric = bp.exact(lambda s, y: F.cross_entropy(s, y))
+    metric.update(scores[:100], y[:100])
+    with pytest.raises((IndexError, RuntimeError, bp.BatchproofError)):
+        getattr(metric, way)(scores[100:150], y[100:150] + 3)
+    assert metric.n_samples == 100
+    metric.update(scores[100:], y[100:])
+    assert difference(metric.compute(), F.cross_entropy(scores, y)) is None
+
+
+def test_a_function_for_one_batch_size_only() -> None:
+    """It gives no value on all samples at once, so none is given."""
+    weight = normal(50)
+    metric = bp.exact(lambda x: (x * weight).mean())
+    with pytest.raises((RuntimeError, bp.BatchproofError)):
+        for (piece,) in split((normal(200),), (50, 50, 50)):
+            metric.update(piece)
+        metric.compute()
+
+
+def test_keyword_arguments() -> None:
+    pred, real = pair()
+    metric = bp.exact(lambda pred, *, real, power=2.0: (pred - real).abs().pow(power).mean())
+    for lo, hi in ((0, 60), (60, 61), (61, 200)):
+        metric.update(pred[lo:hi], real=real[lo:hi])
+    assert difference(metric.compute(), (pred - real).pow(2).mean()) is None
+    refused(lambda: metric.update(pred[:8], real=real[:9]), "real", "8", "9")
+    refused(lambda: metric.update(pred[:8], real=real[:8], power=3.0), "power")
+    assert metric.n_samples == 200
+
+
 def test_three_arguments_the_wrong_one_is_named() -> None:
     metric = bp.exact(weighted)
     refused(lambda: metric.update(normal(8), normal(8), normal(6)), "weight", "6", "8")

@@ -218,6 +218,16 @@ def test_by_class(fn: Function, first: str) -> None:
     promise(fn, x, y)
 
 
+def test_more_classes_than_were_declared() -> None:
+    y = torch.cat([labels(120, high=3), labels(80, high=6)])
+    promise(lambda x, y: torch.bincount(y, minlength=3), normal(200), y)
+    promise(lambda x, y: torch.bincount(y, weights=x, minlength=3).pow(2).sum(), normal(200), y)
+    promise(lambda x, y: (torch.bincount(y, minlength=3) > 0).sum(), normal(200), y)
+    promise(
+        lambda x, y: torch.stack([x[y == c].sum() for c in range(3)]).sum() + y.max(), normal(200), y, constant=True
+    )
+
+
 @table(
     ("covariance", lambda x: torch.cov(x.T).pow(2).sum()),
     ("correlation", lambda x: torch.corrcoef(x.T)[0, 1]),

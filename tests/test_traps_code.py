@@ -413,11 +413,76 @@ def test_leaving_torch(fn: Function) -> None:
     promise(fn, *pair(120), sizes=(50, 1, 33), refuse=False)
 
 
+@table(
+    ("half as many", lambda x, m: x[m].sum() / (len(x[m]) // 2 + 1)),
+    ("enough of them", lambda x, m: x[m].mean() if m.sum() > 30 else x[m].sum()),
+    ("the first five", lambda x, m: x[m][:5].sum()),
+    ("every second", lambda x, m: x[m][::2].sum()),
+    ("the last", lambda x, m: x[m][-1] if m.any() else x.sum()),
+    ("another shape", lambda x, m: x[m].reshape(1, -1).mean()),
+    ("those that are not", lambda x, m: x[m].sum() * (x.shape[0] - len(x[m]))),
+    ("centred", lambda x, m: (x[m] - x[m].mean()).pow(2).sum()),
+    ("centred on the others", lambda x, m: (x[m] - x[~m].mean()).pow(2).sum()),
+    ("two selections", lambda x, m: x[m].sum() * x[~m].mean()),
+    ("a selection of a selection", lambda x, m: x[m][x[m] > 1].mean()),
+    ("against its own size", lambda x, m: x[m].std() / math.sqrt(len(x[m]))),
+    ("both together", lambda x, m: torch.cat([x[m], x[~m]]).mean()),
+    ("put back", lambda x, m: torch.zeros_like(x).masked_scatter(m, x[m] * 2).sum()),
+    ("put elsewhere", lambda x, m: torch.zeros_like(x).masked_scatter(m, x).sum()),
+    ("paired with the first", lambda x, m: (x[m] * x[: int(m.sum())]).sum()),
+    ("matched", lambda x, m: (x[m].sum() if len(x[m]) == len(x) else x[m].max()) if m.any() else x.sum()),
+    ("by position", lambda x, m: x[m.nonzero().squeeze(1)].mean() + m.nonzero().shape[0]),
+    ("stacked", lambda x, m: torch.stack([x[m].sum(), x[~m].sum()]).max()),
+)
+@pytest.mark.parametrize("first", ["some", "all", "none"])
+def test_selections_and_their_lengths(fn: Function, first: str) -> None:
+    mask = coins(200, p=0.4)
+    if first != "some":
+        mask[:120] = first == "all"
+    promise(fn, normal(200) + 1, mask)
+
+
 def test_numpy_arrays_in_and_out() -> None:
     x, y = (a.numpy() for a in pair(120))
     promise(lambda a, b: np.sqrt(np.mean((a - b) ** 2)), x, y, refuse=False)
     promise(lambda a, b: np.corrcoef(a, b), x, y, refuse=False)
     promise(lambda a, b: np.median(np.abs(a - b)), x, y, refuse=False)
+
+
+def test_masked_arrays_keep_their_mask() -> None:
+    values, hidden = normal(120).numpy(), coins(120).numpy()
+    metric = bp.exact(lambda a: float(np.ma.mean(a)))
+    try:
+        for lo, hi in ((0, 50), (50, 51), (51, 120)):
+            metric.update(np.ma.masked_array(values[lo:hi], hidden[lo:hi]))
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert value == pytest.approx(float(np.ma.mean(np.ma.masked_array(values, hidden))))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_lists_in_lists(size: int) -> None:
+    """Several references for each sample, as many as there are samples in a batch by accident."""
+
+    def found(answers: list[str], references: list[list[str]]) -> float:
+        return sum(a in r for a, r in zip(answers, references, strict=True)) / len(answers)
+
+    answers = [f"word {i % 5}" for i in range(60)]
+    references = [[f"word {(i + j) % 7}" for j in range(2)] for i in range(60)]
+    metric = bp.exact(found)
+    try:
+        for lo in range(0, 60, size):
+            metric.update(answers[lo : lo + size], references[lo : lo + size])
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert value == found(answers, references)
+
+
+def test_lists_of_strings() -> None:
+    answers, truth = ([f"word {i % k}" for i in range(60)] for k in (3, 4))
+    promise(lambda a, b: sum(x == y for x, y in zip(a, b, strict=True)) / len(a), answers, truth, refuse=False)
 
 
 def swallowed(x: Tensor) -> Tensor:
@@ -606,6 +671,27 @@ class Remembering(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(float(x.sum()))
         return x.sum() + sum(self.seen)
+
+
+def with_a_mutable_default(x: Tensor, seen: list[Tensor] = []) -> Tensor:  # noqa: B006 - the trap
+    seen.append(x.mean())
+    return torch.stack(seen).mean()
+
+
+def test_a_mutable_default() -> None:
+    promise(with_a_mutable_default, normal(200), refuse=True)
+
+
+def test_a_log_on_the_side() -> None:
+    """What a function writes elsewhere does not matter, so long as it reads none of it."""
+    average, log = torch.zeros(()).double(), []
+
+    def fn(x: Tensor) -> Tensor:
+        average.mul_(0.9).add_(0.1 * x.mean())
+        log.append(float(x.max()))
+        return x.pow(2).mean().sqrt()
+
+    promise(fn, normal(200))
 
 
 @pytest.mark.parametrize("make", [Counting, Running, Remembering])
