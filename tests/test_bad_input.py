@@ -139,20 +139,17 @@ def test_too_many_and_too_few_arguments(seen: int) -> None:
 
 def test_features_that_would_broadcast() -> None:
     """Samples of three numbers and of one cannot be put together, whatever the function would make of them."""
-    metric = bp.exact(rmse)
     pred, real = normal(100, 3), normal(100, 3, seed=4)
-    metric.update(pred, real)
     for bad in ((pred[:8], real[:8, :1]), (pred[:8, :1], real[:8, :1]), (pred[:8, :2], real[:8, :2])):
+        metric = bp.exact(rmse)
+        metric.update(pred, real)
         try:
-            metric.update(*bad)
-            metric.compute()
+            value = folded(metric, *bad)
         except bp.BatchproofError:
             continue
-        flat = [torch.cat([a.flatten(), b.flatten()]) for a, b in zip((pred, real), bad, strict=True)]
-        assert difference(metric.compute(), rmse(*flat)) is None, "neither refused nor pooled"
-        metric.reset()
-        metric.update(pred, real)
-    assert difference(metric.compute(), rmse(pred, real)) is None
+        wide = torch.broadcast_tensors(*bad)
+        flat = [torch.cat([a.flatten(), b.flatten()]) for a, b in zip((pred, real), wide, strict=True)]
+        assert difference(value, rmse(*flat)) is None, "neither refused nor pooled"
 
 
 def test_a_dictionary_in_another_order() -> None:
@@ -182,10 +179,9 @@ def test_a_function_for_one_batch_size_only() -> None:
     """It gives no value on all samples at once, so none is given."""
     weight = normal(50)
     metric = bp.exact(lambda x: (x * weight).mean())
+    metric.update(normal(50))
     with pytest.raises((RuntimeError, bp.BatchproofError)):
-        for (piece,) in split((normal(200),), (50, 50, 50)):
-            metric.update(piece)
-        metric.compute()
+        folded(metric, normal(50, seed=6))
 
 
 def test_keyword_arguments() -> None:

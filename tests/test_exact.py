@@ -210,8 +210,8 @@ def ways(metric: bp.Exact, fn: Function) -> dict[str, bp.Exact]:
     }
 
 
-@pytest.mark.parametrize("seen", [0, 5, 31, 32, 100])
-@pytest.mark.parametrize("fn", [rmse, r2, pearson, range_error, median_error], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize("seen", [0, 31, 100])
+@pytest.mark.parametrize("fn", [r2, pearson, range_error, median_error], ids=lambda fn: fn.__name__)
 def test_copies_carry_on(fn: Function, seen: int) -> None:
     pred, real = pair()
     metric = fed(fn, pred[:seen], real[:seen]) if seen else bp.exact(fn)

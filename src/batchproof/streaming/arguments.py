@@ -220,3 +220,24 @@ def _concatenate(parts: list[Any], dim: int, label: str) -> Any:
     import numpy
 
     return numpy.concatenate(parts, dim)
+
+
+def one_sample(call: Call) -> Call:
+    """The first sample of a batch: what later batches must be like."""
+    leaves = []
+    for leaf, dim in zip(call.leaves, call.layout.dims, strict=True):
+        if dim is None:
+            leaves.append(leaf)
+        elif isinstance(leaf, torch.Tensor):
+            leaves.append(leaf.detach().narrow(dim, 0, 1).clone())
+        else:
+            leaves.append(leaf[:1])
+    return Call(call.layout, leaves, 1)
+
+
+def tensors_of(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
+    """The tensors of a call and their batch dimensions; other leaves are fixed."""
+    pairs = [
+        (leaf, dim) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True) if isinstance(leaf, torch.Tensor)
+    ]
+    return [leaf for leaf, _ in pairs], tuple(dim for _, dim in pairs)

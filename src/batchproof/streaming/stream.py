@@ -6,9 +6,7 @@ is no such form they stay. A batch is checked and folded completely before anyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,24 +16,22 @@ from batchproof.derive import Plan, derive
 from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.plain import OwnError, keep_inputs
-from batchproof.derive.samples import Batch, few
+from batchproof.derive.samples import Batch
 from batchproof.errors import BatchproofError, NotConstantSize
-from batchproof.streaming.arguments import Call, Layout, join, keep, rebuild, shape_of, signature
+from batchproof.streaming.arguments import (
+    Call,
+    Layout,
+    join,
+    keep,
+    one_sample,
+    rebuild,
+    shape_of,
+    signature,
+    tensors_of,
+)
+from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of
+from batchproof.streaming.modules import quiet
 from batchproof.streaming.state import GROUPS, Slots
-
-Fold = Callable[[Sequence[Any]], Any]
-Folded = tuple[list[torch.Tensor], list[int], int]
-
-
-@dataclass
-class Variant:
-    """The plan for batches of one signature (sequences padded to one length, say), and its fold."""
-
-    plan: Plan
-    example: Call
-    hot: Fold
-    fold: Callable[..., Any]
-    used: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # captured tensors, as they were
 
 
 class Stream:
@@ -79,7 +75,7 @@ class Stream:
         except BatchproofError:
             raise
         except Exception as error:
-            raise _unfoldable(error) from error
+            raise unfoldable(error) from error
 
     def commit(self, folded: Folded) -> None:
         """Merge a folded batch into the state."""
@@ -104,7 +100,7 @@ class Stream:
         if self.slots is None:
             self.rows = rows
         if self.first is None:
-            self.first = _one_sample(call)
+            self.first = one_sample(call)
         self.updates += 1
 
     def postpone(self, own: OwnError) -> None:
@@ -150,10 +146,10 @@ class Stream:
         found = self.variants.get(key)
         if found is None:
             assert self.plan is not None
-            tensors, dims = _tensors(call)
-            with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
+            tensors, dims = tensors_of(call)
+            with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
                 plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
-            found = self.variants[key] = _variant(plan, call)
+            found = self.variants[key] = variant_of(plan, call)
         return found
 
     # ------------------------------------------------------------------ from rows to a state
@@ -173,8 +169,8 @@ class Stream:
         """Fold rows by a plan, which from then on is ours; nothing changes if one of them cannot be."""
         before = dict(self.__dict__)
         try:
-            self.plan, self.lesson, self.first = plan, lesson, self.first or _one_sample(lesson)
-            self.variants = {signature(lesson): _variant(plan, lesson)}
+            self.plan, self.lesson, self.first = plan, lesson, self.first or one_sample(lesson)
+            self.variants = {signature(lesson): variant_of(plan, lesson)}
             with torch.inference_mode(False):
                 slots = Slots.empty(plan, lesson.columns[0].device)
             with torch.no_grad():
@@ -196,8 +192,8 @@ class Stream:
     def derived(self, lesson: Call) -> Plan:
         if not lesson.all_tensors():
             return _foreign_plan(lesson)
-        tensors, dims = _tensors(lesson)
-        with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
+        tensors, dims = tensors_of(lesson)
+        with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
             return derive(_flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims)
 
     def planned(self) -> Plan:
@@ -257,8 +253,8 @@ class Stream:
         values = []
         for variant in self.variants.values():
             self.unchanged(variant)
-            tensors, dims = _tensors(variant.example)
-            with torch.inference_mode(False), quiet(self.fn), _no_autocast(tensors[0]):
+            tensors, dims = tensors_of(variant.example)
+            with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
                 result = variant.plan.finish(State(leaves, lengths, n), tensors, dims, n)
             values.append(typed(result, variant.plan.dtypes))
         if any(not _alike_tree(other, values[0]) for other in values[1:]):
@@ -277,13 +273,6 @@ class Stream:
                 )
 
 
-def _unfoldable(error: Exception) -> BatchproofError:
-    return BatchproofError(
-        f"this batch does not fit what was derived from the first ones ({type(error).__name__}: {error}): "
-        "the function's sizes depend on the data; use state='rows' to keep the samples"
-    )
-
-
 def _count(part: Any) -> int:
     if part is None:
         return 0
@@ -293,18 +282,6 @@ def _count(part: Any) -> int:
 def _own(leaf: Any) -> Any:
     """A function may write into its arguments: it gets its own."""
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
-
-
-def _one_sample(call: Call) -> Call:
-    leaves = []
-    for leaf, dim in zip(call.leaves, call.layout.dims, strict=True):
-        if dim is None:
-            leaves.append(leaf)
-        elif isinstance(leaf, torch.Tensor):
-            leaves.append(leaf.detach().narrow(dim, 0, 1).clone())
-        else:
-            leaves.append(leaf[:1])
-    return Call(call.layout, leaves, 1)
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -329,14 +306,6 @@ def _alike_tree(a: Any, b: Any) -> bool:
     return True
 
 
-def _tensors(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
-    """The tensors of a call and their batch dimensions; other leaves are fixed."""
-    pairs = [
-        (leaf, dim) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True) if isinstance(leaf, torch.Tensor)
-    ]
-    return [leaf for leaf, _ in pairs], tuple(dim for _, dim in pairs)
-
-
 def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
     """The user's function, of the tensors alone."""
     layout: Layout = call.layout
@@ -355,102 +324,12 @@ def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
 
 def _columns(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
     """What a kept sample weighs, as tensors."""
-    tensors, dims = _tensors(call)
+    tensors, dims = tensors_of(call)
     return (tensors, dims) if any(dim is not None for dim in dims) else ([torch.zeros(call.n)], (0,))
 
 
 def _foreign_plan(call: Call) -> Plan:
     return keep_inputs(Batch(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
-
-
-def _variant(plan: Plan, call: Call) -> Variant:
-    assert plan.program is not None
-    folded = plan.compiled()
-    captured = plan.program.captured
-    example = Call(call.layout, _few_leaves(call), 0)
-
-    def fold(batch: Call) -> Folded:
-        tensors = _tensors(batch)[0]
-        try:
-            with _no_autocast(tensors[0]):
-                values, lengths = folded(tensors, captured)
-        except Exception as error:
-            raise _unfoldable(error) from error
-        _check_shapes(plan, values)
-        return values, lengths, batch.n
-
-    used = [(t, t.detach().clone()) for i, t in captured.items() if i in plan.folds]
-    return Variant(plan, example, _hot(plan, call, folded, captured), fold, used)
-
-
-def _few_leaves(call: Call) -> list[Any]:
-    return _one_sample(call).leaves
-
-
-def _check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
-    for leaf, value in zip(plan.leaves, values, strict=True):
-        expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
-        if leaf.merge != "rows" and tuple(value.shape) != tuple(expected):
-            raise BatchproofError(
-                f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {expected}, at "
-                f"{leaf.site}: its size depends on the data; fix it (minlength=, num_classes=), or use state='rows'"
-            )
-
-
-@contextmanager
-def _no_autocast(tensor: torch.Tensor) -> Iterator[None]:
-    kind = tensor.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        with torch.autocast(kind, enabled=False):
-            yield
-    else:
-        yield
-
-
-def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
-    """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
-    dims = call.layout.dims
-    plain = (
-        len(call.layout.skeletons) == len(call.leaves)
-        and all(leaf == 0 for leaf in call.layout.skeletons)
-        and not call.layout.keywords
-    )
-    if not plain or any(
-        dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims, strict=False)
-    ):
-        return lambda args: None
-    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "captured": captured, "plan": plan}
-    space |= {"check": _check_shapes, "autocast": torch.is_autocast_enabled}
-    names = [f"a{i}" for i in range(len(dims))]
-    lines = [
-        f"if len(args) != {len(names)}: return None",
-        f"{', '.join(names)}, = args",
-        f"if not ({' and '.join(f'isinstance({name}, Tensor)' for name in names)}): return None",
-        f"if a0.ndim <= {dims[0]}: return None",
-        f"n = a0.shape[{dims[0]}]",
-        "if n == 0: return None",
-    ]
-    for i, (leaf, dim) in enumerate(zip(call.leaves, dims, strict=True)):
-        space |= {f"d{i}": leaf.dtype, f"v{i}": leaf.device}
-        sizes = ["n" if k == dim else str(size) for k, size in enumerate(leaf.shape)]
-        shape = f"({', '.join(sizes)},)"
-        lines.append(f"if a{i}.dtype is not d{i} or a{i}.device != v{i} or a{i}.shape != {shape}: return None")
-    lines += [
-        f"if autocast({call.leaves[0].device.type!r}): return None",
-        "values, lengths = folded(args, captured)",
-    ]
-    if any(not _fixed_shape(plan, index) for index in plan.kept):
-        lines.append("check(plan, values)")
-    lines.append("return values, lengths, n")
-    exec("def hot(args):\n    " + "\n    ".join(lines), space)
-    return space["hot"]  # type: ignore[no-any-return]
-
-
-def _fixed_shape(plan: Plan, index: int) -> bool:
-    """Whether a leaf has one shape whatever the data: all but counts per value seen."""
-    assert plan.program is not None
-    op = plan.program.values[index].op
-    return op is None or "bincount" not in plan.program.ops[op].name
 
 
 def typed(result: Any, dtypes: Sequence[Any]) -> Any:
@@ -463,40 +342,3 @@ def typed(result: Any, dtypes: Sequence[Any]) -> Any:
         else:
             cast.append(torch.as_tensor(leaf, dtype=dtype) if isinstance(dtype, torch.dtype) else leaf)
     return pytree.tree_unflatten(cast, tree)
-
-
-@contextmanager
-def quiet(fn: Callable[..., Any]) -> Iterator[None]:
-    """Calls made for our own sake leave the buffers of the modules that a function uses as they were."""
-    buffers = [buffer for module in modules_of(fn) for buffer in module.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, old in zip(buffers, before, strict=True):
-                if not torch.equal(buffer, old):
-                    buffer.copy_(old)
-
-
-def modules_of(fn: Any) -> list[torch.nn.Module]:
-    """The modules that a function is, holds, or names."""
-    if isinstance(fn, torch.nn.Module):
-        return [fn]
-    held: list[Any] = [getattr(fn, "func", None), getattr(fn, "__self__", None), *getattr(fn, "args", ())]
-    code = getattr(fn, "__code__", None)
-    if code is not None:
-        names = getattr(fn, "__globals__", {})
-        held += [names.get(name) for name in code.co_names]
-        for cell in fn.__closure__ or ():
-            with suppress(ValueError):  # not filled yet
-                held.append(cell.cell_contents)
-    found = [thing for thing in held if isinstance(thing, torch.nn.Module)]
-    inner = [thing for thing in held if callable(thing) and not isinstance(thing, (torch.nn.Module, type))]
-    for thing in inner:
-        if getattr(thing, "__closure__", None) or hasattr(thing, "__self__"):
-            found += [m for m in (getattr(thing, "__self__", None),) if isinstance(m, torch.nn.Module)]
-    return found
-
-
-__all__ = ["Stream", "few", "quiet", "typed"]

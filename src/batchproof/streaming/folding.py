@@ -1,0 +1,121 @@
+"""The fold of batches of one signature: checked, run, and its values' shapes looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batchproof.derive import Plan
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, one_sample, tensors_of
+
+Fold = Callable[[Sequence[Any]], Any]
+Folded = tuple[list[torch.Tensor], list[int], int]
+
+
+@dataclass
+class Variant:
+    """The plan for batches of one signature (sequences padded to one length, say), and its fold."""
+
+    plan: Plan
+    example: Call
+    hot: Fold
+    fold: Callable[..., Any]
+    used: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # captured tensors, as they were
+
+
+def unfoldable(error: Exception) -> BatchproofError:
+    return BatchproofError(
+        f"this batch does not fit what was derived from the first ones ({type(error).__name__}: {error}): "
+        "the function's sizes depend on the data; use state='rows' to keep the samples"
+    )
+
+
+def variant_of(plan: Plan, call: Call) -> Variant:
+    assert plan.program is not None
+    folded = plan.compiled()
+    captured = plan.program.captured
+    example = one_sample(call)
+
+    def fold(batch: Call) -> Folded:
+        tensors = tensors_of(batch)[0]
+        try:
+            with no_autocast(tensors[0]):
+                values, lengths = folded(tensors, captured)
+        except Exception as error:
+            raise unfoldable(error) from error
+        _check_shapes(plan, values)
+        return values, lengths, batch.n
+
+    used = [(t, t.detach().clone()) for i, t in captured.items() if i in plan.folds]
+    return Variant(plan, example, _hot(plan, call, folded, captured), fold, used)
+
+
+def _check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
+    for leaf, value in zip(plan.leaves, values, strict=True):
+        expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
+        if leaf.merge != "rows" and tuple(value.shape) != tuple(expected):
+            raise BatchproofError(
+                f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {expected}, at "
+                f"{leaf.site}: its size depends on the data; fix it (minlength=, num_classes=), or use state='rows'"
+            )
+
+
+@contextmanager
+def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
+    kind = tensor.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            yield
+    else:
+        yield
+
+
+def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
+    """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
+    dims = call.layout.dims
+    plain = (
+        len(call.layout.skeletons) == len(call.leaves)
+        and all(leaf == 0 for leaf in call.layout.skeletons)
+        and not call.layout.keywords
+    )
+    if not plain or any(
+        dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims, strict=False)
+    ):
+        return lambda args: None
+    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "captured": captured, "plan": plan}
+    space |= {"check": _check_shapes, "autocast": torch.is_autocast_enabled}
+    names = [f"a{i}" for i in range(len(dims))]
+    lines = [
+        f"if len(args) != {len(names)}: return None",
+        f"{', '.join(names)}, = args",
+        f"if not ({' and '.join(f'isinstance({name}, Tensor)' for name in names)}): return None",
+        f"if a0.ndim <= {dims[0]}: return None",
+        f"n = a0.shape[{dims[0]}]",
+        "if n == 0: return None",
+    ]
+    for i, (leaf, dim) in enumerate(zip(call.leaves, dims, strict=True)):
+        space |= {f"d{i}": leaf.dtype, f"v{i}": leaf.device}
+        sizes = ["n" if k == dim else str(size) for k, size in enumerate(leaf.shape)]
+        shape = f"({', '.join(sizes)},)"
+        lines.append(f"if a{i}.dtype is not d{i} or a{i}.device != v{i} or a{i}.shape != {shape}: return None")
+    lines += [
+        f"if autocast({call.leaves[0].device.type!r}): return None",
+        "values, lengths = folded(args, captured)",
+    ]
+    if any(not _fixed_shape(plan, index) for index in plan.kept):
+        lines.append("check(plan, values)")
+    lines.append("return values, lengths, n")
+    exec("def hot(args):\n    " + "\n    ".join(lines), space)
+    return space["hot"]  # type: ignore[no-any-return]
+
+
+def _fixed_shape(plan: Plan, index: int) -> bool:
+    """Whether a leaf has one shape whatever the data: all but counts per value seen."""
+    assert plan.program is not None
+    op = plan.program.values[index].op
+    return op is None or "bincount" not in plan.program.ops[op].name
