@@ -318,7 +318,7 @@ def test_state_constant() -> None:
 def test_state_constant_refuses_with_the_reason_and_the_line() -> None:
     with pytest.raises(bp.BatchproofError, match="median") as caught:
         fed(median_error, *pair(), state="constant").compute()
-    assert "test_exact.py" in str(caught.value)
+    assert "test_traps.py" in str(caught.value)
 
 
 def test_state_auto_says_which() -> None:
