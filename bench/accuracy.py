@@ -106,7 +106,7 @@ def run(quick: bool) -> Section:
     samples = QUICK if quick else SAMPLES
     section = Section(
         "accuracy",
-        f"relative error, float32 data of standard deviation 1 around an offset, {samples:,} samples in batches of {BATCH:,}",
+        f"relative error: float32, standard deviation 1 around an offset, {samples:,} samples in batches of {BATCH:,}",
         ["metric", "offset", *LIBRARIES],
     )
     by_offset = {offset: errors(offset, samples) for offset in OFFSETS}

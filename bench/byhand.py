@@ -67,6 +67,17 @@ class MacroF1:
         self.pairs += torch.bincount(labels * CLASSES + logits.argmax(1), minlength=CLASSES * CLASSES)
 
 
+class MacroF1OneHot:
+    def __init__(self):
+        self.hits, self.said, self.real = (torch.zeros(CLASSES, dtype=torch.int64) for _ in range(3))
+
+    def update(self, logits, labels):
+        said, real = F.one_hot(logits.argmax(1), CLASSES), F.one_hot(labels, CLASSES)
+        self.hits += (said * real).sum(0)
+        self.said += said.sum(0)
+        self.real += real.sum(0)
+
+
 class CrossEntropy:
     def __init__(self):
         self.total, self.n = _zero(), 0

@@ -39,19 +39,11 @@ def counted(metric: Any, batch: Any) -> Counter:
 def run(quick: bool) -> Section:
     section = Section(
         "nosync",
-        "operations that one update dispatches, and those that wait for the device",
-        [
-            "metric",
-            "operations",
-            "values read",
-            "sizes from data",
-            "torchmetrics: operations",
-            "values read ",
-            "sizes from data ",
-        ],
+        "operations that one update dispatches, and those of them that wait for the device",
+        ["metric", "ours", "values read", "sizes", TORCHMETRICS, "values read ", "sizes "],
         notes=[
-            "values read: _local_scalar_dense; sizes from data: an output as long as the data says, as bincount's, "
-            "which the function itself asks for"
+            "values read: _local_scalar_dense",
+            "sizes: an output as long as the data says, such as bincount's, which the function itself asks for",
         ],
     )
     for case in CASES:

@@ -35,14 +35,16 @@ class Section:
         return f"{self.name}: {' · '.join(parts)}"
 
     def show(self, console: Console) -> None:
-        table = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*(shown(cell) for cell in row))
+        console.print(self.title, style="bold", highlight=False)
         console.print(table)
         for note in self.notes:
-            console.print(f"  {note}", style="dim", highlight=False)
+            console.print(note, style="dim", highlight=False)
+        console.print()
 
     def to_dict(self) -> dict[str, Any]:
         aims = [{**asdict(aim), "met": aim.met} for aim in self.aims]

@@ -319,6 +319,56 @@ def test_merge_of_states_that_do_not_fit(case: str, seen: int) -> None:
     unchanged(metric, rmse, seen)
 
 
+@pytest.mark.parametrize("seen", WARM.values(), ids=WARM)
+def test_merge_of_states_of_another_type(seen: int) -> None:
+    metric, other = started(rmse, seen), bp.exact(rmse)
+    other.update(*(a[100:].float() for a in pair()))
+    refused(lambda: metric.merge_state([other]))
+    unchanged(metric, rmse, seen)
+
+
+def weighing(weight: float) -> torch.nn.Module:
+    return torch.nn.CrossEntropyLoss(weight=torch.tensor([1.0, weight, 0.5, 2.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("seen", WARM.values(), ids=WARM)
+def test_merge_and_load_of_a_loss_with_other_class_weights(seen: int) -> None:
+    """The sum of two weightings is the value of neither."""
+    scores, y = normal(200, 4), labels(200)
+    metric, other = bp.exact(weighing(3.0)), bp.exact(weighing(0.1))
+    metric.update(scores[:seen], y[:seen])
+    other.update(scores[seen:], y[seen:])
+    try:
+        metric.merge_state([other])
+        value = metric.compute()
+    except bp.BatchproofError:
+        value = None
+    assert value is None or any(difference(value, weighing(w)(scores, y)) is None for w in (3.0, 0.1))
+    loaded = bp.exact(weighing(3.0))
+    try:
+        loaded.load_state_dict(other.state_dict())
+        loaded.update(scores[:seen], y[:seen])
+        value = loaded.compute()
+    except bp.BatchproofError:
+        return
+    assert any(difference(value, weighing(w)(scores, y)) is None for w in (3.0, 0.1))
+
+
+def test_merge_with_another_shared_argument() -> None:
+    def fn(x: Tensor, weight: Tensor) -> Tensor:
+        return (x * weight).pow(2).sum(1).mean().sqrt()
+
+    x = normal(200, 3)
+    one, two = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([9.0, 2.0, 3.0]).double()
+    for seen in (5, 100):
+        metric, other = bp.exact(fn, batch_dim=(0, None)), bp.exact(fn, batch_dim=(0, None))
+        metric.update(x[:seen], one)
+        other.update(x[seen:], two)
+        refused(lambda metric=metric, other=other: metric.merge_state([other]))
+        metric.update(x[seen:], one)
+        assert difference(metric.compute(), fn(x, one)) is None
+
+
 def test_one_bad_state_among_good_ones_changes_nothing() -> None:
     metric = started(rmse, 100)
     refused(lambda: metric.merge_state([started(rmse, 50), started(r2, 100)]))

@@ -137,6 +137,23 @@ def test_reset_starts_over(fn: Function) -> None:
         metric.reset()
 
 
+def test_reset_forgets_what_the_function_was_then() -> None:
+    weight = torch.tensor(2.0, dtype=torch.float64)
+    scale = 1.0
+
+    def fn(x: Tensor) -> Tensor:
+        return (x * weight * scale).pow(2).mean().sqrt()
+
+    x = normal(200)
+    metric = fed(fn, x)
+    metric.reset()
+    weight.mul_(5)
+    scale = 3.0
+    for (piece,) in split((x,), RAGGED):
+        metric.update(piece)
+    same(metric.compute(), fn(x))
+
+
 def test_reset_then_other_shapes_and_types() -> None:
     metric = fed(rmse, *pair())
     metric.reset()

@@ -78,6 +78,30 @@ def test_numbers_made_from_n(fn: Function) -> None:
 
 
 @table(
+    ("divided", lambda x: (x / x.shape[0]).sum()),
+    ("multiplied", lambda x: (x * x.shape[0]).max()),
+    ("added", lambda x: (x + x.shape[0]).abs().sum()),
+    ("subtracted", lambda x: (x - x.shape[0] / 100).pow(2).mean()),
+    ("a bound", lambda x: x.clamp(max=x.shape[0] / 100).sum()),
+    ("a threshold", lambda x: (x > x.shape[0] / 100).sum()),
+    ("an exponent", lambda x: x.abs().pow(1 / x.shape[0]).prod()),
+    ("a root", lambda x: (x.abs() ** (1 / len(x))).mean()),
+    ("an exponential", lambda x: torch.exp(x / math.sqrt(x.shape[0])).mean()),
+    ("a wave", lambda x: torch.cos(x * x.shape[0] / 50).mean()),
+    ("a logarithm", lambda x: torch.log(x.abs() + x.shape[0]).mean()),
+    ("a sigmoid", lambda x: torch.sigmoid(x * math.log(x.shape[0])).mean()),
+    ("a tensor of it", lambda x: (x / torch.tensor(float(x.shape[0]))).pow(2).sum()),
+    ("ones", lambda x: (torch.ones(x.shape[0], dtype=x.dtype) * x).sum()),
+    ("triangle", lambda x: (torch.tril(torch.ones(len(x), len(x), dtype=x.dtype)) @ x).mean()),
+    ("identity", lambda x: (torch.eye(len(x), dtype=x.dtype) @ x).norm()),
+    ("mean of squares by hand", lambda x: ((x**2) * (1 / x.shape[0])).sum().sqrt()),
+)
+@pytest.mark.parametrize("sizes", [(40, 1, 60), (64, 1, 7, 33)], ids=str)
+def test_the_number_of_samples_within_the_terms(fn: Function, sizes: tuple[int, ...]) -> None:
+    promise(fn, normal(300), sizes=sizes, rtol=1e-8)
+
+
+@table(
     ("min(n, 1000)", lambda x: x.sum() / min(x.shape[0], 1000)),
     ("max(n, 100)", lambda x: x.sum() / max(x.shape[0], 100)),
     ("n // 4", lambda x: x.sum() / (x.shape[0] // 4 + 1)),

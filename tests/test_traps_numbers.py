@@ -103,6 +103,37 @@ def test_sums_beyond_two_to_the_53() -> None:
 
 
 @table(
+    ("sum", lambda x: x.sum()),
+    ("mean", lambda x: x.double().mean()),
+    ("float mean", lambda x: x.float().mean()),
+    ("maximum", lambda x: x.max()),
+    ("minimum of rows", lambda x: x.reshape(-1, 2).amin(1).sum()),
+    ("doubled", lambda x: (x + x).double().mean()),
+    ("squared", lambda x: (x * x).max()),
+    ("negated", lambda x: (-x).sum()),
+    ("absolute", lambda x: x.abs().sum()),
+    ("zero or not", lambda x: (x != 0).sum()),
+    ("any", lambda x: x.any()),
+    ("all", lambda x: x.all()),
+    ("its own type", lambda x: x.sum(dtype=x.dtype)),
+    ("distinct", lambda x: torch.unique(x).numel()),
+    ("shifted", lambda x: (x >> 1).sum()),
+    ("divided", lambda x: (x / 3).sum()),
+    ("divided down", lambda x: (x // 3).sum()),
+    ("remainder", lambda x: (x % 3).sum()),
+    ("centred", lambda x: (x - x.double().mean()).pow(2).mean()),
+    ("centred on the largest", lambda x: (x.max() - x).sum()),
+    ("product", lambda x: x.prod()),
+    ("deviation", lambda x: x.double().std()),
+)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str)
+def test_integers_of_every_width(fn: Function, dtype: torch.dtype) -> None:
+    bits = torch.iinfo(dtype)
+    x = torch.randint(max(bits.min, -(2**40)), min(bits.max, 2**40), (200,), generator=torch.Generator().manual_seed(1))
+    promise(fn, x.to(dtype), sizes=(64, 2, 8, 40), rtol=1e-4)
+
+
+@table(
     ("correct", lambda a, b: (a == b).sum()),
     ("matrix", lambda a, b: torch.bincount(a * 4 + b, minlength=16).reshape(4, 4)),
     ("largest", lambda a, b: (a + b).max()),

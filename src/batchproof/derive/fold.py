@@ -7,6 +7,7 @@ over samples is taken in float64, counts in int64.  Sums kept at several centres
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,63 +18,14 @@ from batchproof.derive.align import Program, align
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.kinds import MERGEABLE
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import WIDE, Op, Ref, Size
+from batchproof.derive.program import WIDE, Free, Op, Ref, Size, leaves
 from batchproof.derive.record import record
+from batchproof.derive.spelling import SPACE, spelled
+from batchproof.derive.sums import summed
 
 aten = torch.ops.aten
 
-#: Operations that Python's operators and methods call faster than the dispatcher does.
-_SPELLED: dict[Any, str] = {
-    aten.add.Tensor: "{0} + {1}",
-    aten.sub.Tensor: "{0} - {1}",
-    aten.mul.Tensor: "{0} * {1}",
-    aten.div.Tensor: "{0} / {1}",
-    aten.neg.default: "-{0}",
-    aten.square.default: "{0} * {0}",
-    aten.eq.Tensor: "{0} == {1}",
-    aten.eq.Scalar: "{0} == {1}",
-    aten.ne.Tensor: "{0} != {1}",
-    aten.ne.Scalar: "{0} != {1}",
-    aten.gt.Tensor: "{0} > {1}",
-    aten.gt.Scalar: "{0} > {1}",
-    aten.ge.Tensor: "{0} >= {1}",
-    aten.ge.Scalar: "{0} >= {1}",
-    aten.lt.Tensor: "{0} < {1}",
-    aten.lt.Scalar: "{0} < {1}",
-    aten.le.Tensor: "{0} <= {1}",
-    aten.le.Scalar: "{0} <= {1}",
-    aten.mm.default: "{0} @ {1}",
-    aten.t.default: "{0}.t()",
-    aten.abs.default: "{0}.abs()",
-    aten.exp.default: "{0}.exp()",
-    aten.log.default: "{0}.log()",
-    aten.sqrt.default: "{0}.sqrt()",
-    aten.sigmoid.default: "{0}.sigmoid()",
-    aten.argmax.default: "{0}.argmax({1})",
-    aten.unsqueeze.default: "{0}.unsqueeze({1})",
-    aten.squeeze.dim: "{0}.squeeze({1})",
-    aten.view.default: "{0}.reshape({1})",
-    aten._unsafe_view.default: "{0}.reshape({1})",
-    aten.expand.default: "{0}.expand({1})",
-    aten.permute.default: "{0}.permute({1})",
-    aten.gather.default: "{0}.gather({1}, {2})",
-    aten.bitwise_and.Tensor: "{0} & {1}",
-    aten.bitwise_or.Tensor: "{0} | {1}",
-    aten.bitwise_not.default: "~{0}",
-    aten.logical_and.default: "{0}.logical_and({1})",
-    aten.logical_not.default: "{0}.logical_not()",
-    aten.where.self: "where({0}, {1}, {2})",
-    aten._softmax.default: "{0}.softmax({1})",
-    aten._log_softmax.default: "{0}.log_softmax({1})",
-    aten.index_select.default: "{0}.index_select({1}, {2})",
-    aten.index_add.default: "{0}.index_add({1}, {2}, {3})",
-    aten.scatter_add.default: "{0}.scatter_add({1}, {2}, {3})",
-    # functional code has no aliases to keep apart
-    aten.clone.default: "{0}",
-    aten.detach.default: "{0}",
-    aten.alias.default: "{0}",
-    aten.lift_fresh.default: "{0}",
-}
+_NAME = re.compile(r"[a-z]\w*")
 
 
 class Source:
@@ -83,7 +35,7 @@ class Source:
         # half-precision batches are computed in float32; a float32 function's own casts to half stay
         self.raised = {dtype: torch.float32 for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)}
         self.lines: list[str] = []
-        self.space: dict[str, Any] = {"f64": torch.float64, "where": torch.where, "stack": torch.stack}
+        self.space: dict[str, Any] = dict(SPACE)
         self.known: dict[str, str] = {}
 
     def constant(self, value: Any) -> str:
@@ -103,6 +55,13 @@ class Source:
             self.lines.append(f"{self.known[expression]} = {expression}")
         return self.known[expression]
 
+    def evaluated(self, expression: str) -> str:
+        """A name for an expression of constants, evaluated now."""
+        if expression not in self.known:
+            with torch.inference_mode(False), torch.no_grad():
+                self.known[expression] = self.constant(eval(expression, dict(self.space)))
+        return self.known[expression]
+
     def render(self, leaf: Any, names: dict[int, str], widened: bool) -> str:
         if isinstance(leaf, Ref):
             return names[leaf.index]
@@ -119,11 +78,28 @@ class Source:
             leaf = WIDE.get(leaf, leaf) if widened else self.raised.get(leaf, leaf)
         return self.constant(leaf)
 
-    def emit(self, program: Program, op: Op, names: dict[int, str], widened: bool, merges: bool) -> None:
-        """Write one operation; ``merges``: it sums over samples, so it works in float64."""
+    def emit(
+        self,
+        program: Program,
+        op: Op,
+        names: dict[int, str],
+        widened: bool,
+        merges: bool = False,
+        last: frozenset[int] = frozenset(),
+    ) -> None:
+        """Write one operation.
+
+        Args:
+            program: that it is in.
+            op: the operation.
+            names: of the values so far.
+            widened: everything is float64.
+            merges: it sums over samples, so it works in float64.
+            last: the values that nothing is computed from.
+        """
         values = program.values
-        total = self._total(program, op, names)
-        if merges and total is not None:
+        total = summed(program, op, names, self.assign, merges, bool(last.intersection(op.outputs)))
+        if total is not None:
             names[op.outputs[0]] = self.assign(total)
             return
         args = list(op.args)
@@ -143,6 +119,9 @@ class Source:
         if bins and merges:
             expression = f"{expression}.double()"
         if len(op.outputs) == 1 and not _returns_list(op):
+            if self._fixed(op, names):
+                names[op.outputs[0]] = self.evaluated(expression)
+                return
             names[op.outputs[0]] = self.assign(expression)
             return
         result = self.assign(expression)
@@ -150,33 +129,17 @@ class Source:
             names[output] = self.assign(f"{result}[{position}]")
 
     def _expression(self, op: Op, rendered: list[str], keywords: dict[str, str]) -> str:
-        spelled = _SPELLED.get(op.func)
-        wanted = 0 if spelled is None else max(int(c) for c in "0123" if f"{{{c}}}" in spelled) + 1
-        if spelled is not None and not keywords and len(rendered) >= wanted:
-            simple = len(rendered) == wanted or base_name(op) in ("_softmax", "_log_softmax", "argmax")
-            if simple and not (op.func is aten.argmax.default and len(rendered) > 2):
-                return spelled.format(*rendered)
-        if op.func in (aten.clone.default, aten.detach.default):
-            return rendered[0]
-        if op.func is aten._to_copy.default and set(keywords) == {"dtype"}:
-            return f"{rendered[0]}.to({keywords['dtype']})"
-        if op.func is aten.pow.Tensor_Scalar and rendered[1] in ("2", "2.0"):
-            return f"{rendered[0]} * {rendered[0]}"
+        short = spelled(op, rendered, keywords, self.space)
+        if short is not None:
+            return short
         parts = [*rendered, *(f"{key}={value}" for key, value in keywords.items())]
         blank = ".zero_()" if "empty" in op.name else ""  # as it was while recording
         return f"{self.constant(op.func)}({', '.join(parts)}){blank}"
 
-    def _total(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
-        """A plain sum, in float64."""
-        if op.func not in (aten.sum.default, aten.sum.dim_IntList):
-            return None
-        source = op.args[0]
-        floating = program.values[source.index].dtype.is_floating_point
-        kind = "dtype=f64" if floating else ""
-        if op.func is aten.sum.default:
-            return f"{names[source.index]}.sum({kind})"
-        rest = [self.render(arg, names, True) for arg in op.args[1:]]
-        return f"{names[source.index]}.sum({', '.join([*rest, *([kind] if kind else [])])})"
+    def _fixed(self, op: Op, names: dict[int, str]) -> bool:
+        """Whether an operation gives the same in every fold."""
+        moving = any(isinstance(leaf, (Size, Free)) for leaf in leaves((op.args, op.kwargs)))
+        return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
 
 
 def _returns_list(op: Op) -> bool:
@@ -216,11 +179,13 @@ def fold_code(
     for parts in centred.values():
         targets += parts.slice.rows
         targets += [i for op in parts.slice.ops for i in op.inputs if program.values[i].kind == "shared"]
-    for number in _order(program, targets):
+    order = _order(program, targets)
+    last = frozenset(kept) - {index for number in order for index in program.ops[number].inputs}
+    for number in order:
         op = program.ops[number]
         outputs = [program.values[output] for output in op.outputs]
         merges = any(v.kind in MERGEABLE and not v.given and v.dtype.is_floating_point for v in outputs)
-        source.emit(program, op, names, widened, merges)
+        source.emit(program, op, names, widened, merges, last)
     for leaf, parts in centred.items():
         if isinstance(parts, Extremes):
             row = source.assign(f"{names[parts.row]}.double()")
@@ -231,8 +196,20 @@ def fold_code(
     position, dim = batched[0]
     returned = ", ".join(_settled(program, index, names[index], centred) for index in kept)
     counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
-    lines = [f"n = x[{position}].shape[{dim}]", *source.lines, f"return [{returned}], [{counted}]"]
-    return "\n    ".join(["def fold(x, w):", *lines]), source.space
+    lines = [f"n = x[{position}].shape[{dim}]", *source.lines]
+    result = f"return [{returned}], [{counted}]"
+    return "\n    ".join(["def fold(x, w):", *_used(lines, result), result]), source.space
+
+
+def _used(lines: Sequence[str], result: str) -> list[str]:
+    """The assignments that the result rests on."""
+    used, kept = set(_NAME.findall(result)), []
+    for line in reversed(lines):
+        name, _, expression = line.partition(" = ")
+        if name in used:
+            used.update(_NAME.findall(expression))
+            kept.append(line)
+    return kept[::-1]
 
 
 def _settled(program: Program, index: int, name: str, centred: dict[int, Centred | Extremes]) -> str:
@@ -314,7 +291,7 @@ def _centred(
         inner_names[index] = source.constant(tensor)
     result = inner.result[0].index
     for number in _order(inner, [result]):
-        source.emit(inner, inner.ops[number], inner_names, True, False)
+        source.emit(inner, inner.ops[number], inner_names, True)
     return inner_names[result]
 
 

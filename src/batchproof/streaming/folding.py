@@ -77,38 +77,37 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
 
 def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
-    dims = call.layout.dims
-    plain = (
-        len(call.layout.skeletons) == len(call.leaves)
-        and all(leaf == 0 for leaf in call.layout.skeletons)
-        and not call.layout.keywords
-    )
-    if not plain or any(
-        dim is None or not isinstance(leaf, torch.Tensor) for leaf, dim in zip(call.leaves, dims, strict=False)
-    ):
+    layout = call.layout
+    flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
+    if not flat or None in layout.dims or not call.all_tensors():
         return lambda args: None
-    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "captured": captured, "plan": plan}
-    space |= {"check": _check_shapes, "autocast": torch.is_autocast_enabled}
-    names = [f"a{i}" for i in range(len(dims))]
+    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "check": _check_shapes, "plan": plan}
+    space |= {"autocast": torch.is_autocast_enabled, "captured": {i: t.detach() for i, t in captured.items()}}
+    names = [f"a{i}" for i in range(len(call.leaves))]
     lines = [
-        f"if len(args) != {len(names)}: return None",
+        f"if len(args) != {len(names)} or autocast({call.leaves[0].device.type!r}): return None",
         f"{', '.join(names)}, = args",
         f"if not ({' and '.join(f'isinstance({name}, Tensor)' for name in names)}): return None",
-        f"if a0.ndim <= {dims[0]}: return None",
-        f"n = a0.shape[{dims[0]}]",
+        "shape = a0.shape",
+        f"if len(shape) != {call.leaves[0].ndim}: return None",
+        f"n = shape[{layout.dims[0]}]",
         "if n == 0: return None",
     ]
-    for i, (leaf, dim) in enumerate(zip(call.leaves, dims, strict=True)):
-        space |= {f"d{i}": leaf.dtype, f"v{i}": leaf.device}
-        sizes = ["n" if k == dim else str(size) for k, size in enumerate(leaf.shape)]
-        shape = f"({', '.join(sizes)},)"
-        lines.append(f"if a{i}.dtype is not d{i} or a{i}.device != v{i} or a{i}.shape != {shape}: return None")
-    lines += [
-        f"if autocast({call.leaves[0].device.type!r}): return None",
-        "values, lengths = folded(args, captured)",
+    sizes = [
+        "".join("n, " if k == dim else f"{size}, " for k, size in enumerate(leaf.shape))
+        for leaf, dim in zip(call.leaves, layout.dims, strict=True)
     ]
-    if any(not _fixed_shape(plan, index) for index in plan.kept):
-        lines.append("check(plan, values)")
+    for name, leaf, own in zip(names, call.leaves, sizes, strict=True):
+        space |= {f"{name}_type": leaf.dtype, f"{name}_device": leaf.device}
+        elsewhere = f"not {name}.is_cpu" if leaf.is_cpu else f"{name}.device != {name}_device"
+        expected = "shape" if name != "a0" and own == sizes[0] else f"({own})"
+        lines.append(f"if {name}.dtype is not {name}_type or {elsewhere} or {name}.shape != {expected}: return None")
+        if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
+            lines.append(f"if {name}.requires_grad: {name} = {name}.detach()")
+    lines.append(f"values, lengths = folded(({', '.join(names)},), captured)")
+    for position, (index, leaf) in enumerate(zip(plan.kept, plan.leaves, strict=True)):
+        if not _fixed_shape(plan, index):
+            lines.append(f"if values[{position}].shape != {tuple(leaf.shape)}: check(plan, values)")
     lines.append("return values, lengths, n")
     exec("def hot(args):\n    " + "\n    ".join(lines), space)
     return space["hot"]  # type: ignore[no-any-return]

@@ -5,8 +5,9 @@ Groups cost little and buy an error bar: leaving one out at a time is a jackknif
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ class Slots:
     leaves: list[Any] = field(default_factory=list)  # tensors (groups, ...); for kept rows (group, rows) in order
     counts: list[int] = field(default_factory=list)
     lengths: list[list[int]] = field(default_factory=list)
+    _takers: dict[int, list[Callable[[torch.Tensor], object]]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def empty(cls, plan: Plan, device: torch.device) -> Slots:
@@ -40,12 +42,15 @@ class Slots:
 
     def add(self, group: int, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> None:
         """Merge one folded batch into a group."""
-        for leaf, kept, value in zip(self.plan.leaves, self.leaves, values, strict=True):
-            if leaf.merge == "rows":
-                kept.append((group, value.detach().clone()))
-            else:
-                merge_into(leaf, kept[group], value)
-        self.lengths[group] = [a + b for a, b in zip(self.lengths[group], lengths, strict=True)]
+        takers = self._takers.get(group)
+        if takers is None:
+            takers = self._takers[group] = [
+                _taker(leaf, kept, group) for leaf, kept in zip(self.plan.leaves, self.leaves, strict=True)
+            ]
+        for take, value in zip(takers, values, strict=True):
+            take(value)
+        if lengths:
+            self.lengths[group] = [a + b for a, b in zip(self.lengths[group], lengths, strict=True)]
         self.counts[group] += n
 
     def absorb(self, other: Slots) -> None:
@@ -80,6 +85,14 @@ class Slots:
     def clone(self) -> Slots:
         leaves = [list(kept) if isinstance(kept, list) else kept.clone() for kept in self.leaves]
         return Slots(self.plan, self.groups, leaves, list(self.counts), [list(row) for row in self.lengths])
+
+
+def _taker(leaf: Leaf, kept: Any, group: int) -> Callable[[torch.Tensor], object]:
+    """What merges a value into one group of a leaf."""
+    if leaf.merge == "rows":
+        return lambda value: kept.append((group, value.detach().clone()))
+    view = kept[group]
+    return view.add_ if leaf.merge == "sum" else partial(merge_into, leaf, view)
 
 
 def identity(leaf: Leaf, groups: int, device: torch.device) -> torch.Tensor:

@@ -68,9 +68,6 @@ class Stream:
         if self.hot is None:
             return None
         try:
-            if torch.is_grad_enabled():
-                with torch.no_grad():
-                    return self.hot(args)  # type: ignore[no-any-return]
             return self.hot(args)  # type: ignore[no-any-return]
         except BatchproofError:
             raise
