@@ -159,8 +159,14 @@ def _type_of(leaf: Any) -> Any:
 
 
 def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...]:
-    """Selections whose total length finish needs for its stand-ins."""
+    """Selections whose total length finish needs for its stand-ins: those that matter, or that Python measured."""
     live = ancestors(program, sinks(program))
+    live |= {
+        size.of[0]
+        for index in program.asked
+        for size in program.values[index].shape
+        if isinstance(size, Size) and size.of is not None
+    }
     found = []
     for value in program.values:
         if value.op is None or value.op in frontier.after or value.index not in live:

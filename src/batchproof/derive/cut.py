@@ -19,6 +19,8 @@ from batchproof.derive.operators import base_name
 from batchproof.derive.program import Free, Ref, Size, leaves
 
 MANY = 1_000_000
+#: What a leaf costs beside its bytes: each is one more thing that every update computes and adds.
+PER_LEAF = 1024
 
 _LINEAR_VIEWS = frozenset(
     """view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias
@@ -141,9 +143,9 @@ def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program
     size = max(nbytes(value), 1)
     if value.kind in MERGEABLE:
         points = centred(value) if value.given else 1
-        return size * points if points else None
+        return size * points + PER_LEAF if points else None
     if adds:
-        return size
+        return size + PER_LEAF
     if value.kind == "rows" and not value.given:
         return size * MANY
     return size * MANY if value.kind in ROWLIKE and not value.from_data else None

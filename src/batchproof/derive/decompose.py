@@ -151,18 +151,16 @@ def _reduced(func: Any) -> Rule:
 
 
 def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reduction: int, ignore_index: int) -> Any:
-    channel = 0 if x.ndim < 2 else 1
-    kept = target != ignore_index
-    safe = torch.where(kept, target, torch.zeros_like(target))
-    each = -torch.gather(x, channel, safe.unsqueeze(channel)).squeeze(channel)
-    if weight is not None:
-        weights = torch.index_select(weight, 0, safe.reshape(-1)).reshape(safe.shape)
-        weights = torch.where(kept, weights, torch.zeros_like(weights))
-        each = each * weights
-    each = torch.where(kept, each, torch.zeros_like(each))
     if reduction == 0:
-        return each, x.new_zeros(())
-    total_weight = torch.sum(weights) if weight is not None else torch.sum(kept).to(x.dtype)
+        return NotImplemented
+    each = torch.nn.functional.nll_loss(x, target, weight, ignore_index=ignore_index, reduction="none")
+    kept = target != ignore_index
+    if weight is None:
+        total_weight = torch.sum(kept).to(x.dtype)
+    else:
+        safe = torch.where(kept, target, torch.zeros_like(target))
+        weights = torch.index_select(weight, 0, safe.reshape(-1)).reshape(safe.shape)
+        total_weight = torch.sum(torch.where(kept, weights, torch.zeros_like(weights)))
     total = torch.sum(each)
     return (total / total_weight if reduction == 1 else total), total_weight
 

@@ -139,7 +139,7 @@ class Classifier:
                 return ("rows",)
             return ("rows", "index", "set") if "unique" in name else ("rows", "index", "bag")
         if given:
-            return ("sum",) if name in ADDS else ()
+            return ("sum",) if name in ADDS and (value.dtype.is_floating_point or value.dtype.is_complex) else ()
         words = f"{op.func} " + " ".join(leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, str))
         if value.dtype is torch.bool:
             return ("any",) if "any" in name else ("all",) if "all" in name else ()

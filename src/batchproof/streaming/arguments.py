@@ -46,8 +46,11 @@ class Call:
 
 
 def is_column(leaf: Any) -> bool:
-    """A list of plain values: samples, not a tree."""
-    return isinstance(leaf, list) and all(isinstance(item, (int, float, str, bool)) for item in leaf)
+    """A list with no tensor or array in it: an entry for each sample, not a tree."""
+    return isinstance(leaf, list) and all(
+        isinstance(item, (int, float, str, bool)) or is_column(list(item) if isinstance(item, tuple) else item)
+        for item in leaf
+    )
 
 
 def is_array(leaf: Any) -> bool:
@@ -219,6 +222,8 @@ def _concatenate(parts: list[Any], dim: int, label: str) -> Any:
         return torch.cat(parts, dim)
     import numpy
 
+    if any(isinstance(part, numpy.ma.MaskedArray) for part in parts):
+        return numpy.ma.concatenate(parts, dim)  # type: ignore[no-untyped-call]
     return numpy.concatenate(parts, dim)
 
 

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call
-from batchproof.streaming.merging import fingerprint, merge_slots, structure
+from batchproof.streaming.merging import constants, fingerprint, merge_slots, structure
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
 
@@ -23,7 +23,11 @@ def sync(stream: Stream, group: Any = None) -> None:
     if not (dist.is_available() and dist.is_initialized()):
         raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
     mine = own(stream)
-    header = ("state", (fingerprint(stream), structure(mine.plan))) if isinstance(mine, Slots) else ("rows", len(mine))
+    header = (
+        ("state", (fingerprint(stream), (structure(mine.plan), constants(stream))))
+        if isinstance(mine, Slots)
+        else ("rows", len(mine))
+    )
     headers: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(headers, header, group=group)
     if all(kind == "rows" for kind, _ in headers):

@@ -11,6 +11,7 @@ from batchproof.derive.centre import Centred
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, bound, rebuild
+from batchproof.streaming.modules import held_by
 from batchproof.streaming.state import Slots, merge_into
 from batchproof.streaming.stream import Stream
 
@@ -28,12 +29,43 @@ def fingerprint(stream: Stream) -> str:
 
 
 def same_function(a: Any, b: Any) -> bool:
-    """Whether two callables run the same code, as far as can be told."""
+    """Whether two callables run the same code on the same held values, as far as can be told."""
     if a is b:
         return True
-    a, b = getattr(a, "func", a), getattr(b, "func", b)
+    if isinstance(a, torch.nn.Module) or isinstance(b, torch.nn.Module):
+        return type(a) is type(b) and _alike(list(a.state_dict().items()), list(b.state_dict().items()))
     codes = getattr(a, "__code__", None), getattr(b, "__code__", None)
-    return codes[0] == codes[1] if any(codes) else type(a) is type(b)
+    if any(codes):
+        return codes[0] == codes[1] and _alike(held_by(a), held_by(b))
+    if hasattr(a, "func") and hasattr(b, "func"):
+        return same_function(a.func, b.func) and _alike(held_by(a)[1:], held_by(b)[1:])
+    return type(a) is type(b) and getattr(a, "__name__", None) == getattr(b, "__name__", None)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+    if callable(a) and callable(b):
+        return same_function(a, b)
+    return not isinstance(a, (int, float, str)) or a == b
+
+
+def constants(stream: Stream) -> str:
+    """A print of the tensors that a function takes from outside its samples: states merge only where these agree."""
+    digest = hashlib.sha256()
+    if stream.plan is not None and stream.plan.program is not None:
+        for index, tensor in sorted(stream.plan.program.captured.items()):
+            digest.update(
+                repr((index, str(tensor.dtype), tuple(tensor.shape), tensor.detach().cpu().tolist())).encode()
+            )
+    if stream.first is not None:
+        for leaf, dim in zip(stream.first.leaves, stream.first.layout.dims, strict=True):
+            if dim is None:
+                shown = leaf.detach().cpu().tolist() if isinstance(leaf, torch.Tensor) else leaf
+                digest.update(repr(shown).encode())
+    return digest.hexdigest()
 
 
 def structure(plan: Plan) -> list[Any]:
@@ -54,6 +86,8 @@ def merge(stream: Stream, other: Stream) -> None:
         return
     if not same_function(stream.fn, other.fn):
         raise BatchproofError("mismatched states: the two metrics are of different functions")
+    if other.first is not None:
+        stream.check(other.first)
     theirs = other.parts()
     if isinstance(theirs, list):
         trial = [call for _, call in theirs]
@@ -101,6 +135,8 @@ def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
             "mismatched states: the two metrics hold different leaves "
             f"({_shown(plan)} here, {_shown(other.plan)} there): they belong to different functions or shapes"
         )
+    if constants(stream) != constants(other):
+        raise BatchproofError("mismatched states: the functions hold other weights, or took other shared arguments")
     if fingerprint(stream) != fingerprint(other):
         theirs = theirs.clone()
         shared = _shared(other.plan)
@@ -144,6 +180,7 @@ def save(stream: Stream) -> dict[str, Any]:
         assert stream.lesson is not None
         saved["lesson"] = [_copied(leaf) for leaf in stream.lesson.leaves]
         saved["fingerprint"] = fingerprint(stream)
+        saved["constants"] = constants(stream)
         saved["shapes"] = [list(variant.example.leaves) for variant in stream.variants.values()]
         saved["leaves"] = [list(kept) if isinstance(kept, list) else kept.clone() for kept in total.leaves]
         saved["counts"], saved["lengths"] = list(total.counts), [list(row) for row in total.lengths]
@@ -186,6 +223,8 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
         fresh.adopt(fresh.derived(lesson), lesson, [])
         slots = fresh.slots
         assert slots is not None
+        if constants(fresh) != saved["constants"]:
+            raise BatchproofError("the saved state does not fit: its function held other weights or shared arguments")
         same = fingerprint(fresh) == saved["fingerprint"] and all(
             isinstance(mine, list) or mine.shape == theirs.shape
             for mine, theirs in zip(slots.leaves, saved["leaves"], strict=True)

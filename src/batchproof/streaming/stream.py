@@ -83,6 +83,7 @@ class Stream:
 
     def fold(self, call: Call) -> None:
         """Take a batch in, by whatever way it needs."""
+        call = self.ordered(call)
         self.check(call)
         if self.slots is not None:
             with torch.no_grad():
@@ -105,6 +106,17 @@ class Stream:
         self.enough *= 2
         if self.state == "constant" and own.__cause__ is not None:
             raise own.__cause__ from None
+
+    def ordered(self, call: Call) -> Call:
+        """A batch with its leaves in the order of the first one's: a dictionary's entries come in any order."""
+        first = self.first
+        names = call.layout.names
+        if first is None or names == first.layout.names or sorted(names) != sorted(first.layout.names):
+            return call
+        places = [names.index(name) for name in first.layout.names]
+        dims = tuple(call.layout.dims[place] for place in places)
+        same = dims == first.layout.dims and call.layout.keywords == first.layout.keywords
+        return Call(first.layout, [call.leaves[place] for place in places], call.n) if same else call
 
     def check(self, call: Call) -> None:
         """A batch must be of the same kind as the first: structure, dtypes, devices, shared arguments."""
