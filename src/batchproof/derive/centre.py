@@ -171,6 +171,8 @@ def find_centres(
     count_near = sum(any(at is other for other in near) for at in centres)
     if len(probes) < PROBES - 2 or count_near < 4 or len(centres) - count_near < 3:
         return None
+    if bool((table == 0).all(2).all(1).any()):
+        return None  # nothing was summed there: nothing shows how it moves
     order = _spread(table[:, :, :count_near])
     for count in range(1, min(MOST_CENTRES, count_near - 2) + 1):
         chosen = order[:count]
