@@ -65,6 +65,15 @@ LOCAL = by_line(
         {wide}.pow(2).mean(-1)
         {wide}.amax(1)
         torch.logsumexp({wide}, 1)
+        {matrix}.median(1).values
+        {matrix}.unbind(1)[{k}]
+        {matrix}.prod(1)
+        {row}.fmod(2.0)
+        {row}.round()
+        {row}.double().to(x.dtype)
+        torch.addcmul({row}, {row}, {row}, value={c})
+        torch.hypot({row}, {row})
+        {wide}.view(-1, 3, 4).sum((1, 2))
         torch.sign({row})
         {row} * torch.full_like({row}, {c})
     """,
@@ -140,6 +149,15 @@ REDUCE = by_line(
         {row}[{mask}].mean()
         {row}.masked_fill(~{mask}, -9.0).max()
         {wide}.mean()
+        {matrix}.flatten().std()
+        {matrix}.view(-1).sum()
+        {matrix}.amax((0, 1))
+        torch.cat([{row}, {row}]).mean()
+        ({row}[{mask}] * {row}[{mask}]).sum()
+        {row}[{label} == {k}].sum()
+        {row}.abs().sum() / {row}.numel()
+        ({row} > {row}).any()
+        {row}.mul(2).sum().div(n)
         {row}.sum() / x.numel()
         {row}.nansum()
         (({row} - {row}.mean()) * ({row} - {row}.mean())).mean()
@@ -160,6 +178,12 @@ REDUCE = by_line(
         torch.stack([({label} == k).sum() for k in range(3)])
         ({matrix}.T @ {matrix} / n).diagonal()
         ({matrix}.T @ {matrix})[{k}]
+        {matrix}[{mask}].sum(0)
+        torch.einsum('nd,n->d', {matrix}, {row})
+        {matrix}.std(0, unbiased=False)
+        torch.bincount({label}, weights={row}, minlength=3).to(x.dtype)
+        {matrix}.min(0).values
+        ({matrix} > {c}).sum(0)
     """,
 )
 
@@ -219,11 +243,18 @@ COUPLE = by_line(
         torch.log1p(({row} - {row}.mean()) ** 2)
         ({row} - {row}.mean()) ** 3
         F.relu({row} - {stat})
+        {row}.round() * {stat}
+        {row} * ({stat} > {c})
+        torch.lerp({row}, {row}, {stat}.sigmoid())
+        {row}.clamp(max={row}.mean())
         {matrix} @ {vector}
     """,
     matrix="""
         {matrix} - {matrix}.mean(0)
         {matrix} / ({matrix}.std(0) + 0.1)
+        F.batch_norm({matrix}, None, None, training=True)
+        {matrix} * {matrix}.amax(0)
+        {matrix} @ ({matrix}.T @ {matrix} / n)
         {matrix} - {vector}
         torch.softmax({matrix}, 0)
     """,
@@ -237,6 +268,14 @@ COUPLE = by_line(
         F.mse_loss({row} - {row}.mean(), {row} - {row}.mean())
         {row}.sum() / {number}
         {stat} * {number}
+        ({row}[{mask}] - {row}[{mask}].mean()).pow(2).sum()
+        {row}[{mask}].sum() / (len({row}[{mask}]) + 1)
+        {row}[{label} == {k}].var(unbiased=False)
+        {row}[{mask}].sum() * {row}[~{mask}].mean()
+        ({row} - {row}[{mask}].mean()).nan_to_num().abs().max()
+        torch.cov({matrix}.T)[{k}].sum()
+        (({row} - {row}.mean()) * {mask}).norm()
+        {row}.std() / {row}.mean().abs().add(1)
         {row}[{mask}].amax(0) if {mask}.any() else {row}.amax(0)
         {stat} + {number}
     """,
@@ -253,6 +292,10 @@ COUPLE = by_line(
         n ** 0.5
         n % {size}
         int({label}.max())
+        int({mask}.sum())
+        round(float({row}.mean()))
+        {row}.abs().max().item() + 1
+        sum({mask}.tolist())
         n / {size}
     """,
 )
@@ -274,6 +317,11 @@ ORDER = by_line(
     stat="""
         {row}.median()
         {row}[{mask}].max()
+        torch.histc({row}, 3)[0]
+        {row}[{mask}][:2].sum()
+        {row}[: int({mask}.sum())].sum()
+        torch.nonzero({mask}).sum()
+        {row}[{label}].sum()
         {wide}.sum(1).cumsum(0).mean()
         {wide}.amax(1)[0]
         {row}.topk(min(3, n)).values.mean()

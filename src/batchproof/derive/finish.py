@@ -27,12 +27,18 @@ class Diverged(BatchproofError):
     """The function does something else on all samples than what was folded batch by batch."""
 
 
+class Lost(Diverged):
+    """A centred sum cancels to fewer digits than the result needs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too few digits are left in a sum around a batch statistic: the samples lie too far from the first "
+            "batch's, or are all alike; use state='rows' to keep them"
+        )
+
+
 #: Weights of centres so large that what they give is lost in rounding, not zero.
 FAR = 1e4
-TOO_FAR = (
-    "the batches lie too far from the first for its centres to hold enough digits; "
-    "use state='rows' to keep the samples, or shuffle them"
-)
 
 
 @dataclass
@@ -246,9 +252,9 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         sound = torch.isfinite(size)
         nothing_left = sound & (total.abs() <= 1e-12 * size) & (weights.abs().sum(1) > FAR)
         if bool(nothing_left.any()):
-            self.refuse(Diverged(TOO_FAR))
+            self.refuse(Lost())
         total = torch.where(sound & (total.abs() <= 1e-12 * size), torch.zeros_like(total), total)
-        cancels = (size / total.abs()).masked_fill((total == 0) | ~sound, 0)
+        cancels = (size / total.abs()).masked_fill((size == 0) | ~sound, 0)  # infinite where nothing is left
         self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
         return (total + self.nudge * torch.where(sound, size, torch.zeros_like(size))).reshape(kept.shape[1:])
 

@@ -14,7 +14,7 @@ import torch
 from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import TOO_FAR, Diverged, State, finish, stand_in
+from batchproof.derive.finish import Lost, State, finish, stand_in
 from batchproof.derive.fold import build
 from batchproof.derive.program import WIDE
 from batchproof.derive.samples import Batch
@@ -118,7 +118,7 @@ class Plan:
         if lost * 1e-16 > FEWEST_DIGITS * 1e-4:
             nudged, _ = finish(*arguments, self.shown, nudge=4e-16)
             if not _near(result, nudged):
-                raise Diverged(TOO_FAR)
+                raise Lost
         return result
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
