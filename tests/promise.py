@@ -178,7 +178,8 @@ def same_kind(got: Any, expected: Any) -> bool:
 
 
 def numbers(value: Any) -> torch.Tensor:
-    return torch.as_tensor(value).detach().to("cpu", torch.float64)
+    tensor = torch.as_tensor(value).detach().cpu()
+    return torch.view_as_real(tensor.to(torch.complex128)) if tensor.is_complex() else tensor.double()
 
 
 def difference(got: Any, expected: Any, rtol: float = 1e-9, *, same_type: bool = True) -> str | None:
@@ -202,7 +203,7 @@ def difference(got: Any, expected: Any, rtol: float = 1e-9, *, same_type: bool =
 
 def exactly(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
-        return not value.is_floating_point()
+        return not (value.is_floating_point() or value.is_complex())
     return isinstance(value, (bool, int))
 
 

@@ -191,6 +191,15 @@ def test_keyword_arguments() -> None:
         metric.update(pred[lo:hi], real=real[lo:hi])
     assert difference(metric.compute(), (pred - real).pow(2).mean()) is None
     refused(lambda: metric.update(pred[:8], real=real[:9]), "real", "8", "9")
+    for again in ({"real": real, "pred": pred + 1}, {"pred": pred + 1, "real": real}):
+        twin = bp.exact(lambda pred, real: (pred - 2 * real).abs().mean())
+        twin.update(pred=pred, real=real)
+        try:
+            twin.update(**again)
+        except bp.BatchproofError:
+            continue
+        both = torch.cat([pred, pred + 1]) - 2 * torch.cat([real, real])
+        assert difference(twin.compute(), both.abs().mean()) is None
     refused(lambda: metric.update(pred[:8], real=real[:8], power=3.0), "power")
     assert metric.n_samples == 200
 

@@ -303,6 +303,60 @@ def test_over_samples_of_what_keeps_a_shape() -> None:
     same(fed(fn, a, b, over="samples").compute(), expected)
 
 
+def stateful_squeeze(x: Tensor) -> Tensor:
+    return x.squeeze().pow(2).sum().sqrt()
+
+
+@table(
+    ("branch", lambda x: x.sum() if x.max() > 1 else x.min()),
+    ("item", lambda x: x.mean() * x.max().item()),
+    ("float", lambda x: float(x.max())),
+    ("int", lambda x: int((x > 0).sum())),
+    ("bool", lambda x: (x > 1.5).any()),
+    ("count", lambda x: (x > 0).sum()),
+    ("squeeze", stateful_squeeze),
+    ("numpy", lambda x: float(np.median(x.numpy()))),
+    ("samples", lambda x: x.sum() / x.shape[0] + len(x)),
+    ("one row of it", lambda x: x[0].max() - x[-1].min()),
+    ("rank", lambda x: x.sort(1).values[:, 1].mean()),
+    ("deviation", lambda x: x.std()),
+    ("deviation over the batch", lambda x: x.var(0, unbiased=False).sum() + x.sum()),
+    ("in place", lambda x: x.clone().masked_fill_(x < 0, 0).mean()),
+    ("written to", lambda x: x.clamp_(min=0).mean()),
+    ("selected", lambda x: x[x > 0].sum()),
+    ("length of a selection", lambda x: x.sum() / (1 + len(x[x > 0]))),
+    ("dictionary", lambda x: {"a": x.max(), "b": x.mean(1)}),
+    ("tuple", lambda x: (x.max(), x.amin(0))),
+    ("classes", lambda x: torch.bincount(x.argmax(1), minlength=4)),
+    ("a loop", lambda x: sum(row.norm() for row in x)),
+    ("NaN on some", lambda x: x[x > 2].mean()),
+    ("a comprehension", lambda x: torch.stack([v.abs().max() for v in x.unbind(0)]).mean()),
+    ("a shared constant", lambda x: (x @ torch.ones(4, dtype=x.dtype)).pow(2).mean()),
+)
+@pytest.mark.parametrize("way", ["update", "__call__"])
+def test_over_samples_is_the_mean_of_single_values(fn: Function, way: str) -> None:
+    x = normal(120, 4)
+    metric = bp.exact(fn, over="samples")
+    try:
+        for (piece,) in split((x,), (50, 1, 7)):
+            getattr(metric, way)(piece)
+        got = metric.compute()
+    except bp.BatchproofError:
+        return
+    single = [fn(x[i : i + 1].clone()) for i in range(120)]
+    keys = single[0] if isinstance(single[0], dict) else range(len(single[0])) if isinstance(single[0], tuple) else None
+    pairs = [(got, single)] if keys is None else [(got[key], [value[key] for value in single]) for key in keys]
+    for mine, theirs in pairs:
+        mean = torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in theirs]).mean(0)
+        problem = difference(torch.as_tensor(mine).double(), mean, 1e-6)
+        assert problem is None, problem
+
+
+def test_over_samples_of_random_functions_is_refused() -> None:
+    with pytest.raises(bp.BatchproofError):
+        fed(lambda x: F.dropout(x, 0.5).sum(), normal(100, 3), over="samples").compute()
+
+
 def test_over_samples_the_call_and_the_merge() -> None:
     a, b = normal(200, 3), normal(200, 3, seed=4)
     single = torch.stack([rmse(a[i : i + 1], b[i : i + 1]) for i in range(200)])

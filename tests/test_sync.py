@@ -163,12 +163,36 @@ def scenarios(rank: int, world: int) -> dict[str, Any]:
     return out
 
 
-def two_functions(rank: int, world: int) -> str:
-    try:
-        fed([rmse, r2][rank % 2], 0, 100).sync()
-    except bp.BatchproofError as error:
-        return f"refused: {error}"
-    return "synced"
+def weighing(weight: float) -> nn.Module:
+    return nn.CrossEntropyLoss(weight=torch.tensor([1.0, weight, 0.5], dtype=torch.float64))
+
+
+def mismatches(rank: int, world: int) -> dict[str, Any]:
+    """What no two ranks should do, one after the other: after a refusal the group is still of use."""
+    scores, y = normal(TOTAL, 3), torch.arange(TOTAL) % 3
+    out: dict[str, Any] = {}
+
+    def attempt(name: str, metric: bp.Exact) -> None:
+        try:
+            out[name] = synced(metric)["after"]
+        except bp.BatchproofError as error:
+            out[name] = f"refused: {error}"
+
+    attempt("two functions", fed([rmse, r2][rank], 0, 100))
+    loss = bp.exact(weighing([1.0, 7.0][rank]))
+    loss.update(scores[rank::2], y[rank::2])
+    attempt("two weights", loss)
+    attempt("two ways to keep", fed(rmse, *shares((100, 140))[rank], state=["auto", "rows"][rank]))
+    attempt("two warm-ups", fed(r2, *shares((100, 140))[rank], warmup=[10, 1000][rank]))
+    attempt("two meanings", fed(rmse, 0, 100, over=["dataset", "samples"][rank]))
+    narrow = bp.exact(rmse)
+    narrow.update(*(a.to([torch.float64, torch.float32][rank]) for a in samples()))
+    attempt("two types", narrow)
+    shared = bp.exact(lambda x, w: (x * w).pow(2).mean().sqrt(), batch_dim=(0, None))
+    shared.update(samples()[0], torch.tensor([2.0, 3.0][rank], dtype=torch.float64))
+    attempt("two shared arguments", shared)
+    attempt("at last", fed(rmse, *shares((150, 90))[rank]))
+    return out
 
 
 def worker(rank: int, job: Callable[[int, int], Any], world: int, folder: str) -> None:
@@ -277,9 +301,17 @@ def test_a_group(ranks: list[dict[str, Any]]) -> None:
         agrees(result["group"], r2, TOTAL)
 
 
-def test_ranks_with_two_functions_are_refused(tmp_path: Path) -> None:
-    """On every rank, and before a collective that would hang or abort."""
-    assert all(result.startswith("refused") for result in spawned(two_functions, 2, tmp_path))
+def test_ranks_that_do_not_fit_together(tmp_path: Path) -> None:
+    """Refused on every rank, before a collective that would hang or abort; or the right value."""
+    for result in spawned(mismatches, 2, tmp_path):
+        for name in ("two functions", "two weights", "two meanings", "two shared arguments"):
+            assert str(result[name]).startswith("refused"), (name, result[name])
+        if not str(result["two types"]).startswith("refused"):
+            assert difference(result["two types"][0], rmse(*samples()), 1e-6) is None
+        for name, fn in (("two ways to keep", rmse), ("two warm-ups", r2)):
+            if not str(result[name]).startswith("refused"):
+                agrees({"after": result[name]}, fn, TOTAL)
+        agrees({"after": result["at last"]}, rmse, TOTAL)
 
 
 def test_without_a_process_group() -> None:

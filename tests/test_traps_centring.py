@@ -261,6 +261,29 @@ def test_linear_algebra(fn: Function, first: str) -> None:
         assert first != "noise", "an error of the function itself, which is defined on all samples"
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool], ids=str)
+@pytest.mark.parametrize("first", ["one value", "two values", "zeros"])
+def test_whole_numbers_around_a_statistic(dtype: torch.dtype, first: str) -> None:
+    y = labels(200, high=9)
+    y[:120] = {"one value": 3, "two values": 3 + y[:120] % 2, "zeros": 0}[first]
+    y, x = y.to(dtype), normal(200)
+    promise(lambda x, y: (y - y.double().mean()).pow(2).sum() if y.dtype != torch.bool else y.sum(), x, y, rtol=1e-5)
+    promise(lambda x, y: ((x - x.mean()) * (y * 1.0 - y.double().mean())).mean(), x, y, rtol=1e-5)
+    promise(lambda x, y: (x * y - (x * y).mean()).pow(2).mean().sqrt(), x, y, rtol=1e-5)
+    promise(lambda x, y: (x - x.max()).mul(y).sum() / y.sum(), x, y, rtol=1e-5)
+    promise(lambda x, y: 1 - ((x - y * 1.0) ** 2).sum() / ((y * 1.0 - y.double().mean()) ** 2).sum(), x, y, rtol=1e-5)
+
+
+@pytest.mark.parametrize("first", ["noise", "constant", "zeros", "real"])
+def test_complex_numbers_around_a_statistic(first: str) -> None:
+    z = torch.complex(normal(200), normal(200, seed=6))
+    z[:120] = {"noise": z[:120], "constant": 1 + 2j, "zeros": 0, "real": z[:120].real + 0j}[first]
+    promise(lambda z: ((z - z.mean()) * (z - z.mean()).conj()).real.sum(), z)
+    promise(lambda z: (z - z.mean()).abs().pow(2).mean(), z)
+    promise(lambda z: ((z - z.mean()) ** 2).mean().abs(), z)
+    promise(lambda z: (z / z.abs().max()).sum(), z)
+
+
 def test_masks_that_never_matter_at_first() -> None:
     x, mask = normal(200), torch.cat([torch.ones(120, dtype=torch.bool), coins(80)])
     promise(lambda x, m: (x - x[m].mean()).pow(2)[m].mean(), x, mask)

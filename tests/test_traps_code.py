@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 from typing import Any
@@ -336,6 +337,18 @@ def test_the_callers_tensor_changes_no_more_than_the_function_changes_it(fn: Fun
         assert difference(metric.compute(), fn(normal(200))) is None
 
 
+def test_over_samples_changes_no_more_than_the_function() -> None:
+    x = normal(100, 3)
+    changed = x.clone()
+    centre_in_place(changed)
+    for way in ("update", "__call__"):
+        given = x.clone()
+        metric = bp.exact(centre_in_place, over="samples")
+        with contextlib.suppress(bp.BatchproofError):
+            getattr(metric, way)(given)
+        assert torch.equal(given, x) or torch.equal(given, changed)
+
+
 @pytest.mark.parametrize("state", ["auto", "rows"])
 @pytest.mark.parametrize("kind", ["tensor", "array", "list"])
 def test_one_buffer_filled_again_for_every_batch(kind: str, state: str) -> None:
@@ -596,6 +609,32 @@ def test_batches_that_are_reshaped(fn: Function, sizes: tuple[int, ...]) -> None
     promise(fn, normal(240), sizes=sizes)
 
 
+@table(
+    ("tensor", lambda x: (x / torch.tensor([float(x.abs().max()), 2.0], dtype=x.dtype)[0]).pow(3).sum()),
+    ("new tensor", lambda x: (x * x.new_tensor(x.abs().max().item())).mean()),
+    ("full", lambda x: torch.minimum(x, torch.full((), float(x.mean()), dtype=x.dtype)).sum()),
+    ("full like", lambda x: (x - torch.full_like(x, x.max().item())).pow(2).mean()),
+    ("edges of bins", lambda x: torch.bucketize(x, torch.linspace(float(x.min()), float(x.max()), 6)).bincount()),
+    ("arange", lambda x: torch.arange(int(x.abs().max()) + 1).sum() * x.mean()),
+    ("length of a range", lambda x: torch.zeros(int(x.abs().max()) + 1).numel() + x.sum()),
+    ("a list of them", lambda x: sum([float(x.max()), float(x.min())]) * x.mean()),
+    ("formatted", lambda x: float(f"{float(x.max()):.1f}") * x.sum()),
+    ("a choice", lambda x: x.mean() * [0.1, 5.0][int(x.max() > 8)]),
+    ("a key", lambda x: x.mean() * {True: 0.1, False: 5.0}[bool((x > 8).any())]),
+    ("a power", lambda x: (x.abs() ** int(x.abs().max())).mean()),
+    ("a dimension", lambda x: torch.stack([x, 2 * x]).amax(int(x.max() > 8)).sum()),
+    ("a word", lambda x: getattr(x, "mean" if x.max() < 8 else "sum")()),
+    ("equal", lambda x: x.mean() if torch.equal(x, x.clamp(max=8)) else x.sum()),
+    ("all close", lambda x: x.mean() if torch.allclose(x, x.clamp(max=8)) else x.sum()),
+    ("rounded", lambda x: (x - round(float(x.mean()))).pow(2).mean()),
+    ("compared", lambda x: max(x.max(), -x.min()) * x.mean()),
+)
+def test_numbers_that_were_read_go_back_in(fn: Function) -> None:
+    x = normal(200)
+    x[150:] = 5 * x[150:] + 1
+    promise(fn, x)
+
+
 # ------------------------------------------------------------------ gradients inside
 
 
@@ -697,6 +736,79 @@ class Remembering(nn.Module):
         return x.sum() + sum(self.seen)
 
 
+class Lazy(nn.Module):
+    """Makes a constant when it is first called, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel: Tensor | None = None
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel is None:
+            self.kernel = torch.linspace(0.5, 1.5, 3, dtype=x.dtype) + 0 * x.sum()
+        self.last = (x * self.kernel).pow(2).mean().sqrt()
+        return self.last
+
+
+@functools.cache
+def window(n: int) -> Tensor:
+    return torch.hann_window(n, periodic=False, dtype=torch.float64)
+
+
+@functools.cache
+def scale(power: float) -> Tensor:
+    return torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64) ** power
+
+
+def with_a_cached_window(x: Tensor) -> Tensor:
+    return (x * window(x.shape[0])[:, None]).sum()
+
+
+def with_a_cached_scale(x: Tensor) -> Tensor:
+    return (x * scale(0.5)).pow(2).mean().sqrt()
+
+
+@pytest.mark.parametrize("way", ["update", "__call__"])
+@pytest.mark.parametrize("make", [Lazy, lambda: with_a_cached_window, lambda: with_a_cached_scale],
+                         ids=["module", "by size", "constant"])  # fmt: skip
+def test_constants_that_are_made_once_and_kept(make: Any, way: str) -> None:
+    """Whatever the analysis ran inside, what stays in the user's hands is good for a plain call."""
+    window.cache_clear(), scale.cache_clear()
+    x = normal(200, 3)
+    expected = make()(x)
+    window.cache_clear(), scale.cache_clear()
+    fn = make()
+    metric = bp.exact(fn)
+    try:
+        for (piece,) in split((x,), (64, 1, 50)):
+            getattr(metric, way)(piece)
+        assert difference(metric.compute(), expected) is None
+    except bp.BatchproofError:
+        pass
+    assert difference(fn(x), expected) is None
+    for kept in (window(200), scale(0.5), *(v for v in vars(fn).values() if isinstance(v, Tensor))):
+        assert type(kept) is Tensor
+        assert not torch._is_functional_tensor(kept)
+        assert kept.device.type == "cpu"
+        kept.clone().add_(1).tolist()
+
+
+@pytest.mark.parametrize("way", ["update", "__call__"])
+def test_what_a_function_leaves_behind(way: str) -> None:
+    """self.last = ...: after a call it is that call's; after an update it is some plain tensor."""
+    fn = Lazy()
+    metric = bp.exact(fn)
+    for (piece,) in split((normal(200, 3),), (64, 1, 50)):
+        try:
+            value = getattr(metric, way)(piece)
+        except bp.BatchproofError:
+            break
+        if way == "__call__":
+            assert fn.last is value
+        assert fn.last is None or math.isfinite(float(fn.last))
+
+
 def with_a_mutable_default(x: Tensor, seen: list[Tensor] = []) -> Tensor:  # noqa: B006 - the trap
     seen.append(x.mean())
     return torch.stack(seen).mean()
@@ -748,10 +860,52 @@ def test_batch_normalisation_in_training() -> None:
     promise(lambda x: plain(x).pow(3).mean(), normal(200, 3).exp(), sizes=(64, 2, 50))
 
 
-def test_analysis_leaves_a_modules_buffers_alone() -> None:
+class Holder:
+    """A plain object with a layer in it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.layer(x).pow(3).mean()
+
+    def method(self, x: Tensor) -> Tensor:
+        return self.layer(x).pow(3).mean()
+
+
+def nested(layer: nn.Module) -> Function:
+    def inner(x: Tensor) -> Tensor:
+        return layer(x).pow(3).mean()
+
+    def outer(x: Tensor) -> Tensor:
+        return inner(x) + 0 * x.sum()
+
+    return outer
+
+
+def inside(container: Any, key: Any) -> Function:
+    return lambda x: container[key](x).pow(3).mean()
+
+
+HOLDERS: dict[str, Function] = {
+    "closure": lambda layer: lambda x: layer(x).pow(3).mean(),
+    "object": Holder,
+    "method": lambda layer: Holder(layer).method,
+    "closure of a closure": nested,
+    "list": lambda layer: inside([layer], 0),
+    "dictionary": lambda layer: inside({"a": layer}, "a"),
+    "partial": lambda layer: functools.partial(lambda layer, x: layer(x).pow(3).mean(), layer),
+    "default": lambda layer: lambda x, layer=layer: layer(x).pow(3).mean(),
+    "forward": lambda layer: lambda x, call=layer.forward: call(x).pow(3).mean(),
+    "object in an object": lambda layer: Holder(nn.Sequential(layer)),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+def test_analysis_leaves_a_modules_buffers_alone(hold: Function) -> None:
     """One update moves running statistics once, as a call would, or not at all; never by hidden runs."""
     layer = nn.BatchNorm1d(3).double()
-    metric = bp.exact(lambda x: layer(x).pow(3).mean())
+    metric = bp.exact(hold(layer))
     for (piece,) in split((normal(200, 3),), (64, 10, 50)):
         before, called = fresh(layer.state_dict()), nn.BatchNorm1d(3).double()
         called.load_state_dict(before)
@@ -810,6 +964,58 @@ def test_closure_over_a_number_that_changes(state: str) -> None:
         beta = 3.0
 
     closure_ends_well(bp.exact(fn, state=state), fn, change, lambda: None)
+
+
+@pytest.mark.parametrize("state", ["auto", "rows"])
+def test_closure_that_changes_and_changes_back(state: str) -> None:
+    """At the end all is as it was at first, and yet one batch was folded by another function."""
+    weight = torch.tensor(2.0, dtype=torch.float64)
+
+    def fn(x: Tensor) -> Tensor:
+        return ((x * weight) ** 3).mean() + (x > weight).double().mean()
+
+    x = normal(200) + 2
+    metric = bp.exact(fn, state=state)
+    try:
+        metric.update(x[:100])
+        weight.mul_(3)
+        metric.update(x[100:150])
+        weight.div_(3)
+        metric.update(x[150:])
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert difference(value, fn(x)) is None
+
+
+@pytest.mark.parametrize("state", ["auto", "rows"])
+@pytest.mark.parametrize("kind", ["tensor", "array", "list", "dictionary"])
+def test_a_shared_argument_that_is_changed_in_place(kind: str, state: str) -> None:
+    """The same object, and not the same numbers: no value on all samples has both."""
+
+    def fn(x: Tensor, weight: Any) -> Tensor:
+        held = weight["w"] if isinstance(weight, dict) else weight
+        return (x * torch.as_tensor(held, dtype=torch.float64)).pow(2).sum(1).mean().sqrt()
+
+    x = normal(200, 3)
+    numbers = [1.0, 2.0, 3.0]
+    weight: Any = {
+        "tensor": torch.tensor(numbers, dtype=torch.float64),
+        "array": np.array(numbers),
+        "list": list(numbers),
+        "dictionary": {"w": torch.tensor(numbers, dtype=torch.float64)},
+    }[kind]
+    metric = bp.exact(fn, batch_dim=(0, None), state=state)
+    before = fn(x, weight)
+    try:
+        metric.update(x[:100], weight)
+        metric.update(x[100:101], weight)
+        (weight["w"] if kind == "dictionary" else weight)[0] = 50.0
+        metric.update(x[101:], weight)
+        value = metric.compute()
+    except bp.BatchproofError:
+        return
+    assert difference(value, before) is None or difference(value, fn(x, weight)) is None
 
 
 def test_a_parameter_that_learns() -> None:

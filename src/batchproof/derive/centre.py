@@ -282,7 +282,7 @@ def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     if x.dtype is torch.bool:
         return torch.rand(x.shape, generator=generator).to(x.device) < 0.6
     if not x.dtype.is_floating_point:
-        if x.dtype is not torch.int64:
+        if x.dtype.is_complex:
             return x
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         return x.double() + 3 * noise  # a whole number that enters arithmetic may as well be any number

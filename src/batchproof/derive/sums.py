@@ -62,7 +62,8 @@ def summed(
     if everything:
         return f"{left}.dot({right})"
     if len(dims) == 1 and not keep:
-        return f"vecdot({left}, {right}, dim={dims[0]})"
+        along = "" if dims[0] in (-1, rank - 1) else f", dim={dims[0]}"
+        return f"vecdot({left}, {right}{along})"
     return f"{wide(source.index)}.sum({over})" if merges else None
 
 

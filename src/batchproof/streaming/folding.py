@@ -25,7 +25,7 @@ class Variant:
     example: Call
     hot: Fold
     fold: Callable[..., Any]
-    used: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)  # captured tensors, as they were
+    used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
 
 
 def unfoldable(error: Exception) -> BatchproofError:
@@ -51,8 +51,13 @@ def variant_of(plan: Plan, call: Call) -> Variant:
         _check_shapes(plan, values)
         return values, lengths, batch.n
 
-    used = [(t, t.detach().clone()) for i, t in captured.items() if i in plan.folds]
+    used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
     return Variant(plan, example, _hot(plan, call, folded, captured), fold, used)
+
+
+def version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:

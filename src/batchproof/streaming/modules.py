@@ -5,42 +5,71 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from types import ModuleType
 from typing import Any
 
 import torch
 
+DEPTH = 4  # how far to look into what a function holds
+
 
 @contextmanager
 def quiet(fn: Callable[..., Any]) -> Iterator[None]:
-    """Calls made for our own sake leave what a function holds as it was: buffers of modules, lists it appends to."""
-    buffers = [buffer for module in modules_of(fn) for buffer in module.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    containers = [(thing, copy.copy(thing)) for thing in held_by(fn) if isinstance(thing, (list, dict, set))]
+    """Calls made for our own sake leave what a function holds as it was: buffers, attributes, lists it appends to."""
+    things = reachable(fn)
+    buffers = [buffer for thing in things if isinstance(thing, torch.nn.Module) for buffer in thing.buffers()]
+    values = [buffer.clone() for buffer in buffers]
+    lists = [(thing, list(thing)) for thing in things if isinstance(thing, list)]
+    tables: list[tuple[Any, Any]] = [(thing, copy.copy(thing)) for thing in things if isinstance(thing, (dict, set))]
+    tables += [(vars(thing), dict(vars(thing))) for thing in things if _has_attributes(thing)]
     try:
         yield
     finally:
-        for thing, then in containers:
-            if isinstance(thing, list):
-                thing[:] = then
-            else:
-                thing.clear()
-                thing.update(then)
+        for kept, then in lists:
+            kept[:] = then
+        for table, content in tables:
+            table.clear()
+            table.update(content)
         with torch.no_grad():
-            for buffer, old in zip(buffers, before, strict=True):
+            for buffer, old in zip(buffers, values, strict=True):
                 if not torch.equal(buffer, old):
                     buffer.copy_(old)
 
 
-def modules_of(fn: Any) -> list[torch.nn.Module]:
-    """The modules that a function is, holds, or names."""
-    if isinstance(fn, torch.nn.Module):
-        return [fn]
-    things = held_by(fn)
-    code = getattr(fn, "__code__", None)
+def _has_attributes(thing: Any) -> bool:
+    """Whether a call may set attributes of it; a class's are not its own to reset."""
+    return isinstance(getattr(thing, "__dict__", None), dict) and not isinstance(thing, (type, ModuleType))
+
+
+def reachable(fn: Any) -> list[Any]:
+    """What a callable holds, names, or can reach through what it holds."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    todo = [(fn, 0)]
+    while todo:
+        thing, depth = todo.pop()
+        plain = thing is None or isinstance(thing, (int, float, str, bytes, torch.Tensor, type, ModuleType))
+        if plain or id(thing) in seen or depth > DEPTH:
+            continue
+        seen.add(id(thing))
+        found.append(thing)
+        todo += [(part, depth + 1) for part in _parts(thing)]
+    return found
+
+
+def _parts(thing: Any) -> list[Any]:
+    if isinstance(thing, (list, tuple, set)):
+        return list(thing)[:100]
+    if isinstance(thing, dict):
+        return list(thing.values())[:100]
+    parts = held_by(thing)
+    code = getattr(thing, "__code__", None)
     if code is not None:
-        things += [getattr(fn, "__globals__", {}).get(name) for name in code.co_names]
-    things += [getattr(thing, "__self__", None) for thing in things if callable(thing)]
-    return [thing for thing in things if isinstance(thing, torch.nn.Module)]
+        named = getattr(thing, "__globals__", {})
+        parts += [value for name in code.co_names if isinstance(value := named.get(name), torch.nn.Module)]
+    if isinstance(thing, torch.nn.Module) or callable(thing) or _has_attributes(thing):
+        parts += list(getattr(thing, "__dict__", {}).values())
+    return parts
 
 
 def held_by(fn: Any) -> list[Any]:

@@ -56,8 +56,10 @@ def per_sample(fn: Callable[..., Any], call: Call) -> Values:
     """The function's value on every sample alone, as a batch of one.
 
     Raises:
-        BatchproofError: it returns something else than numbers and tensors, or of another shape for each sample.
+        BatchproofError: it returns something else than numbers and tensors, or of another shape for each sample; or it
+            draws random numbers.
     """
+    before = torch.get_rng_state()
     rows = []
     tree = None
     for i in range(call.n):
@@ -68,6 +70,9 @@ def per_sample(fn: Callable[..., Any], call: Call) -> Values:
         value = fn(*args, **kwargs)
         tree = pytree.tree_map(lambda leaf: 0, value)
         rows.append(pytree.tree_leaves(value))
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        raise BatchproofError("the function is random: it draws from torch's generator; no value can be exact")
     columns, types = [], []
     for position in range(len(rows[0])):
         parts = [row[position] for row in rows]
@@ -91,5 +96,5 @@ def _mean_type(leaf: Any) -> Any:
 
 def _one(leaf: Any, dim: int, i: int) -> Any:
     if isinstance(leaf, torch.Tensor):
-        return leaf.narrow(dim, i, 1)
+        return leaf.narrow(dim, i, 1).clone()  # the function may write into it
     return leaf[i : i + 1] if dim == 0 else leaf.take([i], dim)

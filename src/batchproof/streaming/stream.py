@@ -29,7 +29,7 @@ from batchproof.streaming.arguments import (
     signature,
     tensors_of,
 )
-from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of
+from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
 from batchproof.streaming.modules import quiet
 from batchproof.streaming.state import GROUPS, Slots
 
@@ -274,8 +274,8 @@ class Stream:
         return values[0]
 
     def unchanged(self, variant: Variant) -> None:
-        for now, then in variant.used:
-            if not _alike(now, then):
+        for now, then, writes in variant.used:
+            if version(now) != writes or not _alike(now, then):
                 raise Diverged(
                     f"a tensor of shape {tuple(now.shape)} that the function takes from outside its arguments has "
                     "changed since the first batch; pass it as an argument, or use state='rows'"
