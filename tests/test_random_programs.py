@@ -18,7 +18,7 @@ from programs import Program, programs
 from promise import each_dim, fresh, leaves, numbers, same_kind, split, upcast
 
 Tree = Any
-WAYS = ("stream", "stream", "merge", "resume", "call")
+WAYS = ("stream", "stream", "merge", "resume", "call", "turned")
 
 
 def moved(args: tuple[Tensor, ...], unit: float, seed: int) -> tuple[Tensor, ...]:
@@ -79,9 +79,20 @@ def judge(f: Callable[..., Any], args: tuple[Tensor, ...], got: Tree, expected: 
     return f"another number: {got!r} for {expected!r} (in float64 {wide!r})"
 
 
+def turned(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of samples that lie along the last dimension."""
+    return lambda *args: f(*(arg.movedim(-1, 0) for arg in args))
+
+
 def feed(f: Callable[..., Any], batches: list[tuple[Tensor, ...]], way: str) -> bp.Exact:
     """Every way for samples to come in, and all the same."""
-    metric = bp.exact(f)
+    if way == "turned":
+        dims = tuple(arg.ndim - 1 for arg in batches[0])
+        f = turned(f)
+        batches = [tuple(arg.movedim(0, -1).contiguous() for arg in batch) for batch in batches]
+        metric = bp.exact(f, batch_dim=dims)
+    else:
+        metric = bp.exact(f)
     half = len(batches) // 2
     if way == "merge":
         others = [bp.exact(f), bp.exact(f)]

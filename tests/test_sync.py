@@ -307,7 +307,7 @@ def test_ranks_that_do_not_fit_together(tmp_path: Path) -> None:
         for name in ("two functions", "two weights", "two meanings", "two shared arguments"):
             assert str(result[name]).startswith("refused"), (name, result[name])
         if not str(result["two types"]).startswith("refused"):
-            assert difference(result["two types"][0], rmse(*samples()), 1e-6) is None
+            assert difference(result["two types"][0].double(), rmse(*samples()), 1e-6) is None
         for name, fn in (("two ways to keep", rmse), ("two warm-ups", r2)):
             if not str(result[name]).startswith("refused"):
                 agrees({"after": result[name]}, fn, TOTAL)
