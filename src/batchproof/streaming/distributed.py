@@ -30,6 +30,7 @@ def sync(stream: Stream, group: Any = None) -> None:
     )
     headers: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(headers, header, group=group)
+    _same_kind_of_batch(stream, group)
     if all(kind == "rows" for kind, _ in headers):
         assert isinstance(mine, list)
         stream.own, stream.synced, stream.rows = mine, _gather_rows(mine, group), []
@@ -48,6 +49,22 @@ def sync(stream: Stream, group: Any = None) -> None:
     _reduce(total, group)
     stream.own, stream.synced = mine, total
     stream.slots = Slots.empty(mine.plan, _device(mine))
+
+
+def _same_kind_of_batch(stream: Stream, group: Any) -> None:
+    """Refuse on every rank where the ranks' batches have other dtypes or structures."""
+    kinds: list[Any] = [None] * dist.get_world_size(group)
+    first = stream.first
+    mine = None
+    if first is not None:
+        mine = [str(leaf.dtype) if isinstance(leaf, torch.Tensor) else type(leaf).__name__ for leaf in first.leaves]
+    dist.all_gather_object(kinds, mine, group=group)
+    known = [kind for kind in kinds if kind is not None]
+    if any(kind != known[0] for kind in known):
+        raise BatchproofError(
+            f"mismatched states: one rank was fed with {', '.join(known[0])}, another with "
+            f"{', '.join(next(kind for kind in known if kind != known[0]))}; convert them first"
+        )
 
 
 def first_known(value: Any, group: Any) -> Any:
