@@ -6,7 +6,11 @@ import copy
 import functools
 import io
 import math
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,20 @@ from torch import Tensor, nn
 
 import batchproof as bp
 from promise import RAGGED, Function, difference, promise, split
-from test_traps import labels, macro_f1, median_error, normal, pair, pearson, r2, range_error, rmse, table, wape
+from test_traps import (
+    labels,
+    log_mean_exp,
+    macro_f1,
+    median_error,
+    normal,
+    pair,
+    pearson,
+    r2,
+    range_error,
+    rmse,
+    table,
+    wape,
+)
 
 FUNCTIONS = (rmse, r2, pearson, wape, range_error)
 each_function = pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda fn: fn.__name__)
@@ -239,6 +256,45 @@ def test_copies_carry_on(fn: Function, seen: int) -> None:
         same(twin.compute(), fn(pred, real))
     if seen:
         same(metric.compute(), fn(pred[:seen], real[:seen]))
+
+
+ANOTHER_PROCESS = """
+import pickle, sys, torch
+sys.path[:0] = [{tests!r}, {source!r}]
+import batchproof as bp, test_traps as functions
+metrics = []
+for name in {names!r}:
+    metric = bp.exact(getattr(functions, name))
+    for lo, hi in ((0, 64), (64, 65), (65, 120)):
+        metric.update(*(a[lo:hi] for a in functions.pair()))
+    metrics.append(metric)
+pickle.dump((metrics, [metric.state_dict() for metric in metrics]), open({out!r}, "wb"))
+"""
+
+
+def test_a_state_from_another_process(tmp_path: Path) -> None:
+    """A checkpoint is loaded by a process that never saw its samples, and derives the same plan from what is in it."""
+    functions = [rmse, r2, pearson, range_error, log_mean_exp, median_error]
+    script = ANOTHER_PROCESS.format(
+        tests=str(Path(__file__).parent),
+        source=str(Path(bp.__file__).parent.parent),
+        names=[fn.__name__ for fn in functions],
+        out=str(tmp_path / "metrics"),
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    metrics, states = pickle.loads((tmp_path / "metrics").read_bytes())
+    pred, real = pair()
+    for fn, metric, state in zip(functions, metrics, states):
+        loaded = bp.exact(fn)
+        loaded.load_state_dict(state)
+        twin = fed(fn, pred[:50] + 3, real[:50])
+        twin.merge_state([metric])
+        both = (torch.cat([a[:50] + b, a[:120]]) for a, b in ((pred, 3), (real, 0)))
+        same(twin.compute(), fn(*both), 1e-8)
+        for ours in (metric, loaded):
+            assert ours.n_samples == 120
+            ours.update(pred[120:], real[120:])
+            same(ours.compute(), fn(pred, real))
 
 
 @pytest.mark.parametrize("seen", [5, 100])
