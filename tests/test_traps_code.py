@@ -149,6 +149,24 @@ def test_dropout_that_is_off() -> None:
     promise(lambda x: F.dropout(x, 0.5, training=False).mean(), normal(200), constant=True)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_attention_is_random_only_with_dropout(dropout: float) -> None:
+    def fn(x: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(x, x, x, dropout_p=dropout).pow(2).mean().sqrt()
+
+    promise(fn, normal(60, 2, 4, 8), sizes=(40, 1, 7), refuse=dropout > 0)
+
+
+def test_layers_of_a_model() -> None:
+    x = normal(60, 5, 8)
+    attend = nn.MultiheadAttention(8, 2, batch_first=True).double().eval()
+    promise(lambda x: attend(x, x, x)[0].detach().pow(2).mean().sqrt(), x, sizes=(40, 1, 7), refuse=False)
+    recur = nn.LSTM(8, 4, batch_first=True).double()
+    promise(lambda x: recur(x)[0].detach().pow(2).mean().sqrt(), x, sizes=(40, 1, 7), refuse=False)
+    look = nn.Sequential(nn.Conv1d(5, 3, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(9, 1)).double()
+    promise(lambda x: look(x).detach().pow(2).mean().sqrt(), x, sizes=(40, 1, 7), constant=True)
+
+
 def test_shuffling_that_changes_nothing() -> None:
     promise(lambda x: x[torch.randperm(x.shape[0])].mean(), normal(200))
 

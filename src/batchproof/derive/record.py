@@ -56,7 +56,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return result
         if func is torch.ops.aten.copy_.default:
             return args[0]  # functionalisation writing back into the caller's tensor, which stays as it is
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and not _drops_nothing(func, args, kwargs):
             self.refuse(RandomFunction(f"random numbers are drawn at {call_site()}"))
         functional = _functional(func)
         if functional is None:
@@ -80,6 +80,13 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def asked(self, tensor: torch.Tensor) -> None:
         """Python asks how large a tensor is."""
+
+
+def _drops_nothing(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a kernel that may draw (attention, rrelu) is asked to drop nothing out, or not to train."""
+    given = {argument.name: argument.default_value for argument in func._schema.arguments}
+    given |= {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+    return given.get("dropout_p") == 0 or given.get("training") is False
 
 
 def _functional(func: Any) -> Any | None:
