@@ -9,7 +9,7 @@ import pytest
 
 import batchproof
 
-NAMES = ["BatchproofError", "Exact", "Explanation", "__version__", "exact", "explain", "testing"]
+NAMES = "BatchproofError Exact Explanation Simulation __version__ exact explain simulate testing".split()
 
 
 def python(code: str) -> str:

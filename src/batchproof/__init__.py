@@ -11,22 +11,29 @@ from importlib import import_module
 from types import ModuleType
 
 from batchproof.errors import BatchproofError
+from batchproof.version import VERSION
 
 TYPE_CHECKING = False  # typing's own constant costs more to import than all of this
 if TYPE_CHECKING:
     from batchproof import testing
     from batchproof.exact import Exact, exact
     from batchproof.explain import Explanation, explain
+    from batchproof.simulate import Simulation, simulate
 
-__version__ = "0.1.0"
-__all__ = ["BatchproofError", "Exact", "Explanation", "__version__", "exact", "explain", "testing"]
+__version__ = VERSION
+__all__ = [
+    "BatchproofError", "Exact", "Explanation", "Simulation", "__version__", "exact", "explain", "simulate", "testing",
+]  # fmt: skip
 
-_HOME = {"Exact": "exact", "Explanation": "explain", "exact": "exact", "explain": "explain", "testing": "testing"}
+_HOME = {
+    "Exact": "exact", "Explanation": "explain", "Simulation": "simulate", "exact": "exact", "explain": "explain",
+    "simulate": "simulate", "testing": "testing",
+}  # fmt: skip
 
 
 class _Package(ModuleType):
-    # `exact` and `explain` are functions that live in modules of the same name. The import of such a module ends by
-    # setting it as this package's attribute, where it would hide the function.
+    # `exact`, `explain` and `simulate` are functions that live in modules of the same name. The import of such a module
+    # ends by setting it as this package's attribute, where it would hide the function.
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and _HOME.get(name) == name:
             value = getattr(value, name, value)

@@ -90,6 +90,41 @@ class Centred:
         return (self.inverse @ sums.unsqueeze(-1)).squeeze(-1)
 
 
+#: Weights of centres so large that what they give is lost in rounding, not zero.
+FAR = 1e4
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A centred sum at one centre, made of those at others. Tensors throughout, so that `vmap` can make many."""
+
+    total: torch.Tensor
+    overflows: torch.Tensor
+    gone: torch.Tensor  # nothing is left of it but rounding
+    cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
+
+
+def combined(weights: torch.Tensor, kept: torch.Tensor, nudge: float = 0.0) -> Combined:
+    """Weigh the sums kept at the centres.
+
+    Args:
+        weights: (elements, centres).
+        kept: (centres, ...), the sums.
+        nudge: relative change put on the total, to see whether a result rests on lost digits.
+    """
+    terms = weights * kept.reshape(kept.shape[0], -1).T
+    total, size = terms.sum(1), terms.abs().sum(1)
+    sound = torch.isfinite(size)
+    vanishes = sound & (total.abs() <= 1e-12 * size)
+    gone = (vanishes & (weights.abs().sum(1) > FAR)).any()
+    total = torch.where(vanishes, torch.zeros_like(total), total)
+    none = torch.zeros_like(size)
+    cancels = torch.where((size == 0) | ~sound, none, size / total.abs())
+    total = (total + nudge * torch.where(sound, size, none)).reshape(kept.shape[1:])
+    worst = cancels.amax() if cancels.numel() else cancels.sum()
+    return Combined(total, ~torch.isfinite(terms).all(), gone, worst)
+
+
 @dataclass
 class Extremes:
     """The largest ``|x - s|``: of x, the smallest and the largest are enough. Kept as (-min, max), both maxima."""

@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program, Value
-from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.centre import Centre, Centred, Extremes, combined
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
 from batchproof.derive.record import Tape, run_under
 from batchproof.derive.site import call_site
@@ -37,10 +37,6 @@ class Lost(Diverged):
         )
 
 
-#: Weights of centres so large that what they give is lost in rounding, not zero.
-FAR = 1e4
-
-
 @dataclass
 class State:
     """Merged leaves, the lengths of selections, and the number of samples."""
@@ -48,6 +44,15 @@ class State:
     leaves: list[torch.Tensor]
     lengths: list[int]
     n: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation on merged values as it was run, with the Python numbers of this number of samples."""
+
+    op: Op
+    args: Any
+    kwargs: Any
 
 
 class Finisher(Tape):  # type: ignore[no-untyped-call]
@@ -79,6 +84,8 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.device = next(iter(kept.values())).device if kept else torch.device("cpu")
         self.alive: list[torch.Tensor] = []
         self.lost = 0.0  # the worst share of a centred sum that cancels
+        self.script: list[Step] = []
+        self.reads_data = False
 
     def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
         if id(tensor) in self.index and self.index[id(tensor)] != index:
@@ -111,6 +118,9 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         template = replace(template, torch.Tensor, self.ref)  # captures are known now
         if number in self.after or not op.outputs or self.shared(op):
             result = call(func, template[0], template[1], self.lookup)
+            self.reads_data |= self.python_sees(op, result)
+            if not self.shared(op):
+                self.script.append(Step(op, template[0], template[1]))
             held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
             return _rebuild(result, held)
         return self.stand_in(op, template)
@@ -118,6 +128,11 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def shared(self, op: Op) -> bool:
         """Whether no sample reaches the operation: then it costs nothing to run it."""
         return all(self.program.values[output].kind == "shared" for output in op.outputs)
+
+    def python_sees(self, op: Op, result: Any) -> bool:
+        """Whether a number that comes from samples leaves torch."""
+        numbers = any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result))
+        return numbers and any(self.program.values[index].kind != "shared" for index in op.inputs)
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
@@ -237,26 +252,20 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         kept = self.kept[leaf]
         if isinstance(parts, Extremes):
             return parts.at(kept, at, shared)
-        weights = parts.weights(at, shared)
-        terms = weights * kept.reshape(kept.shape[0], -1).T
-        total, size = terms.sum(1), terms.abs().sum(1)
+        found = combined(parts.weights(at, shared), kept, self.nudge)
         plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
         finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
-        if finite and not bool(torch.isfinite(terms).all()):
+        if finite and bool(found.overflows):
             self.refuse(
                 Diverged(
                     f"a sum left the range of float64 at {self.program.site(leaf)}: "
                     "the batches lie too far from the first; use state='rows' to keep the samples"
                 )
             )
-        sound = torch.isfinite(size)
-        nothing_left = sound & (total.abs() <= 1e-12 * size) & (weights.abs().sum(1) > FAR)
-        if bool(nothing_left.any()):
+        if bool(found.gone):
             self.refuse(Lost())
-        total = torch.where(sound & (total.abs() <= 1e-12 * size), torch.zeros_like(total), total)
-        cancels = (size / total.abs()).masked_fill((size == 0) | ~sound, 0)  # infinite where nothing is left
-        self.lost = max(self.lost, float(cancels.max()) if cancels.numel() else 0.0)
-        return (total + self.nudge * torch.where(sound, size, torch.zeros_like(size))).reshape(kept.shape[1:])
+        self.lost = max(self.lost, float(found.cancels))
+        return found.total
 
 
 def dense_strides(sizes: Sequence[int], like: Sequence[int]) -> list[int]:
@@ -320,8 +329,8 @@ def finish(
     state: State,
     shown: torch.dtype | None,
     nudge: float = 0.0,
-) -> tuple[Any, float]:
-    """What ``fn`` returns on all samples together, and the worst cancellation on the way.
+) -> tuple[Any, Finisher]:
+    """What ``fn`` returns on all samples together, and how it came to that.
 
     Args:
         program: classified.
@@ -355,4 +364,4 @@ def finish(
     for leaf in flat:
         if isinstance(leaf, torch.Tensor) and id(leaf) in tape.index and tape.index[id(leaf)] not in tape.real:
             raise Diverged("the function returns something else on all samples than on the first batch")
-    return pytree.tree_unflatten(flat, spec), tape.lost
+    return pytree.tree_unflatten(flat, spec), tape

@@ -14,7 +14,7 @@ import torch
 from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import Lost, State, finish, stand_in
+from batchproof.derive.finish import Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import build
 from batchproof.derive.program import WIDE
 from batchproof.derive.samples import Batch
@@ -22,6 +22,13 @@ from batchproof.derive.site import Site
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-7
+#: Put on every centred sum, a relative change of the last digits shows whether a result rests on them.
+NUDGE = 4e-16
+
+
+def cancels(lost: Any) -> Any:
+    """Whether so much of a centred sum cancels that its digits have to be looked at; of a number or a tensor."""
+    return lost * 1e-16 > FEWEST_DIGITS * 1e-4
 
 
 @dataclass(frozen=True)
@@ -110,16 +117,22 @@ class Plan:
         Raises:
             Diverged: on all samples the function goes another way than on the first batch.
         """
+        result, run = self.run(state, shared, dims, n)
+        if cancels(run.lost):
+            nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE)
+            if not _near(result, nudged):
+                raise Lost
+        return result
+
+    def run(
+        self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, nudge: float = 0.0
+    ) -> tuple[Any, Finisher]:
+        """The function on a merged state, and how it came to its result; lost digits are not looked for."""
         assert self.program is not None
         assert self.fn is not None
         stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
         arguments = (self.program, self.fn, self.after, self.kept, self.lengths, self.centred, stand_ins, state)
-        result, lost = finish(*arguments, self.shown)
-        if lost * 1e-16 > FEWEST_DIGITS * 1e-4:
-            nudged, _ = finish(*arguments, self.shown, nudge=4e-16)
-            if not _near(result, nudged):
-                raise Lost
-        return result
+        return finish(*arguments, self.shown, nudge)
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from batchproof.explain.catalogue import finding
 from batchproof.explain.explanation import Curve, Direction, Finding
 from batchproof.explain.functions import Behaviour, Measured, direction
+from batchproof.explain.words import share
 
 #: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
 CONDITIONAL = frozenset({"ratio", "limit", "branch"})
@@ -109,12 +110,8 @@ def how_far(about: Curve) -> str:
         return ""
     worst = max(errors, key=lambda size: errors[size])
     usual = max((size for size in errors if worst < size <= min(USUAL, about.samples // 4)), default=worst)
-    text = f", by {_share(errors[worst])} at size {worst:,}"
-    return text if usual == worst else f"{text}, {_share(errors[usual])} at {usual:,}"
-
-
-def _share(error: float) -> str:
-    return f"{error:.1%}" if 1e-3 <= error < 10 else f"{error:.2%}" if error < 10 else f"{error:,.0f} times its size"
+    text = f", by {share(errors[worst])} at size {worst:,}"
+    return text if usual == worst else f"{text}, {share(errors[usual])} at {usual:,}"
 
 
 def _with_direction(causes: Sequence[Finding], way: Direction | None) -> list[Finding]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batchproof.explain.explanation import Given
-from batchproof.streaming.arguments import Dims, Layout, is_array, length, read, rebuild
+from batchproof.streaming.arguments import Call, Dims, Layout, is_array, join, length, read, rebuild
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 
@@ -39,12 +39,16 @@ class Samples:
 
     def batch(self, lo: int, hi: int) -> Arguments:
         """The arguments of one call on the samples ``lo`` to ``hi``."""
-        return self.arrange([_cut(leaf, dim, lo, hi) for leaf, dim in zip(self.leaves, self.dims, strict=True)])
+        return self.cut(lo, hi).all()
 
     def first(self, count: int) -> Samples:
         """The first ``count`` samples."""
-        leaves = tuple(_cut(leaf, dim, 0, count) for leaf, dim in zip(self.leaves, self.dims, strict=True))
-        return replace(self, leaves=leaves, n=min(count, self.n))
+        return self.cut(0, min(count, self.n))
+
+    def cut(self, lo: int, hi: int) -> Samples:
+        """The samples ``lo`` to ``hi``."""
+        leaves = tuple(_cut(leaf, dim, lo, hi) for leaf, dim in zip(self.leaves, self.dims, strict=True))
+        return replace(self, leaves=leaves, n=hi - lo)
 
     def reorder(self, order: torch.Tensor) -> Samples:
         """The samples in another order, or a choice of them."""
@@ -87,6 +91,12 @@ def gather(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, An
     leaves = tuple(leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves)
     fixed = {name: value for name, value in kwargs.items() if name not in cut}
     return Samples(call.layout, leaves, fixed, call.n)
+
+
+def together(parts: Sequence[Samples]) -> Samples:
+    """The samples of several, laid out alike, as one."""
+    joined = join([Call(part.layout, list(part.leaves), part.n) for part in parts])
+    return replace(parts[0], leaves=tuple(joined.leaves), n=joined.n)
 
 
 def _holds(value: Any, n: int) -> bool:

@@ -1,4 +1,4 @@
-"""A kept sum in the user's own words: ``sum_of_square = torch.sum(square)`` keeps the sum of square."""
+"""Findings in words: a kept sum as the user wrote it, a relative error."""
 
 from __future__ import annotations
 
@@ -79,3 +79,8 @@ def _parse(line: str) -> ast.AST | None:
         except SyntaxError:
             continue
     return None
+
+
+def share(error: float) -> str:
+    """A relative error without its sign: ``17.6%``, ``0.02%``, ``12 times its size``."""
+    return f"{error:.1%}" if 1e-3 <= error < 10 else f"{error:.2%}" if error < 10 else f"{error:,.0f} times its size"

@@ -1,0 +1,158 @@
+"""Many states of one size, finished at once: what `Plan.finish` does with one, done to all of them under `vmap`.
+
+The function itself runs once, on the first of the states. That gives the operations between state and result with the
+Python numbers of this number of samples. They serve for every other state of as many samples, unless a number that
+comes from samples leaves torch on the way: then a branch may hang on it, and each state needs a run of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.func import vmap
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.centre import Centre, Extremes, combined
+from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, Plan, cancels
+from batchproof.derive.program import Ref, call, outputs_of
+
+#: A run on one of so many states is tried for the operations.
+TRIED = 6
+
+
+class OneByOne(Exception):
+    """These states cannot be finished at once; the message says why."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the function returns for each of many states.
+
+    Attributes:
+        leaves: one tensor for each number or tensor of the result, the states along its first dimension.
+        spec: the structure of one result.
+        sound: for each state, whether its digits suffice. The function has to be called where they do not.
+    """
+
+    leaves: list[torch.Tensor]
+    spec: Any
+    sound: torch.Tensor
+
+
+def finish_many(
+    plan: Plan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
+) -> Values:
+    """The function's value for each of many states of ``n`` samples.
+
+    Args:
+        plan: of a state without kept rows.
+        leaves: for each leaf of the plan its merged values, the states along the first dimension.
+        shared: as `Plan.finish` takes them.
+        dims: the inputs' batch dimensions.
+        n: the number of samples in each state.
+
+    Raises:
+        OneByOne: Python reads numbers that come from samples, or an operation cannot be done to many at once.
+        BatchproofError: as `Plan.finish`.
+    """
+    if plan.lengths:
+        raise OneByOne("how many samples it selects differs from batch to batch")
+    count = leaves[0].shape[0] if leaves else 0
+
+    def alone(number: int, nudge: float = 0.0) -> tuple[Any, Finisher]:
+        return plan.run(State([leaf[number] for leaf in leaves], [], n), shared, dims, n, nudge)
+
+    result, run = _first(alone, count)
+    if run.reads_data:
+        raise OneByOne("it reads a number in Python")
+    flat, spec = pytree.tree_flatten(result)
+    targets = [_target(run, leaf) for leaf in flat]
+    wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
+    try:
+        values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)
+        sound = ~unsound
+        if bool((cancels(lost) & sound).any()):
+            nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
+            sound &= ~cancels(lost) | _near(values, nudged, count)
+    except (NotImplementedError, RuntimeError) as error:
+        raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
+    _check(values, sound, alone)
+    return Values(values, spec, sound)
+
+
+def _first(alone: Callable[[int], tuple[Any, Finisher]], count: int) -> tuple[Any, Finisher]:
+    """A run on a state whose digits suffice: one of the first will do."""
+    refusal: Diverged | None = None
+    for number in range(min(count, TRIED)):
+        try:
+            return alone(number)
+        except Diverged as error:
+            refusal = error
+    raise refusal or Diverged("there is no state")
+
+
+def _target(run: Finisher, leaf: Any) -> Any:
+    known = isinstance(leaf, torch.Tensor) and id(leaf) in run.index
+    return Ref(run.index[id(leaf)]) if known else torch.as_tensor(leaf)
+
+
+def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
+    """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
+    fixed = {index: run.values[index] for index in run.real if run.program.values[index].kind == "shared"}
+
+    def one(*state: torch.Tensor) -> Any:
+        kept = dict(zip(plan.kept, state, strict=True))
+        env = {**fixed, **{index: leaf for index, leaf in kept.items() if index not in plan.centred}}
+        lost, unsound = [torch.zeros((), dtype=torch.float64)], [torch.zeros((), dtype=torch.bool)]
+
+        def value(ref: Ref) -> torch.Tensor:
+            if ref.index not in env:
+                env[ref.index] = moved(ref.index)
+            return env[ref.index]
+
+        def moved(leaf: int) -> torch.Tensor:
+            parts = plan.centred[leaf]
+            at = Centre({index: value(Ref(index)) for index in parts.slice.stats}, run.free)
+            if isinstance(parts, Extremes):
+                return parts.at(kept[leaf], at, fixed)
+            found = combined(parts.weights(at, fixed), kept[leaf], nudge)
+            lost.append(found.cancels)
+            unsound.append(found.gone | found.overflows)
+            return found.total
+
+        for step in run.script:
+            result = call(step.op.func, step.args, step.kwargs, value)
+            env.update(outputs_of(step.op, result))
+        results = [value(target) if isinstance(target, Ref) else target for target in targets]
+        return results, torch.stack(unsound).any(), torch.stack(lost).amax()
+
+    return one
+
+
+def _near(values: Sequence[torch.Tensor], nudged: Sequence[torch.Tensor], count: int) -> torch.Tensor:
+    """For each state, whether two results agree."""
+    near = torch.ones(count, dtype=torch.bool)
+    for a, b in zip(values, nudged, strict=True):
+        a, b = a.reshape(count, -1).double(), b.reshape(count, -1).double()
+        agree = (a - b).abs() <= FEWEST_DIGITS * torch.maximum(a.abs(), b.abs())
+        near &= (agree | (a == b) | (a.isnan() & b.isnan())).all(1)
+    return near
+
+
+def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[[int], tuple[Any, Finisher]]) -> None:
+    """A few states, the largest and the smallest value among them, must give what they give alone."""
+    indices = sound.nonzero().flatten()
+    if not len(indices):
+        return
+    sums = torch.stack([value.reshape(len(sound), -1).double().sum(1) for value in values]).sum(0)[indices]
+    picks = {int(indices[i]) for i in (0, -1, int(sums.argmin()), int(sums.argmax()))}
+    for number in picks:
+        singly = pytree.tree_leaves(alone(number)[0])
+        for many, one in zip(values, singly, strict=True):
+            a, b = many[number].double(), torch.as_tensor(one).double()
+            if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-300, equal_nan=True):
+                raise OneByOne("done to many at once, its operations give another value")

@@ -1,0 +1,190 @@
+"""Where the samples of a simulation come from: errors of a distribution, or the user's own rows, resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.errors import BatchproofError
+from batchproof.explain import components, guess
+from batchproof.explain.samples import Samples, gather
+from batchproof.explain.subject import required, signature_of, title_of
+from batchproof.simulate.distributions import CHUNK, Distribution
+
+Draw = Callable[[int, torch.Generator], list[Any]]
+Arrange = Callable[[Tensor], list[Tensor]]
+
+#: Targets, where a function needs them, spread so many times as far as the errors: R² is then 0.75 on normal errors.
+SPREAD = 2.0
+CHUNK_BYTES = 4 << 20
+_LEARN = 64
+
+
+@dataclass(frozen=True)
+class Population:
+    """What batches are drawn from.
+
+    Attributes:
+        text: what it is, for the report.
+        some: a few samples, laid out as the function takes them.
+        draw: makes the leaves of n samples.
+        errors: what the function's errors are, where it is one of errors alone: for the closed forms.
+        arrange: puts errors in the places where the function takes them, where it is one of errors alone.
+        rows: the rows that are resampled, where they are.
+        note: what the reader must know about it.
+    """
+
+    text: str
+    some: Samples
+    draw: Draw
+    errors: Distribution | Tensor | None = None
+    arrange: Arrange | None = None
+    rows: Samples | None = None
+    note: str = ""
+
+    def all(self, leaves: Sequence[Any], n: int) -> Samples:
+        """The n samples in the leaves."""
+        return replace(self.some, leaves=tuple(leaves), n=n)
+
+    def batch(self, leaves: Sequence[Any], number: int, size: int) -> Samples:
+        """One of the batches of this size that lie one after another in the leaves."""
+        return self.all(leaves, size * (number + 1)).cut(number * size, size * (number + 1))
+
+    @property
+    def sample_bytes(self) -> float:
+        """What a sample weighs."""
+        columns = zip(self.some.leaves, self.some.dims, strict=True)
+        return (
+            sum(leaf.nbytes for leaf, d in columns if d is not None and isinstance(leaf, Tensor)) / self.some.n or 8.0
+        )
+
+    @property
+    def chunk(self) -> int:
+        """How many samples to draw at a time."""
+        return max(1, min(CHUNK, int(CHUNK_BYTES / self.sample_bytes)))
+
+
+def of_errors(fn: Callable[..., Any], distribution: Distribution) -> Population:
+    """Errors of a distribution, in the places where the function takes them.
+
+    A function of one argument is given the errors; one of a prediction and a target is given the errors as prediction
+    and zeros as target if only their difference counts, and random targets otherwise.  For a function that takes
+    something else (class labels), samples are guessed from the parameters' names and resampled.
+
+    Raises:
+        BatchproofError: no arguments that fit could be made.
+    """
+    names = [parameter.name for parameter in required(fn)] or ["errors"]
+    if len(names) == 1:
+        return _laid_out(fn, distribution, lambda e: [e])
+    if len(names) != 2 or not _takes_quantities(fn):
+        return _guessed(fn, distribution)
+    flipped = guess.role_of(names[0]) == "target" and guess.role_of(names[1]) != "target"
+
+    def pair(prediction: Tensor, target: Tensor) -> list[Tensor]:
+        return [target, prediction] if flipped else [prediction, target]
+
+    if _only_difference(lambda prediction, target: fn(*pair(prediction, target))):
+        return _laid_out(fn, distribution, lambda e: pair(e, e.new_zeros(()).expand(len(e))))
+    spread = SPREAD * distribution.scale
+
+    def with_targets(n: int, generator: torch.Generator) -> list[Tensor]:
+        errors = distribution.draw(n, generator)
+        target = torch.randn(n, generator=generator, dtype=errors.dtype).mul_(spread)
+        return pair(target + errors, target)
+
+    return Population(
+        f"{distribution} around normal targets of scale {spread:g}", _some(fn, with_targets), with_targets
+    )
+
+
+def of_rows(fn: Callable[..., Any], rows: Sequence[Any]) -> Population:
+    """The user's own samples, drawn with replacement, all arguments of a sample together.
+
+    Raises:
+        BatchproofError: they do not fit together, or hold NaN.
+    """
+    samples = gather(signature_of(fn), rows, {}, 0)
+    for name, leaf in zip(samples.names, samples.leaves, strict=True):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):
+            row = int((~leaf.isfinite()).reshape(samples.n, -1).any(1).nonzero()[0]) + 1
+            raise BatchproofError(
+                f"{name} holds NaN or infinity (sample {row} of {samples.n}): take such rows out first"
+            )
+    return _resampled(fn, samples, f"{samples.n:,} samples, drawn with replacement")
+
+
+def _resampled(fn: Callable[..., Any], samples: Samples, text: str) -> Population:
+    def draw(n: int, generator: torch.Generator) -> list[Any]:
+        return list(samples.reorder(torch.randint(samples.n, (n,), generator=generator)).leaves)
+
+    errors = _errors_among(fn, samples)
+    arrange: Arrange | None = None
+    if errors is not None:
+        arrange = (lambda e: [e]) if len(samples.leaves) == 1 else (lambda e: [e, torch.zeros_like(e)])
+    return Population(text, samples.first(_LEARN), draw, errors, arrange, samples)
+
+
+def _laid_out(fn: Callable[..., Any], distribution: Distribution, arrange: Arrange) -> Population:
+    def draw(n: int, generator: torch.Generator) -> list[Any]:
+        return arrange(distribution.draw(n, generator))
+
+    return Population(str(distribution), _some(fn, draw), draw, distribution, arrange)
+
+
+def _some(fn: Callable[..., Any], draw: Draw) -> Samples:
+    return gather(signature_of(fn), draw(_LEARN, torch.Generator().manual_seed(0)), {}, 0)
+
+
+def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
+    try:
+        rows = guess.guess(fn)
+    except BatchproofError as error:
+        raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
+    samples = gather(signature_of(fn), rows, {}, 0)
+    found = _resampled(fn, samples, f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement")
+    given = ", ".join(f"{given.name} {given.what}" for given in samples.given(True))
+    return replace(found, note=f"{title_of(fn)} does not take {distribution}; it was given {given}: pass your own data")
+
+
+def _takes_quantities(fn: Callable[..., Any]) -> bool:
+    """Whether it takes a prediction and a target that are both quantities, by the guess from its parameters' names."""
+    try:
+        args = guess.guess(fn)
+    except BatchproofError:
+        return False
+    return all(
+        isinstance(arg, Tensor) and arg.ndim == 1 and arg.is_floating_point() and len(torch.unique(arg[:16])) > 2
+        for arg in args
+    )
+
+
+def _only_difference(fn: Callable[[Tensor, Tensor], Any]) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for n in (2, 9):
+            errors, target = torch.randn(2, n, generator=generator, dtype=torch.float64)
+            a, b = (
+                components.values(fn(target + errors, target)),
+                components.values(fn(errors, torch.zeros_like(errors))),
+            )
+            if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
+                return False
+    except Exception:  # noqa: BLE001 - it does not take such arguments: then it gets the ones that it was guessed to take
+        return False
+    return True
+
+
+def _errors_among(fn: Callable[..., Any], samples: Samples) -> Tensor | None:
+    """The errors in the user's samples, where the function is one of errors alone."""
+    leaves = samples.leaves
+    if not all(isinstance(leaf, Tensor) and leaf.ndim == 1 for leaf in leaves) or len(leaves) > 2:
+        return None
+    first: Tensor = leaves[0].double()
+    if len(leaves) == 1:
+        return first
+    return first - leaves[1].double() if _only_difference(fn) else None

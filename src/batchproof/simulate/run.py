@@ -1,0 +1,187 @@
+"""One batch size: the function's values on its batches, and on all of their samples together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from batchproof.derive.finish import Diverged, State
+from batchproof.explain.samples import Samples, together
+from batchproof.simulate.direct import DrawStates
+from batchproof.simulate.simulation import How
+from batchproof.simulate.trial import Trial
+from batchproof.simulate.ways import Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
+
+#: Called with the number of batches done since it was last called.
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One batch size, every component.
+
+    Attributes:
+        size: the batch size.
+        batches: how many there were.
+        how: their values came about.
+        mean: of the batches' values that are finite.
+        mean_error: its standard error.
+        pooled: the value on all samples together.
+        pooled_error: its standard error.
+        ratio_error: the standard error of ``mean / pooled``, which move together.
+        undefined: the number of batches whose value was not finite.
+        pooled_samples: on how many samples ``pooled`` was taken.
+        partial: whether it was interrupted.
+    """
+
+    size: int
+    batches: int
+    how: How
+    mean: Tensor
+    mean_error: Tensor
+    pooled: Tensor
+    pooled_error: Tensor
+    ratio_error: Tensor
+    undefined: Tensor
+    pooled_samples: int
+    partial: bool
+
+
+@dataclass
+class Group:
+    """What is kept of a group's batches: sums of their values, and their samples, as a state or as they are."""
+
+    shift: Tensor  # near the values, so that the squares do not cancel
+    count: Tensor
+    total: Tensor
+    squares: Tensor
+    batches: int = 0
+    samples_seen: int = 0
+    state: State | None = None
+    samples: list[Samples] = field(default_factory=list)
+
+    @classmethod
+    def near(cls, shift: Tensor) -> Group:
+        """An empty group whose batches' values will lie near this."""
+        return cls(shift, torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(shift))
+
+    def add(self, piece: Piece, trial: Trial) -> None:
+        finite = piece.values.isfinite()
+        around = torch.where(finite, piece.values - self.shift, 0.0)
+        self.count += finite.sum(0)
+        self.total += around.sum(0)
+        self.squares += around.square().sum(0)
+        self.batches += piece.span.batches
+        self.samples_seen += piece.span.samples
+        if piece.state is not None:
+            self.state = piece.state if self.state is None else trial.join([self.state, piece.state])
+        self.samples += piece.samples
+
+    @property
+    def mean(self) -> Tensor:
+        return self.shift + self.total / self.count
+
+
+def run(
+    trial: Trial, size: int, batches: int, seed: int, threads: int, direct: DrawStates | None, advance: Advance
+) -> Outcome:
+    """Simulate batches of one size.
+
+    Args:
+        trial: the function, and where its samples come from.
+        size: samples in a batch.
+        batches: how many.
+        seed: the same one gives the same outcome.
+        threads: that draw.
+        direct: what draws states, to use it.
+        advance: called with the number of batches done.
+
+    Raises:
+        BatchproofError: the function's value on all samples together cannot be had.
+        KeyboardInterrupt: before any batch was done; later, what is done is returned.
+    """
+    for how, way in _ways(trial, size, batches, seed, threads, direct):
+        try:
+            return _outcome(trial, size, how, way(), batches, advance)
+        except Elsehow:
+            continue
+        except Diverged as refusal:  # of the value on all samples together
+            trial = replace(trial, plan=None, reason=str(refusal))
+            break
+    return _outcome(trial, size, "called", by_calls(trial, size, batches, seed), batches, advance)
+
+
+def _ways(
+    trial: Trial, size: int, batches: int, seed: int, threads: int, direct: DrawStates | None
+) -> Iterator[tuple[How, Callable[[], Iterator[Piece]]]]:
+    """The ways that may lead to the values, the quickest first."""
+    if direct is not None:
+        yield "direct", lambda: by_direct_states(trial, direct, size, batches, seed)
+    if trial.plan is not None:
+        yield "drawn", lambda: by_drawn_states(trial, size, batches, seed, threads)
+    yield "called", lambda: by_calls(trial, size, batches, seed)
+
+
+def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], batches: int, advance: Advance) -> Outcome:
+    groups: dict[int, Group] = {}
+    try:
+        for piece in pieces:
+            if piece.span.group not in groups:
+                shift = groups[0].shift if groups else torch.nan_to_num(piece.values.nanmean(0), 0.0, 0.0, 0.0)
+                groups[piece.span.group] = Group.near(shift)
+            groups[piece.span.group].add(piece, trial)
+            advance(piece.span.batches)
+    except KeyboardInterrupt:
+        if not groups:
+            raise
+    return _summary(trial, size, how, list(groups.values()), batches)
+
+
+def _summary(trial: Trial, size: int, how: How, groups: list[Group], wanted: int) -> Outcome:
+    count, total = (torch.stack([getattr(group, name) for group in groups]).sum(0) for name in ("count", "total"))
+    squares = torch.stack([group.squares for group in groups]).sum(0)
+    around = total / count
+    variance = ((squares - count * around.square()) / (count - 1)).clamp(min=0)
+    mean = groups[0].shift + around
+    pooled, singly, samples = _pooled(trial, groups)
+    ratios = torch.stack([group.mean for group in groups]) / singly
+    done = sum(group.batches for group in groups)
+    return Outcome(
+        size=size,
+        batches=done,
+        how=how,
+        mean=mean,
+        mean_error=(variance / count).sqrt(),
+        pooled=pooled,
+        pooled_error=_spread(singly),
+        ratio_error=_spread(ratios),
+        undefined=done - count,
+        pooled_samples=samples,
+        partial=done < wanted,
+    )
+
+
+def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
+    """The value on all samples, (groups, components) those on each group's, and the number of samples.
+
+    Of a function that keeps samples, some of each group's are left where there are many: then the first is the mean.
+    """
+    states = [group.state for group in groups if group.state is not None]
+    if len(states) == len(groups):
+        whole = trial.join(states)
+        return trial.finish(whole), torch.stack([trial.finish(state) for state in states]), whole.n
+    taken = [together(group.samples) for group in groups]
+    singly = torch.stack([trial.value(samples) for samples in taken])
+    if all(group.samples_seen == samples.n for group, samples in zip(groups, taken, strict=True)):
+        everything = together(taken)
+        return trial.value(everything), singly, everything.n
+    return singly.mean(0), singly, taken[0].n
+
+
+def _spread(singly: Tensor) -> Tensor:
+    """The standard error of a mean over groups; NaN where there is only one."""
+    return singly.std(0) / math.sqrt(len(singly)) if len(singly) > 1 else torch.full_like(singly[0], math.nan)

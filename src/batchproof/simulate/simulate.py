@@ -1,0 +1,203 @@
+"""The verb: draw batches of every size, and put what their values show side by side."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.errors import BatchproofError
+from batchproof.explain.preserve import preserved
+from batchproof.explain.sizes import Progress
+from batchproof.explain.subject import is_metric, place_of, title_of
+from batchproof.simulate import published
+from batchproof.simulate.direct import DrawStates, direct_draw, pays
+from batchproof.simulate.distributions import parse
+from batchproof.simulate.population import of_errors, of_rows
+from batchproof.simulate.run import Outcome, run
+from batchproof.simulate.simulation import Simulation
+from batchproof.simulate.summary import summarised
+from batchproof.simulate.trial import Trial, trial_of
+
+
+def rmse(errors: Tensor) -> Tensor:
+    """The root mean square of a batch of errors: what is simulated where no function is given."""
+    return torch.sqrt(torch.mean(errors**2))
+
+
+def simulate(
+    fn: Callable[..., Any] | None = None,
+    errors: str | Tensor | Sequence[Any] = "normal",
+    batch_sizes: Iterable[int] | None = None,
+    batches: int = 10_000,
+    seed: int = 0,
+    *,
+    scale: float = 100.0,
+    direct: bool = True,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Simulation:
+    """The value on all samples together, and the mean of per-batch values, for batches of many sizes.
+
+    >>> import batchproof
+    >>> found = batchproof.simulate(batch_sizes=[1, 16], batches=2000)
+    >>> for row in found.rows:
+    ...     print(row.size, round(row.pooled.value), round(row.mean.value), row.how)
+    1 100 80 direct
+    16 100 98 direct
+
+    For each size that many batches are drawn. Every number comes with its standard error, and with the value expected
+    of it where theory gives one.
+
+    Args:
+        fn: a function of errors, or of a prediction and a target, that returns numbers; a metric object; the root mean
+            square of the errors if None. What takes other arguments (class labels) is given samples that are guessed
+            from its parameters' names.
+        errors: ``"normal"``, ``"laplace"``, ``"t"`` or ``"t:5"`` (degrees of freedom), ``"uniform"``, ``"lognormal"``
+            or ``"lognormal:0.5"`` (sigma); or your own samples, to be drawn with replacement: a tensor, or one for
+            each parameter of ``fn``.
+        batch_sizes: samples in a batch; 1, 2, 3, 5, 9, 10, 100, ... 100,000 if None.
+        batches: how many batches of each size.
+        seed: the same seed gives the same numbers, on any number of threads.
+        scale: what the standard distribution is multiplied by (normal: the standard deviation).
+        direct: draw the state of a batch instead of its samples where the state's distribution is known.
+        threads: that draw; as many as there are processors if None.
+        progress: called with a word, a count and a total during long work.
+
+    Returns:
+        A `Simulation`. After Ctrl-C it holds what was done until then.
+
+    Raises:
+        BatchproofError: an argument makes no sense, the function is random, or its value cannot be had.
+    """
+    started = time.perf_counter()
+    sizes = _sizes(batch_sizes)
+    batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
+    workers = _whole(threads, "threads", 1) if threads is not None else _processors()
+    function = _as_function(rmse if fn is None else fn)
+    with preserved(fn), _single_threaded():
+        trial, draw = _trial(function, title_of(rmse if fn is None else fn), errors, scale, direct)
+        outcomes = list(_outcomes(trial, draw, sizes, batches, seed, workers, progress))
+    seconds = time.perf_counter() - started
+    return summarised(
+        trial,
+        outcomes,
+        batches,
+        seed,
+        place_of(fn) if fn is not None else None,
+        is_question=fn is None,
+        seconds=seconds,
+    )
+
+
+def _trial(
+    fn: Callable[..., Any], title: str, errors: str | Tensor | Sequence[Any], scale: float, direct: bool
+) -> tuple[Trial, DrawStates | None]:
+    """The function with what its batches are drawn from, and what draws states, where their distribution is known."""
+    if not isinstance(errors, str):
+        trial = trial_of(fn, title, of_rows(fn, errors if isinstance(errors, (list, tuple)) else [errors]))
+        return trial, direct_draw(trial) if direct else None
+    distribution = parse(errors, scale)
+    if direct:
+        # a state's distribution is that of sums in double precision
+        trial = trial_of(fn, title, of_errors(fn, replace(distribution, wide=True)))
+        draw = direct_draw(trial)
+        if draw is not None:
+            return trial, draw
+    return trial_of(fn, title, of_errors(fn, distribution)), None
+
+
+def _outcomes(
+    trial: Trial,
+    draw: DrawStates | None,
+    sizes: Sequence[int],
+    batches: int,
+    seed: int,
+    threads: int,
+    progress: Progress | None,
+) -> Iterator[Outcome]:
+    """One size after the other, the quick ones first; Ctrl-C ends it."""
+    direct = {size: draw if draw is not None and pays(trial.population, size) else None for size in sizes}
+    work = {size: (1 if direct[size] is not None else size) for size in sizes}
+    total, done = batches * sum(work.values()), 0
+    for size in sizes:
+
+        def advance(more: int, size: int = size) -> None:
+            nonlocal done
+            done += more * work[size]
+            if progress is not None:
+                progress(f"batches of {size:,}", done, total)
+
+        advance(0)
+        try:
+            found = run(trial, size, batches, seed, threads, direct[size], advance)
+        except KeyboardInterrupt:
+            if size == sizes[0]:
+                raise
+            return
+        yield found
+        if found.partial:
+            return
+
+
+def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A metric object as a function of one batch; a fresh copy is updated and computed on each."""
+    if not is_metric(fn):
+        if not callable(fn):
+            raise BatchproofError(f"simulate takes a function or a metric object, not {type(fn).__name__}")
+        return fn
+    metric: Any = fn
+
+    def value(*args: Any, **kwargs: Any) -> Any:
+        fresh = copy.deepcopy(metric)
+        fresh.reset()
+        fresh.update(*args, **kwargs)
+        return fresh.compute()
+
+    value.__signature__ = inspect.signature(metric.update)  # type: ignore[attr-defined]
+    return value
+
+
+def _sizes(given: Iterable[int] | None) -> list[int]:
+    if given is None:
+        return list(published.SIZES)
+    sizes = sorted({_whole(size, "a batch size", 1) for size in ([given] if isinstance(given, int) else given)})
+    if not sizes:
+        raise BatchproofError("there is no batch size to simulate: give at least one")
+    return sizes
+
+
+def _whole(value: Any, what: str, least: int | None) -> int:
+    try:
+        whole = int(value)
+        fits = whole == value and not isinstance(value, bool) and (least is None or whole >= least)
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        least_text = "" if least is None else f" from {least} on"
+        raise BatchproofError(f"{what} must be a whole number{least_text}, not {value!r}")
+    return whole
+
+
+def _processors() -> int:
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """torch's own threads would add in another order, and so round otherwise, with another number of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,78 @@
+"""The batches of one size in spans, each with a generator of its own; and work on spans in threads.
+
+A span's generator is seeded by what the span is, not by when it is drawn: so a seed gives the same numbers on any
+number of threads.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+#: Batches go to so many groups, one after another: the spread of the groups' values gives the standard errors.
+GROUPS = 20
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some batches of one size, all of one group."""
+
+    number: int
+    group: int
+    batches: int
+    size: int
+    seed: int
+
+    @property
+    def samples(self) -> int:
+        return self.batches * self.size
+
+    def generator(self) -> torch.Generator:
+        text = f"{self.seed}/{self.size}/{self.number}"
+        return torch.Generator().manual_seed(random.Random(text).getrandbits(63))
+
+
+def spans_of(size: int, batches: int, seed: int, most: int) -> list[Span]:
+    """All batches of a size, at most so many in a span."""
+    found: list[Span] = []
+    groups = min(GROUPS, batches)
+    for group in range(groups):
+        left = batches * (group + 1) // groups - batches * group // groups
+        while left:
+            found.append(Span(len(found), group, min(most, left), size, seed))
+            left -= found[-1].batches
+    return found
+
+
+class Stopped(Exception):
+    """A thread was told to stop."""
+
+
+def in_threads(
+    work: Callable[[Span, threading.Event], T], spans: Sequence[Span], threads: int
+) -> Iterator[tuple[Span, T]]:
+    """What the work gives for each span, in order; a few spans ahead of who asks, so that memory stays bounded."""
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(threads)
+    todo, ahead = iter(spans), deque[tuple[Span, Future[T]]]()
+    try:
+        for span in todo:
+            ahead.append((span, pool.submit(work, span, stop)))
+            if len(ahead) > 2 * threads:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        while ahead:
+            first, future = ahead.popleft()
+            yield first, future.result()
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)

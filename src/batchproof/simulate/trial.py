@@ -1,0 +1,167 @@
+"""The function of a simulation: its plan, and its values on batches and on states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from batchproof.derive import Plan, derive
+from batchproof.derive.finish import State
+from batchproof.derive.many import finish_many
+from batchproof.derive.plain import OwnError
+from batchproof.derive.verify import join
+from batchproof.errors import BatchproofError
+from batchproof.explain import components
+from batchproof.explain.samples import Samples
+from batchproof.simulate.population import Population
+
+States = list[Tensor]  # for each leaf of a plan, the states of several batches along the first dimension
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A function and what its batches are drawn from.
+
+    Attributes:
+        fn: of the arguments; returns numbers in any structure.
+        title: how it is called: "rmse(pred, real)".
+        plan: how batches are folded; None where samples would be kept, and the function is called instead.
+        reason: why it keeps samples.
+        names: of the numbers that it returns.
+    """
+
+    fn: Callable[..., Any]
+    title: str
+    population: Population
+    plan: Plan | None
+    reason: str
+    names: list[str]
+
+    def value(self, samples: Samples) -> Tensor:
+        """(components,): the function's own value on a batch; NaN where it raises."""
+        args, kwargs = samples.all()
+        try:
+            found = components.values(self.fn(*args, **kwargs))
+        except Exception:  # noqa: BLE001 - a function that fails on some batches is part of what is shown
+            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
+        if len(found) != len(self.names):
+            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
+        return found
+
+    @property
+    def arguments(self) -> tuple[list[Tensor], tuple[int | None, ...]]:
+        """The tensors that the plan works on, of a few samples, and their batch dimensions."""
+        return list(self.population.some.leaves), self.population.some.dims
+
+    def fold(self, leaves: Sequence[Any], batches: int, size: int) -> States:
+        """The states of batches of one size that lie one after another in the leaves."""
+        dims = self.population.some.dims
+        cut = [t if d is None else t.unflatten(d, (batches, size)) for t, d in zip(leaves, dims, strict=True)]
+        states: States = vmap(lambda *x: self._compiled(x)[0], in_dims=tuple(dims))(*cut)
+        return states
+
+    def whole(self, leaves: Sequence[Any], n: int) -> State:
+        """The state of all n samples in the leaves."""
+        folded, lengths = self._compiled(leaves)
+        return State(folded, lengths, n)
+
+    def _compiled(self, leaves: Sequence[Any]) -> Any:
+        assert self.plan is not None
+        assert self.plan.program is not None
+        return self.plan.compiled()(leaves, self.plan.program.captured)
+
+    def finish(self, state: State) -> Tensor:
+        """(components,): the function's value on all samples of a state."""
+        assert self.plan is not None
+        return components.values(self.plan.finish(state, *self.arguments, state.n))
+
+    def finish_many(self, states: States, n: int) -> tuple[Tensor, Tensor]:
+        """(batches, components) values of states of n samples each, and for each whether its digits suffice."""
+        assert self.plan is not None
+        found = finish_many(self.plan, states, *self.arguments, n)
+        return torch.cat([_numbers(leaf) for leaf in found.leaves], 1)[:, : components.MOST], found.sound
+
+    def finish_each(self, states: States, n: int) -> tuple[Tensor, Tensor]:
+        """The same, one state after the other: where a branch may hang on a state."""
+        values, sound = [], []
+        for alone in zip(*states, strict=True):
+            try:
+                values.append(self.finish(State(list(alone), [], n)))
+                sound.append(True)
+            except BatchproofError:
+                values.append(torch.full((len(self.names),), torch.nan, dtype=torch.float64))
+                sound.append(False)
+        return torch.stack(values), torch.tensor(sound)
+
+    def merged(self, states: States, size: int) -> State:
+        """The states of several batches, merged into one."""
+        assert self.plan is not None
+        leaves = [_over_batches(leaf.merge, state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
+        return State(leaves, [], size * len(states[0]))
+
+    def join(self, states: Sequence[State]) -> State:
+        """Several merged states as one."""
+        assert self.plan is not None
+        leaves = [
+            join(leaf.merge, 0, parts)
+            for leaf, *parts in zip(self.plan.leaves, *(s.leaves for s in states), strict=True)
+        ]
+        lengths = [sum(parts) for parts in zip(*(s.lengths for s in states), strict=True)]
+        return State(leaves, lengths, sum(s.n for s in states))
+
+
+def trial_of(fn: Callable[..., Any], title: str, population: Population) -> Trial:
+    """Derive the function's plan from a few samples.
+
+    Raises:
+        BatchproofError: it is random, or returns a number for every sample.
+    """
+    some = population.some
+    result = _result(fn, title, some)
+    names = components.names(result)
+    if len(names) != len(components.names(_result(fn, title, some.first(some.n // 2)))):
+        raise BatchproofError(f"{title} returns a number for every sample: there is nothing to average; reduce it")
+    plan = None
+    reason = "its arguments are not tensors"
+    if all(isinstance(leaf, Tensor) for leaf in some.leaves):
+        plan = _derived(fn, some)
+        reason = plan.reason or ""
+    return Trial(fn, title, population, None if reason else plan, reason, names)
+
+
+def _result(fn: Callable[..., Any], title: str, some: Samples) -> Any:
+    args, kwargs = some.all()
+    result = fn(*args, **kwargs)
+    if not components.tensors(result):
+        raise BatchproofError(f"{title} returned {type(result).__name__}: there is no number in it to average")
+    return result
+
+
+def _derived(fn: Callable[..., Any], some: Samples) -> Plan:
+    def flat(*tensors: Tensor) -> Any:
+        args, kwargs = some.arrange(tensors)
+        return fn(*args, **kwargs)
+
+    try:
+        return derive(flat, list(some.leaves), some.dims)
+    except OwnError as own:
+        raise own.__cause__ or own from None
+
+
+def _numbers(leaf: Tensor) -> Tensor:
+    if leaf.is_complex():
+        leaf = torch.view_as_real(leaf)
+    return leaf.reshape(leaf.shape[0], -1).double()
+
+
+def _over_batches(merge: str, states: Tensor) -> Tensor:
+    if merge == "sum":
+        return states.sum(0)
+    if merge in ("max", "min"):
+        return states.amax(0) if merge == "max" else states.amin(0)
+    return states.any(0) if merge == "any" else states.all(0)

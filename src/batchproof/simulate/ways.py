@@ -1,0 +1,153 @@
+"""Ways to the values of a span's batches: through their states, all at once, or by calling the function on each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from batchproof.derive.finish import Diverged, State
+from batchproof.derive.many import OneByOne
+from batchproof.errors import BatchproofError
+from batchproof.explain.samples import Samples
+from batchproof.simulate.direct import DrawStates
+from batchproof.simulate.spans import Span, Stopped, in_threads, spans_of
+from batchproof.simulate.trial import States, Trial
+
+#: So many states are finished at once; fewer where they are large.
+AT_ONCE, STATE_BYTES = 4096, 32 << 20
+#: A function that keeps samples takes its pooled values on about so many, in each group.
+POOLED_SAMPLES = 8192
+#: A batch that the function is called on may have so many bytes.
+MOST_BYTES = 1 << 28
+
+
+class Elsehow(Exception):
+    """This way does not lead to the values; another has to be tried."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What came of a span: its batches' values, (batches, components), and its samples, as a state or as they are."""
+
+    span: Span
+    values: Tensor
+    state: State | None = None
+    samples: list[Samples] = field(default_factory=list)
+
+
+#: The function's values on some batches of a span, by calling it on them.
+Rescue = Callable[[Span, Sequence[int]], Tensor]
+
+
+def by_direct_states(trial: Trial, draw: DrawStates, size: int, batches: int, seed: int) -> Iterator[Piece]:
+    """States drawn from their own distribution.
+
+    Raises:
+        Elsehow: states do not suffice for some value, and batches of this size can be drawn.
+    """
+
+    def give_up(span: Span, numbers: Sequence[int]) -> Tensor:
+        raise Elsehow
+
+    drawn = ((span, draw(span.batches, size, span.generator())) for span in spans_of(size, batches, seed, AT_ONCE))
+    return _finished(trial, drawn, size, give_up if size <= trial.population.chunk else None)
+
+
+def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: int) -> Iterator[Piece]:
+    """Every sample drawn, and the batches of a span folded at once; in threads, as drawing is most of the work.
+
+    Raises:
+        Elsehow: batches cannot be folded, or finished, at once.
+    """
+    chunk = trial.population.chunk
+
+    def work(span: Span, stop: threading.Event) -> States:
+        if size > chunk:
+            return _fold_long(trial, span, stop)
+        try:
+            return trial.fold(trial.population.draw(span.samples, span.generator()), span.batches, size)
+        except (NotImplementedError, RuntimeError) as error:
+            raise Elsehow from error
+
+    def call(span: Span, numbers: Sequence[int]) -> Tensor:
+        leaves = trial.population.draw(span.samples, span.generator())
+        return torch.stack([trial.value(trial.population.batch(leaves, number, size)) for number in numbers])
+
+    drawn = in_threads(work, spans_of(size, batches, seed, max(1, chunk // size)), threads)
+    return _finished(trial, drawn, size, call if size <= chunk else None)
+
+
+def by_calls(trial: Trial, size: int, batches: int, seed: int) -> Iterator[Piece]:
+    """Every sample drawn, and the function called on each batch.
+
+    Raises:
+        BatchproofError: a batch would not fit in memory.
+    """
+    population = trial.population
+    if size * population.sample_bytes > MOST_BYTES:
+        raise BatchproofError(
+            f"a batch of {size:,} samples is too large to call {trial.title} on, which keeps its samples "
+            f"({trial.reason}): leave that batch size out"
+        )
+    kept: dict[int, int] = {}
+    for span in spans_of(size, batches, seed, max(1, population.chunk // size)):
+        leaves = population.draw(span.samples, span.generator())
+        values = torch.stack([trial.value(population.batch(leaves, number, size)) for number in range(span.batches)])
+        if trial.plan is not None:
+            yield Piece(span, values, trial.whole(leaves, span.samples))
+        elif kept.get(span.group, 0) < POOLED_SAMPLES:
+            kept[span.group] = kept.get(span.group, 0) + span.samples
+            yield Piece(span, values, None, [population.all(leaves, span.samples)])
+        else:
+            yield Piece(span, values)
+
+
+def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
+    """The state of one batch that is too long to be drawn at once."""
+    generator, left = span.generator(), span.size
+    parts: list[State] = []
+    while left:
+        if stop.is_set():
+            raise Stopped
+        n = min(left, trial.population.chunk)
+        parts = [trial.join([*parts, trial.whole(trial.population.draw(n, generator), n)])]
+        left -= n
+    if parts[0].lengths:
+        raise Elsehow
+    return [leaf.unsqueeze(0) for leaf in parts[0].leaves]
+
+
+def _finished(trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, rescue: Rescue | None) -> Iterator[Piece]:
+    """The values of states, taken for many at once; those of the first span alone: a way that fails, fails soon."""
+    waiting: list[tuple[Span, States]] = []
+    first = True
+    for span, states in drawn:
+        waiting.append((span, states))
+        batches = sum(span.batches for span, _ in waiting)
+        if first or batches >= AT_ONCE or batches * sum(leaf[0].nbytes for leaf in states) >= STATE_BYTES:
+            yield from _values(trial, waiting, size, rescue)
+            waiting, first = [], False
+    if waiting:
+        yield from _values(trial, waiting, size, rescue)
+
+
+def _values(trial: Trial, spans: list[tuple[Span, States]], size: int, rescue: Rescue | None) -> Iterator[Piece]:
+    together = [torch.cat(parts) for parts in zip(*(states for _, states in spans), strict=True)]
+    try:
+        values, sound = trial.finish_many(together, size)
+    except (OneByOne, Diverged) as error:
+        if rescue is not None:
+            raise Elsehow from error
+        values, sound = trial.finish_each(together, size)
+    start = 0
+    for span, states in spans:
+        mine, trusted = values[start : start + span.batches], sound[start : start + span.batches]
+        lost = (~trusted).nonzero().flatten()
+        if len(lost):
+            mine[lost] = torch.nan if rescue is None else rescue(span, lost.tolist())
+        yield Piece(span, mine, trial.merged(states, size))
+        start += span.batches
