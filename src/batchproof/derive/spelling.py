@@ -63,7 +63,10 @@ _FUNCTIONS = {"where": torch.where, "zeros_like": torch.zeros_like, "ones_like":
 _CASTS = {torch.float64: "double", torch.float32: "float", torch.int64: "long", torch.int32: "int", torch.bool: "bool"}
 
 #: What code written here may name.
-SPACE = {"stack": torch.stack, "vecdot": torch.linalg.vecdot, "nll_loss": torch.nn.functional.nll_loss, **_FUNCTIONS}
+SPACE = {
+    "stack": torch.stack, "dot": torch.dot, "vecdot": torch.linalg.vecdot, "nll_loss": torch.nn.functional.nll_loss,
+    **_FUNCTIONS,
+}  # fmt: skip
 
 
 def spelled(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict[str, Any]) -> str | None:

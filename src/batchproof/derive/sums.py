@@ -60,7 +60,7 @@ def summed(
     if everything and rank != 1:
         left, right = assign(f"{left}.reshape(-1)"), assign(f"{right}.reshape(-1)")
     if everything:
-        return f"{left}.dot({right})"
+        return f"dot({left}, {right})"
     if len(dims) == 1 and not keep:
         along = "" if dims[0] in (-1, rank - 1) else f", dim={dims[0]}"
         return f"vecdot({left}, {right}{along})"

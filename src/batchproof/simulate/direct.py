@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from batchproof.derive import Plan
+from batchproof.derive.finish_many import OneByOne
+from batchproof.derive.fold_many import fold_many
 from batchproof.simulate.distributions import Distribution
 from batchproof.simulate.population import Population
 from batchproof.simulate.trial import Trial
@@ -45,22 +46,20 @@ def pays(population: Population, size: int) -> bool:
     return population.rows is None or size > DEARER * population.rows.n
 
 
-def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None]) -> list[Tensor]:
-    """The states of single samples, samples first."""
-    fold, program = plan.compiled(), plan.program
-    assert program is not None
-    in_dims = tuple(dims)
-    alone = [t if d is None else t.unsqueeze(d + 1) for t, d in zip(tensors, dims, strict=True)]
-    states: list[Tensor] = vmap(lambda *x: fold(x, program.captured)[0], in_dims=in_dims)(*alone)
-    return states
+def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None], n: int) -> list[Tensor] | None:
+    """The states of single samples, samples first; None where they cannot be had."""
+    wide = [t.double() if t.is_floating_point() else t for t in tensors]
+    try:
+        return fold_many(plan, wide, dims, n, 1)(wide)
+    except OneByOne:
+        return None
 
 
 def _multinomial(plan: Plan, population: Population) -> DrawStates | None:
     rows = population.rows
     assert rows is not None
-    try:
-        singly = _singly(plan, rows.leaves, rows.dims)
-    except (NotImplementedError, RuntimeError):
+    singly = _singly(plan, rows.leaves, rows.dims, rows.n)
+    if singly is None:
         return None
     weights = [state.reshape(rows.n, -1).double() for state in singly]
 
@@ -92,9 +91,8 @@ def _normal_moments(plan: Plan, population: Population, errors: Distribution) ->
     assert population.arrange is not None
     z = REACH * torch.linspace(-1, 1, 65, dtype=torch.float64).pow(3)  # dense around 0, as masks and clamps are
     basis = torch.stack([torch.ones_like(z), z, z.square()], 1)
-    try:
-        singly = _singly(plan, population.arrange(z * errors.scale), population.some.dims)
-    except (NotImplementedError, RuntimeError):
+    singly = _singly(plan, population.arrange(z * errors.scale), population.some.dims, len(z))
+    if singly is None:
         return None
     coefficients = []
     for state in singly:

@@ -17,7 +17,7 @@ PARAMETERS = {"t": ("degrees of freedom", 3.0), "lognormal": ("sigma", 1.0)}
 NAMES = ("normal", "laplace", "t", "uniform", "lognormal")
 _ALIASES = {"gaussian": "normal", "norm": "normal", "student": "t", "student-t": "t", "student_t": "t"}
 #: So many samples are drawn at a time: they and what is computed from them fit in a processor's cache.
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class Distribution:
     name: str
     scale: float
     parameter: float = math.nan
-    wide: bool = False  # double precision also where single would do
 
     def __str__(self) -> str:
         kind = self.name
@@ -41,14 +40,9 @@ class Distribution:
             kind = f"{'Student t' if self.name == 't' else self.name} ({named})"
         return f"{'Laplace' if kind == 'laplace' else kind} errors of scale {self.scale:g}"
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Single precision reaches 5.7 deviations of a normal error, which is plenty, but cuts heavy tails off."""
-        return torch.float32 if self.name in ("normal", "uniform") and not self.wide else torch.float64
-
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n,) errors."""
-        return _DRAW[self.name](self, n, generator).mul_(self.scale)
+        """(n,) errors in double precision."""
+        return _DRAW[self.name](self, n, generator)
 
 
 def parse(text: str, scale: float) -> Distribution:
@@ -80,27 +74,29 @@ def parse(text: str, scale: float) -> Distribution:
 
 
 def _normal(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(n, generator=generator, dtype=of.dtype)
+    """Drawn in single precision, five times as fast: that reaches 5.7 deviations."""
+    return torch.empty(n).normal_(0, of.scale, generator=generator).double()
 
 
 def _uniform(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator, dtype=of.dtype).mul_(2).sub_(1)
+    return torch.rand(n, generator=generator, dtype=torch.float64).mul_(2 * of.scale).sub_(of.scale)
 
 
 def _laplace(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
     """The difference of two exponential variables."""
     first, second = _log(n, generator), _log(n, generator)
-    return first.sub_(second)
+    return first.sub_(second).mul_(of.scale)
 
 
 def _t(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
     """Bailey's polar form: sqrt(v (u^(-2/v) - 1)) cos(2 pi w), Mathematics of Computation 62 (1994) 779-781."""
     radius = _log(n, generator).mul_(-2 / of.parameter).expm1_().mul_(of.parameter).sqrt_()
-    return radius.mul_(torch.rand(n, generator=generator, dtype=torch.float64).mul_(2 * math.pi).cos_())
+    angle = torch.rand(n, generator=generator, dtype=torch.float64).mul_(2 * math.pi)
+    return radius.mul_(angle.cos_()).mul_(of.scale)
 
 
 def _lognormal(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(n, generator=generator, dtype=torch.float64).mul_(of.parameter).exp_()
+    return torch.randn(n, generator=generator, dtype=torch.float64).mul_(of.parameter).exp_().mul_(of.scale)
 
 
 def _log(n: int, generator: torch.Generator) -> Tensor:

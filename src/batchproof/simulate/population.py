@@ -109,6 +109,7 @@ def of_rows(fn: Callable[..., Any], rows: Sequence[Any]) -> Population:
         BatchproofError: they do not fit together, or hold NaN.
     """
     samples = gather(signature_of(fn), rows, {}, 0)
+    samples = samples.double()
     for name, leaf in zip(samples.names, samples.leaves, strict=True):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):
             row = int((~leaf.isfinite()).reshape(samples.n, -1).any(1).nonzero()[0]) + 1
@@ -146,8 +147,9 @@ def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
     except BatchproofError as error:
         raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
     samples = gather(signature_of(fn), rows, {}, 0)
-    found = _resampled(fn, samples, f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement")
     given = ", ".join(f"{given.name} {given.what}" for given in samples.given(True))
+    samples = samples.double()
+    found = _resampled(fn, samples, f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement")
     return replace(found, note=f"{title_of(fn)} does not take {distribution}; it was given {given}: pass your own data")
 
 

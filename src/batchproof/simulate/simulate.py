@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -102,17 +101,12 @@ def _trial(
     fn: Callable[..., Any], title: str, errors: str | Tensor | Sequence[Any], scale: float, direct: bool
 ) -> tuple[Trial, DrawStates | None]:
     """The function with what its batches are drawn from, and what draws states, where their distribution is known."""
-    if not isinstance(errors, str):
-        trial = trial_of(fn, title, of_rows(fn, errors if isinstance(errors, (list, tuple)) else [errors]))
-        return trial, direct_draw(trial) if direct else None
-    distribution = parse(errors, scale)
-    if direct:
-        # a state's distribution is that of sums in double precision
-        trial = trial_of(fn, title, of_errors(fn, replace(distribution, wide=True)))
-        draw = direct_draw(trial)
-        if draw is not None:
-            return trial, draw
-    return trial_of(fn, title, of_errors(fn, distribution)), None
+    if isinstance(errors, str):
+        population = of_errors(fn, parse(errors, scale))
+    else:
+        population = of_rows(fn, errors if isinstance(errors, (list, tuple)) else [errors])
+    trial = trial_of(fn, title, population)
+    return trial, direct_draw(trial) if direct else None
 
 
 def _outcomes(

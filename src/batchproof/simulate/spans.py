@@ -6,7 +6,7 @@ number of threads.
 
 from __future__ import annotations
 
-import random
+import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +38,8 @@ class Span:
 
     def generator(self) -> torch.Generator:
         text = f"{self.seed}/{self.size}/{self.number}"
-        return torch.Generator().manual_seed(random.Random(text).getrandbits(63))
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
 def spans_of(size: int, batches: int, seed: int, most: int) -> list[Span]:

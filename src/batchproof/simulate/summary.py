@@ -142,8 +142,11 @@ def _depends(rows: Sequence[Row], theory: Theory | None) -> bool | None:
 
 def _typical(theory: Theory) -> list[tuple[int, float]]:
     """How far the mean of per-batch values lies off at typical sizes, of those at which theory knows it."""
-    limit, values = theory.expected(10**12), [theory.expected(size) for size in TYPICAL]
-    return [(size, value / limit - 1) for size, value in zip(TYPICAL, values, strict=True) if value and limit]
+    limit = theory.expected(10**12)
+    values = {size: theory.expected(size) for size in TYPICAL}
+    if values[1] is None:  # a deviation around the batch's own mean needs two samples
+        values = {2: theory.expected(2), **values}
+    return [(size, value / limit - 1) for size, value in values.items() if value is not None and limit]
 
 
 def _headline(rows: Sequence[Row], depends: bool | None, theory: Theory | None) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from batchproof.derive import Plan, derive
 from batchproof.derive.finish import State
-from batchproof.derive.many import finish_many
+from batchproof.derive.finish_many import finish_many
+from batchproof.derive.fold_many import FoldMany, fold_many
 from batchproof.derive.plain import OwnError
 from batchproof.derive.verify import join
 from batchproof.errors import BatchproofError
@@ -60,20 +61,28 @@ class Trial:
 
     def fold(self, leaves: Sequence[Any], batches: int, size: int) -> States:
         """The states of batches of one size that lie one after another in the leaves."""
-        dims = self.population.some.dims
-        cut = [t if d is None else t.unflatten(d, (batches, size)) for t, d in zip(leaves, dims, strict=True)]
-        states: States = vmap(lambda *x: self._compiled(x)[0], in_dims=tuple(dims))(*cut)
-        return states
+        folds, shape = self._folds, (batches, size)
+        if shape not in folds:
+            assert self.plan is not None
+            folds[shape] = fold_many(self.plan, leaves, self.population.some.dims, batches, size)
+        return folds[shape](leaves)
+
+    @cached_property
+    def _folds(self) -> dict[tuple[int, int], FoldMany]:
+        return {}
 
     def whole(self, leaves: Sequence[Any], n: int) -> State:
         """The state of all n samples in the leaves."""
-        folded, lengths = self._compiled(leaves)
+        folded, lengths = self._fold(leaves)
         return State(folded, lengths, n)
 
-    def _compiled(self, leaves: Sequence[Any]) -> Any:
+    @cached_property
+    def _fold(self) -> Callable[[Sequence[Any]], Any]:
+        """(leaves, lengths of selections) of a batch."""
         assert self.plan is not None
         assert self.plan.program is not None
-        return self.plan.compiled()(leaves, self.plan.program.captured)
+        compiled, captured = self.plan.compiled(), self.plan.program.captured
+        return lambda leaves: compiled(leaves, captured)
 
     def finish(self, state: State) -> Tensor:
         """(components,): the function's value on all samples of a state."""

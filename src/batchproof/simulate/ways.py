@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.derive.finish import Diverged, State
-from batchproof.derive.many import OneByOne
+from batchproof.derive.finish_many import OneByOne
 from batchproof.errors import BatchproofError
 from batchproof.explain.samples import Samples
 from batchproof.simulate.direct import DrawStates
@@ -70,7 +70,7 @@ def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: i
             return _fold_long(trial, span, stop)
         try:
             return trial.fold(trial.population.draw(span.samples, span.generator()), span.batches, size)
-        except (NotImplementedError, RuntimeError) as error:
+        except OneByOne as error:
             raise Elsehow from error
 
     def call(span: Span, numbers: Sequence[int]) -> Tensor:
@@ -123,31 +123,41 @@ def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
 
 def _finished(trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, rescue: Rescue | None) -> Iterator[Piece]:
     """The values of states, taken for many at once; those of the first span alone: a way that fails, fails soon."""
-    waiting: list[tuple[Span, States]] = []
-    first = True
+    block: States = []
+    spans: list[Span] = []
+    filled, room = 0, 0
     for span, states in drawn:
-        waiting.append((span, states))
-        batches = sum(span.batches for span, _ in waiting)
-        if first or batches >= AT_ONCE or batches * sum(leaf[0].nbytes for leaf in states) >= STATE_BYTES:
-            yield from _values(trial, waiting, size, rescue)
-            waiting, first = [], False
-    if waiting:
-        yield from _values(trial, waiting, size, rescue)
+        if filled + span.batches > room and spans:
+            yield from _values(trial, [leaf[:filled] for leaf in block], spans, size, rescue)
+            block, spans, filled, room = [], [], 0, _at_once(states)
+        if not spans:
+            # in one block: small tensors that live on among the large ones that come and go would scatter the memory
+            room = max(room, span.batches)
+            block = [leaf.new_empty((room, *leaf.shape[1:])) for leaf in states]
+        for kept, leaf in zip(block, states, strict=True):
+            kept[filled : filled + span.batches] = leaf
+        spans.append(span)
+        filled += span.batches
+    if spans:
+        yield from _values(trial, [leaf[:filled] for leaf in block], spans, size, rescue)
 
 
-def _values(trial: Trial, spans: list[tuple[Span, States]], size: int, rescue: Rescue | None) -> Iterator[Piece]:
-    together = [torch.cat(parts) for parts in zip(*(states for _, states in spans), strict=True)]
+def _at_once(states: States) -> int:
+    return max(1, min(AT_ONCE, STATE_BYTES // max(1, sum(leaf[0].nbytes for leaf in states))))
+
+
+def _values(trial: Trial, states: States, spans: list[Span], size: int, rescue: Rescue | None) -> Iterator[Piece]:
     try:
-        values, sound = trial.finish_many(together, size)
+        values, sound = trial.finish_many(states, size)
     except (OneByOne, Diverged) as error:
         if rescue is not None:
             raise Elsehow from error
-        values, sound = trial.finish_each(together, size)
+        values, sound = trial.finish_each(states, size)
     start = 0
-    for span, states in spans:
-        mine, trusted = values[start : start + span.batches], sound[start : start + span.batches]
-        lost = (~trusted).nonzero().flatten()
+    for span in spans:
+        mine = slice(start, start + span.batches)
+        lost = (~sound[mine]).nonzero().flatten()
         if len(lost):
-            mine[lost] = torch.nan if rescue is None else rescue(span, lost.tolist())
-        yield Piece(span, mine, trial.merged(states, size))
+            values[mine][lost] = torch.nan if rescue is None else rescue(span, lost.tolist())
+        yield Piece(span, values[mine], trial.merged([leaf[mine] for leaf in states], size))
         start += span.batches

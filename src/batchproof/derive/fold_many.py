@@ -1,0 +1,83 @@
+"""Many batches of one size, folded at once: the fold under `vmap`, written out as straight-line code.
+
+`vmap` costs more than the operations it maps where batches are short, so it is gone through once for each shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from batchproof.derive.align import align
+from batchproof.derive.finish_many import OneByOne
+from batchproof.derive.fold import Source, build
+from batchproof.derive.plan import Plan
+from batchproof.derive.program import Unrecordable
+from batchproof.derive.record import record
+
+#: A call of the fold costs little beside so many samples: then batches are folded one after the other.
+LONG = 1 << 13
+
+FoldMany = Callable[[Sequence[Tensor]], list[Tensor]]
+
+
+def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None], batches: int, size: int) -> FoldMany:
+    """What folds so many batches of one size, which lie one after another in the tensors.
+
+    Args:
+        plan: of a state without kept rows.
+        example: such tensors, in double precision where they are floating.
+        dims: their batch dimensions, None for what all batches share.
+        batches: how many.
+        size: samples in each.
+
+    Returns:
+        A function of such tensors; it gives the states, for each leaf of the plan with the batches first.
+
+    Raises:
+        OneByOne: the batches cannot be folded at once: what is selected differs from one to the other.
+    """
+    if plan.lengths:
+        raise OneByOne("how many samples it selects differs from batch to batch")
+    assert plan.program is not None
+    captured = plan.program.captured
+    if size >= LONG or batches == 1:
+        fold = plan.compiled()
+
+        def one_by_one(tensors: Sequence[Tensor]) -> list[Tensor]:
+            cut = _cut(tensors, dims, batches, size)
+            parts = [[t if d is None else t.select(d, i) for t, d in zip(cut, dims, strict=True)] for i in range(batches)]
+            return [torch.stack(leaf) for leaf in zip(*(fold(part, captured)[0] for part in parts), strict=True)]
+
+        return one_by_one
+    fold = build(plan.source, {**plan.space, "dot": lambda a, b: (a * b).sum()})
+
+    def together(*tensors: Tensor) -> list[Tensor]:
+        cut = _cut(tensors, dims, batches, size)
+        states: list[Tensor] = vmap(lambda *x: fold(x, captured)[0], in_dims=tuple(dims))(*cut)
+        return states
+
+    return _straight(together, example, size)
+
+
+def _cut(tensors: Sequence[Tensor], dims: Sequence[int | None], batches: int, size: int) -> list[Tensor]:
+    return [t if d is None else torch.unflatten(t, d, (batches, size)) for t, d in zip(tensors, dims, strict=True)]
+
+
+def _straight(fn: Callable[..., list[Tensor]], example: Sequence[Tensor], size: int) -> FoldMany:
+    """The operations of a function on tensors of these very shapes, without the function."""
+    try:
+        program = align([record(fn, example, pure=True)], [size])
+    except (NotImplementedError, RuntimeError, Unrecordable) as error:
+        raise OneByOne(f"it cannot be folded at once ({(str(error).splitlines() or [''])[0]})") from error
+    source = Source()
+    names = {index: f"x[{position}]" for position, index in enumerate(program.inputs)}
+    names |= {index: source.constant(tensor) for index, tensor in program.captured.items()}
+    for op in program.ops:
+        source.emit(program, op, names, widened=True)
+    returned = ", ".join(names[leaf.index] for leaf in program.result)
+    text = "\n    ".join(["def fold(x):", *source.lines, f"return [{returned}]"])
+    return build(text, source.space)
