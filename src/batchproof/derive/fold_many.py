@@ -49,7 +49,9 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
 
         def one_by_one(tensors: Sequence[Tensor]) -> list[Tensor]:
             cut = _cut(tensors, dims, batches, size)
-            parts = [[t if d is None else t.select(d, i) for t, d in zip(cut, dims, strict=True)] for i in range(batches)]
+            parts = [
+                [t if d is None else t.select(d, i) for t, d in zip(cut, dims, strict=True)] for i in range(batches)
+            ]
             return [torch.stack(leaf) for leaf in zip(*(fold(part, captured)[0] for part in parts), strict=True)]
 
         return one_by_one

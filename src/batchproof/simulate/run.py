@@ -75,8 +75,8 @@ class Group:
         self.count += finite.sum(0)
         self.total += around.sum(0)
         self.squares += around.square().sum(0)
-        self.batches += piece.span.batches
-        self.samples_seen += piece.span.samples
+        self.batches += len(piece.values)
+        self.samples_seen += piece.n
         if piece.state is not None:
             self.state = piece.state if self.state is None else trial.join([self.state, piece.state])
         self.samples += piece.samples
@@ -130,11 +130,11 @@ def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], batches
     groups: dict[int, Group] = {}
     try:
         for piece in pieces:
-            if piece.span.group not in groups:
+            if piece.group not in groups:
                 shift = groups[0].shift if groups else torch.nan_to_num(piece.values.nanmean(0), 0.0, 0.0, 0.0)
-                groups[piece.span.group] = Group.near(shift)
-            groups[piece.span.group].add(piece, trial)
-            advance(piece.span.batches)
+                groups[piece.group] = Group.near(shift)
+            groups[piece.group].add(piece, trial)
+            advance(len(piece.values))
     except KeyboardInterrupt:
         if not groups:
             raise
@@ -173,7 +173,7 @@ def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
     states = [group.state for group in groups if group.state is not None]
     if len(states) == len(groups):
         whole = trial.join(states)
-        return trial.finish(whole), torch.stack([trial.finish(state) for state in states]), whole.n
+        return trial.finish(whole), trial.finish_states(states), whole.n
     taken = [together(group.samples) for group in groups]
     singly = torch.stack([trial.value(samples) for samples in taken])
     if all(group.samples_seen == samples.n for group, samples in zip(groups, taken, strict=True)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.finish import State
-from batchproof.derive.finish_many import finish_many
+from batchproof.derive.finish import Diverged, State
+from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, fold_many
 from batchproof.derive.plain import OwnError
 from batchproof.derive.verify import join
@@ -95,17 +96,29 @@ class Trial:
         found = finish_many(self.plan, states, *self.arguments, n)
         return torch.cat([_numbers(leaf) for leaf in found.leaves], 1)[:, : components.MOST], found.sound
 
-    def finish_each(self, states: States, n: int) -> tuple[Tensor, Tensor]:
-        """The same, one state after the other: where a branch may hang on a state."""
-        values, sound = [], []
-        for alone in zip(*states, strict=True):
+    def finish_each(self, states: States, n: int, lengths: Sequence[list[int]] = ()) -> tuple[Tensor, Tensor]:
+        """The same, one state after the other: where a branch may hang on a state, or lengths of selections differ."""
+        values = torch.full((len(states[0]), len(self.names)), torch.nan, dtype=torch.float64)
+        sound = torch.zeros(len(values), dtype=torch.bool)
+        for number in range(len(values)):
+            with suppress(BatchproofError):
+                state = State([leaf[number] for leaf in states], lengths[number] if lengths else [], n)
+                values[number], sound[number] = self.finish(state), True
+        return values, sound
+
+    def finish_states(self, states: Sequence[State]) -> Tensor:
+        """(states, components): the values of states of any sizes; NaN where one cannot be had."""
+        found = torch.full((len(states), len(self.names)), torch.nan, dtype=torch.float64)
+        for n in {state.n for state in states}:
+            places = [place for place, state in enumerate(states) if state.n == n]
+            alike = [states[place] for place in places]
+            leaves = [torch.stack(leaf) for leaf in zip(*(state.leaves for state in alike), strict=True)]
             try:
-                values.append(self.finish(State(list(alone), [], n)))
-                sound.append(True)
-            except BatchproofError:
-                values.append(torch.full((len(self.names),), torch.nan, dtype=torch.float64))
-                sound.append(False)
-        return torch.stack(values), torch.tensor(sound)
+                values, sound = self.finish_many(leaves, n)
+            except (OneByOne, Diverged):
+                values, sound = self.finish_each(leaves, n, [state.lengths for state in alike])
+            found[places] = torch.where(sound.unsqueeze(1), values, torch.nan)
+        return found
 
     def merged(self, states: States, size: int) -> State:
         """The states of several batches, merged into one."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from batchproof.simulate.spans import Span, Stopped, in_threads, spans_of
 from batchproof.simulate.trial import States, Trial
 
 #: So many states are finished at once; fewer where they are large.
-AT_ONCE, STATE_BYTES = 4096, 32 << 20
+AT_ONCE, STATE_BYTES, SAMPLES_AT_ONCE = 1 << 14, 32 << 20, 1 << 26
 #: A function that keeps samples takes its pooled values on about so many, in each group.
 POOLED_SAMPLES = 8192
 #: A batch that the function is called on may have so many bytes.
@@ -31,10 +32,11 @@ class Elsehow(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """What came of a span: its batches' values, (batches, components), and its samples, as a state or as they are."""
+    """Some batches of a group: their values, (batches, components), and their samples, as a state or as they are."""
 
-    span: Span
+    group: int
     values: Tensor
+    n: int  # samples in all of them
     state: State | None = None
     samples: list[Samples] = field(default_factory=list)
 
@@ -54,7 +56,7 @@ def by_direct_states(trial: Trial, draw: DrawStates, size: int, batches: int, se
         raise Elsehow
 
     drawn = ((span, draw(span.batches, size, span.generator())) for span in spans_of(size, batches, seed, AT_ONCE))
-    return _finished(trial, drawn, size, give_up if size <= trial.population.chunk else None)
+    return _finished(trial, drawn, size, give_up if size <= trial.population.chunk else None, room=AT_ONCE)
 
 
 def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: int) -> Iterator[Piece]:
@@ -98,12 +100,12 @@ def by_calls(trial: Trial, size: int, batches: int, seed: int) -> Iterator[Piece
         leaves = population.draw(span.samples, span.generator())
         values = torch.stack([trial.value(population.batch(leaves, number, size)) for number in range(span.batches)])
         if trial.plan is not None:
-            yield Piece(span, values, trial.whole(leaves, span.samples))
+            yield Piece(span.group, values, span.samples, trial.whole(leaves, span.samples))
         elif kept.get(span.group, 0) < POOLED_SAMPLES:
             kept[span.group] = kept.get(span.group, 0) + span.samples
-            yield Piece(span, values, None, [population.all(leaves, span.samples)])
+            yield Piece(span.group, values, span.samples, None, [population.all(leaves, span.samples)])
         else:
-            yield Piece(span, values)
+            yield Piece(span.group, values, span.samples)
 
 
 def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
@@ -121,15 +123,20 @@ def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
     return [leaf.unsqueeze(0) for leaf in parts[0].leaves]
 
 
-def _finished(trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, rescue: Rescue | None) -> Iterator[Piece]:
-    """The values of states, taken for many at once; those of the first span alone: a way that fails, fails soon."""
+def _finished(
+    trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, rescue: Rescue | None, room: int = 0
+) -> Iterator[Piece]:
+    """The values of states, taken for many at once.
+
+    Those of the first span are taken alone, unless there is room for more: a way that fails should fail soon.
+    """
     block: States = []
     spans: list[Span] = []
-    filled, room = 0, 0
+    filled = 0
     for span, states in drawn:
         if filled + span.batches > room and spans:
             yield from _values(trial, [leaf[:filled] for leaf in block], spans, size, rescue)
-            block, spans, filled, room = [], [], 0, _at_once(states)
+            block, spans, filled, room = [], [], 0, _at_once(states, size)
         if not spans:
             # in one block: small tensors that live on among the large ones that come and go would scatter the memory
             room = max(room, span.batches)
@@ -142,8 +149,10 @@ def _finished(trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, res
         yield from _values(trial, [leaf[:filled] for leaf in block], spans, size, rescue)
 
 
-def _at_once(states: States) -> int:
-    return max(1, min(AT_ONCE, STATE_BYTES // max(1, sum(leaf[0].nbytes for leaf in states))))
+def _at_once(states: States, size: int) -> int:
+    """How many states to finish at once: bounded in number, in bytes, and in samples that went into them."""
+    weight = sum(leaf[0].nbytes for leaf in states)
+    return max(1, min(AT_ONCE, STATE_BYTES // max(1, weight), SAMPLES_AT_ONCE // size))
 
 
 def _values(trial: Trial, states: States, spans: list[Span], size: int, rescue: Rescue | None) -> Iterator[Piece]:
@@ -153,11 +162,14 @@ def _values(trial: Trial, states: States, spans: list[Span], size: int, rescue: 
         if rescue is not None:
             raise Elsehow from error
         values, sound = trial.finish_each(states, size)
+    values[~sound] = torch.nan
     start = 0
-    for span in spans:
-        mine = slice(start, start + span.batches)
-        lost = (~sound[mine]).nonzero().flatten()
-        if len(lost):
-            values[mine][lost] = torch.nan if rescue is None else rescue(span, lost.tolist())
-        yield Piece(span, values[mine], trial.merged([leaf[mine] for leaf in states], size))
-        start += span.batches
+    for group, own in groupby(spans, key=lambda span: span.group):
+        first = start
+        for span in own:
+            lost = (~sound[start : start + span.batches]).nonzero().flatten()
+            if rescue is not None and len(lost):
+                values[start + lost] = rescue(span, lost.tolist())
+            start += span.batches
+        mine = slice(first, start)
+        yield Piece(group, values[mine], (start - first) * size, trial.merged([leaf[mine] for leaf in states], size))
