@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 import batchproof
-from bench.section import Aim, Section
 from batchproof.simulate.published import SIZES
+from bench.section import Aim, Section
 
 SCALE = 100.0
 
