@@ -6,7 +6,7 @@ RUN :=
 # `make test ARGS="-k rmse -x"`
 ARGS :=
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench clean
 .NOTPARALLEL:
 
 # The status is 1 where the number depends on the batch size, and in the demo it does.
@@ -25,11 +25,15 @@ format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/docs.stamp
+	$(BIN)/python -m sphinx --quiet --fail-on-warning -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: .venv/test.stamp
 	$(BIN)/python -m bench $(ARGS)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv docs/_build
 
 .venv/%.stamp: pyproject.toml constraints.txt | .venv/made
 	@echo "Installing batchproof[$*] into .venv (once, a minute or two)"

@@ -41,8 +41,9 @@ def exact(
     tensor(True)
 
     Args:
-        fn: a function, lambda, partial or ``nn.Module`` of tensors (numpy arrays and lists also work: their samples are
-            kept). It returns a tensor of any shape, a Python number, or a tuple or dict of these.
+        fn: a function, lambda, partial or ``nn.Module`` of tensors of any shape and dtype (numpy arrays and lists also
+            work: their samples are kept). It returns a tensor of any shape, a Python number, or a tuple or dict of
+            these.
         over: ``"dataset"``, the value on all samples together; ``"samples"``, the mean of the values on single samples
             (PSNR or Dice per image).
         batch_dim: the dimension that counts samples; or one per positional argument, None for what all batches share
@@ -52,10 +53,10 @@ def exact(
         warmup: so many samples are kept before the constant-size form is derived from them, and folded then.
 
     Returns:
-        An `Exact`.
+        An `Exact`, which has seen no samples yet.
 
     Raises:
-        BatchproofError: an option is not one of the above.
+        BatchproofError: ``fn`` cannot be called, or an option is not one of the above.
     """
     if not callable(fn):
         raise BatchproofError(f"exact takes a function or a module, not {type(fn).__name__}")
@@ -81,6 +82,9 @@ class Exact:
     >>> metric.update(torch.tensor([6.0]))
     >>> round(metric.compute().item(), 4)
     2.6458
+
+    Sums are kept in float64 and counts in int64, on the device of the batches.  A value has the
+    type, dtype and shape that ``fn`` gives.
     """
 
     def __init__(self, fn: Callable[..., Any], over: Over, batch_dim: Dims, state: Keep, warmup: int) -> None:
@@ -109,8 +113,9 @@ class Exact:
         (True, 2)
 
         Raises:
-            BatchproofError: the batch does not fit; the state stays as it was. What ``fn`` itself raises passes
-                through untouched, and the state stays as it was then, too.
+            BatchproofError: the batch does not fit those before (another number of dimensions, arguments that disagree
+                about the number of samples), or ``fn`` is refused (it is random); the state stays as it was. What
+                ``fn`` itself raises passes through untouched, and the state stays as it was then, too.
         """
         if self.over == "samples":
             values = per_sample(self.fn, self._read(args, kwargs))
@@ -131,7 +136,8 @@ class Exact:
         """Fold a batch in; no value of its own is computed.
 
         Raises:
-            BatchproofError: the batch does not fit; the state stays as it was.
+            BatchproofError: as in a call; the state stays as it was.
+            NotConstantSize: ``state="constant"``, and ``fn`` has no exact state of constant size.
         """
         if self.over == "samples":
             with torch.no_grad():
@@ -159,11 +165,13 @@ class Exact:
     # ------------------------------------------------------------------ a value
 
     def compute(self) -> Any:
-        """The exact value over all that was folded in, in the type that ``fn`` returns.
+        """The exact value over all that was folded in, in the type, dtype and shape that ``fn`` returns; no gradient.
+
+        More batches may follow, and `compute` be called again.
 
         Raises:
             BatchproofError: nothing was folded in; or on all samples together ``fn`` goes another way than on the first
-                batch (a branch, a size), so that its value is not known.
+                batch (a branch, a size), or so many digits of a sum have cancelled, that its value is not known.
         """
         return self._shown(self._stream.compute())
 
@@ -188,7 +196,7 @@ class Exact:
         True
 
         Returns:
-            As `compute`, each number its standard error.
+            As `compute`, each number its standard error, in float64 and in the unit of the value.
 
         Raises:
             BatchproofError: fewer than two batches were folded in, or the state is too large to be held in groups.
@@ -211,7 +219,7 @@ class Exact:
 
     @property
     def plan(self) -> Plan:
-        """How the function is streamed: what is kept, how it merges, bytes, the user's lines. Prints as a report.
+        """What is kept, how it merges, how many bytes it takes, and the lines that it comes from; prints as a report.
 
         Raises:
             BatchproofError: no batch has come yet.
@@ -226,11 +234,21 @@ class Exact:
     # ------------------------------------------------------------------ states
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Forget all samples, and the plan with them: the next batch is a first one."""
         self._stream.reset()
 
     def merge_state(self, others: Exact | Iterable[Exact]) -> Exact:
         """Take in what other metrics of the same function hold; they stay as they are.
+
+        >>> import torch, batchproof
+        >>> left, right = batchproof.exact(torch.mean), batchproof.exact(torch.mean)
+        >>> left.update(torch.tensor([1.0, 2.0]))
+        >>> right.update(torch.tensor([6.0]))
+        >>> left.merge_state(right).compute()
+        tensor(3.)
+
+        Returns:
+            This metric.
 
         Raises:
             BatchproofError: one of them holds another state; ours stays as it was.
@@ -259,8 +277,14 @@ class Exact:
         May be called again after more updates: no sample is counted twice. Ranks may hold different numbers of samples,
         or none.
 
+        Args:
+            group: the process group; the default one if None.
+
+        Returns:
+            This metric.
+
         Raises:
-            BatchproofError: no process group is initialised.
+            BatchproofError: no process group is initialised, or the ranks hold states of different functions.
         """
         distributed.sync(self._stream, group)
         box = distributed.first_known((self._layout, self._values), group)
@@ -271,6 +295,13 @@ class Exact:
         """The state as plain containers of tensors, to save and load.
 
         The few rows that the plan was derived from are in it: loading derives the plan again.
+
+        >>> import torch, batchproof
+        >>> metric, other = batchproof.exact(torch.mean), batchproof.exact(torch.mean)
+        >>> metric.update(torch.tensor([1.0, 2.0, 6.0]))
+        >>> other.load_state_dict(metric.state_dict())
+        >>> other.compute()
+        tensor(3.)
         """
         saved = merging.save(self._stream)
         saved["layout"] = None if self._layout is None else vars(self._layout).copy()
@@ -297,7 +328,14 @@ class Exact:
         self._values = None if state["values"] is None else Values.of(state["values"])
 
     def to(self, device: Any) -> Exact:
-        """Move the state to a device."""
+        """Move the state to a device, and ``fn`` with it where it is a module.
+
+        Args:
+            device: a ``torch.device``, or its name.
+
+        Returns:
+            This metric.
+        """
         saved = pytree.tree_map(
             lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.state_dict()
         )

@@ -29,11 +29,15 @@ def assert_batch_invariant(
 
     Args:
         fn: A function, a metric object or a model, as `batchproof.explain` takes it.
-        example: Samples to try it on.
+        example: Samples to try it on, one tensor of any dtype for each parameter; guessed from their names if absent.
         batch_dim: The batch dimension, or one for each example with None for what all batches share.
         batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
         seed: For the one shuffle of the samples.
         keywords: Further arguments of ``fn``.
+
+    Raises:
+        AssertionError: The number depends on the batch size, or it could not be told; the message is the report.
+        BatchproofError: The example does not fit together, or none could be guessed.
     """
     __tracebackhide__ = True
     found = explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
