@@ -9,9 +9,11 @@ ARGS :=
 .PHONY: demo test lint format docs bench clean
 .NOTPARALLEL:
 
-# The status is 1 where the number depends on the batch size, and in the demo it does.
+# A loss on real predictions, then the question's two tables. The status is 1 where a number depends on the batch size.
 demo: .venv/torch.stamp
 	@$(BIN)/batchproof explain examples/question.py:rmse --data examples/diabetes_predictions.csv || test $$? -eq 1
+	@echo
+	@$(BIN)/batchproof simulate || test $$? -eq 1
 
 test: .venv/test.stamp
 	$(BIN)/python $(RUN) -m pytest $(ARGS)

@@ -282,12 +282,47 @@ def test_tables_that_are_broken(capsys: pytest.CaptureFixture[str], folder: Path
     assert message in fails(capsys, "explain", "loss.py:mse", "--data", "broken.csv")
 
 
+def test_a_size_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv", "--mark", "7")
+    assert "  yours  at your batch size 7 it reads LOW by" in out
+    assert "▸7 " in out
+    _, out, _ = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv", "--mark", "7", "--json")
+    assert json.loads(out)["marked"] == 7
+    assert 7 in [reading["size"] for reading in json.loads(out)["curve"]["readings"]]
+    assert "--mark" in fails(capsys, "explain", "loss.py:rmse", "--mark", "0")
+
+
+def test_reports_as_files(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    files = ["--html", "report.html", "--png", "report.png"]
+    status, out, err = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv", "--mark", "16", *files)
+    assert status == 1
+    assert out.startswith("rmse(pred, real)")
+    assert err == "wrote report.html\nwrote report.png\n"
+    assert "At your batch size 16" in (folder / "report.html").read_text(encoding="utf-8")
+    assert (folder / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("command", ["explain", "simulate"])
+def test_files_that_cannot_be_written_are_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("batchproof.targets.resolve", lambda typed: pytest.fail("the work has begun"))
+    target = "loss.py:rmse"
+    assert "there is no directory nowhere" in fails(capsys, command, target, "--html", "nowhere/report.html")
+    assert "cannot write .: it is a directory" in fails(capsys, command, target, "--png", ".")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert 'pip install "batchproof[plot]"' in fails(capsys, command, target, "--png", "report.png")
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("-h", "--help"):
         status, out, _ = run(capsys, flag)
         assert status == 0
         assert "explain" in out
-        assert "Examples:" in run(capsys, "explain", flag)[1]
+        for command in ("explain", "simulate"):
+            assert command in out
+            assert "Examples:" in run(capsys, command, flag)[1]
     assert run(capsys, "--version")[1] == f"batchproof {batchproof.__version__}\n"
     assert run(capsys)[0] == 2
     assert fails(capsys, "explian").startswith("No such command 'explian'.")
@@ -300,9 +335,10 @@ def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_needs_no_torch() -> None:
     started = time.perf_counter()
-    done = in_a_process("import sys; from batchproof.cli import main; main(['--help']); print('torch' in sys.modules)")
-    assert done.stdout.splitlines()[-1] == "False", done.stderr
-    assert time.perf_counter() - started < 5
+    for args in (["--help"], ["simulate", "--help"], ["explain", "--help"], ["--version"]):
+        done = in_a_process(f"import sys; from batchproof.cli import main; main({args}); print('torch' in sys.modules)")
+        assert done.stdout.splitlines()[-1] == "False", done.stderr
+    assert time.perf_counter() - started < 10
 
 
 def test_a_missing_torch_is_one_line_with_the_way_to_install_it() -> None:

@@ -1,5 +1,9 @@
-"""What the documents show is what happens: their Python runs, and their console output is what the command prints."""
+"""What the documents show is what happens: their Python runs, and what they show as output is what is printed.
 
+A ``text`` block right below a ``python`` block is what that prints; a ``console`` block is a command and its output.
+"""
+
+import dataclasses
 import doctest
 import importlib
 import os
@@ -12,18 +16,31 @@ from pathlib import Path
 import pytest
 
 import batchproof
+from batchproof.derive import Leaf, Site, Verified
+from batchproof.explain import Curve, Explanation, Finding, Given, Keep, Place, Reading
+from batchproof.explain.catalogue import CAUSES
+from batchproof.simulate import Estimate, Row, Simulation
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MODULES = sorted(module.name for module in pkgutil.walk_packages(batchproof.__path__, "batchproof."))
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(batchproof.__path__, "batchproof.")
+    if not module.name.endswith("__main__")  # importing it runs it
+)
+RESULTS = [
+    Curve, Estimate, Explanation, Finding, Given, Keep, Leaf, Place, Reading, Row, Simulation, Site, Verified,
+]  # fmt: skip
 RUN_COMMAND = "import sys; sys.argv[0] = 'batchproof'; from batchproof.cli import main; raise SystemExit(main())"
+PROGRAMS = {"batchproof": ["-c", RUN_COMMAND], "python": [], "torchrun": ["-m", "torch.distributed.run"]}
 
 
-def blocks(document: Path, language: str) -> list[tuple[int, str]]:
-    """The fenced blocks of a language, each with the number of its first line."""
+def blocks(document: Path, language: str) -> list[tuple[int, str, str | None]]:
+    """The fenced blocks of a language: the number of the first line, the text, and the output shown below it."""
     text = document.read_text(encoding="utf-8")
-    fences = re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [(text[: fence.start(1)].count("\n") + 1, fence.group(1)) for fence in fences]
+    block = rf"^```{language}\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+    fences = re.finditer(block, text, re.MULTILINE | re.DOTALL)
+    return [(text[: fence.start(1)].count("\n") + 1, fence.group(1), fence.group(2)) for fence in fences]
 
 
 def steady(output: str) -> str:
@@ -36,12 +53,16 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("document", [path for path in DOCUMENTS if blocks(path, "python")], ids=name)
-def test_python_of(document, monkeypatch):
+def test_python_of(document, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
     namespace = {"__name__": document.stem}
-    for line, code in blocks(document, "python"):
+    for line, code, shown in blocks(document, "python"):
         # Padded, so that a traceback and batchproof's own reports point at the document's line.
         exec(compile("\n" * (line - 1) + code, str(document), "exec"), namespace)
+        printed = capsys.readouterr().out
+        if shown is not None:
+            assert steady(printed) == steady(shown)
 
 
 @pytest.mark.parametrize(
@@ -49,19 +70,19 @@ def test_python_of(document, monkeypatch):
     [
         pytest.param(*block.split("\n", 1), id=f"{name(document)}:{line}")
         for document in DOCUMENTS
-        for line, block in blocks(document, "console")
+        for line, block, _ in blocks(document, "console")
     ],
 )
 def test_output_of(command, shown):
     prompt, program, *arguments = command.split()
-    assert (prompt, program) == ("$", "batchproof")
+    assert prompt == "$"
     done = subprocess.run(
-        [sys.executable, "-c", RUN_COMMAND, *arguments],
+        [sys.executable, *PROGRAMS[program], *arguments],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        env={**os.environ, "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"},
+        env={**os.environ, "COLUMNS": "100", "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": "utf-8"},
         encoding="utf-8",
         timeout=120,
     )
@@ -81,3 +102,19 @@ def test_docstring_has_an_example(public):
     for part in public.split("."):
         thing = getattr(thing, part)
     assert doctest.DocTestParser().get_examples(thing.__doc__ or "")
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_every_field_is_explained(result):
+    """In the class itself, or where the reference shows the class."""
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    beside = re.split(r"^\.\. auto|^```", reference.partition(f".{result.__name__}\n")[2], flags=re.MULTILINE)[0]
+    explained = re.findall(r"^ +(\w+): ", (result.__doc__ or "").partition("Attributes:")[2], re.MULTILINE)
+    explained += re.findall(r"^ +:ivar (?:[\w.]+ )?(\w+): ", beside, re.MULTILINE)
+    assert explained == [field.name for field in dataclasses.fields(result)]
+
+
+def test_every_verdict_is_in_the_report_page():
+    page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (.*?) \(`([\w-]+)`\) \|", page, re.MULTILINE)
+    assert {code: title for title, code in listed} == {code: cause.title for code, cause in CAUSES.items()}

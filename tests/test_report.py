@@ -6,16 +6,19 @@ import io
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
+from tests.reports import STRANGE, curve
 from torch import Tensor
 
-from batchproof import Explanation, explain
-from batchproof.explain import Curve, Finding, Given, Place, Reading
+from batchproof import BatchproofError, Explanation, explain
+from batchproof.explain import Finding, Place, Reading
+from batchproof.report import about_explanation as about
 from batchproof.report.numbers import decimals_for, number, percent
 from batchproof.report.plot import plot
 from batchproof.report.terminal import render, show
@@ -38,7 +41,7 @@ def test_no_line_is_wider_than_the_terminal(found: Explanation, width: int) -> N
     lines = render(found, width).splitlines()
     assert max(map(len, lines)) <= width
     assert lines[0].startswith("rmse(pred, real)")
-    assert lines[0].endswith(".py:24")
+    assert lines[0].endswith(f".py:{rmse.__code__.co_firstlineno}")
     assert len(lines[0]) == width
     assert not any(line != line.rstrip() for line in lines)
 
@@ -107,21 +110,12 @@ def test_sizes_that_fail_are_marked() -> None:
     assert re.search(r"mean +fails", text)
 
 
-def curve(*values: float, exact: float = 1.0) -> Curve:
-    sizes = [2**power for power in range(len(values))]
-    readings = tuple(Reading(size, 4, 4, 0, value, value, value) for size, value in zip(sizes, values, strict=True))
-    return Curve(exact, readings, 64, 64)
-
-
-@pytest.mark.parametrize(
-    "values", [(1.0, 1.0), (math.nan, math.nan, math.nan), (-math.inf, 0.5, 1.0), (1e9, 1e-9, 1.0), (0.0, 0.0, 0.0)]
-)
-def test_any_curve_can_be_drawn(found: Explanation, values: tuple[float, ...]) -> None:
-    for exact in (1.0, 0.0, math.nan, 1e12):
-        strange = replace(found, curve=curve(*values, exact=exact))
-        assert render(strange, 80)
-        assert strange._repr_html_()
-        json.dumps(strange.to_dict(), allow_nan=False)
+@pytest.mark.parametrize("values", STRANGE)
+@pytest.mark.parametrize("exact", [1.0, 0.0, -5.0, 1e12, math.nan, math.inf])
+def test_any_curve_can_be_shown(found: Explanation, values: tuple[float, ...], exact: float) -> None:
+    strange = replace(found, curve=curve(*values, exact=exact), marked=2)
+    assert max(map(len, render(strange, 80).splitlines())) <= 80
+    json.dumps(strange.to_dict(), allow_nan=False)
 
 
 def test_the_plot_joins_its_points_and_marks_the_exact_value() -> None:
@@ -150,38 +144,73 @@ def test_json_has_stable_keys_and_no_nan(found: Explanation) -> None:
     data = found.to_dict()
     assert list(data) == [
         "target", "kind", "is_safe", "verdict", "headline", "place", "curve", "keep", "findings", "use", "inputs",
-        "notes", "exit_status",
+        "notes", "marked", "exit_status",
     ]  # fmt: skip
     strange = replace(found, curve=curve(math.nan, math.inf, 1.0)).to_dict()
     text = json.dumps(strange, allow_nan=False)
     assert json.loads(text)["curve"]["readings"][0]["mean"] is None
 
 
-class Balance(HTMLParser):
-    """Every tag that opens closes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag not in ("line", "polyline", "circle"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+def two_or_more(x: Tensor) -> Tensor:
+    if len(x) < 2:
+        raise ValueError("two at least")
+    return x.std()
 
 
-def test_html_stands_alone_and_is_escaped(found: Explanation) -> None:
-    unsafe = replace(found, headline="<script>", inputs=(Given("<x>", "float32 (3,)", True),))
-    page = unsafe._repr_html_()
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
-    assert "<script>" not in page
-    assert "http" not in page
-    assert "<svg" in page
-    assert page.count("<circle") == len(found.curve.readings if found.curve else ())
+def test_the_readers_own_size(found: Explanation) -> None:
+    marked = explain(rmse, torch.randn(100), torch.randn(100), mark=10)
+    assert marked.curve is not None
+    assert 10 in [reading.size for reading in marked.curve.readings]
+    for width in (60, 120):
+        text = render(marked, width)
+        assert re.search(r"^  yours  at your batch size 10 it reads (LOW|HIGH) by \d", text, re.MULTILINE)
+        # however few of the sizes fit, it is among them
+        assert re.search(r"^ +batch .* ▸10 ", text, re.MULTILINE)
+    assert "yours" not in render(found, 80)
+
+
+def own(fn: Callable[..., Tensor], *data: Tensor, mark: int, **options: Any) -> str:
+    return about.at_marked_size(explain(fn, *data, mark=mark, **options))
+
+
+def test_what_it_says_of_the_readers_own_size() -> None:
+    x = torch.randn(100)
+    assert own(rmse, x, torch.zeros(100), mark=100) == "at your batch size 100 it is the value on all samples"
+    assert own(two_or_more, x, mark=1).startswith("at your batch size 1: no value on 32 of 32 batches: ValueError: two")
+    assert own(torch.sum, x.abs(), mark=50) == "at your batch size 50 it reads LOW by 50.0%"
+    ragged = own(lambda x: x.mean(), torch.arange(100.0), mark=99)
+    assert re.fullmatch(
+        r"at your batch size 99 it reads (LOW|HIGH) by [\d.]+%, because its last batch of 1 counts like a full one; "
+        "weighted by batch size, it is exact",
+        ragged,
+    )
+    larger = "your batch size 512 is larger than the 100 samples that were measured: one batch holds them all"
+    assert own(rmse, x, torch.zeros(100), mark=512, batch_sizes=[1]) == larger
+    norm = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
+    assert re.fullmatch(
+        r"at your batch size 8 outputs are \d+% of a standard deviation from those of one batch of all",
+        own(norm, torch.randn(64, 3), mark=8),
+    )
+    assert own(torch.nn.Dropout(), torch.randn(64, 3), mark=8) == "at your batch size 8: nothing was measured"
+
+
+def test_values_within_their_noise(found: Explanation) -> None:
+    def reads(value: float, error: float | None, exact: float = 1.0) -> str:
+        reading = Reading(1, 4, 9, 0, value, value, value, error)
+        return about.at_marked_size(
+            replace(found, curve=replace(curve(1.0, exact=exact), readings=(reading,)), marked=1)
+        )
+
+    assert reads(1.01, 0.002) == "at your batch size 1 it reads HIGH by 1.0% ± 0.2%"
+    assert reads(1.01, None) == "at your batch size 1 it reads HIGH by 1.0%"
+    assert reads(1.01, 0.02).startswith(
+        "at your batch size 1 it is within its noise of the value on all samples: +1.00%"
+    )
+    assert reads(30.0, None) == "at your batch size 1 it reads HIGH by 29 times its size"
+    assert reads(0.5, None, exact=math.nan).endswith("it reads 0.5000, and there is no value on all samples")
+
+
+def test_a_batch_size_to_mark_is_a_whole_number() -> None:
+    for wrong in (0, -1, 1.5):
+        with pytest.raises(BatchproofError, match="a batch size is a whole number from 1 on"):
+            explain(rmse, torch.randn(9), torch.randn(9), mark=wrong)

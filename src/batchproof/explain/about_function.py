@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from batchproof.explain.conclude import conclude
 from batchproof.explain.explanation import Explanation
 from batchproof.explain.functions import also_elsewhere, measure_function
 from batchproof.explain.samples import Samples
-from batchproof.explain.sizes import Progress
+from batchproof.explain.sizes import Progress, Sizes
 from batchproof.explain.structure import structure
 from batchproof.explain.subject import Subject, name_of
 
 
 def about_function(
-    subject: Subject, samples: Samples, sizes: Sequence[int] | None, seed: int, progress: Progress | None
+    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
 ) -> Explanation:
     """Measure first: what the samples show needs no theory.  The program then says why."""
     measured = measure_function(subject.target, samples, sizes, seed, progress)

@@ -14,7 +14,7 @@ from batchproof.explain.explanation import Curve, Explanation, Finding
 from batchproof.explain.functions import direction
 from batchproof.explain.metrics import Scored
 from batchproof.explain.samples import Samples
-from batchproof.explain.sizes import Progress, Row, curve, default_sizes, measure
+from batchproof.explain.sizes import Progress, Row, Sizes, curve, measure
 from batchproof.explain.subject import Subject, name_of
 
 TOLERANCE = 1e-4
@@ -23,12 +23,10 @@ QUANTITY = "compute()"
 Alone = tuple[torch.Tensor, list[Row]] | None
 
 
-def about_metric(
-    subject: Subject, samples: Samples, sizes: Sequence[int] | None, seed: int, progress: Progress | None
-) -> Explanation:
+def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None) -> Explanation:
     """Score it on the same samples under several partitions and merges."""
     working = metrics.bounded(samples.shuffled(seed))
-    chosen = [size for size in (sizes or default_sizes(working.n)) if size <= working.n]
+    chosen = sizes(working.n)
     scored = metrics.score(subject.target, working, chosen, seed, progress)
     alone = _per_batch(subject.target, working, chosen)
     about = _curve(scored, working, samples.n, alone)

@@ -11,23 +11,20 @@ from batchproof.explain.catalogue import finding
 from batchproof.explain.explanation import Curve, Explanation, Finding, Reading
 from batchproof.explain.models import Coupling, Culprit, change_with_size, inspect_model
 from batchproof.explain.samples import Samples
-from batchproof.explain.sizes import default_sizes
+from batchproof.explain.sizes import Sizes
 from batchproof.explain.subject import Subject
 
 MOST_SAMPLES = 256
 _NORMS = ("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")
 
 
-def about_model(
-    subject: Subject, samples: Samples, leaves: Sequence[bool], sizes: Sequence[int] | None, seed: int
-) -> Explanation:
+def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], sizes: Sizes, seed: int) -> Explanation:
     """Find what couples the samples; where something does, how far the outputs move with the batch size."""
     coupling = inspect_model(subject.target, samples, leaves, seed)
     some = samples.shuffled(seed).first(MOST_SAMPLES)
     curve = None
     if coupling.couples:
-        chosen = [size for size in (sizes or default_sizes(some.n)) if size <= some.n]
-        curve = _curve(change_with_size(subject.target, some, leaves, chosen, seed), some, samples.n)
+        curve = _curve(change_with_size(subject.target, some, leaves, sizes(some.n), seed), some, samples.n)
     notes = [*_side_values(leaves), *_mode(subject.target)]
     findings = tuple(_finding(culprit) for culprit in coupling.culprits)
     return Explanation(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from batchproof.errors import BatchproofError
@@ -14,7 +16,7 @@ from batchproof.explain.explanation import Explanation
 from batchproof.explain.models import row_leaves
 from batchproof.explain.preserve import preserved
 from batchproof.explain.samples import gather
-from batchproof.explain.sizes import Progress
+from batchproof.explain.sizes import Progress, to_try
 from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
 
 
@@ -24,6 +26,7 @@ def explain(
     batch_dim: int | Sequence[int | None] = 0,
     batch_sizes: Iterable[int] | None = None,
     seed: int = 0,
+    mark: int | None = None,
     progress: Progress | None = None,
     **keywords: Any,
 ) -> Explanation:
@@ -41,19 +44,26 @@ def explain(
 
     Args:
         target: A function of a batch, a metric object with update, compute and reset, or a model.
-        example: All the samples that there are, as the target takes them; guessed from its parameters' names if absent.
+        example: All the samples that there are, as the target takes them: tensors of any dtype, arrays or lists, with
+            one entry for each sample.  Guessed from the parameters' names if absent.
         batch_dim: The batch dimension, or one for each example with None for what all batches share.
         batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
         seed: For the one shuffle of the samples, and before every call of the target.
+        mark: Your own batch size: it is measured among the others, and the report says what it reads there.
         progress: Called with a word, a count and a total during long work.
         keywords: Further arguments of the target.  Those with as many samples as the example are cut with it.
+
+    Returns:
+        An `Explanation`; printed, it is the report.
 
     Raises:
         BatchproofError: The example does not fit together, or none could be guessed.
     """
     if not (callable(target) or is_metric(target)):
         raise BatchproofError(f"{type(target).__name__} is neither a function, nor a metric object, nor a model")
-    sizes = sorted({_whole(size) for size in batch_sizes}) if batch_sizes is not None else None
+    given = sorted({_whole(size) for size in batch_sizes}) if batch_sizes is not None else None
+    marked = _whole(mark) if mark is not None else None
+    sizes = partial(to_try, given, marked)
     with preserved(target):
         guessed = not example and not keywords
         if guessed:
@@ -63,11 +73,12 @@ def explain(
         )
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
-            return about_metric(subject, samples, sizes, seed, progress)
-        leaves = row_leaves(target, samples)
-        if any(leaves):
-            return about_model(subject, samples, leaves, sizes, seed)
-        return about_function(subject, samples, sizes, seed, progress)
+            found = about_metric(subject, samples, sizes, seed, progress)
+        elif any(leaves := row_leaves(target, samples)):
+            found = about_model(subject, samples, leaves, sizes, seed)
+        else:
+            found = about_function(subject, samples, sizes, seed, progress)
+    return replace(found, marked=marked)
 
 
 def _whole(size: Any) -> int:

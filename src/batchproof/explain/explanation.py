@@ -13,7 +13,13 @@ Direction = Literal["low", "high", "varies"]
 
 @dataclass(frozen=True)
 class Place:
-    """A line of somebody's source: ``loss.py:11  root = torch.sqrt(mean)``."""
+    """A line of somebody's source: ``loss.py:11  root = torch.sqrt(mean)``.
+
+    Attributes:
+        file: Its path, as short as it is still found from here.
+        line: Its number, from 1 on.
+        text: What stands there.
+    """
 
     file: str
     line: int
@@ -25,7 +31,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason why the value is, or is not, independent of the batch size."""
+    """One reason why the value is, or is not, independent of the batch size.
+
+    Attributes:
+        code: For programs: ``"nonlinear"``, ``"ratio"``, ``"couples"``, ...
+        title: The same in a few words.
+        what: What happens, in a sentence.
+        remedy: What to do instead; empty where nothing need be done.
+        place: The line that does it; None where no line is known.
+        direction: Whether the mean of per-batch values lies below the exact value, above it, or on both sides.
+        harmless: Whether it leaves the number as it is on these samples.
+    """
 
     code: str
     title: str
@@ -40,8 +56,17 @@ class Finding:
 class Reading:
     """What averaging over batches of one size reports.
 
-    ``mean`` gives every batch the same weight, ``weighted`` the number of its samples, and ``dropped`` leaves a short
-    last batch out.  ``undefined`` batches gave NaN or raised; the means are NaN then, as a script's would be.
+    Attributes:
+        size: Samples in a batch.
+        batches: How many batches were tried.
+        of: How many there are.
+        last: Samples in a short last batch; 0 where there is none.
+        mean: The mean of the batches' values, each of the same weight.
+        weighted: The same, each batch weighted by the number of its samples.
+        dropped: The mean without the short last batch.
+        standard_error: Of ``mean``, where only some of the batches were tried.
+        undefined: Batches that gave NaN or raised; the means are NaN then, as a script's would be.
+        raised: The first error that a batch raised.
     """
 
     size: int
@@ -63,7 +88,20 @@ class Reading:
 
 @dataclass(frozen=True)
 class Curve:
-    """The reported value over batch sizes, beside the exact value: of one component, where there are several."""
+    """The reported value over batch sizes, beside the exact value: of one component, where there are several.
+
+    Attributes:
+        exact: The value on all samples together, in the unit that the function gives.
+        readings: One for each batch size, from the smallest on.
+        samples: How many samples were scored.
+        of_samples: How many there are.
+        quantity: What the readings are: the mean of batches, the value of a metric object, how far outputs move.
+        component: Which number is shown, where the function gives several.
+        components: How many it gives.
+        shuffled: Whether the samples were put in another order first.
+        tolerance: Relative difference below which two values are the same.
+        scale: The size of the batches' values, against which a value near 0 is measured.
+    """
 
     exact: float
     readings: tuple[Reading, ...]
@@ -93,7 +131,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Keep:
-    """The state that makes the value exact at any batch size."""
+    """The state that makes the value exact at any batch size.
+
+    Attributes:
+        what: What is kept, in words.
+        nbytes: Bytes of the state; of the samples that are kept, none.
+        row_nbytes: Bytes kept for each sample; 0 where the state has constant size.
+        partitions: How many partitions it was verified on.
+        error: The largest relative difference among them.
+        reason: Why samples are kept.
+    """
 
     what: str
     nbytes: int
@@ -105,7 +152,13 @@ class Keep:
 
 @dataclass(frozen=True)
 class Given:
-    """One input: the name of its parameter, its type and shape, and whether it was guessed."""
+    """One input of the target.
+
+    Attributes:
+        name: Its parameter.
+        what: Its dtype and shape: ``"float32 (442,)"``.
+        guessed: Whether it was made up from the name.
+    """
 
     name: str
     what: str
@@ -123,7 +176,20 @@ class Explanation:
     >>> found.to_dict()["findings"][0]["title"]     # print(found) is the report
     'a nonlinear function of a mean'
 
-    ``is_safe`` is None where it could not be told.  ``verdict`` is the code of the headline's finding.
+    Attributes:
+        target: What was explained, with its parameters: ``"rmse(pred, real)"``.
+        kind: ``"function"``, ``"metric"`` or ``"model"``.
+        is_safe: Whether the number is the same at every batch size; None where it could not be told.
+        verdict: The code of the headline's finding.
+        headline: The answer in a sentence.
+        place: Where the target is defined.
+        curve: What averaging reports over batch sizes; None where nothing could be measured.
+        keep: The state that makes the value exact; None where there is none.
+        findings: The reasons, the most important first.
+        use: Code to use instead, line by line.
+        inputs: What it was tried on.
+        notes: What else to know.
+        marked: The reader's own batch size: the reports point at it.
     """
 
     target: str
@@ -138,6 +204,7 @@ class Explanation:
     use: tuple[str, ...] = ()
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()
+    marked: int | None = None
 
     @property
     def exit_status(self) -> int:

@@ -13,7 +13,7 @@ from batchproof.explain import components
 from batchproof.explain.explanation import Curve, Direction
 from batchproof.explain.preserve import seed_all
 from batchproof.explain.samples import Samples
-from batchproof.explain.sizes import Progress, Row, Score, curve, default_sizes, measure, workable
+from batchproof.explain.sizes import Progress, Row, Score, Sizes, curve, measure, workable
 
 Behaviour = Literal["mean", "sum", "other"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
@@ -70,7 +70,7 @@ class Measured:
 
 
 def measure_function(
-    target: Callable[..., Any], samples: Samples, sizes: Sequence[int] | None, seed: int, progress: Progress | None
+    target: Callable[..., Any], samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
 ) -> Measured:
     """Run it on batches of every size; in double precision where the function allows that."""
     samples, tolerance = _precise(target, samples, seed)
@@ -83,8 +83,7 @@ def measure_function(
     drawn = _differs(exact, _scorer(target, samples, seed + 1)(0, n), tolerance)
     ordered = not drawn and _differs(exact, _scorer(target, head.shuffled(seed), seed)(0, n), tolerance)
     working = head if ordered else mixed
-    chosen = [size for size in (sizes or default_sizes(n)) if size <= n]
-    exact, rows = measure(_scorer(target, working, seed), n, chosen or [n], progress)
+    exact, rows = measure(_scorer(target, working, seed), n, sizes(n), progress)
     behaviours = [_behaviour(exact, rows, which, n, tolerance) for which in range(len(exact))]
     return Measured(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
 

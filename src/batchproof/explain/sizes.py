@@ -13,6 +13,8 @@ from batchproof.explain.explanation import Curve, Reading
 
 Score = Callable[[int, int], torch.Tensor]
 Progress = Callable[[str, int, int], None]
+#: The batch sizes to try, of so many samples.
+Sizes = Callable[[int], list[int]]
 
 CALLS = 2048
 FEWEST_CALLS = 32
@@ -42,6 +44,12 @@ class Row:
 def default_sizes(n: int) -> list[int]:
     """1, 2, 4, ... and n."""
     return [*(2**power for power in range((n - 1).bit_length())), n]
+
+
+def to_try(given: Sequence[int] | None, marked: int | None, n: int) -> list[int]:
+    """The sizes that were asked for, or the usual ones, and the reader's own: those that ``n`` samples can show."""
+    wanted = {*(given or default_sizes(n)), *([] if marked is None else [marked])}
+    return sorted(size for size in wanted if size <= n) or [n]
 
 
 def workable(score: Score, n: int, seconds: float = 1.0) -> int:

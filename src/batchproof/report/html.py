@@ -1,118 +1,146 @@
-"""An Explanation as a small piece of HTML for notebooks: no scripts, no links, colours that suit light and dark."""
+"""A report as HTML: a fragment for notebooks, or a page of its own.  No scripts, no links, nothing to load."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from html import escape
+from importlib import resources
 from typing import TYPE_CHECKING
 
-from batchproof.report.numbers import decimals_for, number, percent
+from batchproof.report import inks
+from batchproof.report.document import Document, Group, Reason, Sheet, document_of
+from batchproof.report.source import SourceLine, around
+from batchproof.report.svg import svg
+from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Curve, Explanation, Finding, Reading
+    from batchproof.explain.explanation import Explanation, Place
+    from batchproof.simulate.simulation import Simulation
 
-WIDTH, HEIGHT, MARGIN = 560, 140, 34
-GREEN, RED, AMBER = "#2e9e5b", "#d1495b", "#c98a1b"
-_COLOUR = {True: GREEN, False: RED, None: AMBER}
-
-
-def render(explanation: Explanation) -> str:
-    """The report as one ``div``."""
-    frame = f"border-left:4px solid {_COLOUR[explanation.is_safe]};padding:2px 14px;max-width:760px"
-    parts = [
-        f'<div style="font-family:ui-monospace,monospace;font-size:13px;line-height:1.5;{frame}">',
-        f"<div><b>{escape(explanation.target)}</b> {_place(explanation.place)}</div>",
-        f'<div style="color:{_COLOUR[explanation.is_safe]};font-weight:bold">{escape(explanation.headline)}</div>',
-    ]
-    parts += [_finding(finding) for finding in explanation.findings]
-    if explanation.curve is not None:
-        parts += [_plot(explanation.curve), _table(explanation.curve)]
-    parts += list(_rest(explanation))
-    return "".join(parts) + "</div>"
+_STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
-def _place(place: object) -> str:
-    return f'<span style="opacity:.6">{escape(str(place))}</span>' if place is not None else ""
+def render(found: Explanation | Simulation) -> str:
+    """The report as one ``div``, for a notebook."""
+    style = f".batchproof {{ {inks.variables(inks.EITHER)} }}\n{_sheet('report.css')}"
+    return f'<div class="batchproof"><style>{style}</style>{_article(document_of(found))}</div>'
 
 
-def _finding(finding: Finding) -> str:
-    line = ""
-    if finding.place is not None:
-        line = f"<div>{_place(finding.place)} <code>{escape(finding.place.text)}</code></div>"
-    remedy = f'<div style="color:{GREEN}">→ {escape(finding.remedy)}</div>' if finding.remedy else ""
-    text = f"<div>{escape(finding.title)}: {escape(finding.what)}</div>"
-    return f'<div style="margin-top:8px">{line}{text}{remedy}</div>'
-
-
-def _rest(explanation: Explanation) -> Iterator[str]:
-    if explanation.keep is not None and not explanation.keep.row_nbytes:
-        yield _row("keep", f"{explanation.keep.what}: {explanation.keep.nbytes} bytes at any size")
-    for line in explanation.use:
-        yield _row("use", line)
-    guessed = [given for given in explanation.inputs if given.guessed]
-    if guessed:
-        yield _row("given", ", ".join(f"{given.name} {given.what}" for given in guessed) + ": guessed from the names")
-    for note in explanation.notes:
-        yield _row("note", note)
-
-
-def _row(label: str, text: str) -> str:
-    return f'<div style="margin-top:4px"><span style="opacity:.6">{label}</span> {escape(text)}</div>'
-
-
-def _table(curve: Curve) -> str:
-    decimals = decimals_for([curve.exact] if curve.exact else [reading.mean for reading in curve.readings])
-    rows = [("batch", [f"{reading.size:,}" for reading in curve.readings])]
-    rows.append((curve.quantity, [_value(reading, reading.mean, decimals) for reading in curve.readings]))
-    if curve.quantity != "change of the output":
-        rows.append(("error", [_error(curve, reading) for reading in curve.readings]))
-        rows.append(("weighted", [_value(reading, reading.weighted, decimals) for reading in curve.readings]))
-    cell = 'style="text-align:right;padding:0 8px"'
-    body = "".join(
-        f'<tr><td style="opacity:.6">{escape(label)}</td>'
-        + "".join(f"<td {cell}>{escape(text)}</td>" for text in texts)
-        + "</tr>"
-        for label, texts in rows
-    )
-    return f'<table style="border-collapse:collapse;margin-top:4px">{body}</table>'
-
-
-def _value(reading: Reading, value: float, decimals: int) -> str:
-    return "fails" if reading.raised is not None else number(value, decimals)
-
-
-def _error(curve: Curve, reading: Reading) -> str:
-    return "0" if curve.is_exact(reading.mean) else percent(curve.error(reading.mean))
-
-
-def _plot(curve: Curve) -> str:
-    """The curve over the logarithm of the batch size, and the exact value as a dashed line."""
-    points = [(reading.size, reading.mean) for reading in curve.readings if math.isfinite(reading.mean)]
-    values = [value for _, value in points] + [curve.exact]
-    low, high = min(values), max(values)
-    if len(points) < 2 or not math.isfinite(curve.exact) or low == high:
-        return ""
-    most = math.log(max(size for size, _ in points)) or 1.0
-
-    def x(size: int) -> float:
-        return MARGIN + (WIDTH - 2 * MARGIN) * math.log(size) / most
-
-    def y(value: float) -> float:
-        return 12 + (HEIGHT - 32) * (1 - (value - low) / (high - low))
-
-    path = " ".join(f"{x(size):.1f},{y(value):.1f}" for size, value in points)
-    dots = "".join(f'<circle cx="{x(size):.1f}" cy="{y(value):.1f}" r="3" fill="{RED}"/>' for size, value in points)
+def page(found: Explanation | Simulation) -> str:
+    """The report as a file of its own."""
+    document = document_of(found)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img" '
-        f'aria-label="reported value over batch sizes" style="display:block;margin-top:8px">'
-        f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y(curve.exact):.1f}" y2="{y(curve.exact):.1f}" '
-        f'stroke="{GREEN}" stroke-dasharray="5 4"/>'
-        f'<polyline points="{path}" fill="none" stroke="{RED}" stroke-width="1.5"/>{dots}{_ticks(points, x)}</svg>'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>{escape(document.title)}: {escape(document.headline)}</title>\n"
+        f"<style>{_colours()}{_sheet('page.css')}{_sheet('report.css')}</style>\n</head>\n"
+        f'<body>\n<main class="batchproof">{_article(document)}</main>\n'
+        f"<footer>batchproof {VERSION}</footer>\n</body>\n</html>\n"
     )
 
 
-def _ticks(points: Sequence[tuple[int, float]], x: object) -> str:
-    assert callable(x)
-    style = 'font-size="10" text-anchor="middle" fill="currentColor"'
-    return "".join(f'<text x="{x(size):.1f}" y="{HEIGHT - 4}" {style}>{size:,}</text>' for size, _ in points)
+def _colours() -> str:
+    light, dark = inks.variables(inks.LIGHT), inks.variables(inks.DARK)
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+
+
+def _sheet(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _article(document: Document) -> str:
+    kind, _ = _STATE[document.state]
+    return f'<article class="{kind}">{"".join(_parts(document))}</article>'
+
+
+def _parts(document: Document) -> Iterator[str]:
+    yield _header(document)
+    if document.yours:
+        yield f'<p class="yours">{_sentence(document.yours)}</p>'
+    if document.given:
+        yield f'<p class="given">{escape(document.given)}</p>'
+    if document.reasons:
+        yield f"<section><h2>Why</h2>{''.join(map(_reason, document.reasons))}</section>"
+    if document.chart is not None or document.sheet is not None:
+        yield "<section><h2>By how much</h2>"
+        if document.chart is not None:
+            yield f"<figure>{svg(document.chart)}<figcaption>{escape(document.caption)}</figcaption></figure>"
+        elif document.caption:
+            yield f'<p class="caption">{escape(document.caption)}</p>'
+        yield _table(document.sheet) if document.sheet is not None else ""
+        yield "</section>"
+    if document.use:
+        yield f"<section><h2>Instead</h2><pre><code>{escape(chr(10).join(document.use))}</code></pre></section>"
+    if document.asides:
+        yield f'<dl class="asides">{"".join(_aside(*aside) for aside in document.asides)}</dl>'
+
+
+def _header(document: Document) -> str:
+    _, sign = _STATE[document.state]
+    return (
+        f"<header><h1>{escape(document.title)}</h1>{_place(document.place)}"
+        f'<p class="verdict"><span class="sign" aria-hidden="true">{sign}</span>{_sentence(document.headline)}</p>'
+        "</header>"
+    )
+
+
+def _sentence(text: str) -> str:
+    return escape(text[:1].upper() + text[1:])
+
+
+def _place(place: Place | None) -> str:
+    return f'<p class="place">{escape(str(place))}</p>' if place is not None else ""
+
+
+def _reason(reason: Reason) -> str:
+    source = ""
+    if reason.place is not None:
+        lines = "".join(map(_source_line, around(reason.place)))
+        source = f'{_place(reason.place)}<pre class="source">{lines}</pre>'
+    remedy = f'<p class="remedy">{_sentence(reason.remedy)}.</p>' if reason.remedy else ""
+    return f"{source}<p><strong>{_sentence(reason.title)}:</strong> {escape(reason.text)}.</p>{remedy}"
+
+
+def _source_line(line: SourceLine) -> str:
+    text = f'<span class="number">{line.number:>5}</span> {escape(line.text)}'
+    return f'<mark>{text}<span class="arrow"> ◂</span></mark>\n' if line.is_meant else f"<span>{text}</span>\n"
+
+
+def _table(sheet: Sheet) -> str:
+    first = '<th scope="col" class="size">batch size</th>'
+    over = ""
+    if any(group.title for group in sheet.groups):
+        over = '<tr><td class="size"></td>' + "".join(map(_over, sheet.groups)) + "</tr>"
+    titles = first + "".join(
+        _cell("th", column.title, index == 0, ' scope="col"')
+        for group in sheet.groups
+        for index, column in enumerate(group.columns)
+    )
+    rows = "".join(_row(sheet, index) for index in range(len(sheet.sizes)))
+    return f'<div class="wide"><table><thead>{over}<tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _over(group: Group) -> str:
+    return f'<th scope="colgroup" colspan="{len(group.columns)}" class="first">{escape(group.title)}</th>'
+
+
+def _row(sheet: Sheet, index: int) -> str:
+    own = index == sheet.marked
+    yours = '<span title="your batch size">▸ </span>' if own else ""
+    cells = "".join(
+        _cell("td", text, position == 0) for group in sheet.groups for position, text in enumerate(group.rows[index])
+    )
+    return (
+        f'<tr{" class=own" if own else ""}><th scope="row" class="size">{yours}{escape(sheet.sizes[index])}</th>'
+        f"{cells}</tr>"
+    )
+
+
+def _cell(tag: str, text: str, first: bool, more: str = "") -> str:
+    return f"<{tag}{more}{' class=first' if first else ''}>{escape(text)}</{tag}>"
+
+
+def _aside(label: str, text: str) -> str:
+    return f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>"

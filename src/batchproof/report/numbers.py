@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+#: Nobody reads more.
+MOST_DIGITS = 8
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def decimals_for(values: Iterable[float], digits: int = 4) -> int:
@@ -21,6 +26,59 @@ def number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}"
 
 
+def known_to(value: float, standard_error: float, most: int = MOST_DIGITS) -> str:
+    """A value to the second digit of its standard error: ``99.93`` for 0.71."""
+    if not (math.isfinite(value) and math.isfinite(standard_error) and standard_error > 0):
+        return number(value, decimals_for([value], 5))
+    decimals = 1 - math.floor(math.log10(standard_error))
+    before = 1 + math.floor(math.log10(abs(value))) if value else 1
+    decimals = min(decimals, most - before)
+    if before > 6 or decimals > most:
+        return f"{value:.{min(most, max(1, before + decimals - 1))}e}"
+    return f"{value:.{max(0, decimals)}f}"
+
+
+def error_bar(value: float, standard_error: float, most: int = MOST_DIGITS) -> str:
+    """`` ± 0.71``, as `known_to` writes the value; empty where there is none."""
+    if not (math.isfinite(standard_error) and standard_error > 0):
+        return ""
+    written = known_to(value, standard_error, most).partition(".")[2]
+    fits = standard_error >= 1e-5 and "e" not in written and len(written) >= 1 - math.floor(math.log10(standard_error))
+    return f" ± {known_to(standard_error, standard_error) if fits else f'{standard_error:.1e}'}"
+
+
+def aligned(texts: Sequence[str]) -> list[str]:
+    """The same width for all: decimal points below each other, words and powers of ten at the right."""
+    tails = [_after_the_units(text) for text in texts]
+    longest = max((tail for tail in tails if tail is not None), default=0)
+    padded = [text if tail is None else text + " " * (longest - tail) for text, tail in zip(texts, tails, strict=True)]
+    width = max(map(len, padded), default=0)
+    return [text.rjust(width) for text in padded]
+
+
+def _after_the_units(text: str) -> int | None:
+    """The characters behind the last digit before the decimal point; None for what is no plain number."""
+    plain = re.fullmatch(r"\D*[\d,]+((?:\.\d+)?%?)", text)
+    return len(plain[1]) if plain else None
+
+
+def is_drawable(value: float) -> bool:
+    """Whether it is a number with which one can reckon: not infinite, and not near that."""
+    return abs(value) < 1e300
+
+
+def within_sight(values: Sequence[float], centre: float, floor: float = 0.0) -> list[bool]:
+    """Which values to show: not a few that are so far off that the others would lie on one line.
+
+    Gaps below ``floor`` are rounding: beside them everything is far.
+    """
+    gaps = [abs(value - centre) for value in values]
+    telling = sorted(gap for gap in gaps if gap > floor)
+    usual = telling[len(telling) // 2] if telling else 0.0
+    near = [not usual or gap <= 500 * usual for gap in gaps]
+    return near if sum(near) > 2 else [True] * len(gaps)
+
+
 def percent(share: float) -> str:
     """A relative error: ``-17.6%``, ``-0.02%``, ``0`` where there is none."""
     if not math.isfinite(share):
@@ -31,3 +89,22 @@ def percent(share: float) -> str:
     if size >= 10:
         return f"{share:+,.0f}x" if size < 1e5 else f"{share:+.0e}x"
     return f"{share:+.1%}" if size >= 9.5e-4 else f"{share:+.2%}" if size >= 9.5e-5 else f"{share:+.3%}"
+
+
+def size(count: int) -> str:
+    """A batch size: ``442``, ``100,000``, ``1e12``."""
+    if count < 1_000_000:
+        return f"{count:,}"
+    mantissa, exponent = f"{count:.2e}".split("e")
+    short = f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return short if int(float(short)) == count else f"{count:,}"
+
+
+def size_on_axis(count: int) -> str:
+    """A batch size below an axis: ``442``, ``10⁶``."""
+    text = size(count)
+    mantissa, power, exponent = text.partition("e")
+    if not power:
+        return text
+    raised = "10" + exponent.translate(_SUPERSCRIPT)
+    return raised if mantissa == "1" else f"{mantissa}·{raised}"

@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from batchproof.report.numbers import is_drawable
+
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BLANK = 0x2800
 
@@ -51,13 +53,13 @@ class Scale:
 
 def plot(points: Sequence[tuple[float, float]], exact: float, width: int, height: int) -> tuple[Grid, Scale] | None:
     """Draw points (character column, value), joined, and the exact value across; None where there is nothing to see."""
-    finite = [(x, y) for x, y in points if math.isfinite(y)]
-    values = [y for _, y in finite] + ([exact] if math.isfinite(exact) else [])
+    finite = [(x, y) for x, y in points if is_drawable(y)]
+    values = [y for _, y in finite] + ([exact] if is_drawable(exact) else [])
     if len(finite) < 2 or max(values) - min(values) <= 0:
         return None
     scale = Scale(min(values), max(values), 4 * height)
     grid = Grid(width, height)
-    if math.isfinite(exact):
+    if is_drawable(exact):
         grid.line = {(x, scale.row(exact)) for x in range(0, 2 * width, 2)}
     for (x0, y0), (x1, y1) in itertools.pairwise(finite):
         grid.curve |= _segment(2 * x0, scale.row(y0), 2 * x1, scale.row(y1))

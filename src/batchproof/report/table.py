@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report.numbers import decimals_for, number, percent
+from batchproof.report.about_explanation import is_same_everywhere, measured, same_everywhere, sampled
+from batchproof.report.numbers import decimals_for, is_drawable, number, percent, within_sight
 from batchproof.report.plot import Grid, Scale, plot
 
 if TYPE_CHECKING:
@@ -25,15 +26,15 @@ def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
     """A line on what was measured, the plot, and the table."""
     curve = explanation.curve
     assert curve is not None
-    yield from map(Text, textwrap.wrap(_about(curve), room))
-    if explanation.is_safe and all(curve.is_exact(reading.mean) for reading in curve.readings):
-        yield Text(f"the same at every batch size from {curve.readings[0].size:,} to {curve.readings[-1].size:,}")
+    yield from map(Text, textwrap.wrap(measured(curve), room))
+    if is_same_everywhere(explanation):
+        yield Text(same_everywhere(curve))
         return
     changes = curve.quantity == "change of the output"
-    cells = _Cells(curve, room, in_percent=changes)
+    cells = _Cells(curve, room, in_percent=changes, marked=explanation.marked)
     if explanation.is_safe is not True:
         yield from _plotted(curve, cells)
-    yield cells.row("batch", [f"{reading.size:,}" for reading in cells.readings], "bold")
+    yield cells.row("batch", [cells.size(reading) for reading in cells.readings], "bold")
     yield cells.row(_LABELS[curve.quantity], [cells.value(reading, reading.mean) for reading in cells.readings])
     if not changes:
         yield cells.row("error", [cells.error(reading, reading.mean) for reading in cells.readings], "dim")
@@ -41,51 +42,30 @@ def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
         yield cells.row("weighted", [cells.value(reading, reading.weighted) for reading in cells.readings])
     if any(reading.standard_error for reading in cells.readings):
         yield cells.row("±", [cells.noise(reading) for reading in cells.readings], "dim")
-    yield from _footnotes(curve)
-
-
-def _about(curve: Curve) -> str:
-    some = (
-        f"{curve.samples:,} of {curve.of_samples:,} samples"
-        if curve.samples < curve.of_samples
-        else f"{curve.samples:,} samples"
-    )
-    order = "shuffled" if curve.shuffled else "in their order"
-    text = f"{some}, {order}"
-    if curve.quantity == "change of the output":
-        return f"{text}: how far outputs are from those of one batch of all, in standard deviations"
-    exact = number(curve.exact, decimals_for([curve.exact], 5))
-    if curve.components > 1:
-        text += f"; component {curve.component} of {curve.components}, which moves most"
-    return f"{text}: exact {exact}"
-
-
-def _footnotes(curve: Curve) -> Iterator[Text]:
-    sampled = [reading for reading in curve.readings if reading.is_sampled]
-    if sampled:
-        first = sampled[0]
-        yield Text(
-            f"sampled: {first.batches:,} of {first.of:,} batches at size {first.size:,}, ± one standard error",
-            style="dim",
-        )
+    yield from (Text(part, style="dim") for part in textwrap.wrap(sampled(curve), room))
 
 
 class _Cells:
     """Equal columns: as many of the batch sizes as fit, the first and the last always among them."""
 
-    def __init__(self, curve: Curve, room: int, in_percent: bool) -> None:
+    def __init__(self, curve: Curve, room: int, in_percent: bool, marked: int | None = None) -> None:
         self.curve = curve
+        self.marked = marked
         self.in_percent = in_percent
         values = [curve.exact, *(reading.mean for reading in curve.readings)]
         usual = [
             value for value in values if math.isfinite(value) and abs(value) <= 1e4 * max(abs(curve.exact), curve.scale)
         ]
         self.decimals = min(6, decimals_for([curve.exact] if curve.exact else usual))
-        texts = [f"{reading.size:,}" for reading in curve.readings]
+        texts = [self.size(reading) for reading in curve.readings]
         texts += [self.value(reading, reading.mean) for reading in curve.readings]
         texts += [self.error(reading, reading.mean) for reading in curve.readings]
         self.width = max(6, *(len(text) for text in texts)) + 1
-        self.readings = _thinned(curve.readings, max(2, (room - LABEL) // self.width))
+        self.readings = _thinned(curve.readings, max(3, (room - LABEL) // self.width), marked)
+
+    def size(self, reading: Reading) -> str:
+        """A batch size; the reader's own has a pointer."""
+        return ("▸" if reading.size == self.marked else "") + f"{reading.size:,}"
 
     def value(self, reading: Reading, value: float) -> str:
         """A value, or why there is none."""
@@ -106,8 +86,10 @@ class _Cells:
         return number(reading.standard_error, self.decimals) if reading.standard_error else ""
 
     def row(self, label: str, texts: Sequence[str], style: str = "") -> Text:
-        """A row of the table."""
-        return Text.assemble((label.ljust(LABEL), "dim"), ("".join(text.rjust(self.width) for text in texts), style))
+        """A row of the table; the column of the marked size stands out."""
+        styles = ["bold cyan" if reading.size == self.marked else style for reading in self.readings]
+        cells = ((text.rjust(self.width), look) for text, look in zip(texts, styles, strict=True))
+        return Text.assemble((label.ljust(LABEL), "dim"), *cells)
 
     def column(self, size: int) -> float:
         """Where a batch size lies, in characters after the label: between the columns on a logarithmic scale."""
@@ -118,10 +100,14 @@ class _Cells:
         return ends[-1][0] - LABEL
 
 
-def _thinned(readings: Sequence[Reading], most: int) -> list[Reading]:
+def _thinned(readings: Sequence[Reading], most: int, marked: int | None) -> list[Reading]:
     if len(readings) <= most:
         return list(readings)
     picks = sorted({round(index * (len(readings) - 1) / (most - 1)) for index in range(most)})
+    own = next((index for index, reading in enumerate(readings) if reading.size == marked), None)
+    if own is not None and own not in picks:
+        nearest = min(picks[1:-1], key=lambda pick: abs(pick - own))
+        picks = sorted({*picks, own} - {nearest})
     return [readings[pick] for pick in picks]
 
 
@@ -132,17 +118,11 @@ def _differ(cells: _Cells) -> bool:
     )
 
 
-def _within_sight(points: list[tuple[float, float]], exact: float) -> list[tuple[float, float]]:
-    """Without a few points so far off that the others would lie on one line."""
-    gaps = sorted(abs(y - exact) for _, y in points)
-    usual = gaps[len(gaps) // 2] if gaps else 0.0
-    near = [(x, y) for x, y in points if not usual or abs(y - exact) <= 500 * usual]
-    return near if len(near) > 2 else points
-
-
 def _plotted(curve: Curve, cells: _Cells) -> Iterator[Text]:
     points = [(cells.column(reading.size), reading.mean) for reading in curve.readings if not reading.undefined]
-    drawn = plot(_within_sight(points, curve.exact), curve.exact, cells.width * len(cells.readings), HEIGHT)
+    seen = within_sight([value for _, value in points], curve.exact, curve.tolerance * curve.scale)
+    near = [point for point, is_seen in zip(points, seen, strict=True) if is_seen]
+    drawn = plot(near, curve.exact, cells.width * len(cells.readings), HEIGHT)
     if drawn is None:
         return
     grid, scale = drawn
@@ -159,7 +139,7 @@ def _axis(index: int, grid: Grid, scale: Scale, curve: Curve, cells: _Cells) -> 
     write: Callable[[float], str] = (
         (lambda v: f"{v:.0%}") if cells.in_percent else (lambda v: number(v, cells.decimals))
     )
-    if math.isfinite(curve.exact) and scale.row(curve.exact) // 4 == index:
+    if is_drawable(curve.exact) and scale.row(curve.exact) // 4 == index:
         return ("exact" if not cells.in_percent else write(curve.exact)), "green"
     if index == 0:
         return write(scale.high), "dim"

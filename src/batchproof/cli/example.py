@@ -1,0 +1,99 @@
+"""The user's samples: columns of a data file, as a target takes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from batchproof.errors import BatchproofError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Found = TypeVar("Found")
+_ERRORS = ("error", "errors", "residual", "residuals")
+_PREDICTION = ("pred", "hat", "forecast", "estimate", "output")
+
+
+def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[str, str]) -> Found:
+    """Run on the columns that the target's parameters name."""
+    from batchproof import datafile
+    from batchproof.explain.subject import required, title_of
+
+    names = [parameter.name for parameter in required(target)]
+    example = datafile.fill(datafile.load(path), names, mapping, path, title_of(target))
+    try:
+        return run(*example)
+    except BatchproofError:
+        raise
+    except Exception:
+        # a column of whole numbers may hold classes, or a quantity: the function says which it takes
+        floats = datafile.as_floats(example)
+        if all(new is old for new, old in zip(floats, example, strict=True)):
+            raise
+        with contextlib.suppress(Exception):
+            return run(*floats)
+        raise
+
+
+def errors_in(path: Path, mapping: Mapping[str, str]) -> Tensor:
+    """The errors that a file holds: a column of them, or a prediction less its target.
+
+    Raises:
+        BatchproofError: it has neither.
+    """
+    from batchproof import datafile
+
+    columns = datafile.load(path)
+    names = _named(columns, mapping, path) if mapping else _recognised(list(columns))
+    if names is None:
+        raise BatchproofError(
+            f"{path} has the columns {', '.join(columns)}: none is called error, and which two hold a prediction and "
+            "its target is not clear; name them with --column error=... or with --column pred=... --column real=..."
+        )
+    values = [_numbers(columns[name], name, path) for name in names]
+    if len(values) == 1:
+        return values[0]
+    if values[0].shape != values[1].shape:
+        shapes = " and ".join(f"{name} {tuple(value.shape)}" for name, value in zip(names, values, strict=True))
+        raise BatchproofError(f"{path}: {shapes} do not have the same shape")
+    return values[0] - values[1]
+
+
+def _named(columns: Mapping[str, Any], mapping: Mapping[str, str], path: Path) -> list[str] | None:
+    """The columns that the user named, the prediction first."""
+    from batchproof.explain.guess import role_of
+
+    for column in mapping.values():
+        if column not in columns:
+            raise BatchproofError(f"{path} has the columns {', '.join(columns)}, and no {column}")
+    if len(mapping) == 1 and next(iter(mapping)).lower() in _ERRORS:
+        return list(mapping.values())
+    targets = [column for name, column in mapping.items() if role_of(name) == "target"]
+    others = [column for name, column in mapping.items() if role_of(name) != "target"]
+    return [*others, *targets] if len(targets) == len(others) == 1 else None
+
+
+def _recognised(names: list[str]) -> list[str] | None:
+    """The columns that are what their names say."""
+    from batchproof.explain.guess import role_of
+
+    of_errors = [name for name in names if name.lower() in _ERRORS]
+    if of_errors or names in (["#1"], ["#1", "#2"]):
+        return of_errors[:1] or names
+    targets = [name for name in names if role_of(name) == "target"]
+    others = [name for name in names if name not in targets]
+    if len(names) > 2:  # beside a target, any one column may hold its prediction; of several only one that says so
+        others = [name for name in others if any(word in name.lower() for word in _PREDICTION)]
+    return [*others, *targets] if len(targets) == len(others) == 1 else None
+
+
+def _numbers(values: Any, name: str, path: Path) -> Tensor:
+    import torch
+
+    if not isinstance(values, torch.Tensor):
+        raise BatchproofError(f"{path}: the column of {name} does not hold numbers")
+    # whole numbers are quantities here, and the difference of two near ones should keep its digits
+    return values.double()

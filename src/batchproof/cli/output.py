@@ -1,0 +1,65 @@
+"""What a command hands over: the report on stdout, and as files where they were asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from batchproof.explain.explanation import Explanation
+    from batchproof.simulate.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Output:
+    """What was asked for.
+
+    A file that cannot be written is refused here, before the work for it begins.
+    """
+
+    as_json: bool
+    html: Path | None
+    png: Path | None
+
+    def __post_init__(self) -> None:
+        from batchproof.report import save
+
+        for path in (self.html, self.png):
+            if path is not None:
+                save.writable(path)
+        if self.png is not None:
+            from batchproof.report.png import needed
+
+            needed()
+
+    def give(self, found: Explanation | Simulation) -> None:
+        """Print it, and save it."""
+        if self.as_json:
+            click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            _show(found)
+        from batchproof.report import save
+
+        for path, written in ((self.html, save.html), (self.png, save.png)):
+            if path is not None:
+                written(found, path)
+                click.echo(f"wrote {path}", err=True)
+
+
+def _show(found: Explanation | Simulation) -> None:
+    from rich.console import Console
+
+    from batchproof.explain.explanation import Explanation
+
+    if isinstance(found, Explanation):
+        from batchproof.report import terminal
+
+        terminal.show(found, Console())
+    else:
+        from batchproof.report import simulated
+
+        simulated.show(found, Console())

@@ -1,0 +1,94 @@
+"""The page of a terminal report: a title, a bold headline, and sections whose labels stand in the indent."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+INDENT = 9
+NARROWEST, WIDEST = 60, 120
+#: A page for every width.
+Page = Callable[[int], Iterable[Text]]
+_STATE = {True: "bold green", False: "bold red", None: "bold yellow"}
+_BRAILLE, _DOTS = 0x2800, (0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80)
+_ASCII = str.maketrans(
+    {"→": "->", "±": "+-", "×": "x", "·": "-", "…": "...", "²": "^2", "┄": "-", "│": "|", "Σ": "sum ", "σ": "sigma",
+     "√": "sqrt", "Γ": "Gamma", "▸": ">", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "", "▎": "", "▏": ""}
+    # a lone dot belongs to a dotted line, several to a curve
+    | {chr(_BRAILLE + bits): "." if bits in _DOTS else "*" for bits in range(1, 256)}
+)  # fmt: skip
+
+
+def render(page: Page, width: int | None = None) -> str:
+    """The page as plain text, as wide as the terminal; in ASCII where the terminal has no more."""
+    text = "\n".join(
+        line.plain.rstrip() for line in page(clamped(width or shutil.get_terminal_size((100, 24)).columns))
+    )
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def show(page: Page, console: Console) -> None:
+    """Print the page, in colour where the console has it."""
+    if console.color_system is None or not console.is_terminal:
+        console.file.write(render(page, console.width) + "\n")
+        return
+    for line in page(clamped(console.width)):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def clamped(width: int) -> int:
+    """Wide enough for the table, and no wider than a reader's eye likes."""
+    return max(NARROWEST, min(WIDEST, width))
+
+
+def head(title: str, place: object, headline: str, state: bool | None, width: int) -> Iterator[Text]:
+    """The target, its place at the right, and the verdict below."""
+    where = ending(str(place), width) if place is not None else ""
+    if len(title) + len(where) + 2 <= width:
+        yield Text.assemble((title, "bold"), " " * (width - len(title) - len(where)), (where, "dim"))
+    else:
+        yield from (Text(part, style="bold") for part in textwrap.wrap(title, width))
+        yield Text(where.rjust(width), style="dim")
+    yield from (Text(part, style=_STATE[state]) for part in textwrap.wrap(headline, width))
+
+
+def labelled(label: str, body: Iterable[Text]) -> list[Text]:
+    """A section: its label beside the first line."""
+    found = []
+    for index, line in enumerate(body):
+        margin = f"  {label}".ljust(INDENT) if index == 0 else " " * INDENT
+        found.append(Text.assemble((margin, "bold cyan"), line))
+    return found
+
+
+def paragraph(label: str, text: str, width: int, style: str = "") -> list[Text]:
+    """A section of running text; none where there is nothing to say."""
+    return labelled(label, [Text(part, style=style) for part in textwrap.wrap(text, width - INDENT)])
+
+
+def beginning(text: str, room: int) -> str:
+    """As much of it as fits: a line of code is known by its beginning."""
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def ending(text: str, room: int) -> str:
+    """As much of it as fits: a path is known by its end."""
+    return text if len(text) <= room else "…" + text[len(text) - room + 1 :]
+
+
+def code(label: str, rows: tuple[str, ...], width: int) -> list[Text]:
+    """Lines to paste; on one line where they fit."""
+    room = width - INDENT
+    joined = "    then ".join(rows)
+    lines = [joined] if len(joined) <= room else [part for row in rows for part in textwrap.wrap(row, room)]
+    return labelled(label, [Text(line, style="bold") for line in lines]) if rows else []

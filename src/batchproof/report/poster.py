@@ -1,0 +1,142 @@
+"""A document laid out on one sheet: words above and below the chart, the table as text.  A PNG is painted from it."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass, field, replace
+
+from batchproof.report import drawing
+from batchproof.report.chart import Chart
+from batchproof.report.document import Document, Reason, Sheet
+from batchproof.report.drawing import Ink, Shape, Stroke, Words
+from batchproof.report.page import beginning
+from batchproof.report.sheet import BETWEEN_GROUPS, block, margin_of, width_of
+from batchproof.version import VERSION
+
+MARGIN = 32.0
+WIDTH = drawing.WIDTH + 2 * MARGIN
+#: Widths of a character, as shares of the font's size.
+MONO, SANS, BOLD = 0.605, 0.56, 0.63
+_STATE: dict[bool | None, tuple[Ink, str]] = {True: ("good", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
+
+
+@dataclass
+class Poster:
+    """A sheet that fills from the top."""
+
+    shapes: list[Shape] = field(default_factory=list)
+    height: float = MARGIN
+
+    def skip(self, room: float) -> None:
+        """Leave some room."""
+        self.height += room
+
+    def write(
+        self, text: str, size: float, ink: Ink = "text", *, bold: bool = False, mono: bool = False, indent: float = 0.0
+    ) -> None:
+        """Words, on as many lines as they take."""
+        wide = size * (MONO if mono else BOLD if bold else SANS)
+        for line in textwrap.wrap(text, int((WIDTH - 2 * MARGIN - indent) / wide)) or [""]:
+            self.row(line, size, ink, bold=bold, mono=mono, indent=indent)
+
+    def row(
+        self, text: str, size: float, ink: Ink = "text", *, bold: bool = False, mono: bool = False, indent: float = 0.0
+    ) -> None:
+        """One line as it is."""
+        self.height += 1.45 * size
+        at = MARGIN + indent, self.height - 0.35 * size
+        self.shapes.append(Words(at, text, ink, size=size, bold=bold, mono=mono))
+
+    def bar(self, top: float, ink: Ink, dash: tuple[float, ...] = ()) -> None:
+        """A stroke at the left, from ``top`` to here."""
+        self.shapes.append(Stroke(((MARGIN, top), (MARGIN, self.height + 2)), ink, 4.0, dash))
+
+    def draw(self, chart: Chart) -> None:
+        """The chart, across the sheet."""
+        self.shapes += [_moved(shape, MARGIN, self.height) for shape in drawing.layout(chart)]
+        self.height += drawing.HEIGHT
+
+
+def poster(document: Document) -> Poster:
+    """Everything that a reader of the picture alone should know."""
+    sheet = Poster()
+    _head(sheet, document)
+    for reason in document.reasons:
+        _reason(sheet, reason)
+    sheet.skip(22)
+    if document.chart is not None:
+        sheet.draw(document.chart)
+    if document.caption:
+        sheet.write(document.caption, 12, "muted")
+    if document.sheet is not None:
+        sheet.skip(14)
+        _table(sheet, document.sheet)
+    if document.use:
+        sheet.skip(14)
+        top = sheet.height
+        for line in document.use:
+            sheet.write(line, 12.5, mono=True, bold=True, indent=16)
+        sheet.bar(top, "good")
+    if document.asides:
+        sheet.skip(14)
+        for label, text in document.asides:
+            sheet.write(f"{label}: {text}", 11.5, "muted")
+    sheet.skip(10)
+    sheet.row(f"batchproof {VERSION}", 10.5, "muted")
+    sheet.skip(MARGIN - 12)
+    return sheet
+
+
+def _head(sheet: Poster, document: Document) -> None:
+    ink, sign = _STATE[document.state]
+    top = sheet.height
+    sheet.write(document.title, 19, bold=True, mono=True, indent=16)
+    if document.place is not None:
+        sheet.write(str(document.place), 12, "muted", mono=True, indent=16)
+    sheet.skip(3)
+    sheet.write(f"{sign} {_sentence(document.headline)}", 15, ink, bold=True, indent=16)
+    sheet.bar(top, ink)
+    _beside_a_bar(sheet, document.yours, "mine", (4, 4))
+    _beside_a_bar(sheet, document.given, "unsure", (10, 5))
+
+
+def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -> None:
+    if text:
+        sheet.skip(9)
+        top = sheet.height
+        sheet.write(_sentence(text), 13.5, bold=ink == "mine", indent=16)
+        sheet.bar(top, ink, dash)
+
+
+def _reason(sheet: Poster, reason: Reason) -> None:
+    sheet.skip(16)
+    if reason.place is not None:
+        sheet.write(str(reason.place), 12, "muted", mono=True)
+        most = int((WIDTH - 2 * MARGIN - 16) / (13.5 * MONO))
+        sheet.row(beginning(reason.place.text, most), 13.5, mono=True, bold=True, indent=16)
+        sheet.skip(3)
+    sheet.write(f"{_sentence(reason.title)}: {reason.text}.", 13.5)
+    if reason.remedy:
+        sheet.skip(2)
+        sheet.write(f"→ {_sentence(reason.remedy)}.", 13.5, "good")
+
+
+def _table(sheet: Poster, table: Sheet) -> None:
+    """As wide as the sheet allows: a wide table is set smaller."""
+    longest = margin_of(table) + sum(width_of(group) + BETWEEN_GROUPS for group in table.groups) - BETWEEN_GROUPS
+    size = min(12.0, (WIDTH - 2 * MARGIN) / (longest * MONO))
+    lines = [line.plain.rstrip() for line in block(table, table.groups)]
+    heads = len(lines) - len(table.sizes)
+    for index, text in enumerate(lines, start=-heads):
+        own, over = index == table.marked, index == -2
+        sheet.row(text, size, "mine" if own else "muted" if index == -1 else "text", bold=own or over, mono=True)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _moved(shape: Shape, right: float, down: float) -> Shape:
+    if isinstance(shape, Stroke):
+        return replace(shape, points=tuple((x + right, y + down) for x, y in shape.points))
+    return replace(shape, at=(shape.at[0] + right, shape.at[1] + down))

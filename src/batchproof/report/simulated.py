@@ -1,0 +1,68 @@
+"""A Simulation as a page of text: the question's two tables, side by side where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from batchproof.report import about_simulation as about
+from batchproof.report import page
+from batchproof.report.document import Column, Group, Sheet
+from batchproof.report.page import paragraph
+from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, block, margin_of, packed, width_of
+from batchproof.report.simulation_document import RATIO, sheet
+
+if TYPE_CHECKING:
+    from batchproof.simulate.simulation import Simulation
+
+SHORTEST_BAR, LONGEST_BAR = 8, 30
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def render(simulation: Simulation, width: int | None = None) -> str:
+    """The report as plain text, as wide as the terminal."""
+    return page.render(partial(lines, simulation), width)
+
+
+def show(simulation: Simulation, console: Console) -> None:
+    """Print the report, in colour where the console has it."""
+    page.show(partial(lines, simulation), console)
+
+
+def lines(simulation: Simulation, width: int) -> Iterator[Text]:
+    """The report, line by line."""
+    state = None if simulation.depends is None else not simulation.depends
+    yield from page.head(simulation.target, simulation.place, simulation.headline, state, width)
+    yield Text()
+    yield from paragraph("yours", about.at_marked_row(simulation), width, "bold")
+    yield from paragraph("drawn", about.drawn(simulation), width)
+    yield Text()
+    table = _with_bars(simulation, width)
+    for groups in packed(table, width):
+        yield from block(table, groups)
+        yield Text()
+    for label, text in about.asides(simulation):
+        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")
+    yield from page.code("use", about.remedy(simulation), width)
+
+
+def _with_bars(simulation: Simulation, width: int) -> Sheet:
+    """The table, and in what room is left beside the ratio a bar for each row: how far the mean reads off."""
+    plain = sheet(simulation)
+    last = packed(plain, width)[-1]
+    room = width - margin_of(plain) - sum(map(width_of, last)) - BETWEEN_GROUPS * (len(last) - 1) - BETWEEN_COLUMNS
+    shares = [abs(row.shortfall) if row.shortfall == row.shortfall else 0.0 for row in simulation.rows]
+    if last[-1].title != RATIO or room < SHORTEST_BAR or not max(shares, default=0.0) > 0:
+        return plain
+    longest = min(room, LONGEST_BAR)
+    bars = Column("", tuple(_bar(longest * share / max(shares)).ljust(longest) for share in shares))
+    return Sheet(plain.sizes, (*plain.groups[:-1], Group(RATIO, (*plain.groups[-1].columns, bars))), plain.marked)
+
+
+def _bar(length: float) -> str:
+    full, rest = divmod(round(8 * length), 8)
+    return "█" * full + _EIGHTHS[rest].strip()
