@@ -33,13 +33,11 @@ class Values:
     """What the function returns for each of many states.
 
     Attributes:
-        leaves: one tensor for each number or tensor of the result, the states along its first dimension.
-        spec: the structure of one result.
+        leaves: one tensor for each number or tensor in the result, the states along its first dimension.
         sound: for each state, whether its digits suffice. The function has to be called where they do not.
     """
 
     leaves: list[torch.Tensor]
-    spec: Any
     sound: torch.Tensor
 
 
@@ -69,8 +67,7 @@ def finish_many(
     result, run = _first(alone, count)
     if run.reads_data:
         raise OneByOne("it reads a number in Python")
-    flat, spec = pytree.tree_flatten(result)
-    targets = [_target(run, leaf) for leaf in flat]
+    targets = [_target(run, leaf) for leaf in pytree.tree_leaves(result) if _is_numeric(leaf)]
     wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
     try:
         values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)
@@ -78,10 +75,10 @@ def finish_many(
         if bool((cancels(lost) & sound).any()):
             nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
             sound &= ~cancels(lost) | _near(values, nudged, count)
-    except (NotImplementedError, RuntimeError) as error:
+    except Exception as error:
         raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
     _check(values, sound, alone)
-    return Values(values, spec, sound)
+    return Values(values, sound)
 
 
 def _first(alone: Callable[[int], tuple[Any, Finisher]], count: int) -> tuple[Any, Finisher]:
@@ -95,6 +92,10 @@ def _first(alone: Callable[[int], tuple[Any, Finisher]], count: int) -> tuple[An
     raise refusal or Diverged("there is no state")
 
 
+def _is_numeric(leaf: Any) -> bool:
+    return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
+
+
 def _target(run: Finisher, leaf: Any) -> Any:
     known = isinstance(leaf, torch.Tensor) and id(leaf) in run.index
     return Ref(run.index[id(leaf)]) if known else torch.as_tensor(leaf)
@@ -102,7 +103,9 @@ def _target(run: Finisher, leaf: Any) -> Any:
 
 def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
-    fixed = {index: run.values[index] for index in run.real if run.program.values[index].kind == "shared"}
+    program = run.program
+    apart = {index for index in run.real if index in program.captured or program.values[index].kind == "shared"}
+    fixed = {index: run.values[index] for index in apart}
 
     def one(*state: torch.Tensor) -> Any:
         kept = dict(zip(plan.kept, state, strict=True))
@@ -137,6 +140,7 @@ def _near(values: Sequence[torch.Tensor], nudged: Sequence[torch.Tensor], count:
     """For each state, whether two results agree."""
     near = torch.ones(count, dtype=torch.bool)
     for a, b in zip(values, nudged, strict=True):
+        a, b = (torch.view_as_real(x) if x.is_complex() else x for x in (a, b))
         a, b = a.reshape(count, -1).double(), b.reshape(count, -1).double()
         agree = (a - b).abs() <= FEWEST_DIGITS * torch.maximum(a.abs(), b.abs())
         near &= (agree | (a == b) | (a.isnan() & b.isnan())).all(1)
@@ -148,10 +152,10 @@ def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[
     indices = sound.nonzero().flatten()
     if not len(indices):
         return
-    sums = torch.stack([value.reshape(len(sound), -1).double().sum(1) for value in values]).sum(0)[indices]
+    sums = torch.stack([value.reshape(len(sound), -1).abs().double().sum(1) for value in values]).sum(0)[indices]
     for number in {int(indices[sums.argmin()]), int(indices[sums.argmax()])}:
-        singly = pytree.tree_leaves(alone(number)[0])
+        singly = [leaf for leaf in pytree.tree_leaves(alone(number)[0]) if _is_numeric(leaf)]
         for many, one in zip(values, singly, strict=True):
-            a, b = many[number].double(), torch.as_tensor(one).double()
+            a, b = many[number], torch.as_tensor(one).to(many.dtype)
             if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-300, equal_nan=True):
                 raise OneByOne("done to many at once, its operations give another value")

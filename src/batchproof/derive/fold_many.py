@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from batchproof.derive.align import align
+from batchproof.derive.align import Program, align
 from batchproof.derive.finish_many import OneByOne
 from batchproof.derive.fold import Source, build
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import Unrecordable
+from batchproof.derive.program import widen
 from batchproof.derive.record import record
 
 #: A call of the fold costs little beside so many samples: then batches are folded one after the other.
@@ -29,7 +29,7 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
 
     Args:
         plan: of a state without kept rows.
-        example: such tensors, in double precision where they are floating.
+        example: such tensors.
         dims: their batch dimensions, None for what all batches share.
         batches: how many.
         size: samples in each.
@@ -73,13 +73,23 @@ def _straight(fn: Callable[..., list[Tensor]], example: Sequence[Tensor], size: 
     """The operations of a function on tensors of these very shapes, without the function."""
     try:
         program = align([record(fn, example, pure=True)], [size])
-    except (NotImplementedError, RuntimeError, Unrecordable) as error:
+        fold = _written_out(program)
+        fold(example)
+    except Exception as error:
         raise OneByOne(f"it cannot be folded at once ({(str(error).splitlines() or [''])[0]})") from error
+    return fold
+
+
+def _written_out(program: Program) -> FoldMany:
     source = Source()
-    names = {index: f"x[{position}]" for position, index in enumerate(program.inputs)}
-    names |= {index: source.constant(tensor) for index, tensor in program.captured.items()}
+    names = {index: _input(source, program, index, place) for place, index in enumerate(program.inputs)}
+    names |= {index: source.constant(widen(tensor)) for index, tensor in program.captured.items()}
     for op in program.ops:
         source.emit(program, op, names, widened=True)
     returned = ", ".join(names[leaf.index] for leaf in program.result)
     text = "\n    ".join(["def fold(x):", *source.lines, f"return [{returned}]"])
     return build(text, source.space)
+
+
+def _input(source: Source, program: Program, index: int, place: int) -> str:
+    return source.assign(f"x[{place}].double()" if program.values[index].dtype.is_floating_point else f"x[{place}]")

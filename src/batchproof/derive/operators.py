@@ -16,6 +16,12 @@ ones_like full_like new_zeros new_ones new_full movedim contiguous prod einsum a
 mean broadcast_in_dim var std var_mean narrow copy lift_fresh_copy to fill triu tril full""".split()
 )
 
+#: Analytic, and every sample takes part: none is picked, masked or moved.
+SMOOTH = ANALYTIC - frozenset(
+    """where masked_fill select slice diagonal unbind split split_with_sizes cat stack index gather index_select flip
+cumsum narrow triu tril fill full""".split()
+)
+
 #: Only the shape and the dtype of the argument matter, never its values.
 SHAPE_ONLY = frozenset(
     {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "empty_like", "new_empty"}

@@ -35,9 +35,10 @@ def names(result: Any) -> list[str]:
     found: list[str] = []
     for path, tensor in tensors(result):
         for index in itertools.product(*map(range, tensor.shape)):
-            found.append(path + (f"[{', '.join(map(str, index))}]" if index else ""))
-            if len(found) == MOST:
-                return found
+            name = path + (f"[{', '.join(map(str, index))}]" if index else "")
+            found += [f"{name}.real", f"{name}.imag"] if tensor.is_complex() else [name]
+            if len(found) >= MOST:
+                return found[:MOST]
     return found
 
 

@@ -34,8 +34,8 @@ class Samples:
         return tuple(name.replace("'", "") for name in self.layout.names)
 
     def all(self) -> Arguments:
-        """The arguments of one call on all samples."""
-        return self.arrange(self.leaves)
+        """The arguments of one call on all samples: copies, as the target may write into them."""
+        return self.arrange([leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves])
 
     def batch(self, lo: int, hi: int) -> Arguments:
         """The arguments of one call on the samples ``lo`` to ``hi``."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from batchproof.derive import Plan
 from batchproof.derive.finish_many import OneByOne
 from batchproof.derive.fold_many import fold_many
+from batchproof.derive.operators import SMOOTH, base_name
 from batchproof.simulate.distributions import Distribution
 from batchproof.simulate.population import Population
 from batchproof.simulate.trial import Trial
@@ -25,8 +26,8 @@ DrawStates = Callable[[int, int, torch.Generator], list[Tensor]]
 #: A multinomial draw costs about so many times the number of rows as drawing a sample does.
 DEARER = 8
 _EXACT = 1e-9
-#: No normal error among 10^15 lies farther out than so many deviations.
-REACH = 10.0
+#: The states of all rows, one by one, may have so many bytes.
+MOST_BYTES = 64 << 20
 
 
 def direct_draw(trial: Trial) -> DrawStates | None:
@@ -58,6 +59,8 @@ def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None], n
 def _multinomial(plan: Plan, population: Population) -> DrawStates | None:
     rows = population.rows
     assert rows is not None
+    if rows.n * plan.nbytes > MOST_BYTES:
+        return None
     singly = _singly(plan, rows.leaves, rows.dims, rows.n)
     if singly is None:
         return None
@@ -68,6 +71,12 @@ def _multinomial(plan: Plan, population: Population) -> DrawStates | None:
         return [_typed(counts @ weight, state, batches) for weight, state in zip(weights, singly, strict=True)]
 
     return draw
+
+
+def _is_smooth(plan: Plan) -> bool:
+    assert plan.program is not None
+    fold = [op for op in plan.program.ops if plan.folds.intersection(op.outputs)]
+    return all(base_name(op) in SMOOTH for op in fold)
 
 
 def _counts(rows: int, batches: int, size: int, generator: torch.Generator) -> Tensor:
@@ -87,9 +96,15 @@ def _typed(sums: Tensor, single: Tensor, batches: int) -> Tensor:
 
 
 def _normal_moments(plan: Plan, population: Population, errors: Distribution) -> DrawStates | None:
-    """The coefficients of 1, e and e² in the state of one sample, if it has no other terms."""
+    """The coefficients of 1, e and e² in the state of one sample, if it has no other terms.
+
+    The operations of the fold are analytic, so what holds at generic errors holds at all.
+    """
+    if not _is_smooth(plan):
+        return None
     assert population.arrange is not None
-    z = REACH * torch.linspace(-1, 1, 65, dtype=torch.float64).pow(3)  # dense around 0, as masks and clamps are
+    generator = torch.Generator().manual_seed(0)
+    z = 3 * torch.randn(64, generator=generator, dtype=torch.float64)
     basis = torch.stack([torch.ones_like(z), z, z.square()], 1)
     singly = _singly(plan, population.arrange(z * errors.scale), population.some.dims, len(z))
     if singly is None:

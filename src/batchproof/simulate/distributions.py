@@ -14,6 +14,7 @@ from batchproof.errors import BatchproofError
 
 #: What follows the colon in "t:3" and "lognormal:0.5", and its value where none is given.
 PARAMETERS = {"t": ("degrees of freedom", 3.0), "lognormal": ("sigma", 1.0)}
+MOST_SIGMA = 40.0
 NAMES = ("normal", "laplace", "t", "uniform", "lognormal")
 _ALIASES = {"gaussian": "normal", "norm": "normal", "student": "t", "student-t": "t", "student_t": "t"}
 #: So many samples are drawn at a time: they and what is computed from them fit in a processor's cache.
@@ -57,7 +58,7 @@ def parse(text: str, scale: float) -> Distribution:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
         raise BatchproofError(f"no distribution of errors is called {text!r}: {hint}")
-    if not (math.isfinite(scale) and scale > 0):
+    if not _is_number(scale) or not (math.isfinite(scale) and scale > 0):
         raise BatchproofError(f"the scale of the errors must be a number above 0, not {scale!r}")
     if name not in PARAMETERS:
         if colon:
@@ -70,7 +71,17 @@ def parse(text: str, scale: float) -> Distribution:
         parameter = math.nan
     if not (math.isfinite(parameter) and parameter > 0):
         raise BatchproofError(f"{text!r}: {what} must be a number above 0, as in {name}:{default:g}")
+    if name == "lognormal" and parameter > MOST_SIGMA:
+        raise BatchproofError(f"{text!r}: sigma above {MOST_SIGMA:g} leaves the range of numbers once it is squared")
     return Distribution(name, float(scale), parameter)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return not isinstance(value, (str, bytes))
 
 
 def _normal(of: Distribution, n: int, generator: torch.Generator) -> Tensor:

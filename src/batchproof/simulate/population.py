@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from batchproof.explain import components, guess
 from batchproof.explain.samples import Samples, gather
 from batchproof.explain.subject import required, signature_of, title_of
 from batchproof.simulate.distributions import CHUNK, Distribution
+from batchproof.streaming.arguments import bound, is_array
 
 Draw = Callable[[int, torch.Generator], list[Any]]
 Arrange = Callable[[Tensor], list[Tensor]]
@@ -22,6 +24,7 @@ Arrange = Callable[[Tensor], list[Tensor]]
 SPREAD = 2.0
 CHUNK_BYTES = 4 << 20
 _LEARN = 64
+_LONGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -102,21 +105,66 @@ def of_errors(fn: Callable[..., Any], distribution: Distribution) -> Population:
     )
 
 
-def of_rows(fn: Callable[..., Any], rows: Sequence[Any]) -> Population:
+def listed(errors: Any) -> list[Any]:
+    """The user's own samples as a list, one entry for each parameter.
+
+    Raises:
+        BatchproofError: they are neither tensors nor lists of numbers.
+    """
+    if isinstance(errors, (Tensor, list, tuple)) or is_array(errors):
+        numbers = isinstance(errors, (list, tuple)) and errors and all(isinstance(x, Real) for x in errors)
+        if numbers:
+            return [torch.tensor(errors, dtype=torch.float64)]
+        return list(errors) if isinstance(errors, (list, tuple)) else [errors]
+    raise BatchproofError(
+        "errors must be the name of a distribution, a tensor, or a tensor for each parameter, not a "
+        f"{type(errors).__name__}"
+    )
+
+
+def as_errors(rows: Sequence[Any]) -> Tensor:
+    """One tensor of errors; of a prediction and a target, their difference."""
+    if not 1 <= len(rows) <= 2:
+        raise BatchproofError(f"without a function, give errors or a prediction and a target, not {len(rows)} tensors")
+    try:
+        columns = [torch.as_tensor(row).detach().double() for row in rows]
+        return columns[0] if len(columns) == 1 else columns[0] - columns[1]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BatchproofError(f"these are no errors: {error}") from None
+
+
+def of_rows(fn: Callable[..., Any], title: str, rows: Sequence[Any]) -> Population:
     """The user's own samples, drawn with replacement, all arguments of a sample together.
 
     Raises:
-        BatchproofError: they do not fit together, or hold NaN.
+        BatchproofError: they do not fit together or the function, hold NaN, or lie where they cannot be picked from.
     """
+    try:
+        bound(fn, rows, {})
+    except TypeError as error:
+        raise BatchproofError(f"{title} was given {len(rows)} arguments: {error}") from None
+    for row in rows:
+        if isinstance(row, Tensor) and (row.layout is not torch.strided or row.is_meta):
+            raise BatchproofError("samples cannot be drawn from a sparse or meta tensor: make it dense first")
     samples = gather(signature_of(fn), rows, {}, 0)
-    samples = samples.double()
     for name, leaf in zip(samples.names, samples.leaves, strict=True):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(leaf.isfinite().all()):
             row = int((~leaf.isfinite()).reshape(samples.n, -1).any(1).nonzero()[0]) + 1
             raise BatchproofError(
                 f"{name} holds NaN or infinity (sample {row} of {samples.n}): take such rows out first"
             )
-    return _resampled(fn, samples, f"{samples.n:,} samples, drawn with replacement")
+    return _resampled(fn, _widest(fn, samples), f"{samples.n:,} samples, drawn with replacement")
+
+
+def _widest(fn: Callable[..., Any], samples: Samples) -> Samples:
+    """In double precision, if the function takes that; one with parameters in single precision does not."""
+    wide = samples.double()
+    try:
+        args, kwargs = wide.first(_LEARN).all()
+        fn(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - what else it may raise shows later
+        return samples
+    return wide
 
 
 def _resampled(fn: Callable[..., Any], samples: Samples, text: str) -> Population:
@@ -127,14 +175,22 @@ def _resampled(fn: Callable[..., Any], samples: Samples, text: str) -> Populatio
     arrange: Arrange | None = None
     if errors is not None:
         arrange = (lambda e: [e]) if len(samples.leaves) == 1 else (lambda e: [e, torch.zeros_like(e)])
-    return Population(text, samples.first(_LEARN), draw, errors, arrange, samples)
+    some = samples.reorder(torch.randint(samples.n, (_LEARN,), generator=torch.Generator().manual_seed(0)))
+    return Population(text, some, draw, errors, arrange, samples)
 
 
 def _laid_out(fn: Callable[..., Any], distribution: Distribution, arrange: Arrange) -> Population:
     def draw(n: int, generator: torch.Generator) -> list[Any]:
-        return arrange(distribution.draw(n, generator))
+        return arrange(distribution.draw(n, generator).to(dtype))
 
+    dtype = torch.float64
+    some = _some(fn, draw)
+    dtype = _widest(fn, _narrow(some)).leaves[0].dtype
     return Population(str(distribution), _some(fn, draw), draw, distribution, arrange)
+
+
+def _narrow(samples: Samples) -> Samples:
+    return replace(samples, leaves=tuple(leaf.float() for leaf in samples.leaves))
 
 
 def _some(fn: Callable[..., Any], draw: Draw) -> Samples:
@@ -148,8 +204,9 @@ def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
         raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
     samples = gather(signature_of(fn), rows, {}, 0)
     given = ", ".join(f"{given.name} {given.what}" for given in samples.given(True))
-    samples = samples.double()
-    found = _resampled(fn, samples, f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement")
+    found = _resampled(
+        fn, _widest(fn, samples), f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement"
+    )
     return replace(found, note=f"{title_of(fn)} does not take {distribution}; it was given {given}: pass your own data")
 
 
@@ -189,4 +246,15 @@ def _errors_among(fn: Callable[..., Any], samples: Samples) -> Tensor | None:
     first: Tensor = leaves[0].double()
     if len(leaves) == 1:
         return first
-    return first - leaves[1].double() if _only_difference(fn) else None
+    errors = first - leaves[1].double()
+    return errors if _only_difference(fn) and _same_here(fn, samples.first(_LONGEST), errors[:_LONGEST]) else None
+
+
+def _same_here(fn: Callable[..., Any], samples: Samples, errors: Tensor) -> bool:
+    """Whether on these samples, too, only the difference counts: no target marks a missing value."""
+    args, kwargs = samples.all()
+    try:
+        a, b = components.values(fn(*args, **kwargs)), components.values(fn(errors.clone(), torch.zeros_like(errors)))
+    except Exception:  # noqa: BLE001 - then theory is not asked
+        return False
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)

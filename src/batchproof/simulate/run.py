@@ -14,7 +14,7 @@ from batchproof.explain.samples import Samples, together
 from batchproof.simulate.direct import DrawStates
 from batchproof.simulate.simulation import How
 from batchproof.simulate.trial import Trial
-from batchproof.simulate.ways import Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
+from batchproof.simulate.ways import POOLED_SAMPLES, Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
 
 #: Called with the number of batches done since it was last called.
 Advance = Callable[[int], None]
@@ -35,7 +35,7 @@ class Outcome:
         ratio_error: the standard error of ``mean / pooled``, which move together.
         undefined: the number of batches whose value was not finite.
         pooled_samples: on how many samples ``pooled`` was taken.
-        partial: whether it was interrupted.
+        interrupted: whether Ctrl-C ended it.
     """
 
     size: int
@@ -48,7 +48,7 @@ class Outcome:
     ratio_error: Tensor
     undefined: Tensor
     pooled_samples: int
-    partial: bool
+    interrupted: bool
 
 
 @dataclass
@@ -79,7 +79,13 @@ class Group:
         self.samples_seen += piece.n
         if piece.state is not None:
             self.state = piece.state if self.state is None else trial.join([self.state, piece.state])
-        self.samples += piece.samples
+        if piece.samples is not None and (not self.samples or self.kept + piece.n <= POOLED_SAMPLES):
+            self.samples.append(piece.samples)
+
+    @property
+    def kept(self) -> int:
+        """How many of its samples are kept as they are."""
+        return sum(samples.n for samples in self.samples)
 
     @property
     def mean(self) -> Tensor:
@@ -87,7 +93,14 @@ class Group:
 
 
 def run(
-    trial: Trial, size: int, batches: int, seed: int, threads: int, direct: DrawStates | None, advance: Advance
+    trial: Trial,
+    size: int,
+    batches: int,
+    seed: int,
+    threads: int,
+    direct: DrawStates | None,
+    advance: Advance,
+    check: Callable[[], None],
 ) -> Outcome:
     """Simulate batches of one size.
 
@@ -98,36 +111,44 @@ def run(
         seed: the same one gives the same outcome.
         threads: that draw.
         direct: what draws states, to use it.
-        advance: called with the number of batches done.
+        advance: called with the number of batches done; may raise KeyboardInterrupt.
+        check: raises KeyboardInterrupt once somebody asked for the end.
 
     Raises:
         BatchproofError: the function's value on all samples together cannot be had.
         KeyboardInterrupt: before any batch was done; later, what is done is returned.
     """
-    for how, way in _ways(trial, size, batches, seed, threads, direct):
+    for how, way in _ways(trial, size, batches, seed, threads, direct, check):
         try:
-            return _outcome(trial, size, how, way(), batches, advance)
+            return _outcome(trial, size, how, way(), advance)
         except Elsehow:
             continue
         except Diverged as refusal:  # of the value on all samples together
             trial = replace(trial, plan=None, reason=str(refusal))
             break
-    return _outcome(trial, size, "called", by_calls(trial, size, batches, seed), batches, advance)
+    return _outcome(trial, size, "called", by_calls(trial, size, batches, seed, check), advance)
 
 
 def _ways(
-    trial: Trial, size: int, batches: int, seed: int, threads: int, direct: DrawStates | None
+    trial: Trial,
+    size: int,
+    batches: int,
+    seed: int,
+    threads: int,
+    direct: DrawStates | None,
+    check: Callable[[], None],
 ) -> Iterator[tuple[How, Callable[[], Iterator[Piece]]]]:
     """The ways that may lead to the values, the quickest first."""
     if direct is not None:
         yield "direct", lambda: by_direct_states(trial, direct, size, batches, seed)
     if trial.plan is not None:
         yield "drawn", lambda: by_drawn_states(trial, size, batches, seed, threads)
-    yield "called", lambda: by_calls(trial, size, batches, seed)
+    yield "called", lambda: by_calls(trial, size, batches, seed, check)
 
 
-def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], batches: int, advance: Advance) -> Outcome:
+def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance: Advance) -> Outcome:
     groups: dict[int, Group] = {}
+    interrupted = False
     try:
         for piece in pieces:
             if piece.group not in groups:
@@ -138,10 +159,11 @@ def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], batches
     except KeyboardInterrupt:
         if not groups:
             raise
-    return _summary(trial, size, how, list(groups.values()), batches)
+        interrupted = True
+    return _summary(trial, size, how, list(groups.values()), interrupted)
 
 
-def _summary(trial: Trial, size: int, how: How, groups: list[Group], wanted: int) -> Outcome:
+def _summary(trial: Trial, size: int, how: How, groups: list[Group], interrupted: bool) -> Outcome:
     count, total = (torch.stack([getattr(group, name) for group in groups]).sum(0) for name in ("count", "total"))
     squares = torch.stack([group.squares for group in groups]).sum(0)
     around = total / count
@@ -161,22 +183,23 @@ def _summary(trial: Trial, size: int, how: How, groups: list[Group], wanted: int
         ratio_error=_spread(ratios),
         undefined=done - count,
         pooled_samples=samples,
-        partial=done < wanted,
+        interrupted=interrupted,
     )
 
 
 def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
     """The value on all samples, (groups, components) those on each group's, and the number of samples.
 
-    Of a function that keeps samples, some of each group's are left where there are many: then the first is the mean.
+    Of a function that keeps samples only some are left where there are many: then the first is the mean over groups.
     """
     states = [group.state for group in groups if group.state is not None]
     if len(states) == len(groups):
         whole = trial.join(states)
-        return trial.finish(whole), trial.finish_states(states), whole.n
+        return trial.pooled(whole), trial.finish_states(states), whole.n
     taken = [together(group.samples) for group in groups]
     singly = torch.stack([trial.value(samples) for samples in taken])
-    if all(group.samples_seen == samples.n for group, samples in zip(groups, taken, strict=True)):
+    complete = all(group.kept == group.samples_seen for group in groups)
+    if complete and (not trial.is_pairwise or sum(group.kept for group in groups) <= POOLED_SAMPLES):
         everything = together(taken)
         return trial.value(everything), singly, everything.n
     return singly.mean(0), singly, taken[0].n

@@ -20,11 +20,15 @@ from batchproof.explain.subject import is_metric, place_of, title_of
 from batchproof.simulate import published
 from batchproof.simulate.direct import DrawStates, direct_draw, pays
 from batchproof.simulate.distributions import parse
-from batchproof.simulate.population import of_errors, of_rows
+from batchproof.simulate.interrupt import noted
+from batchproof.simulate.population import as_errors, listed, of_errors, of_rows
 from batchproof.simulate.run import Outcome, run
 from batchproof.simulate.simulation import Simulation
 from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
+
+#: In all batches of a size: what a whole number of 64 bits counts.
+MOST_SAMPLES = 9 * 10**18
 
 
 def rmse(errors: Tensor) -> Tensor:
@@ -80,34 +84,36 @@ def simulate(
         BatchproofError: an argument makes no sense, the function is random, or its value cannot be had.
     """
     started = time.perf_counter()
-    sizes = _sizes(batch_sizes)
+    sizes, workers = _sizes(batch_sizes), _processors() if threads is None else _whole(threads, "threads", 1)
     batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
-    workers = _whole(threads, "threads", 1) if threads is not None else _processors()
-    function = _as_function(rmse if fn is None else fn)
-    with preserved(fn), _single_threaded():
-        trial, draw = _trial(function, title_of(rmse if fn is None else fn), errors, scale, direct)
-        outcomes = list(_outcomes(trial, draw, sizes, batches, seed, workers, progress))
-    seconds = time.perf_counter() - started
-    return summarised(
-        trial,
-        outcomes,
-        batches,
-        seed,
-        place_of(fn) if fn is not None else None,
-        is_question=fn is None,
-        seconds=seconds,
-    )
+    if batches * sizes[-1] > MOST_SAMPLES:
+        raise BatchproofError(f"{batches:,} batches of {sizes[-1]:,} are more than {MOST_SAMPLES:.0e} samples")
+    with preserved(fn), _single_threaded(), noted() as check:
+        trial, draw = _trial(fn, errors, scale, direct)
+        outcomes, interrupted = _outcomes(trial, draw, sizes, batches, seed, workers, progress, check)
+        return summarised(
+            trial,
+            outcomes,
+            batches,
+            seed,
+            place_of(fn) if fn is not None else None,
+            is_question=fn is None,
+            interrupted=interrupted,
+            seconds=time.perf_counter() - started,
+        )
 
 
 def _trial(
-    fn: Callable[..., Any], title: str, errors: str | Tensor | Sequence[Any], scale: float, direct: bool
+    fn: Callable[..., Any] | None, errors: str | Tensor | Sequence[Any], scale: float, direct: bool
 ) -> tuple[Trial, DrawStates | None]:
     """The function with what its batches are drawn from, and what draws states, where their distribution is known."""
+    function, title = _as_function(rmse if fn is None else fn), title_of(rmse if fn is None else fn)
     if isinstance(errors, str):
-        population = of_errors(fn, parse(errors, scale))
+        population = of_errors(function, parse(errors, scale))
     else:
-        population = of_rows(fn, errors if isinstance(errors, (list, tuple)) else [errors])
-    trial = trial_of(fn, title, population)
+        rows = listed(errors)
+        population = of_rows(function, title, rows if fn is not None else [as_errors(rows)])
+    trial = trial_of(function, title, population)
     return trial, direct_draw(trial) if direct else None
 
 
@@ -119,29 +125,32 @@ def _outcomes(
     seed: int,
     threads: int,
     progress: Progress | None,
-) -> Iterator[Outcome]:
-    """One size after the other, the quick ones first; Ctrl-C ends it."""
+    check: Callable[[], None],
+) -> tuple[list[Outcome], bool]:
+    """One size after the other, and whether Ctrl-C ended it."""
     direct = {size: draw if draw is not None and pays(trial.population, size) else None for size in sizes}
     work = {size: (1 if direct[size] is not None else size) for size in sizes}
     total, done = batches * sum(work.values()), 0
+    outcomes: list[Outcome] = []
     for size in sizes:
 
         def advance(more: int, size: int = size) -> None:
             nonlocal done
-            done += more * work[size]
+            done = min(done + more * work[size], total)
             if progress is not None:
                 progress(f"batches of {size:,}", done, total)
+            check()
 
-        advance(0)
         try:
-            found = run(trial, size, batches, seed, threads, direct[size], advance)
+            advance(0)
+            outcomes.append(run(trial, size, batches, seed, threads, direct[size], advance, check))
         except KeyboardInterrupt:
-            if size == sizes[0]:
+            if not outcomes:
                 raise
-            return
-        yield found
-        if found.partial:
-            return
+            return outcomes, True
+        if outcomes[-1].interrupted:
+            return outcomes, True
+    return outcomes, False
 
 
 def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +174,8 @@ def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _sizes(given: Iterable[int] | None) -> list[int]:
     if given is None:
         return list(published.SIZES)
-    sizes = sorted({_whole(size, "a batch size", 1) for size in ([given] if isinstance(given, int) else given)})
+    listed = [given] if isinstance(given, (int, float, str)) or not isinstance(given, Iterable) else given
+    sizes = sorted({_whole(size, "a batch size", 1) for size in listed})
     if not sizes:
         raise BatchproofError("there is no batch size to simulate: give at least one")
     return sizes

@@ -31,6 +31,7 @@ def summarised(
     seed: int,
     place: Place | None,
     is_question: bool,
+    interrupted: bool,
     seconds: float,
 ) -> Simulation:
     """What was simulated, as data for the report.
@@ -42,10 +43,11 @@ def summarised(
         seed: that was used.
         place: where the function is defined.
         is_question: whether it is the question's own loss; with its errors, the published figures go beside.
+        interrupted: whether Ctrl-C ended it.
         seconds: that it took.
     """
     which = _component(outcomes)
-    theory = _theory(trial) if len(trial.names) == 1 else None
+    theory = _theory(trial, [outcome.size for outcome in outcomes]) if len(trial.names) == 1 else None
     compared = is_question and _is_published(trial.population.errors, batches)
     rows = tuple(_row(outcome, which, theory, compared) for outcome in outcomes)
     depends = _depends(rows, theory)
@@ -64,7 +66,7 @@ def summarised(
         component=trial.names[which] if len(trial.names) > 1 else "",
         components=len(trial.names),
         notes=tuple(_notes(trial, rows, theory, is_question)),
-        interrupted=any(outcome.partial for outcome in outcomes),
+        interrupted=interrupted,
         seconds=seconds,
     )
 
@@ -77,7 +79,11 @@ def _component(outcomes: Sequence[Outcome]) -> int:
     return int(worst.argmax())
 
 
-def _theory(trial: Trial) -> Theory | None:
+def _typical_size(errors: Distribution | torch.Tensor) -> float:
+    return errors.scale if isinstance(errors, Distribution) else float(errors.abs().mean()) or 1.0
+
+
+def _theory(trial: Trial, batch_sizes: Sequence[int]) -> Theory | None:
     population = trial.population
     if population.errors is None or population.arrange is None:
         return None
@@ -87,7 +93,11 @@ def _theory(trial: Trial) -> Theory | None:
         args, kwargs = population.some.arrange(arrange(errors))
         return trial.fn(*args, **kwargs)
 
-    formula = recognised(of_errors)
+    program = trial.plan.program if trial.plan is not None else None
+    typical = (
+        population.errors.scale if isinstance(population.errors, Distribution) else _typical_size(population.errors)
+    )
+    formula = recognised(of_errors, program, typical, batch_sizes)
     return None if formula is None else Theory(formula, population.errors)
 
 

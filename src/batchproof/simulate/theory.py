@@ -11,13 +11,15 @@ sqrt(s) = 1 / (2 sqrt(pi)) * integral of (1 - exp(-t s)) t^(-3/2), by taking exp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from batchproof.derive.align import Program
+from batchproof.derive.operators import SMOOTH, base_name
 from batchproof.simulate.distributions import Distribution
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,18 +32,34 @@ _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     "var0": lambda e: e.var(correction=0),
 }
 _TRIES = (2, 3, 33)
-_MAGNITUDES = tuple(10.0**power for power in range(-4, 7))
+#: Powers of ten, times the size of the errors: a term that is added, or a bound, shows at one of them.
+_MAGNITUDES = (-80, -40, -20, -12, -9, -6, -3, -1, 0, 1, 3, 6, 9, 12, 20, 40)
+#: Whole batches of so many errors are tried.
+_LONGEST = 100_000
 _STEP = 1 / 16
+_MOST_NODES = 10_000
 
 
-def recognised(fn: Callable[[Tensor], object]) -> str | None:
-    """Which of a few well-known formulas a function of errors is, by its values on random errors.
+def recognised(
+    fn: Callable[[Tensor], object], program: Program | None, size: float, batch_sizes: Sequence[int]
+) -> str | None:
+    """Which of a few well-known formulas a function of errors is.
 
-    Two analytic functions that agree at random points agree everywhere. The errors are of all magnitudes, as a function
-    may be another one where it clamps or masks.
+    Its operations must be analytic (or absolute values), with no sample picked out. Then values on random errors prove
+    it: two such functions that agree at generic points agree everywhere. That they do so on other numbers of samples is
+    tried on the batch sizes in use.
+
+    Args:
+        fn: of the errors alone.
+        program: as it was recorded.
+        size: a typical error.
+        batch_sizes: that are simulated.
     """
+    if program is None or any(base_name(op) not in _ALLOWED for op in program.ops) or program.reads:
+        return None
     generator = torch.Generator().manual_seed(0)
-    tries = [_of_all_sizes(n, magnitude, generator) for n in _TRIES for magnitude in _MAGNITUDES]
+    tries = [_errors(n, size * 10.0**power, generator) for n in _TRIES for power in _MAGNITUDES]
+    tries += [_errors(n, size, generator) for n in batch_sizes if n <= _LONGEST]
     try:
         with torch.no_grad():
             values = [torch.as_tensor(fn(errors.clone())).detach().double() for errors in tries]
@@ -49,14 +67,21 @@ def recognised(fn: Callable[[Tensor], object]) -> str | None:
         return None
     for name, formula in _FORMULAS.items():
         own = [formula(errors) for errors in tries]
-        if all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-10) for a, b in zip(values, own, strict=True)):
+        if all(_agree(a, b) for a, b in zip(values, own, strict=True)):
             return name
     return None
 
 
-def _of_all_sizes(n: int, magnitude: float, generator: torch.Generator) -> Tensor:
+_ALLOWED = SMOOTH | {"abs"}
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
+
+
+def _errors(n: int, size: float, generator: torch.Generator) -> Tensor:
     spread = torch.randn(2, n, generator=generator, dtype=torch.float64)
-    return magnitude * spread[0] * torch.exp(spread[1])
+    return size * spread[0] * torch.exp(spread[1])
 
 
 @dataclass(frozen=True)
@@ -93,7 +118,10 @@ class Theory:
 
     def expected(self, b: int) -> float | None:
         """The expected value on a batch of b errors; None where it is not known, or not finite."""
-        value = _EXPECTED[self.formula](self, b)
+        try:
+            value = _EXPECTED[self.formula](self, b)
+        except OverflowError:
+            return None
         return value if value is not None and math.isfinite(value) else None
 
     # ------------------------------------------------------------------ moments
@@ -102,54 +130,39 @@ class Theory:
     def nodes(self) -> tuple[Tensor, Tensor]:
         """Absolute errors and their probabilities, so that sums over them are expectations of smooth functions."""
         if isinstance(self.errors, Tensor):
-            sizes, counts = torch.unique(self.errors.double().abs(), return_counts=True)
-            return sizes, counts.double() / counts.sum()
+            return _grouped(self.errors.double().abs())
         sizes, weights = _NODES[self.errors.name](self.errors.parameter)
         return sizes * self.errors.scale, weights
 
     def _square(self) -> float:
         """E e^2."""
         of = self.errors
-        if isinstance(of, Tensor):
-            return of.double().square().mean().item()
-        df = sigma = of.parameter
-        standard = {
-            "normal": 1.0, "laplace": 2.0, "uniform": 1 / 3, "t": df / (df - 2) if df > 2 else math.inf,
-            "lognormal": math.exp(2 * sigma**2),
-        }  # fmt: skip
-        return standard[of.name] * of.scale**2
+        return of.double().square().mean().item() if isinstance(of, Tensor) else of.scale**2 * _SQUARE[of.name](of)
 
     def _absolute(self) -> float:
         """E |e|."""
         of = self.errors
-        if isinstance(of, Tensor):
-            return of.double().abs().mean().item()
-        if of.name == "t":
-            df = of.parameter
-            if df <= 1:
-                return math.inf
-            gammas = math.lgamma((df + 1) / 2) - math.lgamma(df / 2)
-            return of.scale * 2 * math.sqrt(df / math.pi) * math.exp(gammas) / (df - 1)
-        sigma = of.parameter
-        standard = {
-            "normal": math.sqrt(2 / math.pi), "laplace": 1.0, "uniform": 0.5, "lognormal": math.exp(sigma**2 / 2),
-        }  # fmt: skip
-        return standard[of.name] * of.scale
+        return of.double().abs().mean().item() if isinstance(of, Tensor) else of.scale * _ABSOLUTE[of.name](of)
 
     def _variance(self) -> float:
         of = self.errors
         if isinstance(of, Tensor):
             return of.double().var(correction=0).item()
-        return self._square() - (self._absolute() ** 2 if of.name == "lognormal" else 0.0)
+        if of.name == "lognormal":
+            return of.scale**2 * math.exp(of.parameter**2) * math.expm1(of.parameter**2)
+        return self._square()
 
     # ------------------------------------------------------------------ root mean squares
 
-    def _rmse(self, b: int) -> float:
-        if self.is_normal:
-            assert isinstance(self.errors, Distribution)
-            return self.errors.scale * chi_mean(b)
-        if isinstance(self.errors, Distribution) and self.errors.name == "t" and self.errors.parameter <= 1:
-            return math.inf
+    def _rmse(self, b: int) -> float | None:
+        if b == 1:
+            return self._absolute()
+        of = self.errors
+        if isinstance(of, Distribution):
+            if of.name == "normal":
+                return of.scale * chi_mean(b)
+            if _is_too_wide(of):
+                return None
         v, log_phi = self._transform
         integrand = -torch.expm1(b * log_phi) * torch.exp(-v)
         return float(integrand.sum()) * _STEP / math.sqrt(math.pi * b) * self._unit
@@ -192,7 +205,7 @@ _EXPECTED: dict[str, Callable[[Theory, int], float | None]] = {
 }
 
 
-def chi_mean(k: int) -> float:
+def chi_mean(k: float) -> float:
     """The mean of sqrt(chi-squared with k degrees of freedom / k): sqrt(2/k) gamma((k+1)/2) / gamma(k/2).
 
     From k = 1000 on by the series of the ratio of gamma functions, as the logarithms would cancel.
@@ -201,6 +214,43 @@ def chi_mean(k: int) -> float:
         return math.sqrt(2 / k) * math.exp(math.lgamma((k + 1) / 2) - math.lgamma(k / 2))
     x = 1 / k
     return 1 - x / 4 + x**2 / 32 + 5 * x**3 / 128 - 21 * x**4 / 2048
+
+
+def _is_too_wide(of: Distribution) -> bool:
+    """Whether the tail reaches beyond the grid of the integral."""
+    return (of.name == "t" and of.parameter < 1.5) or (of.name == "lognormal" and of.parameter > 5)
+
+
+#: E e^2 and E |e| of the standard distributions.
+_SQUARE: dict[str, Callable[[Distribution], float]] = {
+    "normal": lambda of: 1.0,
+    "laplace": lambda of: 2.0,
+    "uniform": lambda of: 1 / 3,
+    "t": lambda of: of.parameter / (of.parameter - 2) if of.parameter > 2 else math.inf,
+    "lognormal": lambda of: math.exp(2 * of.parameter**2),
+}
+_ABSOLUTE: dict[str, Callable[[Distribution], float]] = {
+    "normal": lambda of: math.sqrt(2 / math.pi),
+    "laplace": lambda of: 1.0,
+    "uniform": lambda of: 0.5,
+    "t": lambda of: _t_absolute(of.parameter),
+    "lognormal": lambda of: math.exp(of.parameter**2 / 2),
+}
+
+
+def _t_absolute(df: float) -> float:
+    return math.sqrt(2 / math.pi) * chi_mean(df) * df / (df - 1) if df > 1 else math.inf
+
+
+def _grouped(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct sizes and their shares; of very many, groups that differ by a thousandth, by their mean square."""
+    distinct, counts = torch.unique(sizes, return_counts=True)
+    if len(distinct) <= _MOST_NODES:
+        return distinct, counts.double() / len(sizes)
+    group = (sizes.clamp(min=1e-300).log() * 1000).round()
+    _, inverse, counts = torch.unique(group, return_inverse=True, return_counts=True)
+    squares = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, inverse, sizes.square())
+    return (squares / counts).sqrt(), counts.double() / len(sizes)
 
 
 # The nodes lie evenly in a variable in which the density falls off exponentially at both ends; there the trapezoidal
@@ -226,7 +276,7 @@ def _uniform_nodes(_: float) -> tuple[Tensor, Tensor]:
 
 def _t_nodes(df: float) -> tuple[Tensor, Tensor]:
     x = torch.exp(torch.arange(-40.0, 40.0 + 40.0 / df, _STEP, dtype=torch.float64))
-    constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
+    constant = chi_mean(df) / math.sqrt(2 * math.pi)
     return x, 2 * _STEP * constant * x * torch.exp(-(df + 1) / 2 * torch.log1p(x.square() / df))
 
 

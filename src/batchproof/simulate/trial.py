@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.finish import Diverged, State
-from batchproof.derive.finish_many import OneByOne, finish_many
+from batchproof.derive.finish import State
+from batchproof.derive.finish_many import finish_many
 from batchproof.derive.fold_many import FoldMany, fold_many
 from batchproof.derive.plain import OwnError
 from batchproof.derive.verify import join
@@ -21,6 +21,7 @@ from batchproof.errors import BatchproofError
 from batchproof.explain import components
 from batchproof.explain.samples import Samples
 from batchproof.simulate.population import Population
+from batchproof.streaming.arguments import bound
 
 States = list[Tensor]  # for each leaf of a plan, the states of several batches along the first dimension
 
@@ -35,6 +36,7 @@ class Trial:
         plan: how batches are folded; None where samples would be kept, and the function is called instead.
         reason: why it keeps samples.
         names: of the numbers that it returns.
+        is_pairwise: whether its memory may grow with the square of the number of samples.
     """
 
     fn: Callable[..., Any]
@@ -43,6 +45,7 @@ class Trial:
     plan: Plan | None
     reason: str
     names: list[str]
+    is_pairwise: bool = True
 
     def value(self, samples: Samples) -> Tensor:
         """(components,): the function's own value on a batch; NaN where it raises."""
@@ -90,6 +93,15 @@ class Trial:
         assert self.plan is not None
         return components.values(self.plan.finish(state, *self.arguments, state.n))
 
+    def pooled(self, state: State) -> Tensor:
+        """The same; NaN where the function itself raises."""
+        try:
+            return self.finish(state)
+        except BatchproofError:
+            raise
+        except Exception:  # noqa: BLE001 - as in `value`
+            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
+
     def finish_many(self, states: States, n: int) -> tuple[Tensor, Tensor]:
         """(batches, components) values of states of n samples each, and for each whether its digits suffice."""
         assert self.plan is not None
@@ -101,7 +113,7 @@ class Trial:
         values = torch.full((len(states[0]), len(self.names)), torch.nan, dtype=torch.float64)
         sound = torch.zeros(len(values), dtype=torch.bool)
         for number in range(len(values)):
-            with suppress(BatchproofError):
+            with suppress(Exception):
                 state = State([leaf[number] for leaf in states], lengths[number] if lengths else [], n)
                 values[number], sound[number] = self.finish(state), True
         return values, sound
@@ -115,7 +127,7 @@ class Trial:
             leaves = [torch.stack(leaf) for leaf in zip(*(state.leaves for state in alike), strict=True)]
             try:
                 values, sound = self.finish_many(leaves, n)
-            except (OneByOne, Diverged):
+            except Exception:  # noqa: BLE001 - the function may raise at this size
                 values, sound = self.finish_each(leaves, n, [state.lengths for state in alike])
             found[places] = torch.where(sound.unsqueeze(1), values, torch.nan)
         return found
@@ -148,16 +160,21 @@ def trial_of(fn: Callable[..., Any], title: str, population: Population) -> Tria
     names = components.names(result)
     if len(names) != len(components.names(_result(fn, title, some.first(some.n // 2)))):
         raise BatchproofError(f"{title} returns a number for every sample: there is nothing to average; reduce it")
-    plan = None
-    reason = "its arguments are not tensors"
-    if all(isinstance(leaf, Tensor) for leaf in some.leaves):
+    if not all(isinstance(leaf, Tensor) for leaf in some.leaves):
+        return Trial(fn, title, population, None, "its arguments are not tensors", names)
+    try:
         plan = _derived(fn, some)
-        reason = plan.reason or ""
-    return Trial(fn, title, population, None if reason else plan, reason, names)
+    except OwnError:
+        return Trial(fn, title, population, None, "it raises on some batches", names)
+    return Trial(fn, title, population, None if plan.reason else plan, plan.reason or "", names, _is_pairwise(plan))
 
 
 def _result(fn: Callable[..., Any], title: str, some: Samples) -> Any:
     args, kwargs = some.all()
+    try:
+        bound(fn, args, kwargs)
+    except TypeError as error:
+        raise BatchproofError(f"{title} was given {len(args)} arguments: {error}") from None
     result = fn(*args, **kwargs)
     if not components.tensors(result):
         raise BatchproofError(f"{title} returned {type(result).__name__}: there is no number in it to average")
@@ -169,10 +186,11 @@ def _derived(fn: Callable[..., Any], some: Samples) -> Plan:
         args, kwargs = some.arrange(tensors)
         return fn(*args, **kwargs)
 
-    try:
-        return derive(flat, list(some.leaves), some.dims)
-    except OwnError as own:
-        raise own.__cause__ or own from None
+    return derive(flat, list(some.leaves), some.dims)
+
+
+def _is_pairwise(plan: Plan) -> bool:
+    return plan.program is None or any(len(value.varying) > 1 for value in plan.program.values)
 
 
 def _numbers(leaf: Tensor) -> Tensor:

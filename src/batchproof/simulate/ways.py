@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from batchproof.derive.finish import Diverged, State
+from batchproof.derive.finish import State
 from batchproof.derive.finish_many import OneByOne
 from batchproof.errors import BatchproofError
 from batchproof.explain.samples import Samples
@@ -20,8 +20,10 @@ from batchproof.simulate.trial import States, Trial
 
 #: So many states are finished at once; fewer where they are large.
 AT_ONCE, STATE_BYTES, SAMPLES_AT_ONCE = 1 << 14, 32 << 20, 1 << 26
+#: The states of a span may have so many bytes: several spans are drawn ahead.
+SPAN_BYTES = 4 << 20
 #: A function that keeps samples takes its pooled values on about so many, in each group.
-POOLED_SAMPLES = 8192
+POOLED_SAMPLES = 4096
 #: A batch that the function is called on may have so many bytes.
 MOST_BYTES = 1 << 28
 
@@ -38,7 +40,7 @@ class Piece:
     values: Tensor
     n: int  # samples in all of them
     state: State | None = None
-    samples: list[Samples] = field(default_factory=list)
+    samples: Samples | None = None
 
 
 #: The function's values on some batches of a span, by calling it on them.
@@ -79,12 +81,14 @@ def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: i
         leaves = trial.population.draw(span.samples, span.generator())
         return torch.stack([trial.value(trial.population.batch(leaves, number, size)) for number in numbers])
 
-    drawn = in_threads(work, spans_of(size, batches, seed, max(1, chunk // size)), threads)
+    assert trial.plan is not None
+    most = max(1, min(chunk // size, SPAN_BYTES // max(1, trial.plan.nbytes)))
+    drawn = in_threads(work, spans_of(size, batches, seed, most), threads)
     return _finished(trial, drawn, size, call if size <= chunk else None)
 
 
-def by_calls(trial: Trial, size: int, batches: int, seed: int) -> Iterator[Piece]:
-    """Every sample drawn, and the function called on each batch.
+def by_calls(trial: Trial, size: int, batches: int, seed: int, check: Callable[[], None]) -> Iterator[Piece]:
+    """Every sample drawn, and the function called on each batch; the check is made between calls.
 
     Raises:
         BatchproofError: a batch would not fit in memory.
@@ -95,17 +99,16 @@ def by_calls(trial: Trial, size: int, batches: int, seed: int) -> Iterator[Piece
             f"a batch of {size:,} samples is too large to call {trial.title} on, which keeps its samples "
             f"({trial.reason}): leave that batch size out"
         )
-    kept: dict[int, int] = {}
-    for span in spans_of(size, batches, seed, max(1, population.chunk // size)):
+    at_once = population.chunk if trial.plan is not None else min(population.chunk, POOLED_SAMPLES)
+    for span in spans_of(size, batches, seed, max(1, at_once // size)):
         leaves = population.draw(span.samples, span.generator())
-        values = torch.stack([trial.value(population.batch(leaves, number, size)) for number in range(span.batches)])
-        if trial.plan is not None:
-            yield Piece(span.group, values, span.samples, trial.whole(leaves, span.samples))
-        elif kept.get(span.group, 0) < POOLED_SAMPLES:
-            kept[span.group] = kept.get(span.group, 0) + span.samples
-            yield Piece(span.group, values, span.samples, None, [population.all(leaves, span.samples)])
-        else:
-            yield Piece(span.group, values, span.samples)
+        values = []
+        for number in range(span.batches):
+            check()
+            values.append(trial.value(population.batch(leaves, number, size)))
+        state = None if trial.plan is None else trial.whole(leaves, span.samples)
+        samples = population.all(leaves, span.samples) if trial.plan is None else None
+        yield Piece(span.group, torch.stack(values), span.samples, state, samples)
 
 
 def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
@@ -158,7 +161,7 @@ def _at_once(states: States, size: int) -> int:
 def _values(trial: Trial, states: States, spans: list[Span], size: int, rescue: Rescue | None) -> Iterator[Piece]:
     try:
         values, sound = trial.finish_many(states, size)
-    except (OneByOne, Diverged) as error:
+    except Exception as error:
         if rescue is not None:
             raise Elsehow from error
         values, sound = trial.finish_each(states, size)
