@@ -13,6 +13,7 @@ from batchproof.derive.finish import Diverged, State
 from batchproof.explain.samples import Samples, together
 from batchproof.simulate.direct import DrawStates
 from batchproof.simulate.simulation import How
+from batchproof.simulate.spans import Round
 from batchproof.simulate.trial import Trial
 from batchproof.simulate.ways import POOLED_SAMPLES, Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
 
@@ -92,24 +93,12 @@ class Group:
         return self.shift + self.total / self.count
 
 
-def run(
-    trial: Trial,
-    size: int,
-    batches: int,
-    seed: int,
-    threads: int,
-    direct: DrawStates | None,
-    advance: Advance,
-    check: Callable[[], None],
-) -> Outcome:
+def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, check: Callable[[], None]) -> Outcome:
     """Simulate batches of one size.
 
     Args:
         trial: the function, and where its samples come from.
-        size: samples in a batch.
-        batches: how many.
-        seed: the same one gives the same outcome.
-        threads: that draw.
+        of: how many batches of which size.
         direct: what draws states, to use it.
         advance: called with the number of batches done; may raise KeyboardInterrupt.
         check: raises KeyboardInterrupt once somebody asked for the end.
@@ -118,32 +107,26 @@ def run(
         BatchproofError: the function's value on all samples together cannot be had.
         KeyboardInterrupt: before any batch was done; later, what is done is returned.
     """
-    for how, way in _ways(trial, size, batches, seed, threads, direct, check):
+    for how, way in _ways(trial, of, direct, check):
         try:
-            return _outcome(trial, size, how, way(), advance)
+            return _outcome(trial, of.size, how, way(), advance)
         except Elsehow:
             continue
         except Diverged as refusal:  # of the value on all samples together
             trial = replace(trial, plan=None, reason=str(refusal))
             break
-    return _outcome(trial, size, "called", by_calls(trial, size, batches, seed, check), advance)
+    return _outcome(trial, of.size, "called", by_calls(trial, of, check), advance)
 
 
 def _ways(
-    trial: Trial,
-    size: int,
-    batches: int,
-    seed: int,
-    threads: int,
-    direct: DrawStates | None,
-    check: Callable[[], None],
+    trial: Trial, of: Round, direct: DrawStates | None, check: Callable[[], None]
 ) -> Iterator[tuple[How, Callable[[], Iterator[Piece]]]]:
     """The ways that may lead to the values, the quickest first."""
     if direct is not None:
-        yield "direct", lambda: by_direct_states(trial, direct, size, batches, seed)
+        yield "direct", lambda: by_direct_states(trial, direct, of)
     if trial.plan is not None:
-        yield "drawn", lambda: by_drawn_states(trial, size, batches, seed, threads)
-    yield "called", lambda: by_calls(trial, size, batches, seed, check)
+        yield "drawn", lambda: by_drawn_states(trial, of)
+    yield "called", lambda: by_calls(trial, of, check)
 
 
 def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance: Advance) -> Outcome:

@@ -24,6 +24,7 @@ from batchproof.simulate.interrupt import noted
 from batchproof.simulate.population import as_errors, listed, of_errors, of_rows
 from batchproof.simulate.run import Outcome, run
 from batchproof.simulate.simulation import Simulation
+from batchproof.simulate.spans import Round
 from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
 
@@ -143,7 +144,7 @@ def _outcomes(
 
         try:
             advance(0)
-            outcomes.append(run(trial, size, batches, seed, threads, direct[size], advance, check))
+            outcomes.append(run(trial, Round(size, batches, seed, threads), direct[size], advance, check))
         except KeyboardInterrupt:
             if not outcomes:
                 raise

@@ -42,16 +42,25 @@ class Span:
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
 
 
-def spans_of(size: int, batches: int, seed: int, most: int) -> list[Span]:
-    """All batches of a size, at most so many in a span."""
-    found: list[Span] = []
-    groups = min(GROUPS, batches)
-    for group in range(groups):
-        left = batches * (group + 1) // groups - batches * group // groups
-        while left:
-            found.append(Span(len(found), group, min(most, left), size, seed))
-            left -= found[-1].batches
-    return found
+@dataclass(frozen=True)
+class Round:
+    """What is drawn for one batch size: so many batches, from one seed, in so many threads."""
+
+    size: int
+    batches: int
+    seed: int
+    threads: int = 1
+
+    def spans(self, most: int) -> list[Span]:
+        """All the batches, at most so many in a span."""
+        found: list[Span] = []
+        groups = min(GROUPS, self.batches)
+        for group in range(groups):
+            left = self.batches * (group + 1) // groups - self.batches * group // groups
+            while left:
+                found.append(Span(len(found), group, min(max(most, 1), left), self.size, self.seed))
+                left -= found[-1].batches
+        return found
 
 
 class Stopped(Exception):

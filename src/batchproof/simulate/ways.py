@@ -15,7 +15,7 @@ from batchproof.derive.finish_many import OneByOne
 from batchproof.errors import BatchproofError
 from batchproof.explain.samples import Samples
 from batchproof.simulate.direct import DrawStates
-from batchproof.simulate.spans import Span, Stopped, in_threads, spans_of
+from batchproof.simulate.spans import Round, Span, Stopped, in_threads
 from batchproof.simulate.trial import States, Trial
 
 #: So many states are finished at once; fewer where they are large.
@@ -47,7 +47,7 @@ class Piece:
 Rescue = Callable[[Span, Sequence[int]], Tensor]
 
 
-def by_direct_states(trial: Trial, draw: DrawStates, size: int, batches: int, seed: int) -> Iterator[Piece]:
+def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piece]:
     """States drawn from their own distribution.
 
     Raises:
@@ -57,17 +57,17 @@ def by_direct_states(trial: Trial, draw: DrawStates, size: int, batches: int, se
     def give_up(span: Span, numbers: Sequence[int]) -> Tensor:
         raise Elsehow
 
-    drawn = ((span, draw(span.batches, size, span.generator())) for span in spans_of(size, batches, seed, AT_ONCE))
-    return _finished(trial, drawn, size, give_up if size <= trial.population.chunk else None, room=AT_ONCE)
+    drawn = ((span, draw(span.batches, of.size, span.generator())) for span in of.spans(AT_ONCE))
+    return _finished(trial, drawn, of.size, give_up if of.size <= trial.population.chunk else None, room=AT_ONCE)
 
 
-def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: int) -> Iterator[Piece]:
+def by_drawn_states(trial: Trial, of: Round) -> Iterator[Piece]:
     """Every sample drawn, and the batches of a span folded at once; in threads, as drawing is most of the work.
 
     Raises:
         Elsehow: batches cannot be folded, or finished, at once.
     """
-    chunk = trial.population.chunk
+    size, chunk = of.size, trial.population.chunk
 
     def work(span: Span, stop: threading.Event) -> States:
         if size > chunk:
@@ -82,25 +82,24 @@ def by_drawn_states(trial: Trial, size: int, batches: int, seed: int, threads: i
         return torch.stack([trial.value(trial.population.batch(leaves, number, size)) for number in numbers])
 
     assert trial.plan is not None
-    most = max(1, min(chunk // size, SPAN_BYTES // max(1, trial.plan.nbytes)))
-    drawn = in_threads(work, spans_of(size, batches, seed, most), threads)
+    drawn = in_threads(work, of.spans(min(chunk // size, SPAN_BYTES // max(1, trial.plan.nbytes))), of.threads)
     return _finished(trial, drawn, size, call if size <= chunk else None)
 
 
-def by_calls(trial: Trial, size: int, batches: int, seed: int, check: Callable[[], None]) -> Iterator[Piece]:
+def by_calls(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Piece]:
     """Every sample drawn, and the function called on each batch; the check is made between calls.
 
     Raises:
         BatchproofError: a batch would not fit in memory.
     """
-    population = trial.population
+    size, population = of.size, trial.population
     if size * population.sample_bytes > MOST_BYTES:
         raise BatchproofError(
             f"a batch of {size:,} samples is too large to call {trial.title} on, which keeps its samples "
             f"({trial.reason}): leave that batch size out"
         )
     at_once = population.chunk if trial.plan is not None else min(population.chunk, POOLED_SAMPLES)
-    for span in spans_of(size, batches, seed, max(1, at_once // size)):
+    for span in of.spans(at_once // size):
         leaves = population.draw(span.samples, span.generator())
         values = []
         for number in range(span.batches):
