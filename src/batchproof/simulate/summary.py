@@ -165,7 +165,8 @@ def _headline(rows: Sequence[Row], depends: bool | None, theory: Theory | None) 
     if depends is None:
         return "could not tell: no batch size shows a difference beyond the noise; draw more batches"
     off = [row for row in rows if _is_off(row)]
-    gaps = _typical(theory) if theory is not None else []
+    shown = {row.size: -row.shortfall for row in rows}
+    gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
     gaps = gaps or [(row.size, -row.shortfall) for row in dict.fromkeys([*off[:1], *off[-1:]])]
     if not gaps:
         some = next(row for row in rows if row.undefined)
