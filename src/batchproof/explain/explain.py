@@ -18,6 +18,7 @@ from batchproof.explain.preserve import preserved
 from batchproof.explain.samples import gather
 from batchproof.explain.sizes import Progress, to_try
 from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
+from batchproof.streaming.modules import quiet
 
 
 def explain(
@@ -64,7 +65,7 @@ def explain(
     given = sorted({_whole(size) for size in batch_sizes}) if batch_sizes is not None else None
     marked = _whole(mark) if mark is not None else None
     sizes = partial(to_try, given, marked)
-    with preserved(target):
+    with preserved(target), quiet(target):
         guessed = not example and not keywords
         if guessed:
             example = guess.guess(target)

@@ -104,31 +104,39 @@ def _normal_moments(plan: Plan, population: Population, errors: Distribution) ->
         return None
     assert population.arrange is not None
     generator = torch.Generator().manual_seed(0)
-    z = 3 * torch.randn(64, generator=generator, dtype=torch.float64)
-    basis = torch.stack([torch.ones_like(z), z, z.square()], 1)
+    z = torch.cat([torch.tensor([0.0, 1.0, -1.0]).double(), 3 * torch.randn(64, generator=generator).double()])
     singly = _singly(plan, population.arrange(z * errors.scale), population.some.dims, len(z))
     if singly is None:
         return None
     coefficients = []
     for state in singly:
-        flat = state.reshape(len(z), -1).double()
-        fitted = torch.linalg.lstsq(basis, flat).solution
-        if not bool(((basis @ fitted - flat).abs() <= _EXACT * flat.abs().amax(0)).all()):
+        zero, plus, minus = state[0].double(), state[1].double(), state[2].double()
+        found = zero, (plus - minus) / 2, (plus + minus) / 2 - zero
+        at = z.reshape(-1, *[1] * zero.ndim)
+        gap = (found[0] + found[1] * at + found[2] * at.square() - state).abs()
+        if not bool((gap <= _EXACT * state.double().abs().amax(0)).all()):
             return None
-        coefficients.append(fitted)
+        coefficients.append(found)
 
     def draw(batches: int, size: int, generator: torch.Generator) -> list[Tensor]:
-        moments = _moments(batches, size, generator)
-        return [_typed(moments @ fitted, state, batches) for fitted, state in zip(coefficients, singly, strict=True)]
+        sums = _moments(batches, size, generator)
+        return [_combined(found, sums, state) for found, state in zip(coefficients, singly, strict=True)]
 
     return draw
 
 
-def _moments(batches: int, size: int, generator: torch.Generator) -> Tensor:
-    """(batches, 3): n, Σz and Σz² of standard normal z."""
+def _combined(coefficients: Sequence[Tensor], sums: Sequence[Tensor], like: Tensor) -> Tensor:
+    """Term by term: a matrix product may round otherwise from one call to the next."""
+    batches = len(sums[0])
+    terms = [total.reshape(batches, *[1] * c.ndim) * c for c, total in zip(coefficients, sums, strict=True)]
+    return (terms[0] + terms[1] + terms[2]).to(like.dtype)
+
+
+def _moments(batches: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """(batches,) each: n, Σz and Σz² of standard normal z."""
     mean = torch.randn(batches, generator=generator, dtype=torch.float64) / size**0.5
     around = torch.zeros(batches, dtype=torch.float64)
     if size > 1:
         shape = torch.full((batches,), (size - 1) / 2, dtype=torch.float64)
         around = 2 * torch._standard_gamma(shape, generator=generator)
-    return torch.stack([torch.full_like(mean, size), size * mean, around + size * mean.square()], 1)
+    return torch.full_like(mean, size), size * mean, around + size * mean.square()

@@ -27,6 +27,7 @@ from batchproof.simulate.simulation import Simulation
 from batchproof.simulate.spans import Round
 from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
+from batchproof.streaming.modules import quiet
 
 #: In all batches of a size: what a whole number of 64 bits counts.
 MOST_SAMPLES = 9 * 10**18
@@ -89,7 +90,7 @@ def simulate(
     batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
     if batches * sizes[-1] > MOST_SAMPLES:
         raise BatchproofError(f"{batches:,} batches of {sizes[-1]:,} are more than {MOST_SAMPLES:.0e} samples")
-    with preserved(fn), _single_threaded(), noted() as check:
+    with preserved(fn), quiet(fn or rmse), _single_threaded(), noted() as check:
         trial, draw = _trial(fn, errors, scale, direct)
         outcomes, interrupted = _outcomes(trial, draw, sizes, batches, seed, workers, progress, check)
         return summarised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
@@ -74,9 +75,10 @@ def _parts(thing: Any) -> list[Any]:
 
 def held_by(fn: Any) -> list[Any]:
     """What a callable carries: bound arguments, its object, its defaults, the variables that it closes over."""
-    held: list[Any] = [getattr(fn, "func", None), getattr(fn, "__self__", None), *getattr(fn, "args", ())]
+    held: list[Any] = [getattr(fn, "__self__", None)]
+    if isinstance(fn, functools.partial):
+        held += [fn.func, *fn.args, *fn.keywords.values()]
     held += [*(getattr(fn, "__defaults__", None) or ()), *(getattr(fn, "__kwdefaults__", None) or {}).values()]
-    held += [*(getattr(fn, "keywords", None) or {}).values()]
     for cell in getattr(fn, "__closure__", None) or ():
         with suppress(ValueError):  # not filled yet
             held.append(cell.cell_contents)
