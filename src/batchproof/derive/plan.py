@@ -33,22 +33,40 @@ def cancels(lost: Any) -> Any:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One kept value."""
+    """One kept value.
 
-    merge: str  # sum, max, min, any, all, rows
-    shape: tuple[int, ...]  # of one state; for rows, of one sample
+    Attributes:
+        merge: How two states' values become one: ``"sum"``, ``"max"``, ``"min"``, ``"any"``, ``"all"``, or ``"rows"``
+            where they are joined.
+        shape: Of one state; of ``"rows"``, for one sample.
+        dtype: In which it is kept.
+        nbytes: Bytes of one state; of ``"rows"``, for one sample.
+        points: Centres that a sum is kept around; 1 for a plain sum.
+        site: The line that it comes from.
+        what: What is kept, in words.
+        dim: The dimension along which ``"rows"`` are joined.
+        centred: Whether it is kept around centres, which are stacked in front.
+    """
+
+    merge: str
+    shape: tuple[int, ...]
     dtype: torch.dtype
     nbytes: int
-    points: int  # centres at which a sum is kept
+    points: int
     site: Site
-    what: str  # in words
-    dim: int = 0  # along which rows concatenate
-    centred: bool = False  # whether the centres are stacked in front
+    what: str
+    dim: int = 0
+    centred: bool = False
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What the plan was tried on before use."""
+    """What the plan was tried on before use.
+
+    Attributes:
+        partitions: How many ways of cutting the samples were tried.
+        error: The largest relative difference from the function itself.
+    """
 
     partitions: int
     error: float

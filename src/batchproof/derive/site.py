@@ -16,7 +16,14 @@ import torch
 
 @dataclass(frozen=True)
 class Site:
-    """A line of the user's code."""
+    """A line of the user's code.
+
+    Attributes:
+        file: The path of the file.
+        line: The number of the line, from 1 on.
+        text: What stands there.
+        function: The function that it belongs to.
+    """
 
     file: str = "?"
     line: int = 0

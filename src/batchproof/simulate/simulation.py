@@ -9,14 +9,20 @@ from typing import Any, Literal
 
 from batchproof.explain.explanation import Place
 
-#: How the value of a batch came about. drawn: every sample was drawn, all batches folded at once. direct: the batch's
-#: state was drawn from its own distribution. called: every sample was drawn, the function called on each batch.
+#: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A simulated number, its standard error, and what it should be where that is known."""
+    """A simulated number, its standard error, and what it should be where that is known.
+
+    Attributes:
+        value: In the unit that the function gives.
+        standard_error: In the same unit.
+        expected: What theory gives; None where nothing is known.
+        published: What was published; None where nothing was.
+    """
 
     value: float
     standard_error: float
@@ -35,8 +41,17 @@ class Estimate:
 class Row:
     """One batch size.
 
-    ``pooled`` is the value on all samples of all batches together, ``mean`` the mean of the batches' own values.
-    ``undefined`` batches gave NaN or raised; they are left out of ``mean``.
+    Attributes:
+        size: Samples in a batch.
+        batches: How many batches were drawn.
+        pooled: The value on all samples of all batches together.
+        mean: The mean of the batches' own values.
+        ratio: ``mean`` as a fraction of ``pooled``.
+        how: ``"drawn"``: every sample was drawn, and all batches computed at once. ``"called"``: every sample was
+            drawn, and the function called on each batch. ``"direct"``: the state of a batch was drawn from its own
+            distribution.
+        undefined: Batches that gave NaN or raised; ``mean`` leaves them out.
+        pooled_samples: On how many samples ``pooled`` was taken: fewer than all where a function keeps its samples.
     """
 
     size: int
@@ -46,7 +61,7 @@ class Row:
     ratio: Estimate
     how: How
     undefined: int = 0
-    pooled_samples: int = 0  # fewer than size * batches where the function cannot take them all at once
+    pooled_samples: int = 0
 
     @property
     def shortfall(self) -> float:
@@ -66,25 +81,44 @@ class Simulation:
     >>> found = batchproof.simulate(batch_sizes=[1, 16], batches=1000)
     >>> [f"{row.shortfall:.1%}" for row in found.rows]
     ['20.2%', '1.5%']
+
+    Attributes:
+        target: What was simulated, with its parameters: ``"rmse(errors)"``.
+        place: Where it is defined; None where no line is known.
+        errors: What was drawn: ``"normal errors of scale 100"``.
+        batches: How many batches of each size were asked for.
+        seed: Of the random numbers.
+        rows: One for each batch size.
+        headline: The answer in a sentence.
+        depends: Whether the mean of per-batch values depends on the batch size; None where no size shows it.
+        expected_by: ``"closed form"`` or ``"integral"``; empty where nothing is known.
+        formula: Of the expected mean, in words.
+        published: Where published figures come from; empty where there are none.
+        component: Which number is shown, where the function gives several.
+        components: How many it gives.
+        notes: What else to know.
+        interrupted: Whether Ctrl-C ended it before the last batch size.
+        seconds: How long it took.
+        marked: The reader's own batch size: the reports point at it.
     """
 
-    target: str  # "rmse(errors)"
+    target: str
     place: Place | None
-    errors: str  # "normal errors of scale 100", "442 rows of predictions.csv, resampled"
+    errors: str
     batches: int
     seed: int
     rows: tuple[Row, ...]
     headline: str
-    depends: bool | None  # whether the mean of per-batch values depends on the batch size; None: no size shows it
-    expected_by: str = ""  # "closed form", "integral"; empty where nothing is known
-    formula: str = ""  # of the mean of per-batch values, in words: "scale * sqrt(2/b) * gamma((b+1)/2) / gamma(b/2)"
-    published: str = ""  # where the published figures come from; empty where the rows have none
-    component: str = ""  # of a result with several numbers: which one is shown
+    depends: bool | None
+    expected_by: str = ""
+    formula: str = ""
+    published: str = ""
+    component: str = ""
     components: int = 1
     notes: tuple[str, ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
-    marked: int | None = None  # the reader's own batch size: the reports point at it
+    marked: int | None = None
 
     @property
     def exit_status(self) -> int:
