@@ -140,11 +140,14 @@ def _near(values: Sequence[torch.Tensor], nudged: Sequence[torch.Tensor], count:
     """For each state, whether two results agree."""
     near = torch.ones(count, dtype=torch.bool)
     for a, b in zip(values, nudged, strict=True):
-        a, b = (torch.view_as_real(x) if x.is_complex() else x for x in (a, b))
-        a, b = a.reshape(count, -1).double(), b.reshape(count, -1).double()
+        a, b = _real(a).reshape(count, -1), _real(b).reshape(count, -1)
         agree = (a - b).abs() <= FEWEST_DIGITS * torch.maximum(a.abs(), b.abs())
         near &= (agree | (a == b) | (a.isnan() & b.isnan())).all(1)
     return near
+
+
+def _real(value: torch.Tensor) -> torch.Tensor:
+    return (torch.view_as_real(value) if value.is_complex() else value).double()
 
 
 def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[[int], tuple[Any, Finisher]]) -> None:
@@ -152,7 +155,7 @@ def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[
     indices = sound.nonzero().flatten()
     if not len(indices):
         return
-    sums = torch.stack([value.reshape(len(sound), -1).abs().double().sum(1) for value in values]).sum(0)[indices]
+    sums = torch.stack([_real(value).reshape(len(sound), -1).sum(1) for value in values]).sum(0)[indices]
     for number in {int(indices[sums.argmin()]), int(indices[sums.argmax()])}:
         singly = [leaf for leaf in pytree.tree_leaves(alone(number)[0]) if _is_numeric(leaf)]
         for many, one in zip(values, singly, strict=True):

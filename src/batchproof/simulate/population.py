@@ -241,7 +241,8 @@ def _only_difference(fn: Callable[[Tensor, Tensor], Any]) -> bool:
 def _errors_among(fn: Callable[..., Any], samples: Samples) -> Tensor | None:
     """The errors in the user's samples, where the function is one of errors alone."""
     leaves = samples.leaves
-    if not all(isinstance(leaf, Tensor) and leaf.ndim == 1 for leaf in leaves) or len(leaves) > 2:
+    quantities = [isinstance(leaf, Tensor) and leaf.ndim == 1 and leaf.is_floating_point() for leaf in leaves]
+    if not all(quantities) or len(leaves) > 2:
         return None
     first: Tensor = leaves[0].double()
     if len(leaves) == 1:

@@ -29,8 +29,8 @@ from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
 from batchproof.streaming.modules import quiet
 
-#: In all batches of a size: what a whole number of 64 bits counts.
-MOST_SAMPLES = 9 * 10**18
+#: In all batches of a size: their bytes are still counted in 64 bits.
+MOST_SAMPLES = 10**17
 
 
 def rmse(errors: Tensor) -> Tensor:

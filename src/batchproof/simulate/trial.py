@@ -69,7 +69,7 @@ class Trial:
         if shape not in folds:
             assert self.plan is not None
             folds[shape] = fold_many(self.plan, leaves, self.population.some.dims, batches, size)
-        return folds[shape](leaves)
+        return self._typed(folds[shape](leaves))
 
     @cached_property
     def _folds(self) -> dict[tuple[int, int], FoldMany]:
@@ -78,7 +78,12 @@ class Trial:
     def whole(self, leaves: Sequence[Any], n: int) -> State:
         """The state of all n samples in the leaves."""
         folded, lengths = self._fold(leaves)
-        return State(folded, lengths, n)
+        return State(self._typed(folded), lengths, n)
+
+    def _typed(self, states: Sequence[Tensor]) -> States:
+        """In the types that states are kept in: a count comes as a whole number, and would be divided as one."""
+        assert self.plan is not None
+        return [state.to(leaf.dtype) for leaf, state in zip(self.plan.leaves, states, strict=True)]
 
     @cached_property
     def _fold(self) -> Callable[[Sequence[Any]], Any]:
