@@ -7,7 +7,8 @@ comes from samples leaves torch on the way: then a branch may hang on it, and ea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,15 +71,27 @@ def finish_many(
     targets = [_target(run, leaf) for leaf in pytree.tree_leaves(result) if _is_numeric(leaf)]
     wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
     try:
-        values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)
-        sound = ~unsound
-        if bool((cancels(lost) & sound).any()):
-            nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
-            sound &= ~cancels(lost) | _near(values, nudged, count)
+        with no_fallback_warning():
+            values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)
+            sound = ~unsound
+            if bool((cancels(lost) & sound).any()):
+                nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
+                sound &= ~cancels(lost) | _near(values, nudged, count)
     except Exception as error:
         raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
     _check(values, sound, alone)
     return Values(values, sound)
+
+
+@contextmanager
+def no_fallback_warning() -> Iterator[None]:
+    """Where `vmap` falls back to a loop, torch would advise its own developers on stderr."""
+    set_enabled = torch._C._functorch._set_vmap_fallback_warning_enabled  # type: ignore[attr-defined]
+    set_enabled(False)
+    try:
+        yield
+    finally:
+        set_enabled(True)  # torch's default; it can be set and not asked
 
 
 def _first(alone: Callable[[int], tuple[Any, Finisher]], count: int) -> tuple[Any, Finisher]:

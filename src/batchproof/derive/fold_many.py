@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from batchproof.derive.align import Program, align
-from batchproof.derive.finish_many import OneByOne
+from batchproof.derive.finish_many import OneByOne, no_fallback_warning
 from batchproof.derive.fold import Source, build
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import widen
@@ -59,7 +59,8 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
 
     def together(*tensors: Tensor) -> list[Tensor]:
         cut = _cut(tensors, dims, batches, size)
-        states: list[Tensor] = vmap(lambda *x: fold(x, captured)[0], in_dims=tuple(dims))(*cut)
+        with no_fallback_warning():
+            states: list[Tensor] = vmap(lambda *x: fold(x, captured)[0], in_dims=tuple(dims))(*cut)
         return states
 
     return _straight(together, example, size)

@@ -22,6 +22,12 @@ SMOOTH = ANALYTIC - frozenset(
 cumsum narrow triu tril fill full""".split()
 )
 
+#: Of these only polynomials are made (and quotients, where something is divided by samples).
+POLYNOMIAL = frozenset(
+    """add sub rsub mul neg pow square sum mean div view _unsafe_view reshape unsqueeze squeeze permute transpose t
+expand clone detach alias _to_copy mm bmm mv dot zeros_like ones_like full_like new_zeros new_ones new_full""".split()
+)
+
 #: Only the shape and the dtype of the argument matter, never its values.
 SHAPE_ONLY = frozenset(
     {"zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "empty_like", "new_empty"}

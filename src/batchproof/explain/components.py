@@ -17,7 +17,13 @@ MOST = 64
 
 def tensors(result: Any) -> list[tuple[str, torch.Tensor]]:
     """The numeric leaves of a result, each with its path: ``""``, ``[0]``, ``['loss']``."""
-    return [(path, torch.as_tensor(leaf).detach()) for path, leaf in leaves(result)]
+    return [(path, _tensor(leaf)) for path, leaf in leaves(result)]
+
+
+def _tensor(leaf: Any) -> torch.Tensor:
+    """Python's own numbers are in double precision."""
+    wide = torch.float64 if isinstance(leaf, float) else torch.complex128 if isinstance(leaf, complex) else None
+    return torch.as_tensor(leaf, dtype=wide).detach()
 
 
 def leaves(result: Any) -> list[tuple[str, Any]]:

@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import Plan
+from batchproof.derive.align import Program
 from batchproof.derive.finish_many import OneByOne
 from batchproof.derive.fold_many import fold_many
-from batchproof.derive.operators import SMOOTH, base_name
+from batchproof.derive.operators import POLYNOMIAL, base_name
+from batchproof.derive.program import Op, Ref
 from batchproof.simulate.distributions import Distribution
 from batchproof.simulate.population import Population
 from batchproof.simulate.trial import Trial
@@ -74,10 +76,18 @@ def _multinomial(plan: Plan, population: Population) -> DrawStates | None:
     return draw
 
 
-def _is_smooth(plan: Plan) -> bool:
-    assert plan.program is not None
-    fold = [op for op in plan.program.ops if plan.folds.intersection(op.outputs)]
-    return all(base_name(op) in SMOOTH for op in fold)
+def _is_polynomial(program: Program, folds: frozenset[int]) -> bool:
+    """Whether the values that the fold makes are polynomials in the samples."""
+    fold = [op for op in program.ops if folds.intersection(op.outputs)]
+    return all(base_name(op) in POLYNOMIAL and not _by_samples(program, op) for op in fold)
+
+
+def _by_samples(program: Program, op: Op) -> bool:
+    """Whether samples stand under a fraction bar, or in an exponent that is no whole number."""
+    name, second = base_name(op), op.args[1] if len(op.args) > 1 else None
+    if name == "div":
+        return isinstance(second, Ref) and program.values[second.index].kind != "shared"
+    return name == "pow" and not (isinstance(second, (int, float)) and second in (1, 2))
 
 
 def _counts(rows: int, batches: int, size: int, generator: torch.Generator) -> Tensor:
@@ -99,9 +109,10 @@ def _typed(sums: Tensor, single: Tensor, batches: int) -> Tensor:
 def _normal_moments(plan: Plan, population: Population, errors: Distribution) -> DrawStates | None:
     """The coefficients of 1, e and e² in the state of one sample, if it has no other terms.
 
-    The operations of the fold are analytic, so what holds at generic errors holds at all.
+    The fold makes polynomials of low degree only, so what holds at generic errors holds at all.
     """
-    if not _is_smooth(plan):
+    assert plan.program is not None
+    if not _is_polynomial(plan.program, plan.folds):
         return None
     assert population.arrange is not None
     generator = torch.Generator().manual_seed(0)

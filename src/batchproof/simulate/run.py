@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from batchproof.simulate.simulation import How
 from batchproof.simulate.spans import Round
 from batchproof.simulate.trial import Trial
 from batchproof.simulate.ways import POOLED_SAMPLES, Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
+from batchproof.streaming.jackknife import standard_error
 
+T = TypeVar("T")
 #: Called with the number of batches done since it was last called.
 Advance = Callable[[int], None]
 
@@ -88,10 +91,6 @@ class Group:
         """How many of its samples are kept as they are."""
         return sum(samples.n for samples in self.samples)
 
-    @property
-    def mean(self) -> Tensor:
-        return self.shift + self.total / self.count
-
 
 def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, check: Callable[[], None]) -> Outcome:
     """Simulate batches of one size.
@@ -147,47 +146,72 @@ def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance
 
 
 def _summary(trial: Trial, size: int, how: How, groups: list[Group], interrupted: bool) -> Outcome:
-    count, total = (torch.stack([getattr(group, name) for group in groups]).sum(0) for name in ("count", "total"))
-    squares = torch.stack([group.squares for group in groups]).sum(0)
-    around = total / count
-    variance = ((squares - count * around.square()) / (count - 1)).clamp(min=0)
-    mean = groups[0].shift + around
-    pooled, singly, samples = _pooled(trial, groups)
-    ratios = torch.stack([group.mean for group in groups]) / singly
-    done = sum(group.batches for group in groups)
+    mean, mean_error, count = _mean(groups)
+    pooled, without, samples = _pooled(trial, groups)
+    ratios = torch.stack([_mean([*groups[:g], *groups[g + 1 :]])[0] for g in range(len(groups))]) / without
+    counts = [group.batches for group in groups]
+    done = sum(counts)
     return Outcome(
         size=size,
         batches=done,
         how=how,
         mean=mean,
-        mean_error=(variance / count).sqrt(),
+        mean_error=mean_error,
         pooled=pooled,
-        pooled_error=_spread(singly),
-        ratio_error=_spread(ratios),
+        pooled_error=_jackknife(pooled, without, counts),
+        ratio_error=_jackknife(mean / pooled, ratios, counts),
         undefined=done - count,
         pooled_samples=samples,
         interrupted=interrupted,
     )
 
 
-def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
-    """The value on all samples, (groups, components) those on each group's, and the number of samples.
+def _mean(groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean of all batches' values, its standard error, and the number of batches that have one."""
+    if not groups:
+        return (torch.tensor(math.nan),) * 3
+    count, total, squares = (
+        torch.stack([getattr(group, name) for group in groups]).sum(0) for name in ("count", "total", "squares")
+    )
+    around = total / count
+    variance = ((squares - count * around.square()) / (count - 1)).clamp(min=0)
+    return groups[0].shift + around, (variance / count).sqrt(), count
 
-    Of a function that keeps samples only some are left where there are many: then the first is the mean over groups.
+
+def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
+    """The value on all samples, (groups, components) those without one group, and the number of samples.
+
+    Of a function that keeps samples only some are left where there are many: then values are means over groups.
     """
     states = [group.state for group in groups if group.state is not None]
     if len(states) == len(groups):
         whole = trial.join(states)
-        return trial.pooled(whole), trial.finish_states(states), whole.n
+        others = [trial.join(rest) for rest in _without_one(states)]
+        return trial.pooled(whole), trial.finish_states(others) if others else whole.leaves[0].new_empty(0), whole.n
     taken = [together(group.samples) for group in groups]
-    singly = torch.stack([trial.value(samples) for samples in taken])
+    kept = sum(samples.n for samples in taken)
     complete = all(group.kept == group.samples_seen for group in groups)
-    if complete and (not trial.is_pairwise or sum(group.kept for group in groups) <= POOLED_SAMPLES):
-        everything = together(taken)
-        return trial.value(everything), singly, everything.n
-    return singly.mean(0), singly, taken[0].n
+    if complete and (not trial.is_pairwise or kept <= POOLED_SAMPLES):
+        without = [trial.value(together(rest)) for rest in _without_one(taken)]
+        return trial.value(together(taken)), torch.stack(without) if without else torch.empty(0), kept
+    singly = torch.stack([trial.value(samples) for samples in taken])
+    without = [torch.stack(rest).mean(0) for rest in _without_one(list(singly))]
+    return singly.mean(0), torch.stack(without) if without else torch.empty(0), taken[0].n
 
 
-def _spread(singly: Tensor) -> Tensor:
-    """The standard error of a mean over groups; NaN where there is only one."""
-    return singly.std(0) / math.sqrt(len(singly)) if len(singly) > 1 else torch.full_like(singly[0], math.nan)
+def _without_one(parts: Sequence[T]) -> list[list[T]]:
+    """All parts but one, for each of them; nothing where there is only one."""
+    return [[*parts[:i], *parts[i + 1 :]] for i in range(len(parts))] if len(parts) > 1 else []
+
+
+def _jackknife(whole: Tensor, without: Tensor, counts: Sequence[int]) -> Tensor:
+    """The standard error from the values without one group of batches at a time; NaN where there is one group."""
+    if len(counts) < 2:
+        return torch.full_like(whole, math.nan)
+
+    def value(groups: Sequence[int]) -> Tensor:
+        left_out = set(range(len(counts))) - set(groups)
+        return without[left_out.pop()] if left_out else whole
+
+    error: Tensor = standard_error(value, counts)
+    return error

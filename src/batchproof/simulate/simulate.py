@@ -29,8 +29,8 @@ from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
 from batchproof.streaming.modules import quiet
 
-#: In all batches of a size: their bytes are still counted in 64 bits.
-MOST_SAMPLES = 10**17
+#: All samples of a size together, drawn or not: torch counts the bytes of what has their shape in 64 bits.
+MOST_BYTES = 2.0**63
 
 
 def rmse(errors: Tensor) -> Tensor:
@@ -88,10 +88,10 @@ def simulate(
     started = time.perf_counter()
     sizes, workers = _sizes(batch_sizes), _processors() if threads is None else _whole(threads, "threads", 1)
     batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
-    if batches * sizes[-1] > MOST_SAMPLES:
-        raise BatchproofError(f"{batches:,} batches of {sizes[-1]:,} are more than {MOST_SAMPLES:.0e} samples")
     with preserved(fn), quiet(fn or rmse), _single_threaded(), noted() as check:
         trial, draw = _trial(fn, errors, scale, direct)
+        if batches * sizes[-1] * trial.population.sample_bytes >= MOST_BYTES:
+            raise BatchproofError(f"{batches:,} batches of {sizes[-1]:,} samples are more than can be counted")
         outcomes, interrupted = _outcomes(trial, draw, sizes, batches, seed, workers, progress, check)
         return summarised(
             trial,

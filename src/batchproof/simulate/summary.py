@@ -13,6 +13,7 @@ from batchproof.simulate import published
 from batchproof.simulate.distributions import Distribution
 from batchproof.simulate.run import Outcome
 from batchproof.simulate.simulation import Estimate, Row, Simulation
+from batchproof.simulate.spans import GROUPS
 from batchproof.simulate.theory import Theory, recognised
 from batchproof.simulate.trial import Trial
 
@@ -137,8 +138,9 @@ def _is_off(row: Row) -> bool:
     """Whether the mean of per-batch values clearly differs from the pooled value."""
     if row.ratio.expected is not None:
         return abs(row.shortfall) > ROUNDING
-    noise = 0.0 if math.isnan(row.ratio.standard_error) else CLEAR * row.ratio.standard_error
-    return row.ratio.value == row.ratio.value and abs(row.shortfall) > max(ROUNDING, noise)
+    if math.isnan(row.ratio.value) or row.batches < GROUPS:
+        return False  # so few batches do not show how large the noise is
+    return abs(row.shortfall) > max(ROUNDING, CLEAR * row.ratio.standard_error)
 
 
 def _depends(rows: Sequence[Row], theory: Theory | None) -> bool | None:
@@ -164,6 +166,9 @@ def _headline(rows: Sequence[Row], depends: bool | None, theory: Theory | None) 
         return "the same at every batch size: the mean of per-batch values is the value on all samples together"
     if depends is None:
         return "could not tell: no batch size shows a difference beyond the noise; draw more batches"
+    empty = [row for row in rows if row.undefined == row.batches]
+    if len(empty) == len(rows):
+        return "depends on the batch size: batches of these sizes have no value"
     off = [row for row in rows if _is_off(row)]
     shown = {row.size: -row.shortfall for row in rows}
     gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
