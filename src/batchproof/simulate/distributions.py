@@ -18,7 +18,7 @@ MOST_SIGMA = 40.0
 NAMES = ("normal", "laplace", "t", "uniform", "lognormal")
 _ALIASES = {"gaussian": "normal", "norm": "normal", "student": "t", "student-t": "t", "student_t": "t"}
 #: So many samples are drawn at a time: they and what is computed from them fit in a processor's cache.
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _is_number(value: object) -> bool:
 
 def _normal(of: Distribution, n: int, generator: torch.Generator) -> Tensor:
     """Drawn in single precision, five times as fast: that reaches 5.7 deviations."""
-    return torch.empty(n).normal_(0, of.scale, generator=generator).double()
+    return torch.randn(n, generator=generator).double().mul_(of.scale)
 
 
 def _uniform(of: Distribution, n: int, generator: torch.Generator) -> Tensor:

@@ -128,6 +128,8 @@ def as_errors(rows: Sequence[Any]) -> Tensor:
         raise BatchproofError(f"without a function, give errors or a prediction and a target, not {len(rows)} tensors")
     try:
         columns = [torch.as_tensor(row).detach().double() for row in rows]
+        if columns[0].shape != columns[-1].shape:
+            raise ValueError(f"shapes {tuple(columns[0].shape)} and {tuple(columns[-1].shape)} are not alike")
         return columns[0] if len(columns) == 1 else columns[0] - columns[1]
     except (TypeError, ValueError, RuntimeError) as error:
         raise BatchproofError(f"these are no errors: {error}") from None

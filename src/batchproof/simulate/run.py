@@ -124,7 +124,7 @@ def _ways(
     if direct is not None:
         yield "direct", lambda: by_direct_states(trial, direct, of)
     if trial.plan is not None:
-        yield "drawn", lambda: by_drawn_states(trial, of)
+        yield "drawn", lambda: by_drawn_states(trial, of, check)
     yield "called", lambda: by_calls(trial, of, check)
 
 

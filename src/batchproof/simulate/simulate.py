@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +31,7 @@ from batchproof.simulate.trial import Trial, trial_of
 from batchproof.streaming.modules import quiet
 
 #: All samples of a size together, drawn or not: torch counts the bytes of what has their shape in 64 bits.
-MOST_BYTES = 2.0**63
+MOST_BYTES = 2**63
 
 
 def rmse(errors: Tensor) -> Tensor:
@@ -90,7 +91,7 @@ def simulate(
     batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
     with preserved(fn), quiet(fn or rmse), _single_threaded(), noted() as check:
         trial, draw = _trial(fn, errors, scale, direct)
-        if batches * sizes[-1] * trial.population.sample_bytes >= MOST_BYTES:
+        if batches * sizes[-1] * math.ceil(trial.population.sample_bytes) >= MOST_BYTES:
             raise BatchproofError(f"{batches:,} batches of {sizes[-1]:,} samples are more than can be counted")
         outcomes, interrupted = _outcomes(trial, draw, sizes, batches, seed, workers, progress, check)
         return summarised(
@@ -176,8 +177,8 @@ def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _sizes(given: Iterable[int] | None) -> list[int]:
     if given is None:
         return list(published.SIZES)
-    listed = [given] if isinstance(given, (int, float, str)) or not isinstance(given, Iterable) else given
-    sizes = sorted({_whole(size, "a batch size", 1) for size in listed})
+    is_one = not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0
+    sizes = sorted({_whole(size, "a batch size", 1) for size in ([given] if is_one else given)})
     if not sizes:
         raise BatchproofError("there is no batch size to simulate: give at least one")
     return sizes

@@ -10,7 +10,7 @@ import hashlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -68,9 +68,12 @@ class Stopped(Exception):
 
 
 def in_threads(
-    work: Callable[[Span, threading.Event], T], spans: Sequence[Span], threads: int
+    work: Callable[[Span, threading.Event], T], spans: Sequence[Span], threads: int, check: Callable[[], None]
 ) -> Iterator[tuple[Span, T]]:
-    """What the work gives for each span, in order; a few spans ahead of who asks, so that memory stays bounded."""
+    """What the work gives for each span, in order; a few spans ahead of who asks, so that memory stays bounded.
+
+    The check is made while waiting.
+    """
     stop = threading.Event()
     pool = ThreadPoolExecutor(threads)
     todo, ahead = iter(spans), deque[tuple[Span, Future[T]]]()
@@ -79,10 +82,16 @@ def in_threads(
             ahead.append((span, pool.submit(work, span, stop)))
             if len(ahead) > 2 * threads:
                 first, future = ahead.popleft()
-                yield first, future.result()
+                yield first, _awaited(future, check)
         while ahead:
             first, future = ahead.popleft()
-            yield first, future.result()
+            yield first, _awaited(future, check)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _awaited(future: Future[T], check: Callable[[], None]) -> T:
+    while not wait([future], timeout=0.2).done:
+        check()
+    return future.result()

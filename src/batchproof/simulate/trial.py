@@ -171,7 +171,8 @@ def trial_of(fn: Callable[..., Any], title: str, population: Population) -> Tria
         plan = _derived(fn, some)
     except OwnError:
         return Trial(fn, title, population, None, "it raises on some batches", names)
-    return Trial(fn, title, population, None if plan.reason else plan, plan.reason or "", names, _is_pairwise(plan))
+    reason = plan.reason or ("" if plan.leaves else "it looks at no sample")
+    return Trial(fn, title, population, None if reason else plan, reason, names, _is_pairwise(plan))
 
 
 def _result(fn: Callable[..., Any], title: str, some: Samples) -> Any:
@@ -181,7 +182,7 @@ def _result(fn: Callable[..., Any], title: str, some: Samples) -> Any:
     except TypeError as error:
         raise BatchproofError(f"{title} was given {len(args)} arguments: {error}") from None
     result = fn(*args, **kwargs)
-    if not components.tensors(result):
+    if not components.names(result):
         raise BatchproofError(f"{title} returned {type(result).__name__}: there is no number in it to average")
     return result
 

@@ -61,7 +61,7 @@ def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piec
     return _finished(trial, drawn, of.size, give_up if of.size <= trial.population.chunk else None, room=AT_ONCE)
 
 
-def by_drawn_states(trial: Trial, of: Round) -> Iterator[Piece]:
+def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Piece]:
     """Every sample drawn, and the batches of a span folded at once; in threads, as drawing is most of the work.
 
     Raises:
@@ -82,7 +82,7 @@ def by_drawn_states(trial: Trial, of: Round) -> Iterator[Piece]:
         return torch.stack([trial.value(trial.population.batch(leaves, number, size)) for number in numbers])
 
     assert trial.plan is not None
-    drawn = in_threads(work, of.spans(min(chunk // size, SPAN_BYTES // max(1, trial.plan.nbytes))), of.threads)
+    drawn = in_threads(work, of.spans(min(chunk // size, SPAN_BYTES // max(1, trial.plan.nbytes))), of.threads, check)
     return _finished(trial, drawn, size, call if size <= chunk else None)
 
 
