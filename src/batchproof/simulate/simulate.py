@@ -174,7 +174,7 @@ def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
     return value
 
 
-def _sizes(given: Iterable[int] | None) -> list[int]:
+def _sizes(given: Any) -> list[int]:
     if given is None:
         return list(published.SIZES)
     is_one = not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0
