@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -89,11 +90,14 @@ def run(quick: bool) -> Section:
         Aim("drawn / loops", 1 / 20, ratio("drawn", question)),
         Aim("direct / loops", 1 / 1000, ratio("direct", question)),
         Aim("drawn / drawing alone, 1 thread each", 1.5, ratio("drawn, 1 thread", "drawing alone, 1 thread")),
-        Aim("peak memory, GB", 1.0, _peak_gigabytes()),
+        Aim("peak memory, GB", 1.0, _peak_gigabytes(batches)),
     ]
     return section
 
 
-def _peak_gigabytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def _peak_gigabytes(batches: int) -> float:
+    """Of a process that does nothing else, torch included."""
+    code = f"import batchproof; batchproof.simulate(batches={batches}, direct=False)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)
