@@ -55,8 +55,8 @@ def parse(text: str, scale: float) -> Distribution:
     name, colon, number = text.strip().lower().partition(":")
     name = _ALIASES.get(name, name)
     if name not in NAMES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(NAMES)}"
+        close = difflib.get_close_matches(name, (*NAMES, *_ALIASES), n=1)
+        hint = f"did you mean {_ALIASES.get(close[0], close[0])}?" if close else f"there are {', '.join(NAMES)}"
         raise BatchproofError(f"no distribution of errors is called {text!r}: {hint}")
     if not _is_number(scale) or not (math.isfinite(scale) and scale > 0):
         raise BatchproofError(f"the scale of the errors must be a number above 0, not {scale!r}")
