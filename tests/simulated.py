@@ -74,8 +74,7 @@ class Watched:
                 parts.append(population.draw(min(left, at_once), generator))
                 left -= min(left, at_once)
             leaves = [torch.cat(leaf) for leaf in zip(*parts, strict=True)]
-            for k in range(span.batches):
-                found.append([leaf[k * span.size : (k + 1) * span.size] for leaf in leaves])
+            found += [[leaf[k * span.size : (k + 1) * span.size] for leaf in leaves] for k in range(span.batches)]
         return found
 
 
@@ -119,7 +118,9 @@ def by_loop(fn: Function, errors: Any, size: int, batches: int, **options: Any) 
     return loop(fn, watched(fn, errors, size, batches, seed=99, direct=False, **options).batches())
 
 
-def run(fn: Function | None, errors: Any = "normal", sizes: Any = (4,), batches: int = 50, **options: Any) -> Simulation:
+def run(
+    fn: Function | None, errors: Any = "normal", sizes: Any = (4,), batches: int = 50, **options: Any
+) -> Simulation:
     return bp.simulate(fn, errors, sizes, batches, **options)
 
 

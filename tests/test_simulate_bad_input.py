@@ -58,7 +58,7 @@ def raises_itself(kind: type[Exception], fn: Any, errors: Any = "normal") -> boo
     if fn is None:
         return False
     call = getattr(fn, "update", fn)
-    for args in ([(x,), (x, x.roll(1)), (x, x > 0), (x, x, x)] if isinstance(errors, str) else given):
+    for args in [(x,), (x, x.roll(1)), (x, x > 0), (x, x, x)] if isinstance(errors, str) else given:
         try:
             call(*args)
         except kind:
@@ -68,7 +68,9 @@ def raises_itself(kind: type[Exception], fn: Any, errors: Any = "normal") -> boo
     return False
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "x", math.nan, math.inf, True, None, [1], 2 + 1j, -(10**40), "16"], ids=repr)
+@pytest.mark.parametrize(
+    "size", [0, -1, 1.5, "x", math.nan, math.inf, True, None, [1], 2 + 1j, -(10**40), "16"], ids=repr
+)
 def test_batch_sizes(size: Any) -> None:
     refused(batch_sizes=[4, size], words="batch size whole number")
 
@@ -86,7 +88,9 @@ def test_good_lists_of_batch_sizes() -> None:
         assert [row.mean.value for row in run(None, "normal", size, 25).rows] == plain[:1]
 
 
-@pytest.mark.parametrize("size", [10**18, 10**19, 10**30, 1e300, 10**400], ids=lambda size: f"{size:.0e}"[:6] if size < 1e301 else "400")
+@pytest.mark.parametrize(
+    "size", [10**18, 10**19, 10**30, 1e300, 10**400], ids=lambda size: f"{size:.0e}"[:6] if size < 1e301 else "400"
+)
 def test_enormous_batch_sizes(size: Any) -> None:
     for fn in (None, rmse, torch.median):
         table_or_line(fn, batch_sizes=[size])
@@ -112,12 +116,16 @@ def test_seeds(value: Any) -> None:
 
 
 def test_any_whole_number_is_a_seed() -> None:
-    values = {run(None, "normal", [3], 25, seed=seed).rows[0].mean.value for seed in (0, -1, 1, 2**64, -(10**40), np.int64(7))}
+    values = {
+        run(None, "normal", [3], 25, seed=seed).rows[0].mean.value for seed in (0, -1, 1, 2**64, -(10**40), np.int64(7))
+    }
     assert len(values) == 6
 
 
 @pytest.mark.parametrize(
-    "scale", [0, -1, math.nan, math.inf, "x", None, 1j, 10**400, [1.0], torch.ones(2), -0.0, ""], ids=lambda s: repr(s)[:12]
+    "scale",
+    [0, -1, math.nan, math.inf, "x", None, 1j, 10**400, [1.0], torch.ones(2), -0.0, ""],
+    ids=lambda s: repr(s)[:12],
 )
 def test_scales(scale: Any) -> None:
     refused(scale=scale, words="scale")
@@ -137,11 +145,31 @@ def test_far_scales(scale: float) -> None:
 @pytest.mark.parametrize(
     "errors",
     [
-        "", "norml", "foo", ":", "t:0", "t:-1", "t:x", "t:", "t:nan", "t:inf", "t:3:4", "t: ", "normal:3", "normal:", "uniform:1",
-        "lognormal:0", "lognormal:-1", "lognormal:x", "lognormal:inf", "laplace:2", "normal\n", "t:1e400",
+        "",
+        "norml",
+        "foo",
+        ":",
+        "t:0",
+        "t:-1",
+        "t:x",
+        "t:",
+        "t:nan",
+        "t:inf",
+        "t:3:4",
+        "t: ",
+        "normal:3",
+        "normal:",
+        "uniform:1",
+        "lognormal:0",
+        "lognormal:-1",
+        "lognormal:x",
+        "lognormal:inf",
+        "laplace:2",
+        "normal\n",
+        "t:1e400",
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_names_of_distributions(errors: str) -> None:
     if errors.strip() == "normal":
         assert run(None, errors, [2], 5).errors.startswith("normal")
@@ -150,7 +178,8 @@ def test_names_of_distributions(errors: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "errors", ["t:1e-3", "t:0.5", "t:1e15", "t:1e300", "lognormal:20", "lognormal:800", "lognormal:1e300", "lognormal:1e-300"]
+    "errors",
+    ["t:1e-3", "t:0.5", "t:1e15", "t:1e300", "lognormal:20", "lognormal:800", "lognormal:1e300", "lognormal:1e-300"],
 )
 def test_far_parameters(errors: str) -> None:
     for fn in (None, lambda e: e.abs().mean(), torch.var):
@@ -165,13 +194,29 @@ def test_names_in_other_spellings() -> None:
 
 X = torch.randn(40, generator=torch.Generator().manual_seed(0))
 BAD_DATA: dict[str, Any] = {
-    "nan": torch.tensor([1.0, math.nan]), "inf": torch.tensor([1.0, -math.inf]), "empty": torch.tensor([]),
-    "no dimension": torch.tensor(3.0), "numpy nan": np.array([1.0, math.nan]), "numpy text": np.array(["a", "b"]),
-    "objects": np.array([None, 1]), "list nan": [1.0, math.nan], "texts": ["a", "b"], "none": None, "number": 3.5,
-    "dictionary": {"errors": X}, "set": {1.0, 2.0}, "generator": (x for x in (1.0, 2.0)), "empty list": [],
-    "meta": torch.empty(5, device="meta"), "list of none": [None, None], "bytes": b"abc", "ragged": [[1.0], [1.0, 2.0]],
-    "unequal": (X, X[:3]), "nan in complex": torch.tensor([1.0, complex(math.nan, 0)]), "three": (X, X, X),
-}  # fmt: skip
+    "nan": torch.tensor([1.0, math.nan]),
+    "inf": torch.tensor([1.0, -math.inf]),
+    "empty": torch.tensor([]),
+    "no dimension": torch.tensor(3.0),
+    "numpy nan": np.array([1.0, math.nan]),
+    "numpy text": np.array(["a", "b"]),
+    "objects": np.array([None, 1]),
+    "list nan": [1.0, math.nan],
+    "texts": ["a", "b"],
+    "none": None,
+    "number": 3.5,
+    "dictionary": {"errors": X},
+    "set": {1.0, 2.0},
+    "generator": (x for x in (1.0, 2.0)),
+    "empty list": [],
+    "meta": torch.empty(5, device="meta"),
+    "list of none": [None, None],
+    "bytes": b"abc",
+    "ragged": [[1.0], [1.0, 2.0]],
+    "unequal": (X, X[:3]),
+    "nan in complex": torch.tensor([1.0, complex(math.nan, 0)]),
+    "three": (X, X, X),
+}
 
 
 @pytest.mark.parametrize("case", BAD_DATA)
@@ -183,13 +228,31 @@ def test_bad_errors(case: str) -> None:
 
 
 ODD_DATA: dict[str, Any] = {
-    "ints": torch.arange(9), "bools": torch.tensor([True, False, True]), "bytes": torch.arange(9, dtype=torch.uint8),
-    "half": X.half(), "bfloat16": X.bfloat16(), "gradient": X.clone().requires_grad_(), "parameter": nn.Parameter(X),
-    "numpy": X.numpy(), "numpy ints": np.arange(9), "list": X.tolist(), "tuple": tuple(X.tolist()), "int list": [1, 2, 3],
-    "a view": X[::2], "sparse": X.to_sparse(), "complex": torch.complex(X, X), "one": X[:1], "two": X[:2],
-    "matrix": X.reshape(10, 4), "column": X[:, None], "pair": (X, X + 1), "lists": [X.tolist(), X.tolist()],
-    "numpy32": X.numpy().astype("float32"), "big endian": X.numpy().astype(">f8"), "read only": np.broadcast_to(1.5, (9,)),
-}  # fmt: skip
+    "ints": torch.arange(9),
+    "bools": torch.tensor([True, False, True]),
+    "bytes": torch.arange(9, dtype=torch.uint8),
+    "half": X.half(),
+    "bfloat16": X.bfloat16(),
+    "gradient": X.clone().requires_grad_(),
+    "parameter": nn.Parameter(X),
+    "numpy": X.numpy(),
+    "numpy ints": np.arange(9),
+    "list": X.tolist(),
+    "tuple": tuple(X.tolist()),
+    "int list": [1, 2, 3],
+    "a view": X[::2],
+    "sparse": X.to_sparse(),
+    "complex": torch.complex(X, X),
+    "one": X[:1],
+    "two": X[:2],
+    "matrix": X.reshape(10, 4),
+    "column": X[:, None],
+    "pair": (X, X + 1),
+    "lists": [X.tolist(), X.tolist()],
+    "numpy32": X.numpy().astype("float32"),
+    "big endian": X.numpy().astype(">f8"),
+    "read only": np.broadcast_to(1.5, (9,)),
+}
 
 
 @pytest.mark.parametrize("case", ODD_DATA)
@@ -239,10 +302,19 @@ def test_what_cannot_be_called(fn: Any) -> None:
 @pytest.mark.parametrize(
     "fn",
     [
-        lambda e: None, lambda e: "text", lambda e: [], lambda e: {}, lambda e: e, lambda e: e * 2, lambda e: {"all": e.abs()},
-        lambda e: e.reshape(-1, 1), lambda e: torch.empty(0), lambda e: object(), lambda e: (x for x in e),
+        lambda e: None,
+        lambda e: "text",
+        lambda e: [],
+        lambda e: {},
+        lambda e: e,
+        lambda e: e * 2,
+        lambda e: {"all": e.abs()},
+        lambda e: e.reshape(-1, 1),
+        lambda e: torch.empty(0),
+        lambda e: object(),
+        lambda e: (x for x in e),
     ],
-)  # fmt: skip
+)
 def test_results_that_are_no_numbers(fn: Any) -> None:
     refused(fn)
     refused(fn, X)
@@ -253,7 +325,9 @@ def test_a_result_for_every_sample() -> None:
     refused(functools.partial(F.mse_loss, reduction="none"), (X, X + 1), words="every sample")
 
 
-@pytest.mark.parametrize("fn", [keyword, fails, lambda: 3.0, lambda **k: 3.0, torch.dist, len, print, int, nn.MSELoss, isinstance])
+@pytest.mark.parametrize(
+    "fn", [keyword, fails, lambda: 3.0, lambda **k: 3.0, torch.dist, len, print, int, nn.MSELoss, isinstance]
+)
 def test_functions_that_cannot_be_called_so(fn: Any) -> None:
     for errors in ("normal", X, (X, X)):
         table_or_line(fn, errors)
@@ -271,12 +345,21 @@ def test_the_wrong_number_of_arguments() -> None:
 def test_other_ways_to_write_a_function() -> None:
     exact = run(lambda e: e.square().mean(), "normal", [4], 25).rows[0]
     for fn in (
-        F.mse_loss, nn.MSELoss(), lambda *e: (e[0] ** 2).mean(), functools.partial(F.mse_loss, reduction="mean"), Square(),
-        Square().value, lambda errors, /: errors.square().mean(), lambda e, extra=None: e.square().mean(),
-        scripted, lambda e: np.mean(np.square(np.asarray(e))),
-        torchmetrics.functional.mean_squared_error, torchmetrics.MeanSquaredError(), sklearn.metrics.mean_squared_error,
+        F.mse_loss,
+        nn.MSELoss(),
+        lambda *e: (e[0] ** 2).mean(),
+        functools.partial(F.mse_loss, reduction="mean"),
+        Square(),
+        Square().value,
+        lambda errors, /: errors.square().mean(),
+        lambda e, extra=None: e.square().mean(),
+        scripted,
+        lambda e: np.mean(np.square(np.asarray(e))),
+        torchmetrics.functional.mean_squared_error,
+        torchmetrics.MeanSquaredError(),
+        sklearn.metrics.mean_squared_error,
         lambda real, pred: (pred - real).square().mean(),
-    ):  # fmt: skip
+    ):
         row = run(fn, "normal", [4], 25).rows[0]
         if row.how == exact.how:
             assert row.mean.value == pytest.approx(exact.mean.value, rel=1e-5)
@@ -325,14 +408,29 @@ def test_what_is_random_is_refused() -> None:
 
 
 def losses() -> list[Any]:
-    found = [cls() for name, cls in vars(nn).items() if name.endswith("Loss") and "Linear" not in name and "Adaptive" not in name]
+    found = [
+        cls()
+        for name, cls in vars(nn).items()
+        if name.endswith("Loss") and "Linear" not in name and "Adaptive" not in name
+    ]
     found += [fn for name, fn in vars(F).items() if name.endswith("_loss") and callable(fn)]
     weight = torch.tensor([1.0, 2.0, 0.5, 1.0, 1.0])
     return [
-        *found, nn.L1Loss(reduction="none"), nn.CrossEntropyLoss(weight=weight), nn.NLLLoss(weight=weight), F.kl_div,
-        nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0])), nn.MSELoss(reduction="sum"), F.cross_entropy, nn.Linear(1, 1),
-        nn.CosineSimilarity(), nn.BatchNorm1d(3), F.cosine_similarity, F.binary_cross_entropy, nn.Dropout(),
-    ]  # fmt: skip
+        *found,
+        nn.L1Loss(reduction="none"),
+        nn.CrossEntropyLoss(weight=weight),
+        nn.NLLLoss(weight=weight),
+        F.kl_div,
+        nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0])),
+        nn.MSELoss(reduction="sum"),
+        F.cross_entropy,
+        nn.Linear(1, 1),
+        nn.CosineSimilarity(),
+        nn.BatchNorm1d(3),
+        F.cosine_similarity,
+        F.binary_cross_entropy,
+        nn.Dropout(),
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -363,8 +461,8 @@ def test_metrics_of_scikit_learn() -> None:
     assert tables > 10
 
 
-TORCHMETRICS = """log_cosh_error tweedie_deviance_score peak_signal_noise_ratio r2_score pearson_corrcoef spearman_corrcoef
-mean_squared_error cramers_v fleiss_kappa image_gradients pairwise_cosine_similarity total_variation theils_u
+TORCHMETRICS = """log_cosh_error tweedie_deviance_score peak_signal_noise_ratio r2_score pearson_corrcoef
+spearman_corrcoef mean_squared_error cramers_v fleiss_kappa image_gradients pairwise_cosine_similarity total_variation theils_u
 explained_variance relative_squared_error concordance_corrcoef kendall_rank_corrcoef minkowski_distance accuracy
 scale_invariant_signal_noise_ratio bleu_score"""
 
@@ -376,14 +474,20 @@ def test_metrics_of_torchmetrics() -> None:
     )
     assert tables > 8
     for metric in (
-        torchmetrics.R2Score(), torchmetrics.PearsonCorrCoef(), torchmetrics.MeanMetric(), torchmetrics.CatMetric(),
-        torchmetrics.Accuracy(task="multiclass", num_classes=5), torchmetrics.AUROC(task="binary"), torchmetrics.MinMetric(),
-    ):  # fmt: skip
+        torchmetrics.R2Score(),
+        torchmetrics.PearsonCorrCoef(),
+        torchmetrics.MeanMetric(),
+        torchmetrics.CatMetric(),
+        torchmetrics.Accuracy(task="multiclass", num_classes=5),
+        torchmetrics.AUROC(task="binary"),
+        torchmetrics.MinMetric(),
+    ):
         table_or_line(metric, batches=4)
 
 
 @pytest.mark.parametrize(
-    "name", ["log_cosh_error", "tweedie_deviance_score", "peak_signal_noise_ratio", "relative_squared_error", "r2_score"]
+    "name",
+    ["log_cosh_error", "tweedie_deviance_score", "peak_signal_noise_ratio", "relative_squared_error", "r2_score"],
 )
 def test_torchmetrics_gives_its_own_values(name: str) -> None:
     fn = getattr(torchmetrics.functional, name)
@@ -406,7 +510,13 @@ def test_predictions_and_targets_must_be_alike() -> None:
 
 
 def test_functions_that_look_at_no_sample() -> None:
-    for fn in (len, lambda e: float(len(e)), lambda e: torch.tensor(3.0), lambda e: 7, lambda e: torch.ones_like(e).sum()):
+    for fn in (
+        len,
+        lambda e: float(len(e)),
+        lambda e: torch.tensor(3.0),
+        lambda e: 7,
+        lambda e: torch.ones_like(e).sum(),
+    ):
         for errors in ("normal", "laplace", X):
             found = table_or_line(fn, errors)
             assert found is None or found.rows[0].mean.standard_error == 0

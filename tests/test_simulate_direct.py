@@ -65,7 +65,9 @@ def test_enormous_batches(size: int) -> None:
         assert stats.kstest(((column - centre) * (size**0.5 / spread)).numpy(), "norm").pvalue > RARE
 
 
-DATA = torch.tensor([[0.5, 1.0, 0.2], [-2.0, 0.0, 3.0], [3.0, 7.0, 0.0], [0.2, -1.0, 1.0], [9.0, 2.0, 4.0], [0.0, 0.0, -1.0]]).double()
+DATA = torch.tensor(
+    [[0.5, 1.0, 0.2], [-2.0, 0.0, 3.0], [3.0, 7.0, 0.0], [0.2, -1.0, 1.0], [9.0, 2.0, 4.0], [0.0, 0.0, -1.0]]
+).double()
 LABELS = torch.tensor([0, 1, 2, 2, 0, 1])
 
 
@@ -188,7 +190,11 @@ def test_only_normal_errors_have_normal_moments() -> None:
 
 def test_a_few_rows_are_drawn_one_by_one() -> None:
     """Up to eight times as many samples as there are rows, that is quicker."""
-    assert [row.how for row in run(None, torch.randn(10), [3, 80, 81, 10**9], 20).rows] == ["drawn", "drawn", *["direct"] * 2]
+    assert [row.how for row in run(None, torch.randn(10), [3, 80, 81, 10**9], 20).rows] == [
+        "drawn",
+        "drawn",
+        *["direct"] * 2,
+    ]
 
 
 def test_far_shift_of_normal_errors() -> None:

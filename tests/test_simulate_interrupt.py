@@ -77,7 +77,9 @@ def kept(part: Simulation, whole: Simulation, complete: bool) -> None:
     if last.batches == full.batches:
         assert last.mean == full.mean
     assert last.undefined == 0 and last.pooled_samples <= last.size * last.batches
-    assert abs(last.mean.value - full.mean.value) < 6 * (full.mean.standard_error * (full.batches / last.batches) ** 0.5)
+    assert abs(last.mean.value - full.mean.value) < 6 * (
+        full.mean.standard_error * (full.batches / last.batches) ** 0.5
+    )
     assert str(part) and part._repr_html_() and part.to_dict()
 
 
@@ -180,7 +182,12 @@ print("done", threading.active_count())
 def in_a_process(code: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(bp.__file__).parents[1])}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True, timeout=seconds
+        [sys.executable, "-W", "error", "-c", code],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
     )
 
 

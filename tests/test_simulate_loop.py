@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
+from scipy import stats
 from torch import Tensor
 
 import batchproof as bp
@@ -171,7 +172,9 @@ def weighted_ce(logits: Tensor, label: Tensor) -> Tensor:
     return F.cross_entropy(logits, label, weight=torch.tensor([1.0, 2.0, 3.0, 0.5], dtype=logits.dtype))
 
 
-@pytest.mark.parametrize("fn", [macro_f1, balanced, python_f1, weighted_ce, F.cross_entropy], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    "fn", [macro_f1, balanced, python_f1, weighted_ce, F.cross_entropy], ids=lambda fn: fn.__name__
+)
 @pytest.mark.parametrize("direct", [False, True])
 def test_own_data(fn: Function, direct: bool) -> None:
     """Sizes above eight times the number of rows are drawn as counts of rows, where a state is a sum over rows."""
@@ -187,6 +190,38 @@ def test_own_data_in_single_precision_is_taken_for_what_it_is() -> None:
     for size in (1, 10):
         seen = watched(r2, (pred, real), size, 50, direct=False)
         check(seen, lambda p, y: r2(p.double(), y.double()), 1e-5)
+
+
+def test_batches_whose_centred_sums_cancel() -> None:
+    """Rows that are all alike in a batch: the function has a value there, but no digits of it are left in the state."""
+    rows = torch.tensor([1e6, 1e6, 1e6 + 1, 1e6 + 1, -3.0, 1e3], dtype=torch.float64)
+    for fn in (lambda e: e.std(correction=0), lambda e: (e - e.mean()).square().mean(), lambda e: e.var() + e.mean()):
+        for size in (2, 3):
+            seen = watched(fn, rows, size, 200, direct=False)
+            assert equal(seen.values, loop(fn, seen.batches()).values, 1e-9)
+            assert seen.row.undefined == 0
+
+
+@pytest.mark.parametrize(
+    ("errors", "cdf"),
+    [
+        ("normal", stats.norm(0, 100).cdf),
+        ("laplace", stats.laplace(0, 100).cdf),
+        ("uniform", stats.uniform(-100, 200).cdf),
+        ("t:0.8", stats.t(0.8, 0, 100).cdf),
+        ("t:3", stats.t(3, 0, 100).cdf),
+        ("t:30", stats.t(30, 0, 100).cdf),
+        ("lognormal:0.5", stats.lognorm(0.5, 0, 100).cdf),
+        ("lognormal:3", stats.lognorm(3, 0, 100).cdf),
+    ],
+)
+def test_what_is_drawn(errors: str, cdf: Callable[[Any], Any]) -> None:
+    """The sum over a batch of one is the sample."""
+    for options in ({"direct": False}, {"direct": True, "seed": 1}):
+        values = watched(lambda e: e.sum(), errors, 1, 20_000, **options).values[:, 0]
+        assert stats.kstest(values.numpy(), cdf).pvalue > 1e-3
+        lags = stats.spearmanr(values[:-1].numpy(), values[1:].numpy())
+        assert abs(lags.statistic) < 4 / 20_000**0.5
 
 
 def test_lists_arrays_and_what_all_batches_share() -> None:

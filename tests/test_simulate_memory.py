@@ -32,7 +32,7 @@ def test_peak() -> None:
         lines += [call, "print(peak() - before, flush=True)"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(bp.__file__).parents[1])}
     command = [sys.executable, "-c", "\n".join(lines)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     peaks = dict(zip(CASES, map(float, done.stdout.split()), strict=True))
     assert max(peaks.values()) < MOST, peaks

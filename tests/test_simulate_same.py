@@ -152,7 +152,9 @@ def test_modules_are_left_as_they_were(training: bool, held: bool) -> None:
         run((lambda x: loss(x) + loss.norm(x).mean()) if held else loss, torch.randn(40, 3), [4, 9], 25)
     except bp.BatchproofError as error:
         assert str(error).strip()
-    assert {key: value.tolist() for key, value in loss.state_dict().items()} == {k: v.tolist() for k, v in before.items()}
+    assert {key: value.tolist() for key, value in loss.state_dict().items()} == {
+        k: v.tolist() for k, v in before.items()
+    }
     assert loss.training == training and not loss.norm.training and loss.scale.grad is None
 
 
