@@ -462,7 +462,8 @@ def test_metrics_of_scikit_learn() -> None:
 
 
 TORCHMETRICS = """log_cosh_error tweedie_deviance_score peak_signal_noise_ratio r2_score pearson_corrcoef
-spearman_corrcoef mean_squared_error cramers_v fleiss_kappa image_gradients pairwise_cosine_similarity total_variation theils_u
+spearman_corrcoef mean_squared_error cramers_v fleiss_kappa
+image_gradients pairwise_cosine_similarity total_variation theils_u
 explained_variance relative_squared_error concordance_corrcoef kendall_rank_corrcoef minkowski_distance accuracy
 scale_invariant_signal_noise_ratio bleu_score"""
 
