@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -61,9 +62,8 @@ class Population:
     def sample_bytes(self) -> float:
         """What a sample weighs."""
         columns = zip(self.some.leaves, self.some.dims, strict=True)
-        return (
-            sum(leaf.nbytes for leaf, d in columns if d is not None and isinstance(leaf, Tensor)) / self.some.n or 8.0
-        )
+        weights = [leaf.nbytes for leaf, d in columns if d is not None and isinstance(leaf, Tensor)]
+        return sum(weights) / self.some.n or 8.0
 
     @property
     def chunk(self) -> int:
@@ -100,9 +100,8 @@ def of_errors(fn: Callable[..., Any], distribution: Distribution) -> Population:
         target = torch.randn(n, generator=generator, dtype=errors.dtype).mul_(spread)
         return pair(target + errors, target)
 
-    return Population(
-        f"{distribution} around normal targets of scale {spread:g}", _some(fn, with_targets), with_targets
-    )
+    text = f"{distribution} around normal targets of scale {spread:g}"
+    return Population(text, _some(fn, with_targets), with_targets)
 
 
 def listed(errors: Any) -> list[Any]:
@@ -182,17 +181,22 @@ def _resampled(fn: Callable[..., Any], samples: Samples, text: str) -> Populatio
 
 
 def _laid_out(fn: Callable[..., Any], distribution: Distribution, arrange: Arrange) -> Population:
+    dtype = _taken(fn, arrange, distribution)
+
     def draw(n: int, generator: torch.Generator) -> list[Any]:
         return arrange(distribution.draw(n, generator).to(dtype))
 
-    dtype = torch.float64
-    some = _some(fn, draw)
-    dtype = _widest(fn, _narrow(some)).leaves[0].dtype
     return Population(str(distribution), _some(fn, draw), draw, distribution, arrange)
 
 
-def _narrow(samples: Samples) -> Samples:
-    return replace(samples, leaves=tuple(leaf.float() for leaf in samples.leaves))
+def _taken(fn: Callable[..., Any], arrange: Arrange, distribution: Distribution) -> torch.dtype:
+    """The precision in which the function takes errors: double, unless it has parameters in single."""
+    errors = distribution.draw(_LEARN, torch.Generator().manual_seed(0))
+    for dtype in (torch.float64, torch.float32):
+        with suppress(Exception):
+            fn(*arrange(errors.to(dtype)))
+            return dtype
+    return torch.float64
 
 
 def _some(fn: Callable[..., Any], draw: Draw) -> Samples:
@@ -206,9 +210,8 @@ def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
         raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
     samples = gather(signature_of(fn), rows, {}, 0)
     given = ", ".join(f"{given.name} {given.what}" for given in samples.given(True))
-    found = _resampled(
-        fn, _widest(fn, samples), f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement"
-    )
+    text = f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement"
+    found = _resampled(fn, _widest(fn, samples), text)
     return replace(found, note=f"{title_of(fn)} does not take {distribution}; it was given {given}: pass your own data")
 
 
@@ -229,10 +232,8 @@ def _only_difference(fn: Callable[[Tensor, Tensor], Any]) -> bool:
     try:
         for n in (2, 9):
             errors, target = torch.randn(2, n, generator=generator, dtype=torch.float64)
-            a, b = (
-                components.values(fn(target + errors, target)),
-                components.values(fn(errors, torch.zeros_like(errors))),
-            )
+            a = components.values(fn(target + errors, target))
+            b = components.values(fn(errors, torch.zeros_like(errors)))
             if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
                 return False
     except Exception:  # noqa: BLE001 - it does not take such arguments: then it gets the ones that it was guessed to take

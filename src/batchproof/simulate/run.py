@@ -187,16 +187,20 @@ def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
     if len(states) == len(groups):
         whole = trial.join(states)
         others = [trial.join(rest) for rest in _without_one(states)]
-        return trial.pooled(whole), trial.finish_states(others) if others else whole.leaves[0].new_empty(0), whole.n
+        return trial.pooled(whole), trial.finish_states(others), whole.n
     taken = [together(group.samples) for group in groups]
     kept = sum(samples.n for samples in taken)
     complete = all(group.kept == group.samples_seen for group in groups)
     if complete and (not trial.is_pairwise or kept <= POOLED_SAMPLES):
         without = [trial.value(together(rest)) for rest in _without_one(taken)]
-        return trial.value(together(taken)), torch.stack(without) if without else torch.empty(0), kept
+        return trial.value(together(taken)), _stacked(without), kept
     singly = torch.stack([trial.value(samples) for samples in taken])
     without = [torch.stack(rest).mean(0) for rest in _without_one(list(singly))]
-    return singly.mean(0), torch.stack(without) if without else torch.empty(0), taken[0].n
+    return singly.mean(0), _stacked(without), taken[0].n
+
+
+def _stacked(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)) if values else torch.empty(0)
 
 
 def _without_one(parts: Sequence[T]) -> list[list[T]]:

@@ -48,7 +48,7 @@ def summarised(
         seconds: that it took.
     """
     which = _component(outcomes)
-    theory = _theory(trial, [outcome.size for outcome in outcomes]) if len(trial.names) == 1 else None
+    theory = _theory(trial, outcomes) if len(trial.names) == 1 else None
     compared = is_question and _is_published(trial.population.errors, batches)
     rows = tuple(_row(outcome, which, theory, compared) for outcome in outcomes)
     depends = _depends(rows, theory)
@@ -84,9 +84,13 @@ def _typical_size(errors: Distribution | torch.Tensor) -> float:
     return errors.scale if isinstance(errors, Distribution) else float(errors.abs().mean()) or 1.0
 
 
-def _theory(trial: Trial, batch_sizes: Sequence[int]) -> Theory | None:
+def _theory(trial: Trial, outcomes: Sequence[Outcome]) -> Theory | None:
+    """What the function's values should be, where it is a well-known one.
+
+    A function that had to be called on its batches does something else at some size than it was recorded to do.
+    """
     population = trial.population
-    if population.errors is None or population.arrange is None:
+    if population.errors is None or population.arrange is None or any(outcome.how == "called" for outcome in outcomes):
         return None
     arrange = population.arrange
 
@@ -95,10 +99,7 @@ def _theory(trial: Trial, batch_sizes: Sequence[int]) -> Theory | None:
         return trial.fn(*args, **kwargs)
 
     program = trial.plan.program if trial.plan is not None else None
-    typical = (
-        population.errors.scale if isinstance(population.errors, Distribution) else _typical_size(population.errors)
-    )
-    formula = recognised(of_errors, program, typical, batch_sizes)
+    formula = recognised(of_errors, program, _typical_size(population.errors), [outcome.size for outcome in outcomes])
     return None if formula is None else Theory(formula, population.errors)
 
 
@@ -112,7 +113,7 @@ def _row(outcome: Outcome, which: int, theory: Theory | None, compared: bool) ->
     pooled, mean = float(outcome.pooled[which]), float(outcome.mean[which])
     expected = theory.expected(size) if theory is not None else None
     expected_pooled = theory.expected(outcome.pooled_samples) if theory is not None else None
-    known = expected is not None and expected_pooled
+    expected_ratio = expected / expected_pooled if expected is not None and expected_pooled else None
     return Row(
         size=size,
         batches=outcome.batches,
@@ -126,7 +127,7 @@ def _row(outcome: Outcome, which: int, theory: Theory | None, compared: bool) ->
         ratio=Estimate(
             mean / pooled if pooled else math.nan,
             float(outcome.ratio_error[which]),
-            expected / expected_pooled if known and expected is not None and expected_pooled is not None else None,
+            expected_ratio,
         ),
         how=outcome.how,
         undefined=int(outcome.undefined[which]),
@@ -148,8 +149,9 @@ def _depends(rows: Sequence[Row], theory: Theory | None) -> bool | None:
         return True
     if any(_is_off(row) or row.undefined for row in rows):
         return True
-    exact = [row.ratio.value == row.ratio.value and abs(row.ratio.value - 1) <= ROUNDING for row in rows]
-    return False if all(exact) else None
+    # of one batch, the mean is the pooled value whatever the function
+    alike = [row.batches > 1 and abs(row.ratio.value - 1) <= ROUNDING for row in rows]
+    return False if all(alike) else None
 
 
 def _typical(theory: Theory) -> list[tuple[int, float]]:
