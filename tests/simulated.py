@@ -69,7 +69,8 @@ class Watched:
         population, found = self.trial.population, []
         for span in self.spans:
             generator, left, parts = span.generator(), span.samples, []
-            at_once = population.chunk if span.size > population.chunk else left
+            long = self.row.how == "drawn" and span.size > population.chunk
+            at_once = population.chunk if long else left
             while left:
                 parts.append(population.draw(min(left, at_once), generator))
                 left -= min(left, at_once)

@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 import batchproof as bp
+from batchproof.simulate.distributions import CHUNK
 from programs import Program, programs
 from promise import fresh
 from simulated import Function, check, equal, loop, near, run, value, watched
@@ -141,7 +142,7 @@ def test_same_samples_same_numbers_of_two_arguments(fn: Function, errors: str) -
 
 def test_batches_longer_than_what_is_drawn_at_once() -> None:
     for fn in (rmse, by_size, several, branch, count):
-        check(watched(fn, "normal", 150_001, 3, direct=False), fn)
+        check(watched(fn, "normal", 2 * CHUNK + 1, 2, direct=False), fn)
 
 
 def classes(n: int) -> tuple[Tensor, Tensor]:
@@ -190,6 +191,16 @@ def test_own_data_in_single_precision_is_taken_for_what_it_is() -> None:
     for size in (1, 10):
         seen = watched(r2, (pred, real), size, 50, direct=False)
         check(seen, lambda p, y: r2(p.double(), y.double()), 1e-5)
+
+
+def test_which_number_is_shown() -> None:
+    """The one that is farthest off, of those that are clearly off."""
+    for direct in (True, False):
+        found = run(lambda e: {"mse": e.square().mean(), "rmse": rmse(e), "n": 1}, "normal", [1, 4], 300, direct=direct)
+        assert found.component == "['rmse']" and found.components == 3
+        assert near(found.rows[0].mean, 79.79) and near(found.rows[0].pooled, 100)
+    none = run(lambda e: (e.abs().mean(), e.square().mean()), "normal", [1, 4], 300)
+    assert none.component == "[0]" and none.depends is False
 
 
 def test_batches_whose_centred_sums_cancel() -> None:
