@@ -12,7 +12,7 @@ from batchproof.cli.examples import EXAMPLES
 from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
 
-COULD_NOT_TELL, INTERRUPTED = 2, 130
+COULD_NOT_TELL = 2
 
 
 @click.group(
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(error.format_message())
     except click.Abort:
         _fail("interrupted")
-        return INTERRUPTED
+        return simulate.INTERRUPTED
     except BatchproofError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -52,7 +52,8 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
             parts = [
                 [t if d is None else t.select(d, i) for t, d in zip(cut, dims, strict=True)] for i in range(batches)
             ]
-            return [torch.stack(leaf) for leaf in zip(*(fold(part, captured)[0] for part in parts), strict=True)]
+            states = [torch.stack(leaf) for leaf in zip(*(fold(part, captured)[0] for part in parts), strict=True)]
+            return as_kept(plan, states)
 
         return one_by_one
     fold = build(plan.source, {**plan.space, "dot": lambda a, b: (a * b).sum()})
@@ -63,7 +64,13 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
             states: list[Tensor] = vmap(lambda *x: fold(x, captured)[0], in_dims=tuple(dims))(*cut)
         return states
 
-    return _straight(together, example, size)
+    straight = _straight(together, example, size)
+    return lambda tensors: as_kept(plan, straight(tensors))
+
+
+def as_kept(plan: Plan, states: Sequence[Tensor]) -> list[Tensor]:
+    """In the types that states are kept in: a count comes as a whole number, and would be divided as one."""
+    return [state.to(leaf.dtype) for leaf, state in zip(plan.leaves, states, strict=True)]
 
 
 def _cut(tensors: Sequence[Tensor], dims: Sequence[int | None], batches: int, size: int) -> list[Tensor]:

@@ -32,7 +32,11 @@ def join(kind: str, dim: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
         return parts[0]
     if kind == "rows":
         return torch.cat(list(parts), dim)
-    stacked = torch.stack(list(parts))
+    return joined(kind, torch.stack(list(parts)))
+
+
+def joined(kind: str, stacked: torch.Tensor) -> torch.Tensor:
+    """The same, of states that lie along the first dimension; not for rows."""
     if kind == "sum":
         return stacked.sum(0)
     if kind == "max":

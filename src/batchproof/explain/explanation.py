@@ -213,11 +213,11 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = _plain(dataclasses.asdict(self))
+        data: dict[str, Any] = plain(dataclasses.asdict(self))
         data["exit_status"] = self.exit_status
         if self.curve is not None:
             for reading, row in zip(self.curve.readings, data["curve"]["readings"], strict=True):
-                row["error"] = _plain(self.curve.error(reading.mean))
+                row["error"] = plain(self.curve.error(reading.mean))
         return data
 
     def __str__(self) -> str:
@@ -231,11 +231,12 @@ class Explanation:
         return render(self)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A number that is not finite becomes None, in nested containers too."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -53,10 +53,9 @@ def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None], n
     """The states of single samples, samples first; None where they cannot be had."""
     wide = [t.double() if t.is_floating_point() else t for t in tensors]
     try:
-        states = fold_many(plan, wide, dims, n, 1)(wide)
+        return fold_many(plan, wide, dims, n, 1)(wide)
     except OneByOne:
         return None
-    return [state.to(leaf.dtype) for leaf, state in zip(plan.leaves, states, strict=True)]
 
 
 def _multinomial(plan: Plan, population: Population) -> DrawStates | None:

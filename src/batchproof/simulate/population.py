@@ -84,8 +84,9 @@ def of_errors(fn: Callable[..., Any], distribution: Distribution) -> Population:
     names = [parameter.name for parameter in required(fn)] or ["errors"]
     if len(names) == 1:
         return _laid_out(fn, distribution, lambda e: [e])
-    if len(names) != 2 or not _takes_quantities(fn):
-        return _guessed(fn, distribution)
+    rows = _guess(fn)
+    if len(names) != 2 or not _are_quantities(rows):
+        return _guessed(fn, rows, distribution)
     flipped = guess.role_of(names[0]) == "target" and guess.role_of(names[1]) != "target"
 
     def pair(prediction: Tensor, target: Tensor) -> list[Tensor]:
@@ -203,11 +204,14 @@ def _some(fn: Callable[..., Any], draw: Draw) -> Samples:
     return gather(signature_of(fn), draw(_LEARN, torch.Generator().manual_seed(0)), {}, 0)
 
 
-def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
+def _guess(fn: Callable[..., Any]) -> tuple[Any, ...]:
     try:
-        rows = guess.guess(fn)
+        return guess.guess(fn)
     except BatchproofError as error:
         raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
+
+
+def _guessed(fn: Callable[..., Any], rows: Sequence[Any], distribution: Distribution) -> Population:
     samples = gather(signature_of(fn), rows, {}, 0)
     given = ", ".join(f"{given.name} {given.what}" for given in samples.given(True))
     text = f"{samples.n:,} samples guessed from the parameters' names, drawn with replacement"
@@ -215,15 +219,11 @@ def _guessed(fn: Callable[..., Any], distribution: Distribution) -> Population:
     return replace(found, note=f"{title_of(fn)} does not take {distribution}; it was given {given}: pass your own data")
 
 
-def _takes_quantities(fn: Callable[..., Any]) -> bool:
-    """Whether it takes a prediction and a target that are both quantities, by the guess from its parameters' names."""
-    try:
-        args = guess.guess(fn)
-    except BatchproofError:
-        return False
+def _are_quantities(rows: Sequence[Any]) -> bool:
+    """Whether a prediction and a target are numbers of any size, and neither classes nor vectors."""
     return all(
-        isinstance(arg, Tensor) and arg.ndim == 1 and arg.is_floating_point() and len(torch.unique(arg[:16])) > 2
-        for arg in args
+        isinstance(row, Tensor) and row.ndim == 1 and row.is_floating_point() and len(torch.unique(row[:16])) > 2
+        for row in rows
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from batchproof.explain.explanation import Place
+from batchproof.explain.explanation import Place, plain
 
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
@@ -141,12 +140,3 @@ class Simulation:
         from batchproof.report.html import render
 
         return render(self)
-
-
-def plain(value: Any) -> Any:
-    """A number that is not finite becomes None, in nested containers too."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,9 +14,9 @@ from torch import Tensor
 from batchproof.derive import Plan, derive
 from batchproof.derive.finish import State
 from batchproof.derive.finish_many import finish_many
-from batchproof.derive.fold_many import FoldMany, fold_many
+from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.plain import OwnError
-from batchproof.derive.verify import join
+from batchproof.derive.verify import join, joined
 from batchproof.errors import BatchproofError
 from batchproof.explain import components
 from batchproof.explain.samples import Samples
@@ -53,10 +53,11 @@ class Trial:
         try:
             found = components.values(self.fn(*args, **kwargs))
         except Exception:  # noqa: BLE001 - a function that fails on some batches is part of what is shown
-            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
-        if len(found) != len(self.names):
-            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
-        return found
+            return self._no_values(1)[0]
+        return found if len(found) == len(self.names) else self._no_values(1)[0]
+
+    def _no_values(self, count: int) -> Tensor:
+        return torch.full((count, len(self.names)), torch.nan, dtype=torch.float64)
 
     @property
     def arguments(self) -> tuple[list[Tensor], tuple[int | None, ...]]:
@@ -69,7 +70,7 @@ class Trial:
         if shape not in folds:
             assert self.plan is not None
             folds[shape] = fold_many(self.plan, leaves, self.population.some.dims, batches, size)
-        return self._typed(folds[shape](leaves))
+        return folds[shape](leaves)
 
     @cached_property
     def _folds(self) -> dict[tuple[int, int], FoldMany]:
@@ -78,12 +79,8 @@ class Trial:
     def whole(self, leaves: Sequence[Any], n: int) -> State:
         """The state of all n samples in the leaves."""
         folded, lengths = self._fold(leaves)
-        return State(self._typed(folded), lengths, n)
-
-    def _typed(self, states: Sequence[Tensor]) -> States:
-        """In the types that states are kept in: a count comes as a whole number, and would be divided as one."""
         assert self.plan is not None
-        return [state.to(leaf.dtype) for leaf, state in zip(self.plan.leaves, states, strict=True)]
+        return State(as_kept(self.plan, folded), lengths, n)
 
     @cached_property
     def _fold(self) -> Callable[[Sequence[Any]], Any]:
@@ -105,7 +102,7 @@ class Trial:
         except BatchproofError:
             raise
         except Exception:  # noqa: BLE001 - as in `value`
-            return torch.full((len(self.names),), torch.nan, dtype=torch.float64)
+            return self._no_values(1)[0]
 
     def finish_many(self, states: States, n: int) -> tuple[Tensor, Tensor]:
         """(batches, components) values of states of n samples each, and for each whether its digits suffice."""
@@ -115,7 +112,7 @@ class Trial:
 
     def finish_each(self, states: States, n: int, lengths: Sequence[list[int]] = ()) -> tuple[Tensor, Tensor]:
         """The same, one state after the other: where a branch may hang on a state, or lengths of selections differ."""
-        values = torch.full((len(states[0]), len(self.names)), torch.nan, dtype=torch.float64)
+        values = self._no_values(len(states[0]))
         sound = torch.zeros(len(values), dtype=torch.bool)
         for number in range(len(values)):
             with suppress(Exception):
@@ -125,7 +122,7 @@ class Trial:
 
     def finish_states(self, states: Sequence[State]) -> Tensor:
         """(states, components): the values of states of any sizes; NaN where one cannot be had."""
-        found = torch.full((len(states), len(self.names)), torch.nan, dtype=torch.float64)
+        found = self._no_values(len(states))
         for n in {state.n for state in states}:
             places = [place for place, state in enumerate(states) if state.n == n]
             alike = [states[place] for place in places]
@@ -140,7 +137,7 @@ class Trial:
     def merged(self, states: States, size: int) -> State:
         """The states of several batches, merged into one."""
         assert self.plan is not None
-        leaves = [_over_batches(leaf.merge, state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
+        leaves = [joined(leaf.merge, state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
         return State(leaves, [], size * len(states[0]))
 
     def join(self, states: Sequence[State]) -> State:
@@ -203,11 +200,3 @@ def _numbers(leaf: Tensor) -> Tensor:
     if leaf.is_complex():
         leaf = torch.view_as_real(leaf)
     return leaf.reshape(leaf.shape[0], -1).double()
-
-
-def _over_batches(merge: str, states: Tensor) -> Tensor:
-    if merge == "sum":
-        return states.sum(0)
-    if merge in ("max", "min"):
-        return states.amax(0) if merge == "max" else states.amin(0)
-    return states.any(0) if merge == "any" else states.all(0)
