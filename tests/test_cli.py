@@ -17,6 +17,9 @@ import torch
 
 import batchproof
 from batchproof.cli import main
+from commands import command as run
+from commands import inside
+from commands import refusal as fails
 
 LOSS = """
 import torch
@@ -67,32 +70,10 @@ model = make_model()
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "loss.py").write_text(LOSS)
     rows = [f"{torch.randn(()).item()},{index % 7}" for index in range(60)]
-    (tmp_path / "data.csv").write_text("\n".join(["pred,real", *rows]))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("COLUMNS", "80")
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(list(args))
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
-def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    status, out, err = run(capsys, *args)
-    assert status == 2
-    assert out == ""
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    return err.removeprefix("error: ").rstrip("\n")
+    files = {"loss.py": LOSS, "data.csv": "\n".join(["pred,real", *rows])}
+    with inside(tmp_path, monkeypatch, files, columns=80) as folder:
+        yield folder
 
 
 def test_a_loss_with_data(capsys: pytest.CaptureFixture[str]) -> None:

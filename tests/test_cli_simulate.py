@@ -17,6 +17,7 @@ import torch
 import batchproof
 from batchproof.cli import main
 from batchproof.cli.example import errors_in
+from commands import command, inside, refusal
 
 LOSS = """
 import torch
@@ -44,31 +45,18 @@ FEW = ["--batches", "200", "--batch-sizes", "1,16"]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "loss.py").write_text(LOSS)
     rows = [f"{torch.randn(()).item()},{index % 7}" for index in range(60)]
-    (tmp_path / "data.csv").write_text("\n".join(["forecast,actual", *rows]))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setenv("COLUMNS", "100")
-    yield tmp_path
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
+    files = {"loss.py": LOSS, "data.csv": "\n".join(["forecast,actual", *rows])}
+    with inside(tmp_path, monkeypatch, files, columns=100) as folder:
+        yield folder
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
-    capsys.readouterr()
-    status = main(["simulate", *args])
-    out, err = capsys.readouterr()
-    return status, out, err
+    return command(capsys, "simulate", *args)
 
 
 def fails(capsys: pytest.CaptureFixture[str], *args: str) -> str:
-    status, out, err = run(capsys, *args)
-    assert (status, out) == (2, "")
-    assert err.startswith("error: ")
-    assert "Traceback" not in err
-    return err.removeprefix("error: ").rstrip("\n")
+    return refusal(capsys, "simulate", *args)
 
 
 def test_without_a_target_the_questions_tables(capsys: pytest.CaptureFixture[str]) -> None:
