@@ -6,7 +6,7 @@ RUN :=
 # `make test ARGS="-k rmse -x"`
 ARGS :=
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test trainers lint format docs bench clean
 .NOTPARALLEL:
 
 # A loss on real predictions, then the question's two tables. The status is 1 where a number depends on the batch size.
@@ -17,6 +17,10 @@ demo: .venv/torch.stamp
 
 test: .venv/test.stamp
 	$(BIN)/python $(RUN) -m pytest $(ARGS)
+
+# The checks of whole trainers, against the trainers themselves.
+trainers: .venv/trainers.stamp
+	$(BIN)/python -m pytest tests/trainers $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -9,7 +9,8 @@ import pytest
 
 import batchproof
 
-NAMES = "BatchproofError Exact Explanation Simulation __version__ exact explain simulate testing".split()
+NAMES = """Accumulator BatchproofError Exact Explanation GradientCheck GradientNoise Simulation __version__ accumulate
+check_gradients exact explain gradient_noise simulate testing""".split()
 
 
 def python(code: str) -> str:

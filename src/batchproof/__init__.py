@@ -16,23 +16,29 @@ from batchproof.version import VERSION
 TYPE_CHECKING = False  # typing's own constant costs more to import than all of this
 if TYPE_CHECKING:
     from batchproof import testing
+    from batchproof.accumulate import Accumulator, accumulate
+    from batchproof.check_gradients import GradientCheck, check_gradients
     from batchproof.exact import Exact, exact
     from batchproof.explain import Explanation, explain
+    from batchproof.gradient_noise import GradientNoise, gradient_noise
     from batchproof.simulate import Simulation, simulate
 
 __version__ = VERSION
 __all__ = [
-    "BatchproofError", "Exact", "Explanation", "Simulation", "__version__", "exact", "explain", "simulate", "testing",
+    "Accumulator", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise", "Simulation",
+    "__version__", "accumulate", "check_gradients", "exact", "explain", "gradient_noise", "simulate", "testing",
 ]  # fmt: skip
 
 _HOME = {
-    "Exact": "exact", "Explanation": "explain", "Simulation": "simulate", "exact": "exact", "explain": "explain",
+    "Accumulator": "accumulate", "Exact": "exact", "Explanation": "explain", "GradientCheck": "check_gradients",
+    "GradientNoise": "gradient_noise", "Simulation": "simulate", "accumulate": "accumulate",
+    "check_gradients": "check_gradients", "exact": "exact", "explain": "explain", "gradient_noise": "gradient_noise",
     "simulate": "simulate", "testing": "testing",
 }  # fmt: skip
 
 
 class _Package(ModuleType):
-    # `exact`, `explain` and `simulate` are functions that live in modules of the same name. The import of such a module
+    # `exact`, `explain` and others are functions that live in modules of the same name. The import of such a module
     # ends by setting it as this package's attribute, where it would hide the function.
     def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, ModuleType) and _HOME.get(name) == name:

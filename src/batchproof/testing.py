@@ -1,11 +1,14 @@
-"""For users' own tests: fail where a loss or a metric depends on how the data was batched."""
+"""For users' own tests: fail where a loss, a metric or a gradient depends on how the data was batched."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from batchproof.explain import explain
+
+if TYPE_CHECKING:
+    from batchproof.check_gradients.check import Model
 
 
 def assert_batch_invariant(
@@ -42,4 +45,43 @@ def assert_batch_invariant(
     __tracebackhide__ = True
     found = explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
     if not found.is_safe:
+        raise AssertionError(f"\n{found}")
+
+
+def assert_same_gradients(
+    full: Callable[[], object],
+    accumulated: Callable[[], object],
+    model: Model,
+    *,
+    weights: Mapping[str, Sequence[float]] | None = None,
+    tolerance: float | None = None,
+) -> None:
+    """Raise AssertionError, with the report as its message, unless accumulated gradients are those of the whole batch.
+
+    >>> import torch
+    >>> model, x, y = torch.nn.Linear(3, 1), torch.randn(8, 3), torch.randn(8, 1)
+    >>> def full():
+    ...     (model(x) - y).square().mean().backward()
+    >>> def accumulated():
+    ...     for a, b in zip(x.split(2), y.split(2)):
+    ...         ((model(a) - b).square().mean() / 4).backward()
+    >>> assert_same_gradients(full, accumulated, model)
+
+    Args:
+        full: Leaves in the model the gradient of the whole batch; called without arguments.
+        accumulated: Leaves the gradient accumulated over micro-batches.
+        model: The module, or (name, parameter) pairs, as `batchproof.check_gradients` takes it.
+        weights: What the micro-batches might have to be weighted by, by name, one number for each.
+        tolerance: Largest difference of two equal gradients, as a fraction of the parameter's gradient norm; by the
+            dtype if None.
+
+    Raises:
+        AssertionError: The gradients differ; the message is the report, with the cause.
+        BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
+    """
+    __tracebackhide__ = True
+    from batchproof.check_gradients import check_gradients
+
+    found = check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
+    if not found.ok:
         raise AssertionError(f"\n{found}")

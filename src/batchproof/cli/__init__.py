@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from batchproof.cli import explain, simulate
+from batchproof.cli import explain, noise, simulate
 from batchproof.cli.examples import EXAMPLES
 from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
@@ -26,6 +26,7 @@ def batchproof() -> None:
 
 batchproof.add_command(explain.command)
 batchproof.add_command(simulate.command)
+batchproof.add_command(noise.command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

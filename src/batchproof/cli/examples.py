@@ -22,11 +22,25 @@ Examples:
 Exit status: 0 the same at every batch size, 1 depends on it, 2 could not tell,
 130 interrupted (what was done by then is shown).
 """
+NOISE = """
+\b
+Examples:
+  batchproof noise                                 (a small linear regression)
+  batchproof noise train.py:make --mark 32
+  batchproof noise train.py:make --batch-sizes 8,64,512 --html noise.html --png noise.png
+\b
+where train.py has, for example
+  def make():
+      return model, torch.nn.functional.cross_entropy, DataLoader(dataset)
+\b
+Exit status: 0 measured, 2 could not tell, 130 interrupted (what was done by then is shown).
+"""
 EXAMPLES = """
 \b
 Examples:
   batchproof explain loss.py:rmse --data predictions.csv
   batchproof simulate loss.py:rmse --errors t:3
+  batchproof noise train.py:make --mark 32
 \b
 batchproof COMMAND --help has more.
 """

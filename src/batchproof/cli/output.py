@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Explanation
-    from batchproof.simulate.simulation import Simulation
+    from batchproof.report.document import Found
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Output:
 
             needed()
 
-    def give(self, found: Explanation | Simulation) -> None:
+    def give(self, found: Found) -> None:
         """Print it, and save it."""
         if self.as_json:
             click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
@@ -50,16 +49,21 @@ class Output:
                 click.echo(f"wrote {path}", err=True)
 
 
-def _show(found: Explanation | Simulation) -> None:
+def _show(found: Found) -> None:
     from rich.console import Console
 
     from batchproof.explain.explanation import Explanation
+    from batchproof.simulate.simulation import Simulation
 
     if isinstance(found, Explanation):
         from batchproof.report import terminal
 
         terminal.show(found, Console())
-    else:
+    elif isinstance(found, Simulation):
         from batchproof.report import simulated
 
         simulated.show(found, Console())
+    else:
+        from batchproof.report import noise
+
+        noise.show(found, Console())

@@ -117,7 +117,7 @@ def combined(weights: torch.Tensor, kept: torch.Tensor, nudge: float = 0.0) -> C
     sound = torch.isfinite(size)
     vanishes = sound & (total.abs() <= 1e-12 * size)
     gone = (vanishes & (weights.abs().sum(1) > FAR)).any()
-    total = torch.where(vanishes, torch.zeros_like(total), total)
+    total = torch.where(vanishes, total - total.detach(), total)  # zero, and its gradient still there
     none = torch.zeros_like(size)
     cancels = torch.where((size == 0) | ~sound, none, size / total.abs())
     total = (total + nudge * torch.where(sound, size, none)).reshape(kept.shape[1:])

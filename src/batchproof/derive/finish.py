@@ -48,11 +48,15 @@ class State:
 
 @dataclass(frozen=True)
 class Step:
-    """An operation on merged values as it was run, with the Python numbers of this number of samples."""
+    """An operation as it was run for real, with the Python numbers of this number of samples.
+
+    It works on merged values, or, where it is ``shared``, on what no sample reaches.
+    """
 
     op: Op
     args: Any
     kwargs: Any
+    shared: bool
 
 
 class Finisher(Tape):  # type: ignore[no-untyped-call]
@@ -119,8 +123,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if number in self.after or not op.outputs or self.shared(op):
             result = call(func, template[0], template[1], self.lookup)
             self.reads_data |= self.python_sees(op, result)
-            if not self.shared(op):
-                self.script.append(Step(op, template[0], template[1]))
+            self.script.append(Step(op, template[0], template[1], self.shared(op)))
             held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
             return _rebuild(result, held)
         return self.stand_in(op, template)

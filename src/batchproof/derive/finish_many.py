@@ -16,10 +16,9 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.centre import Centre, Extremes, combined
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, Plan, cancels
-from batchproof.derive.program import Ref, call, outputs_of
+from batchproof.derive.rerun import Rerun, target_of, unreached
 
 #: A run on one of so many states is tried for the operations.
 TRIED = 6
@@ -68,7 +67,7 @@ def finish_many(
     result, run = _first(alone, count)
     if run.reads_data:
         raise OneByOne("it reads a number in Python")
-    targets = [_target(run, leaf) for leaf in pytree.tree_leaves(result) if _is_numeric(leaf)]
+    targets = [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if _is_numeric(leaf)]
     wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
     try:
         with no_fallback_warning():
@@ -109,42 +108,15 @@ def _is_numeric(leaf: Any) -> bool:
     return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
 
 
-def _target(run: Finisher, leaf: Any) -> Any:
-    known = isinstance(leaf, torch.Tensor) and id(leaf) in run.index
-    return Ref(run.index[id(leaf)]) if known else torch.as_tensor(leaf)
-
-
 def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
-    program = run.program
-    apart = {index for index in run.real if index in program.captured or program.values[index].kind == "shared"}
-    fixed = {index: run.values[index] for index in apart}
+    fixed = {index: run.values[index] for index in run.real if unreached(run.program, index)}
+    steps = [step for step in run.script if not step.shared]
 
     def one(*state: torch.Tensor) -> Any:
-        kept = dict(zip(plan.kept, state, strict=True))
-        env = {**fixed, **{index: leaf for index, leaf in kept.items() if index not in plan.centred}}
-        lost, unsound = [torch.zeros((), dtype=torch.float64)], [torch.zeros((), dtype=torch.bool)]
-
-        def value(ref: Ref) -> torch.Tensor:
-            if ref.index not in env:
-                env[ref.index] = moved(ref.index)
-            return env[ref.index]
-
-        def moved(leaf: int) -> torch.Tensor:
-            parts = plan.centred[leaf]
-            at = Centre({index: value(Ref(index)) for index in parts.slice.stats}, run.free)
-            if isinstance(parts, Extremes):
-                return parts.at(kept[leaf], at, fixed)
-            found = combined(parts.weights(at, fixed), kept[leaf], nudge)
-            lost.append(found.cancels)
-            unsound.append(found.gone | found.overflows)
-            return found.total
-
-        for step in run.script:
-            result = call(step.op.func, step.args, step.kwargs, value)
-            env.update(outputs_of(step.op, result))
-        results = [value(target) if isinstance(target, Ref) else target for target in targets]
-        return results, torch.stack(unsound).any(), torch.stack(lost).amax()
+        again = Rerun(plan, run, dict(zip(plan.kept, state, strict=True)), fixed, nudge)
+        results = again.run(steps, targets)
+        return results, torch.stack(again.unsound).any(), torch.stack(again.lost).amax()
 
     return one
 

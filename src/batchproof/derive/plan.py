@@ -135,12 +135,18 @@ class Plan:
         Raises:
             Diverged: on all samples the function goes another way than on the first batch.
         """
+        return self.finished(state, shared, dims, n)[0]
+
+    def finished(
+        self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
+    ) -> tuple[Any, Finisher]:
+        """The same, and how it came to its result."""
         result, run = self.run(state, shared, dims, n)
         if cancels(run.lost):
             nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE)
             if not _near(result, nudged):
                 raise Lost
-        return result
+        return result, run
 
     def run(
         self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, nudge: float = 0.0

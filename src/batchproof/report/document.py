@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from batchproof.report.chart import Chart
 
 if TYPE_CHECKING:
     from batchproof.explain.explanation import Explanation, Place
+    from batchproof.gradient_noise.noise import GradientNoise
     from batchproof.simulate.simulation import Simulation
+
+    #: What a verb found.
+    Found: TypeAlias = Explanation | GradientNoise | Simulation
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with a row for each batch size."""
+    """A table with a row for each batch size, or for what ``label`` says."""
 
     sizes: tuple[str, ...]
     groups: tuple[Group, ...]
     marked: int | None = None  # which row is the reader's own
+    label: str = "batch size"
 
     @property
     def filled(self) -> Sheet:
@@ -80,15 +85,22 @@ class Document:
     asides: tuple[tuple[str, str], ...] = field(default=())
 
 
-def document_of(found: Explanation | Simulation) -> Document:
+def document_of(found: Found) -> Document:
     """The document of what a verb found."""
     from batchproof.explain.explanation import Explanation
+    from batchproof.simulate.simulation import Simulation
 
     if isinstance(found, Explanation):
-        from batchproof.report.explanation_document import document
-    else:
-        from batchproof.report.simulation_document import document  # type: ignore[assignment]
-    return document(found)  # type: ignore[arg-type]
+        from batchproof.report import explanation_document
+
+        return explanation_document.document(found)
+    if isinstance(found, Simulation):
+        from batchproof.report import simulation_document
+
+        return simulation_document.document(found)
+    from batchproof.report import noise_document
+
+    return noise_document.document(found)
 
 
 def row_of(size: int | None, sizes: Sequence[int]) -> int | None:

@@ -14,19 +14,19 @@ from batchproof.report.svg import svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Explanation, Place
-    from batchproof.simulate.simulation import Simulation
+    from batchproof.explain.explanation import Place
+    from batchproof.report.document import Found
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
-def render(found: Explanation | Simulation) -> str:
+def render(found: Found) -> str:
     """The report as one ``div``, for a notebook."""
     style = f".batchproof {{ {inks.variables(inks.EITHER)} }}\n{_sheet('report.css')}"
     return f'<div class="batchproof"><style>{style}</style>{_article(document_of(found))}</div>'
 
 
-def page(found: Explanation | Simulation) -> str:
+def page(found: Found) -> str:
     """The report as a file of its own."""
     document = document_of(found)
     return (
@@ -109,7 +109,7 @@ def _source_line(line: SourceLine) -> str:
 
 
 def _table(sheet: Sheet) -> str:
-    first = '<th scope="col" class="size">batch size</th>'
+    first = f'<th scope="col" class="size">{escape(sheet.label)}</th>'
     over = ""
     if any(group.title for group in sheet.groups):
         over = '<tr><td class="size"></td>' + "".join(map(_over, sheet.groups)) + "</tr>"

@@ -13,8 +13,7 @@ from batchproof.report.drawing import FILLED, RADIUS, Mark, Shape, Stroke, Words
 from batchproof.report.poster import WIDTH, poster
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Explanation
-    from batchproof.simulate.simulation import Simulation
+    from batchproof.report.document import Found
 
 #: Pixels of the layout to an inch, and pixels of the picture.
 LAYOUT_DPI, PICTURE_DPI = 96, 192
@@ -33,7 +32,7 @@ def needed() -> None:
         ) from error
 
 
-def png(found: Explanation | Simulation) -> bytes:
+def png(found: Found) -> bytes:
     """The picture.
 
     Raises:

@@ -59,10 +59,11 @@ def _with_bars(simulation: Simulation, width: int) -> Sheet:
     if last[-1].title != RATIO or room < SHORTEST_BAR or not max(shares, default=0.0) > 0:
         return plain
     longest = min(room, LONGEST_BAR)
-    bars = Column("", tuple(_bar(longest * share / max(shares)).ljust(longest) for share in shares))
+    bars = Column("", tuple(bar(longest * share / max(shares)).ljust(longest) for share in shares))
     return Sheet(plain.sizes, (*plain.groups[:-1], Group(RATIO, (*plain.groups[-1].columns, bars))), plain.marked)
 
 
-def _bar(length: float) -> str:
+def bar(length: float) -> str:
+    """A bar so many characters long, to an eighth of one."""
     full, rest = divmod(round(8 * length), 8)
     return "█" * full + _EIGHTHS[rest].strip()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from batchproof.report import about_simulation as about
 from batchproof.report.chart import Chart, Line, Look, Point
 from batchproof.report.document import Column, Document, Group, Sheet, row_of
-from batchproof.report.numbers import MOST_DIGITS, aligned, error_bar, known_to, percent, size
+from batchproof.report.estimates import beside, with_error
+from batchproof.report.numbers import aligned, error_bar, known_to, percent, size
 
 if TYPE_CHECKING:
     from batchproof.simulate.simulation import Estimate, Row, Simulation
@@ -51,9 +52,9 @@ def _group(title: str, estimates: Sequence[Estimate]) -> Group:
     return Group(
         title,
         (
-            _with_error(estimates),
-            _beside("expected", estimates, lambda estimate: estimate.expected),
-            _beside("published", estimates, lambda estimate: estimate.published),
+            with_error(estimates),
+            beside("expected", estimates, lambda estimate: estimate.expected),
+            beside("published", estimates, lambda estimate: estimate.published),
         ),
     )
 
@@ -61,24 +62,8 @@ def _group(title: str, estimates: Sequence[Estimate]) -> Group:
 def _ratios(rows: Sequence[Row]) -> Group:
     ratios = [row.ratio for row in rows]
     reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])))
-    expected = _beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS)
-    return Group(RATIO, (_with_error(ratios, RATIO_DIGITS), expected, reads))
-
-
-def _with_error(estimates: Sequence[Estimate], digits: int = MOST_DIGITS) -> Column:
-    values = aligned([known_to(estimate.value, estimate.standard_error, digits) for estimate in estimates])
-    errors = aligned([error_bar(estimate.value, estimate.standard_error, digits) for estimate in estimates])
-    return Column("value ± s.e.", tuple(f"{value}{error}" for value, error in zip(values, errors, strict=True)))
-
-
-def _beside(
-    title: str, estimates: Sequence[Estimate], pick: Callable[[Estimate], float | None], digits: int = MOST_DIGITS
-) -> Column:
-    texts = []
-    for estimate in estimates:
-        value = pick(estimate)
-        texts.append("" if value is None else known_to(value, estimate.standard_error, digits))
-    return Column(title, tuple(text.rstrip() and text for text in aligned(texts)))
+    expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS)
+    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads))
 
 
 def _chart(simulation: Simulation) -> Chart | None:

@@ -41,7 +41,7 @@ def lines(explanation: Explanation, width: int) -> Iterator[Text]:
     if curve is not None:
         sections.append(labelled("size", size_lines(explanation, width - INDENT)))
         sections.append(paragraph("last", about.short_last(curve, explanation.kind), width))
-    sections += [_finding(finding, width, "note") for finding in about.remarks(explanation)]
+    sections += [finding_section(finding, width, "note") for finding in about.remarks(explanation)]
     if explanation.keep is not None:
         sections.append(paragraph("keep", about.kept(explanation.keep), width))
     sections.append(page.code("use", explanation.use, width))
@@ -56,10 +56,11 @@ def _reasons(explanation: Explanation, width: int) -> Iterator[list[Text]]:
     found = about.reasons(explanation)
     for index, finding in enumerate(found):
         repeated = index > 0 and finding.place is not None and finding.place == found[index - 1].place
-        yield _finding(finding, width, "also" if index else "why", with_place=not repeated)
+        yield finding_section(finding, width, "also" if index else "why", with_place=not repeated)
 
 
-def _finding(finding: Finding, width: int, label: str, with_place: bool = True) -> list[Text]:
+def finding_section(finding: Finding, width: int, label: str, with_place: bool = True) -> list[Text]:
+    """A reason: its line of code, what it is, and what to do instead."""
     room = width - INDENT
     body = []
     if finding.place is not None and with_place:

@@ -46,7 +46,7 @@ def sync(stream: Stream, group: Any = None) -> None:
         mine = _taught(stream, mine, teacher, group)
     assert isinstance(mine, Slots)
     total = mine.clone()
-    _reduce(total, group)
+    reduce(total, group)
     stream.own, stream.synced = mine, total
     stream.slots = Slots.empty(mine.plan, _device(mine))
 
@@ -88,16 +88,16 @@ def own(stream: Stream) -> Slots | list[tuple[int, Call]]:
 
 def _gather_rows(mine: list[tuple[int, Call]], group: Any) -> list[tuple[int, Call]]:
     gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, [(number, _on_cpu(call)) for number, call in mine], group=group)
+    dist.all_gather_object(gathered, [(number, on_cpu(call)) for number, call in mine], group=group)
     device = next((leaf.device for _, call in mine for leaf in call.columns if isinstance(leaf, torch.Tensor)), None)
-    calls = [(number, _moved(call, device)) for rows in gathered for number, call in rows]
+    calls = [(number, moved(call, device)) for rows in gathered for number, call in rows]
     return [((position + number) % GROUPS, call) for position, (number, call) in enumerate(calls)]
 
 
 def _taught(stream: Stream, mine: Any, teacher: int, group: Any) -> Slots:
     """Our state by the teacher's plan."""
     is_teacher = dist.get_rank(group) == teacher
-    box: list[Any] = [_on_cpu(stream.lesson) if is_teacher and stream.lesson is not None else None]
+    box: list[Any] = [on_cpu(stream.lesson) if is_teacher and stream.lesson is not None else None]
     source = teacher if group is None else dist.get_global_rank(group, teacher)
     dist.broadcast_object_list(box, src=source, group=group)
     if is_teacher:
@@ -111,7 +111,7 @@ def _taught(stream: Stream, mine: Any, teacher: int, group: Any) -> Slots:
         device = columns[0].device if columns else None
     student = Stream(stream.fn, stream.state, stream.warmup)
     student.first = stream.first
-    lesson = _moved(lesson, device)
+    lesson = moved(lesson, device)
     student.adopt(student.derived(lesson), lesson, [] if isinstance(mine, Slots) else mine)
     assert student.slots is not None
     if isinstance(mine, Slots):
@@ -121,7 +121,7 @@ def _taught(stream: Stream, mine: Any, teacher: int, group: Any) -> Slots:
     return student.slots
 
 
-def _reduce(slots: Slots, group: Any) -> None:
+def reduce(slots: Slots, group: Any) -> None:
     """All ranks' leaves, merged in place: at most one collective for each of float sums, counts, maxima and minima."""
     packs: dict[tuple[Any, torch.dtype], list[torch.Tensor]] = {}
     device = _device(slots)
@@ -137,7 +137,7 @@ def _reduce(slots: Slots, group: Any) -> None:
         wire = torch.cat(
             [torch.view_as_real(t).reshape(-1) if t.is_complex() else t.reshape(-1).to(width) for t in tensors]
         )
-        dist.all_reduce(wire, operation, group=group)
+        dist.allreduce(wire, operation, group=group)
         start = 0
         for tensor in tensors:
             flat = torch.view_as_real(tensor) if tensor.is_complex() else tensor
@@ -164,11 +164,11 @@ def _device(slots: Slots) -> torch.device:
     return next((kept.device for kept in slots.leaves if isinstance(kept, torch.Tensor)), torch.device("cpu"))
 
 
-def _on_cpu(call: Call) -> Call:
-    return _moved(call, torch.device("cpu"))
+def on_cpu(call: Call) -> Call:
+    return moved(call, torch.device("cpu"))
 
 
-def _moved(call: Call, device: torch.device | None) -> Call:
+def moved(call: Call, device: torch.device | None) -> Call:
     if device is None:
         return call
     leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]

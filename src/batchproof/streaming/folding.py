@@ -48,7 +48,7 @@ def variant_of(plan: Plan, call: Call) -> Variant:
                 values, lengths = folded(tensors, captured)
         except Exception as error:
             raise unfoldable(error) from error
-        _check_shapes(plan, values)
+        check_shapes(plan, values)
         return values, lengths, batch.n
 
     used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
@@ -60,7 +60,7 @@ def version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
+def check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
     for leaf, value in zip(plan.leaves, values, strict=True):
         expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
         if leaf.merge != "rows" and tuple(value.shape) != tuple(expected):
@@ -86,7 +86,7 @@ def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int,
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
     if not flat or None in layout.dims or not call.all_tensors():
         return lambda args: None
-    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "check": _check_shapes, "plan": plan}
+    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "check": check_shapes, "plan": plan}
     space |= {"autocast": torch.is_autocast_enabled, "captured": {i: t.detach() for i, t in captured.items()}}
     names = [f"a{i}" for i in range(len(call.leaves))]
     lines = [

@@ -37,6 +37,20 @@ def quiet(fn: Callable[..., Any]) -> Iterator[None]:
                     buffer.copy_(old)
 
 
+def remembers(fn: Callable[..., Any], run: Callable[[], Any]) -> tuple[bool, Any]:
+    """Whether a call changed something that a function holds (a counter, a list of values); and what the call gave."""
+    tables = [(thing, _content(thing)) for thing in reachable(fn) if isinstance(thing, (dict, list, set))]
+    tables += [(vars(thing), _content(vars(thing))) for thing in reachable(fn) if _has_attributes(thing)]
+    result = run()
+    return any(_content(table) != content for table, content in tables), result
+
+
+def _content(table: Any) -> list[int]:
+    """The identities of what a container holds."""
+    parts = [*table.keys(), *table.values()] if isinstance(table, dict) else list(table)
+    return [id(part) for part in parts]
+
+
 def _has_attributes(thing: Any) -> bool:
     """Whether a call may set attributes of it; a class's are not its own to reset."""
     return isinstance(getattr(thing, "__dict__", None), dict) and not isinstance(thing, (type, ModuleType))
@@ -56,6 +70,13 @@ def reachable(fn: Any) -> list[Any]:
         found.append(thing)
         todo += [(part, depth + 1) for part in _parts(thing)]
     return found
+
+
+def outermost(fn: Any) -> list[torch.nn.Module]:
+    """The modules that a callable can reach and that are no part of another such."""
+    modules = [thing for thing in reachable(fn) if isinstance(thing, torch.nn.Module)]
+    inner = {part for module in modules for part in list(module.modules())[1:]}
+    return [module for module in modules if module not in inner]
 
 
 def _parts(thing: Any) -> list[Any]:

@@ -32,8 +32,8 @@ class Slots:
     _takers: dict[int, list[Callable[[torch.Tensor], object]]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def empty(cls, plan: Plan, device: torch.device) -> Slots:
-        groups = GROUPS if plan.nbytes <= MOST_GROUPED_BYTES else 1
+    def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
+        groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
         leaves: list[Any] = [[] if leaf.merge == "rows" else identity(leaf, groups, device) for leaf in plan.leaves]
         return cls(plan, groups, leaves, [0] * groups, [[0] * len(plan.lengths) for _ in range(groups)])
 

@@ -1,0 +1,220 @@
+"""Learn what a loss's gradient hangs on, and try it against the gradient that the loss gives itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.accumulate.learned import Cut, Learned, captured_by, ratio
+from batchproof.accumulate.outputs import check_loss, loss_of, variables, with_gradient
+from batchproof.derive import Plan
+from batchproof.derive.cut import ancestors
+from batchproof.derive.finish import Diverged
+from batchproof.derive.gradient import Slope
+from batchproof.derive.plain import OwnError
+from batchproof.derive.program import WIDE, leaves
+from batchproof.derive.samples import Batch, few
+from batchproof.derive.verify import gap
+from batchproof.streaming.arguments import Call, tensors_of
+from batchproof.streaming.modules import quiet, remembers
+from batchproof.streaming.stream import Stream
+
+#: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
+ROUNDING = 1e-8
+NARROW_ROUNDING = 1e-4
+HALF_ROUNDING = 2e-2
+
+
+class Unfit(Exception):
+    """No gradient can be had from the plan; the message says why, and the outputs are kept."""
+
+
+def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> Learned | str:
+    """What the gradient of a loss hangs on; or, where all outputs have to be kept, the reason.
+
+    Args:
+        loss_fn: the loss.
+        lesson: outputs to learn from.
+        flags: for each leaf of the outputs, whether a gradient flows through it.
+
+    Raises:
+        BatchproofError: the loss is random, or returns no number that could be differentiated.
+    """
+    with torch.enable_grad(), quiet(loss_fn):
+        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
+    check_loss(loss)
+    if not lesson.all_tensors():
+        return "forward returns something else than tensors"
+    if changed:
+        return "the loss keeps something from call to call, so it is called once, on everything"
+    lesson = _few(lesson)
+    stream = Stream(loss_fn, "auto", 1)
+    try:
+        plan = stream.derived(lesson)
+    except OwnError as error:
+        raise error.__cause__ or error from None
+    if plan.keeps_inputs:
+        return plan.reason or "the loss needs all outputs together"
+    stream.adopt(plan, lesson, [])
+    try:
+        return _tried(Learned(stream, flags, _sources(plan)), lesson)
+    except (Unfit, Diverged) as refusal:
+        return str(refusal)
+
+
+def _tried(learned: Learned, lesson: Call) -> Learned:
+    """What was learned, once its gradient is that of the loss."""
+    plan = learned.plan
+    with torch.enable_grad():
+        whole = learned.fold(with_gradient(lesson, learned.flags), learned.own())
+    learned.wanted = tuple(value.requires_grad for value in whole.values)
+    for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
+        if want and leaf.merge not in ("sum", "rows"):
+            raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
+    if not any(learned.wanted):
+        raise Unfit("no gradient flows through its sums")
+    learned.cotangents = _slope_on(learned, lesson).leaves
+    learned.fixed_direction = not learned.keeps_rows and _direction_stays(learned, lesson)
+    _compare(learned, lesson)
+    return learned
+
+
+def _direction_stays(learned: Learned, lesson: Call) -> bool:
+    """Whether the derivative by the sums changes by no more than a factor from one batch to another.
+
+    Later derivatives are held against this one too, before they are used.
+    """
+    if learned.statistics == 1:
+        return True
+    seen = []
+    for part in _pieces(lesson):
+        with suppress(Diverged):  # a part may have no value of its own: no labels in it
+            found = _slope_on(learned, part).leaves
+            if all(grad is None or bool(grad.isfinite().all()) for grad in found):
+                seen.append(ratio(found, learned.cotangents))
+    return bool(seen) and None not in seen
+
+
+def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
+    """The tensors from outside that the centres of sums were chosen by, as they are."""
+    program = plan.program
+    assert program is not None
+    inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
+    shared = [index for index in inside if program.values[index].kind == "shared"]
+    behind = [captured_by(plan)[index] for index in sorted(ancestors(program, shared)) if index in captured_by(plan)]
+    return [(tensor, tensor.detach().clone()) for tensor in behind]
+
+
+def _few(lesson: Call) -> Call:
+    tensors, dims = tensors_of(lesson)
+    return _with(lesson, few(Batch(tensors, dims)))
+
+
+def _pieces(lesson: Call) -> list[Call]:
+    """Parts of unequal size."""
+    batch = Batch(*tensors_of(lesson))
+    first, second = max(1, batch.n // 5), max(1, batch.n // 3)
+    sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
+    return [_with(lesson, part) for part in batch.split(sizes)]
+
+
+def _with(call: Call, batch: Batch) -> Call:
+    """A call with other tensors."""
+    taken = iter(batch.tensors)
+    return Call(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)
+
+
+def _slope_on(learned: Learned, call: Call) -> Slope:
+    state = learned.empty()
+    with torch.no_grad():
+        folded = learned.fold(call, {})
+    state.add(0, folded.values, folded.lengths, folded.n)
+    return learned.slope(state)
+
+
+# ---------------------------------------------------------------- against the loss's own gradient
+
+
+def _compare(learned: Learned, lesson: Call) -> None:
+    """Hold the gradient of the pieces against the one that the loss gives itself.
+
+    They differ where the loss computes a part without a graph (`no_grad`), with a backward of its own, or through a
+    hook: the recorded operations know nothing of that.
+    """
+    if any(tensor.requires_grad for tensor, _ in learned.sources):
+        raise Unfit("a parameter of its own enters a sum around a batch statistic")
+    try:
+        error = _gradient_gap(learned, Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n))
+        room = NARROW_ROUNDING if _works_narrow(learned.plan) else ROUNDING
+    except Unfit:
+        raise
+    except Exception:  # noqa: BLE001 - its own parameters are float32, say, and cannot meet float64
+        error = _gradient_gap(learned, lesson)
+        room = HALF_ROUNDING if _is_half(lesson) else NARROW_ROUNDING
+    if not error <= room:
+        raise Unfit(
+            f"its own gradient is another one than that of its operations (by {error:.0e}): it computes a part "
+            "without a graph, or with a backward of its own"
+        )
+
+
+def _gradient_gap(learned: Learned, lesson: Call) -> float:
+    call = with_gradient(lesson, learned.flags)
+    params = list(learned.own())
+    with torch.enable_grad(), quiet(learned.stream.fn):
+        loss = loss_of(learned.stream.fn, call)
+    inputs = [*variables(call), *params]
+    grads = torch.autograd.grad(loss, inputs, allow_unused=True)
+    expected = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
+    found = _from_pieces(learned, lesson, params)
+    return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+
+
+def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient by the outputs and by the loss's own parameters, as `accumulate` comes to it."""
+    own = learned.own()
+    state = learned.empty()
+    pieces = [with_gradient(piece, learned.flags) for piece in _pieces(lesson)]
+    with torch.enable_grad():
+        parts = [learned.fold(piece, own) for piece in pieces]
+    for part in parts:
+        state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
+    found = learned.slope(state)
+    cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
+    for part in parts:
+        learned.pull(part, cut.next(part))
+    through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
+    direct = learned.direct(found)
+    zero = [torch.zeros_like(param) for param in params]
+    own_grads = [through.get(p, z) + direct.get(p, z) for p, z in zip(params, zero, strict=True)]
+    return [*_joined(pieces), *own_grads]
+
+
+def _joined(pieces: Sequence[Call]) -> list[Tensor]:
+    """The gradients of each output's pieces, put together."""
+    gathered = []
+    for place, dim in enumerate(pieces[0].layout.dims):
+        parts = [piece.leaves[place] for piece in pieces]
+        if isinstance(parts[0], Tensor) and parts[0].requires_grad:
+            grads = [torch.zeros_like(part) if part.grad is None else part.grad for part in parts]
+            gathered.append(torch.stack(grads).sum(0) if dim is None else torch.cat(grads, dim))
+    return gathered
+
+
+def _widened(leaf: Any) -> Any:
+    return leaf.detach().double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _is_half(call: Call) -> bool:
+    return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
+
+
+def _works_narrow(plan: Plan) -> bool:
+    """Whether the loss casts to a narrow type on the way, and rounds there."""
+    assert plan.program is not None
+    arguments = [leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs))]
+    return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))

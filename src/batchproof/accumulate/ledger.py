@@ -1,0 +1,95 @@
+"""The gradients that were there before, set aside while new ones are made, and put back or added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from batchproof.errors import BatchproofError
+
+
+class Ledger:
+    """Every parameter that was reached so far, and the gradient that it had.
+
+    While it is open, a parameter's ``.grad`` holds only what was made since.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[Tensor, Tensor | None] = {}
+
+    def reach(self, outputs: Iterable[Tensor], apart: Sequence[Tensor] = ()) -> None:
+        """Set aside the gradients of all parameters that these outputs were made from, but for some."""
+        self.hold(leaf for leaf in leaves_of(outputs) if not any(leaf is other for other in apart))
+
+    def hold(self, parameters: Iterable[Tensor]) -> None:
+        """Set aside the gradients of these."""
+        for parameter in parameters:
+            if parameter not in self.before:
+                _refuse_hooks(parameter)
+                self.before[parameter] = parameter.grad
+                parameter.grad = None
+
+    @property
+    def made(self) -> list[Tensor]:
+        """The gradients made since."""
+        return [parameter.grad for parameter in self.before if parameter.grad is not None]
+
+    def undo(self) -> None:
+        """Every gradient as it was."""
+        for parameter, grad in self.before.items():
+            parameter.grad = grad
+        self.before = {}
+
+    def close(self) -> None:
+        """Add what was made to what was there, as ``backward`` does."""
+        for parameter, grad in self.before.items():
+            made = parameter.grad
+            if grad is None:
+                continue
+            if made is None:
+                parameter.grad = grad
+            elif grad.is_sparse or made.is_sparse:
+                parameter.grad = grad + made
+            else:
+                parameter.grad = grad.add_(made)
+        self.before = {}
+
+
+def leaves_of(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The tensors at the ends of a graph that gather a gradient."""
+    seen: set[object] = set()
+    todo: list[object] = []
+    for output in outputs:
+        if output.grad_fn is not None:
+            todo.append(output.grad_fn)
+        elif output.requires_grad:
+            yield output
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            yield variable
+        todo += [parent for parent, _ in node.next_functions if parent is not None]  # type: ignore[attr-defined]
+
+
+def scale(grads: Sequence[Tensor], factor: float) -> None:
+    """Multiply gradients in place."""
+    dense = [grad for grad in grads if not grad.is_sparse]
+    if dense:
+        torch._foreach_mul_(dense, factor)
+    for grad in grads:
+        if grad.is_sparse:
+            grad.mul_(factor)
+
+
+def _refuse_hooks(parameter: Tensor) -> None:
+    if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+        raise BatchproofError(
+            f"a parameter of shape {tuple(parameter.shape)} has a gradient hook, which would see the gradients of "
+            "single micro-batches, not the whole: remove the hook, and do its work after accumulate"
+        )

@@ -1,0 +1,97 @@
+"""What a forward pass hands to the loss."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, Dims, bound, read, rebuild
+
+
+def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> Call:
+    """The arguments of the loss: a tuple or list gives positional ones, a dict keywords, anything else is the only one.
+
+    Raises:
+        BatchproofError: the loss does not take these arguments, or they hold no samples.
+    """
+    if isinstance(outputs, dict):
+        args, kwargs = (), outputs
+    else:
+        args, kwargs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,), {}
+    try:
+        bound(loss_fn, args, kwargs)
+    except TypeError as error:
+        given = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
+        raise BatchproofError(
+            f"the loss cannot be called with what forward returned, {given}: {error}; "
+            f"{_name(loss_fn)} takes {_parameters(loss_fn)}"
+        ) from None
+    try:
+        return read(loss_fn, args, kwargs, batch_dim)
+    except BatchproofError as error:
+        raise BatchproofError(f"what forward returned is no batch of samples: {error}") from None
+
+
+def carries_gradient(call: Call) -> tuple[bool, ...]:
+    """For each leaf, whether a gradient flows through it."""
+    return tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in call.leaves)
+
+
+def with_gradient(call: Call, flags: Sequence[bool], wide: bool = False) -> Call:
+    """A copy that is no longer connected to the model, with variables where a gradient flows."""
+
+    def variable(leaf: Any, flag: bool) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        leaf = leaf.detach()
+        if wide and leaf.is_floating_point():
+            leaf = leaf.double()
+        return leaf.clone().requires_grad_() if flag else leaf
+
+    return Call(call.layout, [variable(leaf, flag) for leaf, flag in zip(call.leaves, flags, strict=True)], call.n)
+
+
+def loss_of(loss_fn: Callable[..., Any], call: Call) -> Any:
+    """The loss itself, called on a batch."""
+    args, kwargs = rebuild(call.layout, call.leaves)
+    return loss_fn(*args, **kwargs)
+
+
+def check_loss(loss: Any) -> None:
+    """Raise BatchproofError where a loss is not one real number with a gradient."""
+    if not isinstance(loss, Tensor):
+        raise BatchproofError(
+            f"the loss must return one tensor with one number, to be differentiated; it returned a "
+            f"{type(loss).__name__}{' (a Python number has no gradient)' if isinstance(loss, (int, float)) else ''}"
+        )
+    if loss.numel() != 1 or not loss.is_floating_point():
+        raise BatchproofError(
+            f"the loss must return one real number; it returned {loss.dtype} of shape {tuple(loss.shape)}: "
+            "reduce it, with .mean() or .sum()"
+        )
+
+
+def variables(call: Call) -> list[Tensor]:
+    """The leaves that a gradient flows through."""
+    return [leaf for leaf in call.leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
+
+
+def size_of(call: Call) -> int:
+    """Bytes of a batch's tensors."""
+    return sum(leaf.nbytes for leaf in call.columns if isinstance(leaf, torch.Tensor))
+
+
+def _name(fn: Callable[..., Any]) -> str:
+    return str(getattr(fn, "__name__", type(fn).__name__))
+
+
+def _parameters(fn: Callable[..., Any]) -> str:
+    try:
+        return str(inspect.signature(fn.forward if isinstance(fn, torch.nn.Module) else fn))
+    except (TypeError, ValueError):
+        return "other ones"

@@ -1,0 +1,284 @@
+"""The schemes: each puts the gradient on all micro-batches into ``.grad`` and gives the loss on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.accumulate.coupling import refuse_coupling
+from batchproof.accumulate.learned import Cut, Folded, Learned, ratio
+from batchproof.accumulate.ledger import Ledger, leaves_of, scale
+from batchproof.accumulate.outputs import carries_gradient, check_loss, loss_of, size_of, variables, with_gradient
+from batchproof.accumulate.ranks import Ranks
+from batchproof.accumulate.replay import Moment, Replay
+from batchproof.derive.finish import Diverged
+from batchproof.derive.gradient import Slope
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, keep
+from batchproof.streaming.folding import no_autocast
+from batchproof.streaming.state import Slots
+
+#: The second pass must give what the first gave, but for kernels that round in another order.
+REPEATS = 2e-2
+NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
+Buffers = list[dict[Tensor, Tensor]]
+
+
+@dataclass
+class Job:
+    """One gradient to be made."""
+
+    loss_fn: Callable[..., Any]
+    outputs: Callable[[Any], Call]  # of a micro-batch
+    micro_batches: Iterable[Any]
+    ledger: Ledger
+    replay: Replay
+    ranks: Ranks
+    modules: Sequence[torch.nn.Module]
+    allow_coupling: bool
+
+    def each(self) -> Iterator[Call]:
+        """The outputs of each micro-batch, with their graph."""
+        for micro_batch in self.micro_batches:
+            yield self.outputs(micro_batch)
+
+
+    def again(self, moments: Sequence[Moment]) -> Iterator[Call]:
+        """The same once more, each forward pass from where it began the first time.
+
+        Raises:
+            BatchproofError: the micro-batches are not there a second time.
+        """
+        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
+        count = 0
+        for micro_batch in self.micro_batches:
+            if count < len(moments):
+                self.replay.at(moments[count])
+                yield self.outputs(micro_batch)
+            count += 1
+        if count != len(moments):
+            raise BatchproofError(
+                f"micro_batches gave {len(moments)} micro-batches in the first pass and {count} in the second, which "
+                "this loss needs: pass a list of them"
+            )
+
+    def open(self, outputs: Sequence[Tensor]) -> None:
+        """Before a backward pass: set gradients aside; the first time, look for what couples samples."""
+        if not self.ledger.before and not self.allow_coupling:
+            refuse_coupling(outputs, self.modules)
+        self.ledger.reach(outputs)
+
+    def close(self, loss: Tensor, common: Iterable[Tensor] = ()) -> Tensor:
+        """All gradients are made: add those of other ranks, and what was there before."""
+        self.ranks.add_up(self.ledger, list(common))
+        self.ledger.close()
+        return loss.detach()
+
+
+def scaled(job: Job, learned: Learned) -> Tensor:
+    """Scheme 1: the derivative by the sums keeps its direction, so its size can be put right at the end.
+
+    Raises:
+        Diverged: on all samples the loss goes another way, or the direction is another one.
+    """
+    own, state = learned.own(), learned.empty()
+    for call in job.each():
+        part = fold(job, learned, call, own, state)
+        learned.pull(part, learned.cotangents)
+        del call, part
+    found = learned.slope(job.ranks.merged(state))
+    factor = ratio(found.leaves, learned.cotangents)
+    if factor is None:
+        raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
+    scale([*job.ledger.made, *(variable.grad for variable in own.values() if variable.grad is not None)], factor)
+    return settle(job, learned, found, own)
+
+
+def combined(job: Job, learned: Learned) -> Tensor:
+    """Scheme 2: a gradient for each statistic; how much each weighs is known at the end."""
+    own, state = learned.own(), learned.empty()
+    sums: list[dict[Tensor, Tensor]] = [{} for _ in range(learned.statistics)]
+    for call in job.each():
+        part = fold(job, learned, call, own, state)
+        pull_apart(job, learned, part, own, sums)
+        del call, part
+    found = learned.slope(job.ranks.merged(state))
+    weigh(found, sums)
+    return settle(job, learned, found, own)
+
+
+def pull_apart(job: Job, learned: Learned, part: Folded, own: dict[Tensor, Tensor], sums: Buffers) -> None:
+    """Add a micro-batch's gradient of each statistic to the sums."""
+    numbers = [
+        number
+        for value, grad in zip(part.values, learned.cotangents, strict=True)
+        if grad is not None
+        for number in value.reshape(-1)
+    ]
+    variables = [*job.ledger.before, *own.values()]
+    for number, grads in zip(numbers, sums, strict=True):
+        if number.requires_grad:
+            for variable in variables:
+                variable.grad = grads.get(variable)
+            torch.autograd.backward(number, retain_graph=number is not numbers[-1])
+            grads.update({variable: variable.grad for variable in variables if variable.grad is not None})
+    for variable in variables:
+        variable.grad = None
+
+
+def weigh(found: Slope, sums: Buffers) -> None:
+    """The weighted sum of the statistics' gradients, into ``.grad``."""
+    weights = [weight for grad in found.leaves if grad is not None for weight in grad.reshape(-1).tolist()]
+    for weight, grads in zip(weights, sums, strict=True):
+        scale(list(grads.values()), weight)
+        for variable, grad in grads.items():
+            variable.grad = grad if variable.grad is None else variable.grad + grad
+        grads.clear()
+
+
+def twice(job: Job, learned: Learned) -> Tensor:
+    """Scheme 3, on statistics: once without a graph for their sums, then back from each micro-batch's share."""
+    state, moments, checksums = learned.empty(), [], []
+    with torch.no_grad():
+        for micro_batch in job.micro_batches:
+            moments.append(job.replay.moment())
+            part = fold(job, learned, job.outputs(micro_batch), {}, state)
+            checksums.append(checksum(part.values))
+            del part
+    end = job.replay.moment()
+    found = learned.slope(job.ranks.merged(state))
+    cut = Cut(learned.plan, found.leaves, job.ranks.starts(state))
+    own, again = learned.own(), []
+    for call in job.again(moments):
+        part = fold(job, learned, call, own)
+        again.append(checksum(part.values))
+        learned.pull(part, cut.next(part))
+        del call, part
+    check_repeats(checksums, again)
+    job.replay.at(end)
+    return settle(job, learned, found, own)
+
+
+def joined(job: Job) -> tuple[Tensor, int]:
+    """Scheme 3, on outputs: the loss itself is called on all of them, then back from each micro-batch's share.
+
+    Returns:
+        The loss, and the bytes that were kept of each sample.
+    """
+    moments: list[Moment] = []
+    calls: list[Call] = []
+    flags: tuple[bool, ...] = ()
+    for micro_batch in job.micro_batches:
+        moments.append(job.replay.moment())
+        with torch.set_grad_enabled(not calls):  # the first with a graph, to see which outputs carry a gradient
+            call = job.outputs(micro_batch)
+        flags = flags or carries_gradient(call)
+        calls.append(keep(call))
+        del call
+    end = job.replay.moment()
+    if not any(job.ranks.gathered(len(calls))):
+        raise BatchproofError("micro_batches is empty: there is nothing to take a gradient of")
+    everything, start = job.ranks.joined(calls)
+    flags = next(known for known in job.ranks.gathered(flags) if known)
+    sums = [checksum(variables_of(call, flags)) for call in calls]
+    del calls
+    whole = with_gradient(everything, flags)
+    loss, common = loss_on_all(job, whole)
+    again = []
+    for call in job.again(moments):
+        outputs = variables_of(call, flags)
+        job.open([output for output in outputs if output.requires_grad])
+        again.append(checksum(outputs))
+        torch.autograd.backward(outputs, share(whole, start, call.n, first=start == 0))
+        start += call.n
+        del call, outputs
+    check_repeats(sums, again)
+    job.replay.at(end)
+    return job.close(loss, common), size_of(whole) // whole.n
+
+
+def loss_on_all(job: Job, whole: Call) -> tuple[Tensor, list[Tensor]]:
+    """The loss, the gradient of its own parameters in place, and which these are; that of the outputs is on them."""
+    outputs = variables(whole)
+    with torch.enable_grad(), no_autocast(whole.columns[0]):
+        loss = loss_of(job.loss_fn, whole)
+    check_loss(loss)
+    common = [leaf for leaf in leaves_of([loss]) if all(leaf is not output for output in outputs)]
+    if not loss.requires_grad:
+        raise BatchproofError(NO_GRADIENT)
+    job.ledger.hold(common)
+    # the loss's own parameters take their gradient once, not once for every rank
+    torch.autograd.backward(loss, inputs=[*outputs, *(common if job.ranks.number == 0 else [])])
+    return loss, common
+
+
+def share(whole: Call, start: int, n: int, first: bool) -> list[Tensor]:
+    """One micro-batch's part of the gradient by all outputs; what all batches share takes its gradient once."""
+    grads = []
+    for leaf, dim in zip(whole.leaves, whole.layout.dims, strict=True):
+        if isinstance(leaf, Tensor) and leaf.requires_grad:
+            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            grads.append(grad.narrow(dim, start, n) if dim is not None else grad if first else torch.zeros_like(grad))
+    return grads
+
+
+def variables_of(call: Call, flags: Sequence[bool]) -> list[Tensor]:
+    """The outputs that a gradient flows through."""
+    return [leaf for leaf, flag in zip(call.leaves, flags, strict=True) if flag]
+
+
+def fold(
+    job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], state: Slots | None = None
+) -> Folded:
+    """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
+
+    Raises:
+        Diverged: it cannot be folded as what was learned says.
+    """
+    if torch.is_grad_enabled() and not learned.fits(carries_gradient(call)):
+        raise Diverged("a gradient flows through other outputs than before")
+    try:
+        part = learned.fold(call, own)
+    except BatchproofError as refusal:
+        raise Diverged(str(refusal)) from refusal
+    if torch.is_grad_enabled():
+        job.open([value for value in part.values if value.requires_grad])
+    if state is not None:
+        state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
+    return part
+
+
+def settle(job: Job, learned: Learned, found: Slope, own: dict[Tensor, Tensor]) -> Tensor:
+    """Give the loss's own parameters their gradient, once, and close."""
+    total = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
+    if job.ranks.number == 0:
+        for tensor, grad in learned.direct(found).items():
+            total[tensor] = total[tensor] + grad if tensor in total else grad
+    job.ledger.reach(own)
+    if total:
+        torch.autograd.backward(list(total), list(total.values()))
+    return job.close(found.value, leaves_of(own))
+
+
+def checksum(values: Sequence[Tensor]) -> Tensor:
+    """A few numbers by which a second pass shows that it is the first one again: (value, size) pairs."""
+    wide = [value.detach().double() for value in values]
+    return torch.stack([torch.stack([value.sum(), value.abs().sum()]) for value in wide])
+
+
+def check_repeats(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Raise BatchproofError where the second pass gave other outputs than the first."""
+    if not first:
+        return
+    a, b = torch.stack(list(first)), torch.stack(list(second))
+    same = torch.isclose(a, b, rtol=REPEATS, atol=0, equal_nan=True) | ((a - b).abs() <= REPEATS * a[..., 1:])
+    if not bool(same.all()):
+        raise BatchproofError(
+            "forward gave other outputs in the second pass, which this loss needs: it must give the same for the same "
+            "micro-batch (random numbers of torch, numpy and random are replayed, and buffers put back), and "
+            "micro_batches must come in the same order: pass a list of them"
+        )

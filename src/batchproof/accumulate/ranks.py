@@ -1,0 +1,151 @@
+"""The processes that train one model together: their statistics, outputs and gradients, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from batchproof.accumulate.ledger import Ledger
+from batchproof.derive.finish import Diverged
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, join
+from batchproof.streaming.distributed import moved, on_cpu, reduce
+from batchproof.streaming.state import Slots
+
+
+class Ranks:
+    """The process group whose samples count as one batch; a single process where there is none."""
+
+    def __init__(self, group: Any, modules: Sequence[torch.nn.Module]) -> None:
+        self.wrapped = [module for module in modules if isinstance(module, DistributedDataParallel)]
+        self.group = group if group is not None else self.wrapped[0].process_group if self.wrapped else None
+        if group is not None and not (dist.is_available() and dist.is_initialized()):
+            raise BatchproofError("group= needs torch.distributed: call torch.distributed.init_process_group first")
+        self.together = self.group is not None
+        self.size = dist.get_world_size(self.group) if self.together else 1
+        self.number = dist.get_rank(self.group) if self.together else 0
+        self.parameters = list(dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad))
+        self.device = next((p.device for p in self.parameters), torch.device("cpu"))
+        self.met = False  # whether the ranks have heard from each other that all could fold their outputs
+        _refuse_shards(modules)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Backward passes stay on their rank meanwhile: gradients are added up once, at the end."""
+        before = [(m, m.require_backward_grad_sync, m.require_forward_param_sync) for m in self.wrapped]
+        hidden = torch.nn.modules.module.register_module_forward_pre_hook(self._refuse_hidden) if _many() else None
+        for module in self.wrapped:
+            module.require_backward_grad_sync = module.require_forward_param_sync = False
+        try:
+            yield
+        finally:
+            if hidden is not None:
+                hidden.remove()
+            for module, backward, forward in before:
+                module.require_backward_grad_sync, module.require_forward_param_sync = backward, forward
+
+    def _refuse_hidden(self, module: torch.nn.Module, args: Any) -> None:
+        if isinstance(module, DistributedDataParallel) and all(module is not known for known in self.wrapped):
+            raise BatchproofError(
+                "forward runs a DistributedDataParallel model that cannot be found from outside, and whose own "
+                "averaging would come between: let forward be a function that names the model, or a method of what "
+                "holds it"
+            )
+
+    def every(self, here: bool) -> bool:
+        """Whether something holds on every rank."""
+        return all(self.gathered(here))
+
+    def gathered(self, thing: Any) -> list[Any]:
+        """What every rank has, in their order."""
+        if not self.together:
+            return [thing]
+        everything: list[Any] = [None] * self.size
+        dist.all_gather_object(everything, thing, group=self.group)
+        return everything
+
+    def calls(self, calls: Sequence[Call]) -> list[list[Call]]:
+        """Every rank's outputs, on this rank's device."""
+        if not self.together:
+            return [list(calls)]
+        ranks = self.gathered([on_cpu(call) for call in calls])
+        return [[moved(call, self.device) for call in rank] for rank in ranks]
+
+    def joined(self, calls: Sequence[Call]) -> tuple[Call, int]:
+        """All outputs of all ranks as one batch, and how many samples come before this rank's."""
+        ranks = self.calls(calls)
+        before = sum(call.n for rank in ranks[: self.number] for call in rank)
+        return join([call for rank in ranks for call in rank]), before
+
+    def merged(self, state: Slots) -> Slots:
+        """The state of all ranks together."""
+        if not self.together:
+            return state
+        self.met = True
+        if not self.every(True):
+            raise Diverged("another rank could not fold its outputs")
+        total = state.clone()
+        reduce(total, self.group)
+        return total
+
+    def give_up(self) -> None:
+        """Tell the other ranks that this one could not fold its outputs, if they still wait for it."""
+        if self.together and not self.met:
+            self.met = True
+            self.every(False)
+
+    def starts(self, state: Slots) -> list[int]:
+        """For each leaf of a state that keeps rows, how many of the ranks before come first."""
+        lengths = [_rows(kept, leaf.dim) for leaf, kept in zip(state.plan.leaves, state.leaves, strict=True)]
+        ranks = self.gathered(lengths)[: self.number]
+        return [sum(rank[place] for rank in ranks) for place in range(len(lengths))]
+
+    def add_up(self, ledger: Ledger, common: Sequence[Tensor]) -> None:
+        """The gradients of all ranks, summed on each.
+
+        Args:
+            ledger: what was reached here.
+            common: parameters that every rank knows beside the model's, in one order: the loss's own.
+        """
+        if not self.together:
+            return
+        self.parameters = list(dict.fromkeys([*self.parameters, *common]))
+        strange = [p for p in ledger.before if all(p is not known for known in self.parameters)]
+        if strange:
+            raise BatchproofError(
+                f"a parameter of shape {tuple(strange[0].shape)} cannot be found from outside forward, so ranks "
+                "cannot agree on an order: let forward be a function that names the model, or a method of what holds it"
+            )
+        ledger.hold(self.parameters)
+        reached = torch.tensor([p.grad is not None for p in self.parameters], dtype=torch.int32, device=self.device)
+        dist.all_reduce(reached, dist.ReduceOp.MAX, group=self.group)
+        for parameter, somewhere in zip(self.parameters, reached.tolist(), strict=True):
+            if somewhere:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                elif parameter.grad.is_sparse:
+                    parameter.grad = parameter.grad.to_dense()
+                dist.all_reduce(parameter.grad, group=self.group)
+
+
+def _many() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _rows(kept: Any, dim: int) -> int:
+    return sum(chunk.shape[dim] for _, chunk in kept) if isinstance(kept, list) else 0
+
+
+def _refuse_shards(modules: Sequence[torch.nn.Module]) -> None:
+    for module in modules:
+        if any("FSDP" in kind.__name__ or "FullySharded" in kind.__name__ for kind in type(module).__mro__):
+            raise BatchproofError(
+                f"{type(module).__name__} shards its gradients as they are made; accumulate adds them up itself, and "
+                "works with plain and DistributedDataParallel models"
+            )

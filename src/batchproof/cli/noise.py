@@ -1,0 +1,87 @@
+"""``batchproof noise``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchproof.cli import options
+from batchproof.cli.examples import NOISE
+from batchproof.cli.output import Output
+from batchproof.cli.progress import progress
+from batchproof.cli.simulate import INTERRUPTED
+from batchproof.errors import BatchproofError
+
+if TYPE_CHECKING:
+    from batchproof.gradient_noise import GradientNoise
+
+
+@click.command("noise", epilog=NOISE)
+@click.argument("target", required=False)
+@options.batch_sizes("1, 2, 4, ... up to the data, or to 4,096")
+@click.option("--batches", type=int, default=200, show_default=True, help="Batches of each size; fewer of large ones.")
+@options.mark
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
+@options.as_json
+@options.html
+@options.png
+def command(
+    target: str | None,
+    batch_sizes: str | None,
+    batches: int,
+    mark: int | None,
+    seed: int,
+    as_json: bool,
+    html: Path | None,
+    png: Path | None,
+) -> int:
+    """Measure how near a mini-batch's gradient comes to the full one, and up to what batch size a larger one pays off.
+
+    TARGET is a function without parameters, file.py:name or package.module:name, that returns (model, loss_fn, data):
+    a torch module, a loss that is the mean over the batch, and the samples as tensors (inputs, target), a Dataset or a
+    DataLoader.  Without a TARGET it is a small linear regression.
+    """
+    output = Output(as_json, html, png)
+    choices = {"batch_sizes": options.sizes(batch_sizes), "batches": batches, "mark": mark, "seed": seed}
+    with contextlib.redirect_stdout(sys.stderr):
+        found = _measured(target, choices)
+    output.give(found)
+    return INTERRUPTED if found.interrupted else found.exit_status
+
+
+def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:
+    from batchproof import gradient_noise
+    from batchproof.explain.subject import place_of
+    from batchproof.gradient_noise.example import EXPECTED, regression
+    from batchproof.targets import resolve
+
+    make = resolve(target) if target is not None else regression
+    with progress(with_time=True) as shown:
+        found = gradient_noise(*_parts(make, target or "the example"), progress=shown, **choices)
+    if target is None:
+        return replace(found, notes=(*found.notes, EXPECTED))
+    return replace(found, place=found.place or place_of(make))
+
+
+def _parts(make: Callable[[], Any] | Any, target: str) -> tuple[Any, Any, Any]:
+    """The model, the loss and the data.
+
+    Raises:
+        BatchproofError: the target does not give these three.
+    """
+    from batchproof.explain.subject import required
+
+    wanted = "(model, loss_fn, data)"
+    if callable(make) and required(make):
+        names = ", ".join(parameter.name for parameter in required(make))
+        raise BatchproofError(f"{target} takes {names}: name a function without parameters that returns {wanted}")
+    parts = make() if callable(make) else make
+    if not (isinstance(parts, (tuple, list)) and len(parts) == 3):
+        raise BatchproofError(f"{target} gives a {type(parts).__name__}, and not the three of {wanted}")
+    return parts[0], parts[1], parts[2]

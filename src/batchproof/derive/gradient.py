@@ -1,0 +1,81 @@
+"""The derivative of a function's value by its merged state, and by the tensors that it takes from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.plan import Plan
+from batchproof.derive.program import widen
+from batchproof.derive.rerun import Rerun, target_of, unreached
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What the function returns on a merged state, and how that changes with what it is made of.
+
+    Attributes:
+        value: what the function returns.
+        leaves: for each leaf of the plan, the derivative of the value by it, None where it was not asked for.
+        captured: the derivative by each tensor from outside that was asked for, as far as it is used after the sums.
+    """
+
+    value: Any
+    leaves: list[Tensor | None]
+    captured: dict[int, Tensor]
+
+
+def slope(
+    plan: Plan,
+    state: State,
+    shared: Sequence[Tensor],
+    dims: Sequence[int | None],
+    wanted: Sequence[bool],
+    learned: Sequence[int],
+) -> Slope:
+    """Differentiate the end of a function, from its merged state to its value.
+
+    Args:
+        plan: of the function.
+        state: merged.
+        shared: as `Plan.finish` takes them.
+        dims: the inputs' batch dimensions.
+        wanted: for each leaf, whether its derivative is asked for.
+        learned: the captured values that have a gradient of their own.
+
+    Raises:
+        Diverged: as `Plan.finish`; or a learned tensor is another one now.
+    """
+    value, run = plan.finished(state, shared, dims, state.n)
+    for index in learned:
+        if index in run.real and run.kept.get(-1 - index) is not plan.program.captured[index]:  # type: ignore[union-attr]
+            raise Diverged("a tensor with a gradient that the function takes from outside is another one now")
+    with torch.inference_mode(False), torch.enable_grad():
+        leaves = [_variable(leaf) if want else leaf.detach() for leaf, want in zip(state.leaves, wanted, strict=True)]
+        own = {index: _variable(run.values[index]) for index in learned if index in run.real}
+        number = _again(plan, run, leaves, own, value)
+        asked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want] + list(own.values())
+        found = [None] * len(asked)
+        if number.requires_grad:
+            found = torch.autograd.grad(number, asked, allow_unused=True)
+        filled = iter([torch.zeros_like(x) if g is None else g for g, x in zip(found, asked, strict=True)])
+    by_leaf = [next(filled) if want else None for want in wanted]
+    return Slope(value, by_leaf, dict(zip(own, filled, strict=True)))
+
+
+def _variable(tensor: Tensor) -> Tensor:
+    return widen(tensor.detach()).clone().requires_grad_()
+
+
+def _again(plan: Plan, run: Finisher, leaves: Sequence[Tensor], own: dict[int, Tensor], value: Any) -> Tensor:
+    """The function's value, with a graph down to the state and to the tensors from outside."""
+    program = run.program
+    fixed = {i: run.values[i] for i in run.real if program.values[i].op is None and unreached(program, i)}
+    again = Rerun(plan, run, dict(zip(plan.kept, leaves, strict=True)), {**fixed, **own})
+    return again.run(run.script, [target_of(run, leaf) for leaf in pytree.tree_leaves(value)])[0]

@@ -1,0 +1,71 @@
+"""The operations of one finish, done again to other values of its state: under `vmap`, or with a graph for gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.derive.align import Program
+from batchproof.derive.centre import Centre, Extremes, combined
+from batchproof.derive.finish import Finisher, Step
+from batchproof.derive.plan import Plan
+from batchproof.derive.program import Ref, call, outputs_of
+
+
+def unreached(program: Program, index: int) -> bool:
+    """Whether a value is the same for all states: taken from outside the function, or made of such alone."""
+    return index in program.captured or program.values[index].kind == "shared"
+
+
+def target_of(run: Finisher, leaf: Any) -> Any:
+    """What stands for a leaf of a run's result when the run is done again."""
+    known = isinstance(leaf, Tensor) and id(leaf) in run.index
+    return Ref(run.index[id(leaf)]) if known else torch.as_tensor(leaf)
+
+
+class Rerun:
+    """One more run of a finish's operations.
+
+    Attributes:
+        lost: for each centred sum, how much of it cancels.
+        unsound: for each, whether nothing is left of it.
+    """
+
+    def __init__(
+        self, plan: Plan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
+    ) -> None:
+        self.plan = plan
+        self.free = run.free
+        self.state = state
+        self.fixed = fixed
+        self.nudge = nudge
+        self.env = {**fixed, **{index: leaf for index, leaf in state.items() if index not in plan.centred}}
+        self.lost = [torch.zeros((), dtype=torch.float64)]
+        self.unsound = [torch.zeros((), dtype=torch.bool)]
+
+    def run(self, steps: Sequence[Step], targets: Sequence[Any]) -> list[Tensor]:
+        """The values of targets, as `target_of` gives them."""
+        for step in steps:
+            result = call(step.op.func, step.args, step.kwargs, self.value)
+            self.env.update(outputs_of(step.op, result))
+        return [self.value(target) if isinstance(target, Ref) else target for target in targets]
+
+    def value(self, ref: Ref) -> Tensor:
+        if ref.index not in self.env:
+            self.env[ref.index] = self.moved(ref.index)
+        return self.env[ref.index]
+
+    def moved(self, leaf: int) -> Tensor:
+        """A sum kept at fixed centres, at the centre that this state has."""
+        parts = self.plan.centred[leaf]
+        at = Centre({index: self.value(Ref(index)) for index in parts.slice.stats}, self.free)
+        shared = {**self.fixed, **{index: value for index, value in self.env.items() if index not in self.state}}
+        if isinstance(parts, Extremes):
+            return parts.at(self.state[leaf], at, shared)
+        found = combined(parts.weights(at, shared), self.state[leaf], self.nudge)
+        self.lost.append(found.cancels)
+        self.unsound.append(found.gone | found.overflows)
+        return found.total

@@ -1,0 +1,66 @@
+"""A GradientNoise as a page of text: a table with a row for each batch size, and bars for the cosine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from batchproof.report import about_noise as about
+from batchproof.report import page
+from batchproof.report.document import Column, Sheet
+from batchproof.report.noise_document import sheet, state_of
+from batchproof.report.page import paragraph
+from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, block, margin_of, packed, width_of
+from batchproof.report.simulated import LONGEST_BAR, SHORTEST_BAR, bar
+
+if TYPE_CHECKING:
+    from batchproof.gradient_noise.noise import GradientNoise
+
+
+def render(found: GradientNoise, width: int | None = None) -> str:
+    """The report as plain text, as wide as the terminal."""
+    return page.render(partial(lines, found), width)
+
+
+def show(found: GradientNoise, console: Console) -> None:
+    """Print the report, in colour where the console has it."""
+    page.show(partial(lines, found), console)
+
+
+def lines(found: GradientNoise, width: int) -> Iterator[Text]:
+    """The report, line by line."""
+    yield from page.head(found.target, found.place, found.headline, state_of(found), width)
+    yield Text()
+    yield from paragraph("yours", about.at_marked_row(found), width, "bold")
+    yield from paragraph("drawn", about.drawn(found), width)
+    yield Text()
+    table = _with_bars(found, width)
+    for groups in packed(table, width):
+        yield from block(table, groups)
+        yield Text()
+    for label, text in about.asides(found):
+        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")
+
+
+def _with_bars(found: GradientNoise, width: int) -> Sheet:
+    """The table, and in what room is left a bar for each row: a full one is a batch that is as good as all samples.
+
+    Where there is no room for bars, what is known only roughly makes way for them.
+    """
+    for with_rough in (True, False):
+        plain = sheet(found, with_rough)
+        wide = sum(map(width_of, plain.groups)) + BETWEEN_GROUPS * (len(plain.groups) - 1)
+        room = width - margin_of(plain) - wide - BETWEEN_COLUMNS
+        if room >= SHORTEST_BAR:
+            longest = min(room, LONGEST_BAR)
+            shares = [row.progress if math.isfinite(row.progress) else 0.0 for row in found.rows]
+            bars = Column("", tuple(bar(longest * min(share, 1.0)).ljust(longest) for share in shares))
+            last = plain.groups[-1]
+            return replace(plain, groups=(*plain.groups[:-1], replace(last, columns=(*last.columns, bars))))
+    return plain

@@ -1,0 +1,6 @@
+"""Ready-made gradient checks for whole trainers, one module each; a trainer's package is imported when it is used.
+
+``loop`` checks a plain loop, ``hugging_face`` a ``transformers.Trainer``, ``accelerate`` a loop written with
+``accelerate``, and ``lightning`` a ``LightningModule``.  Each has one function, ``check``, that gives back a
+`batchproof.GradientCheck`.
+"""

@@ -1,0 +1,104 @@
+"""Check a training loop written with ``accelerate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from batchproof.check_gradients.record import Recorder
+from batchproof.check_gradients.result import GradientCheck
+from batchproof.errors import BatchproofError
+from batchproof.trainers.capture import Capture
+from batchproof.trainers.compare import compare, module, needs
+from batchproof.trainers.samples import Count, of_loader
+
+
+def check(
+    train: Callable[[Any, Any, Any, Any], object],
+    model: torch.nn.Module,
+    loader: DataLoader[Any],
+    accumulation_steps: int = 4,
+    *,
+    windows: int = 3,
+    count: Count | None = None,
+    dropout: bool = False,
+    tolerance: float | None = None,
+    **options: Any,
+) -> GradientCheck:
+    """Compare the gradients of a loop that accumulates with ``accelerate`` with those of whole batches.
+
+    >>> from batchproof.trainers import accelerate                              # doctest: +SKIP
+    >>> def train(accelerator, model, optimizer, loader):                       # doctest: +SKIP
+    ...     for x, y in loader:
+    ...         with accelerator.accumulate(model):
+    ...             accelerator.backward((model(x) - y).square().mean())
+    ...             optimizer.step()
+    ...             optimizer.zero_grad()
+    >>> accelerate.check(train, model, loader, accumulation_steps=4).cause      # doctest: +SKIP
+    'ragged-last-window'
+
+    Your loop runs as it is, over one short epoch: the first windows of an epoch of ``loader`` and its last one, in the
+    order of the samples, with an optimizer that steps nowhere.  Model, gradients, random state and the accelerator that
+    you have are as before afterwards.
+
+    Args:
+        train: One epoch of the loop; takes the accelerator, and the model, the optimizer and the loader that it prepared.
+        model: The module that is trained.
+        loader: Gives micro-batches.  Its samples, batch size and collate function are used, not its order.
+        accumulation_steps: Micro-batches for one optimizer step.
+        windows: How many optimizer steps to compare.
+        count: From a batch, by name, what its micro-batch might have to be weighted by; samples and labels are counted
+            anyway.
+        dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
+        tolerance: As in `batchproof.check_gradients`.
+        options: For ``Accelerator``, such as ``mixed_precision``; on the CPU unless ``cpu=False`` or one was made before.
+
+    Returns:
+        A `batchproof.GradientCheck`; printed, it is the report.
+
+    Raises:
+        BatchproofError: accelerate is missing, or the loader has no batch size or less than two micro-batches.
+    """
+    try:
+        import accelerate
+    except ImportError as error:
+        raise needs("accelerate", error) from None
+    if not callable(train):
+        raise BatchproofError(f"train is a function that runs one epoch, not {type(train).__name__}")
+    samples = of_loader(loader, accumulation_steps, windows, count)
+
+    def run(recorder: Recorder, batch_size: int, steps: int) -> None:
+        with _own_state():
+            accelerator = accelerate.Accelerator(gradient_accumulation_steps=steps, **_options(options))
+            prepared = accelerator.prepare(model, Capture(recorder), samples.loader(batch_size, recorder))
+            train(accelerator, *prepared)
+
+    return compare(
+        module(model), run, samples, dropout=dropout, tolerance=tolerance,
+        ran=f"{getattr(train, '__name__', 'train')} with accelerate {accelerate.__version__}",
+    )  # fmt: skip
+
+
+def _options(given: dict[str, Any]) -> dict[str, Any]:
+    from accelerate.state import AcceleratorState
+
+    # one that was made before has settled the device for the whole process
+    return given if AcceleratorState._shared_state else {"cpu": True, **given}
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """What all accelerators of a process share about accumulation is put back."""
+    from accelerate.state import GradientState
+
+    shared = GradientState._shared_state
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in shared.items()}
+    try:
+        yield
+    finally:
+        shared.clear()
+        shared.update(kept)

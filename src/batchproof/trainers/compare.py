@@ -1,0 +1,51 @@
+"""The check that all trainers share: the same samples in whole batches, and in micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+
+from batchproof.check_gradients.check import conclude, subject_of
+from batchproof.check_gradients.record import Recorder
+from batchproof.check_gradients.result import GradientCheck
+from batchproof.check_gradients.still import drops, without_dropout
+from batchproof.errors import BatchproofError
+from batchproof.trainers.samples import Samples
+
+#: Train over the samples once: with batches of so many, and so many of them accumulated.
+Train = Callable[[Recorder, int, int], None]
+
+
+def compare(
+    model: torch.nn.Module, train: Train, samples: Samples, *, dropout: bool, tolerance: float | None, ran: str
+) -> GradientCheck:
+    """Train with one batch for each window, then with micro-batches, and compare window by window."""
+    subject = subject_of(
+        lambda recorder: train(recorder, samples.micro_batch * samples.steps, 1),
+        lambda recorder: train(recorder, samples.micro_batch, samples.steps),
+        model,
+        tolerance=tolerance,
+        configured=samples.steps,
+    )
+    off = not dropout and drops(model)
+    with without_dropout(model) if off else nullcontext():
+        said = f"{ran}; {samples.in_words}" + ("; dropout off" if off else "")
+        return conclude(subject, type(model).__name__, said)
+
+
+def module(model: object) -> torch.nn.Module:
+    """The model, if it is one.
+
+    Raises:
+        BatchproofError: It is not.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise BatchproofError(f"the model is a torch module, not {type(model).__name__}")
+    return model
+
+
+def needs(package: str, error: ImportError) -> BatchproofError:
+    """What to say where a trainer's package is missing."""
+    return BatchproofError(f"this check needs {package}, which cannot be imported here: {error}")

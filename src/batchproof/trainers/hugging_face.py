@@ -1,0 +1,142 @@
+"""Check a ``transformers.Trainer``."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from batchproof.check_gradients.record import Recorder
+from batchproof.check_gradients.result import GradientCheck
+from batchproof.errors import BatchproofError
+from batchproof.trainers.capture import Capture
+from batchproof.trainers.compare import compare, needs
+from batchproof.trainers.samples import Count, Samples, of_dataset
+
+DEFAULT_STEPS = 4
+LEFT_TO_THE_MODEL = (
+    "the model's forward takes **kwargs, so the Trainer leaves the division to the model; this model's loss does not use "
+    "num_items_in_batch. trainer.model_accepts_loss_kwargs = False makes the Trainer divide"
+)
+#: Nothing is logged, saved, evaluated, clipped or sent anywhere, and every batch is made in this process.
+QUIET = {
+    "auto_find_batch_size": False, "dataloader_num_workers": 0, "dataloader_persistent_workers": False,
+    "dataloader_pin_memory": False, "dataloader_prefetch_factor": None, "disable_tqdm": True, "eval_on_start": False,
+    "eval_strategy": "no", "full_determinism": False, "load_best_model_at_end": False, "logging_strategy": "no",
+    "max_grad_norm": 0.0, "max_steps": -1, "num_train_epochs": 1, "push_to_hub": False, "save_strategy": "no",
+}  # fmt: skip
+
+
+def check(
+    trainer: Any,
+    accumulation_steps: int | None = None,
+    *,
+    windows: int = 3,
+    count: Count | None = None,
+    dropout: bool = False,
+    tolerance: float | None = None,
+) -> GradientCheck:
+    """Compare the gradients of a ``transformers.Trainer`` that accumulates with those of whole batches.
+
+    >>> from transformers import Trainer, TrainingArguments                     # doctest: +SKIP
+    >>> from batchproof.trainers import hugging_face                            # doctest: +SKIP
+    >>> args = TrainingArguments("out", per_device_train_batch_size=2)          # doctest: +SKIP
+    >>> trainer = Trainer(model, args, train_dataset=data)                      # doctest: +SKIP
+    >>> hugging_face.check(trainer, accumulation_steps=4).cause                 # doctest: +SKIP
+    'missing-division'
+
+    The trainer's own ``train`` runs, on a copy that shares its model: on the first windows of an epoch and on its last,
+    in the order of the data set, with an optimizer that steps nowhere.  Your callbacks are not called, and nothing is
+    logged, evaluated, saved or sent.  The trainer, the model, its gradients and the random state are as before
+    afterwards.
+
+    Args:
+        trainer: The ``Trainer``, or of a subclass; or a function without arguments that makes one.  Its
+            ``per_device_train_batch_size`` is that of a micro-batch.
+        accumulation_steps: Micro-batches for one optimizer step; the trainer's own if None, or 4 where it has 1.
+        windows: How many optimizer steps to compare.
+        count: From a batch, by name, what its micro-batch might have to be weighted by; samples, labels and unmasked
+            positions are counted anyway.
+        dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
+        tolerance: As in `batchproof.check_gradients`.
+
+    Returns:
+        A `batchproof.GradientCheck`; printed, it is the report.
+
+    Raises:
+        BatchproofError: transformers is missing, it is no trainer, it has no training data, or several processes train.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise needs("transformers", error) from None
+    if not isinstance(trainer, transformers.Trainer):
+        made = trainer() if callable(trainer) else trainer
+        if not isinstance(made, transformers.Trainer):
+            raise BatchproofError(f"the trainer is a transformers.Trainer or makes one, not {type(made).__name__}")
+        trainer = made
+    args = trainer.args
+    if trainer.train_dataset is None:
+        raise BatchproofError("the trainer has no train_dataset to take samples from")
+    if args.world_size > 1 or args.n_gpu > 1:
+        raise BatchproofError("this check is for one process and one device: set CUDA_VISIBLE_DEVICES to one GPU")
+    own = args.gradient_accumulation_steps
+    steps = accumulation_steps if accumulation_steps is not None else own if own > 1 else DEFAULT_STEPS
+    size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
+    samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
+
+    def train(recorder: Recorder, batch_size: int, steps: int) -> None:
+        verbosity = transformers.logging.get_verbosity()
+        transformers.logging.set_verbosity_error()
+        try:
+            _probe(trainer, samples, recorder, batch_size, steps).train()
+        finally:
+            transformers.logging.set_verbosity(verbosity)
+
+    found = compare(
+        trainer.model, train, samples, dropout=dropout, tolerance=tolerance,
+        ran=f"{type(trainer).__name__} of transformers {transformers.__version__}",
+    )  # fmt: skip
+    if found.cause == "missing-division" and getattr(trainer, "model_accepts_loss_kwargs", False):
+        return dataclasses.replace(found, notes=(*found.notes, LEFT_TO_THE_MODEL))
+    return found
+
+
+def _probe(trainer: Any, samples: Samples, recorder: Recorder, batch_size: int, steps: int) -> Any:
+    """A copy of the trainer, with the same model and the same code, that trains on these samples and steps nowhere."""
+    from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, TrainerControl
+
+    probe = copy.copy(trainer)
+    probe.args = copy.copy(trainer.args)
+    for name, value in {
+        **QUIET,
+        "per_device_train_batch_size": batch_size,
+        "gradient_accumulation_steps": steps,
+    }.items():
+        if hasattr(probe.args, name):
+            setattr(probe.args, name, value)
+    # its own accelerator: what is prepared for the check does not stay with the trainer's
+    probe.create_accelerator_and_postprocess()
+    probe.model_init = None
+    probe.train_dataset, probe.eval_dataset = samples.items, None
+    probe.data_collator = samples.counting(recorder)
+    probe._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(samples.items)
+    probe._train_batch_size = batch_size
+    probe.optimizer = Capture(recorder)
+    probe.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(probe.optimizer, _constant)
+    probe.callback_handler = CallbackHandler(
+        [DefaultFlowCallback()], probe.model, probe.processing_class, probe.optimizer, probe.lr_scheduler
+    )
+    probe.control = TrainerControl()
+    probe.log = _silent
+    return probe
+
+
+_constant: Callable[[int], float] = lambda _: 1.0  # noqa: E731
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Where a log would go."""

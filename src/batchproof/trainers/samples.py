@@ -1,0 +1,119 @@
+"""Which samples a check goes through, in which batches, and what each batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from batchproof.check_gradients.record import Recorder
+from batchproof.errors import BatchproofError
+
+#: From a batch, what its micro-batch might have to be weighted by.
+Count = Callable[[Any], Mapping[str, float]]
+Collate = Callable[[list[Any]], Any]
+IGNORED = -100
+_LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of an epoch, each taken from the data once: full windows from its start, and what its end leaves over."""
+
+    items: list[Any]
+    micro_batch: int
+    steps: int
+    collate: Collate
+    count: Count | None = None
+
+    def loader(self, batch_size: int, recorder: Recorder) -> DataLoader[Any]:
+        """In their order, in batches of this size; what each holds goes to the recorder."""
+        return DataLoader(self.items, batch_size=batch_size, collate_fn=self.counting(recorder))  # type: ignore[arg-type]
+
+    def counting(self, recorder: Recorder) -> Collate:
+        """The collate function, which tells the recorder what it made."""
+
+        def collate(items: list[Any]) -> Any:
+            batch = self.collate(items)
+            recorder.count({"samples": len(items), **contents(batch), **(self.count(batch) if self.count else {})})
+            return batch
+
+        return collate
+
+    @property
+    def in_words(self) -> str:
+        """``24 samples in micro-batches of 2``."""
+        return f"{len(self.items):,} samples in micro-batches of {self.micro_batch:,}"
+
+
+def of_loader(loader: Any, steps: int, windows: int, count: Count | None) -> Samples:
+    """The samples of somebody's DataLoader, whose batch size is that of a micro-batch.
+
+    Raises:
+        BatchproofError: It is no DataLoader, or has a batch sampler of its own, or too few samples.
+    """
+    if not isinstance(loader, DataLoader):
+        raise BatchproofError(f"the data is a torch DataLoader over micro-batches, not {type(loader).__name__}")
+    if loader.batch_size is None or loader.collate_fn is None:
+        raise BatchproofError("the DataLoader has no batch_size: give it one, without a batch sampler of its own")
+    return of_dataset(loader.dataset, loader.batch_size, steps, windows, loader.collate_fn, loader.drop_last, count)
+
+
+def of_dataset(
+    dataset: Any, size: int, steps: int, windows: int, collate: Collate, drop_last: bool, count: Count | None
+) -> Samples:
+    """At most so many windows of ``steps`` micro-batches: from the start of an epoch, and its last.
+
+    Raises:
+        BatchproofError: The numbers are no numbers of batches, or the data does not fill one window.
+    """
+    for name, number, least in (("accumulation_steps", steps, 2), ("windows", windows, 1)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+            raise BatchproofError(f"{name} is a whole number from {least} on, not {number!r}")
+    try:
+        items = list(_chosen(dataset, size * steps, windows, size if drop_last else 1))
+    except (TypeError, NotImplementedError) as error:
+        raise BatchproofError(f"the samples cannot be read one by one: {error}") from None
+    if len(items) <= size:
+        raise BatchproofError(
+            f"{len(items)} samples are one micro-batch of {size}: there is nothing to accumulate; take a smaller batch size"
+        )
+    return Samples(items, size, steps, collate, count)
+
+
+def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> Iterator[Any]:
+    if isinstance(dataset, IterableDataset):
+        some: Iterable[Any] = islice(dataset, window * windows)
+        yield from some
+        return
+    length = len(dataset) // multiple * multiple
+    last = length % window or window
+    first = length - last if length <= windows * window else (windows - 1) * window
+    for index in (*range(first), *range(length - last, length)):
+        yield dataset[index]
+
+
+def contents(batch: Any) -> dict[str, float]:
+    """What may be counted in a batch: labels that are not ignored, positions that are not masked."""
+    labels, mask = _labels(batch), batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    found: dict[str, float] = {}
+    if labels is not None and not labels.is_floating_point() and labels.dim() > 0:
+        found["labels"] = float((labels != IGNORED).sum())
+        if labels.dim() > 1:
+            found["labels after the first position"] = float((labels[..., 1:] != IGNORED).sum())
+    if isinstance(mask, Tensor):
+        found["unmasked positions"] = float((mask != 0).sum())
+    return found
+
+
+def _labels(batch: Any) -> Tensor | None:
+    if isinstance(batch, Mapping):
+        found = next((batch[name] for name in _LABELS if name in batch), None)
+    else:
+        found = batch[-1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+    return found if isinstance(found, torch.Tensor) else None
