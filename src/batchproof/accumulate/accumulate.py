@@ -13,10 +13,10 @@ from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.outputs import carries_gradient, read_outputs, variables
-from batchproof.accumulate.passes import Job, combined, joined, scaled, twice
+from batchproof.accumulate.passes import EMPTY, Job, Loop, combined, joined, scaled, twice
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
-from batchproof.accumulate.scheme import Scheme, choose, described
+from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.accumulate.source import Source
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
@@ -61,10 +61,11 @@ def accumulate(
 
     ranks = Ranks(group, [*modules, *outermost(loss_fn)])
     source = Source(micro_batches)
-    job = Job(loss_fn, outputs, source, Ledger(), Replay(modules), ranks, modules, allow_coupling)
-    with ranks.alone():
+    job = Job(loss_fn, Ledger(), ranks, modules, allow_coupling)
+    loop = Loop(outputs, source, Replay(modules))
+    with ranks.alone(), torch.enable_grad():
         try:
-            loss, scheme = _made(job, source, known(loss_fn))
+            loss, scheme = _made(job, loop, source, known(loss_fn))
         except BaseException:
             job.ledger.undo()
             raise
@@ -72,49 +73,49 @@ def accumulate(
     return loss
 
 
-def _made(job: Job, source: Source, about: Known) -> tuple[Tensor, Scheme]:
+def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
-    start = job.replay.moment()
+    start = loop.replay.moment()
     if about.learned is None:
-        _study(job, source, about)
-        job.replay.at(start)
+        _study(job, loop, source, about)
+        loop.replay.at(start)
     learned, replayable = about.learned, job.ranks.every(source.replayable)
     if not isinstance(learned, Learned):
-        return _joined(job, learned or "there are too few samples yet to learn how it splits", replayable)
+        return _joined(job, loop, learned or "too few samples have come yet to learn more of it", replayable)
     number = choose(learned, replayable)
+    if number is None:
+        raise BatchproofError(ONCE.format(reason(learned)))
     try:
-        if number is None:
-            raise BatchproofError(_ONCE.format(described(3, learned).reason))
-        loss = {1: scaled, 2: combined, 3: twice}[number](job, learned)
+        loss = {1: scaled, 2: combined, 3: twice}[number](job, loop, learned)
     except Diverged as why:
         about.forget()
         job.ranks.give_up()
         job.ledger.undo()
-        job.replay.at(start)
-        return _joined(job, str(why), replayable)
-    return loss, described(number, learned)
+        loop.replay.at(start)
+        return _joined(job, loop, str(why), replayable)
+    return loss, on_statistics(number, learned)
 
 
-_ONCE = (
-    "this loss needs two passes over micro_batches ({}), and micro_batches is an iterator that can be gone through only "
-    "once: pass a list of them"
+ONCE = (
+    "this loss needs two passes over micro_batches ({}), and an iterator can be gone through only once: "
+    "pass a list of them"
 )
 
 
-def _joined(job: Job, reason: str, replayable: bool) -> tuple[Tensor, Scheme]:
+def _joined(job: Job, loop: Loop, why: str, replayable: bool) -> tuple[Tensor, Scheme]:
     if not replayable:
-        raise BatchproofError(_ONCE.format(reason))
-    loss, row_nbytes = joined(job)
-    return loss, described(3, reason, row_nbytes)
+        raise BatchproofError(ONCE.format(why))
+    loss, row_nbytes = joined(job, loop)
+    return loss, on_outputs(why, row_nbytes)
 
 
-def _study(job: Job, source: Source, about: Known) -> None:
+def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
     """Learn from the outputs of as many micro-batches as it takes; their gradients are not needed yet."""
     calls: list[Call] = []
     flags: tuple[bool, ...] = ()
     for micro_batch in source.peek():
         with torch.set_grad_enabled(not calls):  # the first with a graph, to see which outputs carry a gradient
-            call = job.outputs(micro_batch)
+            call = loop.outputs(micro_batch)
         if not calls:
             flags = carries_gradient(call)
             if not job.allow_coupling:
@@ -125,6 +126,5 @@ def _study(job: Job, source: Source, about: Known) -> None:
             break
     everything = [call for rank in job.ranks.calls(calls) for call in rank]
     if not everything:
-        raise BatchproofError("micro_batches is empty: there is nothing to take a gradient of")
-    flags = next(known for known in job.ranks.gathered(flags) if known)
-    about.study(everything, flags)
+        raise BatchproofError(EMPTY)
+    about.study(everything, next(known for known in job.ranks.gathered(flags) if known))

@@ -1,2 +1,182 @@
-"""Accumulator: placeholder."""
-class Accumulator: ...
+"""Accumulator: the same for loops that cannot hand over their micro-batches, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.accumulate.known import known
+from batchproof.accumulate.learned import Learned
+from batchproof.accumulate.ledger import Ledger
+from batchproof.accumulate.outputs import carries_gradient, read_loss_arguments
+from batchproof.accumulate.passes import (
+    EMPTY,
+    Buffers,
+    Job,
+    back_from_outputs,
+    buffers,
+    combine_at_end,
+    fold,
+    pull_apart,
+    scale_to_end,
+)
+from batchproof.accumulate.ranks import Ranks
+from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
+from batchproof.derive.finish import Diverged
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call, Dims, keep
+from batchproof.streaming.modules import outermost
+from batchproof.streaming.state import Slots
+
+
+class Accumulator:
+    """The exact gradient of a loss over micro-batches, where the loop is not ours.
+
+    >>> import torch, batchproof
+    >>> model = torch.nn.Linear(3, 1)
+    >>> def rmse(pred, real):
+    ...     return (pred - real).square().mean().sqrt()
+    >>> x, y = torch.randn(64, 3), torch.randn(64, 1)
+    >>> acc = batchproof.Accumulator(rmse)
+    >>> for part, target in zip(x.split(7), y.split(7)):
+    ...     acc.backward(model(part), target)
+    >>> loss = acc.finish()
+    >>> torch.allclose(loss, rmse(model(x), y))
+    True
+
+    Until `finish` has been called, ``.grad`` is not what it should be: let no optimizer, no clipping and no hook look
+    at it.  The first micro-batches of the first step are held with their graphs until 32 samples have come.
+
+    Attributes:
+        scheme: how the last gradient was made, None before the first `finish`; prints as a report.
+    """
+
+    def __init__(
+        self, loss_fn: Callable[..., Any], *, group: Any = None, batch_dim: Dims = 0, allow_coupling: bool = False
+    ) -> None:
+        if not callable(loss_fn):
+            raise BatchproofError(f"loss_fn must be a function or a module, not {type(loss_fn).__name__}")
+        self.loss_fn = loss_fn
+        self.group = group
+        self.batch_dim = batch_dim
+        self.allow_coupling = allow_coupling
+        self.scheme: Scheme | None = None
+        self._about = known(loss_fn)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._job = Job(self.loss_fn, Ledger(), Ranks(self.group, outermost(self.loss_fn)), (), self.allow_coupling)
+        self._waiting: list[Call] = []  # with their graphs
+        self._own: dict[Tensor, Tensor] = {}
+        self._state: Slots | None = None
+        self._sums: Buffers = []
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        """Take in a micro-batch: the arguments of the loss, with their graph. It is freed, as by ``backward``.
+
+        Raises:
+            BatchproofError: the loss does not take these arguments; its gradient cannot be made in one pass; the model
+                couples the samples of a batch. ``.grad`` is as before the first micro-batch then, and the next one is a
+                first.
+        """
+        try:
+            with torch.enable_grad():
+                self._take(read_loss_arguments(self.loss_fn, args, kwargs, self.batch_dim))
+        except BaseException:
+            self.reset()
+            raise
+
+    def _take(self, call: Call) -> None:
+        self._waiting.append(call)
+        if self._about.learned is None:
+            kept = [keep(waiting) for waiting in self._waiting]
+            if not self._about.enough(kept):
+                return
+            self._about.study(kept, carries_gradient(call))
+        learned = self._about.learned
+        if not isinstance(learned, Learned):
+            raise BatchproofError(IN_ONE_GO.format(learned))
+        number = choose(learned, replayable=False)
+        if number is None:
+            raise BatchproofError(IN_ONE_GO.format(reason(learned)))
+        if self._state is None:
+            self._state, self._own, self._sums = learned.empty(), learned.own(), buffers(learned)
+        while self._waiting:
+            self._pull(learned, number, self._waiting.pop(0), self._state)
+
+    def _pull(self, learned: Learned, number: int, call: Call, state: Slots) -> None:
+        try:
+            part = fold(self._job, learned, call, self._own, state)
+        except Diverged as why:
+            self._about.forget()
+            raise BatchproofError(IN_ONE_GO.format(why)) from None
+        if number == 1:
+            learned.pull(part, learned.cotangents)
+        else:
+            pull_apart(self._job, learned, part, self._own, self._sums)
+
+    def finish(self, parameters: Iterable[Tensor] = ()) -> Tensor:
+        """Put the gradient of the loss on all micro-batches since the last `finish` into ``.grad``.
+
+        Args:
+            parameters: the model's, in the same order on all ranks; needed only with ``group=``. The gradients of all
+                parameters that were reached are finished, whether they are among these or not.
+
+        Returns:
+            The loss on all micro-batches, with no graph.
+
+        Raises:
+            BatchproofError: no micro-batch has come; or on all of them together the loss goes another way than on the
+                first. ``.grad`` is as before the first micro-batch then.
+        """
+        try:
+            self._job.ranks.know(parameters)
+            with torch.enable_grad():
+                loss = self._finished()
+        except Diverged as why:
+            self._about.forget()
+            self.reset()
+            raise BatchproofError(IN_ONE_GO.format(why)) from None
+        except BaseException:
+            self.reset()
+            raise
+        self._begin()
+        return loss
+
+    def _finished(self) -> Tensor:
+        learned = self._about.learned
+        if self._waiting or not isinstance(learned, Learned):
+            return self._all_at_once()
+        state = learned.empty() if self._state is None else self._state
+        number = choose(learned, replayable=False)
+        assert number is not None
+        self.scheme = on_statistics(number, learned)
+        if number == 1:
+            return scale_to_end(self._job, learned, self._own, state)
+        return combine_at_end(self._job, learned, self._own, state, self._sums)
+
+    def _all_at_once(self) -> Tensor:
+        """So few samples that their graphs are all still there."""
+        if not any(self._job.ranks.gathered(len(self._waiting))):
+            raise BatchproofError(EMPTY)
+        kept = [keep(call) for call in self._waiting]
+        flags = carries_gradient(self._waiting[0]) if self._waiting else ()
+        loss, row_nbytes = back_from_outputs(self._job, kept, flags, self._waiting)
+        self.scheme = on_outputs("too few samples have come yet to learn more of it", row_nbytes)
+        everything = [call for rank in self._job.ranks.calls(kept) for call in rank]
+        self._about.study(everything, next(known for known in self._job.ranks.gathered(flags) if known))
+        return loss
+
+    def reset(self) -> None:
+        """Drop the micro-batches since the last `finish`; ``.grad`` is as before them."""
+        self._job.ledger.undo()
+        self._begin()
+
+
+IN_ONE_GO = (
+    "the gradient of this loss cannot be made one micro-batch at a time ({}): use batchproof.accumulate, which goes "
+    "through the micro-batches twice"
+)

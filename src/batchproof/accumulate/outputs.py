@@ -23,18 +23,24 @@ def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> 
         args, kwargs = (), outputs
     else:
         args, kwargs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,), {}
+    return read_loss_arguments(loss_fn, args, kwargs, batch_dim, "what forward returned")
+
+
+def read_loss_arguments(
+    loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
+) -> Call:
+    """The same, of arguments as they are given to the loss."""
     try:
         bound(loss_fn, args, kwargs)
     except TypeError as error:
         given = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
         raise BatchproofError(
-            f"the loss cannot be called with what forward returned, {given}: {error}; "
-            f"{_name(loss_fn)} takes {_parameters(loss_fn)}"
+            f"the loss cannot be called with {what}, {given} ({error}): {_name(loss_fn)} takes {_parameters(loss_fn)}"
         ) from None
     try:
         return read(loss_fn, args, kwargs, batch_dim)
     except BatchproofError as error:
-        raise BatchproofError(f"what forward returned is no batch of samples: {error}") from None
+        raise BatchproofError(f"{what} is no batch of samples: {error}") from None
 
 
 def carries_gradient(call: Call) -> tuple[bool, ...]:

@@ -24,6 +24,7 @@ from batchproof.streaming.state import Slots
 
 #: The second pass must give what the first gave, but for kernels that round in another order.
 REPEATS = 2e-2
+EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
 Buffers = list[dict[Tensor, Tensor]]
 
@@ -33,22 +34,48 @@ class Job:
     """One gradient to be made."""
 
     loss_fn: Callable[..., Any]
-    outputs: Callable[[Any], Call]  # of a micro-batch
-    micro_batches: Iterable[Any]
     ledger: Ledger
-    replay: Replay
     ranks: Ranks
-    modules: Sequence[torch.nn.Module]
+    modules: Sequence[torch.nn.Module]  # that forward runs, as far as they can be found
     allow_coupling: bool
 
-    def each(self) -> Iterator[Call]:
+    def open(self, outputs: Sequence[Tensor]) -> None:
+        """Before a backward pass: set gradients aside; the first time, look for what couples samples."""
+        if not self.ledger.before and not self.allow_coupling:
+            refuse_coupling(outputs, self.modules)
+        self.ledger.reach(outputs)
+
+    def close(self, loss: Tensor, common: Iterable[Tensor]) -> Tensor:
+        """All gradients are made: add those of other ranks, and what was there before."""
+        self.ranks.add_up(self.ledger, list(common))
+        self.ledger.close()
+        return loss.detach()
+
+
+@dataclass
+class Loop:
+    """The micro-batches, and the forward pass over each."""
+
+    outputs: Callable[[Any], Call]
+    micro_batches: Iterable[Any]
+    replay: Replay
+
+    def once(self) -> Iterator[Call]:
         """The outputs of each micro-batch, with their graph."""
         for micro_batch in self.micro_batches:
             yield self.outputs(micro_batch)
 
+    def first(self, moments: list[Moment], graph_of_first: bool) -> Iterator[Call]:
+        """The outputs of each without a graph (but for the first one's, if asked), and from where each began."""
+        for micro_batch in self.micro_batches:
+            with torch.set_grad_enabled(graph_of_first and not moments):
+                moments.append(self.replay.moment())
+                call = self.outputs(micro_batch)
+            yield call
+            del call
 
     def again(self, moments: Sequence[Moment]) -> Iterator[Call]:
-        """The same once more, each forward pass from where it began the first time.
+        """The same once more with a graph, each forward pass from where it began the first time.
 
         Raises:
             BatchproofError: the micro-batches are not there a second time.
@@ -66,49 +93,51 @@ class Job:
                 "this loss needs: pass a list of them"
             )
 
-    def open(self, outputs: Sequence[Tensor]) -> None:
-        """Before a backward pass: set gradients aside; the first time, look for what couples samples."""
-        if not self.ledger.before and not self.allow_coupling:
-            refuse_coupling(outputs, self.modules)
-        self.ledger.reach(outputs)
 
-    def close(self, loss: Tensor, common: Iterable[Tensor] = ()) -> Tensor:
-        """All gradients are made: add those of other ranks, and what was there before."""
-        self.ranks.add_up(self.ledger, list(common))
-        self.ledger.close()
-        return loss.detach()
-
-
-def scaled(job: Job, learned: Learned) -> Tensor:
-    """Scheme 1: the derivative by the sums keeps its direction, so its size can be put right at the end.
-
-    Raises:
-        Diverged: on all samples the loss goes another way, or the direction is another one.
-    """
+def scaled(job: Job, loop: Loop, learned: Learned) -> Tensor:
+    """Scheme 1: the derivative by the sums keeps its direction, so its size can be put right at the end."""
     own, state = learned.own(), learned.empty()
-    for call in job.each():
+    for call in loop.once():
         part = fold(job, learned, call, own, state)
         learned.pull(part, learned.cotangents)
         del call, part
+    return scale_to_end(job, learned, own, state)
+
+
+def scale_to_end(job: Job, learned: Learned, own: dict[Tensor, Tensor], state: Slots) -> Tensor:
+    """Put the size of gradients right that were made with the derivative as it was when the loss was learned.
+
+    Raises:
+        Diverged: on all samples the loss goes another way, or the derivative has another direction.
+    """
     found = learned.slope(job.ranks.merged(state))
     factor = ratio(found.leaves, learned.cotangents)
     if factor is None:
         raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
     scale([*job.ledger.made, *(variable.grad for variable in own.values() if variable.grad is not None)], factor)
-    return settle(job, learned, found, own)
+    return settle(job, learned, own, found)
 
 
-def combined(job: Job, learned: Learned) -> Tensor:
+def combined(job: Job, loop: Loop, learned: Learned) -> Tensor:
     """Scheme 2: a gradient for each statistic; how much each weighs is known at the end."""
-    own, state = learned.own(), learned.empty()
-    sums: list[dict[Tensor, Tensor]] = [{} for _ in range(learned.statistics)]
-    for call in job.each():
+    own, state, sums = learned.own(), learned.empty(), buffers(learned)
+    for call in loop.once():
         part = fold(job, learned, call, own, state)
         pull_apart(job, learned, part, own, sums)
         del call, part
+    return combine_at_end(job, learned, own, state, sums)
+
+
+def combine_at_end(job: Job, learned: Learned, own: dict[Tensor, Tensor], state: Slots, sums: Buffers) -> Tensor:
+    """The weighted sum of the statistics' gradients."""
     found = learned.slope(job.ranks.merged(state))
     weigh(found, sums)
-    return settle(job, learned, found, own)
+    return settle(job, learned, own, found)
+
+
+def buffers(learned: Learned) -> Buffers:
+    """A gradient of each parameter for each statistic: none yet."""
+    return [{} for _ in range(learned.statistics)]
 
 
 def pull_apart(job: Job, learned: Learned, part: Folded, own: dict[Tensor, Tensor], sums: Buffers) -> None:
@@ -140,30 +169,30 @@ def weigh(found: Slope, sums: Buffers) -> None:
         grads.clear()
 
 
-def twice(job: Job, learned: Learned) -> Tensor:
+def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
     """Scheme 3, on statistics: once without a graph for their sums, then back from each micro-batch's share."""
-    state, moments, checksums = learned.empty(), [], []
+    state, own = learned.empty(), learned.own()
+    moments: list[Moment] = []
+    sums, again = [], []
     with torch.no_grad():
-        for micro_batch in job.micro_batches:
-            moments.append(job.replay.moment())
-            part = fold(job, learned, job.outputs(micro_batch), {}, state)
-            checksums.append(checksum(part.values))
-            del part
-    end = job.replay.moment()
+        for call in loop.first(moments, graph_of_first=False):
+            part = fold(job, learned, call, {}, state)
+            sums.append(checksum(part.values))
+            del call, part
+    end = loop.replay.moment()
     found = learned.slope(job.ranks.merged(state))
     cut = Cut(learned.plan, found.leaves, job.ranks.starts(state))
-    own, again = learned.own(), []
-    for call in job.again(moments):
+    for call in loop.again(moments):
         part = fold(job, learned, call, own)
         again.append(checksum(part.values))
         learned.pull(part, cut.next(part))
         del call, part
-    check_repeats(checksums, again)
-    job.replay.at(end)
-    return settle(job, learned, found, own)
+    check_repeats(sums, again)
+    loop.replay.at(end)
+    return settle(job, learned, own, found)
 
 
-def joined(job: Job) -> tuple[Tensor, int]:
+def joined(job: Job, loop: Loop) -> tuple[Tensor, int]:
     """Scheme 3, on outputs: the loss itself is called on all of them, then back from each micro-batch's share.
 
     Returns:
@@ -172,32 +201,36 @@ def joined(job: Job) -> tuple[Tensor, int]:
     moments: list[Moment] = []
     calls: list[Call] = []
     flags: tuple[bool, ...] = ()
-    for micro_batch in job.micro_batches:
-        moments.append(job.replay.moment())
-        with torch.set_grad_enabled(not calls):  # the first with a graph, to see which outputs carry a gradient
-            call = job.outputs(micro_batch)
+    for call in loop.first(moments, graph_of_first=True):  # which shows the outputs that carry a gradient
         flags = flags or carries_gradient(call)
         calls.append(keep(call))
         del call
-    end = job.replay.moment()
+    end = loop.replay.moment()
+    loss, nbytes = back_from_outputs(job, calls, flags, loop.again(moments))
+    loop.replay.at(end)
+    return loss, nbytes
+
+
+def back_from_outputs(
+    job: Job, calls: Sequence[Call], flags: tuple[bool, ...], connected: Iterable[Call]
+) -> tuple[Tensor, int]:
+    """The loss on all outputs, and its gradient handed back to those same outputs with their graph."""
     if not any(job.ranks.gathered(len(calls))):
-        raise BatchproofError("micro_batches is empty: there is nothing to take a gradient of")
+        raise BatchproofError(EMPTY)
     everything, start = job.ranks.joined(calls)
     flags = next(known for known in job.ranks.gathered(flags) if known)
     sums = [checksum(variables_of(call, flags)) for call in calls]
-    del calls
     whole = with_gradient(everything, flags)
     loss, common = loss_on_all(job, whole)
     again = []
-    for call in job.again(moments):
+    for call in connected:
         outputs = variables_of(call, flags)
-        job.open([output for output in outputs if output.requires_grad])
+        job.open(outputs)
         again.append(checksum(outputs))
         torch.autograd.backward(outputs, share(whole, start, call.n, first=start == 0))
         start += call.n
         del call, outputs
     check_repeats(sums, again)
-    job.replay.at(end)
     return job.close(loss, common), size_of(whole) // whole.n
 
 
@@ -231,9 +264,7 @@ def variables_of(call: Call, flags: Sequence[bool]) -> list[Tensor]:
     return [leaf for leaf, flag in zip(call.leaves, flags, strict=True) if flag]
 
 
-def fold(
-    job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], state: Slots | None = None
-) -> Folded:
+def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], state: Slots | None = None) -> Folded:
     """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
 
     Raises:
@@ -252,7 +283,7 @@ def fold(
     return part
 
 
-def settle(job: Job, learned: Learned, found: Slope, own: dict[Tensor, Tensor]) -> Tensor:
+def settle(job: Job, learned: Learned, own: dict[Tensor, Tensor], found: Slope) -> Tensor:
     """Give the loss's own parameters their gradient, once, and close."""
     total = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
     if job.ranks.number == 0:

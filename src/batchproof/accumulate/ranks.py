@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,6 +94,10 @@ class Ranks:
         reduce(total, self.group)
         return total
 
+    def know(self, parameters: Iterable[Tensor]) -> None:
+        """More parameters, in an order that is the same on every rank."""
+        self.parameters = list(dict.fromkeys([*self.parameters, *parameters]))
+
     def give_up(self) -> None:
         """Tell the other ranks that this one could not fold its outputs, if they still wait for it."""
         if self.together and not self.met:
@@ -115,7 +119,7 @@ class Ranks:
         """
         if not self.together:
             return
-        self.parameters = list(dict.fromkeys([*self.parameters, *common]))
+        self.know(common)
         strange = [p for p in ledger.before if all(p is not known for known in self.parameters)]
         if strange:
             raise BatchproofError(

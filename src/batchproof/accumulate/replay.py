@@ -39,7 +39,7 @@ class Replay:
         numpy = sys.modules.get("numpy.random")
         return Moment(
             torch.get_rng_state(),
-            torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else [],
+            torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call],
             random.getstate(),
             None if numpy is None else numpy.get_state(),
             changed,

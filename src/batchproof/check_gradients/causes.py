@@ -40,7 +40,8 @@ def constant_factor(ratio: float, equals: Sequence[str]) -> Finding:
     return Finding(
         "constant-factor",
         "a constant factor",
-        f"every parameter's gradient is {times(ratio)} the full one, in the same direction; {times(ratio, bare=True)} {which}",
+        f"every parameter's gradient is {times(ratio)} the full one, in the same direction; {times(ratio, bare=True)} "
+        f"{which}",
         remedy,
     )
 
@@ -58,8 +59,8 @@ def ragged(last: int, configured: int) -> Finding:
     return Finding(
         "ragged-last-window",
         "a short last window, divided as if it were full",
-        f"the last optimizer step has {last} of {configured} micro-batches and is divided by {configured}: its gradient is "
-        f"{last}/{configured} of what it should be",
+        f"the last optimizer step has {last} of {configured} micro-batches and is divided by {configured}: its "
+        f"gradient is {last}/{configured} of what it should be",
         "divide by the number of micro-batches that the window really has, or drop the last window",
     )
 
@@ -71,7 +72,7 @@ def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Fin
             "shared-parameter",
             "a shared parameter",
             f"{listed} alone {_is(names)} off, {what}; it is shared by {some(tied)}",
-            "treat a shared parameter once: when gradients are scaled or copied by name, each of its names hits it again",
+            "treat a shared parameter once: where gradients are scaled by name, each of its names scales it again",
         )
     return Finding(
         "one-parameter" if len(names) == 1 else "some-parameters",
@@ -94,8 +95,8 @@ def mean_of_means(fits: Sequence[str], apart: float, when: str = "") -> Finding:
     return Finding(
         "mean-of-means",
         "a mean of the micro-batches' means",
-        f"weighted by {' or by '.join(fits)}, the same micro-batch gradients give the full gradient exactly; as they are "
-        f"weighted now it is {when}off by {share(apart)}",
+        f"weighted by {' or by '.join(fits)}, the same micro-batch gradients give the full gradient exactly; as they "
+        f"are weighted now it is {when}off by {share(apart)}",
         f"divide the sum of each micro-batch's loss by the {wanted} of all micro-batches together; {ACCUMULATE}",
     )
 
@@ -105,8 +106,8 @@ def coupled(apart: float, was_weighed: bool) -> Finding:
         return Finding(
             "another-gradient",
             "another gradient",
-            f"it points elsewhere, and is off by {share(apart)}; by which weights the micro-batches would be right could not "
-            "be told from their gradients",
+            f"it points elsewhere, and is off by {share(apart)}; by which weights the micro-batches would be right "
+            "could not be told from their gradients",
             "check with more parameters than micro-batches, and with one backward pass for each micro-batch",
         )
     return Finding(
@@ -131,8 +132,8 @@ def dropout(apart: float, noise: float) -> Finding:
     return Finding(
         "random-state",
         "random numbers: dropout",
-        f"without dropout the two gradients are equal; with it they differ by {share(apart)}, and the full gradient differs "
-        f"from itself by {share(noise)} with other random numbers",
+        f"without dropout the two gradients are equal; with it they differ by {share(apart)}, and the full gradient "
+        f"differs from itself by {share(noise)} with other random numbers",
         "nothing: the accumulation is right. Switch dropout off to compare",
     )
 
@@ -141,8 +142,8 @@ def random(apart: float, noise: float) -> Finding:
     return Finding(
         "random-state",
         "random numbers",
-        f"the full gradient differs from itself by {share(noise)} with other random numbers, the accumulated one from it by "
-        f"{share(apart)}",
+        f"the full gradient differs from itself by {share(noise)} with other random numbers, the accumulated one from "
+        f"it by {share(apart)}",
         "switch off what is random (dropout, augmentation, sampled negatives) and check again",
     )
 
@@ -172,7 +173,7 @@ def not_finite(names: Sequence[str], run: str) -> Finding:
         "non-finite",
         "not finite",
         f"the gradient of {some(names)} is infinite or NaN {run}",
-        "find where it comes from with torch.autograd.set_detect_anomaly(True); a micro-batch without labels divides 0 by 0",
+        "find where it comes from with torch.autograd.set_detect_anomaly(True); a mean over no labels is 0 / 0",
     )
 
 

@@ -80,13 +80,13 @@ def subject_of(
     configured: int | None = None,
 ) -> Subject:
     """The two runs with what they fill, checked."""
-    if tolerance is not None and not (isinstance(tolerance, (int, float)) and 0 < tolerance < 1):
+    if tolerance is not None and not 0 < _number(tolerance) < 1:
         raise BatchproofError(f"a tolerance is a fraction between 0 and 1, not {tolerance!r}")
     module = model if isinstance(model, torch.nn.Module) else None
     pairs = list(module.named_parameters(remove_duplicate=False)) if module is not None else _pairs(model)
     parameters: dict[str, torch.nn.Parameter] = {}
     tied: dict[str, list[str]] = {}
-    first = {}
+    first: dict[int, str] = {}
     for name, parameter in pairs:
         if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
             raise BatchproofError(f"{name} has no shape yet: run the model once before gradients are checked")
@@ -218,6 +218,10 @@ def _pairs(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
     if repeated is not None:
         raise BatchproofError(f"two parameters are called {repeated}")
     return pairs
+
+
+def _number(given: Any) -> float:
+    return float(given) if isinstance(given, (int, float)) else math.nan
 
 
 def _kind(thing: object) -> str:

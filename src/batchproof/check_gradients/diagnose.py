@@ -199,7 +199,7 @@ def _called(ratio: float, pair: Pair, subject: Subject) -> list[str]:
             numbers[f"the {name} of a micro-batch"] = counts[0]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         numbers["the world size"] = torch.distributed.get_world_size()
-    forms = {
+    forms: dict[str, Callable[[float], float]] = {
         "{}": lambda n: n, "1 over {}": lambda n: 1 / n, "the square of {}": lambda n: n * n,
         "1 over the square of {}": lambda n: 1 / (n * n),
     }  # fmt: skip
@@ -295,8 +295,8 @@ def _without_noise(subject: Subject, found: Diagnosis) -> None:
             found.findings = [causes.batch_norm(list(norms))]
             return
         found.alternatives.append(
-            f"BatchNorm in training mode ({causes.some(list(norms))}) has a part in it, but is not all: in evaluation mode "
-            "the gradients differ too"
+            f"BatchNorm in training mode ({causes.some(list(norms))}) may have a part in it, and is not all: in "
+            "evaluation mode the gradients differ too"
         )
     found.findings = _few_parameters(subject, pairs)
     if not found.findings:
@@ -328,8 +328,9 @@ def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
     if math.isclose(sum(weights.factors), 1, rel_tol=AS_COUNTED):
         direction = math.sqrt(max(0.0, 1 - pair.whole.cosine**2))
         found.findings = [
-            causes.missing_division(f"about {len(passes)}"), causes.mean_of_means(weights.fits, direction, "after that "),
-        ]  # fmt: skip
+            causes.missing_division(f"about {len(passes)}"),
+            causes.mean_of_means(weights.fits, direction, "after that "),
+        ]
     _ragged_too(subject, pairs, found)
 
 

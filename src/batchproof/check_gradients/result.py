@@ -1,4 +1,4 @@
-"""What ``check_gradients`` found, as plain frozen data.  Nothing here measures anything, and nothing here needs torch."""
+"""What ``check_gradients`` found, as plain frozen data.  Nothing here measures anything."""
 
 from __future__ import annotations
 

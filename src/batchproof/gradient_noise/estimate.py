@@ -21,7 +21,7 @@ from torch import Tensor
 
 from batchproof.errors import BatchproofError
 from batchproof.explain.preserve import seed_all
-from batchproof.gradient_noise.gradients import Gradient, Problem, distance, dot
+from batchproof.gradient_noise.gradients import Gradient, Problem, dot
 from batchproof.gradient_noise.noise import Method
 
 #: Up to so many micro-batches are made where single samples have no gradients.
@@ -100,14 +100,19 @@ def measured(problem: Problem, method: Method, order: Sequence[int], seed: int, 
     return Norms(squares, torch.cat([_along(stack, mean) for stack in again]), mean, unit)
 
 
-def redrawn(problem: Problem, method: Method, order: Sequence[int], norms: Norms, seed: int) -> float:
-    """The squared distance of the mean gradient to one with other random numbers.
+def redrawn(problem: Problem, method: Method, order: Sequence[int], unit: int, seed: int) -> float:
+    """How far apart two full gradients with other random numbers are: the mean squared distance.
 
-    A sample's dropout noise has variance D, and of the N samples' means each has D/N of it: they are 2 D/N apart. Just
-    so much is missing in ``(1/b - 1/N) tr(S)``, where S has all noise in it, because D comes with ``1/b + 1/N``.
+    A sample's dropout noise has variance D, so full gradients are 2 D/N apart. Just so much is missing in
+    ``(1/b - 1/N) tr(S)``, where S has all noise in it, because D comes with ``1/b + 1/N``.
     """
-    total, _ = _totalled(stacks(problem, method, order, norms.unit, seed + len(order)), None)
-    return distance([part / len(norms.squares) for part in total], norms.mean)
+    distances: list[Tensor] = []
+    pairs = zip(*(stacks(problem, method, order, unit, seed + offset) for offset in (0, len(order))), strict=True)
+    for one, other in pairs:
+        gaps = [_rows(a - b).square().sum(1, dtype=torch.float64) for a, b in zip(one, other, strict=True)]
+        distances.append(torch.stack(gaps).sum(0))
+    of_each = torch.cat(distances)
+    return float(of_each.mean()) / len(of_each)
 
 
 def _totalled(found: Iterable[Stack], kept: list[Stack] | None) -> tuple[Gradient, Tensor]:
@@ -117,15 +122,20 @@ def _totalled(found: Iterable[Stack], kept: list[Stack] | None) -> tuple[Gradien
     for stack in found:
         sums = [part.sum(0, dtype=torch.float64) for part in stack]
         total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
-        parts = [part.flatten(1).square().sum(1, dtype=torch.float64) for part in stack]
+        parts = [_rows(part).square().sum(1, dtype=torch.float64) for part in stack]
         squares.append(torch.stack(parts).sum(0).cpu())
         if kept is not None:
             kept.append(stack)
     return total, torch.cat(squares)
 
 
+def _rows(part: Tensor) -> Tensor:
+    """(M, numbers): a scalar parameter has one."""
+    return part.reshape(len(part), -1)
+
+
 def _along(stack: Stack, mean: Gradient) -> Tensor:
-    products = [part.flatten(1).double() @ whole.flatten() for part, whole in zip(stack, mean, strict=True)]
+    products = [_rows(part).double() @ whole.flatten() for part, whole in zip(stack, mean, strict=True)]
     return torch.stack(products).sum(0).cpu()
 
 

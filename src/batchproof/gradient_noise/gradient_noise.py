@@ -178,7 +178,7 @@ def _of_samples(asked: _Asked, way: Way, order: Sequence[int]) -> _OfSamples:
 
     norms = measured(problem, way.method, order, asked.seed, tick)
     full = _rest_added(problem, norms.mean, order, norms.unit)
-    apart = redrawn(problem, way.method, order, norms, asked.seed) if way.random else 0.0
+    apart = redrawn(problem, way.method, order, norms.unit, asked.seed) if way.random else 0.0
     return _OfSamples(full, noise_of(norms), norms.unit, apart)
 
 

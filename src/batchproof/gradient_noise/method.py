@@ -63,7 +63,7 @@ def _is_random(problem: Problem, numbers: Sequence[int]) -> bool:
     first, second = (_gradient(problem, numbers, seed) for seed in (1, 2))
     if not all(bool(part.isfinite().all()) for part in first):
         raise BatchproofError(f"the gradient on {len(numbers)} of the samples is NaN or infinite: nothing to measure")
-    return not _same(first, second)
+    return not _same(first, second, max(dot(first, first), dot(second, second)))
 
 
 def _coupling_layer(model: torch.nn.Module) -> str:
@@ -105,9 +105,10 @@ def _splits(problem: Problem, numbers: Sequence[int]) -> bool:
         raise
     except Exception:  # noqa: BLE001 - what a batch can do and a part of it cannot is no sum over samples
         return False
-    if _same(whole, weighted_sum(gradients, [len(part) / len(numbers) for part in parts])):
+    largest = max(dot(gradient, gradient) for gradient in gradients)
+    if _same(whole, weighted_sum(gradients, [len(part) / len(numbers) for part in parts]), largest):
         return True
-    if _same(whole, weighted_sum(gradients, [1.0] * len(parts))):
+    if _same(whole, weighted_sum(gradients, [1.0] * len(parts)), largest):
         raise BatchproofError("the loss is the sum over the batch, so its gradient grows with it: give its mean")
     return False
 
@@ -119,7 +120,8 @@ def _obstacle(problem: Problem, numbers: Sequence[int]) -> str:
         singly = problem.per_sample(problem.batch(few))
     except Exception as error:  # noqa: BLE001 - whatever stands in its way, there is another
         return _first_line(error)
-    if not _same([part.double().mean(0) for part in singly], _gradient(problem, few)):
+    largest = dot(singly, singly) / len(few)
+    if not _same([part.double().mean(0) for part in singly], _gradient(problem, few), largest):
         return "those that it gives do not average to the gradient of the batch"
     return ""
 
@@ -130,10 +132,9 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}, {text}" if text else type(error).__name__
 
 
-def _same(a: Gradient, b: Gradient) -> bool:
-    """Equal up to the rounding of their type; 16-bit types are held to a few percent."""
+def _same(a: Gradient, b: Gradient, largest: float) -> bool:
+    """Equal up to the rounding that gradients of this squared norm leave; 16-bit types are held to a few percent."""
     narrow = [torch.finfo(part.dtype).bits for part in (*a, *b)]
     types = {64: torch.float64, 32: torch.float32}
     tolerance = ROUNDING[types[min(narrow)]] if min(narrow) in types else COARSE
-    largest = max(dot(a, a), dot(b, b))
     return distance(a, b) <= tolerance**2 * largest

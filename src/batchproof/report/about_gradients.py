@@ -86,7 +86,8 @@ def weight_columns(weights: MicroBatchWeights) -> Iterator[Column]:
 def weighed(weights: MicroBatchWeights) -> str:
     """What the weights rest on."""
     by = f"by {' or by '.join(weights.fits)}" if weights.fits else "by least squares"
-    return f"{by}: so many times what each micro-batch counts now; leaves {max(weights.residual, 1e-16):.0e} of the gradient"
+    left = max(weights.residual, 1e-16)
+    return f"{by}: so many times what each micro-batch counts now; leaves {left:.0e} of the gradient"
 
 
 def _column(title: str, texts: list[str]) -> Column:

@@ -60,7 +60,8 @@ def asides(found: GradientNoise) -> Iterator[Said]:
     """What a reader of the table should know, each line under its label."""
     if found.interrupted:
         yield "ended", f"interrupted after size {size(found.rows[-1].size)}"
-    yield from (("check", text) for text in _checked(found))
+    if found.method == "per-sample" and not found.random:  # otherwise what is expected is only estimated
+        yield from (("check", text) for text in _checked(found))
     if found.method != "batches" and found.is_clear:
         yield "pays", _pays(found)
     yield "method", _way(found)

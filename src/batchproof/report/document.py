@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from batchproof.report.chart import Chart
 
 if TYPE_CHECKING:
+    from batchproof.check_gradients.result import GradientCheck
     from batchproof.explain.explanation import Explanation, Place
     from batchproof.gradient_noise.noise import GradientNoise
     from batchproof.simulate.simulation import Simulation
@@ -85,8 +86,9 @@ class Document:
     asides: tuple[tuple[str, str], ...] = field(default=())
 
 
-def document_of(found: Found) -> Document:
+def document_of(found: Found | GradientCheck) -> Document:
     """The document of what a verb found."""
+    from batchproof.check_gradients.result import GradientCheck
     from batchproof.explain.explanation import Explanation
     from batchproof.simulate.simulation import Simulation
 
@@ -98,6 +100,10 @@ def document_of(found: Found) -> Document:
         from batchproof.report import simulation_document
 
         return simulation_document.document(found)
+    if isinstance(found, GradientCheck):
+        from batchproof.report import gradients_document
+
+        return gradients_document.document(found)
     from batchproof.report import noise_document
 
     return noise_document.document(found)

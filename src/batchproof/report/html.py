@@ -14,19 +14,20 @@ from batchproof.report.svg import svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
+    from batchproof.check_gradients.result import GradientCheck
     from batchproof.explain.explanation import Place
     from batchproof.report.document import Found
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
-def render(found: Found) -> str:
+def render(found: Found | GradientCheck) -> str:
     """The report as one ``div``, for a notebook."""
     style = f".batchproof {{ {inks.variables(inks.EITHER)} }}\n{_sheet('report.css')}"
     return f'<div class="batchproof"><style>{style}</style>{_article(document_of(found))}</div>'
 
 
-def page(found: Found) -> str:
+def page(found: Found | GradientCheck) -> str:
     """The report as a file of its own."""
     document = document_of(found)
     return (

@@ -46,7 +46,7 @@ def check(
     you have are as before afterwards.
 
     Args:
-        train: One epoch of the loop; takes the accelerator, and the model, the optimizer and the loader that it prepared.
+        train: One epoch of the loop; takes the accelerator and what it prepared: the model, the optimizer, the loader.
         model: The module that is trained.
         loader: Gives micro-batches.  Its samples, batch size and collate function are used, not its order.
         accumulation_steps: Micro-batches for one optimizer step.
@@ -55,7 +55,8 @@ def check(
             anyway.
         dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
         tolerance: As in `batchproof.check_gradients`.
-        options: For ``Accelerator``, such as ``mixed_precision``; on the CPU unless ``cpu=False`` or one was made before.
+        options: For ``Accelerator``, such as ``mixed_precision``.  It is on the CPU unless one was made before, or with
+            ``cpu=False``.
 
     Returns:
         A `batchproof.GradientCheck`; printed, it is the report.

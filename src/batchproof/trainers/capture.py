@@ -17,7 +17,7 @@ class Capture(torch.optim.Optimizer):
         super().__init__(recorder.parameters.values(), {"lr": 0.0})
         self._recorder = recorder
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Note what the gradients are now."""
         loss = None
         if closure is not None:

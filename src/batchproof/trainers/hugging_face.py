@@ -18,7 +18,7 @@ from batchproof.trainers.samples import Count, Samples, of_dataset
 
 DEFAULT_STEPS = 4
 LEFT_TO_THE_MODEL = (
-    "the model's forward takes **kwargs, so the Trainer leaves the division to the model; this model's loss does not use "
+    "the model's forward takes **kwargs, so the Trainer leaves the division to the model, whose loss does not use "
     "num_items_in_batch. trainer.model_accepts_loss_kwargs = False makes the Trainer divide"
 )
 #: Nothing is logged, saved, evaluated, clipped or sent anywhere, and every batch is made in this process.
@@ -111,11 +111,8 @@ def _probe(trainer: Any, samples: Samples, recorder: Recorder, batch_size: int, 
 
     probe = copy.copy(trainer)
     probe.args = copy.copy(trainer.args)
-    for name, value in {
-        **QUIET,
-        "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": steps,
-    }.items():
+    sizes = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
+    for name, value in {**QUIET, **sizes}.items():
         if hasattr(probe.args, name):
             setattr(probe.args, name, value)
     # its own accelerator: what is prepared for the check does not stay with the trainer's

@@ -40,8 +40,8 @@ def check(
     'ragged-last-window'
 
     Lightning's own ``Trainer(accumulate_grad_batches=accumulation_steps).fit`` runs over one short epoch: the first
-    windows of an epoch of ``loader`` and its last one, in the order of the samples, with an optimizer that steps nowhere.
-    Nothing is logged, validated or saved.  Model, gradients and random state are as before afterwards.
+    windows of an epoch of ``loader`` and its last one, in the order of the samples, with an optimizer that steps
+    nowhere.  Nothing is logged, validated or saved.  Model, gradients and random state are as before afterwards.
 
     Args:
         model: A ``LightningModule`` of ``lightning`` or ``pytorch_lightning``, with automatic optimization.
@@ -58,8 +58,8 @@ def check(
         A `batchproof.GradientCheck`; printed, it is the report.
 
     Raises:
-        BatchproofError: Lightning is missing, it is no LightningModule, it optimizes by hand, or the loader has no batch
-            size or less than two micro-batches.
+        BatchproofError: Lightning is missing, it is no LightningModule, it optimizes by hand, or the loader has no
+            batch size or less than two micro-batches.
     """
     package = _package(model)
     if not model.automatic_optimization:

@@ -70,7 +70,7 @@ def check(
 
     def backward(batches: list[Any], steps: int) -> None:
         for batch in batches:
-            loss = loss_fn(model, batch)
+            loss: object = loss_fn(model, batch)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 raise BatchproofError(f"loss_fn gives a loss with one number to call backward() on, not {_kind(loss)}")
             (loss / steps).backward()  # type: ignore[no-untyped-call]

@@ -51,7 +51,7 @@ class Samples:
         return f"{len(self.items):,} samples in micro-batches of {self.micro_batch:,}"
 
 
-def of_loader(loader: Any, steps: int, windows: int, count: Count | None) -> Samples:
+def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> Samples:
     """The samples of somebody's DataLoader, whose batch size is that of a micro-batch.
 
     Raises:
@@ -59,7 +59,7 @@ def of_loader(loader: Any, steps: int, windows: int, count: Count | None) -> Sam
     """
     if not isinstance(loader, DataLoader):
         raise BatchproofError(f"the data is a torch DataLoader over micro-batches, not {type(loader).__name__}")
-    if loader.batch_size is None or loader.collate_fn is None:
+    if loader.batch_size is None:
         raise BatchproofError("the DataLoader has no batch_size: give it one, without a batch sampler of its own")
     return of_dataset(loader.dataset, loader.batch_size, steps, windows, loader.collate_fn, loader.drop_last, count)
 
@@ -81,7 +81,7 @@ def of_dataset(
         raise BatchproofError(f"the samples cannot be read one by one: {error}") from None
     if len(items) <= size:
         raise BatchproofError(
-            f"{len(items)} samples are one micro-batch of {size}: there is nothing to accumulate; take a smaller batch size"
+            f"{len(items)} samples are one micro-batch of {size}: nothing to accumulate; take a smaller batch size"
         )
     return Samples(items, size, steps, collate, count)
 
