@@ -13,7 +13,7 @@ from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.outputs import carries_gradient, read_outputs, variables
-from batchproof.accumulate.passes import EMPTY, Job, Loop, combined, joined, scaled, twice
+from batchproof.accumulate.passes import EMPTY, Job, Loop, joined, once, twice
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
@@ -86,7 +86,7 @@ def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, S
     if number is None:
         raise BatchproofError(ONCE.format(reason(learned)))
     try:
-        loss = {1: scaled, 2: combined, 3: twice}[number](job, loop, learned)
+        loss = (twice if number == 3 else once)(job, loop, learned)
     except Diverged as why:
         about.forget()
         job.ranks.give_up()

@@ -12,24 +12,13 @@ from batchproof.accumulate.known import known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.outputs import carries_gradient, read_loss_arguments
-from batchproof.accumulate.passes import (
-    EMPTY,
-    Buffers,
-    Job,
-    back_from_outputs,
-    buffers,
-    combine_at_end,
-    fold,
-    pull_apart,
-    scale_to_end,
-)
+from batchproof.accumulate.passes import EMPTY, Job, Sums, back_from_outputs
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, Dims, keep
 from batchproof.streaming.modules import outermost
-from batchproof.streaming.state import Slots
 
 
 class Accumulator:
@@ -70,9 +59,7 @@ class Accumulator:
     def _begin(self) -> None:
         self._job = Job(self.loss_fn, Ledger(), Ranks(self.group, outermost(self.loss_fn)), (), self.allow_coupling)
         self._waiting: list[Call] = []  # with their graphs
-        self._own: dict[Tensor, Tensor] = {}
-        self._state: Slots | None = None
-        self._sums: Buffers = []
+        self._sums: Sums | None = None
 
     def backward(self, *args: Any, **kwargs: Any) -> None:
         """Take in a micro-batch: the arguments of the loss, with their graph. It is freed, as by ``backward``.
@@ -99,24 +86,15 @@ class Accumulator:
         learned = self._about.learned
         if not isinstance(learned, Learned):
             raise BatchproofError(IN_ONE_GO.format(learned))
-        number = choose(learned, replayable=False)
-        if number is None:
+        if choose(learned, replayable=False) is None:
             raise BatchproofError(IN_ONE_GO.format(reason(learned)))
-        if self._state is None:
-            self._state, self._own, self._sums = learned.empty(), learned.own(), buffers(learned)
-        while self._waiting:
-            self._pull(learned, number, self._waiting.pop(0), self._state)
-
-    def _pull(self, learned: Learned, number: int, call: Call, state: Slots) -> None:
+        self._sums = self._sums or Sums(self._job, learned)
         try:
-            part = fold(self._job, learned, call, self._own, state)
+            while self._waiting:
+                self._sums.add(self._waiting.pop(0))
         except Diverged as why:
             self._about.forget()
             raise BatchproofError(IN_ONE_GO.format(why)) from None
-        if number == 1:
-            learned.pull(part, learned.cotangents)
-        else:
-            pull_apart(self._job, learned, part, self._own, self._sums)
 
     def finish(self, parameters: Iterable[Tensor] = ()) -> Tensor:
         """Put the gradient of the loss on all micro-batches since the last `finish` into ``.grad``.
@@ -150,13 +128,8 @@ class Accumulator:
         learned = self._about.learned
         if self._waiting or not isinstance(learned, Learned):
             return self._all_at_once()
-        state = learned.empty() if self._state is None else self._state
-        number = choose(learned, replayable=False)
-        assert number is not None
-        self.scheme = on_statistics(number, learned)
-        if number == 1:
-            return scale_to_end(self._job, learned, self._own, state)
-        return combine_at_end(self._job, learned, self._own, state, self._sums)
+        self.scheme = on_statistics(choose(learned, replayable=False) or 2, learned)
+        return (self._sums or Sums(self._job, learned)).finish()
 
     def _all_at_once(self) -> Tensor:
         """So few samples that their graphs are all still there."""

@@ -26,7 +26,7 @@ def refuse_coupling(outputs: Iterable[Tensor], modules: Sequence[torch.nn.Module
     which = f"{names[0][0]} ({type(names[0][1]).__name__})" if names else "an operation batch_norm"
     others = f" and {len(names) - 1} more" if len(names) > 1 else ""
     raise BatchproofError(
-        f"{which}{others} normalises each sample by its whole batch, so micro-batches cannot give the batch's gradient: "
+        f"{which}{others} normalises samples by their batch, so micro-batches cannot give the whole batch's gradient: "
         "put it in eval mode, use GroupNorm or LayerNorm, or pass allow_coupling=True for the gradient of the "
         "micro-batches as they are normalised"
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from batchproof.accumulate.learned import Cut, Learned, captured_by, ratio
+from batchproof.accumulate.learned import ROUNDING as SAME
+from batchproof.accumulate.learned import Cut, Grads, Learned, captured_by, flat
 from batchproof.accumulate.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
@@ -19,7 +20,7 @@ from batchproof.derive.plain import OwnError
 from batchproof.derive.program import WIDE, leaves
 from batchproof.derive.samples import Batch, few
 from batchproof.derive.verify import gap
-from batchproof.streaming.arguments import Call, tensors_of
+from batchproof.streaming.arguments import Call, signature, tensors_of
 from batchproof.streaming.modules import quiet, remembers
 from batchproof.streaming.stream import Stream
 
@@ -27,6 +28,11 @@ from batchproof.streaming.stream import Stream
 ROUNDING = 1e-8
 NARROW_ROUNDING = 1e-4
 HALF_ROUNDING = 2e-2
+#: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
+MOST_STATISTICS = 64
+MOST_BUFFERS = 8
+#: So many batches more than directions are looked at.
+SPARE = 3
 
 
 class Unfit(Exception):
@@ -77,26 +83,65 @@ def _tried(learned: Learned, lesson: Call) -> Learned:
             raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
     if not any(learned.wanted):
         raise Unfit("no gradient flows through its sums")
-    learned.cotangents = _slope_on(learned, lesson).leaves
-    learned.fixed_direction = not learned.keeps_rows and _direction_stays(learned, lesson)
+    if not learned.keeps_rows:
+        learned.sizes = _sizes(learned, lesson)
+        learned.directions = _directions(learned, lesson)
     _compare(learned, lesson)
     return learned
 
 
-def _direction_stays(learned: Learned, lesson: Call) -> bool:
-    """Whether the derivative by the sums changes by no more than a factor from one batch to another.
+def _sizes(learned: Learned, lesson: Call) -> Tensor:
+    """How large the gradient of each statistic by the outputs is."""
+    call = with_gradient(lesson, learned.flags)
+    with torch.enable_grad():
+        folded = learned.fold(call, {})
+    wanted = [value for value, want in zip(folded.values, learned.wanted, strict=True) if want]
+    numbers = list(torch.cat([value.reshape(-1) for value in wanted]))
+    device = numbers[0].device
+    if len(numbers) > MOST_STATISTICS:
+        return torch.ones(len(numbers), dtype=torch.float64, device=device)
+    squares = []
+    for number in numbers:
+        grads = torch.autograd.grad(number, variables(call), retain_graph=True, materialize_grads=True)
+        squares.append(torch.stack([grad.double().square().sum() for grad in grads]).sum())
+    sizes = torch.stack(squares).sqrt()
+    return torch.where(sizes > 0, sizes, sizes.amax().clamp_min(1e-300))  # one that shows no gradient here may later
 
-    Later derivatives are held against this one too, before they are used.
+
+def _directions(learned: Learned, lesson: Call) -> Tensor | None:
+    """The few directions that the derivative by the statistics has on many batches.
+
+    Later derivatives are held against these too, before they are used.
     """
-    if learned.statistics == 1:
-        return True
-    seen = []
-    for part in _pieces(lesson):
+    count = learned.statistics
+    if count > MOST_STATISTICS:
+        return None
+    seen = [flat(found) for found in _slopes(learned, lesson)]
+    seen = [vector for vector in seen if bool(vector.isfinite().all()) and bool(vector.any())]
+    if count == 1:  # its size keeps gradients in half precision about as large as those of a batch
+        return seen[0].unsqueeze(0) if seen else torch.ones_like(learned.sizes).unsqueeze(0)
+    if not seen:
+        return None
+    rows = torch.stack([vector * learned.sizes / (vector * learned.sizes).norm() for vector in seen])
+    _, strengths, basis = torch.linalg.svd(rows, full_matrices=False)
+    rank = int((strengths > SAME / 10 * strengths[0]).sum())
+    if rank == 1:
+        return seen[0].unsqueeze(0)
+    if rank == len(rows):  # more would be seen on more batches
+        return torch.eye(count, dtype=torch.float64, device=rows.device) if count <= MOST_BUFFERS else None
+    return basis[:rank] / learned.sizes * seen[0].norm() if rank <= MOST_BUFFERS else None
+
+
+def _slopes(learned: Learned, lesson: Call) -> Iterator[Grads]:
+    """The derivative by the statistics on all samples, and on random parts of them."""
+    generator = torch.Generator().manual_seed(0)
+    yield _slope_on(learned, lesson).leaves
+    batch = Batch(*tensors_of(lesson))
+    for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
+        size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
-            found = _slope_on(learned, part).leaves
-            if all(grad is None or bool(grad.isfinite().all()) for grad in found):
-                seen.append(ratio(found, learned.cotangents))
-    return bool(seen) and None not in seen
+            rows = torch.randint(0, batch.n, (size,), generator=generator)
+            yield _slope_on(learned, _with(lesson, batch.take(rows))).leaves
 
 
 def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
@@ -147,8 +192,10 @@ def _compare(learned: Learned, lesson: Call) -> None:
     """
     if any(tensor.requires_grad for tensor, _ in learned.sources):
         raise Unfit("a parameter of its own enters a sum around a batch statistic")
+    wide = Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
     try:
-        error = _gradient_gap(learned, Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n))
+        learned.folds[signature(wide)] = learned.folds[signature(lesson)]  # the very same code
+        error = _gradient_gap(learned, wide)
         room = NARROW_ROUNDING if _works_narrow(learned.plan) else ROUNDING
     except Unfit:
         raise
@@ -168,8 +215,7 @@ def _gradient_gap(learned: Learned, lesson: Call) -> float:
     with torch.enable_grad(), quiet(learned.stream.fn):
         loss = loss_of(learned.stream.fn, call)
     inputs = [*variables(call), *params]
-    grads = torch.autograd.grad(loss, inputs, allow_unused=True)
-    expected = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, inputs, strict=True)]
+    expected = torch.autograd.grad(loss, inputs, materialize_grads=True)
     found = _from_pieces(learned, lesson, params)
     return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from batchproof.streaming.modules import quiet
 from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream, typed
 
-#: Two lists of derivatives point the same way where they differ by less than this.
-PARALLEL = 1e-9
+#: A derivative is a sum of the known directions where what is left of it is less than this share.
+ROUNDING = 1e-11
 Grads = list[Tensor | None]
 
 
@@ -44,16 +45,17 @@ class Learned:
         flags: for each leaf of the outputs, whether a gradient flows through it.
         sources: tensors from outside that the centres of sums were chosen by, as they were.
         wanted: for each leaf of the plan, whether a gradient flows through it.
-        cotangents: the derivative of the loss by each such leaf, on the samples that this was learned from.
-        fixed_direction: whether on other samples that derivative is the same but for a factor.
+        sizes: for each number in those leaves, how large its gradient by the outputs is: the unit of its weight.
+        directions: the derivative of the loss by those numbers is a weighted sum of these rows, on any batch; None
+            where there are too many of them, or where a number of each sample is kept.
     """
 
     stream: Stream
     flags: tuple[bool, ...]
     sources: list[tuple[Tensor, Tensor]]
     wanted: tuple[bool, ...] = ()
-    cotangents: Grads = field(default_factory=list)
-    fixed_direction: bool = False
+    sizes: Tensor = field(default_factory=lambda: torch.ones(0))
+    directions: Tensor | None = None
     folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
 
     @property
@@ -64,7 +66,7 @@ class Learned:
     @property
     def statistics(self) -> int:
         """How many numbers the gradient hangs on."""
-        return sum(t.numel() for t in self.cotangents if t is not None)
+        return self.sizes.numel()
 
     @property
     def keeps_rows(self) -> bool:
@@ -118,8 +120,8 @@ class Learned:
                 one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, learned)
             check_loss(one.value)
             found.append(Slope(typed(one.value, plan.dtypes), one.leaves, one.captured))
-        first = found[0].value
-        if any(not torch.allclose(other.value, first, rtol=1e-6, atol=0, equal_nan=True) for other in found[1:]):
+        values = [one.value.double() for one in found]
+        if any(not torch.allclose(value, values[0], rtol=1e-6, atol=0, equal_nan=True) for value in values[1:]):
             raise Diverged("micro-batches came with samples of different shapes, and the loss depends on which")
         return found[0]
 
@@ -138,7 +140,25 @@ class Learned:
         captured = captured_by(next(iter(self.stream.variants.values())).plan)
         return {captured[index]: grad.to(captured[index].dtype) for index, grad in found.captured.items()}
 
-    def pull(self, part: Folded, cotangents: Grads) -> None:
+    def cotangents(self, direction: Tensor) -> Grads:
+        """One number for each statistic, as a tensor for each leaf."""
+        start, found = 0, list[Tensor | None]()
+        for leaf, want in zip(self.plan.leaves, self.wanted, strict=True):
+            shape = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
+            length = prod(shape) if want else 0
+            found.append(direction[start : start + length].reshape(shape) if want else None)
+            start += length
+        return found
+
+    def weights(self, found: Grads) -> list[float] | None:
+        """How a derivative is made of the known directions, or None where it is not."""
+        assert self.directions is not None
+        aim, known = flat(found) * self.sizes, self.directions * self.sizes
+        weights = torch.linalg.lstsq(known.T, aim.unsqueeze(1)).solution.squeeze(1)
+        rest = aim - weights @ known
+        return weights.tolist() if bool(rest.norm() <= ROUNDING * aim.norm()) else None
+
+    def pull(self, part: Folded, cotangents: Grads, retain: bool = False) -> None:
         """Backward from a micro-batch's statistics."""
         pairs = [
             (value, grad.to(value.dtype).reshape(value.shape))
@@ -146,7 +166,7 @@ class Learned:
             if grad is not None and value.requires_grad
         ]
         if pairs:
-            torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs])
+            torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs], retain_graph=retain)
 
 
 class Cut:
@@ -177,10 +197,6 @@ def captured_by(plan: Plan) -> dict[int, Tensor]:
     return plan.program.captured
 
 
-def ratio(found: Grads, expected: Grads) -> float | None:
-    """By how much one list of derivatives is a multiple of another, or None where it is not."""
-    pairs = [(a, b) for a, b in zip(found, expected, strict=True) if a is not None and b is not None]
-    a, b = (torch.cat([pair[side].double().reshape(-1) for pair in pairs]) for side in (0, 1))
-    factor = float((a @ b) / (b @ b))
-    off = float((a - factor * b).abs().max())
-    return factor if off <= PARALLEL * float(a.abs().max()) else None
+def flat(found: Grads) -> Tensor:
+    """Derivatives by all statistics, as one vector."""
+    return torch.cat([grad.reshape(-1) for grad in found if grad is not None])

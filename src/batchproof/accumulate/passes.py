@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.coupling import refuse_coupling
-from batchproof.accumulate.learned import Cut, Folded, Learned, ratio
+from batchproof.accumulate.learned import Cut, Folded, Learned
 from batchproof.accumulate.ledger import Ledger, leaves_of, scale
 from batchproof.accumulate.outputs import carries_gradient, check_loss, loss_of, size_of, variables, with_gradient
 from batchproof.accumulate.ranks import Ranks
@@ -26,7 +26,6 @@ from batchproof.streaming.state import Slots
 REPEATS = 2e-2
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
-Buffers = list[dict[Tensor, Tensor]]
 
 
 @dataclass
@@ -94,79 +93,76 @@ class Loop:
             )
 
 
-def scaled(job: Job, loop: Loop, learned: Learned) -> Tensor:
-    """Scheme 1: the derivative by the sums keeps its direction, so its size can be put right at the end."""
-    own, state = learned.own(), learned.empty()
+def once(job: Job, loop: Loop, learned: Learned) -> Tensor:
+    """Schemes 1 and 2: one pass."""
+    sums = Sums(job, learned)
     for call in loop.once():
-        part = fold(job, learned, call, own, state)
-        learned.pull(part, learned.cotangents)
-        del call, part
-    return scale_to_end(job, learned, own, state)
+        sums.add(call)
+        del call
+    return sums.finish()
 
 
-def scale_to_end(job: Job, learned: Learned, own: dict[Tensor, Tensor], state: Slots) -> Tensor:
-    """Put the size of gradients right that were made with the derivative as it was when the loss was learned.
+class Sums:
+    """Statistics of micro-batches, and their gradient in each direction that the loss's derivative may have."""
 
-    Raises:
-        Diverged: on all samples the loss goes another way, or the derivative has another direction.
-    """
-    found = learned.slope(job.ranks.merged(state))
-    factor = ratio(found.leaves, learned.cotangents)
-    if factor is None:
-        raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
-    scale([*job.ledger.made, *(variable.grad for variable in own.values() if variable.grad is not None)], factor)
-    return settle(job, learned, own, found)
+    def __init__(self, job: Job, learned: Learned) -> None:
+        assert learned.directions is not None
+        self.job = job
+        self.learned = learned
+        self.state = learned.empty()
+        self.own = learned.own()
+        self.cotangents = [learned.cotangents(direction) for direction in learned.directions]
+        self.grads: list[dict[Tensor, Tensor]] = [{} for _ in self.cotangents]
 
+    @property
+    def variables(self) -> list[Tensor]:
+        """All that has a gradient: parameters of the model, and stand-ins for the loss's own."""
+        return [*self.job.ledger.before, *self.own.values()]
 
-def combined(job: Job, loop: Loop, learned: Learned) -> Tensor:
-    """Scheme 2: a gradient for each statistic; how much each weighs is known at the end."""
-    own, state, sums = learned.own(), learned.empty(), buffers(learned)
-    for call in loop.once():
-        part = fold(job, learned, call, own, state)
-        pull_apart(job, learned, part, own, sums)
-        del call, part
-    return combine_at_end(job, learned, own, state, sums)
+    def add(self, call: Call) -> None:
+        """Take in a micro-batch and free its graph.
 
+        Raises:
+            Diverged: it cannot be folded as what was learned says.
+        """
+        part = fold(self.job, self.learned, call, self.own, self.state)
+        if len(self.cotangents) == 1:  # straight into .grad
+            self.learned.pull(part, self.cotangents[0])
+            return
+        for number, cotangents in enumerate(self.cotangents):
+            self.show(self.grads[number])
+            self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+            self.grads[number] = self.shown()
+        self.show({})
 
-def combine_at_end(job: Job, learned: Learned, own: dict[Tensor, Tensor], state: Slots, sums: Buffers) -> Tensor:
-    """The weighted sum of the statistics' gradients."""
-    found = learned.slope(job.ranks.merged(state))
-    weigh(found, sums)
-    return settle(job, learned, own, found)
+    def show(self, grads: dict[Tensor, Tensor]) -> None:
+        """Put these into ``.grad``, to be added to."""
+        for variable in self.variables:
+            variable.grad = grads.get(variable)
 
+    def shown(self) -> dict[Tensor, Tensor]:
+        """What is in ``.grad``."""
+        return {variable: variable.grad for variable in self.variables if variable.grad is not None}
 
-def buffers(learned: Learned) -> Buffers:
-    """A gradient of each parameter for each statistic: none yet."""
-    return [{} for _ in range(learned.statistics)]
+    def finish(self) -> Tensor:
+        """The loss on all micro-batches; its gradient is put together.
 
-
-def pull_apart(job: Job, learned: Learned, part: Folded, own: dict[Tensor, Tensor], sums: Buffers) -> None:
-    """Add a micro-batch's gradient of each statistic to the sums."""
-    numbers = [
-        number
-        for value, grad in zip(part.values, learned.cotangents, strict=True)
-        if grad is not None
-        for number in value.reshape(-1)
-    ]
-    variables = [*job.ledger.before, *own.values()]
-    for number, grads in zip(numbers, sums, strict=True):
-        if number.requires_grad:
-            for variable in variables:
-                variable.grad = grads.get(variable)
-            torch.autograd.backward(number, retain_graph=number is not numbers[-1])
-            grads.update({variable: variable.grad for variable in variables if variable.grad is not None})
-    for variable in variables:
-        variable.grad = None
-
-
-def weigh(found: Slope, sums: Buffers) -> None:
-    """The weighted sum of the statistics' gradients, into ``.grad``."""
-    weights = [weight for grad in found.leaves if grad is not None for weight in grad.reshape(-1).tolist()]
-    for weight, grads in zip(weights, sums, strict=True):
-        scale(list(grads.values()), weight)
-        for variable, grad in grads.items():
-            variable.grad = grad if variable.grad is None else variable.grad + grad
-        grads.clear()
+        Raises:
+            Diverged: on all samples the loss goes another way, or its derivative has another direction.
+        """
+        found = self.learned.slope(self.job.ranks.merged(self.state))
+        weights = self.learned.weights(found.leaves)
+        if weights is None:
+            raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
+        if len(weights) == 1:
+            self.grads[0] = self.shown()
+        for grads, weight in zip(self.grads, weights, strict=True):
+            scale(list(grads.values()), weight)
+        self.show(self.grads[0])
+        for grads in self.grads[1:]:
+            for variable, grad in grads.items():
+                variable.grad = grad if variable.grad is None else variable.grad + grad
+        return settle(self.job, self.learned, self.own, found)
 
 
 def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:

@@ -30,7 +30,8 @@ class Ranks:
         self.together = self.group is not None
         self.size = dist.get_world_size(self.group) if self.together else 1
         self.number = dist.get_rank(self.group) if self.together else 0
-        self.parameters = list(dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad))
+        parameters: list[Tensor] = [p for m in modules for p in m.parameters() if p.requires_grad]
+        self.parameters = list(dict.fromkeys(parameters))
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.met = False  # whether the ranks have heard from each other that all could fold their outputs
         _refuse_shards(modules)

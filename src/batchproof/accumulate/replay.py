@@ -37,9 +37,10 @@ class Replay:
             buffer: buffer.detach().clone() for buffer, version in self.versions.items() if buffer._version != version
         }
         numpy = sys.modules.get("numpy.random")
+        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         return Moment(
             torch.get_rng_state(),
-            torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call],
+            torch.cuda.get_rng_state_all() if on_gpu else [],
             random.getstate(),
             None if numpy is None else numpy.get_state(),
             changed,

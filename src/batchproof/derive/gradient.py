@@ -61,10 +61,8 @@ def slope(
         own = {index: _variable(run.values[index]) for index in learned if index in run.real}
         number = _again(plan, run, leaves, own, value)
         asked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want] + list(own.values())
-        found = [None] * len(asked)
-        if number.requires_grad:
-            found = torch.autograd.grad(number, asked, allow_unused=True)
-        filled = iter([torch.zeros_like(x) if g is None else g for g, x in zip(found, asked, strict=True)])
+        grads = torch.autograd.grad(number, asked, materialize_grads=True) if number.requires_grad else None
+        filled = iter(grads or [torch.zeros_like(x) for x in asked])
     by_leaf = [next(filled) if want else None for want in wanted]
     return Slope(value, by_leaf, dict(zip(own, filled, strict=True)))
 

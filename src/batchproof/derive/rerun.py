@@ -1,4 +1,4 @@
-"""The operations of one finish, done again to other values of its state: under `vmap`, or with a graph for gradients."""
+"""The operations of one finish, done again to other states: under `vmap`, or with a graph for gradients."""
 
 from __future__ import annotations
 
