@@ -2,5 +2,6 @@
 
 from batchproof.accumulate.accumulate import accumulate
 from batchproof.accumulate.accumulator import Accumulator
+from batchproof.accumulate.scheme import Scheme
 
-__all__ = ["Accumulator", "accumulate"]
+__all__ = ["Accumulator", "Scheme", "accumulate"]

@@ -48,8 +48,30 @@ def accumulate(
     True
 
     The gradient is that of one large batch, whatever the micro-batches are: ragged, of one sample, without a label.
-    It is added to what ``.grad`` holds, as ``backward`` does.  The cheapest scheme that is exact is used, and
-    ``loss.scheme`` says which one and why.
+    It is added to what ``.grad`` holds, as ``backward`` does.  The cheapest scheme that is exact is used.
+
+    Args:
+        loss_fn: a function or module of the model's outputs, tensors of any shape and dtype whose first dimension
+            counts samples. It returns one real number as a tensor.
+        forward: of one micro-batch; returns the arguments of ``loss_fn``: a tuple or list of them, a dictionary of
+            keyword arguments, or one tensor. It is called once or twice for each micro-batch.
+        micro_batches: a list, or whatever can be gone through twice in the same order. An iterator will do for losses
+            that need one pass.
+        group: a process group of ``torch.distributed``, whose samples count as one batch; that of the model if it is a
+            ``DistributedDataParallel``.
+        batch_dim: the dimension of outputs that counts samples; or one for each positional argument of ``loss_fn``,
+            None for what all micro-batches share.
+        allow_coupling: whether a model that normalises samples by their micro-batch is accepted as it is.
+
+    Returns:
+        The loss on all micro-batches, in the dtype that ``loss_fn`` gives, with no graph. Its attribute ``scheme`` is a
+        `Scheme`, which prints how the gradient was made and why.
+
+    Raises:
+        BatchproofError: the model couples samples (BatchNorm in training mode, by name), the loss is random or returns
+            no number, no gradient flows to any parameter, the loss needs a second pass and an iterator has none, or
+            ``forward`` gives something else in it. ``.grad`` is as it was before. What ``loss_fn`` and ``forward``
+            raise themselves passes through untouched, and ``.grad`` is as it was then, too.
     """
     for name, thing in (("loss_fn", loss_fn), ("forward", forward)):
         if not callable(thing):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from batchproof.accumulate.learned import Learned
 from batchproof.derive import Plan
+from batchproof.derive.text import size_of
 
 NAMES = {
     1: "one pass, gradients scaled at the end",
@@ -36,8 +37,8 @@ class Scheme:
     row_nbytes: int = 0
 
     def __str__(self) -> str:
-        kept = f"the outputs are kept: {self.row_nbytes} bytes a sample" if self.plan is None else str(self.plan)
-        return f"scheme {self.number}: {NAMES[self.number]}\nbecause {self.reason}\n{kept}"
+        kept = f"the outputs: {size_of(self.row_nbytes)} a sample" if self.plan is None else str(self.plan)
+        return f"scheme {self.number}: {NAMES[self.number]}\n  why       {self.reason}\n  keeps     {kept}"
 
 
 def choose(learned: Learned, replayable: bool) -> int | None:
