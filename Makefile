@@ -1,10 +1,10 @@
 # Every target sets up what it needs in .venv; a stamp per extra keeps the next run from installing anything.
 
 BIN := .venv/bin
-# What test is run by, `make test RUN="-m coverage run"` measures coverage.
-RUN :=
-# `make test ARGS="-k rmse -x"`
+# `make test ARGS="-k rmse -x"`; `make test ARGS=--cov` measures coverage
 ARGS :=
+# How many processes run the tests; 0 for none but the first.
+WORKERS := auto
 
 .PHONY: demo test trainers lint format docs bench clean
 .NOTPARALLEL:
@@ -16,7 +16,7 @@ demo: .venv/torch.stamp
 	@$(BIN)/batchproof simulate || test $$? -eq 1
 
 test: .venv/test.stamp
-	$(BIN)/python $(RUN) -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 # The checks of whole trainers, against the trainers themselves.
 trainers: .venv/trainers.stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import re
@@ -16,6 +17,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 import batchproof
 from batchproof import GradientCheck, check_gradients
+from batchproof.check_gradients import MicroBatchWeights, ParameterGradient, WindowGradient
 from batchproof.report.gradients import render
 from batchproof.testing import assert_same_gradients
 
@@ -319,10 +321,22 @@ def test_no_gradient_and_zeros_are_the_same() -> None:
     assert check_gradients(runs.full, accumulated, model).ok
 
 
+def test_a_micro_batch_without_labels() -> None:
+    labels = torch.arange(N) % 5
+    labels[:8] = -100  # torch's loss is NaN there, and its gradient 0
+    found = Runs(net(), labels=labels).check()
+    assert found.cause == "empty-micro-batches"
+    assert "1 of 4 micro-batches bring a gradient of 0" in found.findings[0].what
+
+
 def test_not_finite() -> None:
     labels = torch.arange(N) % 5
-    labels[:8] = -100  # a mean over no labels
-    found = Runs(net(), labels=labels).check()
+    labels[:8] = -100
+
+    def by_hand(out: Tensor, y: Tensor) -> Tensor:
+        return (out.square().sum(1) * (y != -100)).sum() / (y != -100).sum()
+
+    found = Runs(net(), by_hand, labels=labels).check()
     assert found.cause == "non-finite"
     assert "in the accumulated run only" in found.findings[0].what
     json.dumps(found.to_dict(), allow_nan=False)
@@ -444,12 +458,19 @@ def test_to_dict_is_json() -> None:
     assert data["remedy"] == found.remedy
 
 
+@pytest.mark.parametrize("result", [GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient])
+def test_every_field_is_explained(result: type) -> None:
+    explained = re.findall(r"^ +(\w+): ", (result.__doc__ or "").partition("Attributes:")[2], re.MULTILINE)
+    assert explained == [field.name for field in dataclasses.fields(result)]
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     labels, counted = ragged_labels()
-    layers = {f"a_layer_with_a_name_that_is_long_{index}": nn.Linear(6, 6).double() for index in range(20)}
-    found = Runs(nn.Sequential(nn.ModuleDict(layers).__class__() or nn.Identity(), *layers.values()), labels=labels)
-    text = render(found.check(weights={"tokens": counted}), width)
+    model = nn.Sequential()
+    for index in range(20):
+        model.add_module(f"a_layer_with_a_name_that_is_long_{index}", nn.Linear(6, 6).double())
+    text = render(Runs(model, labels=labels).check(weights={"tokens": counted}), width)
     assert max(map(len, text.splitlines())) <= width
     assert not any(line != line.rstrip() for line in text.splitlines())
     assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == ["why", "grads", "weigh"]
@@ -458,7 +479,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 def test_html() -> None:
-    html = Runs(net(), scale=lambda loss, _: loss)._repr_html() if False else Runs(net()).check()._repr_html_()
-    assert "that of the whole batch" in html and ">parameter</th>" in html
+    right = Runs(net()).check()._repr_html_()
+    assert "that of the whole batch" in right and ">parameter</th>" in right
     wrong = Runs(net(), scale=lambda loss, _: loss).check()._repr_html_()
     assert "ever divided by the number of micro-batches" in wrong

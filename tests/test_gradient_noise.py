@@ -299,6 +299,15 @@ def test_dropout_is_part_of_the_noise() -> None:
     assert calm.rows[0].variance.value < 1e-20
 
 
+def test_dropout_draws_the_same_masks_in_both_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = nn.Sequential(nn.Dropout(0.5), mlp()).double(), classes((6,), 400)
+    kept = gradient_noise(model, F.cross_entropy, data, batch_sizes=[4], batches=1)
+    monkeypatch.setattr(estimate, "KEPT_BYTES", 0)
+    again = gradient_noise(model, F.cross_entropy, data, batch_sizes=[4], batches=1)
+    assert again.signal_se == pytest.approx(kept.signal_se, rel=1e-10)
+    assert again.noise_scale_se == pytest.approx(kept.noise_scale_se, rel=1e-10)
+
+
 def test_dropout_without_a_layer_and_where_it_cannot_be_switched_off() -> None:
     class Always(nn.Module):
         def __init__(self, on: bool | None) -> None:
@@ -347,6 +356,15 @@ def test_a_loss_that_is_no_mean_is_measured_size_by_size(loss: Callable[[Tensor,
         assert row.cosine.value == pytest.approx(1 / math.sqrt(1 + row.variance.value), rel=1e-2)
         assert row.variance.expected is None
         assert 0 < row.variance.standard_error < 0.3 * row.variance.value
+
+
+def test_a_batch_of_one_that_is_a_case_of_its_own() -> None:
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y) * (1 if len(y) > 1 else 3)
+
+    found = gradient_noise(mlp().double(), loss, classes((6,)), batch_sizes=[1, 8], batches=20)
+    assert found.method == "batches"
+    assert "alone in its batch" in found.reason
 
 
 def test_error_bars_of_batches_beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,7 +589,11 @@ def frozen() -> nn.Module:
         ((mlp(), F.cross_entropy, [(X, Y), (X[:, :2], Y)]), {}, "the batches cannot be joined"),
         ((mlp(), F.cross_entropy, [(X, Y), (X,)]), {}, "the same parts in each"),
         ((mlp(), F.cross_entropy, (X[:3], Y[:3])), {}, "needs at least 4 samples, and the data has 3"),
-        ((mlp(), F.cross_entropy, (X, Y)), {"batch_sizes": [0]}, "a batch size must be a whole number from 1 on, not 0"),
+        (
+            (mlp(), F.cross_entropy, (X, Y)),
+            {"batch_sizes": [0]},
+            "a batch size must be a whole number from 1 on, not 0",
+        ),
         ((mlp(), F.cross_entropy, (X, Y)), {"batch_sizes": []}, "there is no batch size to measure"),
         ((mlp(), F.cross_entropy, (X, Y)), {"batch_sizes": 21}, "a batch of 21 cannot be drawn: the data has 20"),
         ((mlp(), F.cross_entropy, (X, Y)), {"mark": 64}, "a batch of 64 cannot be drawn: the data has 20"),
@@ -581,7 +603,11 @@ def frozen() -> nn.Module:
         ((mlp(), lambda p, t: F.cross_entropy(p, t, reduction="none"), (X, Y)), {}, "a tensor of shape (20,)"),
         ((mlp(), lambda p, t: 1.0, (X, Y)), {}, "must return one number, the mean over the batch, and returned float"),
         ((mlp(), lambda p, t: torch.tensor(1.0), (X, Y)), {}, "the loss has no gradient"),
-        ((mlp(), lambda p, t: F.cross_entropy(p, t, reduction="sum"), (X, Y)), {}, "the loss is the sum over the batch"),
+        (
+            (mlp(), lambda p, t: F.cross_entropy(p, t, reduction="sum"), (X, Y)),
+            {},
+            "the loss is the sum over the batch",
+        ),
         ((mlp(), F.cross_entropy, [{"x": X, "y": Y}]), {}, "say with forward= what the loss takes of it"),
     ],
 )
@@ -645,7 +671,9 @@ def test_a_gradient_without_noise() -> None:
 
 def test_headline_and_data() -> None:
     found = of_points(points(400), mark=24, batches=20)
-    assert re.match(r"gradient noise scale 2\.\d ± 0\.\d: a larger batch pays off up to about 2\.\d samples", found.headline)
+    assert re.match(
+        r"gradient noise scale 2\.\d ± 0\.\d: a larger batch pays off up to about 2\.\d samples", found.headline
+    )
     assert 24 in [row.size for row in found.rows]
     data = json.loads(json.dumps(found.to_dict()))
     assert data["marked"] == 24

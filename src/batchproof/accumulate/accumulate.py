@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -83,13 +84,16 @@ def accumulate(
 
     ranks = Ranks(group, [*modules, *outermost(loss_fn)])
     source = Source(micro_batches)
-    job = Job(loss_fn, Ledger(), ranks, modules, allow_coupling)
-    loop = Loop(outputs, source, Replay(modules))
+    replay = Replay(modules)
+    job = Job(loss_fn, Ledger(), ranks, modules, replay, allow_coupling)
+    loop = Loop(outputs, source, replay)
     with ranks.alone(), torch.enable_grad():
         try:
             loss, scheme = _made(job, loop, source, known(loss_fn))
-        except BaseException:
+        except BaseException as error:
             job.ledger.undo()
+            if isinstance(error, Exception):
+                ranks.give_up(error)
             raise
     loss.scheme = scheme  # type: ignore[attr-defined]
     return loss
@@ -98,9 +102,12 @@ def accumulate(
 def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
     start = loop.replay.moment()
+    if any(token != about.token for token in job.ranks.gathered(about.token)):
+        about.forget()  # ranks that learned it apart centre their sums elsewhere
     if about.learned is None:
         _study(job, loop, source, about)
         loop.replay.at(start)
+        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
     learned, replayable = about.learned, job.ranks.every(source.replayable)
     if not isinstance(learned, Learned):
         return _joined(job, loop, learned or "too few samples have come yet to learn more of it", replayable)
@@ -111,8 +118,9 @@ def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, S
         loss = (twice if number == 3 else once)(job, loop, learned)
     except Diverged as why:
         about.forget()
-        job.ranks.give_up()
         job.ledger.undo()
+        job.ranks.give_up(why)
+        job.ranks.told = False  # all begin again
         loop.replay.at(start)
         return _joined(job, loop, str(why), replayable)
     return loss, on_statistics(number, learned)
@@ -141,7 +149,7 @@ def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
         if not calls:
             flags = carries_gradient(call)
             if not job.allow_coupling:
-                refuse_coupling(variables(call), job.modules)
+                refuse_coupling(variables(call), job.modules, job.replay)
         calls.append(keep(call))
         del call
         if about.enough(calls):
@@ -150,3 +158,4 @@ def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
     if not everything:
         raise BatchproofError(EMPTY)
     about.study(everything, next(known for known in job.ranks.gathered(flags) if known))
+    about.token = job.ranks.gathered(uuid4().hex)[0]

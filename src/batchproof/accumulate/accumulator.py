@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.accumulate.known import known
+from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.outputs import carries_gradient, read_loss_arguments
 from batchproof.accumulate.passes import EMPTY, Job, Sums, back_from_outputs
 from batchproof.accumulate.ranks import Ranks
+from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
@@ -37,7 +38,8 @@ class Accumulator:
     True
 
     Until `finish` has been called, ``.grad`` is not what it should be: let no optimizer, no clipping and no hook look
-    at it.  The first micro-batches of the first step are held with their graphs until 32 samples have come.
+    at it.  The first micro-batches of the first step are held with their graphs until 32 samples have come; with
+    ``group=``, all of the first step.
 
     Attributes:
         scheme: how the last gradient was made, None before the first `finish`; prints as a report.
@@ -53,11 +55,12 @@ class Accumulator:
         self.batch_dim = batch_dim
         self.allow_coupling = allow_coupling
         self.scheme: Scheme | None = None
-        self._about = known(loss_fn)
+        self._about = known(loss_fn) if group is None else Known(loss_fn)  # ranks learn it together, not apart
         self._begin()
 
     def _begin(self) -> None:
-        self._job = Job(self.loss_fn, Ledger(), Ranks(self.group, outermost(self.loss_fn)), (), self.allow_coupling)
+        ranks = Ranks(self.group, outermost(self.loss_fn))
+        self._job = Job(self.loss_fn, Ledger(), ranks, (), Replay(()), self.allow_coupling)
         self._waiting: list[Call] = []  # with their graphs
         self._sums: Sums | None = None
 
@@ -79,6 +82,8 @@ class Accumulator:
     def _take(self, call: Call) -> None:
         self._waiting.append(call)
         if self._about.learned is None:
+            if self._job.ranks.together:
+                return
             kept = [keep(waiting) for waiting in self._waiting]
             if not self._about.enough(kept):
                 return
@@ -116,10 +121,15 @@ class Accumulator:
                 loss = self._finished()
         except Diverged as why:
             self._about.forget()
+            ranks = self._job.ranks
             self.reset()
+            ranks.give_up(why)
             raise BatchproofError(IN_ONE_GO.format(why)) from None
-        except BaseException:
+        except BaseException as error:
+            ranks = self._job.ranks
             self.reset()
+            if isinstance(error, Exception):
+                ranks.give_up(error)
             raise
         self._begin()
         return loss

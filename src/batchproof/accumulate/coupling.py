@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from batchproof.accumulate.ledger import nodes_of
+from batchproof.accumulate.replay import Replay
 from batchproof.errors import BatchproofError
 
 
-def refuse_coupling(outputs: Iterable[Tensor], modules: Sequence[torch.nn.Module]) -> None:
+def refuse_coupling(outputs: Iterable[Tensor], modules: Sequence[torch.nn.Module], replay: Replay) -> None:
     """Raise BatchproofError where outputs were normalised by their own batch.
 
-    The graph knows that eager code did so; of what was compiled, the modules in training mode are asked.
+    The graph knows that eager code did so. Of what was compiled or checkpointed, the modules in training mode are
+    asked; and those whose parameters are frozen, which no graph shows, whether they have counted a batch.
     """
-    found = _batch_norms(outputs)
-    if not found:
-        return
-    parts = [pair for module in modules for pair in module.named_modules()]
-    names = [(name, module) for name, module in parts if _uses_batch(module)]
-    if "CompiledFunctionBackward" in found and not names and len(found) == 1:
+    nodes = [_normalises(node) for node in nodes_of(outputs)]
+    parts = [pair for module in modules for pair in module.named_modules() if _uses_batch(pair[1])]
+    ran = [(name, part) for name, part in parts if replay.counted(part)]
+    names = ran or (parts if any(nodes) or None in nodes else [])
+    if not names and not any(nodes):
         return
     which = f"{names[0][0]} ({type(names[0][1]).__name__})" if names else "an operation batch_norm"
     others = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -32,22 +36,12 @@ def refuse_coupling(outputs: Iterable[Tensor], modules: Sequence[torch.nn.Module
     )
 
 
-def _batch_norms(outputs: Iterable[Tensor]) -> set[str]:
-    """The kinds of nodes in a graph that couple samples, or may."""
-    seen: set[object] = set()
-    todo: list[object] = [output.grad_fn for output in outputs if output.grad_fn is not None]
-    found = set()
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        kind = type(node).__name__
-        trains = getattr(node, "_saved_training", True) if "BatchNorm" in kind else kind == "CompiledFunctionBackward"
-        if trains:
-            found.add(kind)
-        todo += [parent for parent, _ in node.next_functions if parent is not None]  # type: ignore[attr-defined]
-    return found
+def _normalises(node: Any) -> bool | None:
+    """Whether a node of a graph couples samples; None where it does not show what it is made of."""
+    if "BatchNorm" not in type(node).__name__:
+        return None if isinstance(node, BackwardCFunction) else False
+    one = node._input_metadata[0].shape[0] == 1  # so InstanceNorm shows: all samples as the channels of one
+    return bool(getattr(node, "_saved_training", True)) and not one
 
 
 def _uses_batch(module: torch.nn.Module) -> bool:

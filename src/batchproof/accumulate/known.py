@@ -23,11 +23,18 @@ MOST = 8
 
 @dataclass
 class Known:
-    """One loss function, the samples seen of it so far, and what was learned from them."""
+    """One loss function, the samples seen of it so far, and what was learned from them.
+
+    Attributes:
+        lesson: the samples, as long as they are too few.
+        learned: from them; a text where all outputs have to be kept, and why.
+        token: names the samples of the last lesson, the same on all ranks that had it together.
+    """
 
     loss_fn: Callable[..., Any]
     lesson: list[Call] = field(default_factory=list)
     learned: Learned | str | None = None
+    token: str = ""
 
     def enough(self, calls: Sequence[Call]) -> bool:
         """Whether these and the samples of earlier calls suffice to learn from."""
@@ -51,7 +58,7 @@ class Known:
 
     def forget(self) -> None:
         """The loss has changed: learn it anew."""
-        self.learned, self.lesson = None, []
+        self.learned, self.lesson, self.token = None, [], ""
 
 
 _known: OrderedDict[Any, Known] = OrderedDict()

@@ -67,7 +67,8 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
     try:
-        return _tried(Learned(stream, flags, _sources(plan)), lesson)
+        frozen = [tensor for tensor in captured_by(plan).values() if not tensor.requires_grad]
+        return _tried(Learned(stream, flags, frozen, _sources(plan)), lesson)
     except (Unfit, Diverged) as refusal:
         return str(refusal)
 

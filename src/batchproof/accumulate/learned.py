@@ -43,6 +43,7 @@ class Learned:
     Attributes:
         stream: holds the plan, and those for outputs of other shapes.
         flags: for each leaf of the outputs, whether a gradient flows through it.
+        frozen: the tensors from outside that had no gradient.
         sources: tensors from outside that the centres of sums were chosen by, as they were.
         wanted: for each leaf of the plan, whether a gradient flows through it.
         sizes: for each number in those leaves, how large its gradient by the outputs is: the unit of its weight.
@@ -52,6 +53,7 @@ class Learned:
 
     stream: Stream
     flags: tuple[bool, ...]
+    frozen: list[Tensor]
     sources: list[tuple[Tensor, Tensor]]
     wanted: tuple[bool, ...] = ()
     sizes: Tensor = field(default_factory=lambda: torch.ones(0))
@@ -126,8 +128,8 @@ class Learned:
         return found[0]
 
     def fits(self, flags: Sequence[bool]) -> bool:
-        """Whether a gradient flows through the same outputs as when this was learned."""
-        return tuple(flags) == self.flags
+        """Whether a gradient flows through the same outputs and tensors from outside as when this was learned."""
+        return tuple(flags) == self.flags and not any(tensor.requires_grad for tensor in self.frozen)
 
     def own(self) -> dict[Tensor, Tensor]:
         """Variables to take the place of the loss's own parameters, so that their gradients can be told apart."""
@@ -154,9 +156,12 @@ class Learned:
         """How a derivative is made of the known directions, or None where it is not."""
         assert self.directions is not None
         aim, known = flat(found) * self.sizes, self.directions * self.sizes
-        weights = torch.linalg.lstsq(known.T, aim.unsqueeze(1)).solution.squeeze(1)
-        rest = aim - weights @ known
-        return weights.tolist() if bool(rest.norm() <= ROUNDING * aim.norm()) else None
+        if not bool(aim.isfinite().all()):  # the solver would raise
+            return None
+        units = known.norm(dim=1)  # far apart where sums are: the solver would take the small ones for none
+        scaled = torch.linalg.lstsq((known / units.unsqueeze(1)).T, aim.unsqueeze(1)).solution.squeeze(1)
+        rest = aim - scaled / units @ known
+        return (scaled / units).tolist() if bool(rest.norm() <= ROUNDING * aim.norm()) else None
 
     def pull(self, part: Folded, cotangents: Grads, retain: bool = False) -> None:
         """Backward from a micro-batch's statistics."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 
 from batchproof.errors import BatchproofError
+from batchproof.streaming.modules import outermost
+
+COMPILED = "CompiledFunctionBackward"  # a node of a compiled graph, whose parameters are among its inputs
 
 
 class Ledger:
@@ -19,7 +24,7 @@ class Ledger:
     def __init__(self) -> None:
         self.before: dict[Tensor, Tensor | None] = {}
 
-    def reach(self, outputs: Iterable[Tensor], apart: Sequence[Tensor] = ()) -> None:
+    def reach(self, outputs: Sequence[Tensor], apart: Sequence[Tensor] = ()) -> None:
         """Set aside the gradients of all parameters that these outputs were made from, but for some."""
         self.hold(leaf for leaf in leaves_of(outputs) if not any(leaf is other for other in apart))
 
@@ -51,30 +56,39 @@ class Ledger:
             if made is None:
                 parameter.grad = grad
             elif grad.is_sparse or made.is_sparse:
-                parameter.grad = grad + made
+                parameter.grad = added(grad, made)
             else:
                 parameter.grad = grad.add_(made)
         self.before = {}
 
 
-def leaves_of(outputs: Iterable[Tensor]) -> Iterator[Tensor]:
+def leaves_of(outputs: Sequence[Tensor]) -> Iterator[Tensor]:
     """The tensors at the ends of a graph that gather a gradient."""
-    seen: set[object] = set()
-    todo: list[object] = []
-    for output in outputs:
-        if output.grad_fn is not None:
-            todo.append(output.grad_fn)
-        elif output.requires_grad:
-            yield output
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
+    yield from (output for output in outputs if output.grad_fn is None and output.requires_grad)
+    for node in nodes_of(outputs):
         variable = getattr(node, "variable", None)
         if variable is not None:
             yield variable
-        todo += [parent for parent, _ in node.next_functions if parent is not None]  # type: ignore[attr-defined]
+        elif isinstance(node, BackwardCFunction) and type(node).__name__ != COMPILED:
+            # reentrant checkpointing: the graph is made only on the way back
+            yield from (p for module in outermost(node) for p in module.parameters() if p.requires_grad)
+
+
+def nodes_of(outputs: Iterable[Tensor]) -> Iterator[Any]:
+    """The nodes of a graph."""
+    seen: set[object] = set()
+    todo: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            todo += [parent for parent, _ in node.next_functions if parent is not None]
+
+
+def added(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of two gradients; torch adds what is sparse to what is dense, not the other way round."""
+    return b + a if a.is_sparse else a + b
 
 
 def scale(grads: Sequence[Tensor], factor: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ class Ranks:
     """The process group whose samples count as one batch; a single process where there is none."""
 
     def __init__(self, group: Any, modules: Sequence[torch.nn.Module]) -> None:
-        self.wrapped = [module for module in modules if isinstance(module, DistributedDataParallel)]
+        parts = [part for module in modules for part in module.modules()]
+        self.wrapped = [part for part in parts if isinstance(part, DistributedDataParallel)]
         self.group = group if group is not None else self.wrapped[0].process_group if self.wrapped else None
         if group is not None and not (dist.is_available() and dist.is_initialized()):
             raise BatchproofError("group= needs torch.distributed: call torch.distributed.init_process_group first")
@@ -33,8 +34,8 @@ class Ranks:
         parameters: list[Tensor] = [p for m in modules for p in m.parameters() if p.requires_grad]
         self.parameters = list(dict.fromkeys(parameters))
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
-        self.met = False  # whether the ranks have heard from each other that all could fold their outputs
-        _refuse_shards(modules)
+        self.told = False  # whether the ranks know that one of them cannot go on
+        _refuse_shards(parts)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -64,12 +65,31 @@ class Ranks:
         return all(self.gathered(here))
 
     def gathered(self, thing: Any) -> list[Any]:
-        """What every rank has, in their order."""
-        if not self.together:
-            return [thing]
+        """What every rank has, in their order.
+
+        Raises:
+            Diverged, BatchproofError: a rank has given up instead of coming here.
+        """
+        return self._meet(None, thing) if self.together else [thing]
+
+    def give_up(self, why: Exception) -> None:
+        """Tell the ranks, which wait for this one where they meet next, that it cannot go on."""
+        if self.together and not self.told:
+            with suppress(Diverged):
+                self._meet(why, None)
+
+    def _meet(self, why: Exception | None, thing: Any) -> list[Any]:
+        word = None if why is None else (isinstance(why, Diverged), f"{type(why).__name__}: {why}")
         everything: list[Any] = [None] * self.size
-        dist.all_gather_object(everything, thing, group=self.group)
-        return everything
+        dist.all_gather_object(everything, (word, thing), group=self.group)
+        words = [(number, *word) for number, (word, _) in enumerate(everything) if word is not None]
+        self.told = bool(words)
+        for number, diverged, message in sorted(words, key=lambda word: word[1]):
+            if diverged:
+                raise Diverged("another rank could not fold its outputs")
+            if number != self.number:
+                raise BatchproofError(f"rank {number} gave up ({message})")
+        return [thing for _, thing in everything]
 
     def calls(self, calls: Sequence[Call]) -> list[list[Call]]:
         """Every rank's outputs, on this rank's device."""
@@ -88,9 +108,7 @@ class Ranks:
         """The state of all ranks together."""
         if not self.together:
             return state
-        self.met = True
-        if not self.every(True):
-            raise Diverged("another rank could not fold its outputs")
+        self.gathered(None)  # all could fold their outputs
         total = state.clone()
         reduce(total, self.group)
         return total
@@ -98,12 +116,6 @@ class Ranks:
     def know(self, parameters: Iterable[Tensor]) -> None:
         """More parameters, in an order that is the same on every rank."""
         self.parameters = list(dict.fromkeys([*self.parameters, *parameters]))
-
-    def give_up(self) -> None:
-        """Tell the other ranks that this one could not fold its outputs, if they still wait for it."""
-        if self.together and not self.met:
-            self.met = True
-            self.every(False)
 
     def starts(self, state: Slots) -> list[int]:
         """For each leaf of a state that keeps rows, how many of the ranks before come first."""
@@ -128,6 +140,7 @@ class Ranks:
                 "cannot agree on an order: let forward be a function that names the model, or a method of what holds it"
             )
         ledger.hold(self.parameters)
+        self.gathered(None)  # all have come this far
         reached = torch.tensor([p.grad is not None for p in self.parameters], dtype=torch.int32, device=self.device)
         dist.all_reduce(reached, dist.ReduceOp.MAX, group=self.group)
         for parameter, somewhere in zip(self.parameters, reached.tolist(), strict=True):
@@ -136,7 +149,10 @@ class Ranks:
                     parameter.grad = torch.zeros_like(parameter)
                 elif parameter.grad.is_sparse:
                     parameter.grad = parameter.grad.to_dense()
-                dist.all_reduce(parameter.grad, group=self.group)
+                wire = parameter.grad.contiguous()
+                dist.all_reduce(wire, group=self.group)
+                if wire is not parameter.grad:
+                    parameter.grad.copy_(wire)
 
 
 def _many() -> bool:

@@ -10,6 +10,45 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
+
+from batchproof.streaming.folding import version
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A module's buffer, as it was: the tensor, which a module may put another in place of, and its content."""
+
+    module: torch.nn.Module
+    name: str
+    tensor: Tensor | None
+    content: Tensor | None
+    version: int
+
+    @classmethod
+    def read(cls, module: torch.nn.Module, name: str) -> Slot:
+        tensor = module._buffers.get(name)
+        if tensor is None:
+            return cls(module, name, None, None, 0)
+        return cls(module, name, tensor, tensor.detach().clone(), version(tensor))
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is another one now, or may be."""
+        now = self.module._buffers.get(self.name)
+        if now is not self.tensor:
+            return True
+        return now is not None and (version(now) != self.version or self.silent)
+
+    @property
+    def silent(self) -> bool:
+        """Whether torch writes to it without a note in its version, as it does to running statistics."""
+        return isinstance(self.module, _NormBase) and self.module.training
+
+    def put_back(self) -> None:
+        self.module._buffers[self.name] = self.tensor
+        if self.tensor is not None and self.content is not None and (version(self.tensor) != self.version or self.silent):
+            self.tensor.copy_(self.content)
 
 
 @dataclass(frozen=True)
@@ -20,22 +59,24 @@ class Moment:
     cuda: list[Tensor]
     python: Any
     numpy: Any
-    buffers: dict[Tensor, Tensor]
+    buffers: dict[int, Slot]
 
 
 class Replay:
     """The moments at which forward passes began, and their return."""
 
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
-        buffers = {buffer for module in modules for buffer in module.buffers()}
-        self.first = {buffer: buffer.detach().clone() for buffer in buffers}
-        self.versions = {buffer: buffer._version for buffer in buffers}
+        parts = dict.fromkeys(part for module in modules for part in module.modules())
+        self.slots = [Slot.read(part, name) for part in parts for name in part._buffers]
+
+    def counted(self, module: torch.nn.Module) -> bool:
+        """Whether a module that counts the batches it has normalised has counted one since the beginning."""
+        known = (slot for slot in self.slots if slot.module is module and slot.name == "num_batches_tracked")
+        return any(slot.tensor is not None and version(slot.tensor) != slot.version for slot in known)
 
     def moment(self) -> Moment:
         """Now."""
-        changed = {
-            buffer: buffer.detach().clone() for buffer, version in self.versions.items() if buffer._version != version
-        }
+        changed = {place: Slot.read(slot.module, slot.name) for place, slot in enumerate(self.slots) if slot.changed}
         numpy = sys.modules.get("numpy.random")
         on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         return Moment(
@@ -55,6 +96,6 @@ class Replay:
         if moment.numpy is not None:
             sys.modules["numpy.random"].set_state(moment.numpy)
         with torch.no_grad():
-            for buffer, version in self.versions.items():
-                if buffer._version != version:
-                    buffer.copy_(moment.buffers.get(buffer, self.first[buffer]))
+            for place, slot in enumerate(self.slots):
+                if slot.changed or place in moment.buffers:
+                    moment.buffers.get(place, slot).put_back()

@@ -25,8 +25,8 @@ class Source:
                 "batch.split(8) makes one of a tensor"
             )
         self.parts = micro_batches
-        self.rest = iter(micro_batches)
-        self.replayable = self.rest is not micro_batches
+        self.rest = iter(micro_batches if isinstance(micro_batches, Iterator) else ())
+        self.replayable = not isinstance(micro_batches, Iterator)
         self.held: list[Any] = []
 
     def __iter__(self) -> Iterator[Any]:

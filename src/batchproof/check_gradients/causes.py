@@ -46,6 +46,16 @@ def constant_factor(ratio: float, equals: Sequence[str]) -> Finding:
     )
 
 
+def empty_micro_batches(filled: int, passes: int) -> Finding:
+    return Finding(
+        "empty-micro-batches",
+        "micro-batches without a gradient count in the mean",
+        f"{passes - filled} of {passes} micro-batches bring a gradient of 0, and the accumulated gradient is "
+        f"{filled}/{passes} of the full one",
+        f"divide by what the loss of the whole batch divides by, such as the number of labels; {ACCUMULATE}",
+    )
+
+
 def clipped(size: float, which: str) -> Finding:
     return Finding(
         "clipped",

@@ -45,7 +45,7 @@ def check_gradients(
     without gradients.  Afterwards all of these are as before, and so are gradients and train flags: what the two do to
     the model is undone.  They are called again to find a cause, so each call must do the same: leave the gradients in
     ``.grad``, take the same samples, and step no optimizer that remembers.  A function that does step one can leave the
-    gradients if it does not clear them; `batchproof.trainers` has ready-made checks for whole trainers.
+    gradients if it does not clear them; ``batchproof.trainers`` has ready-made checks for whole trainers.
 
     Args:
         full: Leaves in the model the gradient of the whole batch; called without arguments.

@@ -178,8 +178,16 @@ def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -
         near = [number for number in ROUND_NORMS if math.isclose(size, number, rel_tol=1e-5)]
         if near:
             return [causes.clipped(near[0], which)]
+    filled = _filled(first)
+    if 0 < filled < first.passes and math.isclose(first.whole.ratio, filled / first.passes, rel_tol=AS_COUNTED):
+        return [causes.empty_micro_batches(filled, first.passes)]
     called = _called(first.whole.ratio, first, subject)
     return [causes.constant_factor(first.whole.ratio, called)] if called or not counted else []
+
+
+def _filled(pair: Pair) -> int:
+    """Backward passes that bring something."""
+    return sum(norm(brought) > 0 for brought in pair.accumulated.passes)
 
 
 def _numbers(pairs: Sequence[Pair]) -> str:

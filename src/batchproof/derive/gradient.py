@@ -53,8 +53,10 @@ def slope(
         Diverged: as `Plan.finish`; or a learned tensor is another one now.
     """
     value, run = plan.finished(state, shared, dims, state.n)
-    for index in learned:
-        if index in run.real and run.kept.get(-1 - index) is not plan.program.captured[index]:  # type: ignore[union-attr]
+    assert plan.program is not None
+    for index, then in plan.program.captured.items():
+        now = run.kept.get(-1 - index) if index in run.real else None
+        if now is not None and now is not then and (now.requires_grad or then.requires_grad):
             raise Diverged("a tensor with a gradient that the function takes from outside is another one now")
     with torch.inference_mode(False), torch.enable_grad():
         leaves = [_variable(leaf) if want else leaf.detach() for leaf, want in zip(state.leaves, wanted, strict=True)]

@@ -26,6 +26,14 @@ def target_of(run: Finisher, leaf: Any) -> Any:
     return Ref(run.index[id(leaf)]) if known else torch.as_tensor(leaf)
 
 
+def _written(old: Tensor, new: Tensor, non_blocking: bool = False) -> Tensor:
+    return new.to(old.dtype).expand_as(old)
+
+
+#: What stands in for operations that have no derivative.
+_DIFFERENTIABLE = {torch.ops.aten.copy.default: _written}
+
+
 class Rerun:
     """One more run of a finish's operations.
 
@@ -49,7 +57,7 @@ class Rerun:
     def run(self, steps: Sequence[Step], targets: Sequence[Any]) -> list[Tensor]:
         """The values of targets, as `target_of` gives them."""
         for step in steps:
-            result = call(step.op.func, step.args, step.kwargs, self.value)
+            result = call(_DIFFERENTIABLE.get(step.op.func, step.op.func), step.args, step.kwargs, self.value)
             self.env.update(outputs_of(step.op, result))
         return [self.value(target) if isinstance(target, Ref) else target for target in targets]
 

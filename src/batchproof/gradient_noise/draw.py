@@ -29,8 +29,9 @@ def gradients(problem: Problem, size: int, batches: int, seed: int, check: Check
     """Of batches drawn at random, none with a sample twice; None where the model refuses one or it is not finite."""
     for number in range(batches):
         check()
-        seed_all(hash((seed, size, number)) & 0xFFFFFFFF)
-        chosen = random.sample(range(problem.samples.n), size)
+        own = random.Random(f"{seed} {size} {number}")
+        seed_all(own.getrandbits(63))
+        chosen = own.sample(range(problem.samples.n), size)
         try:
             found = problem.gradient(problem.batch(chosen))
         except Exception:  # noqa: BLE001 - BatchNorm refuses a batch of one: a finding

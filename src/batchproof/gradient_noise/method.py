@@ -48,9 +48,13 @@ def choose(problem: Problem, order: Sequence[int]) -> Way:
         if not _splits(problem, tried):
             reason = "the loss of a batch is not the mean of the losses of its samples, so none has a gradient"
             return Way("batches", f"{reason} of its own", random)
-        obstacle = _obstacle(problem, tried)
-    if obstacle:
-        return Way("micro-batches", f"torch.func gives no gradients of single samples: {obstacle}", random)
+        try:
+            averages = _averages(problem, tried)
+        except Exception as error:  # noqa: BLE001 - whatever stands in its way, there is another
+            obstacle = _first_line(error)
+            return Way("micro-batches", f"torch.func gives no gradients of single samples: {obstacle}", random)
+    if not averages:
+        return Way("batches", "a sample that is alone in its batch has another gradient than among others", random)
     return Way("per-sample", "the loss is the mean over samples, and torch.func gives each sample's gradient", random)
 
 
@@ -113,17 +117,12 @@ def _splits(problem: Problem, numbers: Sequence[int]) -> bool:
     return False
 
 
-def _obstacle(problem: Problem, numbers: Sequence[int]) -> str:
-    """Why there are no gradients of single samples; empty where they are there, and average to the batch's."""
+def _averages(problem: Problem, numbers: Sequence[int]) -> bool:
+    """Whether the gradients of single samples average to the batch's."""
     few = numbers[: problem.at_once]
-    try:
-        singly = problem.per_sample(problem.batch(few))
-    except Exception as error:  # noqa: BLE001 - whatever stands in its way, there is another
-        return _first_line(error)
+    singly = problem.per_sample(problem.batch(few))
     largest = dot(singly, singly) / len(few)
-    if not _same([part.double().mean(0) for part in singly], _gradient(problem, few), largest):
-        return "those that it gives do not average to the gradient of the batch"
-    return ""
+    return _same([part.double().mean(0) for part in singly], _gradient(problem, few), largest)
 
 
 def _first_line(error: Exception) -> str:

@@ -50,9 +50,9 @@ class GradientNoise:
     """How near a mini-batch's gradient comes to the full one, for each batch size, and the gradient noise scale.
 
     >>> import torch, batchproof
-    >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
-    <torch._C.Generator object at ...>
-    >>> x, model = torch.randn(1000, 3), torch.nn.Linear(3, 1)
+    >>> x = torch.randn(1000, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = torch.nn.Linear(3, 1)
+    >>> _ = torch.nn.init.zeros_(model.weight)
     >>> found = batchproof.gradient_noise(model, torch.nn.functional.mse_loss, (x, x.sum(1, keepdim=True)))
     >>> found.method, found.noise_scale_se < found.noise_scale < 10
     ('per-sample', True)
@@ -124,8 +124,10 @@ class GradientNoise:
 
     @property
     def exit_status(self) -> int:
-        """0: measured.  2: the samples are too few to tell the noise scale."""
-        return 0 if self.is_clear or self.method == "batches" else 2
+        """0: measured.  2: could not tell, the samples show no gradient beside their noise."""
+        if self.method == "batches":
+            return 0 if any(math.isfinite(row.variance.value) for row in self.rows) else 2
+        return 0 if self.is_clear else 2
 
     def expected_variance(self, size: int) -> float:
         """What the noise of single samples makes of ``|g - G|² / |G|²``, batches drawn without replacement.

@@ -9,6 +9,8 @@ from batchproof.gradient_noise.noise import GradientNoise, Row
 
 #: From this share of the data on, a noise scale is no longer small against it.
 NEAR = 0.1
+#: A noise scale below this is none.
+NOTHING = 1e-3
 
 
 def headline(found: GradientNoise) -> str:
@@ -60,12 +62,14 @@ def rounded(value: float) -> str:
     """A noise scale: whole numbers, and two digits below 10."""
     if not math.isfinite(value):
         return "infinity" if value > 0 else "unknown"
+    if value < NOTHING:
+        return "0"
     return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def plus_minus(value: float, error: float) -> str:
     """``49 ± 6``, ``5.2 ± 0.3``: to the first digit of the error, and no more than whole numbers."""
-    if not (math.isfinite(value) and math.isfinite(error) and error > 0):
+    if not (math.isfinite(value) and math.isfinite(error) and error > 0) or value < NOTHING:
         return rounded(value)
     decimals = min(6, max(0, -math.floor(math.log10(error))))
     return f"{value:,.{decimals}f} ± {error:,.{decimals}f}"

@@ -72,18 +72,17 @@ def asides(found: GradientNoise) -> Iterator[Said]:
 
 
 def _pays(found: GradientNoise) -> str:
-    scale = rounded(found.noise_scale)
-    shares = (("a tenth", found.noise_scale / 9), ("half", found.noise_scale), ("nine tenths", 9 * found.noise_scale))
-    with_sizes = [f"{part} with batches of {round(at):,}" for part, at in shares if at >= 1]
-    with_twice = (
-        f"With batches of {scale}, training takes twice the fewest steps and twice the fewest samples that it can "
-        if found.noise_scale >= 1
-        else ""
-    )
+    scale, source = rounded(found.noise_scale), "(McCandlish et al. 2018, arXiv 1812.06162)"
+    share_of = f"1 / (1 + relative variance), or about 1 / (1 + {scale} / b)"
+    text = f"a step makes {share_of}, of the progress of one without noise"
+    if found.noise_scale < 1:
+        return f"{text} {source}"
+    shares = (("a tenth", 1 / 9), ("half", 1.0), ("nine tenths", 9.0))
+    at = [(part, round(found.noise_scale * factor)) for part, factor in shares]
+    listed = ", ".join(f"{part} with batches of {count:,}" for part, count in at if count >= 1)
     return (
-        f"a step makes 1 / (1 + relative variance), or about 1 / (1 + {scale} / b), of the progress of one without "
-        f"noise{': ' if with_sizes else ''}{', '.join(with_sizes)}. {with_twice}(McCandlish et al. 2018, arXiv "
-        "1812.06162)"
+        f"{text}: {listed}. With batches of {scale}, training takes twice the fewest steps and twice the fewest "
+        f"samples that it can {source}"
     )
 
 
@@ -110,9 +109,10 @@ def _full(found: GradientNoise) -> str:
 
 
 _LIMITS = (
-    "true here and now: it mostly grows in training, so measure again. It assumes plain SGD and a loss that is equally "
-    "curved in all directions. With Adam it can be far off: in two language models it lay several orders of magnitude "
-    "below the batch size up to which nothing was lost (Merrill et al. 2025, arXiv 2505.23971)"
+    "true here and now: noise mostly grows beside the gradient in training, so measure again. What it says of progress "
+    "assumes plain SGD and a loss that is equally curved in all directions. With Adam it can be far off: in two "
+    "language models the noise scale lay several orders of magnitude below the batch size up to which nothing was lost "
+    "(Merrill et al. 2025, arXiv 2505.23971)"
 )
 
 

@@ -73,12 +73,14 @@ def _weights(check: GradientCheck, room: int) -> Iterator[Text]:
 
 
 def _table(title: str, names: Sequence[str], columns: Sequence[Column], room: int) -> Iterator[Text]:
-    """A header and a row for each name; columns that say nothing are left out, long names lose their beginning."""
-    # where there are more cells than names, the rest is counted below the table
+    """A header and a row for each name; columns that say nothing are left out, long names lose their start."""
+    # there may be more cells than names: the rest is counted below the table
     filled = [column for column in columns if any(text.strip() for text in column.cells)]
-    widths = [max(len(column.title), *map(len, column.cells)) for column in filled]
-    left = max(SHORTEST_NAME, room - sum(widths) - BETWEEN * len(widths))
-    first = min(left, max(len(title), *map(len, names)))
+    longest = max(len(title), *map(len, names))
+    while min(SHORTEST_NAME, longest) + sum(map(_width, filled)) > room and len(filled) > 1:
+        filled = filled[1:]  # what matters most stands at the right
+    widths = [_width(column) - BETWEEN for column in filled]
+    first = min(room - sum(map(_width, filled)), longest)
     gap = " " * BETWEEN
     heads = (gap + column.title.rjust(width) for column, width in zip(filled, widths, strict=True))
     yield Text(title.ljust(first) + "".join(heads), style="dim")
@@ -87,3 +89,7 @@ def _table(title: str, names: Sequence[str], columns: Sequence[Column], room: in
         for column, width in zip(filled, widths, strict=True):
             row.append(gap + column.cells[index].rjust(width), style=_STYLE.get(column.title, ""))
         yield row
+
+
+def _width(column: Column) -> int:
+    return BETWEEN + max(len(column.title), *map(len, column.cells))

@@ -59,9 +59,8 @@ def sheet(found: GradientNoise, with_rough: bool = True) -> Sheet:
 
 def tidy(estimate: Estimate, exact: float) -> Estimate:
     """Without what is rounding: the batch of all samples has no noise."""
-    if abs(estimate.value - exact) > about.NOTHING:
-        return estimate
-    return replace(estimate, value=exact, standard_error=0.0)
+    is_rounding = abs(estimate.value - exact) <= about.NOTHING
+    return replace(estimate, value=exact, standard_error=0.0) if is_rounding else estimate
 
 
 def _progress(row: Row) -> str:

@@ -137,7 +137,7 @@ def reduce(slots: Slots, group: Any) -> None:
         wire = torch.cat(
             [torch.view_as_real(t).reshape(-1) if t.is_complex() else t.reshape(-1).to(width) for t in tensors]
         )
-        dist.allreduce(wire, operation, group=group)
+        dist.all_reduce(wire, operation, group=group)
         start = 0
         for tensor in tensors:
             flat = torch.view_as_real(tensor) if tensor.is_complex() else tensor

@@ -73,7 +73,7 @@ def of_dataset(
         BatchproofError: The numbers are no numbers of batches, or the data does not fill one window.
     """
     for name, number, least in (("accumulation_steps", steps, 2), ("windows", windows, 1)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        if type(number) is not int or number < least:
             raise BatchproofError(f"{name} is a whole number from {least} on, not {number!r}")
     try:
         items = list(_chosen(dataset, size * steps, windows, size if drop_last else 1))
@@ -105,7 +105,7 @@ def contents(batch: Any) -> dict[str, float]:
     if labels is not None and not labels.is_floating_point() and labels.dim() > 0:
         found["labels"] = float((labels != IGNORED).sum())
         if labels.dim() > 1:
-            found["labels after the first position"] = float((labels[..., 1:] != IGNORED).sum())
+            found["shifted labels"] = float((labels[..., 1:] != IGNORED).sum())
     if isinstance(mask, Tensor):
         found["unmasked positions"] = float((mask != 0).sum())
     return found
