@@ -81,25 +81,30 @@ class Accumulator:
 
     def _take(self, call: Call) -> None:
         self._waiting.append(call)
+        if self._sums is None:
+            self._sums = self._summing(call)
+        try:
+            while self._sums is not None and self._waiting:
+                self._sums.add(self._waiting.pop(0))
+        except Diverged as why:
+            self._about.forget()
+            raise BatchproofError(IN_ONE_GO.format(why)) from None
+
+    def _summing(self, call: Call) -> Sums | None:
+        """What adds up micro-batches, once enough of them have come to know what to add up."""
         if self._about.learned is None:
             if self._job.ranks.together:
-                return
+                return None
             kept = [keep(waiting) for waiting in self._waiting]
             if not self._about.enough(kept):
-                return
+                return None
             self._about.study(kept, carries_gradient(call))
         learned = self._about.learned
         if not isinstance(learned, Learned):
             raise BatchproofError(IN_ONE_GO.format(learned))
         if choose(learned, replayable=False) is None:
             raise BatchproofError(IN_ONE_GO.format(reason(learned)))
-        self._sums = self._sums or Sums(self._job, learned)
-        try:
-            while self._waiting:
-                self._sums.add(self._waiting.pop(0))
-        except Diverged as why:
-            self._about.forget()
-            raise BatchproofError(IN_ONE_GO.format(why)) from None
+        return Sums(self._job, learned)
 
     def finish(self, parameters: Iterable[Tensor] = ()) -> Tensor:
         """Put the gradient of the loss on all micro-batches since the last `finish` into ``.grad``.
@@ -119,27 +124,27 @@ class Accumulator:
             self._job.ranks.know(parameters)
             with torch.enable_grad():
                 loss = self._finished()
-        except Diverged as why:
-            self._about.forget()
-            ranks = self._job.ranks
-            self.reset()
-            ranks.give_up(why)
-            raise BatchproofError(IN_ONE_GO.format(why)) from None
         except BaseException as error:
             ranks = self._job.ranks
             self.reset()
+            if isinstance(error, Diverged):
+                self._about.forget()
             if isinstance(error, Exception):
                 ranks.give_up(error)
+            if isinstance(error, Diverged):
+                raise BatchproofError(IN_ONE_GO.format(error)) from None
             raise
         self._begin()
         return loss
 
     def _finished(self) -> Tensor:
-        learned = self._about.learned
-        if self._waiting or not isinstance(learned, Learned):
-            return self._all_at_once()
-        self.scheme = on_statistics(choose(learned, replayable=False) or 2, learned)
-        return (self._sums or Sums(self._job, learned)).finish()
+        sums, learned = self._sums, self._about.learned
+        if sums is None:
+            if self._waiting or not isinstance(learned, Learned):
+                return self._all_at_once()
+            sums = Sums(self._job, learned)  # of no micro-batch, on a rank that has none
+        self.scheme = on_statistics(choose(sums.learned, replayable=False) or 2, sums.learned)
+        return sums.finish()
 
     def _all_at_once(self) -> Tensor:
         """So few samples that their graphs are all still there."""

@@ -106,7 +106,9 @@ def _sizes(learned: Learned, lesson: Call) -> Tensor:
         grads = torch.autograd.grad(number, variables(call), retain_graph=True, materialize_grads=True)
         squares.append(torch.stack([grad.double().square().sum() for grad in grads]).sum())
     sizes = torch.stack(squares).sqrt()
-    return torch.where(sizes > 0, sizes, sizes.amax().clamp_min(1e-300))  # one that shows no gradient here may later
+    shown = (sizes > 0) & sizes.isfinite()
+    largest = torch.where(shown, sizes, 0).amax()
+    return torch.where(shown, sizes, torch.where(largest > 0, largest, 1))  # one that shows none here may later
 
 
 def _directions(learned: Learned, lesson: Call) -> Tensor | None:

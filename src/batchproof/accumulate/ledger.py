@@ -24,9 +24,10 @@ class Ledger:
     def __init__(self) -> None:
         self.before: dict[Tensor, Tensor | None] = {}
 
-    def reach(self, outputs: Sequence[Tensor], apart: Sequence[Tensor] = ()) -> None:
+    def reach(self, outputs: Sequence[Tensor], apart: Iterable[Tensor] = ()) -> None:
         """Set aside the gradients of all parameters that these outputs were made from, but for some."""
-        self.hold(leaf for leaf in leaves_of(outputs) if not any(leaf is other for other in apart))
+        others = set(apart)
+        self.hold(leaf for leaf in leaves_of(outputs) if leaf not in others)
 
     def hold(self, parameters: Iterable[Tensor]) -> None:
         """Set aside the gradients of these."""
@@ -102,7 +103,9 @@ def scale(grads: Sequence[Tensor], factor: float) -> None:
 
 
 def _refuse_hooks(parameter: Tensor) -> None:
-    if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+    hooks = [parameter._backward_hooks, getattr(parameter, "_post_accumulate_grad_hooks", None)]
+    called = [hook for table in hooks for hook in (table or {}).values()]
+    if not all(getattr(hook, "only_looks", False) for hook in called):
         raise BatchproofError(
             f"a parameter of shape {tuple(parameter.shape)} has a gradient hook, which would see the gradients of "
             "single micro-batches, not the whole: remove the hook, and do its work after accumulate"

@@ -45,11 +45,11 @@ class Job:
     replay: Replay  # of these
     allow_coupling: bool
 
-    def open(self, outputs: Sequence[Tensor]) -> None:
-        """Before a backward pass: set gradients aside; the first time, look for what couples samples."""
+    def open(self, outputs: Sequence[Tensor], own: Iterable[Tensor] = ()) -> None:
+        """Before a backward pass: set gradients aside, but for some; the first time, look for what couples samples."""
         if not self.ledger.before and not self.allow_coupling:
             refuse_coupling(outputs, self.modules, self.replay)
-        self.ledger.reach(outputs)
+        self.ledger.reach(outputs, own)
 
     def close(self, loss: Tensor, common: Sequence[Tensor]) -> Tensor:
         """All gradients are made: add those of other ranks, and what was there before."""
@@ -192,7 +192,8 @@ def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
         learned.pull(part, cut.next(part))
         del call, part
     if state.counts[0]:
-        check_repeats([differs(*pair) for pair in zip(second.merged([0])[0], state.merged([0])[0])], room)
+        pairs = zip(second.merged([0])[0], state.merged([0])[0], strict=True)
+        check_repeats([differs(*pair) for pair in pairs], room)
     loop.replay.at(end)
     return settle(job, learned, own, found)
 
@@ -227,19 +228,19 @@ def back_from_outputs(
     whole = with_gradient(everything, flags)
     loss, common = loss_on_all(job, whole)
     errors, room = [], 0.0
-    for call, first in zip(connected, calls, strict=True):
+    for call in connected:
         if any(now and not then for now, then in zip(carries_gradient(call), flags, strict=True)):
             raise BatchproofError(OTHER_OUTPUTS)
         outputs = variables_of(call, flags)
         job.open(outputs)
         room = room or room_for(outputs)
-        errors += [differs(*pair) for pair in zip(outputs, variables_of(first, flags), strict=True)]
-        grads = share(whole, start, call.n, first=start == 0)
-        pairs = [pair for pair in zip(outputs, grads, strict=True) if pair[0].requires_grad]
-        if pairs:
-            torch.autograd.backward([output for output, _ in pairs], [grad for _, grad in pairs])
+        values, grads = share(whole, start, call.n)
+        errors += [differs(*pair) for pair in zip(outputs, values, strict=True)]
+        flowing = [number for number, output in enumerate(outputs) if output.requires_grad]
+        if flowing:
+            torch.autograd.backward([outputs[number] for number in flowing], [grads[number] for number in flowing])
         start += call.n
-        del call, outputs, pairs
+        del call, outputs
     check_repeats(errors, room)
     return job.close(loss, common), size_of(whole) // whole.n
 
@@ -259,14 +260,15 @@ def loss_on_all(job: Job, whole: Call) -> tuple[Tensor, list[Tensor]]:
     return loss, common
 
 
-def share(whole: Call, start: int, n: int, first: bool) -> list[Tensor]:
-    """One micro-batch's part of the gradient by all outputs; what all batches share takes its gradient once."""
-    grads = []
+def share(whole: Call, start: int, n: int) -> tuple[list[Tensor], list[Tensor]]:
+    """One micro-batch's part of all outputs, and of their gradient; what all batches share takes its gradient once."""
+    values, grads = [], []
     for leaf, dim in zip(whole.leaves, whole.layout.dims, strict=True):
         if isinstance(leaf, Tensor) and leaf.requires_grad:
-            grad = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-            grads.append(grad.narrow(dim, start, n) if dim is not None else grad if first else torch.zeros_like(grad))
-    return grads
+            grad = torch.zeros_like(leaf) if leaf.grad is None or (dim is None and start) else leaf.grad
+            values.append(leaf if dim is None else leaf.narrow(dim, start, n))
+            grads.append(grad if dim is None else grad.narrow(dim, start, n))
+    return values, grads
 
 
 def variables_of(call: Call, flags: Sequence[bool]) -> list[Tensor]:
@@ -287,7 +289,7 @@ def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], stat
     except BatchproofError as refusal:
         raise Diverged(str(refusal)) from refusal
     if torch.is_grad_enabled():
-        job.open([value for value in part.values if value.requires_grad])
+        job.open([value for value in part.values if value.requires_grad], own.values())
     if state is not None:
         state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
     return part
@@ -299,10 +301,10 @@ def settle(job: Job, learned: Learned, own: dict[Tensor, Tensor], found: Slope) 
     if job.ranks.number == 0:
         for tensor, grad in learned.direct(found).items():
             total[tensor] = total[tensor] + grad if tensor in total else grad
-    job.ledger.reach(own)
+    job.ledger.reach(list(own))
     if total:
         torch.autograd.backward(list(total), list(total.values()))
-    return job.close(found.value, leaves_of(own))
+    return job.close(found.value, list(leaves_of(list(own))))
 
 
 def differs(now: Tensor, then: Tensor) -> Tensor:
@@ -313,14 +315,16 @@ def differs(now: Tensor, then: Tensor) -> Tensor:
     same = (now == then) | ((now != now) & (then != then))
     finite = torch.where(then.isfinite(), then, torch.zeros_like(then))
     off = torch.where(same, torch.zeros_like(then), now - then)
-    return (off.norm() / finite.norm().clamp_min(1e-30)).nan_to_num(float("inf")).double()
+    error: Tensor = off.norm() / finite.norm().clamp_min(1e-30)
+    return error.nan_to_num(float("inf")).double()
 
 
 def room_for(outputs: Sequence[Tensor]) -> float:
     """By how much outputs may differ from one pass to the other."""
     narrow = {output.dtype for output in outputs}
     for node in nodes_of(outputs):
-        narrow |= {made.dtype for made in node._input_metadata} | ({torch.half} if type(node).__name__ == COMPILED else set())
+        hidden = {torch.half} if type(node).__name__ == COMPILED else set()
+        narrow |= hidden | {made.dtype for made in node._input_metadata}
     if narrow & {torch.half, torch.bfloat16}:
         return HALF_REPEATS
     return max(REPEATS.get(output.dtype, NARROW_REPEATS) for output in outputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -75,8 +75,11 @@ class Ranks:
     def give_up(self, why: Exception) -> None:
         """Tell the ranks, which wait for this one where they meet next, that it cannot go on."""
         if self.together and not self.told:
-            with suppress(Diverged):
+            try:
                 self._meet(why, None)
+            except BatchproofError as other:
+                if isinstance(why, Diverged) and not isinstance(other, Diverged):
+                    raise
 
     def _meet(self, why: Exception | None, thing: Any) -> list[Any]:
         word = None if why is None else (isinstance(why, Diverged), f"{type(why).__name__}: {why}")

@@ -47,7 +47,7 @@ class Slot:
 
     def put_back(self) -> None:
         self.module._buffers[self.name] = self.tensor
-        if self.tensor is not None and self.content is not None and (version(self.tensor) != self.version or self.silent):
+        if self.tensor is not None and self.content is not None and self.changed:
             self.tensor.copy_(self.content)
 
 

@@ -25,7 +25,7 @@ class Source:
                 "batch.split(8) makes one of a tensor"
             )
         self.parts = micro_batches
-        self.rest = iter(micro_batches if isinstance(micro_batches, Iterator) else ())
+        self.rest: Iterator[Any] = iter(micro_batches if isinstance(micro_batches, Iterator) else ())
         self.replayable = not isinstance(micro_batches, Iterator)
         self.held: list[Any] = []
 

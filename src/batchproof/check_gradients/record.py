@@ -58,6 +58,7 @@ class Recorder:
             if self.keep_passes:
                 brought[name] = _copy(gradient)
 
+        note.only_looks = True  # type: ignore[attr-defined]  # for `accumulate`, which refuses other hooks
         return note
 
     def count(self, counts: Mapping[str, float]) -> None:
