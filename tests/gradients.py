@@ -90,7 +90,9 @@ WAYS = (by_iterator, by_list, by_steps)
 Way = Callable[[Task, Parts], tuple[Tensor, Any]]
 
 
-def same_gradient(task: Task, parts: Parts, ways: Sequence[Way] = WAYS, before: Sequence[Tensor | None] = ()) -> set[int]:
+def same_gradient(
+    task: Task, parts: Parts, ways: Sequence[Way] = WAYS, before: Sequence[Tensor | None] = ()
+) -> set[int]:
     """Every way gives the gradient of one batch, added to the one before; only what takes a single pass may refuse.
 
     Returns:

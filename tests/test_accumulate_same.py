@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import batchproof as bp
 from batchproof.accumulate import known as memory
 from gradients import Data, Task, by_list, cut, same_gradient
 
@@ -186,7 +185,9 @@ CASES = [
     case("nll_loss", log_shares_and("gaps"), weight=CLASS_WEIGHTS),
     case("nll_loss", log_shares_and("label"), ignore_index=2),
     case("poisson_nll_loss", lambda f, d: (f(d["x"]), d["weight"])),
-    case("poisson_nll_loss", lambda f, d: (f(d["x"]).exp(), d["label"][:, None] + d["bits"]), log_input=False, full=True),
+    case(
+        "poisson_nll_loss", lambda f, d: (f(d["x"]).exp(), d["label"][:, None] + d["bits"]), log_input=False, full=True
+    ),
     case("smooth_l1_loss", logits_and("real"), beta=0.5),
     case("soft_margin_loss", logits_and("signs")),
     case("triplet_margin_loss", triplet),
@@ -758,7 +759,10 @@ def to_one_length(outputs: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """One batch of texts that were padded to different lengths."""
     width = max(label.shape[1] for _, label in outputs)
     logits = [F.pad(logits, (0, 0, 0, width - logits.shape[1])) for logits, _ in outputs]
-    return [torch.cat(logits), torch.cat([F.pad(label, (0, width - label.shape[1]), value=-100) for _, label in outputs])]
+    return [
+        torch.cat(logits),
+        torch.cat([F.pad(label, (0, width - label.shape[1]), value=-100) for _, label in outputs]),
+    ]
 
 
 TOKEN_LOSSES = [smooth_tokens, token_perplexity, token_and_z]

@@ -21,8 +21,8 @@ from batchproof import Explanation, Simulation, explain
 from batchproof.explain import Finding, Given, Place
 from batchproof.report import inks
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
-from batchproof.report.document import document_of
 from batchproof.report.drawing import CHARACTER, HEIGHT, WIDTH, Box, Mark, Stroke, Words, layout
+from batchproof.report.forms import document_of
 from batchproof.report.html import page, render
 from batchproof.report.source import around
 

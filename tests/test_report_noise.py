@@ -16,9 +16,8 @@ from batchproof import GradientNoise
 from batchproof.gradient_noise import Row
 from batchproof.gradient_noise.say import headline, plus_minus, rounded
 from batchproof.report import save
-from batchproof.report.document import document_of
+from batchproof.report.forms import document_of, render, show
 from batchproof.report.html import page
-from batchproof.report.noise import render, show
 from batchproof.simulate import Estimate
 
 SAMPLES, SCALE = 1024, 48.0

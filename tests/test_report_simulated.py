@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from tests.reports import row, simulation
 
+from batchproof.report.forms import render, show
 from batchproof.report.numbers import aligned, error_bar, known_to, size, size_on_axis, within_sight
-from batchproof.report.simulated import render, show
 from batchproof.simulate import Estimate, Simulation
 
 

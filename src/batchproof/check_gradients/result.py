@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from batchproof.explain.explanation import Finding, plain
+from batchproof.explain.explanation import Finding
+from batchproof.result import Result
 
 #: With these causes the two gradients differ, and whether the accumulation is right could not be told.
 UNDECIDED = frozenset({"random-state", "nondeterministic"})
@@ -82,7 +82,7 @@ class MicroBatchWeights:
 
 
 @dataclass(frozen=True)
-class GradientCheck:
+class GradientCheck(Result):
     """Is the accumulated gradient that of the whole batch; if not, why, and what to do instead.
 
     >>> import batchproof, torch
@@ -112,6 +112,8 @@ class GradientCheck:
         notes: What else to know.
     """
 
+    form: ClassVar[str] = "gradients"
+
     target: str
     ok: bool
     summary: str
@@ -136,16 +138,6 @@ class GradientCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """The check as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data = super().to_dict()
         data["cause"], data["remedy"] = self.cause, self.remedy
         return data
-
-    def __str__(self) -> str:
-        from batchproof.report.gradients import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        from batchproof.report.html import render
-
-        return render(self)

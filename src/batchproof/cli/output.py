@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from batchproof.report.document import Found
+    from batchproof.result import Result
 
 
 @dataclass(frozen=True)
@@ -35,35 +35,19 @@ class Output:
 
             needed()
 
-    def give(self, found: Found) -> None:
+    def give(self, found: Result) -> None:
         """Print it, and save it."""
         if self.as_json:
             click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         else:
-            _show(found)
+            from rich.console import Console
+
+            from batchproof.report.forms import show
+
+            show(found, Console())
         from batchproof.report import save
 
         for path, written in ((self.html, save.html), (self.png, save.png)):
             if path is not None:
                 written(found, path)
                 click.echo(f"wrote {path}", err=True)
-
-
-def _show(found: Found) -> None:
-    from rich.console import Console
-
-    from batchproof.explain.explanation import Explanation
-    from batchproof.simulate.simulation import Simulation
-
-    if isinstance(found, Explanation):
-        from batchproof.report import terminal
-
-        terminal.show(found, Console())
-    elif isinstance(found, Simulation):
-        from batchproof.report import simulated
-
-        simulated.show(found, Console())
-    else:
-        from batchproof.report import noise
-
-        noise.show(found, Console())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from batchproof.result import Result, plain
 
 Kind = Literal["function", "metric", "model"]
 Direction = Literal["low", "high", "varies"]
@@ -166,7 +167,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Result):
     """Does this number depend on the batch size, why, at which line, by how much, and what to do instead.
 
     >>> import batchproof, torch
@@ -192,6 +193,8 @@ class Explanation:
         marked: The reader's own batch size: the reports point at it.
     """
 
+    form: ClassVar[str] = "explanation"
+
     target: str
     kind: Kind
     is_safe: bool | None
@@ -213,30 +216,9 @@ class Explanation:
 
     def to_dict(self) -> dict[str, Any]:
         """The explanation as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data = super().to_dict()
         data["exit_status"] = self.exit_status
         if self.curve is not None:
             for reading, row in zip(self.curve.readings, data["curve"]["readings"], strict=True):
                 row["error"] = plain(self.curve.error(reading.mean))
         return data
-
-    def __str__(self) -> str:
-        from batchproof.report.terminal import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        from batchproof.report.html import render
-
-        return render(self)
-
-
-def plain(value: Any) -> Any:
-    """A number that is not finite becomes None, in nested containers too."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from batchproof.explain.explanation import Place, plain
+from batchproof.explain.explanation import Place
+from batchproof.result import Result, plain
 from batchproof.simulate.simulation import Estimate
 
 #: What the noise was estimated from.
@@ -46,7 +46,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class GradientNoise:
+class GradientNoise(Result):
     """How near a mini-batch's gradient comes to the full one, for each batch size, and the gradient noise scale.
 
     >>> import torch, batchproof
@@ -86,6 +86,8 @@ class GradientNoise:
         seconds: How long it took.
         marked: The reader's own batch size: the reports point at it.
     """
+
+    form: ClassVar[str] = "noise"
 
     target: str
     place: Place | None
@@ -142,17 +144,7 @@ class GradientNoise:
 
     def to_dict(self) -> dict[str, Any]:
         """The measurement as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data = super().to_dict()
         for row, entry in zip(self.rows, data["rows"], strict=True):
             entry["progress"] = plain(row.progress)
         return data
-
-    def __str__(self) -> str:
-        from batchproof.report.noise import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        from batchproof.report.html import render
-
-        return render(self)

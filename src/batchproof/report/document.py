@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from batchproof.report.chart import Chart
 
 if TYPE_CHECKING:
-    from batchproof.check_gradients.result import GradientCheck
-    from batchproof.explain.explanation import Explanation, Place
-    from batchproof.gradient_noise.noise import GradientNoise
-    from batchproof.simulate.simulation import Simulation
-
-    #: What a verb found.
-    Found: TypeAlias = Explanation | GradientNoise | Simulation
+    from batchproof.explain.explanation import Place
 
 
 @dataclass(frozen=True)
@@ -84,29 +78,6 @@ class Document:
     sheet: Sheet | None = None
     use: tuple[str, ...] = ()
     asides: tuple[tuple[str, str], ...] = field(default=())
-
-
-def document_of(found: Found | GradientCheck) -> Document:
-    """The document of what a verb found."""
-    from batchproof.check_gradients.result import GradientCheck
-    from batchproof.explain.explanation import Explanation
-    from batchproof.simulate.simulation import Simulation
-
-    if isinstance(found, Explanation):
-        from batchproof.report import explanation_document
-
-        return explanation_document.document(found)
-    if isinstance(found, Simulation):
-        from batchproof.report import simulation_document
-
-        return simulation_document.document(found)
-    if isinstance(found, GradientCheck):
-        from batchproof.report import gradients_document
-
-        return gradients_document.document(found)
-    from batchproof.report import noise_document
-
-    return noise_document.document(found)
 
 
 def row_of(size: int | None, sizes: Sequence[int]) -> int | None:

@@ -8,26 +8,26 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from batchproof.report import inks
-from batchproof.report.document import Document, Group, Reason, Sheet, document_of
+from batchproof.report.document import Document, Group, Reason, Sheet
+from batchproof.report.forms import document_of
 from batchproof.report.source import SourceLine, around
 from batchproof.report.svg import svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.check_gradients.result import GradientCheck
     from batchproof.explain.explanation import Place
-    from batchproof.report.document import Found
+    from batchproof.result import Result
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
-def render(found: Found | GradientCheck) -> str:
+def render(found: Result) -> str:
     """The report as one ``div``, for a notebook."""
     style = f".batchproof {{ {inks.variables(inks.EITHER)} }}\n{_sheet('report.css')}"
     return f'<div class="batchproof"><style>{style}</style>{_article(document_of(found))}</div>'
 
 
-def page(found: Found | GradientCheck) -> str:
+def page(found: Result) -> str:
     """The report as a file of its own."""
     document = document_of(found)
     return (

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.errors import BatchproofError
 from batchproof.report import inks
-from batchproof.report.document import document_of
 from batchproof.report.drawing import FILLED, RADIUS, Mark, Shape, Stroke, Words, corners
+from batchproof.report.forms import document_of
 from batchproof.report.poster import WIDTH, poster
 
 if TYPE_CHECKING:
-    from batchproof.report.document import Found
+    from batchproof.result import Result
 
 #: Pixels of the layout to an inch, and pixels of the picture.
 LAYOUT_DPI, PICTURE_DPI = 96, 192
@@ -32,7 +32,7 @@ def needed() -> None:
         ) from error
 
 
-def png(found: Found) -> bytes:
+def png(found: Result) -> bytes:
     """The picture.
 
     Raises:

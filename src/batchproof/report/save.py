@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.report.document import Found
+    from batchproof.result import Result
 
 
-def html(found: Found, path: str | os.PathLike[str]) -> None:
+def html(found: Result, path: str | os.PathLike[str]) -> None:
     """Save a report as one HTML file that needs nothing else.
 
     >>> import batchproof, pathlib, tempfile, torch
@@ -33,7 +33,7 @@ def html(found: Found, path: str | os.PathLike[str]) -> None:
     _write(Path(path), page(found).encode())
 
 
-def png(found: Found, path: str | os.PathLike[str]) -> None:
+def png(found: Result, path: str | os.PathLike[str]) -> None:
     """Save a report as a picture; needs matplotlib, as ``pip install "batchproof[plot]"`` brings it.
 
     Raises:

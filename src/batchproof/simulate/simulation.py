@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from batchproof.explain.explanation import Place, plain
+from batchproof.explain.explanation import Place
+from batchproof.result import Result, plain
 
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
@@ -73,7 +73,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Simulation:
+class Simulation(Result):
     """The value on all samples and the mean of per-batch values, side by side for each batch size.
 
     >>> import batchproof
@@ -101,6 +101,8 @@ class Simulation:
         marked: The reader's own batch size: the reports point at it.
     """
 
+    form: ClassVar[str] = "simulation"
+
     target: str
     place: Place | None
     errors: str
@@ -126,17 +128,7 @@ class Simulation:
 
     def to_dict(self) -> dict[str, Any]:
         """The simulation as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))
+        data = super().to_dict()
         for row, entry in zip(self.rows, data["rows"], strict=True):
             entry["shortfall"] = plain(row.shortfall)
         return data
-
-    def __str__(self) -> str:
-        from batchproof.report.simulated import render
-
-        return render(self)
-
-    def _repr_html_(self) -> str:
-        from batchproof.report.html import render
-
-        return render(self)

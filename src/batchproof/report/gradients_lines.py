@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from batchproof.report import about_gradients as about
 from batchproof.report import page
 from batchproof.report.document import Column
+from batchproof.report.explanation_lines import finding_section
 from batchproof.report.page import INDENT, labelled, paragraph
-from batchproof.report.terminal import finding_section
 
 if TYPE_CHECKING:
     from batchproof.check_gradients import GradientCheck
@@ -23,16 +21,6 @@ BETWEEN = 2
 #: A name is cut to this, or to what the figures leave it.
 SHORTEST_NAME = 12
 _STYLE = {"ratio": "bold magenta", "should count": "bold magenta", "off by": "magenta"}
-
-
-def render(check: GradientCheck, width: int | None = None) -> str:
-    """The report as plain text, as wide as the terminal."""
-    return page.render(partial(lines, check), width)
-
-
-def show(check: GradientCheck, console: Console) -> None:
-    """Print the report, in colour where the console has it."""
-    page.show(partial(lines, check), console)
 
 
 def lines(check: GradientCheck, width: int) -> Iterator[Text]:

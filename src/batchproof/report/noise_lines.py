@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from batchproof.report import about_noise as about
@@ -17,20 +15,10 @@ from batchproof.report.document import Column, Sheet
 from batchproof.report.noise_document import sheet, state_of
 from batchproof.report.page import paragraph
 from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, block, margin_of, packed, width_of
-from batchproof.report.simulated import LONGEST_BAR, SHORTEST_BAR, bar
+from batchproof.report.simulation_lines import LONGEST_BAR, SHORTEST_BAR, bar
 
 if TYPE_CHECKING:
     from batchproof.gradient_noise.noise import GradientNoise
-
-
-def render(found: GradientNoise, width: int | None = None) -> str:
-    """The report as plain text, as wide as the terminal."""
-    return page.render(partial(lines, found), width)
-
-
-def show(found: GradientNoise, console: Console) -> None:
-    """Print the report, in colour where the console has it."""
-    page.show(partial(lines, found), console)
 
 
 def lines(found: GradientNoise, width: int) -> Iterator[Text]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from batchproof.report import about_explanation as about
@@ -17,16 +15,6 @@ from batchproof.report.table import size_lines
 
 if TYPE_CHECKING:
     from batchproof.explain.explanation import Explanation, Finding
-
-
-def render(explanation: Explanation, width: int | None = None) -> str:
-    """The report as plain text, as wide as the terminal."""
-    return page.render(partial(lines, explanation), width)
-
-
-def show(explanation: Explanation, console: Console) -> None:
-    """Print the report, in colour where the console has it."""
-    page.show(partial(lines, explanation), console)
 
 
 def lines(explanation: Explanation, width: int) -> Iterator[Text]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from batchproof.report import about_simulation as about
@@ -21,16 +19,6 @@ if TYPE_CHECKING:
 
 SHORTEST_BAR, LONGEST_BAR = 8, 30
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-
-
-def render(simulation: Simulation, width: int | None = None) -> str:
-    """The report as plain text, as wide as the terminal."""
-    return page.render(partial(lines, simulation), width)
-
-
-def show(simulation: Simulation, console: Console) -> None:
-    """Print the report, in colour where the console has it."""
-    page.show(partial(lines, simulation), console)
 
 
 def lines(simulation: Simulation, width: int) -> Iterator[Text]:
