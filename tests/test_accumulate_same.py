@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from batchproof.accumulate import known as memory
-from gradients import Data, Task, by_list, cut, same_gradient
+from gradients import Data, Task, by_list, by_steps, cut, same_gradient
 
 N, FEATURES, CLASSES, STEPS = 36, 4, 6, 5
 RAGGED = (9, 1, 12, 3, 11)
@@ -610,6 +610,67 @@ def test_a_layer_that_is_frozen_between_calls() -> None:
     same_gradient(task, parts)
 
 
+# ------------------------------------------------------------------ losses that torch itself is careful with
+
+
+def writes_in_place(pred: Tensor, gaps: Tensor) -> Tensor:
+    """Into what the model gave it."""
+    pred[gaps < 0] = 0.0
+    pred.clamp_(max=1.0)
+    return F.cross_entropy(pred, gaps).sqrt()
+
+
+def writes_in_place_and_ranks(pred: Tensor, gaps: Tensor) -> Tensor:
+    pred[gaps < 0] = 0.0
+    return pred.mul_(2).amax(1).sort().values[: len(pred) // 2].square().mean()
+
+
+def fills_a_table(pred: Tensor, label: Tensor) -> Tensor:
+    """Slices are assigned, of samples and of sums."""
+    moved = torch.zeros_like(pred)
+    moved[:, 1:] = pred[:, :-1]
+    moved[:, 0].copy_(pred[:, 2] * 2)
+    table = torch.zeros(CLASSES, CLASSES, dtype=pred.dtype)
+    for row in range(CLASSES):
+        table[row, row] = moved[:, row].mean()
+        table[0, row] = (moved[:, row] * (label == row)).sum() / len(pred)
+    return table.square().sum()
+
+
+def stops_a_gradient(pred: Tensor, label: Tensor) -> Tensor:
+    """The share of the right class weighs its error, and takes no gradient; nor does the mean."""
+    error = F.cross_entropy(pred, label, reduction="none")
+    with torch.no_grad():
+        sure = torch.exp(-error)
+    return ((1 - sure) * error).mean() / error.mean().detach()
+
+
+def takes_a_gradient(pred: Tensor, real: Tensor) -> Tensor:
+    """Of its own, as a penalty does."""
+    (slope,) = torch.autograd.grad((pred.sigmoid() * real).sum(), pred, create_graph=True)
+    return (slope.norm(dim=1) - 1).square().mean()
+
+
+def infinite_beside(pred: Tensor, real: Tensor) -> Tensor:
+    """An undefined logarithm that is not chosen, as in the Stirling term of poisson_nll_loss."""
+    return torch.where(real > 0, (pred - real.clamp_min(0).sqrt()).square(), pred.abs()).mean()
+
+
+CAREFUL: list[tuple[Callable[..., Tensor], str]] = [
+    (writes_in_place, "gaps"),
+    (writes_in_place_and_ranks, "gaps"),
+    (fills_a_table, "label"),
+    (stops_a_gradient, "label"),
+    (takes_a_gradient, "real"),
+    (infinite_beside, "real"),
+]
+
+
+@pytest.mark.parametrize(("loss_fn", "name"), CAREFUL, ids=[fn.__name__ for fn, _ in CAREFUL])
+def test_careful(loss_fn: Callable[..., Tensor], name: str) -> None:
+    every_way(Task(loss_fn, lambda part: logits_and(name)(MODEL, part), HELD[:4]), samples())
+
+
 # ------------------------------------------------------------------ few and unlucky samples
 
 
@@ -631,8 +692,10 @@ def test_no_labels_at_first(first: list[int]) -> None:
     blank = [{**part, "gaps": torch.full_like(part["gaps"], -100)} for part in parts]
     loss, _ = task.one_batch(blank)
     assert loss.isnan()
-    for way in (by_list,):
-        assert way(task, blank)[0].isnan()
+    assert by_list(task, blank)[0].isnan()
+    with pytest.raises(bp.BatchproofError, match="not finite"):
+        by_steps(task, blank)
+        by_steps(task, blank)
     same_gradient(task, [parts[place] for place in first if place != 3] or parts)
     same_gradient(task, [*blank[:3], *parts, *blank[2:]])
 
@@ -796,7 +859,7 @@ def test_texts_of_one_length(loss_fn: Callable[..., Tensor]) -> None:
 
 @pytest.mark.parametrize("loss_fn", TOKEN_LOSSES, ids=lambda fn: fn.__name__)
 def test_texts_of_many_lengths(loss_fn: Callable[..., Tensor]) -> None:
-    """Each micro-batch is as long as its longest text, as soon as the loss has been learned from texts of one length."""
+    """Each micro-batch is as long as its longest text, once the loss has been learned from texts of one length."""
     torch.manual_seed(2)
     model = steady(Language(0.3))
     task = Task(loss_fn, padded(model), list(model.parameters()), together=to_one_length)

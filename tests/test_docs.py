@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 import batchproof
+from batchproof.accumulate import Scheme
+from batchproof.check_gradients import GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient
 from batchproof.derive import Leaf, Site, Verified
 from batchproof.explain import Curve, Explanation, Finding, Given, Keep, Place, Reading
 from batchproof.explain.catalogue import CAUSES
+from batchproof.gradient_noise import GradientNoise
+from batchproof.gradient_noise import Row as NoiseRow
 from batchproof.simulate import Estimate, Row, Simulation
 
 ROOT = Path(__file__).parent.parent
@@ -29,7 +33,8 @@ MODULES = sorted(
     if not module.name.endswith("__main__")  # importing it runs it
 )
 RESULTS = [
-    Curve, Estimate, Explanation, Finding, Given, Keep, Leaf, Place, Reading, Row, Simulation, Site, Verified,
+    Curve, Estimate, Explanation, Finding, Given, GradientCheck, GradientNoise, Keep, Leaf, MicroBatchWeights, NoiseRow,
+    ParameterGradient, Place, Reading, Row, Scheme, Simulation, Site, Verified, WindowGradient,
 ]  # fmt: skip
 RUN_COMMAND = "import sys; sys.argv[0] = 'batchproof'; from batchproof.cli import main; raise SystemExit(main())"
 PROGRAMS = {"batchproof": ["-c", RUN_COMMAND], "python": [], "torchrun": ["-m", "torch.distributed.run"]}
@@ -96,7 +101,18 @@ def test_examples_in_docstrings_of(module):
     assert doctest.testmod(importlib.import_module(module), optionflags=options).failed == 0
 
 
-@pytest.mark.parametrize("public", ["exact", "explain", "testing.assert_batch_invariant"])
+@pytest.mark.parametrize(
+    "public",
+    [
+        "Accumulator",
+        "accumulate",
+        "check_gradients",
+        "exact",
+        "explain",
+        "gradient_noise",
+        "testing.assert_batch_invariant",
+    ],
+)
 def test_docstring_has_an_example(public):
     thing = batchproof
     for part in public.split("."):

@@ -102,6 +102,7 @@ def accumulate(
 def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
     start = loop.replay.moment()
+    about.check()
     if any(token != about.token for token in job.ranks.gathered(about.token)):
         about.forget()  # ranks that learned it apart centre their sums elsewhere
     if about.learned is None:

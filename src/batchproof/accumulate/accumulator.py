@@ -92,6 +92,8 @@ class Accumulator:
 
     def _summing(self, call: Call) -> Sums | None:
         """What adds up micro-batches, once enough of them have come to know what to add up."""
+        if len(self._waiting) == 1:
+            self._about.check()
         if self._about.learned is None:
             if self._job.ranks.together:
                 return None

@@ -56,6 +56,11 @@ class Known:
         else:
             self.lesson = [*self.lesson, *calls]
 
+    def check(self) -> None:
+        """Forget a loss that no longer takes its gradient the same way."""
+        if isinstance(self.learned, Learned) and not self.learned.holds():
+            self.forget()
+
     def forget(self) -> None:
         """The loss has changed: learn it anew."""
         self.learned, self.lesson, self.token = None, [], ""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.learned import ROUNDING as SAME
-from batchproof.accumulate.learned import Cut, Grads, Learned, captured_by, flat
+from batchproof.accumulate.learned import Cut, Grads, Learned, captured_by, flat, graph_of
 from batchproof.accumulate.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
@@ -20,6 +20,7 @@ from batchproof.derive.plain import OwnError
 from batchproof.derive.program import WIDE, leaves
 from batchproof.derive.samples import Batch, few
 from batchproof.derive.verify import gap
+from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, signature, tensors_of
 from batchproof.streaming.modules import quiet, remembers
 from batchproof.streaming.stream import Stream
@@ -67,10 +68,13 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
     try:
-        frozen = [tensor for tensor in captured_by(plan).values() if not tensor.requires_grad]
-        return _tried(Learned(stream, flags, frozen, _sources(plan)), lesson)
+        return _tried(Learned(stream, flags, graph_of(loss_fn, lesson, flags), _sources(plan)), lesson)
     except (Unfit, Diverged) as refusal:
         return str(refusal)
+    except BatchproofError:
+        raise
+    except RuntimeError as error:  # some operations have a derivative only within those that they are a part of
+        return f"its operations, one by one, have no derivative ({str(error).partition(chr(10))[0]})"
 
 
 def _tried(learned: Learned, lesson: Call) -> Learned:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.accumulate.outputs import check_loss
+from batchproof.accumulate.ledger import nodes_of
+from batchproof.accumulate.outputs import check_loss, loss_of, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
@@ -43,7 +44,7 @@ class Learned:
     Attributes:
         stream: holds the plan, and those for outputs of other shapes.
         flags: for each leaf of the outputs, whether a gradient flows through it.
-        frozen: the tensors from outside that had no gradient.
+        shape: the kinds of operations in the loss's own graph, on the samples that this was learned from.
         sources: tensors from outside that the centres of sums were chosen by, as they were.
         wanted: for each leaf of the plan, whether a gradient flows through it.
         sizes: for each number in those leaves, how large its gradient by the outputs is: the unit of its weight.
@@ -53,7 +54,7 @@ class Learned:
 
     stream: Stream
     flags: tuple[bool, ...]
-    frozen: list[Tensor]
+    shape: tuple[str, ...]
     sources: list[tuple[Tensor, Tensor]]
     wanted: tuple[bool, ...] = ()
     sizes: Tensor = field(default_factory=lambda: torch.ones(0))
@@ -128,8 +129,16 @@ class Learned:
         return found[0]
 
     def fits(self, flags: Sequence[bool]) -> bool:
-        """Whether a gradient flows through the same outputs and tensors from outside as when this was learned."""
-        return tuple(flags) == self.flags and not any(tensor.requires_grad for tensor in self.frozen)
+        """Whether a gradient flows through the same outputs as when this was learned."""
+        return tuple(flags) == self.flags
+
+    def holds(self) -> bool:
+        """Whether the loss still takes its gradient the same way: its values do not show a `no_grad` or a freeze."""
+        assert self.stream.lesson is not None
+        try:
+            return graph_of(self.stream.fn, self.stream.lesson, self.flags) == self.shape
+        except Exception:  # noqa: BLE001 - learning anew will show it
+            return False
 
     def own(self) -> dict[Tensor, Tensor]:
         """Variables to take the place of the loss's own parameters, so that their gradients can be told apart."""
@@ -172,6 +181,12 @@ class Learned:
         ]
         if pairs:
             torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs], retain_graph=retain)
+
+
+def graph_of(loss_fn: Callable[..., Any], lesson: Call, flags: Sequence[bool]) -> tuple[str, ...]:
+    """The kinds of operations in a loss's own graph."""
+    with torch.enable_grad(), quiet(loss_fn), no_autocast(lesson.columns[0]):
+        return tuple(type(node).__name__ for node in nodes_of([loss_of(loss_fn, with_gradient(lesson, flags))]))
 
 
 class Cut:

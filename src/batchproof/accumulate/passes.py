@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.coupling import refuse_coupling
-from batchproof.accumulate.learned import Cut, Folded, Learned
+from batchproof.accumulate.learned import Cut, Folded, Learned, flat
 from batchproof.accumulate.ledger import COMPILED, Ledger, added, leaves_of, nodes_of, scale
 from batchproof.accumulate.outputs import carries_gradient, check_loss, loss_of, size_of, variables, with_gradient
 from batchproof.accumulate.ranks import Ranks
@@ -165,6 +165,8 @@ class Sums:
             raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
         if len(weights) == 1:
             self.grads[0] = self.shown()
+            if weights[0]:  # a scale of the loss that overflowed must not be met again
+                self.learned.directions = flat(found.leaves).unsqueeze(0)
         for grads, weight in zip(self.grads, weights, strict=True):
             scale(list(grads.values()), weight)
         self.show(self.grads[0])
