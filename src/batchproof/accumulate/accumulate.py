@@ -14,7 +14,7 @@ from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.outputs import carries_gradient, read_outputs, variables
-from batchproof.accumulate.passes import EMPTY, Job, Loop, joined, once, twice
+from batchproof.accumulate.passes import EMPTY, Job, Loop, Unsuited, joined, once, twice
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
@@ -108,7 +108,6 @@ def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, S
     if about.learned is None:
         _study(job, loop, source, about)
         loop.replay.at(start)
-        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
     learned, replayable = about.learned, job.ranks.every(source.replayable)
     if not isinstance(learned, Learned):
         return _joined(job, loop, learned or "too few samples have come yet to learn more of it", replayable)
@@ -118,7 +117,8 @@ def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, S
     try:
         loss = (twice if number == 3 else once)(job, loop, learned)
     except Diverged as why:
-        about.forget()
+        if not isinstance(why, Unsuited):
+            about.forget()
         job.ledger.undo()
         job.ranks.give_up(why)
         job.ranks.told = False  # all begin again

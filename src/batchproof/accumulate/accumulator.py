@@ -11,8 +11,9 @@ from torch import Tensor
 from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
+from batchproof.accumulate.lesson import joinable
 from batchproof.accumulate.outputs import carries_gradient, read_loss_arguments
-from batchproof.accumulate.passes import EMPTY, Job, Sums, back_from_outputs
+from batchproof.accumulate.passes import EMPTY, Job, Sums, Unsuited, back_from_outputs
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
@@ -87,7 +88,8 @@ class Accumulator:
             while self._sums is not None and self._waiting:
                 self._sums.add(self._waiting.pop(0))
         except Diverged as why:
-            self._about.forget()
+            if not isinstance(why, Unsuited):
+                self._about.forget()
             raise BatchproofError(IN_ONE_GO.format(why)) from None
 
     def _summing(self, call: Call) -> Sums | None:
@@ -140,6 +142,8 @@ class Accumulator:
         return loss
 
     def _finished(self) -> Tensor:
+        if self._sums is None and self._waiting and not self._job.ranks.together:
+            self._sums = self._summing_few()
         sums, learned = self._sums, self._about.learned
         if sums is None:
             if self._waiting or not isinstance(learned, Learned):
@@ -147,6 +151,17 @@ class Accumulator:
             sums = Sums(self._job, learned)  # of no micro-batch, on a rank that has none
         self.scheme = on_statistics(choose(sums.learned, replayable=False) or 2, sums.learned)
         return sums.finish()
+
+    def _summing_few(self) -> Sums | None:
+        """What adds up micro-batches that are few, and whose shapes keep them from being put together."""
+        kept = [keep(call) for call in self._waiting]
+        if joinable(kept):
+            return None
+        self._about.study(kept, carries_gradient(self._waiting[0]))
+        sums = self._summing(self._waiting[0])
+        while sums is not None and self._waiting:
+            sums.add(self._waiting.pop(0))
+        return sums
 
     def _all_at_once(self) -> Tensor:
         """So few samples that their graphs are all still there."""

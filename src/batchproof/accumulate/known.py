@@ -10,13 +10,9 @@ from typing import Any
 
 from batchproof.accumulate.learn import learn
 from batchproof.accumulate.learned import Learned
-from batchproof.accumulate.outputs import size_of
-from batchproof.derive.samples import FEWEST_ROWS
-from batchproof.streaming.arguments import Call, join, signature
+from batchproof.accumulate.lesson import enough, joinable, lesson_of
+from batchproof.streaming.arguments import Call
 
-#: Samples to learn from; fewer will do where they are large.
-ENOUGH = 32
-LARGE = 1 << 25
 #: Losses that are remembered. Each holds on to its function, and to what that closes over.
 MOST = 8
 
@@ -38,23 +34,18 @@ class Known:
 
     def enough(self, calls: Sequence[Call]) -> bool:
         """Whether these and the samples of earlier calls suffice to learn from."""
-        calls = self.learnable(calls)
-        n = sum(call.n for call in calls)
-        return n >= ENOUGH or (n >= FEWEST_ROWS and sum(size_of(call) for call in calls) >= LARGE)
-
-    def learnable(self, calls: Sequence[Call]) -> list[Call]:
-        """The samples of the shape that most have."""
-        groups: dict[Any, list[Call]] = {}
-        for call in [*self.lesson, *calls]:
-            groups.setdefault(signature(call), []).append(call)
-        return max(groups.values(), key=lambda group: sum(call.n for call in group), default=[])
+        return enough(lesson_of([*self.lesson, *calls]))
 
     def study(self, calls: Sequence[Call], flags: tuple[bool, ...]) -> None:
-        """Learn from samples, or lay them by where there are too few of them."""
-        if self.enough(calls):
-            self.learned, self.lesson = learn(self.loss_fn, join(self.learnable(calls)), flags), []
+        """Learn from samples; or lay them by where there are too few of them, but can be put together without that."""
+        calls = [*self.lesson, *calls]
+        lesson = lesson_of(calls)
+        if enough(lesson) or not joinable(calls):
+            learned = learn(self.loss_fn, lesson, flags)
+            # a refusal on outputs that carry no gradient says nothing of others
+            self.learned, self.lesson = learned if isinstance(learned, Learned) or any(flags) else None, []
         else:
-            self.lesson = [*self.lesson, *calls]
+            self.lesson = calls
 
     def check(self) -> None:
         """Forget a loss that no longer takes its gradient the same way."""

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.learned import ROUNDING as SAME
-from batchproof.accumulate.learned import Cut, Grads, Learned, captured_by, flat, graph_of
+from batchproof.accumulate.learned import Cut, Found, Grads, Learned, captured_by, flat, graph_of
 from batchproof.accumulate.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
 from batchproof.derive.finish import Diverged
-from batchproof.derive.gradient import Slope
 from batchproof.derive.plain import OwnError
 from batchproof.derive.program import WIDE, leaves
 from batchproof.derive.samples import Batch, few
@@ -62,8 +61,8 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
     stream = Stream(loss_fn, "auto", 1)
     try:
         plan = stream.derived(lesson)
-    except OwnError as error:
-        raise error.__cause__ or error from None
+    except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
+        return f"it cannot be called on its own ({str(error.__cause__).partition(chr(10))[0]})"
     if plan.keeps_inputs:
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
@@ -180,12 +179,11 @@ def _with(call: Call, batch: Batch) -> Call:
     return Call(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)
 
 
-def _slope_on(learned: Learned, call: Call) -> Slope:
-    state = learned.empty()
+def _slope_on(learned: Learned, call: Call) -> Found:
+    total = learned.empty()
     with torch.no_grad():
-        folded = learned.fold(call, {})
-    state.add(0, folded.values, folded.lengths, folded.n)
-    return learned.slope(state)
+        total.add(learned.fold(call, {}))
+    return learned.slope(total.state, total.shapes)
 
 
 # ---------------------------------------------------------------- against the loss's own gradient
@@ -230,18 +228,18 @@ def _gradient_gap(learned: Learned, lesson: Call) -> float:
 def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
     """The gradient by the outputs and by the loss's own parameters, as `accumulate` comes to it."""
     own = learned.own()
-    state = learned.empty()
+    total = learned.empty()
     pieces = [with_gradient(piece, learned.flags) for piece in _pieces(lesson)]
     with torch.enable_grad():
         parts = [learned.fold(piece, own) for piece in pieces]
     for part in parts:
-        state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
-    found = learned.slope(state)
+        total.add(part)
+    found = learned.slope(total.state, total.shapes)
     cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
     for part in parts:
         learned.pull(part, cut.next(part))
     through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
-    direct = learned.direct(found)
+    direct = found.direct
     zero = [torch.zeros_like(param) for param in params]
     own_grads = [through.get(p, z) + direct.get(p, z) for p, z in zip(params, zero, strict=True)]
     return [*_joined(pieces), *own_grads]

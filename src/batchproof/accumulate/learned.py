@@ -15,10 +15,10 @@ from batchproof.accumulate.outputs import check_loss, loss_of, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
-from batchproof.derive.gradient import Slope, slope
+from batchproof.derive.gradient import slope
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, signature, tensors_of
-from batchproof.streaming.folding import check_shapes, no_autocast, unfoldable
+from batchproof.streaming.folding import Variant, check_shapes, no_autocast, unfoldable
 from batchproof.streaming.modules import quiet
 from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream, typed
@@ -30,11 +30,39 @@ Grads = list[Tensor | None]
 
 @dataclass(frozen=True)
 class Folded:
-    """The statistics of one micro-batch, with their graph."""
+    """The statistics of one micro-batch, with their graph; ``shape`` is what its samples are like."""
 
     values: list[Tensor]
     lengths: list[int]
     n: int
+    shape: Any
+
+
+@dataclass(frozen=True)
+class Found:
+    """A loss on all micro-batches.
+
+    Attributes:
+        value: the loss.
+        leaves: its derivative by each merged statistic, None where no gradient flows.
+        direct: its derivative by its own parameters, as far as it does not go through the statistics.
+    """
+
+    value: Tensor
+    leaves: Grads
+    direct: dict[Tensor, Tensor]
+
+
+@dataclass
+class Total:
+    """The statistics of all micro-batches so far, and in which shapes their samples came."""
+
+    state: Slots
+    shapes: set[Any] = field(default_factory=set)
+
+    def add(self, part: Folded) -> None:
+        self.state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
+        self.shapes.add(part.shape)
 
 
 @dataclass
@@ -76,10 +104,10 @@ class Learned:
         """Whether something that a gradient flows through is kept for each sample."""
         return any(leaf.merge == "rows" and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
 
-    def empty(self) -> Slots:
-        """A state of no samples."""
+    def empty(self) -> Total:
+        """The statistics of no samples."""
         assert self.stream.first is not None
-        return Slots.empty(self.plan, self.stream.first.columns[0].device, 1)
+        return Total(Slots.empty(self.plan, self.stream.first.columns[0].device, 1))
 
     def fold(self, call: Call, own: dict[Tensor, Tensor]) -> Folded:
         """The statistics of a micro-batch, with a graph if gradients are on.
@@ -101,10 +129,14 @@ class Learned:
         except Exception as error:
             raise unfoldable(error) from error
         check_shapes(plan, values)
-        return Folded(values, lengths, call.n)
+        return Folded(values, lengths, call.n, key)
 
-    def slope(self, state: Slots) -> Slope:
+    def slope(self, state: Slots, shapes: set[Any]) -> Found:
         """The loss on a merged state, and its derivatives.
+
+        Args:
+            state: merged.
+            shapes: that the samples came in; the loss must be the same for all of them.
 
         Raises:
             Diverged: on all samples the loss goes another way, or what it takes from outside has changed.
@@ -115,14 +147,14 @@ class Learned:
         if n == 0:
             raise BatchproofError("micro_batches is empty: there is nothing to take a gradient of")
         found = []
-        for variant in self.stream.variants.values():
-            plan = variant.plan
+        for plan, variant in self._plans(shapes):
             tensors, dims = tensors_of(variant.example)
-            learned = [i for i, tensor in captured_by(plan).items() if tensor.requires_grad]
+            own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
-                one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, learned)
+                one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, list(own))
             check_loss(one.value)
-            found.append(Slope(typed(one.value, plan.dtypes), one.leaves, one.captured))
+            direct = {own[index]: grad.to(own[index].dtype) for index, grad in one.captured.items()}
+            found.append(Found(typed(one.value, plan.dtypes), one.leaves, direct))
         values = [one.value.double() for one in found]
         if any(not torch.allclose(value, values[0], rtol=1e-6, atol=0, equal_nan=True) for value in values[1:]):
             raise Diverged("micro-batches came with samples of different shapes, and the loss depends on which")
@@ -146,10 +178,11 @@ class Learned:
         tensors = dict.fromkeys(t for plan in plans for t in captured_by(plan).values() if t.requires_grad)
         return {tensor: tensor.detach().requires_grad_() for tensor in tensors}
 
-    def direct(self, found: Slope) -> dict[Tensor, Tensor]:
-        """The part of the loss's derivative by its own parameters that does not go through its sums."""
-        captured = captured_by(next(iter(self.stream.variants.values())).plan)
-        return {captured[index]: grad.to(captured[index].dtype) for index, grad in found.captured.items()}
+    def _plans(self, shapes: set[Any]) -> list[tuple[Plan, Variant]]:
+        """The plans for samples of these shapes; any will do where there are no samples."""
+        variants = self.stream.variants
+        met = [variant for key, variant in variants.items() if key in shapes] or list(variants.values())[:1]
+        return [(variant.plan, variant) for variant in met]
 
     def cotangents(self, direction: Tensor) -> Grads:
         """One number for each statistic, as a tensor for each leaf."""

@@ -64,25 +64,10 @@ def with_gradient(call: Call, flags: Sequence[bool], wide: bool = False) -> Call
 
 def loss_of(loss_fn: Callable[..., Any], call: Call) -> Any:
     """The loss itself, called on a batch."""
-    leaves = [_output(leaf) if isinstance(leaf, Tensor) and leaf.requires_grad else leaf for leaf in call.leaves]
+    # a loss may write into what a model hands over, but not into a variable
+    leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.requires_grad else leaf for leaf in call.leaves]
     args, kwargs = rebuild(call.layout, leaves)
     return loss_fn(*args, **kwargs)
-
-
-class _Output(torch.autograd.Function):
-    """A variable as a model would hand it over: the loss may write into it, and no memory is copied for that."""
-
-    @staticmethod
-    def forward(ctx: Any, variable: Tensor) -> Tensor:
-        return variable.data
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
-
-
-def _output(variable: Tensor) -> Any:
-    return _Output.apply(variable)  # type: ignore[no-untyped-call]
 
 
 def check_loss(loss: Any) -> None:

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.coupling import refuse_coupling
-from batchproof.accumulate.learned import Cut, Folded, Learned, flat
+from batchproof.accumulate.learned import Cut, Folded, Found, Learned, Total, flat
 from batchproof.accumulate.ledger import COMPILED, Ledger, added, leaves_of, nodes_of, scale
 from batchproof.accumulate.outputs import carries_gradient, check_loss, loss_of, size_of, variables, with_gradient
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Moment, Replay
 from batchproof.derive.finish import Diverged
-from batchproof.derive.gradient import Slope
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, keep
 from batchproof.streaming.folding import no_autocast
-from batchproof.streaming.state import Slots
 
 #: The second pass must give what the first gave, but for kernels that round in another way without a graph.
 REPEATS = {torch.float64: 1e-9, torch.complex128: 1e-9}
@@ -32,6 +30,10 @@ OTHER_OUTPUTS = (
     "(a sum over parameters times 0, say), or detach it in all"
 )
 NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
+
+
+class Unsuited(Diverged):
+    """The model, not the loss, keeps gradients from being put together at the end."""
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Job:
 
     def close(self, loss: Tensor, common: Sequence[Tensor]) -> Tensor:
         """All gradients are made: add those of other ranks, and what was there before."""
-        self.ranks.add_up(self.ledger, common)
+        self.ranks.add_up(self.ledger, common, float(loss))
         self.ledger.close()
         return loss.detach()
 
@@ -87,7 +89,6 @@ class Loop:
         Raises:
             BatchproofError: the micro-batches are not there a second time.
         """
-        torch.clear_autocast_cache()  # it may hold weights that were cast without a graph
         self.replay.at(self.begin)  # a loader shuffles anew, as it did
         count = 0
         for micro_batch in self.micro_batches:
@@ -118,7 +119,7 @@ class Sums:
         assert learned.directions is not None
         self.job = job
         self.learned = learned
-        self.state = learned.empty()
+        self.total = learned.empty()
         self.own = learned.own()
         self.cotangents = [learned.cotangents(direction) for direction in learned.directions]
         self.grads: list[dict[Tensor, Tensor]] = [{} for _ in self.cotangents]
@@ -134,13 +135,21 @@ class Sums:
         Raises:
             Diverged: it cannot be folded as what was learned says.
         """
-        part = fold(self.job, self.learned, call, self.own, self.state)
+        first = not self.total.shapes
+        part = fold(self.job, self.learned, call, self.own, self.total)
+        if first and any("BackwardHook" in type(node).__name__ for node in nodes_of(part.values)):
+            raise Unsuited("the model has a backward hook, which must see the gradient as it is")
         if len(self.cotangents) == 1:  # straight into .grad
             self.learned.pull(part, self.cotangents[0])
             return
         for number, cotangents in enumerate(self.cotangents):
             self.show(self.grads[number])
-            self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+            try:
+                self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+            except RuntimeError as error:
+                if "donated" not in str(error):
+                    raise
+                raise Unsuited("the graph of a compiled model can be gone back through only once") from None
             self.grads[number] = self.shown()
         self.show({})
 
@@ -159,7 +168,7 @@ class Sums:
         Raises:
             Diverged: on all samples the loss goes another way, or its derivative has another direction.
         """
-        found = self.learned.slope(self.job.ranks.merged(self.state))
+        found = self.learned.slope(self.job.ranks.merged(self.total.state), self.total.shapes)
         weights = self.learned.weights(found.leaves)
         if weights is None:
             raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
@@ -178,23 +187,23 @@ class Sums:
 
 def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
     """Scheme 3, on statistics: once without a graph for their sums, then back from each micro-batch's share."""
-    state, second, own = learned.empty(), learned.empty(), learned.own()
+    total, second, own = learned.empty(), learned.empty(), learned.own()
     moments: list[Moment] = []
     room = 0.0
     with torch.no_grad():
         for call in loop.first(moments, graph_of_first=False):
-            fold(job, learned, call, {}, state)
+            fold(job, learned, call, {}, total)
             del call
     end = loop.replay.moment()
-    found = learned.slope(job.ranks.merged(state))
-    cut = Cut(learned.plan, found.leaves, job.ranks.starts(state))
+    found = learned.slope(job.ranks.merged(total.state), total.shapes)
+    cut = Cut(learned.plan, found.leaves, job.ranks.starts(total.state))
     for call in loop.again(moments):
         part = fold(job, learned, call, own, second)
         room = room or room_for(variables(call))
         learned.pull(part, cut.next(part))
         del call, part
-    if state.counts[0]:
-        pairs = zip(second.merged([0])[0], state.merged([0])[0], strict=True)
+    if total.shapes:
+        pairs = zip(second.state.merged([0])[0], total.state.merged([0])[0], strict=True)
         check_repeats([differs(*pair) for pair in pairs], room)
     loop.replay.at(end)
     return settle(job, learned, own, found)
@@ -278,7 +287,7 @@ def variables_of(call: Call, flags: Sequence[bool]) -> list[Tensor]:
     return [leaf for leaf, flag in zip(call.leaves, flags, strict=True) if flag]
 
 
-def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], state: Slots | None = None) -> Folded:
+def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], total: Total | None = None) -> Folded:
     """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
 
     Raises:
@@ -292,16 +301,16 @@ def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], stat
         raise Diverged(str(refusal)) from refusal
     if torch.is_grad_enabled():
         job.open([value for value in part.values if value.requires_grad], own.values())
-    if state is not None:
-        state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
+    if total is not None:
+        total.add(part)
     return part
 
 
-def settle(job: Job, learned: Learned, own: dict[Tensor, Tensor], found: Slope) -> Tensor:
+def settle(job: Job, learned: Learned, own: dict[Tensor, Tensor], found: Found) -> Tensor:
     """Give the loss's own parameters their gradient, once, and close."""
     total = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
     if job.ranks.number == 0:
-        for tensor, grad in learned.direct(found).items():
+        for tensor, grad in found.direct.items():
             total[tensor] = total[tensor] + grad if tensor in total else grad
     job.ledger.reach(list(own))
     if total:
@@ -329,7 +338,7 @@ def room_for(outputs: Sequence[Tensor]) -> float:
         narrow |= hidden | {made.dtype for made in node._input_metadata}
     if narrow & {torch.half, torch.bfloat16}:
         return HALF_REPEATS
-    return max(REPEATS.get(output.dtype, NARROW_REPEATS) for output in outputs)
+    return max((REPEATS.get(output.dtype, NARROW_REPEATS) for output in outputs), default=NARROW_REPEATS)
 
 
 def check_repeats(errors: Sequence[Tensor], room: float) -> None:

@@ -18,6 +18,9 @@ from batchproof.streaming.arguments import Call, join
 from batchproof.streaming.distributed import moved, on_cpu, reduce
 from batchproof.streaming.state import Slots
 
+#: All ranks compute the loss from the same sums, so it differs by rounding at most.
+SAME_LOSS = 1e-5
+
 
 class Ranks:
     """The process group whose samples count as one batch; a single process where there is none."""
@@ -126,12 +129,16 @@ class Ranks:
         ranks = self.gathered(lengths)[: self.number]
         return [sum(rank[place] for rank in ranks) for place in range(len(lengths))]
 
-    def add_up(self, ledger: Ledger, common: Sequence[Tensor]) -> None:
+    def add_up(self, ledger: Ledger, common: Sequence[Tensor], loss: float) -> None:
         """The gradients of all ranks, summed on each.
 
         Args:
             ledger: what was reached here.
             common: parameters that every rank knows beside the model's, in one order: the loss's own.
+            loss: on all samples.
+
+        Raises:
+            BatchproofError: a rank came to another loss, or reached a parameter that the others do not know.
         """
         if not self.together:
             return
@@ -143,7 +150,12 @@ class Ranks:
                 "cannot agree on an order: let forward be a function that names the model, or a method of what holds it"
             )
         ledger.hold(self.parameters)
-        self.gathered(None)  # all have come this far
+        losses = self.gathered(loss)
+        if any(abs(other - losses[0]) > SAME_LOSS * abs(losses[0]) for other in losses):
+            raise BatchproofError(
+                f"ranks come to different losses on all samples, {', '.join(map(str, losses))}: the loss takes "
+                "something from outside that differs from rank to rank, or depends on how samples are padded"
+            )
         reached = torch.tensor([p.grad is not None for p in self.parameters], dtype=torch.int32, device=self.device)
         dist.all_reduce(reached, dist.ReduceOp.MAX, group=self.group)
         for parameter, somewhere in zip(self.parameters, reached.tolist(), strict=True):

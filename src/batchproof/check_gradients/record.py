@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from batchproof.explain.preserve import preserved, seed_all
+from batchproof.check_gradients.untouched import untouched
+from batchproof.explain.preserve import seed_all
 
 #: By parameter name; a parameter without a gradient is absent.
 Gradients = dict[str, Tensor]
@@ -20,11 +21,13 @@ Parameters = Mapping[str, torch.nn.Parameter]
 class Window:
     """What lay in ``.grad`` at an optimizer step, and what each backward pass since the last one had brought.
 
-    The passes are empty where they were only counted.  ``counts`` holds, by name, one number for each pass.
+    The passes are empty where they were only counted; ``filled`` of them brought something that is not 0.  ``counts``
+    holds, by name, one number for each pass.
     """
 
     total: Gradients
     passes: list[Gradients]
+    filled: int
     counts: dict[str, list[float]]
 
 
@@ -36,6 +39,7 @@ class Recorder:
     keep_passes: bool = False
     windows: list[Window] = field(default_factory=list)
     _passes: dict[int, Gradients] = field(default_factory=dict)
+    _filled: set[int] = field(default_factory=set)
     _counts: dict[str, list[float]] = field(default_factory=dict)
 
     @contextmanager
@@ -54,7 +58,10 @@ class Recorder:
     def _noting(self, name: str) -> Callable[[Tensor], None]:
         def note(gradient: Tensor) -> None:
             # the number of the backward pass that is running: a pass need not reach every parameter
-            brought = self._passes.setdefault(torch._C._current_graph_task_id(), {})
+            number = torch._C._current_graph_task_id()
+            brought = self._passes.setdefault(number, {})
+            if number not in self._filled and _is_filled(gradient):
+                self._filled.add(number)
             if self.keep_passes:
                 brought[name] = _copy(gradient)
 
@@ -69,8 +76,8 @@ class Recorder:
     def close(self) -> None:
         """A window ends: here the optimizer would step."""
         total = {name: _copy(p.grad) for name, p in self.parameters.items() if p.grad is not None}
-        self.windows.append(Window(total, list(self._passes.values()), {}))
-        self._passes = {}
+        self.windows.append(Window(total, list(self._passes.values()), len(self._filled), {}))
+        self._passes, self._filled = {}, set()
 
     def share_out_counts(self) -> None:
         """Each window gets its own: trainers make batches ahead of the steps that take them."""
@@ -79,6 +86,16 @@ class Recorder:
             end = start + len(window.passes)
             window.counts = {name: numbers[start:end] for name, numbers in self._counts.items() if len(numbers) >= end}
             start = end
+
+    @property
+    def counted(self) -> set[str]:
+        """By what names the micro-batches were counted."""
+        return set(self._counts)
+
+
+def _is_filled(gradient: Tensor) -> bool:
+    """Whether any of its numbers is not 0."""
+    return bool((gradient.coalesce().values() if gradient.is_sparse else gradient).any())
 
 
 def _copy(gradient: Tensor) -> Tensor:
@@ -104,24 +121,3 @@ def record(
             run(recorder)
     recorder.share_out_counts()
     return recorder.windows
-
-
-@contextmanager
-def untouched(parameters: Parameters, model: torch.nn.Module | None) -> Iterator[None]:
-    """No gradients at first; on the way out weights, gradients, buffers, train flags and random state are as before."""
-    kept = [(p, p.detach().clone(), p.grad, p.requires_grad) for p in parameters.values()]
-    for parameter in parameters.values():
-        parameter.grad = None
-    try:
-        with preserved(model):
-            yield
-    finally:
-        for parameter, value, gradient, trained in kept:
-            if parameter.device != value.device:
-                parameter.data = value
-            # written only where it changed: somebody's graph may still hold the parameter as it is
-            elif not torch.equal(parameter.detach(), value):
-                with torch.no_grad():
-                    parameter.copy_(value)
-            parameter.requires_grad_(trained)
-            parameter.grad = gradient

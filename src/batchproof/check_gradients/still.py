@@ -10,11 +10,17 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from batchproof.check_gradients.settings import settings_of
+
+
+#: Whole spans of the input are left out with these, in models of speech.
+MASKS = ("mask_time_prob", "mask_feature_prob")
+
 
 @contextmanager
 def without_dropout(model: torch.nn.Module | None) -> Iterator[None]:
-    """Every probability of dropout is 0, in modules and where a module keeps it as a number of its own."""
-    kept = [(vars(module), name, value) for module in _modules(model) for name, value in _probabilities(module)]
+    """Every probability of dropout is 0: in modules, where a module keeps it as a number of its own, and in settings."""
+    kept = [(table, name, table[name]) for table, name in _probabilities(model)]
     for table, name, _ in kept:
         table[name] = 0.0
     try:
@@ -26,13 +32,26 @@ def without_dropout(model: torch.nn.Module | None) -> Iterator[None]:
 
 def drops(model: torch.nn.Module | None) -> bool:
     """Whether there is a probability of dropout above 0 in the model."""
-    return any(value > 0 for module in _modules(model) for _, value in _probabilities(module))
+    return any(table[name] > 0 for table, name in _probabilities(model))
 
 
-def _probabilities(module: torch.nn.Module) -> list[tuple[str, Any]]:
-    # recurrent layers, attention and many models on the hub have ``self.dropout = 0.1``
-    names = {"p"} if isinstance(module, _DropoutNd) else {name for name in vars(module) if "drop" in name.lower()}
-    return [(name, vars(module)[name]) for name in names if isinstance(vars(module).get(name), float)]
+def _probabilities(model: torch.nn.Module | None) -> Iterator[tuple[dict[str, Any], str]]:
+    """Where they are: which table of attributes, and under what name."""
+    for module in model.modules() if model is not None else ():
+        if isinstance(module, _DropoutNd):
+            yield vars(module), "p"
+        else:
+            # recurrent layers, attention and many models on the hub have ``self.dropout = 0.1``
+            yield from _named_so(vars(module))
+    # some models look into their settings in every forward pass: for layerdrop, and for what they mask
+    for table in settings_of(model):
+        yield from _named_so(table)
+
+
+def _named_so(table: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    for name, value in table.items():
+        if isinstance(value, float) and ("drop" in name.lower() or name in MASKS):
+            yield table, name
 
 
 def batch_norms(model: torch.nn.Module | None) -> dict[str, torch.nn.Module]:
@@ -56,6 +75,3 @@ def in_evaluation(modules: dict[str, torch.nn.Module]) -> Iterator[None]:
             del vars(module)["train"]
             module.training = flags[name]
 
-
-def _modules(model: torch.nn.Module | None) -> list[torch.nn.Module]:
-    return list(model.modules()) if model is not None else []

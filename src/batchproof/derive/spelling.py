@@ -41,7 +41,7 @@ _OPERATORS: dict[Any, str] = {
     aten.bitwise_not.default: "~{0}",
     # functional code has no aliases to keep apart
     aten.clone.default: "{0}",
-    aten.detach.default: "{0}",
+    aten.detach.default: "{0}.detach()",  # where a gradient ends
     aten.alias.default: "{0}",
     aten.lift_fresh.default: "{0}",
 }

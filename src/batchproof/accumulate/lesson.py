@@ -1,0 +1,63 @@
+"""The samples that a loss is learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from batchproof.accumulate.outputs import size_of
+from batchproof.derive.samples import FEWEST_ROWS
+from batchproof.streaming.arguments import Call, join, signature
+
+#: Samples to learn from; fewer will do where they are large.
+ENOUGH = 32
+LARGE = 1 << 25
+
+
+def enough(lesson: Call) -> bool:
+    """Whether these samples suffice to learn from."""
+    return lesson.n >= ENOUGH or (lesson.n >= FEWEST_ROWS and size_of(lesson) >= LARGE)
+
+
+def joinable(calls: Sequence[Call]) -> bool:
+    """Whether outputs can be put together as they are: all samples have one shape."""
+    return len({signature(call) for call in calls}) == 1
+
+
+def lesson_of(calls: Sequence[Call]) -> Call:
+    """Outputs of several micro-batches as one batch.
+
+    Where their samples have different shapes (sequences padded to different lengths) those of one shape are taken, if
+    there are enough of them; otherwise the longer half is cut to one length.
+    """
+    groups: dict[Any, list[Call]] = {}
+    for call in calls:
+        groups.setdefault(signature(call), []).append(call)
+    largest = join(max(groups.values(), key=lambda group: sum(call.n for call in group)))
+    if len(groups) == 1 or enough(largest) or len({_kind(call) for call in calls}) > 1:
+        return largest
+    longer = sorted(calls, key=lambda call: size_of(call) / call.n, reverse=True)[: (len(calls) + 1) // 2]
+    cut = join(_cut(longer))
+    return cut if cut.n > largest.n else largest
+
+
+def _kind(call: Call) -> tuple[Any, ...]:
+    """What must be alike for samples of different shapes to be cut to one."""
+    tensors = [(leaf.dtype, leaf.device, leaf.ndim) if isinstance(leaf, Tensor) else repr(leaf) for leaf in call.leaves]
+    return call.layout, tuple(tensors)
+
+
+def _cut(calls: Sequence[Call]) -> list[Call]:
+    """Each dimension cut to the shortest, but for that of the samples."""
+    cut = [list(call.leaves) for call in calls]
+    for place, dim in enumerate(calls[0].layout.dims):
+        if dim is None or not isinstance(calls[0].leaves[place], Tensor):
+            continue
+        for d in range(calls[0].leaves[place].ndim):
+            if d != dim:
+                shortest = min(leaves[place].shape[d] for leaves in cut)
+                for leaves in cut:
+                    leaves[place] = leaves[place].narrow(d, 0, shortest)
+    return [Call(call.layout, leaves, call.n) for call, leaves in zip(calls, cut, strict=True)]
