@@ -263,7 +263,9 @@ def test_several_optimizers_clipping_and_gradients_that_are_there() -> None:
     task = Task(rmse, through(models[0]), list(models[0].parameters()))
     before = [torch.ones_like(p) for p in task.parameters]
     assert same_gradient(task, parts(), before=before) == {1}
-    for model, step in zip(models, (bp.accumulate, lambda loss, f, all_: loss(*map(torch.cat, zip(*map(f, all_)))).backward())):
+    for model, step in zip(
+        models, (bp.accumulate, lambda loss, f, all_: loss(*map(torch.cat, zip(*map(f, all_)))).backward())
+    ):
         first, last = torch.optim.SGD(model[0].parameters(), 0.1), torch.optim.Adam(model[2].parameters(), 0.1)
         for _ in range(3):
             step(rmse, through(model), parts())
@@ -906,6 +908,30 @@ def test_one_graph_is_alive_at_a_time(scheme: str) -> None:
         gc.enable()
 
 
+@every_scheme
+def test_activations_that_are_made_leaves_are_let_go(scheme: str) -> None:
+    """What a frozen part gives is made to require a gradient, so that what is checkpointed after it has a graph."""
+    loss, how = SCHEMES[scheme]
+    model = mlp()
+    alive: list[Any] = []
+    most = 0
+
+    def forward(part: Any) -> tuple[Tensor, Tensor]:
+        nonlocal most
+        start = part[0].clone().requires_grad_()
+        alive.append(weakref.ref(start))
+        most = max(most, sum(leaf() is not None for leaf in alive))
+        return checkpoint(model, start, use_reentrant=True).squeeze(1), part[1]
+
+    gc.disable()
+    try:
+        for _ in range(2):
+            bp.accumulate(loss, forward, how(parts()))
+    finally:
+        gc.enable()
+    assert most <= 2 and all(leaf() is None for leaf in alive)
+
+
 def test_a_model_is_let_go() -> None:
     model = mlp()
     gone = weakref.ref(model)
@@ -913,5 +939,3 @@ def test_a_model_is_let_go() -> None:
         bp.accumulate(loss, through(model), parts())
     del model
     assert gone() is None
-
-

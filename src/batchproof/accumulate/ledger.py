@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.errors import BatchproofError
 from batchproof.streaming.modules import outermost
@@ -18,11 +19,12 @@ COMPILED = "CompiledFunctionBackward"  # a node of a compiled graph, whose param
 class Ledger:
     """Every parameter that was reached so far, and the gradient that it had.
 
-    While it is open, a parameter's ``.grad`` holds only what was made since.
+    While it is open, a parameter's ``.grad`` holds only what was made since. Activations that a model makes leaves of
+    (for reentrant checkpointing) are reached too, and are not kept alive.
     """
 
     def __init__(self) -> None:
-        self.before: dict[Tensor, Tensor | None] = {}
+        self.before: MutableMapping[Tensor, Tensor | None] = WeakTensorKeyDictionary()
 
     def reach(self, outputs: Sequence[Tensor], apart: Iterable[Tensor] = ()) -> None:
         """Set aside the gradients of all parameters that these outputs were made from, but for some."""
@@ -46,7 +48,7 @@ class Ledger:
         """Every gradient as it was."""
         for parameter, grad in self.before.items():
             parameter.grad = grad
-        self.before = {}
+        self.before.clear()
 
     def close(self) -> None:
         """Add what was made to what was there, as ``backward`` does."""
@@ -60,7 +62,7 @@ class Ledger:
                 parameter.grad = added(grad, made)
             else:
                 parameter.grad = grad.add_(made)
-        self.before = {}
+        self.before.clear()
 
 
 def leaves_of(outputs: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.accumulate.coupling import refuse_coupling
 from batchproof.accumulate.learned import Cut, Folded, Found, Learned, Total, flat
@@ -55,7 +56,7 @@ class Job:
 
     def close(self, loss: Tensor, common: Sequence[Tensor]) -> Tensor:
         """All gradients are made: add those of other ranks, and what was there before."""
-        self.ranks.add_up(self.ledger, common, float(loss))
+        self.ranks.add_up(self.ledger, common, loss)
         self.ledger.close()
         return loss.detach()
 
@@ -122,7 +123,7 @@ class Sums:
         self.total = learned.empty()
         self.own = learned.own()
         self.cotangents = [learned.cotangents(direction) for direction in learned.directions]
-        self.grads: list[dict[Tensor, Tensor]] = [{} for _ in self.cotangents]
+        self.grads: list[Mapping[Tensor, Tensor]] = [{} for _ in self.cotangents]
 
     @property
     def variables(self) -> list[Tensor]:
@@ -153,14 +154,15 @@ class Sums:
             self.grads[number] = self.shown()
         self.show({})
 
-    def show(self, grads: dict[Tensor, Tensor]) -> None:
+    def show(self, grads: Mapping[Tensor, Tensor]) -> None:
         """Put these into ``.grad``, to be added to."""
         for variable in self.variables:
             variable.grad = grads.get(variable)
 
-    def shown(self) -> dict[Tensor, Tensor]:
+    def shown(self) -> Mapping[Tensor, Tensor]:
         """What is in ``.grad``."""
-        return {variable: variable.grad for variable in self.variables if variable.grad is not None}
+        made = {variable: variable.grad for variable in self.variables if variable.grad is not None}
+        return WeakTensorKeyDictionary(made)  # type: ignore[no-untyped-call,return-value]
 
     def finish(self) -> Tensor:
         """The loss on all micro-batches; its gradient is put together.
@@ -235,7 +237,7 @@ def back_from_outputs(
     if not any(job.ranks.gathered(len(calls))):
         raise BatchproofError(EMPTY)
     everything, start = job.ranks.joined(calls)
-    flags = next(known for known in job.ranks.gathered(flags) if known)
+    flags = tuple(map(any, zip(*filter(None, job.ranks.gathered(flags)), strict=True)))
     whole = with_gradient(everything, flags)
     loss, common = loss_on_all(job, whole)
     errors, room = [], 0.0

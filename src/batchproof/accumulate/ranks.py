@@ -129,7 +129,7 @@ class Ranks:
         ranks = self.gathered(lengths)[: self.number]
         return [sum(rank[place] for rank in ranks) for place in range(len(lengths))]
 
-    def add_up(self, ledger: Ledger, common: Sequence[Tensor], loss: float) -> None:
+    def add_up(self, ledger: Ledger, common: Sequence[Tensor], loss: Tensor) -> None:
         """The gradients of all ranks, summed on each.
 
         Args:
@@ -150,7 +150,7 @@ class Ranks:
                 "cannot agree on an order: let forward be a function that names the model, or a method of what holds it"
             )
         ledger.hold(self.parameters)
-        losses = self.gathered(loss)
+        losses = self.gathered(float(loss.detach()))
         if any(abs(other - losses[0]) > SAME_LOSS * abs(losses[0]) for other in losses):
             raise BatchproofError(
                 f"ranks come to different losses on all samples, {', '.join(map(str, losses))}: the loss takes "

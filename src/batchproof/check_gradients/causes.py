@@ -10,6 +10,9 @@ from batchproof.explain.explanation import Finding
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"
 MOST_NAMES = 4
+#: How the caller says what is counted in each micro-batch; a driver counts in the batches that it makes.
+WEIGHTS = "Pass weights={'tokens': [...]}"
+COUNT = "Pass count=, a function of a batch such as lambda batch: {'tokens': ...},"
 
 
 def missing_division(passes: str) -> Finding:
@@ -30,7 +33,18 @@ def divided_twice(passes: str) -> Finding:
     )
 
 
-def constant_factor(ratio: float, equals: Sequence[str]) -> Finding:
+def missing_division_by_filled(filled: Sequence[int]) -> Finding:
+    return Finding(
+        "missing-division",
+        "never divided by the number of micro-batches",
+        f"the accumulated gradient is {times(filled[0])} the full one{_elsewhere(filled[1:])}, once for each backward "
+        "pass that brings something",
+        "divide the loss by what that of the whole batch divides by, such as the number of labels; by the number of "
+        "micro-batches the empty ones would count too",
+    )
+
+
+def constant_factor(ratio: float, equals: Sequence[str], others: Sequence[float] = ()) -> Finding:
     which = f"equals {' and '.join(equals)}" if equals else "equals no number that was counted here"
     remedy = (
         f"look for what multiplies or divides by {equals[0]}"
@@ -40,17 +54,22 @@ def constant_factor(ratio: float, equals: Sequence[str]) -> Finding:
     return Finding(
         "constant-factor",
         "a constant factor",
-        f"every parameter's gradient is {times(ratio)} the full one, in the same direction; {times(ratio, bare=True)} "
-        f"{which}",
+        f"every parameter's gradient is {times(ratio)} the full one{_elsewhere(others)}, in the same direction; "
+        f"{times(ratio, bare=True)} {which}",
         remedy,
     )
 
 
-def empty_micro_batches(filled: int, passes: int) -> Finding:
+def _elsewhere(others: Sequence[float]) -> str:
+    """Where an epoch's windows have several factors."""
+    return f" (at other optimizer steps {some([times(ratio, bare=True) for ratio in others])})" if others else ""
+
+
+def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding:
     return Finding(
         "empty-micro-batches",
         "micro-batches without a gradient count in the mean",
-        f"{passes - filled} of {passes} micro-batches bring a gradient of 0, and the accumulated gradient is "
+        f"{passes - filled} of {passes} micro-batches bring a gradient of 0, and {when}the accumulated gradient is "
         f"{filled}/{passes} of the full one",
         f"divide by what the loss of the whole batch divides by, such as the number of labels; {ACCUMULATE}",
     )
@@ -92,14 +111,14 @@ def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Fin
     )
 
 
-def mean_of_means(fits: Sequence[str], apart: float, when: str = "") -> Finding:
+def mean_of_means(fits: Sequence[str], apart: float, when: str = "", option: str = WEIGHTS) -> Finding:
     if not fits:
         return Finding(
             "mean-of-means",
             "micro-batches count by the wrong weights",
             "the same micro-batch gradients, weighted otherwise, give the full gradient exactly; the weights are below",
-            "weight each micro-batch by what its loss divides by: samples, tokens, the sum of class weights. Pass "
-            "weights={'tokens': [...]} to see which it is",
+            f"weight each micro-batch by what its loss divides by: samples, tokens, the sum of class weights. {option} "
+            "to see which it is",
         )
     wanted = fits[0].split(" in place of ")[0]
     return Finding(
@@ -128,12 +147,12 @@ def coupled(apart: float, was_weighed: bool) -> Finding:
     )
 
 
-def batch_norm(names: Sequence[str]) -> Finding:
+def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") -> Finding:
     return Finding(
         "batch-norm",
         "BatchNorm in training mode",
         f"{some(names)} {'normalises' if len(names) == 1 else 'normalise'} by the statistics of the micro-batch; in "
-        "evaluation mode the two gradients are equal",
+        f"evaluation mode {left}",
         "use GroupNorm or LayerNorm, freeze the statistics with eval(), or accept it: no accumulation is exact there",
     )
 
@@ -148,12 +167,13 @@ def dropout(apart: float, noise: float) -> Finding:
     )
 
 
-def random(apart: float, noise: float) -> Finding:
+def random(apart: float, noise: float, is_off: bool = False) -> Finding:
+    found_off = "; the dropout that could be found in the model is off" if is_off else ""
     return Finding(
         "random-state",
         "random numbers",
-        f"the full gradient differs from itself by {share(noise)} with other random numbers, the accumulated one from "
-        f"it by {share(apart)}",
+        f"a gradient differs from itself by {share(noise)} with other random numbers, and the accumulated one from the "
+        f"full one by {share(apart)}{found_off}",
         "switch off what is random (dropout, augmentation, sampled negatives) and check again",
     )
 

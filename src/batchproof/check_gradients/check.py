@@ -42,10 +42,11 @@ def check_gradients(
     ('mean-of-means', ('labels',), [0.5, 1.5])
 
     Both functions start from the same weights, buffers and random state (Python's, NumPy's, torch's, on CPU and GPU),
-    without gradients.  Afterwards all of these are as before, and so are gradients and train flags: what the two do to
-    the model is undone.  They are called again to find a cause, so each call must do the same: leave the gradients in
-    ``.grad``, take the same samples, and step no optimizer that remembers.  A function that does step one can leave the
-    gradients if it does not clear them; ``batchproof.trainers`` has ready-made checks for whole trainers.
+    without gradients.  Afterwards all of these are as before, and so are gradients, train flags, hooks and attributes:
+    what the two do to the model is undone.  They are called again to find a cause, so each call must do the same: leave
+    the gradients in ``.grad``, take the same samples, and step no optimizer that remembers.  A function that does step
+    one can leave the gradients if it does not clear them; ``batchproof.trainers`` has ready-made checks for whole
+    trainers.
 
     Args:
         full: Leaves in the model the gradient of the whole batch; called without arguments.
@@ -54,7 +55,8 @@ def check_gradients(
         weights: What the micro-batches might have to be weighted by, in the order of the backward passes, by name:
             ``{"samples": [8, 8, 3], "tokens": [512, 340, 77]}``.  That which makes the gradients equal is named.
         tolerance: Largest difference of two equal gradients, as a fraction of the parameter's gradient norm.  If None:
-            1e-9 for float64, 1e-5 for float32, 2e-2 for narrower types.
+            1e-9 for float64, 1e-5 for float32, 2e-2 for narrower types.  It goes by the type of the parameters: under
+            ``torch.autocast`` pass 2e-2.
 
     Returns:
         A `GradientCheck`; printed, it is the report.
@@ -78,6 +80,7 @@ def subject_of(
     tolerance: float | None = None,
     counts: Mapping[str, Sequence[float]] | None = None,
     configured: int | None = None,
+    option: str = causes.WEIGHTS,
 ) -> Subject:
     """The two runs with what they fill, checked."""
     if tolerance is not None and not 0 < _number(tolerance) < 1:
@@ -105,6 +108,7 @@ def subject_of(
         tolerance=Tolerance({name: parameter.dtype for name, parameter in parameters.items()}, tolerance),
         configured=configured,
         counts=counts or {},
+        option=option,
     )
 
 

@@ -23,6 +23,8 @@ Run = Callable[[Recorder], None]
 AS_COUNTED = 1e-3
 #: Off parameters stand out only where they are fewer than this share of all.
 FEW = 1 / 3
+#: What is said where no cause was found.
+NOT_NAMED = ("coupled", "another-gradient")
 ROUND_NORMS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -40,6 +42,8 @@ class Subject:
     configured: int | None = None
     #: counts given by the caller, for the only window
     counts: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    #: how the caller gives counts, in words
+    option: str = causes.WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class Pair:
     def passes(self) -> int:
         """Backward passes of the accumulated gradient."""
         return self.whole.passes
+
+    @property
+    def filled(self) -> int:
+        """Those of them that bring something."""
+        return self.accumulated.filled
 
 
 @dataclass
@@ -104,7 +113,6 @@ def diagnose(subject: Subject, pairs: list[Pair]) -> Diagnosis:
     found = Diagnosis()
     found.findings = (
         _not_finite(pairs)
-        or _missing(pairs)
         or _short_last(subject, pairs)
         or _one_factor(subject, pairs, counted=True)
         or _few_parameters(subject, pairs, counted=True)
@@ -166,28 +174,34 @@ def _is_factor(pair: Pair, factor: float, tolerance: Tolerance) -> bool:
 def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding]:
     """In every window that is off, one factor for all parameters; if ``counted`` one that equals something."""
     off = [pair for pair in pairs if pair.off]
-    tolerance, first = subject.tolerance, off[0]
-    several = [pair for pair in off if pair.passes > 1]
-    if several and all(_is_factor(pair, pair.passes, tolerance) for pair in off):
+    first, several = off[0], any(pair.passes > 1 for pair in off)
+
+    def is_everywhere(factor: Callable[[Pair], float]) -> bool:
+        return all(factor(pair) and _is_factor(pair, factor(pair), subject.tolerance) for pair in off)
+
+    if several and is_everywhere(lambda pair: pair.passes):
         return [causes.missing_division(_numbers(off))]
-    if several and all(_is_factor(pair, 1 / pair.passes, tolerance) for pair in off):
+    if several and is_everywhere(lambda pair: 1 / pair.passes if pair.passes else 0):
         return [causes.divided_twice(_numbers(off))]
-    if not all(pair.whole.ratio and _is_factor(pair, pair.whole.ratio, tolerance) for pair in off):
+    part = next((pair for pair in off if 0 < pair.filled < pair.passes), None)
+    if part is not None and is_everywhere(lambda pair: pair.filled / pair.passes):
+        return [causes.empty_micro_batches(part.filled, part.passes)]
+    if part is not None and is_everywhere(lambda pair: pair.filled):
+        return [
+            causes.missing_division_by_filled([pair.filled for pair in off]),
+            causes.empty_micro_batches(part.filled, part.passes, "once divided by all of them "),
+        ]
+    if not is_everywhere(lambda pair: pair.whole.ratio):
         return []
     for which, size in (("accumulated", first.whole.accumulated), ("full", first.whole.full)):
         near = [number for number in ROUND_NORMS if math.isclose(size, number, rel_tol=1e-5)]
         if near:
             return [causes.clipped(near[0], which)]
-    filled = _filled(first)
-    if 0 < filled < first.passes and math.isclose(first.whole.ratio, filled / first.passes, rel_tol=AS_COUNTED):
-        return [causes.empty_micro_batches(filled, first.passes)]
-    called = _called(first.whole.ratio, first, subject)
-    return [causes.constant_factor(first.whole.ratio, called)] if called or not counted else []
-
-
-def _filled(pair: Pair) -> int:
-    """Backward passes that bring something."""
-    return sum(norm(brought) > 0 for brought in pair.accumulated.passes)
+    called = _called(off, subject)
+    ratio, others = first.whole.ratio, [pair.whole.ratio for pair in off[1:]]
+    if all(math.isclose(ratio, other, rel_tol=AS_COUNTED) for other in others):
+        others = []
+    return [causes.constant_factor(ratio, called, others)] if called or not counted else []
 
 
 def _numbers(pairs: Sequence[Pair]) -> str:
@@ -196,8 +210,15 @@ def _numbers(pairs: Sequence[Pair]) -> str:
     return f"{first}" if first == last else f"{first} (in the last window {last})"
 
 
-def _called(ratio: float, pair: Pair, subject: Subject) -> list[str]:
-    """What the factor equals among the numbers at hand."""
+def _called(pairs: Sequence[Pair], subject: Subject) -> list[str]:
+    """What the factor equals, in every one of these windows, among the numbers at hand."""
+    first, *others = [_called_in(pair, subject) for pair in pairs]
+    return [text for name, text in first.items() if all(name in other for other in others)]
+
+
+def _called_in(pair: Pair, subject: Subject) -> dict[str, str]:
+    """What a window's factor equals: by name, and with the number."""
+    ratio = pair.whole.ratio
     numbers: dict[str, float] = {"the number of micro-batches": pair.passes}
     if subject.configured:
         numbers["the configured number of micro-batches"] = subject.configured
@@ -211,15 +232,15 @@ def _called(ratio: float, pair: Pair, subject: Subject) -> list[str]:
         "{}": lambda n: n, "1 over {}": lambda n: 1 / n, "the square of {}": lambda n: n * n,
         "1 over the square of {}": lambda n: 1 / (n * n),
     }  # fmt: skip
-    found = [
-        f"{form.format(name)} ({number:g})"
+    found = {
+        form.format(name): f"{form.format(name)} ({number:g})"
         for form, of in forms.items()
         for name, number in numbers.items()
         if number > 1 and math.isclose(ratio, of(number), rel_tol=AS_COUNTED)
-    ]
+    }
     power = math.log2(abs(ratio))
     if not found and ratio > 0 and abs(power) >= 8 and abs(power - round(power)) < 1e-6:
-        found.append("a power of 2, as the scale of a GradScaler that was not taken out")
+        found["a power of 2"] = "a power of 2, as the scale of a GradScaler that was not taken out"
     return found
 
 
@@ -255,19 +276,14 @@ def _of_one(row: ParameterGradient, pair: Pair) -> str:
 
 def _by_running_again(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
     """Is a run the same twice?  Does dropout or BatchNorm do it?  By which weights would it be right?"""
-    at = next(index for index, pair in enumerate(pairs) if pair.off)
-    apart = pairs[at].whole.difference
-    limit = 10 * subject.tolerance.largest
-
-    def noise_with(seed: int | None, pair: Pair) -> float:
-        return distance(record(subject.full, subject.parameters, subject.model, seed=seed)[at].total, pair.full.total)
-
-    noise = noise_with(None, pairs[at])
+    apart, limit = first_off(pairs).whole.difference, subject.tolerance.with_slack
+    again = record(subject.full, subject.parameters, subject.model)
+    noise = _moved(again, [pair.full for pair in pairs])
     if noise > limit:
         found.findings = [causes.nondeterministic(apart, noise)]
         found.alternatives = ["another loss or another weighting: cannot be told before the run is repeatable"]
         return
-    noise = max(noise_with(seed, pairs[at]) for seed in (1, 2))
+    noise = _noise(subject, pairs)
     if noise <= limit:
         _without_noise(subject, found)
     elif not drops(subject.model):
@@ -277,35 +293,72 @@ def _by_running_again(subject: Subject, pairs: list[Pair], found: Diagnosis) -> 
             quiet = pairs_of(subject)
             if not any(pair.off for pair in quiet):
                 found.findings = [causes.dropout(apart, noise)]
-            elif noise_with(1, quiet[at]) > limit:
-                _random(found, apart, noise)
+            elif (left := _noise(subject, quiet)) > limit:
+                _random(found, first_off(quiet).whole.difference, left, is_off=True)
             else:
                 found.notes.append("dropout is off where the cause was sought, and on in the rows above")
                 _without_noise(subject, found)
 
 
-def _random(found: Diagnosis, apart: float, noise: float) -> None:
-    found.findings = [causes.random(apart, noise)]
+def _noise(subject: Subject, pairs: Sequence[Pair]) -> float:
+    """How far other random numbers move a gradient: a rare event may be met in one of the runs only."""
+    full, accumulated = [pair.full for pair in pairs], [pair.accumulated for pair in pairs]
+    runs = ((subject.full, full), (subject.accumulated, accumulated))
+    return max(
+        _moved(record(run, subject.parameters, subject.model, seed=seed), windows)
+        for run, windows in runs
+        for seed in (1, 2)
+    )
+
+
+def _moved(windows: Sequence[Window], since: Sequence[Window]) -> float:
+    """The largest distance of a window's gradient from what it was."""
+    return max(distance(window.total, before.total) for window, before in zip(windows, since, strict=False))
+
+
+def _random(found: Diagnosis, apart: float, noise: float, *, is_off: bool = False) -> None:
+    found.findings = [causes.random(apart, noise, is_off)]
     found.alternatives = ["another loss or another weighting: cannot be told while the run is random"]
 
 
 def _without_noise(subject: Subject, found: Diagnosis) -> None:
     """The same two runs, now that nothing in them is random: what differs is a rule."""
     pairs = pairs_of(subject, keep_passes=True)
-    found.findings = _short_last(subject, pairs) or _one_factor(subject, pairs)
-    if found.findings:
-        return
+    found.findings = _missing(pairs) or _short_last(subject, pairs) or _one_factor(subject, pairs)
+    if not found.findings:
+        _without_batch_norm(subject, pairs, found)
+    if not found.findings:
+        _by_parts(subject, pairs, found)
+
+
+def _without_batch_norm(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+    """The same with BatchNorm in evaluation mode: is it all, or is there a cause beside it?"""
     norms = batch_norms(subject.model)
-    if norms:
-        with in_evaluation(norms):
-            still = pairs_of(subject)
-        if not any(pair.off for pair in still):
-            found.findings = [causes.batch_norm(list(norms))]
-            return
+    if not norms:
+        return
+    with in_evaluation(norms):
+        still = pairs_of(subject, keep_passes=True)
+    if not any(pair.off for pair in still):
+        found.findings = [causes.batch_norm(list(norms))]
+        return
+    if _moved([pair.full for pair in still], [pair.full for pair in pairs]) <= subject.tolerance.with_slack:
+        return  # it was in evaluation mode already, or is not used
+    rest = Diagnosis(_short_last(subject, still) or _one_factor(subject, still))
+    if not rest.findings:
+        _by_parts(subject, still, rest)
+    if rest.findings[0].code in NOT_NAMED:
         found.alternatives.append(
             f"BatchNorm in training mode ({causes.some(list(norms))}) may have a part in it, and is not all: in "
             "evaluation mode the gradients differ too"
         )
+        return
+    found.findings = [*rest.findings, causes.batch_norm(list(norms), f"what is left is {rest.findings[0].title}")]
+    found.weights, found.alternatives = rest.weights, rest.alternatives
+    found.notes.append("BatchNorm is in evaluation mode where the cause was sought, and not in the rows above")
+
+
+def _by_parts(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+    """A few parameters, or the weights of the micro-batches."""
     found.findings = _few_parameters(subject, pairs)
     if not found.findings:
         _weighed(subject, pairs, found)
@@ -328,7 +381,7 @@ def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
         ]
         return
     found.weights = weights
-    found.findings = [causes.mean_of_means(weights.fits, apart)]
+    found.findings = [causes.mean_of_means(weights.fits, apart, option=subject.option)]
     if not weights.fits:
         found.alternatives.append("a nonlinear function of a mean, such as a root, has weights that equal no count")
         return

@@ -11,8 +11,14 @@ from torch import Tensor
 from batchproof.check_gradients.record import Gradients
 from batchproof.check_gradients.result import ParameterGradient, WindowGradient
 
-TOLERANCES = {torch.float64: 1e-9, torch.complex128: 1e-9, torch.float16: 2e-2, torch.bfloat16: 2e-2}
+#: Of types with less precision than float32; in mixed precision whatever the type of the parameters.
+NARROW_TOLERANCE = 2e-2
+TOLERANCES = {
+    torch.float64: 1e-9, torch.complex128: 1e-9, torch.float16: NARROW_TOLERANCE, torch.bfloat16: NARROW_TOLERANCE,
+}  # fmt: skip
 USUAL_TOLERANCE = 1e-5
+#: The rounding of several runs, or of several passes, adds up to so many times that of one.
+SLACK = 10.0
 #: A parameter whose gradient is rounding, as that of a bias before a softmax, is measured against the whole gradient.
 SHARE_OF_WHOLE = 0.1
 
@@ -24,6 +30,8 @@ class Tolerance:
         usual = {name: TOLERANCES.get(dtype, USUAL_TOLERANCE) for name, dtype in dtypes.items()}
         self.of = {name: given if given is not None else usual[name] for name in dtypes}
         self.largest = max(self.of.values())
+        # in narrow types ten times as much would be more than a difference that is looked for
+        self.with_slack = max(self.largest, min(SLACK * self.largest, NARROW_TOLERANCE))
 
 
 def vector(gradients: Gradients, name: str) -> Tensor | None:

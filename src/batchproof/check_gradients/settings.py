@@ -24,6 +24,6 @@ def settings_of(model: torch.nn.Module | None) -> list[dict[str, Any]]:
 def _table(value: object) -> dict[str, Any] | None:
     """The names and values of a dict or a plain object."""
     if type(value) is dict:
-        return value
+        return value if all(isinstance(name, str) for name in value) else None
     # no module, whose attributes are looked at anyway, and no class, whose attributes are not one model's
     return getattr(value, "__dict__", None) if not isinstance(value, (torch.nn.Module, type)) else None

@@ -12,14 +12,13 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from batchproof.check_gradients.settings import settings_of
 
-
 #: Whole spans of the input are left out with these, in models of speech.
 MASKS = ("mask_time_prob", "mask_feature_prob")
 
 
 @contextmanager
 def without_dropout(model: torch.nn.Module | None) -> Iterator[None]:
-    """Every probability of dropout is 0: in modules, where a module keeps it as a number of its own, and in settings."""
+    """Every probability of dropout is 0: in its modules, in modules that keep it as a number, and in settings."""
     kept = [(table, name, table[name]) for table, name in _probabilities(model)]
     for table, name, _ in kept:
         table[name] = 0.0
@@ -74,4 +73,3 @@ def in_evaluation(modules: dict[str, torch.nn.Module]) -> Iterator[None]:
         for name, module in modules.items():
             del vars(module)["train"]
             module.training = flags[name]
-

@@ -52,9 +52,7 @@ def same_attributes(model: torch.nn.Module | None) -> Iterator[None]:
     tables = [vars(module) for module in model.modules()] if model is not None else []
     tables += settings_of(model)
     kept = [(table, dict(table)) for table in tables]
-    held = [
-        (value, value.copy()) for _, table in kept for value in table.values() if type(value) in CONTAINERS
-    ]
+    held = [(value, value.copy()) for _, table in kept for value in table.values() if type(value) in CONTAINERS]
     try:
         yield
     finally:

@@ -13,8 +13,6 @@ from batchproof.check_gradients.result import MicroBatchWeights
 
 #: With fewer numbers in the gradient than this for each pass, some weights always fit.
 NUMBERS_PER_PASS = 2
-#: The passes' own rounding adds up; below this share of the full gradient nothing is left.
-SLACK = 10.0
 
 
 def weigh(
@@ -24,7 +22,7 @@ def weigh(
 
     Counts are tried first, each alone and each in place of another: a token mean that was weighted by samples.
     """
-    limit = SLACK * tolerance.largest
+    limit = tolerance.with_slack
     counts = {name: numbers for name, numbers in counts.items() if len(numbers) == len(passes)}
 
     def fits(candidates: Iterable[tuple[str, list[float]]]) -> dict[str, list[float]]:

@@ -135,7 +135,7 @@ def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
     _, (_, near) = nx.minimum_cut(graph.reverse(copy=False), sink, source)
     chosen = tuple(sorted(index for index in live if (index, 0) in near and (index, 1) not in near))
     chosen = tuple(index for index in chosen if values[index].from_data)
-    return Frontier(chosen, _after(program, wanted, set(chosen)))
+    return Frontier(chosen, operations_after(program, chosen))
 
 
 def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program: Program) -> int | None:
@@ -151,9 +151,11 @@ def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program
     return size * MANY if value.kind in ROWLIKE and not value.from_data else None
 
 
-def _after(program: Program, wanted: set[int], kept: set[int]) -> frozenset[int]:
+def operations_after(program: Program, chosen: Iterable[int]) -> frozenset[int]:
+    """The operations from the values to keep to what must be right at the end."""
+    kept = set(chosen)
     found: set[int] = set()
-    todo = [index for index in wanted if index not in kept]
+    todo = [index for index in sinks(program) if index not in kept]
     for leaf in kept:  # a centred sum needs its statistics
         op = program.values[leaf].op
         if op is not None and program.values[leaf].given:

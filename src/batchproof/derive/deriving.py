@@ -10,10 +10,11 @@ import torch
 from batchproof.derive.align import Program, Value, align
 from batchproof.derive.assemble import assemble
 from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
-from batchproof.derive.cut import Frontier, cut
+from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.finish import Diverged
 from batchproof.derive.kinds import ROWLIKE, Classifier, Draw
+from batchproof.derive.operators import base_name
 from batchproof.derive.plain import OwnError, keep_inputs, plain_call
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import (
@@ -31,6 +32,7 @@ from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.errors import BatchproofError
 
 MOST_ROUNDS = 8
+_LAYOUT = frozenset("clone view _unsafe_view reshape alias".split())
 
 
 def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
@@ -140,19 +142,41 @@ def _like(
     shown: torch.dtype | None,
 ) -> Plan:
     """The same frontier and the same centres, on a program that must be the model's in all but sizes."""
-    old = model.program
-    assert old is not None
-    same = [op.func for op in program.ops] == [op.func for op in old.ops] and all(
-        (program.values[i].kind, program.values[i].given) == (old.values[i].kind, old.values[i].given)
-        for i in model.kept
-    )
-    if not same:
+    kept = _counterparts(program, model)
+    pairs = zip((program.values[index] for index in kept), _kept(model), strict=True)
+    if not all((mine.kind, mine.given) == (old.kind, old.given) for mine, old in pairs):
         raise Unrecordable("the function does other things there")
-    frontier = Frontier(model.kept, model.after)
+    frontier = Frontier(kept, model.after if kept == model.kept else operations_after(program, kept))
     plan = assemble(fn, batch, plain, program, runs, batches, frontier, dict(model.centred), model.reason, shown)
     if [(leaf.merge, leaf.shape) for leaf in plan.leaves] != [(leaf.merge, leaf.shape) for leaf in model.leaves]:
         raise Unrecordable("the state has another shape there")
     return plan
+
+
+def _kept(plan: Plan) -> list[Value]:
+    assert plan.program is not None
+    return [plan.program.values[index] for index in plan.kept]
+
+
+def _counterparts(program: Program, model: Plan) -> tuple[int, ...]:
+    """The values of a program that are another plan's leaves.
+
+    How a tensor lies in memory hangs on its sizes, and with it whether it is copied to be viewed: such steps are
+    passed over.
+    """
+    old = model.program
+    assert old is not None
+    if [op.func for op in program.ops] == [op.func for op in old.ops]:
+        return model.kept
+    ours, theirs = ([op for op in one.ops if base_name(op) not in _LAYOUT] for one in (program, old))
+    if [op.func for op in ours] != [op.func for op in theirs] or model.centred:
+        raise Unrecordable("the function does other things there")
+    match = dict(zip(old.inputs, program.inputs, strict=True))
+    for mine, other in zip(ours, theirs, strict=True):
+        match.update(zip(other.outputs, mine.outputs, strict=True))
+    if any(index not in match for index in model.kept):
+        raise Unrecordable("the function does other things there")
+    return tuple(match[index] for index in model.kept)
 
 
 def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:

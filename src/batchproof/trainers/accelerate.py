@@ -54,7 +54,7 @@ def check(
         count: From a batch, by name, what its micro-batch might have to be weighted by; samples and labels are counted
             anyway.
         dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
-        tolerance: As in `batchproof.check_gradients`.
+        tolerance: As in `batchproof.check_gradients`; if None, 2e-2 in mixed precision.
         options: For ``Accelerator``, such as ``mixed_precision``.  It is on the CPU unless one was made before, or with
             ``cpu=False``.
 
@@ -72,14 +72,19 @@ def check(
         raise BatchproofError(f"train is a function that runs one epoch, not {type(train).__name__}")
     samples = of_loader(loader, accumulation_steps, windows, count)
 
+    def accelerator_of(steps: int) -> Any:
+        return accelerate.Accelerator(gradient_accumulation_steps=steps, **_options(options))
+
     def run(recorder: Recorder, batch_size: int, steps: int) -> None:
         with _own_state():
-            accelerator = accelerate.Accelerator(gradient_accumulation_steps=steps, **_options(options))
+            accelerator = accelerator_of(steps)
             prepared = accelerator.prepare(model, Capture(recorder), samples.loader(batch_size, recorder))
             train(accelerator, *prepared)
 
+    with _own_state():
+        mixed = accelerator_of(accumulation_steps).mixed_precision != "no"
     return compare(
-        module(model), run, samples, dropout=dropout, tolerance=tolerance,
+        module(model), run, samples, dropout=dropout, tolerance=tolerance, mixed=mixed,
         ran=f"{getattr(train, '__name__', 'train')} with accelerate {accelerate.__version__}",
     )  # fmt: skip
 

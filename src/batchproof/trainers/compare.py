@@ -7,7 +7,9 @@ from contextlib import nullcontext
 
 import torch
 
+from batchproof.check_gradients.causes import COUNT
 from batchproof.check_gradients.check import conclude, subject_of
+from batchproof.check_gradients.measure import NARROW_TOLERANCE
 from batchproof.check_gradients.record import Recorder
 from batchproof.check_gradients.result import GradientCheck
 from batchproof.check_gradients.still import drops, without_dropout
@@ -19,15 +21,28 @@ Train = Callable[[Recorder, int, int], None]
 
 
 def compare(
-    model: torch.nn.Module, train: Train, samples: Samples, *, dropout: bool, tolerance: float | None, ran: str
+    model: torch.nn.Module,
+    train: Train,
+    samples: Samples,
+    *,
+    dropout: bool,
+    tolerance: float | None,
+    ran: str,
+    mixed: bool = False,
 ) -> GradientCheck:
-    """Train with one batch for each window, then with micro-batches, and compare window by window."""
+    """Train with one batch for each window, then with micro-batches, and compare window by window.
+
+    In ``mixed`` precision the gradients are as far apart as those of narrow types, whatever the parameters are.
+    """
+    if tolerance is None and mixed:
+        tolerance = NARROW_TOLERANCE
     subject = subject_of(
         lambda recorder: train(recorder, samples.micro_batch * samples.steps, 1),
         lambda recorder: train(recorder, samples.micro_batch, samples.steps),
         model,
         tolerance=tolerance,
         configured=samples.steps,
+        option=COUNT,
     )
     off = not dropout and drops(model)
     with without_dropout(model) if off else nullcontext():

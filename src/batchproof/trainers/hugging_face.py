@@ -15,12 +15,9 @@ from batchproof.errors import BatchproofError
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.samples import Count, Samples, of_dataset
+from batchproof.trainers.undivided import why_not_divided
 
 DEFAULT_STEPS = 4
-LEFT_TO_THE_MODEL = (
-    "the model's forward takes **kwargs, so the Trainer leaves the division to the model, whose loss does not use "
-    "num_items_in_batch. trainer.model_accepts_loss_kwargs = False makes the Trainer divide"
-)
 #: Nothing is logged, saved, evaluated, clipped or sent anywhere, and every batch is made in this process.
 QUIET = {
     "auto_find_batch_size": False, "dataloader_num_workers": 0, "dataloader_persistent_workers": False,
@@ -61,7 +58,7 @@ def check(
         count: From a batch, by name, what its micro-batch might have to be weighted by; samples, labels and unmasked
             positions are counted anyway.
         dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
-        tolerance: As in `batchproof.check_gradients`.
+        tolerance: As in `batchproof.check_gradients`; if None, 2e-2 in mixed precision.
 
     Returns:
         A `batchproof.GradientCheck`; printed, it is the report.
@@ -88,6 +85,8 @@ def check(
     size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
     samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
 
+    counted: set[str] = set()
+
     def train(recorder: Recorder, batch_size: int, steps: int) -> None:
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()
@@ -95,14 +94,22 @@ def check(
             _probe(trainer, samples, recorder, batch_size, steps).train()
         finally:
             transformers.logging.set_verbosity(verbosity)
+            counted.update(recorder.counted)
 
     found = compare(
-        trainer.model, train, samples, dropout=dropout, tolerance=tolerance,
+        trainer.model, train, samples, dropout=dropout, tolerance=tolerance, mixed=_is_mixed(args),
         ran=f"{type(trainer).__name__} of transformers {transformers.__version__}",
     )  # fmt: skip
-    if found.cause == "missing-division" and getattr(trainer, "model_accepts_loss_kwargs", False):
-        return dataclasses.replace(found, notes=(*found.notes, LEFT_TO_THE_MODEL))
+    if any(finding.code == "missing-division" for finding in found.findings):
+        notes = why_not_divided(trainer, tokens="shifted labels" in counted)
+        return dataclasses.replace(found, notes=(*found.notes, *notes))
     return found
+
+
+def _is_mixed(args: Any) -> bool:
+    """Whether the Trainer runs the model in another precision than its parameters have."""
+    # set from the environment too
+    return args.bf16 or args.fp16 or getattr(args, "mixed_precision", "no") not in (None, "no")
 
 
 def _probe(trainer: Any, samples: Samples, recorder: Recorder, batch_size: int, steps: int) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -20,6 +22,7 @@ QUIET = {
     "accelerator": "cpu", "devices": 1, "enable_checkpointing": False, "enable_model_summary": False,
     "enable_progress_bar": False, "limit_val_batches": 0, "logger": False, "max_epochs": 1, "num_sanity_val_steps": 0,
 }  # fmt: skip
+FULL_PRECISION = ("32-true", "64-true")
 
 
 def check(
@@ -41,7 +44,8 @@ def check(
 
     Lightning's own ``Trainer(accumulate_grad_batches=accumulation_steps).fit`` runs over one short epoch: the first
     windows of an epoch of ``loader`` and its last one, in the order of the samples, with an optimizer that steps
-    nowhere.  Nothing is logged, validated or saved.  Model, gradients and random state are as before afterwards.
+    nowhere.  Nothing is logged, validated or saved.  The module, its
+    gradients and the random state are as before afterwards.
 
     Args:
         model: A ``LightningModule`` of ``lightning`` or ``pytorch_lightning``, with automatic optimization.
@@ -51,7 +55,7 @@ def check(
         count: From a batch, by name, what its micro-batch might have to be weighted by; samples and labels are counted
             anyway.
         dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
-        tolerance: As in `batchproof.check_gradients`.
+        tolerance: As in `batchproof.check_gradients`; if None, 2e-2 in mixed precision.
         options: For ``Trainer``, such as ``precision`` or ``accelerator``; it runs on the CPU otherwise.
 
     Returns:
@@ -66,22 +70,31 @@ def check(
         raise BatchproofError("the module optimizes by hand: check its step with batchproof.trainers.loop")
     samples = of_loader(loader, accumulation_steps, windows, count)
 
+    def trainer(steps: int) -> Any:
+        return package.Trainer(accumulate_grad_batches=steps, **{**QUIET, **options})
+
     def train(recorder: Recorder, batch_size: int, steps: int) -> None:
-        says = logging.getLogger(package.__name__)
-        level, kept = says.level, dict(vars(model))
-        says.setLevel(logging.ERROR)
-        vars(model)["configure_optimizers"] = lambda: Capture(recorder)
-        try:
-            trainer = package.Trainer(accumulate_grad_batches=steps, **{**QUIET, **options})
-            trainer.fit(model, samples.loader(batch_size, recorder))
-        finally:
-            vars(model).clear()
-            vars(model).update(kept)
-            says.setLevel(level)
+        vars(model)["configure_optimizers"] = lambda: Capture(recorder)  # put back with all else
+        with _silent(package):
+            trainer(steps).fit(model, samples.loader(batch_size, recorder))
 
     version = importlib.import_module(package.__name__.partition(".")[0]).__version__
     ran = f"Trainer of {package.__name__.partition('.')[0]} {version}"
-    return compare(model, train, samples, dropout=dropout, tolerance=tolerance, ran=ran)
+    with _silent(package):
+        mixed = trainer(accumulation_steps).precision not in FULL_PRECISION
+    return compare(model, train, samples, dropout=dropout, tolerance=tolerance, ran=ran, mixed=mixed)
+
+
+@contextmanager
+def _silent(package: Any) -> Iterator[None]:
+    """It says nothing about the machine and about itself."""
+    says = logging.getLogger(package.__name__)
+    level = says.level
+    says.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        says.setLevel(level)
 
 
 def _package(model: Any) -> Any:

@@ -58,7 +58,7 @@ def check(
         count: From a batch, by name, what its micro-batch might have to be weighted by:
             ``lambda batch: {"class weights": float(weight[batch[1]].sum())}``.  Samples and labels are counted anyway.
         dropout: Whether dropout stays on; its masks differ between micro-batches and the whole batch.
-        tolerance: As in `batchproof.check_gradients`.
+        tolerance: As in `batchproof.check_gradients`; under ``torch.autocast`` pass 2e-2.
 
     Returns:
         A `batchproof.GradientCheck`; printed, it is the report.

@@ -18,6 +18,8 @@ from batchproof.errors import BatchproofError
 Count = Callable[[Any], Mapping[str, float]]
 Collate = Callable[[list[Any]], Any]
 IGNORED = -100
+#: Of question answering: where in the text the answer starts and ends.
+_ANSWERS = ("start_positions", "end_positions")
 _LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 
 
@@ -99,16 +101,28 @@ def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> Iterator[
 
 
 def contents(batch: Any) -> dict[str, float]:
-    """What may be counted in a batch: labels that are not ignored, positions that are not masked."""
-    labels, mask = _labels(batch), batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    """What may be counted in a batch: labels that are not ignored, answers in the text, unmasked positions."""
+    labels, given = _labels(batch), batch if isinstance(batch, Mapping) else {}
     found: dict[str, float] = {}
     if labels is not None and not labels.is_floating_point() and labels.dim() > 0:
         found["labels"] = float((labels != IGNORED).sum())
         if labels.dim() > 1:
             found["shifted labels"] = float((labels[..., 1:] != IGNORED).sum())
+    length = _length(given)
+    for name in _ANSWERS:
+        if length is not None and isinstance(given.get(name), Tensor):
+            # a position after the end of the text says that there is no answer, and has no loss
+            found[name.replace("_", " ")] = float((given[name] < length).sum())
+    mask = given.get("attention_mask")
     if isinstance(mask, Tensor):
         found["unmasked positions"] = float((mask != 0).sum())
     return found
+
+
+def _length(batch: Mapping[str, Any]) -> int | None:
+    """Of the longest text in a batch, the padding included."""
+    texts = (batch.get(name) for name in ("input_ids", "inputs_embeds"))
+    return next((text.shape[1] for text in texts if isinstance(text, Tensor) and text.dim() > 1), None)
 
 
 def _labels(batch: Any) -> Tensor | None:

@@ -1,0 +1,342 @@
+"""accumulate over torch.distributed: with 2 and 3 gloo processes the gradient is that of all ranks' samples."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import batchproof as bp
+from gradients import Made, gradients, joined, same
+from test_accumulate_hard import FEATURES, mlp, pearson, ranking, rmse, through
+from test_sync import spawned
+from test_traps import normal
+
+N = 90
+SIZES = (5, 9, 1, 16, 20, 3, 18, 18)
+#: The micro-batches of each rank: uneven, and none at all.
+SHARES: dict[int, list[tuple[tuple[int, ...], ...]]] = {
+    2: [((0, 2, 3, 4, 7), (1, 5, 6)), ((), tuple(range(8)))],
+    3: [((0, 1), (2, 3, 4, 5, 6), (7,)), (tuple(range(8)), (), ())],
+}
+
+
+class Tempered(nn.Module):
+    """All pairs, with a learned temperature: the outputs are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t = nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+
+    def forward(self, pred: Tensor, real: Tensor) -> Tensor:
+        return ranking(pred * self.t.exp(), real) + self.t.square()
+
+
+class Scaled(Tempered):
+    """A parameter of its own on the way to the sums, and after them."""
+
+    def forward(self, pred: Tensor, real: Tensor) -> Tensor:
+        return ((pred * self.t.exp() - real).square().mean() + self.t.square()).sqrt()
+
+
+LOSSES: dict[str, tuple[Callable[[], Any], Callable[[Iterable[Any]], Any]]] = {
+    "rmse": (lambda: rmse, list),
+    "pearson, two gradients": (lambda: pearson, iter),
+    "pearson, two passes": (lambda: pearson, list),
+    "outputs": (lambda: ranking, list),
+    "outputs, learned": (Tempered, list),
+    "learned": (Scaled, list),
+}
+WRAPS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "plain": lambda model: model,
+    "ddp": DistributedDataParallel,
+    "inside": lambda model: nn.Sequential(DistributedDataParallel(model)),
+}
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    """Means drift from one to the next, so that ranks would centre elsewhere."""
+    drift = torch.arange(N, dtype=torch.float64) / 4
+    return list(zip((normal(N, FEATURES) + drift[:, None] / 9).split(SIZES), (normal(N, seed=3) + drift).split(SIZES)))
+
+
+def whole(
+    loss: Callable[..., Tensor], forward: Callable[[Any], Any], parts: list[Any], parameters: list[Tensor]
+) -> Made:
+    value = loss(*joined([forward(part) for part in parts], 0))
+    grads = torch.autograd.grad(value, parameters, allow_unused=True)
+    return value.detach(), [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
+
+
+def learned_by(*things: Any) -> list[Tensor]:
+    return [p for thing in things if isinstance(thing, nn.Module) for p in thing.parameters()]
+
+
+def verdict(action: Callable[[], Any]) -> str:
+    """What came of it, as a text that can be sent."""
+    try:
+        action()
+    except bp.BatchproofError as error:
+        return f"refused: {error}"
+    except Exception as error:  # noqa: BLE001 - any
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+def each_way(rank: int, world: int) -> dict[str, str]:
+    out: dict[str, str] = {}
+    parts = batches()
+    for number, shares in enumerate(SHARES[world]):
+        mine, everything = [parts[i] for i in shares[rank]], [parts[i] for share in shares for i in share]
+        for wrap, wrapped in WRAPS.items():
+            for name, (make, how) in LOSSES.items():
+                model, loss = mlp(), make()
+                run = wrapped(model)
+                parameters = learned_by(model, loss)
+                expected = whole(loss, through(model), everything, parameters)
+
+                def same_each_time() -> None:
+                    for times in (1, 2):  # added to what is there
+                        group = dist.group.WORLD if wrap == "plain" else None
+                        found = bp.accumulate(loss, through(run), how(mine), group=group)
+                        same((found, gradients(parameters)), (expected[0], [times * g for g in expected[1]]), name)
+
+                out[f"{wrap}, {name}, {number}"] = verdict(same_each_time)
+        for name, make in (("rmse", lambda: rmse), ("pearson", lambda: pearson), ("learned", Scaled)):
+            model, loss = mlp(), make()
+            parameters = learned_by(model, loss)
+            expected = whole(loss, through(model), everything, parameters)
+            acc = bp.Accumulator(loss, group=dist.group.WORLD)
+
+            def in_steps() -> None:
+                for times in (1, 2, 3):
+                    for part in mine:
+                        acc.backward(*through(model)(part))
+                    found = acc.finish(model.parameters())
+                    same((found, gradients(parameters)), (expected[0], [times * g for g in expected[1]]), name)
+
+            out[f"Accumulator, {name}, {number}"] = verdict(in_steps)
+    return out
+
+
+def learned_apart(rank: int, parts: list[Any], everything: list[Any]) -> None:
+    """One rank has learned the loss alone before, from other samples: it would centre elsewhere."""
+    loss = lambda p, y: pearson(p, y)  # noqa: E731
+    model = mlp()
+    if rank == 0:
+        bp.accumulate(loss, through(model), [(x * 3 + 50, y + 9) for x, y in everything])
+        model.zero_grad()
+    expected = whole(loss, through(model), everything, list(model.parameters()))
+    for _ in range(2):
+        model.zero_grad()
+        found = bp.accumulate(loss, through(model), parts, group=dist.group.WORLD)
+        same((found, gradients(model.parameters())), expected, "learned apart")
+
+
+def failing(rank: int, loss: Any, when: int) -> str:
+    """One rank's forward raises: the others hear of it at once, and nobody's gradients are touched."""
+    model, calls, parts = mlp(), 0, batches()
+    old = torch.ones_like(model[0].weight)
+    model[0].weight.grad = old
+
+    def forward(part: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if rank == 1 and calls == when:
+            raise KeyError("mine")
+        return through(model)(part)
+
+    said = verdict(lambda: bp.accumulate(loss, forward, parts[3:5], group=dist.group.WORLD))
+    assert model[0].weight.grad is old and bool((old == 1).all()) and model[2].weight.grad is None
+    return said
+
+
+def diverging(rank: int, world: int) -> None:
+    """What one rank cannot fold, no rank folds."""
+    model, parts = mlp(), batches()
+    forward = through(model)
+    for _ in range(2):
+        bp.accumulate(rmse, forward, parts[3:5], group=dist.group.WORLD)
+    model.zero_grad()
+
+    def other(part: Any) -> Any:
+        pred, real = forward(part)
+        return pred, real.clone().requires_grad_(rank == 1)
+
+    expected = whole(rmse, forward, parts[3:5] * world, list(model.parameters()))
+    found = bp.accumulate(rmse, other, parts[3:5], group=dist.group.WORLD)
+    same((found, gradients(model.parameters())), expected, "diverging")
+
+
+def ddp_afterwards(rank: int, world: int, view: bool) -> None:
+    """DDP's own training goes on as if nothing had been in between, and the other way round."""
+    parts = batches()
+    model = mlp()
+    run = DistributedDataParallel(model, gradient_as_bucket_view=view)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for turn in range(3):
+        run.zero_grad(set_to_none=turn != 1)
+        rmse(*through(run)(parts[rank + turn])).backward()
+        losses = [
+            whole(rmse, through(model), [parts[other + turn]], list(model.parameters())) for other in range(world)
+        ]
+        mean = [torch.stack(grads).mean(0) for grads in zip(*(loss[1] for loss in losses), strict=True)]
+        same((losses[0][0], gradients(model.parameters())), (losses[0][0], mean), "DDP")
+        optimizer.step()
+        run.zero_grad(set_to_none=turn != 1)
+        everything = [part for other in range(world) for part in (parts[other + turn], parts[other + 4])]
+        expected = whole(rmse, through(model), everything, list(model.parameters()))
+        found = bp.accumulate(rmse, through(run), [parts[rank + turn], parts[rank + 4]])
+        same((found, gradients(model.parameters())), expected, "accumulate")
+        optimizer.step()
+    for parameter in model.parameters():
+        copies = [torch.empty_like(parameter) for _ in range(world)]
+        dist.all_gather(copies, parameter.detach())
+        assert all(torch.equal(other, parameter) for other in copies)
+
+
+def sparse_and_strided(rank: int) -> None:
+    """Gradients that cannot be sent as they are."""
+    torch.manual_seed(0)
+    table = nn.Embedding(7, 3, sparse=True).double()
+    conv = nn.Conv2d(2, 3, 3).double().to(memory_format=torch.channels_last)
+    images, places = normal(8, 2, 5, 5), torch.arange(8) % 7
+    forward = lambda part: (conv(part[0]).mean((2, 3)), table(part[1]))  # noqa: E731
+    loss = lambda a, b: (a * b).sum(1).square().mean().sqrt()  # noqa: E731
+    parameters = learned_by(table, conv)
+    loss(*forward((images, places))).backward()
+    expected = [p.grad.to_dense() for p in parameters if p.grad is not None]
+    for parameter in parameters:
+        parameter.grad = None
+    rows = list(zip(images.split(2), places.split(2)))[rank :: dist.get_world_size()]
+    bp.accumulate(loss, forward, rows, group=dist.group.WORLD)
+    for parameter, grad in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad.to_dense(), grad, rtol=1e-10, atol=1e-14)
+
+
+def refusals(rank: int, world: int) -> dict[str, str]:
+    parts = batches()[3:5]
+    world_group = dist.group.WORLD
+    coupled = DistributedDataParallel(
+        nn.Sequential(nn.Linear(FEATURES, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)).double()
+    )
+    deep: Any = DistributedDataParallel(mlp())
+    for _ in range(8):
+        deep = {"inside": deep}
+
+    def hidden(x: Tensor) -> Any:
+        found = deep
+        while isinstance(found, dict):
+            found = found["inside"]
+        return found(x)
+
+    model = mlp()
+    unknown: Any = nn.Parameter(torch.ones((), dtype=torch.float64))
+    for _ in range(8):
+        unknown = [unknown]
+
+    def unnamed(part: Any) -> Any:
+        found = unknown
+        while isinstance(found, list):
+            found = found[0]
+        pred, real = through(model)(part)
+        return pred * found, real
+
+    class FSDPLinear(nn.Linear):
+        pass
+
+    sharded = nn.Sequential(FSDPLinear(FEATURES, 1).double())
+    weight = torch.tensor(1.0 + rank, dtype=torch.float64)
+    width = (2, 3, 4)[rank]
+    line = nn.Linear(FEATURES, 3).double()
+    padded = lambda part: (line(part[0])[:, :width], part[1][:, None].repeat(1, width))  # noqa: E731
+    return {
+        "coupled": verdict(lambda: bp.accumulate(rmse, through(coupled), parts)),
+        "hidden": verdict(lambda: bp.accumulate(rmse, through(hidden), parts)),
+        "unnamed": verdict(lambda: bp.accumulate(rmse, unnamed, parts, group=world_group)),
+        "sharded": verdict(lambda: bp.accumulate(rmse, through(sharded), parts, group=world_group)),
+        "nothing": verdict(lambda: bp.accumulate(rmse, through(model), [], group=world_group)),
+        "weights": verdict(
+            lambda: bp.accumulate(lambda p, y: rmse(p, y) * weight, through(model), parts, group=world_group)
+        ),
+        "padded": verdict(lambda: bp.accumulate(F.mse_loss, padded, parts, group=world_group)),
+        "last": verdict(lambda: bp.accumulate(rmse, through(model), parts, group=world_group)),
+    }
+
+
+def job(rank: int, world: int) -> dict[str, Any]:
+    warnings.simplefilter("ignore", FutureWarning)
+    shares = SHARES[world][0]
+    parts = batches()
+    out: dict[str, Any] = dict(each_way(rank, world))
+    everything = [parts[i] for share in shares for i in share]
+    out["learned apart"] = verdict(lambda: learned_apart(rank, [parts[i] for i in shares[rank]], everything))
+    out["diverging"] = verdict(lambda: diverging(rank, world))
+    for view in (False, True):
+        out[f"DDP afterwards, {view}"] = verdict(lambda view=view: ddp_afterwards(rank, world, view))
+    out["sparse"] = verdict(lambda: sparse_and_strided(rank))
+    cases = {"rmse": (rmse, 1), "pearson": (pearson, 3), "outputs": (ranking, 2), "second pass": (ranking, 4)}
+    out["failing"] = {name: failing(rank, loss, when) for name, (loss, when) in cases.items()}
+    out["refusals"] = refusals(rank, world)
+    return out
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return spawned(job, request.param, tmp_path_factory.mktemp("ranks"))
+
+
+def test_the_gradient_of_all_samples(ranks: list[dict[str, Any]]) -> None:
+    """By every scheme, of plain and wrapped models, with parameters of the loss's own; and what goes around it."""
+    found = [(name, said) for result in ranks for name, said in result.items() if isinstance(said, str)]
+    assert len(found) > 80
+    assert [pair for pair in found if pair[1] != "ok"] == []
+
+
+def test_an_error_on_one_rank_stops_all(ranks: list[dict[str, Any]]) -> None:
+    """The rank itself raises what the user's code raised."""
+    for number, result in enumerate(ranks):
+        for name, said in result["failing"].items():
+            expected = "KeyError: 'mine'" if number == 1 else "refused: rank 1 gave up (KeyError: 'mine')"
+            assert said == expected, name
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("coupled", "module.1 (BatchNorm1d)"),
+        ("hidden", "DistributedDataParallel model that cannot be found"),
+        ("unnamed", "cannot be found from outside forward"),
+        ("sharded", "FSDPLinear shards its gradients"),
+        ("nothing", "micro_batches is empty"),
+        ("weights", "ranks come to different losses"),
+        ("last", "ok"),
+    ],
+)
+def test_refusals(ranks: list[dict[str, Any]], name: str, match: str) -> None:
+    for result in ranks:
+        assert match in result["refusals"][name], result["refusals"][name]
+
+
+def test_samples_of_other_shapes_on_other_ranks(ranks: list[dict[str, Any]]) -> None:
+    """Exact or refused, on all alike."""
+    assert all(result["refusals"]["padded"].startswith("refused") for result in ranks)
+
+
+def test_without_a_process_group() -> None:
+    model = mlp()
+    for group in (object(), "all"):
+        with pytest.raises(bp.BatchproofError, match="init_process_group"):
+            bp.accumulate(rmse, through(model), batches(), group=group)
+        with pytest.raises(bp.BatchproofError, match="init_process_group"):
+            bp.Accumulator(rmse, group=group)
+    assert copy.deepcopy(model)[0].weight.grad is None
