@@ -13,6 +13,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from batchproof.errors import BatchproofError
 from batchproof.streaming.modules import outermost
 
+END = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]  # where a graph gathers a gradient
 COMPILED = "CompiledFunctionBackward"  # a node of a compiled graph, whose parameters are among its inputs
 
 
@@ -69,9 +70,8 @@ def leaves_of(outputs: Sequence[Tensor]) -> Iterator[Tensor]:
     """The tensors at the ends of a graph that gather a gradient."""
     yield from (output for output in outputs if output.grad_fn is None and output.requires_grad)
     for node in nodes_of(outputs):
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            yield variable
+        if type(node) is END:
+            yield node.variable
         elif isinstance(node, BackwardCFunction) and type(node).__name__ != COMPILED:
             # reentrant checkpointing: the graph is made only on the way back
             yield from (p for module in outermost(node) for p in module.parameters() if p.requires_grad)
@@ -79,14 +79,16 @@ def leaves_of(outputs: Sequence[Tensor]) -> Iterator[Tensor]:
 
 def nodes_of(outputs: Iterable[Tensor]) -> Iterator[Any]:
     """The nodes of a graph."""
-    seen: set[object] = set()
+    # a graph has thousands, and each micro-batch a graph of its own
     todo: list[Any] = [output.grad_fn for output in outputs if output.grad_fn is not None]
+    seen: set[object] = {None, *todo}
     while todo:
         node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            yield node
-            todo += [parent for parent, _ in node.next_functions if parent is not None]
+        yield node
+        for parent, _ in node.next_functions:
+            if parent not in seen:
+                seen.add(parent)
+                todo.append(parent)
 
 
 def added(a: Tensor, b: Tensor) -> Tensor:
