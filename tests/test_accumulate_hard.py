@@ -103,6 +103,11 @@ def refused(task: Task, part_list: list[Any], match: str, **options: Any) -> Non
     clear(task.parameters)
 
 
+def stepped(acc: bp.Accumulator, forward: Callable[[Any], Any]) -> None:
+    for part in parts():
+        acc.backward(*forward(part))
+
+
 # ------------------------------------------------------------------ models
 
 
@@ -252,8 +257,7 @@ def test_a_compiled_graph_that_can_be_gone_through_only_once_is_refused() -> Non
     refused(task, iter(parts()), "compiled model can be gone back through only once")  # type: ignore[arg-type]
     acc = bp.Accumulator(pearson)
     with pytest.raises(bp.BatchproofError, match="compiled model"):
-        for part in parts():
-            acc.backward(*task.forward(part))
+        stepped(acc, task.forward)
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -566,10 +570,8 @@ def test_coupled_samples_are_refused_by_name(name: str, scheme: str) -> None:
 
 def test_functional_batch_norm_is_refused_by_the_accumulator() -> None:
     model = mlp()
-    acc = bp.Accumulator(rmse)
     with pytest.raises(bp.BatchproofError, match="batch_norm"):
-        for x, y in parts():
-            acc.backward(F.batch_norm(model(x), None, None, training=True).squeeze(1), y)
+        stepped(bp.Accumulator(rmse), through(lambda x: F.batch_norm(model(x), None, None, training=True)))
     assert all(p.grad is None for p in model.parameters())
 
 
@@ -627,18 +629,20 @@ def test_a_loss_whose_gradient_changes_but_not_its_value() -> None:
     same_gradient(Task(loss, task.forward, [*model.parameters(), loss.weight]), parts(), [by_list])
 
 
+def made(value: float) -> Iterator[Loss]:
+    """The same code each time, with other numbers and tensors."""
+    scale = torch.tensor(1 + value, dtype=torch.float64)
+    yield lambda p, y, value=value: (p - y).abs().pow(1.5 + value).mean()
+    yield lambda p, y: (p - y).abs().pow(1.5 + value).mean()
+    yield lambda p, y: ((p - y) * scale).square().mean().sqrt()
+    yield partial(lambda p, y, power: (p - y).abs().pow(power).mean(), power=1.5 + value)
+
+
 def test_a_loss_made_anew_each_step() -> None:
     model = mlp()
-    parameters = list(model.parameters())
     for value in (0.0, 0.3, 0.3, 0.9):
-        scale = torch.tensor(1 + value, dtype=torch.float64)
-        for loss in (
-            lambda p, y, value=value: (p - y).abs().pow(1.5 + value).mean(),
-            lambda p, y: (p - y).abs().pow(1.5 + value).mean(),
-            lambda p, y: ((p - y) * scale).square().mean().sqrt(),
-            partial(lambda p, y, power: (p - y).abs().pow(power).mean(), power=1.5 + value),
-        ):
-            same_gradient(Task(loss, through(model), parameters), parts())
+        for loss in made(value):
+            same_gradient(Task(loss, through(model), list(model.parameters())), parts())
 
 
 class Owner:
@@ -939,3 +943,30 @@ def test_a_model_is_let_go() -> None:
         bp.accumulate(loss, through(model), parts())
     del model
     assert gone() is None
+
+
+# ------------------------------------------------------------------ digits
+
+
+@pytest.mark.parametrize("by", ["accumulate", "Accumulator"])
+def test_outputs_that_grow_from_step_to_step(by: str) -> None:
+    """Sums around a mean are kept at centres of the first step's size: digits must not be lost when outputs grow."""
+    model = nn.Linear(FEATURES, 1).double()
+    parameters = list(model.parameters())
+    acc = bp.Accumulator(pearson)
+    for power in range(10):
+        drift = torch.arange(N, dtype=torch.float64)[:, None] * 10 ** (power / 3)
+        data = [(x + d, y) for (x, y), d in zip(parts(), drift.split(SIZES), strict=True)]
+        clear(parameters)
+        pearson(*map(torch.cat, zip(*map(through(model), data)))).backward()
+        expected = gradients(parameters)[0]
+        clear(parameters)
+        if by == "accumulate":
+            bp.accumulate(pearson, through(model), data)
+        else:
+            for part in data:
+                acc.backward(*through(model)(part))
+            acc.finish()
+        # the gradient itself is what is left of numbers that cancel: one over the drift
+        room = 1e-10 * float(drift.amax())
+        assert float((gradients(parameters)[0] - expected).norm()) <= room * float(expected.norm()), power

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -91,39 +93,56 @@ def verdict(action: Callable[[], Any]) -> str:
     return "ok"
 
 
+@dataclass
+class Case:
+    """A loss, a model as it is run, this rank's micro-batches, and what all ranks' samples give."""
+
+    loss: Any
+    model: nn.Module
+    run: nn.Module
+    mine: list[Any]
+    everything: list[Any]
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        return learned_by(self.model, self.loss)
+
+    def same(self, step: Callable[[], Tensor]) -> None:
+        """Each step adds the same gradient to what is there."""
+        loss, grads = whole(self.loss, through(self.model), self.everything, self.parameters)
+        for times in (1, 2, 3):
+            found = step()
+            same((found, gradients(self.parameters)), (loss, [times * grad for grad in grads]), f"time {times}")
+
+    def in_one_call(self, how: Callable[[Iterable[Any]], Any], group: Any) -> None:
+        self.same(lambda: bp.accumulate(self.loss, through(self.run), how(self.mine), group=group))
+
+    def in_steps(self) -> None:
+        acc = bp.Accumulator(self.loss, group=dist.group.WORLD)
+
+        def step() -> Tensor:
+            for part in self.mine:
+                acc.backward(*through(self.run)(part))
+            return acc.finish(self.model.parameters())
+
+        self.same(step)
+
+
 def each_way(rank: int, world: int) -> dict[str, str]:
     out: dict[str, str] = {}
     parts = batches()
     for number, shares in enumerate(SHARES[world]):
-        mine, everything = [parts[i] for i in shares[rank]], [parts[i] for share in shares for i in share]
+        data = [parts[i] for i in shares[rank]], [parts[i] for share in shares for i in share]
         for wrap, wrapped in WRAPS.items():
+            group = dist.group.WORLD if wrap == "plain" else None
             for name, (make, how) in LOSSES.items():
-                model, loss = mlp(), make()
-                run = wrapped(model)
-                parameters = learned_by(model, loss)
-                expected = whole(loss, through(model), everything, parameters)
-
-                def same_each_time() -> None:
-                    for times in (1, 2):  # added to what is there
-                        group = dist.group.WORLD if wrap == "plain" else None
-                        found = bp.accumulate(loss, through(run), how(mine), group=group)
-                        same((found, gradients(parameters)), (expected[0], [times * g for g in expected[1]]), name)
-
-                out[f"{wrap}, {name}, {number}"] = verdict(same_each_time)
-        for name, make in (("rmse", lambda: rmse), ("pearson", lambda: pearson), ("learned", Scaled)):
-            model, loss = mlp(), make()
-            parameters = learned_by(model, loss)
-            expected = whole(loss, through(model), everything, parameters)
-            acc = bp.Accumulator(loss, group=dist.group.WORLD)
-
-            def in_steps() -> None:
-                for times in (1, 2, 3):
-                    for part in mine:
-                        acc.backward(*through(model)(part))
-                    found = acc.finish(model.parameters())
-                    same((found, gradients(parameters)), (expected[0], [times * g for g in expected[1]]), name)
-
-            out[f"Accumulator, {name}, {number}"] = verdict(in_steps)
+                model = mlp()
+                case = Case(make(), model, wrapped(model), *data)
+                out[f"{wrap}, {name}, {number}"] = verdict(partial(case.in_one_call, how, group))
+        for name in ("rmse", "pearson, two gradients", "learned"):
+            model = mlp()
+            case = Case(LOSSES[name][0](), model, model, *data)
+            out[f"Accumulator, {name}, {number}"] = verdict(case.in_steps)
     return out
 
 
@@ -282,7 +301,7 @@ def job(rank: int, world: int) -> dict[str, Any]:
     out["learned apart"] = verdict(lambda: learned_apart(rank, [parts[i] for i in shares[rank]], everything))
     out["diverging"] = verdict(lambda: diverging(rank, world))
     for view in (False, True):
-        out[f"DDP afterwards, {view}"] = verdict(lambda view=view: ddp_afterwards(rank, world, view))
+        out[f"DDP afterwards, {view}"] = verdict(partial(ddp_afterwards, rank, world, view))
     out["sparse"] = verdict(lambda: sparse_and_strided(rank))
     cases = {"rmse": (rmse, 1), "pearson": (pearson, 3), "outputs": (ranking, 2), "second pass": (ranking, 4)}
     out["failing"] = {name: failing(rank, loss, when) for name, (loss, when) in cases.items()}

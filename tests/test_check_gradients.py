@@ -8,10 +8,12 @@ import random
 import re
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tests.model_state import changed, held_by
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -292,6 +294,57 @@ def test_batch_norm() -> None:
     assert Runs(net(nn.BatchNorm1d(12)).eval()).check().ok
 
 
+def test_batch_norm_beside_another_cause() -> None:
+    found = Runs(net(nn.BatchNorm1d(12)), scale=lambda loss, _: loss).check()
+    assert [finding.code for finding in found.findings] == ["missing-division", "batch-norm"]
+    assert "in evaluation mode the above is all that is left" in found.findings[1].what
+    assert any("BatchNorm is in evaluation mode" in note for note in found.notes)
+
+    labels, counted = ragged_labels()
+    found = Runs(net(nn.BatchNorm1d(12)), labels=labels).check(weights={"tokens": counted})
+    assert [finding.code for finding in found.findings] == ["mean-of-means", "batch-norm"]
+    assert found.weights is not None and found.weights.fits == ("tokens",)
+
+    found = Runs(net(nn.BatchNorm1d(12)).eval(), labels=labels).check(weights={"tokens": counted})
+    assert [finding.code for finding in found.findings] == ["mean-of-means"]
+
+
+def test_dropout_beside_a_missing_division() -> None:
+    layers = nn.Dropout(0.3), nn.Linear(12, 12), nn.Dropout(0.3)
+    found = Runs(net(*layers), scale=lambda loss, _: loss).check()
+    assert [finding.code for finding in found.findings] == ["missing-division"]
+
+
+class Skipping(nn.Module):
+    """Leaves out its layer now and then; ``rate`` is in its settings, or written into the code."""
+
+    def __init__(self, **settings: float) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(text_config=SimpleNamespace(**settings))
+        self.layer, self.head = nn.Linear(6, 6), nn.Linear(6, 5)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        rate = getattr(self.config.text_config, "layerdrop", 0.5)
+        return self.head(x if torch.rand(()) < rate else self.layer(x))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gradient_that_is_missing_now_and_then_is_random(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = Skipping()
+    runs = Runs(model, scale=lambda loss, _: loss)
+    found = runs.check()
+    assert found.cause == "random-state"
+
+    model = Skipping(layerdrop=0.5)
+    runs = Runs(model, scale=lambda loss, _: loss)
+    found = runs.check()
+    # with either path met or not, the cause is told with none left out
+    assert found.cause == "missing-division"
+    assert model.config.text_config.layerdrop == 0.5
+
+
 def test_a_gradient_is_missing_in_one_run() -> None:
     model = Shared()
     runs = Runs(model)
@@ -327,6 +380,15 @@ def test_a_micro_batch_without_labels() -> None:
     found = Runs(net(), labels=labels).check()
     assert found.cause == "empty-micro-batches"
     assert "1 of 4 micro-batches bring a gradient of 0" in found.findings[0].what
+
+
+def test_a_micro_batch_without_labels_and_no_division() -> None:
+    labels = torch.arange(N) % 5
+    labels[:8] = -100
+    found = Runs(net(), scale=lambda loss, _: loss, labels=labels).check(weights={"triples": [3] * PARTS})
+    assert [finding.code for finding in found.findings] == ["missing-division", "empty-micro-batches"]
+    assert "3 times the full one, once for each backward pass that brings something" in found.findings[0].what
+    assert "once divided by all of them the accumulated gradient is 3/4 of the full one" in found.findings[1].what
 
 
 def test_not_finite() -> None:
@@ -367,6 +429,32 @@ def test_everything_is_put_back() -> None:
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), drawn[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == drawn[1:]
+
+
+def test_attributes_hooks_and_settings_are_put_back() -> None:
+    model = Skipping(layerdrop=0.0)
+    model.head.bias.requires_grad_(False)
+    model.layer.register_forward_hook(lambda *_: None)
+    runs = Runs(model)
+    before, out = held_by(model), model(runs.x)
+
+    def meddling(run: Callable[[], None]) -> None:
+        inner, model.forward = model.forward, lambda x: 2 * inner(x)  # type: ignore[method-assign]
+        model.prepared, model.extra = True, nn.Linear(1, 1)  # type: ignore[assignment]
+        model.layer._forward_hooks.clear()
+        model.head.register_forward_hook(lambda *_: None)
+        model.config.use_cache = False
+        model.config.text_config.more = 1
+        model.float()
+        runs.x = runs.x.float()
+        run()
+
+    found = check_gradients(partial(meddling, runs.full), partial(meddling, runs.accumulated), model, tolerance=1e-4)
+    assert found.ok
+    assert changed(before, held_by(model)) == set()
+    assert vars(model.config.text_config) == {"layerdrop": 0.0}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert torch.equal(model(runs.x.double()).round(decimals=5), out.round(decimals=5))
 
 
 def test_an_optimizer_that_steps_does_not_mislead() -> None:
@@ -437,6 +525,14 @@ def test_the_tolerance_is_the_callers() -> None:
     runs = Runs(net(), scale=lambda loss, parts: 1.001 * loss / parts)
     assert not runs.check().ok
     assert runs.check(tolerance=1e-2).ok
+
+
+def test_a_wide_tolerance_does_not_take_any_weights() -> None:
+    labels = torch.arange(N) % 5
+    labels[:2] = labels[8:10] = labels[16] = -100
+    found = Runs(net(), labels=labels).check(tolerance=2e-2, weights={**COUNTS, "tokens": [6, 6, 7, 8]})
+    assert 0.02 < found.windows[0].difference < 0.2
+    assert found.weights is not None and found.weights.fits == ("tokens",)
 
 
 def test_assert_same_gradients() -> None:

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 pytest.importorskip("accelerate")
 
+from tests.model_state import changed, held_by
+
 from batchproof import BatchproofError
 from batchproof.trainers import accelerate
 
@@ -79,6 +81,23 @@ def test_an_accelerator_that_is_there_stays_as_it_was() -> None:
     assert own.gradient_accumulation_steps == 7
     assert torch.equal(model.weight, weight)
     assert model.weight.grad is None
+
+
+def test_mixed_precision() -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+    before, x = held_by(model), torch.randn(3, 6)
+    out = model(x)
+    found = accelerate.check(train, model, loader(), accumulation_steps=3, mixed_precision="bf16")
+    assert found.ok, str(found)
+    assert found.tolerance == 2e-2 and found.windows[0].difference > 1e-5
+    assert changed(before, held_by(model)) == set()
+    assert torch.equal(model(x), out)
+    # and the next one is not bound to it
+    assert accelerate.check(train, model, loader(), accumulation_steps=3).tolerance == 1e-5
+    assert not AcceleratorState._shared_state
 
 
 def test_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.model_state import changed, held_by
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -88,6 +89,19 @@ def test_the_module_is_left_as_it_was(package: Any, tmp_path: Path, monkeypatch:
     assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_narrow_precision(package: Any, precision: str) -> None:
+    module = module_of(package)
+    before, x = held_by(module), torch.randn(3, 6)
+    out = module.eval().net(x)
+    found = check(module.train(), loader(), accumulation_steps=3, precision=precision)
+    assert found.ok, str(found)
+    assert found.tolerance == 2e-2 and found.windows[0].difference > 1e-5
+    assert changed(before, held_by(module)) == set()
+    assert torch.equal(module.eval().net(x), out)
+    assert check(module, loader(), accumulation_steps=3).tolerance == 1e-5
 
 
 def test_refused(package: Any) -> None:

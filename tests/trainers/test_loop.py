@@ -100,3 +100,25 @@ def test_of_a_long_epoch_the_start_and_the_end() -> None:
     found = loop.check(nn.Linear(6, 4), loss_fn, DataLoader(data, batch_size=2), accumulation_steps=4)
     assert [window.passes for window in found.windows] == [4, 4, 4]
     assert [window.is_same for window in found.windows] == [True, True, False]  # the last micro-batch holds one sample
+
+
+def test_several_windows_have_several_factors() -> None:
+    model = nn.Linear(6, 4)
+
+    def step(batches: list[Any], _: int) -> None:
+        for batch in batches:
+            ((3.3 if len(batches) > 1 else 1) * loss_fn(model, batch)).backward()  # type: ignore[no-untyped-call]
+
+    found = loop.check(model, loss_fn, loader(), accumulation_steps=4, step=step)
+    assert found.cause == "constant-factor"
+    assert "is 13.2 times the full one (at other optimizer steps 6.6)" in found.findings[0].what
+
+
+def test_what_is_counted_is_asked_for_by_the_option_of_the_driver() -> None:
+    def weighted(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return cross_entropy(model(x), y, weight=torch.tensor([1.0, 5.0, 0.2, 2.0]))
+
+    found = loop.check(nn.Linear(6, 4), weighted, loader(), accumulation_steps=3)
+    assert found.cause == "mean-of-means"
+    assert "Pass count=" in found.remedy and "weights=" not in found.remedy

@@ -25,6 +25,9 @@ from batchproof.streaming.stream import Stream, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11
+#: Sums around a statistic are kept at fixed centres. A gradient loses so much of its digits where these are far from
+#: the statistic that the loss is learned anew for the next one; or that it is not made this way.
+FAR, TOO_FAR = 3e2, 1e4
 Grads = list[Tensor | None]
 
 
@@ -78,6 +81,7 @@ class Learned:
         sizes: for each number in those leaves, how large its gradient by the outputs is: the unit of its weight.
         directions: the derivative of the loss by those numbers is a weighted sum of these rows, on any batch; None
             where there are too many of them, or where a number of each sample is kept.
+        far: whether samples have come that lie far from those that this was learned from.
     """
 
     stream: Stream
@@ -87,6 +91,7 @@ class Learned:
     wanted: tuple[bool, ...] = ()
     sizes: Tensor = field(default_factory=lambda: torch.ones(0))
     directions: Tensor | None = None
+    far: bool = False
     folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
 
     @property
@@ -152,6 +157,9 @@ class Learned:
             own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
                 one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, list(own))
+            self.far |= one.lost > FAR
+            if not one.lost <= TOO_FAR:
+                raise Diverged("samples lie too far from those that it was learned from, and too few digits are left")
             check_loss(one.value)
             direct = {own[index]: grad.to(own[index].dtype) for index, grad in one.captured.items()}
             found.append(Found(typed(one.value, plan.dtypes), one.leaves, direct))
@@ -165,8 +173,13 @@ class Learned:
         return tuple(flags) == self.flags
 
     def holds(self) -> bool:
-        """Whether the loss still takes its gradient the same way: its values do not show a `no_grad` or a freeze."""
+        """Whether it is still good for the next batch.
+
+        The loss's graph must be the same: its values do not show a `no_grad` or a freeze.
+        """
         assert self.stream.lesson is not None
+        if self.far:
+            return False
         try:
             return graph_of(self.stream.fn, self.stream.lesson, self.flags) == self.shape
         except Exception:  # noqa: BLE001 - learning anew will show it

@@ -162,7 +162,7 @@ class Sums:
     def shown(self) -> Mapping[Tensor, Tensor]:
         """What is in ``.grad``."""
         made = {variable: variable.grad for variable in self.variables if variable.grad is not None}
-        return WeakTensorKeyDictionary(made)  # type: ignore[no-untyped-call,return-value]
+        return WeakTensorKeyDictionary(made)
 
     def finish(self) -> Tensor:
         """The loss on all micro-batches; its gradient is put together.

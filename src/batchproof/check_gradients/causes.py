@@ -37,14 +37,13 @@ def missing_division_by_filled(filled: Sequence[int]) -> Finding:
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
-        f"the accumulated gradient is {times(filled[0])} the full one{_elsewhere(filled[1:])}, once for each backward "
-        "pass that brings something",
+        f"the accumulated gradient is {_times_in(filled)}, once for each backward pass that brings something",
         "divide the loss by what that of the whole batch divides by, such as the number of labels; by the number of "
         "micro-batches the empty ones would count too",
     )
 
 
-def constant_factor(ratio: float, equals: Sequence[str], others: Sequence[float] = ()) -> Finding:
+def constant_factor(ratios: Sequence[float], equals: Sequence[str]) -> Finding:
     which = f"equals {' and '.join(equals)}" if equals else "equals no number that was counted here"
     remedy = (
         f"look for what multiplies or divides by {equals[0]}"
@@ -54,15 +53,16 @@ def constant_factor(ratio: float, equals: Sequence[str], others: Sequence[float]
     return Finding(
         "constant-factor",
         "a constant factor",
-        f"every parameter's gradient is {times(ratio)} the full one{_elsewhere(others)}, in the same direction; "
-        f"{times(ratio, bare=True)} {which}",
+        f"every parameter's gradient is {_times_in(ratios)}, in the same direction; {times(ratios[0], bare=True)} "
+        f"{which}",
         remedy,
     )
 
 
-def _elsewhere(others: Sequence[float]) -> str:
-    """Where an epoch's windows have several factors."""
-    return f" (at other optimizer steps {some([times(ratio, bare=True) for ratio in others])})" if others else ""
+def _times_in(ratios: Sequence[float]) -> str:
+    """``3 times the full one``, of several windows ``3 times the full one (at other optimizer steps 4 and 2)``."""
+    _, *others = dict.fromkeys(times(ratio, bare=True) for ratio in ratios)
+    return f"{times(ratios[0])} the full one" + (f" (at other optimizer steps {some(others)})" if others else "")
 
 
 def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding:

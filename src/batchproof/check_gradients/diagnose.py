@@ -198,10 +198,7 @@ def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -
         if near:
             return [causes.clipped(near[0], which)]
     called = _called(off, subject)
-    ratio, others = first.whole.ratio, [pair.whole.ratio for pair in off[1:]]
-    if all(math.isclose(ratio, other, rel_tol=AS_COUNTED) for other in others):
-        others = []
-    return [causes.constant_factor(ratio, called, others)] if called or not counted else []
+    return [causes.constant_factor([pair.whole.ratio for pair in off], called)] if called or not counted else []
 
 
 def _numbers(pairs: Sequence[Pair]) -> str:
@@ -301,12 +298,11 @@ def _by_running_again(subject: Subject, pairs: list[Pair], found: Diagnosis) -> 
 
 
 def _noise(subject: Subject, pairs: Sequence[Pair]) -> float:
-    """How far other random numbers move a gradient: a rare event may be met in one of the runs only."""
+    """How far other random numbers move a gradient; in both runs, because they may draw what the other does not."""
     full, accumulated = [pair.full for pair in pairs], [pair.accumulated for pair in pairs]
-    runs = ((subject.full, full), (subject.accumulated, accumulated))
     return max(
         _moved(record(run, subject.parameters, subject.model, seed=seed), windows)
-        for run, windows in runs
+        for run, windows in ((subject.full, full), (subject.accumulated, accumulated))
         for seed in (1, 2)
     )
 
@@ -352,7 +348,7 @@ def _without_batch_norm(subject: Subject, pairs: list[Pair], found: Diagnosis) -
             "evaluation mode the gradients differ too"
         )
         return
-    found.findings = [*rest.findings, causes.batch_norm(list(norms), f"what is left is {rest.findings[0].title}")]
+    found.findings = [*rest.findings, causes.batch_norm(list(norms), "the above is all that is left")]
     found.weights, found.alternatives = rest.weights, rest.alternatives
     found.notes.append("BatchNorm is in evaluation mode where the cause was sought, and not in the rows above")
 

@@ -24,11 +24,13 @@ class Slope:
         value: what the function returns.
         leaves: for each leaf of the plan, the derivative of the value by it, None where it was not asked for.
         captured: the derivative by each tensor from outside that was asked for, as far as it is used after the sums.
+        lost: how much of a sum cancels where it is moved from the centres that it was kept at.
     """
 
     value: Any
     leaves: list[Tensor | None]
     captured: dict[int, Tensor]
+    lost: float
 
 
 def slope(
@@ -66,7 +68,7 @@ def slope(
         grads = torch.autograd.grad(number, asked, materialize_grads=True) if number.requires_grad else None
         filled = iter(grads or [torch.zeros_like(x) for x in asked])
     by_leaf = [next(filled) if want else None for want in wanted]
-    return Slope(value, by_leaf, dict(zip(own, filled, strict=True)))
+    return Slope(value, by_leaf, dict(zip(own, filled, strict=True)), run.lost)
 
 
 def _variable(tensor: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from batchproof.check_gradients.result import GradientCheck
 from batchproof.errors import BatchproofError
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, module, needs
+from batchproof.trainers.process_state import own_state
 from batchproof.trainers.samples import Count, of_loader
 
 
@@ -76,12 +76,12 @@ def check(
         return accelerate.Accelerator(gradient_accumulation_steps=steps, **_options(options))
 
     def run(recorder: Recorder, batch_size: int, steps: int) -> None:
-        with _own_state():
+        with own_state():
             accelerator = accelerator_of(steps)
             prepared = accelerator.prepare(model, Capture(recorder), samples.loader(batch_size, recorder))
             train(accelerator, *prepared)
 
-    with _own_state():
+    with own_state():
         mixed = accelerator_of(accumulation_steps).mixed_precision != "no"
     return compare(
         module(model), run, samples, dropout=dropout, tolerance=tolerance, mixed=mixed,
@@ -94,17 +94,3 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
 
     # one that was made before has settled the device for the whole process
     return given if AcceleratorState._shared_state else {"cpu": True, **given}
-
-
-@contextmanager
-def _own_state() -> Iterator[None]:
-    """What all accelerators of a process share about accumulation is put back."""
-    from accelerate.state import GradientState
-
-    shared = GradientState._shared_state
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in shared.items()}
-    try:
-        yield
-    finally:
-        shared.clear()
-        shared.update(kept)

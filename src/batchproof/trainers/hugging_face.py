@@ -14,6 +14,7 @@ from batchproof.check_gradients.result import GradientCheck
 from batchproof.errors import BatchproofError
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
+from batchproof.trainers.process_state import own_state
 from batchproof.trainers.samples import Count, Samples, of_dataset
 from batchproof.trainers.undivided import why_not_divided
 
@@ -91,13 +92,14 @@ def check(
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()
         try:
-            _probe(trainer, samples, recorder, batch_size, steps).train()
+            with own_state(_precision(args)):
+                _probe(trainer, samples, recorder, batch_size, steps).train()
         finally:
             transformers.logging.set_verbosity(verbosity)
             counted.update(recorder.counted)
 
     found = compare(
-        trainer.model, train, samples, dropout=dropout, tolerance=tolerance, mixed=_is_mixed(args),
+        trainer.model, train, samples, dropout=dropout, tolerance=tolerance, mixed=_precision(args) != "no",
         ran=f"{type(trainer).__name__} of transformers {transformers.__version__}",
     )  # fmt: skip
     if any(finding.code == "missing-division" for finding in found.findings):
@@ -106,10 +108,12 @@ def check(
     return found
 
 
-def _is_mixed(args: Any) -> bool:
-    """Whether the Trainer runs the model in another precision than its parameters have."""
-    # set from the environment too
-    return args.bf16 or args.fp16 or getattr(args, "mixed_precision", "no") not in (None, "no")
+def _precision(args: Any) -> str:
+    """In which precision the Trainer runs the model: ``no`` where it is that of the parameters."""
+    if args.bf16 or args.fp16:
+        return "bf16" if args.bf16 else "fp16"
+    # from the environment
+    return getattr(args, "mixed_precision", None) or "no"
 
 
 def _probe(trainer: Any, samples: Samples, recorder: Recorder, batch_size: int, steps: int) -> Any:

@@ -18,22 +18,22 @@ def why_not_divided(trainer: Any, *, tokens: bool) -> Iterator[str]:
     """Who was to divide and does not; with a loss over ``tokens`` also what remains once the Trainer divides."""
     import transformers
 
-    usual = transformers.Trainer
-    if _is_own(trainer.training_step, usual.training_step):
-        return  # what a step of one's own leaves to whom is not known
-    if getattr(trainer, SWITCH, None):
+    usual, said = transformers.Trainer, getattr(trainer, SWITCH, None)
+    leaves_it = said if said is not None else trainer.model_accepts_loss_kwargs or trainer.compute_loss_func is not None
+    # where the Trainer divides the loss itself multiplies; and what a step of one's own leaves to whom is not known
+    if not leaves_it or _is_own(trainer.training_step, usual.training_step):
+        return
+    if said:
         yield f"trainer.{SWITCH} is set, so the Trainer does not divide; the loss is not divided either"
     elif _is_own(trainer.compute_loss, usual.compute_loss):
         yield _own_loss(trainer)
     elif trainer.compute_loss_func is not None:
         yield _loss_function(trainer)
-    elif trainer.model_accepts_loss_kwargs:
+    else:
         yield (
             f"{_left_to_the_model(trainer.model)}, so the Trainer leaves the division to the model, whose loss does "
             "not use num_items_in_batch. trainer.model_accepts_loss_kwargs = False makes the Trainer divide"
         )
-    else:
-        return  # the Trainer divides: the loss itself multiplies
     if tokens:
         yield STILL_A_MEAN
 
