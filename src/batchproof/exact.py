@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.streaming import distributed, jackknife, merging
-from batchproof.streaming.arguments import Call, Dims, Layout, bound, copied, keep, read, samples_in
+from batchproof.streaming.arguments import Call, Dims, Layout, bound, check_batch_dim, copied, keep, read, samples_in
 from batchproof.streaming.persample import Values, mean_of_each, per_sample
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
@@ -66,11 +66,7 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
-    given: Any = tuple(batch_dim) if isinstance(batch_dim, (list, tuple)) else batch_dim
-    entries = given if isinstance(given, tuple) else (given,)
-    if entries == (None,) or not all(entry is None or type(entry) is int for entry in entries):
-        raise BatchproofError(f"batch_dim={batch_dim!r}: expected an int, or a tuple of int or None per argument")
-    return Exact(fn, over, given, state, warmup)
+    return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
 
 
 class Exact:

@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.coupling import refuse_coupling
+from batchproof.accumulate.job import Job
 from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
-from batchproof.accumulate.outputs import carries_gradient, read_outputs, variables
-from batchproof.accumulate.passes import EMPTY, Job, Loop, Unsuited, joined, once, twice
+from batchproof.accumulate.loop import Loop
+from batchproof.accumulate.one_pass import Unsuited, once
+from batchproof.accumulate.outputs import EMPTY, carries_gradient, read_outputs, uncompiled, variables
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.accumulate.source import Source
+from batchproof.accumulate.two_passes import joined, twice
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, Dims, keep
+from batchproof.streaming.arguments import Call, Dims, check_batch_dim, keep
 from batchproof.streaming.modules import outermost
 
 
@@ -77,6 +80,8 @@ def accumulate(
     for name, thing in (("loss_fn", loss_fn), ("forward", forward)):
         if not callable(thing):
             raise BatchproofError(f"{name} must be a function or a module, not {type(thing).__name__}")
+    batch_dim = check_batch_dim(batch_dim)
+    loss_fn = uncompiled(loss_fn)
     modules = outermost(forward)
 
     def outputs(micro_batch: Any) -> Call:

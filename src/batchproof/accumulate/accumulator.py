@@ -8,18 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batchproof.accumulate.job import Job
 from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.lesson import joinable
-from batchproof.accumulate.outputs import carries_gradient, read_loss_arguments
-from batchproof.accumulate.passes import EMPTY, Job, Sums, Unsuited, back_from_outputs
+from batchproof.accumulate.one_pass import Sums, Unsuited
+from batchproof.accumulate.outputs import EMPTY, carries_gradient, read_loss_arguments, uncompiled
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
+from batchproof.accumulate.two_passes import back_from_outputs
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, Dims, keep
+from batchproof.streaming.arguments import Call, Dims, check_batch_dim, keep
 from batchproof.streaming.modules import outermost
 
 
@@ -51,9 +53,9 @@ class Accumulator:
     ) -> None:
         if not callable(loss_fn):
             raise BatchproofError(f"loss_fn must be a function or a module, not {type(loss_fn).__name__}")
-        self.loss_fn = loss_fn
+        self.loss_fn = loss_fn = uncompiled(loss_fn)
         self.group = group
-        self.batch_dim = batch_dim
+        self.batch_dim = check_batch_dim(batch_dim)
         self.allow_coupling = allow_coupling
         self.scheme: Scheme | None = None
         self._about = known(loss_fn) if group is None else Known(loss_fn)  # ranks learn it together, not apart

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from batchproof.accumulate.learned import ROUNDING as SAME
-from batchproof.accumulate.learned import Cut, Found, Grads, Learned, captured_by, flat, graph_of
+from batchproof.accumulate.compare import Unfit, compare
+from batchproof.accumulate.learned import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
+from batchproof.accumulate.lesson import few_of, with_tensors
 from batchproof.accumulate.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
 from batchproof.derive.finish import Diverged
 from batchproof.derive.plain import OwnError
-from batchproof.derive.program import WIDE, leaves
-from batchproof.derive.samples import Batch, few
-from batchproof.derive.verify import gap
+from batchproof.derive.samples import Batch
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, signature, tensors_of
+from batchproof.streaming.arguments import Call, tensors_of
 from batchproof.streaming.modules import quiet, remembers
 from batchproof.streaming.stream import Stream
 
-#: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
-ROUNDING = 1e-8
-NARROW_ROUNDING = 1e-4
-HALF_ROUNDING = 2e-2
 #: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
 MOST_STATISTICS = 64
 MOST_BUFFERS = 8
 #: So many batches more than directions are looked at.
 SPARE = 3
-
-
-class Unfit(Exception):
-    """No gradient can be had from the plan; the message says why, and the outputs are kept."""
 
 
 def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> Learned | str:
@@ -57,7 +48,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         return "forward returns something else than tensors"
     if changed:
         return "the loss keeps something from call to call, so it is called once, on everything"
-    lesson = _few(lesson)
+    lesson = few_of(lesson)
     stream = Stream(loss_fn, "auto", 1)
     try:
         plan = stream.derived(lesson)
@@ -90,7 +81,7 @@ def _tried(learned: Learned, lesson: Call) -> Learned:
     if not learned.keeps_rows:
         learned.sizes = _sizes(learned, lesson)
         learned.directions = _directions(learned, lesson)
-    _compare(learned, lesson)
+    compare(learned, lesson)
     return learned
 
 
@@ -130,7 +121,7 @@ def _directions(learned: Learned, lesson: Call) -> Tensor | None:
         return None
     rows = torch.stack([vector * learned.sizes / (vector * learned.sizes).norm() for vector in seen])
     _, strengths, basis = torch.linalg.svd(rows, full_matrices=False)
-    rank = int((strengths > SAME / 10 * strengths[0]).sum())
+    rank = int((strengths > ROUNDING / 10 * strengths[0]).sum())
     if rank == 1:
         return seen[0].unsqueeze(0)
     if rank == len(rows):  # more would be seen on more batches
@@ -147,7 +138,7 @@ def _slopes(learned: Learned, lesson: Call) -> Iterator[Grads]:
         size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
             rows = torch.randint(0, batch.n, (size,), generator=generator)
-            yield _slope_on(learned, _with(lesson, batch.take(rows))).leaves
+            yield _slope_on(learned, with_tensors(lesson, batch.take(rows))).leaves
 
 
 def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
@@ -160,112 +151,8 @@ def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
     return [(tensor, tensor.detach().clone()) for tensor in behind]
 
 
-def _few(lesson: Call) -> Call:
-    tensors, dims = tensors_of(lesson)
-    return _with(lesson, few(Batch(tensors, dims)))
-
-
-def _pieces(lesson: Call) -> list[Call]:
-    """Parts of unequal size."""
-    batch = Batch(*tensors_of(lesson))
-    first, second = max(1, batch.n // 5), max(1, batch.n // 3)
-    sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
-    return [_with(lesson, part) for part in batch.split(sizes)]
-
-
-def _with(call: Call, batch: Batch) -> Call:
-    """A call with other tensors."""
-    taken = iter(batch.tensors)
-    return Call(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)
-
-
 def _slope_on(learned: Learned, call: Call) -> Found:
     total = learned.empty()
     with torch.no_grad():
         total.add(learned.fold(call, {}))
     return learned.slope(total.state, total.shapes)
-
-
-# ---------------------------------------------------------------- against the loss's own gradient
-
-
-def _compare(learned: Learned, lesson: Call) -> None:
-    """Hold the gradient of the pieces against the one that the loss gives itself.
-
-    They differ where the loss computes a part without a graph (`no_grad`), with a backward of its own, or through a
-    hook: the recorded operations know nothing of that.
-    """
-    if any(tensor.requires_grad for tensor, _ in learned.sources):
-        raise Unfit("a parameter of its own enters a sum around a batch statistic")
-    wide = Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
-    try:
-        learned.folds[signature(wide)] = learned.folds[signature(lesson)]  # the very same code
-        error = _gradient_gap(learned, wide)
-        room = NARROW_ROUNDING if _works_narrow(learned.plan) else ROUNDING
-    except Unfit:
-        raise
-    except Exception:  # noqa: BLE001 - its own parameters are float32, say, and cannot meet float64
-        error = _gradient_gap(learned, lesson)
-        room = HALF_ROUNDING if _is_half(lesson) else NARROW_ROUNDING
-    if not error <= room:
-        raise Unfit(
-            f"its own gradient is another one than that of its operations (by {error:.0e}): it computes a part "
-            "without a graph, or with a backward of its own"
-        )
-
-
-def _gradient_gap(learned: Learned, lesson: Call) -> float:
-    call = with_gradient(lesson, learned.flags)
-    params = list(learned.own())
-    with torch.enable_grad(), quiet(learned.stream.fn):
-        loss = loss_of(learned.stream.fn, call)
-    inputs = [*variables(call), *params]
-    expected = torch.autograd.grad(loss, inputs, materialize_grads=True)
-    found = _from_pieces(learned, lesson, params)
-    return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
-
-
-def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient by the outputs and by the loss's own parameters, as `accumulate` comes to it."""
-    own = learned.own()
-    total = learned.empty()
-    pieces = [with_gradient(piece, learned.flags) for piece in _pieces(lesson)]
-    with torch.enable_grad():
-        parts = [learned.fold(piece, own) for piece in pieces]
-    for part in parts:
-        total.add(part)
-    found = learned.slope(total.state, total.shapes)
-    cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
-    for part in parts:
-        learned.pull(part, cut.next(part))
-    through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
-    direct = found.direct
-    zero = [torch.zeros_like(param) for param in params]
-    own_grads = [through.get(p, z) + direct.get(p, z) for p, z in zip(params, zero, strict=True)]
-    return [*_joined(pieces), *own_grads]
-
-
-def _joined(pieces: Sequence[Call]) -> list[Tensor]:
-    """The gradients of each output's pieces, put together."""
-    gathered = []
-    for place, dim in enumerate(pieces[0].layout.dims):
-        parts = [piece.leaves[place] for piece in pieces]
-        if isinstance(parts[0], Tensor) and parts[0].requires_grad:
-            grads = [torch.zeros_like(part) if part.grad is None else part.grad for part in parts]
-            gathered.append(torch.stack(grads).sum(0) if dim is None else torch.cat(grads, dim))
-    return gathered
-
-
-def _widened(leaf: Any) -> Any:
-    return leaf.detach().double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-
-
-def _is_half(call: Call) -> bool:
-    return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
-
-
-def _works_narrow(plan: Plan) -> bool:
-    """Whether the loss casts to a narrow type on the way, and rounds there."""
-    assert plan.program is not None
-    arguments = [leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs))]
-    return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))

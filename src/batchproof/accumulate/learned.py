@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.ledger import nodes_of
-from batchproof.accumulate.outputs import check_loss, loss_of, with_gradient
+from batchproof.accumulate.outputs import EMPTY, check_loss, loss_of, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
@@ -150,7 +150,7 @@ class Learned:
             raise Diverged("a tensor that the loss takes from outside has changed")
         kept, lengths, n = state.merged([0])
         if n == 0:
-            raise BatchproofError("micro_batches is empty: there is nothing to take a gradient of")
+            raise BatchproofError(EMPTY)
         found = []
         for plan, variant in self._plans(shapes):
             tensors, dims = tensors_of(variant.example)

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from batchproof.accumulate.outputs import size_of
-from batchproof.derive.samples import FEWEST_ROWS
-from batchproof.streaming.arguments import Call, join, signature
+from batchproof.derive.samples import FEWEST_ROWS, Batch, few
+from batchproof.streaming.arguments import Call, join, signature, tensors_of
 
 #: Samples to learn from; fewer will do where they are large.
 ENOUGH = 32
@@ -61,3 +61,23 @@ def _cut(calls: Sequence[Call]) -> list[Call]:
                 for leaves in cut:
                     leaves[place] = leaves[place].narrow(d, 0, shortest)
     return [Call(call.layout, leaves, call.n) for call, leaves in zip(calls, cut, strict=True)]
+
+
+def few_of(lesson: Call) -> Call:
+    """As many samples as are worth looking at."""
+    tensors, dims = tensors_of(lesson)
+    return with_tensors(lesson, few(Batch(tensors, dims)))
+
+
+def pieces_of(lesson: Call) -> list[Call]:
+    """Parts of unequal size."""
+    batch = Batch(*tensors_of(lesson))
+    first, second = max(1, batch.n // 5), max(1, batch.n // 3)
+    sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
+    return [with_tensors(lesson, part) for part in batch.split(sizes)]
+
+
+def with_tensors(call: Call, batch: Batch) -> Call:
+    """A call with other tensors."""
+    taken = iter(batch.tensors)
+    return Call(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)

@@ -12,6 +12,8 @@ from torch import Tensor
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, Dims, bound, read, rebuild
 
+EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
+
 
 def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> Call:
     """The arguments of the loss: a tuple or list gives positional ones, a dict keywords, anything else is the only one.
@@ -41,6 +43,13 @@ def read_loss_arguments(
         return read(loss_fn, args, kwargs, batch_dim)
     except BatchproofError as error:
         raise BatchproofError(f"{what} is no batch of samples: {error}") from None
+
+
+def uncompiled(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A loss as it was before ``torch.compile``: a compiled one hides its operations."""
+    original: Callable[..., Any] = getattr(loss_fn, "_torchdynamo_orig_callable", None) or loss_fn
+    module = vars(original).get("_modules", {}).get("_orig_mod") if isinstance(original, torch.nn.Module) else None
+    return original if module is None else module
 
 
 def carries_gradient(call: Call) -> tuple[bool, ...]:

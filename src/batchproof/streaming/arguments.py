@@ -45,6 +45,16 @@ class Call:
         return all(isinstance(leaf, torch.Tensor) for leaf in self.columns)
 
 
+def check_batch_dim(batch_dim: Any) -> Dims:
+    """An int, or one per argument as a tuple; raise BatchproofError where it is something else."""
+    given: Any = tuple(batch_dim) if isinstance(batch_dim, (list, tuple)) else batch_dim
+    entries = given if isinstance(given, tuple) else (given,)
+    if entries == (None,) or not all(entry is None or type(entry) is int for entry in entries):
+        raise BatchproofError(f"batch_dim={batch_dim!r}: expected an int, or a tuple of int or None per argument")
+    dims: Dims = given
+    return dims
+
+
 def is_column(leaf: Any) -> bool:
     """A list with no tensor or array in it: an entry for each sample, not a tree."""
     return isinstance(leaf, list) and all(

@@ -1,0 +1,69 @@
+"""The micro-batches, gone through once, or twice in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batchproof.accumulate.replay import Moment, Replay
+from batchproof.errors import BatchproofError
+from batchproof.streaming.arguments import Call
+
+
+@dataclass
+class Loop:
+    """The micro-batches, and the forward pass over each.
+
+    Attributes:
+        moments: from where each forward pass of the first of two rounds began.
+        begin: from where that round began.
+        end: where it ended.
+    """
+
+    outputs: Callable[[Any], Call]
+    micro_batches: Iterable[Any]
+    replay: Replay
+    moments: list[Moment] = field(default_factory=list)
+    begin: Moment | None = None
+    end: Moment | None = None
+
+    def once(self) -> Iterator[Call]:
+        """The outputs of each micro-batch, with their graph."""
+        for micro_batch in self.micro_batches:
+            yield self.outputs(micro_batch)
+
+    def first(self, graph_of_first: bool) -> Iterator[Call]:
+        """The outputs of each without a graph, but for the first one's if asked."""
+        self.begin, self.moments = self.replay.moment(), []
+        for micro_batch in self.micro_batches:
+            with torch.set_grad_enabled(graph_of_first and not self.moments):
+                self.moments.append(self.replay.moment())
+                call = self.outputs(micro_batch)
+            yield call
+            del call
+        self.end = self.replay.moment()
+
+    def again(self) -> Iterator[Call]:
+        """The same once more with a graph, each forward pass from where it began the first time.
+
+        Raises:
+            BatchproofError: the micro-batches are not there a second time.
+        """
+        assert self.begin is not None
+        assert self.end is not None
+        self.replay.at(self.begin)  # a loader shuffles anew, as it did
+        count = 0
+        for micro_batch in self.micro_batches:
+            if count < len(self.moments):
+                self.replay.at(self.moments[count])
+                yield self.outputs(micro_batch)
+            count += 1
+        if count != len(self.moments):
+            raise BatchproofError(
+                f"micro_batches gave {len(self.moments)} micro-batches in the first pass and {count} in the second, "
+                "which this loss needs: pass a list of them"
+            )
+        self.replay.at(self.end)

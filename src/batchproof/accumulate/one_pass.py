@@ -1,0 +1,102 @@
+"""Schemes 1 and 2: the gradient of each micro-batch is made at once, and put right at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from batchproof.accumulate.job import Job, fold, settle
+from batchproof.accumulate.learned import Learned, flat
+from batchproof.accumulate.ledger import added, nodes_of, scale
+from batchproof.accumulate.loop import Loop
+from batchproof.derive.finish import Diverged
+from batchproof.streaming.arguments import Call
+
+
+class Unsuited(Diverged):
+    """The model, not the loss, keeps gradients from being put together at the end."""
+
+
+def once(job: Job, loop: Loop, learned: Learned) -> Tensor:
+    """Schemes 1 and 2: one pass."""
+    sums = Sums(job, learned)
+    for call in loop.once():
+        sums.add(call)
+        del call
+    return sums.finish()
+
+
+class Sums:
+    """Statistics of micro-batches, and their gradient in each direction that the loss's derivative may have."""
+
+    def __init__(self, job: Job, learned: Learned) -> None:
+        assert learned.directions is not None
+        self.job = job
+        self.learned = learned
+        self.total = learned.empty()
+        self.own = learned.own()
+        self.cotangents = [learned.cotangents(direction) for direction in learned.directions]
+        self.grads: list[Mapping[Tensor, Tensor]] = [{} for _ in self.cotangents]
+
+    @property
+    def variables(self) -> list[Tensor]:
+        """All that has a gradient: parameters of the model, and stand-ins for the loss's own."""
+        return [*self.job.ledger.before, *self.own.values()]
+
+    def add(self, call: Call) -> None:
+        """Take in a micro-batch and free its graph.
+
+        Raises:
+            Diverged: it cannot be folded as what was learned says.
+        """
+        first = not self.total.shapes
+        part = fold(self.job, self.learned, call, self.own, self.total)
+        if first and any("BackwardHook" in type(node).__name__ for node in nodes_of(part.values)):
+            raise Unsuited("the model has a backward hook, which must see the gradient as it is")
+        if len(self.cotangents) == 1:  # straight into .grad
+            self.learned.pull(part, self.cotangents[0])
+            return
+        for number, cotangents in enumerate(self.cotangents):
+            self.show(self.grads[number])
+            try:
+                self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+            except RuntimeError as error:
+                if "donated" not in str(error):
+                    raise
+                raise Unsuited("the graph of a compiled model can be gone back through only once") from None
+            self.grads[number] = self.shown()
+        self.show({})
+
+    def show(self, grads: Mapping[Tensor, Tensor]) -> None:
+        """Put these into ``.grad``, to be added to."""
+        for variable in self.variables:
+            variable.grad = grads.get(variable)
+
+    def shown(self) -> Mapping[Tensor, Tensor]:
+        """What is in ``.grad``."""
+        made = {variable: variable.grad for variable in self.variables if variable.grad is not None}
+        return WeakTensorKeyDictionary(made)
+
+    def finish(self) -> Tensor:
+        """The loss on all micro-batches; its gradient is put together.
+
+        Raises:
+            Diverged: on all samples the loss goes another way, or its derivative has another direction.
+        """
+        found = self.learned.slope(self.job.ranks.merged(self.total.state), self.total.shapes)
+        weights = self.learned.weights(found.leaves)
+        if weights is None:
+            raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
+        if len(weights) == 1:
+            self.grads[0] = self.shown()
+            if weights[0]:  # a scale of the loss that overflowed must not be met again
+                self.learned.directions = flat(found.leaves).unsqueeze(0)
+        for grads, weight in zip(self.grads, weights, strict=True):
+            scale(list(grads.values()), weight)
+        self.show(self.grads[0])
+        for grads in self.grads[1:]:
+            for variable, grad in grads.items():
+                variable.grad = grad if variable.grad is None else added(variable.grad, grad)
+        return settle(self.job, self.learned, self.own, found)
