@@ -315,7 +315,7 @@ def test_parameter_hooks_are_refused_by_an_accumulator(model: nn.Module) -> None
 
 @pytest.mark.parametrize("batch_dim", ["a", None, 0.5, (0, "a")])
 def test_a_batch_dim_that_is_none(batch_dim: object, model: nn.Module) -> None:
-    with pytest.raises(bp.BatchproofError, match="batch_dim=.*expected an int"):
+    with pytest.raises(bp.BatchproofError, match=r"batch_dim=.*expected an int"):
         bp.accumulate(rmse, lambda part: part, [], batch_dim=batch_dim)  # type: ignore[arg-type]
-    with pytest.raises(bp.BatchproofError, match="batch_dim=.*expected an int"):
+    with pytest.raises(bp.BatchproofError, match=r"batch_dim=.*expected an int"):
         bp.Accumulator(rmse, batch_dim=batch_dim)  # type: ignore[arg-type]
