@@ -75,7 +75,9 @@ def test_batch_sizes(size: Any) -> None:
     refused(batch_sizes=[4, size], words="batch size whole number")
 
 
-@pytest.mark.parametrize("sizes", [[], (), "", "16", 1.5, {}, iter(())], ids=repr)
+@pytest.mark.parametrize(
+    "sizes", [[], (), "", "16", 1.5, {}, iter(())], ids=["list", "tuple", "empty", "text", "float", "dict", "iterator"]
+)
 def test_lists_of_batch_sizes(sizes: Any) -> None:
     refused(batch_sizes=sizes)
 
