@@ -200,6 +200,7 @@ def test_real_signals_at_random_moments() -> None:
 LONG = """
 import os, signal, threading, time
 import batchproof
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this in the background
 batchproof.simulate(None, "laplace", [4], 20)
 threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
 begun = time.perf_counter()
