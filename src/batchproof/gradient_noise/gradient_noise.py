@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batchproof.asked import sizes_of, whole
 from batchproof.errors import BatchproofError
 from batchproof.explain.preserve import preserved, seed_all
 from batchproof.explain.sizes import Progress
@@ -94,7 +95,7 @@ def gradient_noise(
     started = time.perf_counter()
     problem = _problem(model, loss_fn, data, forward)
     sizes = _sizes(batch_sizes, mark, problem.samples.n)
-    batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
+    batches, seed = whole(batches, "batches", 1), whole(seed, "seed", None)
     with (
         preserved(model), preserved(loss_fn), quiet(loss_fn), quiet(forward or loss_fn), _attributes(model),
         noted() as check,
@@ -278,28 +279,12 @@ def _sizes(given: Any, mark: int | None, samples: int) -> list[int]:
         powers = [2**power for power in range(LARGEST.bit_length()) if 2**power <= min(samples, LARGEST)]
         sizes = {*powers, *([samples] if samples <= LARGEST else [])}
     else:
-        is_one = not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0
-        sizes = {_whole(size, "a batch size", 1) for size in ([given] if is_one else given)}
-        if not sizes:
-            raise BatchproofError("there is no batch size to measure: give at least one")
+        sizes = sizes_of(given, "measure")
     if mark is not None:
-        sizes.add(_whole(mark, "mark", 1))
+        sizes.add(whole(mark, "mark", 1))
     if max(sizes) > samples:
         raise BatchproofError(f"a batch of {max(sizes):,} cannot be drawn: the data has {samples:,} samples")
     return sorted(sizes)
-
-
-def _whole(value: Any, what: str, least: int | None) -> int:
-    try:
-        whole = int(value)
-        fits = whole == value and not isinstance(value, bool) and (least is None or whole >= least)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        raise BatchproofError(
-            f"{what} must be a whole number{'' if least is None else f' from {least} on'}, not {value!r}"
-        )
-    return whole
 
 
 def _title(model: torch.nn.Module, loss_fn: Callable[..., Any]) -> str:

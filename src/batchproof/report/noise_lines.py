@@ -13,8 +13,7 @@ from batchproof.report import about_noise as about
 from batchproof.report import page
 from batchproof.report.document import Column, Sheet
 from batchproof.report.noise_document import sheet, state_of
-from batchproof.report.page import paragraph
-from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, block, margin_of, packed, width_of
+from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, width_of
 from batchproof.report.simulation_lines import LONGEST_BAR, SHORTEST_BAR, bar
 
 if TYPE_CHECKING:
@@ -24,16 +23,9 @@ if TYPE_CHECKING:
 def lines(found: GradientNoise, width: int) -> Iterator[Text]:
     """The report, line by line."""
     yield from page.head(found.target, found.place, found.headline, state_of(found), width)
-    yield Text()
-    yield from paragraph("yours", about.at_marked_row(found), width, "bold")
-    yield from paragraph("drawn", about.drawn(found), width)
-    yield Text()
-    table = _with_bars(found, width)
-    for groups in packed(table, width):
-        yield from block(table, groups)
-        yield Text()
-    for label, text in about.asides(found):
-        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")
+    yield from body(
+        about.at_marked_row(found), about.drawn(found), _with_bars(found, width), about.asides(found), width
+    )
 
 
 def _with_bars(found: GradientNoise, width: int) -> Sheet:

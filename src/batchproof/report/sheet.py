@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
 from batchproof.report.document import Group, Sheet
-from batchproof.report.page import INDENT
+from batchproof.report.page import INDENT, paragraph
 
 BETWEEN_GROUPS, BETWEEN_COLUMNS = 4, 2
 _STYLE = {"expected": "green", "published": "dim", "reads": "bold magenta", "": "magenta"}
@@ -83,3 +83,16 @@ def margin_of(table: Sheet) -> int:
         (len(size) + (2 if index == table.marked else 0) for index, size in enumerate(table.sizes)), default=0
     )
     return max(INDENT, longest + 4)
+
+
+def body(yours: str, drawn: str, table: Sheet, asides: Iterable[tuple[str, str]], width: int) -> Iterator[Text]:
+    """A report around a table: what it says of the reader's own row, what was drawn, and what else to know."""
+    yield Text()
+    yield from paragraph("yours", yours, width, "bold")
+    yield from paragraph("drawn", drawn, width)
+    yield Text()
+    for groups in packed(table, width):
+        yield from block(table, groups)
+        yield Text()
+    for label, text in asides:
+        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")

@@ -10,8 +10,7 @@ from rich.text import Text
 from batchproof.report import about_simulation as about
 from batchproof.report import page
 from batchproof.report.document import Column, Group, Sheet
-from batchproof.report.page import paragraph
-from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, block, margin_of, packed, width_of
+from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, packed, width_of
 from batchproof.report.simulation_document import RATIO, sheet
 
 if TYPE_CHECKING:
@@ -25,16 +24,8 @@ def lines(simulation: Simulation, width: int) -> Iterator[Text]:
     """The report, line by line."""
     state = None if simulation.depends is None else not simulation.depends
     yield from page.head(simulation.target, simulation.place, simulation.headline, state, width)
-    yield Text()
-    yield from paragraph("yours", about.at_marked_row(simulation), width, "bold")
-    yield from paragraph("drawn", about.drawn(simulation), width)
-    yield Text()
     table = _with_bars(simulation, width)
-    for groups in packed(table, width):
-        yield from block(table, groups)
-        yield Text()
-    for label, text in about.asides(simulation):
-        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")
+    yield from body(about.at_marked_row(simulation), about.drawn(simulation), table, about.asides(simulation), width)
     yield from page.code("use", about.remedy(simulation), width)
 
 

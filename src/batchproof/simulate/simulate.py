@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from batchproof.asked import sizes_of, whole
 from batchproof.errors import BatchproofError
 from batchproof.explain.preserve import preserved
 from batchproof.explain.sizes import Progress
@@ -87,8 +88,8 @@ def simulate(
         BatchproofError: an argument makes no sense, the function is random, or its value cannot be had.
     """
     started = time.perf_counter()
-    sizes, workers = _sizes(batch_sizes), _processors() if threads is None else _whole(threads, "threads", 1)
-    batches, seed = _whole(batches, "batches", 1), _whole(seed, "seed", None)
+    sizes, workers = _sizes(batch_sizes), _processors() if threads is None else whole(threads, "threads", 1)
+    batches, seed = whole(batches, "batches", 1), whole(seed, "seed", None)
     with preserved(fn), quiet(fn or rmse), _single_threaded(), noted() as check:
         trial, draw = _trial(fn, errors, scale, direct)
         if batches * sizes[-1] * math.ceil(trial.population.sample_bytes) >= MOST_BYTES:
@@ -177,23 +178,7 @@ def _as_function(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _sizes(given: Any) -> list[int]:
     if given is None:
         return list(published.SIZES)
-    is_one = not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0
-    sizes = sorted({_whole(size, "a batch size", 1) for size in ([given] if is_one else given)})
-    if not sizes:
-        raise BatchproofError("there is no batch size to simulate: give at least one")
-    return sizes
-
-
-def _whole(value: Any, what: str, least: int | None) -> int:
-    try:
-        whole = int(value)
-        fits = whole == value and not isinstance(value, bool) and (least is None or whole >= least)
-    except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
-        least_text = "" if least is None else f" from {least} on"
-        raise BatchproofError(f"{what} must be a whole number{least_text}, not {value!r}")
-    return whole
+    return sorted(sizes_of(given, "simulate"))
 
 
 def _processors() -> int:
