@@ -970,3 +970,50 @@ def test_outputs_that_grow_from_step_to_step(by: str) -> None:
         # the gradient itself is what is left of numbers that cancel: one over the drift
         room = 1e-10 * float(drift.amax())
         assert float((gradients(parameters)[0] - expected).norm()) <= room * float(expected.norm()), power
+
+
+class Clipped(torch.autograd.Function):
+    """Its backward clips, and so is no multiple of what comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.clamp(-3e-3, 3e-3)
+
+
+class Clipping(nn.Module):
+    def __init__(self, by_hook: bool) -> None:
+        super().__init__()
+        self.inner, self.outer, self.by_hook = nn.Linear(4, 8).double(), nn.Linear(8, 1).double(), by_hook
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x).tanh()
+        if self.by_hook and h.requires_grad:
+            h.register_hook(lambda grad: grad.clamp(-3e-3, 3e-3))
+        if not self.by_hook:
+            h = Clipped.apply(h)
+        scores: Tensor = self.outer(h)
+        return scores
+
+
+@pytest.mark.parametrize("by_hook", [True, False])
+def test_models_that_clip_gradients_on_the_way(by_hook: bool) -> None:
+    model = Clipping(by_hook)
+    x, y = torch.randn(48, 4).double(), torch.randn(48, 1).double()
+    rmse(model(x), y).backward()
+    whole = model.inner.weight.grad
+    for _ in range(2):
+        model.zero_grad()
+        loss = bp.accumulate(
+            rmse, lambda part: (model(part[0]), part[1]), list(zip(x.split(7), y.split(7), strict=True))
+        )
+        torch.testing.assert_close(model.inner.weight.grad, whole, rtol=1e-10, atol=0)
+        assert loss.scheme.number == 3  # type: ignore[attr-defined]
+    model.zero_grad()
+    acc = bp.Accumulator(rmse)
+    with pytest.raises(bp.BatchproofError, match="changes gradients by their size"):
+        acc.backward(model(x), y)
+    assert model.inner.weight.grad is None

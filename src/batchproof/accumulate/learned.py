@@ -81,6 +81,7 @@ class Learned:
         sizes: for each number in those leaves, how large its gradient by the outputs is: the unit of its weight.
         directions: the derivative of the loss by those numbers is a weighted sum of these rows, on any batch; None
             where there are too many of them, or where a number of each sample is kept.
+        proportional: kinds of graphs, of model and loss, whose gradient is known to grow with what it is made from.
         far: whether samples have come that lie far from those that this was learned from.
     """
 
@@ -91,6 +92,7 @@ class Learned:
     wanted: tuple[bool, ...] = ()
     sizes: Tensor = field(default_factory=lambda: torch.ones(0))
     directions: Tensor | None = None
+    proportional: set[tuple[str, ...]] = field(default_factory=set)
     far: bool = False
     folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
 
@@ -220,13 +222,28 @@ class Learned:
 
     def pull(self, part: Folded, cotangents: Grads, retain: bool = False) -> None:
         """Backward from a micro-batch's statistics."""
-        pairs = [
-            (value, grad.to(value.dtype).reshape(value.shape))
-            for value, grad in zip(part.values, cotangents, strict=True)
-            if grad is not None and value.requires_grad
-        ]
-        if pairs:
-            torch.autograd.backward([value for value, _ in pairs], [grad for _, grad in pairs], retain_graph=retain)
+        values, grads = _ends(part, cotangents)
+        if values:
+            torch.autograd.backward(values, grads, retain_graph=retain)
+
+    def gradients(self, part: Folded, cotangents: Grads, variables: Sequence[Tensor], by: float) -> list[Tensor]:
+        """The same by some variables, so many times as large; nothing is put into ``.grad``, and the graph stays."""
+        values, grads = _ends(part, cotangents)
+        if not values:
+            return []
+        scaled = [grad * by for grad in grads]
+        found = torch.autograd.grad(values, variables, scaled, retain_graph=True, materialize_grads=True)
+        return [grad.to_dense() if grad.is_sparse else grad for grad in found]
+
+
+def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:
+    """The statistics that a gradient flows back from, and what flows in there."""
+    pairs = [
+        (value, grad.to(value.dtype).reshape(value.shape))
+        for value, grad in zip(part.values, cotangents, strict=True)
+        if grad is not None and value.requires_grad
+    ]
+    return [value for value, _ in pairs], [grad for _, grad in pairs]
 
 
 def graph_of(loss_fn: Callable[..., Any], lesson: Call, flags: Sequence[bool]) -> tuple[str, ...]:

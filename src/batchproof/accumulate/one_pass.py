@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.accumulate.job import Job, fold, settle
-from batchproof.accumulate.learned import Learned, flat
+from batchproof.accumulate.learned import Folded, Learned, flat
 from batchproof.accumulate.ledger import added, nodes_of, scale
 from batchproof.accumulate.loop import Loop
 from batchproof.derive.finish import Diverged
 from batchproof.streaming.arguments import Call
+
+#: A gradient is tried at so many times its size, and must then be as many times as large but for this share.
+GROWN = 2.0**13
+PROPORTIONAL = 1e-2
 
 
 class Unsuited(Diverged):
@@ -53,8 +58,8 @@ class Sums:
         """
         first = not self.total.shapes
         part = fold(self.job, self.learned, call, self.own, self.total)
-        if first and any("BackwardHook" in type(node).__name__ for node in nodes_of(part.values)):
-            raise Unsuited("the model has a backward hook, which must see the gradient as it is")
+        if first:
+            self.check_model(part)
         if len(self.cotangents) == 1:  # straight into .grad
             self.learned.pull(part, self.cotangents[0])
             return
@@ -68,6 +73,29 @@ class Sums:
                 raise Unsuited("the graph of a compiled model can be gone back through only once") from None
             self.grads[number] = self.shown()
         self.show({})
+
+    def check_model(self, part: Folded) -> None:
+        """Raise Unsuited where the model's gradient is not proportional to what it is made from, and cannot be scaled.
+
+        A hook or a backward of its own may clip it. Each kind of graph is tried once, at two sizes.
+        """
+        graph = tuple(type(node).__name__ for node in nodes_of(part.values))
+        if any("BackwardHook" in kind for kind in graph):
+            raise Unsuited("the model has a backward hook, which must see the gradient as it is")
+        if graph not in self.learned.proportional:
+            if not self._is_proportional(part):
+                raise Unsuited("the model's own backward clips or changes gradients by their size")
+            self.learned.proportional.add(graph)
+
+    def _is_proportional(self, part: Folded) -> bool:
+        """Whether a gradient grows by a power of two as its cause does; that rounds nothing."""
+        try:
+            small, large = (self.learned.gradients(part, self.cotangents[0], self.variables, by) for by in (1.0, GROWN))
+        except RuntimeError:  # the graph can be gone through only once
+            return True
+        pairs = [(a.double() * GROWN, b.double()) for a, b in zip(small, large, strict=True)]
+        off = [torch.where(b.isfinite(), a - b, 0).abs().amax() / a.abs().amax() for a, b in pairs if a.any()]
+        return not off or bool(torch.stack(off).amax() <= PROPORTIONAL)
 
     def show(self, grads: Mapping[Tensor, Tensor]) -> None:
         """Put these into ``.grad``, to be added to."""
