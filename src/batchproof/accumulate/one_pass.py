@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,12 +12,14 @@ from batchproof.accumulate.job import Job, fold, settle
 from batchproof.accumulate.learned import Folded, Learned, flat
 from batchproof.accumulate.ledger import added, nodes_of, scale
 from batchproof.accumulate.loop import Loop
+from batchproof.accumulate.outputs import variables
+from batchproof.accumulate.repeats import room_for
 from batchproof.derive.finish import Diverged
 from batchproof.streaming.arguments import Call
 
-#: A gradient is tried at so many times its size, and must then be as many times as large but for this share.
+#: A gradient is tried at so many times its size too, by so many numbers at most: it takes their memory twice.
 GROWN = 2.0**13
-PROPORTIONAL = 1e-2
+TRIED = 1 << 20
 
 
 class Unsuited(Diverged):
@@ -59,7 +61,7 @@ class Sums:
         first = not self.total.shapes
         part = fold(self.job, self.learned, call, self.own, self.total)
         if first:
-            self.check_model(part)
+            self.check_model(part, room_for(variables(call)))
         if len(self.cotangents) == 1:  # straight into .grad
             self.learned.pull(part, self.cotangents[0])
             return
@@ -74,7 +76,7 @@ class Sums:
             self.grads[number] = self.shown()
         self.show({})
 
-    def check_model(self, part: Folded) -> None:
+    def check_model(self, part: Folded, room: float) -> None:
         """Raise Unsuited where the model's gradient is not proportional to what it is made from, and cannot be scaled.
 
         A hook or a backward of its own may clip it. Each kind of graph is tried once, at two sizes.
@@ -83,19 +85,23 @@ class Sums:
         if any("BackwardHook" in kind for kind in graph):
             raise Unsuited("the model has a backward hook, which must see the gradient as it is")
         if graph not in self.learned.proportional:
-            if not self._is_proportional(part):
+            if not self._is_proportional(part, room):
                 raise Unsuited("the model's own backward clips or changes gradients by their size")
             self.learned.proportional.add(graph)
 
-    def _is_proportional(self, part: Folded) -> bool:
-        """Whether a gradient grows by a power of two as its cause does; that rounds nothing."""
+    def _is_proportional(self, part: Folded, room: float) -> bool:
+        """Whether a gradient grows by a power of two as its cause does, which rounds nothing by itself."""
         try:
-            small, large = (self.learned.gradients(part, self.cotangents[0], self.variables, by) for by in (1.0, GROWN))
+            tried = _smallest(self.variables)
+            small, large = (self.learned.gradients(part, self.cotangents[0], tried, by) for by in (1.0, GROWN))
         except RuntimeError:  # the graph can be gone through only once
             return True
-        pairs = [(a.double() * GROWN, b.double()) for a, b in zip(small, large, strict=True)]
-        off = [torch.where(b.isfinite(), a - b, 0).abs().amax() / a.abs().amax() for a, b in pairs if a.any()]
-        return not off or bool(torch.stack(off).amax() <= PROPORTIONAL)
+        off = [torch.zeros(())]
+        for a, b in zip(small, large, strict=True):
+            finite = a.isfinite() & b.isfinite()  # in half precision the larger one may overflow
+            gap, size = (torch.where(finite, x, 0).abs().sum().cpu() for x in (a * GROWN - b, a * GROWN))
+            off.append(gap / size if size > 0 else gap)
+        return bool(torch.stack(off).amax() <= room)
 
     def show(self, grads: Mapping[Tensor, Tensor]) -> None:
         """Put these into ``.grad``, to be added to."""
@@ -128,3 +134,15 @@ class Sums:
             for variable, grad in grads.items():
                 variable.grad = grad if variable.grad is None else added(variable.grad, grad)
         return settle(self.job, self.learned, self.own, found)
+
+
+def _smallest(variables: Sequence[Tensor]) -> list[Tensor]:
+    """As many variables as hold few numbers; biases, mostly, which every layer has."""
+    chosen: list[Tensor] = []
+    count = 0
+    for variable in sorted(variables, key=Tensor.numel):
+        count += variable.numel()
+        if chosen and count > TRIED:
+            break
+        chosen.append(variable)
+    return chosen
