@@ -83,5 +83,5 @@ def _parts(make: Callable[[], Any] | Any, target: str) -> tuple[Any, Any, Any]:
         raise BatchproofError(f"{target} takes {names}: name a function without parameters that returns {wanted}")
     parts = make() if callable(make) else make
     if not (isinstance(parts, (tuple, list)) and len(parts) == 3):
-        raise BatchproofError(f"{target} gives a {type(parts).__name__}, and not the three of {wanted}")
+        raise BatchproofError(f"{target} is or returns {type(parts).__name__}, and not the three of {wanted}")
     return parts[0], parts[1], parts[2]
