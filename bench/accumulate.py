@@ -149,8 +149,9 @@ def _measured(
         side.run()  # torch's own first calls, and what is learned once
         model.zero_grad()
         peaks[side.name] = _peak(side.run, device)
-    for _ in range(rounds):
-        for side in every:
+    for number in range(rounds):  # from another side on each time: what ran before leaves its traces
+        start_at = number % len(every)
+        for side in [*every[start_at:], *every[:start_at]]:
             model.zero_grad()
             _synchronize(device)
             start = time.perf_counter()
