@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,3 +43,16 @@ def refusal(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     assert err.startswith("error: ")
     assert "Traceback" not in err
     return err.removeprefix("error: ").rstrip("\n")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """From now on stderr is a terminal, which keeps what it shows."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    return terminal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ import torch
 import batchproof
 from batchproof.cli import main
 from commands import command as run
-from commands import inside
+from commands import inside, watched
 from commands import refusal as fails
 
 LOSS = """
@@ -206,13 +205,7 @@ def test_what_the_target_prints_does_not_mix_with_the_report(capsys: pytest.Capt
 def test_progress_is_shown_where_somebody_looks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = watched(monkeypatch)
     assert main(["explain", "loss.py:mse", "--data", "data.csv"]) == 0
     assert "deriving the exact form" in terminal.getvalue()
     assert capsys.readouterr().out.startswith("mse(pred, real)")

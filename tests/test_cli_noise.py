@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import torch
 from batchproof import gradient_noise
 from batchproof.cli import main
 from batchproof.gradient_noise.example import regression
-from commands import command, inside, refusal
+from commands import command, inside, refusal, watched
 
 TRAIN = """
 import torch
@@ -164,13 +163,7 @@ def test_ctrl_c_before_anything_was_done(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_progress_where_somebody_looks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = watched(monkeypatch)
     assert main(["noise", *FEW]) == 0
     assert "batches of 16" in terminal.getvalue()
     assert "100%" in terminal.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import torch
 import batchproof
 from batchproof.cli import main
 from batchproof.cli.example import errors_in
-from commands import command, inside, refusal
+from commands import command, inside, refusal, watched
 
 LOSS = """
 import torch
@@ -259,13 +258,7 @@ def test_ctrl_c_before_anything_was_done(capsys: pytest.CaptureFixture[str], mon
 def test_progress_with_the_time_left_where_somebody_looks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = watched(monkeypatch)
     assert main(["simulate", *FEW]) == 1
     assert "batches of 16" in terminal.getvalue()
     assert "100%" in terminal.getvalue()

@@ -18,7 +18,7 @@ from batchproof.derive.fold import build
 from batchproof.derive.gradient import slope
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, signature, tensors_of
-from batchproof.streaming.folding import Variant, check_shapes, no_autocast, unfoldable
+from batchproof.streaming.folding import Variant, fold_by, no_autocast
 from batchproof.streaming.modules import quiet
 from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream, typed
@@ -128,15 +128,8 @@ class Learned:
             plan = self.stream.variant(call).plan
             self.folds[key] = plan, build(plan.source, dict(plan.space))
         plan, fold = self.folds[key]
-        tensors = tensors_of(call)[0]
         captured = {index: own.get(tensor, tensor) for index, tensor in captured_by(plan).items()}
-        try:
-            with no_autocast(tensors[0]):
-                values, lengths = fold(tensors, captured)
-        except Exception as error:
-            raise unfoldable(error) from error
-        check_shapes(plan, values)
-        return Folded(values, lengths, call.n, key)
+        return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key)
 
     def slope(self, state: Slots, shapes: set[Any]) -> Found:
         """The loss on a merged state, and its derivatives.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from batchproof.accumulate.outputs import size_of
 from batchproof.derive.samples import FEWEST_ROWS, Batch, few
-from batchproof.streaming.arguments import Call, join, signature, tensors_of
+from batchproof.streaming.arguments import Call, by_shape, join, tensors_of
 
 #: Samples to learn from; fewer will do where they are large.
 ENOUGH = 32
@@ -23,7 +23,7 @@ def enough(lesson: Call) -> bool:
 
 def joinable(calls: Sequence[Call]) -> bool:
     """Whether outputs can be put together as they are: all samples have one shape."""
-    return len({signature(call) for call in calls}) == 1
+    return len(by_shape(calls)) == 1
 
 
 def lesson_of(calls: Sequence[Call]) -> Call:
@@ -32,10 +32,8 @@ def lesson_of(calls: Sequence[Call]) -> Call:
     Where their samples have different shapes (sequences padded to different lengths) those of one shape are taken, if
     there are enough of them; otherwise the longer half is cut to one length.
     """
-    groups: dict[Any, list[Call]] = {}
-    for call in calls:
-        groups.setdefault(signature(call), []).append(call)
-    largest = join(max(groups.values(), key=lambda group: sum(call.n for call in group)))
+    groups = by_shape(calls)
+    largest = join(groups[0])
     if len(groups) == 1 or enough(largest) or len({_kind(call) for call in calls}) > 1:
         return largest
     longer = sorted(calls, key=lambda call: size_of(call) / call.n, reverse=True)[: (len(calls) + 1) // 2]

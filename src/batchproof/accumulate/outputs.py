@@ -57,16 +57,13 @@ def carries_gradient(call: Call) -> tuple[bool, ...]:
     return tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in call.leaves)
 
 
-def with_gradient(call: Call, flags: Sequence[bool], wide: bool = False) -> Call:
+def with_gradient(call: Call, flags: Sequence[bool]) -> Call:
     """A copy that is no longer connected to the model, with variables where a gradient flows."""
 
     def variable(leaf: Any, flag: bool) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
-        leaf = leaf.detach()
-        if wide and leaf.is_floating_point():
-            leaf = leaf.double()
-        return leaf.clone().requires_grad_() if flag else leaf
+        return leaf.detach().clone().requires_grad_() if flag else leaf.detach()
 
     return Call(call.layout, [variable(leaf, flag) for leaf, flag in zip(call.leaves, flags, strict=True)], call.n)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
+from batchproof.random_state import RandomState
 from batchproof.streaming.folding import version
 
 
@@ -55,10 +53,7 @@ class Slot:
 class Moment:
     """What a forward pass starts from beside its arguments: the state of every random generator, changed buffers."""
 
-    cpu: Tensor
-    cuda: list[Tensor]
-    python: Any
-    numpy: Any
+    generators: RandomState
     buffers: dict[int, Slot]
 
 
@@ -77,24 +72,11 @@ class Replay:
     def moment(self) -> Moment:
         """Now."""
         changed = {place: Slot.read(slot.module, slot.name) for place, slot in enumerate(self.slots) if slot.changed}
-        numpy = sys.modules.get("numpy.random")
-        on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-        return Moment(
-            torch.get_rng_state(),
-            torch.cuda.get_rng_state_all() if on_gpu else [],
-            random.getstate(),
-            None if numpy is None else numpy.get_state(),
-            changed,
-        )
+        return Moment(RandomState.read(), changed)
 
     def at(self, moment: Moment) -> None:
         """Back to a moment."""
-        torch.set_rng_state(moment.cpu)
-        if moment.cuda:
-            torch.cuda.set_rng_state_all(moment.cuda)
-        random.setstate(moment.python)
-        if moment.numpy is not None:
-            sys.modules["numpy.random"].set_state(moment.numpy)
+        moment.generators.put_back()
         with torch.no_grad():
             for place, slot in enumerate(self.slots):
                 if slot.changed or place in moment.buffers:

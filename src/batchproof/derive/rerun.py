@@ -48,7 +48,6 @@ class Rerun:
         self.plan = plan
         self.free = run.free
         self.state = state
-        self.fixed = fixed
         self.nudge = nudge
         self.env = {**fixed, **{index: leaf for index, leaf in state.items() if index not in plan.centred}}
         self.lost = [torch.zeros((), dtype=torch.float64)]
@@ -70,10 +69,9 @@ class Rerun:
         """A sum kept at fixed centres, at the centre that this state has."""
         parts = self.plan.centred[leaf]
         at = Centre({index: self.value(Ref(index)) for index in parts.slice.stats}, self.free)
-        shared = {**self.fixed, **{index: value for index, value in self.env.items() if index not in self.state}}
         if isinstance(parts, Extremes):
-            return parts.at(self.state[leaf], at, shared)
-        found = combined(parts.weights(at, shared), self.state[leaf], self.nudge)
+            return parts.at(self.state[leaf], at, self.env)
+        found = combined(parts.weights(at, self.env), self.state[leaf], self.nudge)
         self.lost.append(found.cancels)
         self.unsound.append(found.gone | found.overflows)
         return found.total

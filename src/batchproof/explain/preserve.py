@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
+from batchproof.random_state import RandomState, cuda_in_use
+
 
 @contextmanager
 def preserved(target: object = None) -> Iterator[None]:
     """Restore the random generators, and of a module the buffers, gradients and train flags, on the way out."""
-    numpy = sys.modules.get("numpy")
-    python, array, cpu = random.getstate(), numpy and numpy.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
+    generators = RandomState.read()
     module = target if isinstance(target, torch.nn.Module) else None
     kept = _snapshot(module) if module is not None else None
     try:
@@ -25,12 +25,7 @@ def preserved(target: object = None) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        random.setstate(python)
-        if numpy is not None:
-            numpy.random.set_state(array)
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        generators.put_back()
         if module is not None and kept is not None:
             _restore(module, kept)
 
@@ -42,12 +37,8 @@ def seed_all(seed: int) -> None:
     if numpy is not None:
         numpy.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
-    if _cuda_in_use():
+    if cuda_in_use():
         torch.cuda.manual_seed_all(seed)
-
-
-def _cuda_in_use() -> bool:
-    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 Snapshot = tuple[list[tuple[dict[str, Any], str, Any, Any]], list[tuple[torch.nn.Module, bool]]]

@@ -178,6 +178,14 @@ def signature(call: Call) -> tuple[Any, ...]:
     return tuple(parts)
 
 
+def by_shape(calls: Sequence[Call]) -> list[list[Call]]:
+    """Batches whose samples have one shape together, the most samples first."""
+    groups: dict[Any, list[Call]] = {}
+    for call in calls:
+        groups.setdefault(signature(call), []).append(call)
+    return sorted(groups.values(), key=lambda group: sum(call.n for call in group), reverse=True)
+
+
 def rebuild(layout: Layout, leaves: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call from its leaves."""
     values, start = [], 0

@@ -42,17 +42,27 @@ def variant_of(plan: Plan, call: Call) -> Variant:
     example = one_sample(call)
 
     def fold(batch: Call) -> Folded:
-        tensors = tensors_of(batch)[0]
-        try:
-            with no_autocast(tensors[0]):
-                values, lengths = folded(tensors, captured)
-        except Exception as error:
-            raise unfoldable(error) from error
-        check_shapes(plan, values)
-        return values, lengths, batch.n
+        return (*fold_by(plan, folded, tensors_of(batch)[0], captured), batch.n)
 
     used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
     return Variant(plan, example, _hot(plan, call, folded, captured), fold, used)
+
+
+def fold_by(
+    plan: Plan, fold: Callable[..., Any], tensors: Sequence[torch.Tensor], captured: dict[int, torch.Tensor]
+) -> tuple[list[torch.Tensor], list[int]]:
+    """A batch's statistics and the lengths of its selections, by the fold of its plan.
+
+    Raises:
+        BatchproofError: it does not fit what the plan was derived from.
+    """
+    try:
+        with no_autocast(tensors[0]):
+            values, lengths = fold(tensors, captured)
+    except Exception as error:
+        raise unfoldable(error) from error
+    check_shapes(plan, values)
+    return values, lengths
 
 
 def version(tensor: torch.Tensor) -> int:

@@ -21,6 +21,7 @@ from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.streaming.arguments import (
     Call,
     Layout,
+    by_shape,
     join,
     keep,
     one_sample,
@@ -193,10 +194,7 @@ class Stream:
 
     def learnable(self, calls: Sequence[Call]) -> Call:
         """The rows to derive from: those of the shape that most rows have."""
-        groups: dict[Any, list[Call]] = {}
-        for call in calls:
-            groups.setdefault(signature(call), []).append(call)
-        return join(max(groups.values(), key=lambda group: sum(call.n for call in group)))
+        return join(by_shape(calls)[0])
 
     def derived(self, lesson: Call) -> Plan:
         if not lesson.all_tensors():
