@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import click
 
-from batchproof.cli import explain, noise, simulate
 from batchproof.cli.examples import EXAMPLES
 from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
 
 COULD_NOT_TELL = 2
+#: In the order of ``--help``: each is the module of its name in this package, imported when it is asked for.
+COMMANDS = ("explain", "simulate", "noise", "lint", "rule", "run", "report", "compare")
+
+
+class Commands(click.Group):
+    """A group whose commands wait in their modules, so that each starts without the others' imports."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            return _imported(cmd_name)
+        self.commands = {name: _imported(name) for name in COMMANDS}  # among these click looks for what was meant
+        return None
+
+
+def _imported(name: str) -> click.Command:
+    command: click.Command = import_module(f"batchproof.cli.{name}").command
+    return command
 
 
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXAMPLES,
 )
 @click.version_option(VERSION, message="batchproof %(version)s")
 def batchproof() -> None:
     """Batch size should be a memory knob, never a results knob."""
-
-
-batchproof.add_command(explain.command)
-batchproof.add_command(simulate.command)
-batchproof.add_command(noise.command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(error.format_message())
     except click.Abort:
         _fail("interrupted")
-        return simulate.INTERRUPTED
+        from batchproof.cli.simulate import INTERRUPTED
+
+        return INTERRUPTED
     except BatchproofError as error:
         _fail(str(error))
     except BrokenPipeError:

@@ -35,6 +35,35 @@ where train.py has, for example
 \b
 Exit status: 0 measured, 2 could not tell, 130 interrupted (what was done by then is shown).
 """
+LINT = """
+\b
+Examples:
+  batchproof lint train.py notebooks/              (files, folders, notebooks; this folder without any)
+  batchproof lint --diff train.py                  (what --fix would write)
+  batchproof lint --select BP1,BP203 --format github src/
+  batchproof lint - --stdin-filename train.py < train.py
+\b
+batchproof rule BP101 says what a code means.  # noqa: BP101 on a line silences it there.
+\b
+Exit status: 0 nothing found, 1 something found or a file that could not be read, 2 could not begin.
+"""
+RULE = """
+\b
+Examples:
+  batchproof rule
+  batchproof rule BP101
+"""
+COMPARE = """
+\b
+Examples:
+  batchproof compare train.py --batch-size 16,64,128
+  batchproof compare train.py --batch-size 16,64 --seeds 5 -- --epochs 3
+  batchproof compare train.py --batch-size 16,64 -- --bs {batch_size} --out /tmp/{batch_size}
+  batchproof compare train.py --batch-size 16,64 --report val_loss --html comparison.html
+\b
+Exit status: 0 nothing is wrong, 1 a number depends on the batch size by mistake, 2 could not
+tell, 130 interrupted (the runs that were done by then are shown).
+"""
 EXAMPLES = """
 \b
 Examples:
@@ -43,4 +72,24 @@ Examples:
   batchproof noise train.py:make --mark 32
 \b
 batchproof COMMAND --help has more.
+"""
+RUN = """
+\b
+Examples:
+  batchproof run train.py --epochs 3
+  batchproof run -m package.train --lr 0.1
+  batchproof run --live --html run.html train.py
+  batchproof run --report val_loss train.py
+  torchrun --nproc-per-node 2 -m batchproof.cli run train.py
+\b
+Options for batchproof come before SCRIPT, what follows it is the script's own.
+The exit status is the script's; 2 where it could not be run at all.
+"""
+REPORT = """
+\b
+Examples:
+  batchproof report
+  batchproof report results.json --html run.html --png run.png
+\b
+Exit status: 0 all measured numbers are exact, 1 one is not, 2 none could be measured.
 """

@@ -6,28 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from batchproof.place import Place
 from batchproof.result import Result, plain
 
 Kind = Literal["function", "metric", "model"]
 Direction = Literal["low", "high", "varies"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A line of somebody's source: ``loss.py:11  root = torch.sqrt(mean)``.
-
-    Attributes:
-        file: Its path, as short as it is still found from here.
-        line: Its number, from 1 on.
-        text: What stands there.
-    """
-
-    file: str
-    line: int
-    text: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Sheet:
     groups: tuple[Group, ...]
     marked: int | None = None  # which row is the reader's own
     label: str = "batch size"
+    in_words: bool = False  # the rows have names, indented by what they belong to
 
     @property
     def filled(self) -> Sheet:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from batchproof.report import (
+    compare_document,
+    compare_lines,
     explanation_document,
     explanation_lines,
     gradients_document,
@@ -16,6 +18,8 @@ from batchproof.report import (
     noise_document,
     noise_lines,
     page,
+    run_document,
+    run_lines,
     simulation_document,
     simulation_lines,
 )
@@ -25,15 +29,19 @@ if TYPE_CHECKING:
     from batchproof.result import Result
 
 _LINES: dict[str, Any] = {
+    "comparison": compare_lines.lines,
     "explanation": explanation_lines.lines,
     "gradients": gradients_lines.lines,
     "noise": noise_lines.lines,
+    "run": run_lines.lines,
     "simulation": simulation_lines.lines,
 }
 _DOCUMENTS: dict[str, Any] = {
+    "comparison": compare_document.document,
     "explanation": explanation_document.document,
     "gradients": gradients_document.document,
     "noise": noise_document.document,
+    "run": run_document.document,
     "simulation": simulation_document.document,
 }
 

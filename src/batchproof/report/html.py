@@ -120,7 +120,8 @@ def _table(sheet: Sheet) -> str:
         for index, column in enumerate(group.columns)
     )
     rows = "".join(_row(sheet, index) for index in range(len(sheet.sizes)))
-    return f'<div class="wide"><table><thead>{over}<tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
+    words = ' class="words"' if sheet.in_words else ""
+    return f'<div class="wide"><table{words}><thead>{over}<tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _over(group: Group) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def html(found: Result, path: str | os.PathLike[str]) -> None:
     from batchproof.report.html import page
 
     writable(path)
-    _write(Path(path), page(found).encode())
+    write(Path(path), page(found).encode())
 
 
 def png(found: Result, path: str | os.PathLike[str]) -> None:
@@ -42,7 +43,7 @@ def png(found: Result, path: str | os.PathLike[str]) -> None:
     from batchproof.report.png import png as painted
 
     writable(path)
-    _write(Path(path), painted(found))
+    write(Path(path), painted(found))
 
 
 def writable(path: str | os.PathLike[str]) -> None:
@@ -62,7 +63,12 @@ def writable(path: str | os.PathLike[str]) -> None:
         raise BatchproofError(f"cannot write {path}: permission denied in {path.resolve().parent}")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Put this into a file; a file that was there keeps its mode.
+
+    Raises:
+        BatchproofError: the file cannot be written.
+    """
     try:
         if path.exists() and not path.is_file():
             path.write_bytes(content)  # a pipe or a device is not to be replaced by a file
@@ -72,6 +78,8 @@ def _write(path: Path, content: bytes) -> None:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             temporary.write_bytes(content)
+            if path.exists():
+                shutil.copymode(path, temporary)
             temporary.replace(path)
         finally:
             with contextlib.suppress(OSError):

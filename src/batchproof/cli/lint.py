@@ -1,0 +1,170 @@
+"""``batchproof lint``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from batchproof.cli.examples import LINT
+from batchproof.errors import BatchproofError
+
+if TYPE_CHECKING:
+    from batchproof.lint.finding import Linted
+    from batchproof.lint.many import Task
+
+FORMATS = ("text", "concise", "json", "github", "sarif")
+FOUND = 1
+_CODES: dict[str, Any] = {"multiple": True, "metavar": "CODE,..."}
+
+
+@click.command("lint", epilog=LINT)
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--select", help="Only these rules; BP2 is all that begin so.", **_CODES)
+@click.option("--ignore", help="Not these rules.", **_CODES)
+@click.option("--fix", is_flag=True, help="Mend what can be mended safely.")
+@click.option("--diff", is_flag=True, help="Show what --fix would write, and write nothing.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the report.")
+@click.option("--statistics", is_flag=True, help="Count the findings of each rule instead.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there.")
+@click.option("--stdin-filename", metavar="PATH", help="What - stands for: shown, and its settings hold.")
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option("-q", "--quiet", is_flag=True, help="No closing line.")
+def command(
+    paths: Sequence[str],
+    select: Sequence[str],
+    ignore: Sequence[str],
+    fix: bool,
+    diff: bool,
+    form: str,
+    statistics: bool,
+    output: Path | None,
+    stdin_filename: str | None,
+    exit_zero: bool,
+    quiet: bool,
+) -> int:
+    """Find where source averages over batches in a way that depends on the batch size.
+
+    PATH is a script, a notebook, a folder of them, or - for stdin.  Nothing is imported or run.
+    """
+    from batchproof.lint.config import codes_in
+    from batchproof.lint.many import task, tasks
+
+    chosen = codes_in(select, "--select"), codes_in(ignore, "--ignore")
+    if output is not None:
+        from batchproof.report.save import writable
+
+        writable(output)
+    if "-" in paths:
+        if len(paths) > 1:
+            raise BatchproofError("- is stdin, and comes alone")
+        todo = [task(stdin_filename or "stdin.py", *chosen)]
+        files = [_stdin(one, fix, diff) for one in todo if one.codes is not None]
+    else:
+        todo = list(tasks(paths or (".",), *chosen))
+        files = [_file(one, fix, diff) for one in todo if one.codes is not None]
+    _complain(files)
+    if not diff:
+        shown = _report(files, len(todo) - len(files), "statistics" if statistics else form, quiet, output is None)
+        _give(shown, output, to_stderr=fix and "-" in paths)
+    found = any(linted.fixed if diff else linted.findings for linted in files)
+    return FOUND if not exit_zero and (found or any(linted.problems for linted in files)) else 0
+
+
+def _file(task: Task, fix: bool, diff: bool) -> Linted:
+    """Lint a file, and mend it where that was asked for."""
+    from batchproof.lint.one_file import lint_path
+
+    assert task.codes is not None
+    if not (fix or diff):
+        return lint_path(task.path, task.codes)
+    from batchproof.lint.mend import mended_path
+
+    before, after, linted = mended_path(task.path, task.codes)
+    if diff:
+        _show_diff(task.path, before, after)
+    elif after != before:
+        from batchproof.report.save import write
+
+        write(Path(task.path), after)
+    return linted
+
+
+def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
+    """The same for stdin; what is mended goes to stdout."""
+    from batchproof.lint.mend import mended
+    from batchproof.lint.one_file import lint
+
+    assert task.codes is not None
+    content = sys.stdin.buffer.read()
+    if not (fix or diff):
+        return lint(task.path, content, task.codes)
+    after, linted = mended(task.path, content, task.codes)
+    if diff:
+        _show_diff(task.path, content, after)
+    else:
+        sys.stdout.buffer.write(after)
+    return linted
+
+
+def _show_diff(path: str, before: bytes, after: bytes) -> None:
+    if before != after:
+        from batchproof.report import lint_diff
+
+        click.echo(lint_diff.diff(path, before, after), nl=False, color=_colour())
+
+
+def _complain(files: Sequence[Linted]) -> None:
+    """What could not be read."""
+    for linted in files:
+        for problem in linted.problems:
+            place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+            click.echo(f"error: {place}: {problem.reason}", err=True)
+
+
+def _report(files: Sequence[Linted], excluded: int, form: str, quiet: bool, on_screen: bool) -> str:
+    """The report in one of its forms."""
+    if form == "json":
+        from batchproof.report.lint_json import findings
+
+        return findings(files)
+    if form == "sarif":
+        from batchproof.report.sarif import log
+
+        return log(files)
+    if form == "github":
+        from batchproof.report.github import commands
+
+        return "\n".join(commands(files))
+    from batchproof.report import lint_text
+
+    if form == "statistics":
+        lines = list(lint_text.statistics(files))
+    elif form == "concise":
+        lines = list(lint_text.concise(files))
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns if on_screen else lint_text.WIDEST
+        lines = list(lint_text.full(files, width))
+    return "\n".join([*lines, *([] if quiet else [lint_text.summary(files, excluded)])])
+
+
+def _give(shown: str, output: Path | None, to_stderr: bool) -> None:
+    if output is not None:
+        from batchproof.report.save import write
+
+        write(output, (click.unstyle(shown) + "\n").encode())
+        click.echo(f"wrote {output}", err=True)
+    elif shown:
+        click.echo(shown, err=to_stderr, color=_colour())
+
+
+def _colour() -> bool | None:
+    """What the usual variables ask for; without them a terminal gets colours."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return True if os.environ.get("FORCE_COLOR") else None

@@ -1,0 +1,51 @@
+"""``batchproof rule``."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import click
+
+from batchproof.cli.examples import RULE
+
+if TYPE_CHECKING:
+    from batchproof.lint.rules import Rule
+
+
+@click.command("rule", epilog=RULE)
+@click.argument("code", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+def command(code: str | None, as_json: bool) -> int:
+    """Show what lint's rule CODE is about: why it is bad, how large it tends to be, and how to mend it.
+
+    Without a CODE all rules are listed.
+    """
+    from batchproof.lint.rules import RULES
+    from batchproof.report import lint_json, lint_rule
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    if code is None:
+        click.echo(lint_json.rules(RULES) if as_json else "\n".join(lint_rule.listing(RULES, width)))
+        return 0
+    rule = _named(code)
+    click.echo(lint_json.rule(rule) if as_json else "\n".join(lint_rule.page(rule, width)))
+    return 0
+
+
+def _named(code: str) -> Rule:
+    """The rule of a code, or of a name.
+
+    Raises:
+        BatchproofError: there is none.
+    """
+    from batchproof.errors import BatchproofError
+    from batchproof.lint.config import meant
+    from batchproof.lint.rules import BY_CODE
+
+    by_name = {rule.name: rule for rule in BY_CODE.values()}
+    found = BY_CODE.get(code.upper()) or by_name.get(code.lower())
+    if found is None:
+        near = meant(code.upper(), list(BY_CODE)) or meant(code.lower(), list(by_name))
+        raise BatchproofError(f"there is no rule {code}{near or '; batchproof rule lists them'}")
+    return found

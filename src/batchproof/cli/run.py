@@ -1,0 +1,64 @@
+"""``batchproof run``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from batchproof.cli import options
+from batchproof.cli.examples import RUN
+from batchproof.errors import BatchproofError
+
+if TYPE_CHECKING:
+    from batchproof.run.control import Control
+    from batchproof.run.result import Epoch, Measured
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.command("run", epilog=RUN, context_settings=_PASSED_ON)
+@click.option("-m", "as_module", is_flag=True, help="Run a module, as python -m does.")
+@click.option("--live", is_flag=True, help="Print a line on stderr at the end of each epoch.")
+@click.option("--report", metavar="NAME", help="Also keep every value of this variable, or key of a log.")
+@click.option(
+    "--last-weights", is_flag=True, help="Also score each epoch's samples with the weights that it ends with."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where results go.  [default: .batchproof/run.json]"
+)
+@options.as_json
+@options.html
+@options.png
+@click.option("--control", hidden=True)
+@click.option("--quiet", is_flag=True, hidden=True)
+@click.argument("script", metavar="SCRIPT")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(
+    script: str,
+    arguments: Sequence[str],
+    as_module: bool,
+    live: bool,
+    report: str | None,
+    last_weights: bool,
+    output: Path | None,
+    as_json: bool,
+    html: Path | None,
+    png: Path | None,
+    control: str | None,
+    quiet: bool,
+) -> int:
+    """Run SCRIPT as python would, and print beside each number that it averages over batches the exact one.
+
+    The script's output and exit status stay its own; the table comes after it, on stderr.
+    """
+    from batchproof.run import launch
+    from batchproof.run.control import Control
+
+    chosen = Control.from_json(control) if control is not None else Control(last_weights=last_weights, report=report)
+    asked = launch.Asked(output, as_json, html, png, live, quiet)
+    return launch.launch(script, arguments, as_module, chosen, asked)

@@ -1,0 +1,100 @@
+"""One run, in a process that has done nothing else.  What it is told stands in a file, and so does what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+#: Files that no change is expected in.
+_INSTALLED = tuple(
+    {str(Path(path)) for path in (*sysconfig.get_paths().values(), sys.prefix)} | {"/proc", "/dev", "/sys"}
+)
+
+
+def load() -> None:
+    """Import what every run needs."""
+    import torch  # noqa: F401 - importing it is the work
+
+    import batchproof.cli
+    import batchproof.exact  # noqa: F401
+
+
+def run(job: str) -> int:
+    """Make the run that a job's file describes, and give its exit status.
+
+    Its output goes to a log, and which files it opened to a list: an earlier run holds while they did not change.
+    """
+    asked = json.loads(Path(job).read_text(encoding="utf-8"))
+    _redirect(asked["log"])
+    opened = _Opened()
+    sys.addaudithook(opened.note)
+    try:
+        from batchproof.cli import main
+
+        return main(asked["argv"])
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    finally:
+        Path(asked["files"]).write_text(json.dumps(opened.stamps()), encoding="utf-8")
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+
+
+def _redirect(log: str) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(written, 1)
+    os.dup2(written, 2)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open as long as the process lives
+
+
+class _Opened:
+    """Which files a run read and did not write."""
+
+    def __init__(self) -> None:
+        self._read: dict[str, None] = {}
+        self._written: set[str] = set()
+
+    def note(self, event: str, details: tuple[Any, ...]) -> None:
+        """What Python says before it opens a file."""
+        if event != "open":
+            return
+        path, mode, flags = (*details, None, None, None)[:3]
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        name = _source_of(str(Path.cwd() / os.fsdecode(path)))
+        if name.startswith(_INSTALLED):
+            return
+        if _writes(mode, flags):
+            self._written.add(name)
+        else:
+            self._read.setdefault(name)
+
+    def stamps(self) -> dict[str, Any]:
+        """By which a change of them will be known."""
+        from batchproof.compare.cache import stamp
+
+        names = [name for name in self._read if name not in self._written and not Path(name).is_dir()]
+        return {name: found for name in names if (found := stamp(name)) is not None}
+
+
+def _source_of(name: str) -> str:
+    """A module's source, not what was compiled from it."""
+    if name.endswith(".pyc"):
+        with contextlib.suppress(ValueError, NotImplementedError):
+            return importlib.util.source_from_cache(name)
+    return name
+
+
+def _writes(mode: object, flags: object) -> bool:
+    if isinstance(mode, str):
+        return bool(set(mode) & set("wax+"))
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))

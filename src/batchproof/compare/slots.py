@@ -1,0 +1,119 @@
+"""Processes that make runs, a few at a time.  Knows jobs and statuses, and nothing of what a run measures."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+TIMED_OUT = None
+
+
+class Slots:
+    """So many servers, each of which makes one run at a time.
+
+    Args:
+        count: how many.
+        environment: of the processes.
+    """
+
+    def __init__(self, count: int, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        self._ended = False
+        self._idle: queue.SimpleQueue[_Server] = queue.SimpleQueue()
+        self._servers = [_Server(self._environment) for _ in range(count)]
+        for server in self._servers:
+            self._idle.put(server)
+
+    def run(self, job: Path, timeout: float | None) -> int | None:
+        """Make a run on the next idle server; its exit status, negative for a signal, None past the timeout."""
+        server = self._idle.get()
+        try:
+            if not server.is_alive and not self._ended:
+                self._servers.remove(server)
+                server = _Server(self._environment)
+                self._servers.append(server)
+            return server.run(job, timeout)
+        finally:
+            self._idle.put(server)
+
+    def end(self) -> None:
+        """End every process, and what it started, at once."""
+        self._ended = True
+        for server in list(self._servers):
+            server.end()
+
+
+class _Server:
+    """One process and, while it works, its fork; both in a group of their own, so that Ctrl-C does not reach them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "batchproof.compare.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            text=True,
+            start_new_session=True,
+        )
+        self._is_ready = False
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def run(self, job: Path, timeout: float | None) -> int | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        if not self._is_ready:  # importing torch is not the run's time
+            self._is_ready = bool(self._process.stdout.readline())
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self.end()
+
+        clock = threading.Timer(timeout, give_up) if timeout is not None else None
+        try:
+            if clock is not None:
+                clock.start()
+            self._process.stdin.write(f"{job}\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except OSError:
+            answer = ""
+        finally:
+            if clock is not None:
+                clock.cancel()
+        if late.is_set():
+            return TIMED_OUT
+        return int(answer) if answer.strip() else self._process.wait() or 1
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@contextlib.contextmanager
+def slots(count: int, environment: Mapping[str, str]) -> Iterator[Slots]:
+    """Slots that are ended whatever happens."""
+    found = Slots(count, environment)
+    try:
+        yield found
+    finally:
+        found.end()

@@ -1,0 +1,123 @@
+"""What the linter found at one place, and in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Severity(str, Enum):
+    """How much the number tends to be off."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a file: lines from 1, columns from 1, the end exclusive, as SARIF counts them.
+
+    Attributes:
+        cell: in a notebook, the cell that the lines are counted in, from 1.
+    """
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    cell: int | None = None
+
+
+@dataclass(frozen=True)
+class Related:
+    """Another line that belongs to a finding: where the total is divided, where the square root is taken."""
+
+    span: Span
+    message: str
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Replace what a span holds."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
+class Fix:
+    """Edits that mend a finding together.
+
+    Attributes:
+        message: what they do.
+        edits: spans that do not overlap.
+    """
+
+    message: str
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        code: the rule's, as in "BP101".
+        severity: how much the number tends to be off.
+        path: the file.
+        span: the statement that adds a batch, or where the rule's own doubt lies.
+        message: one sentence: what is averaged, over what, and what that does.
+        remedy: what to write instead, in a few words.
+        related: the other lines that make it so.
+        fix: a safe edit, where there is one.
+    """
+
+    code: str
+    severity: Severity
+    path: str
+    span: Span
+    message: str
+    remedy: str = ""
+    related: tuple[Related, ...] = field(default=())
+    fix: Fix | None = None
+
+    @property
+    def cell(self) -> int | None:
+        """The notebook's cell, from 1, that the span's lines are counted in."""
+        return self.span.cell
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a file, or a cell of a notebook, was not linted.
+
+    Attributes:
+        path: the file.
+        reason: in one line.
+        line: where, if it is known.
+    """
+
+    path: str
+    reason: str
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Linted:
+    """All that is said about one file.
+
+    Attributes:
+        path: the file.
+        findings: in the order of their lines.
+        problems: what could not be read.
+        lines: the text of the lines that findings point at, by cell and line.
+        fixed: how many findings were mended.
+    """
+
+    path: str
+    findings: tuple[Finding, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    lines: Mapping[tuple[int | None, int], str] = field(default_factory=dict)
+    fixed: int = 0

@@ -1,0 +1,23 @@
+"""A line of somebody's source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of somebody's source: ``loss.py:11  root = torch.sqrt(mean)``.
+
+    Attributes:
+        file: Its path, as short as it is still found from here.
+        line: Its number, from 1 on.
+        text: What stands there.
+    """
+
+    file: str
+    line: int
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"

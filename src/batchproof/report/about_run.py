@@ -1,0 +1,143 @@
+"""What the reports on a Run say in words, in every form: terminal, HTML and PNG."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from batchproof.report.numbers import decimals_for, number, percent
+
+if TYPE_CHECKING:
+    from batchproof.run.result import Epoch, Measured, Run, Seen
+
+LOOKED_FOR = (
+    "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
+    "printed or assigned"
+)
+DIGITS = 5
+
+
+def headline(run: Run) -> str:
+    """The answer in a sentence."""
+    if run.measured:
+        return _of_measured(run)
+    if run.places:
+        return f"nothing measured: {counted(run.places, 'place')} where it averages over batches, and none was reached"
+    return "nothing measured: no place was found where it averages over batches"
+
+
+def _of_measured(run: Run) -> str:
+    known = [row for row in run.measured if row.last.is_exact is not None]
+    if not known:
+        return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
+    if not run.wrong:
+        return f"exact: {counted(len(known), 'number')} measured, the same at every batch size"
+    worst = max(run.wrong, key=lambda row: abs(row.last.error or 0.0))
+    most = f"{worst.name} reads {off(worst.last)}"
+    if len(known) == 1:
+        return f"not exact: {most}"
+    return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
+
+
+def off(epoch: Epoch) -> str:
+    """``2.0% low``."""
+    error = epoch.error or 0.0
+    return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
+
+
+def counted(count: int, word: str) -> str:
+    """``1 number``, ``2 numbers``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def state_of(run: Run) -> bool | None:
+    """Whether all is exact; None where that is not known."""
+    return {0: True, 1: False}.get(run.exit_status)
+
+
+def files_of(run: Run) -> int:
+    """In how many files its places are."""
+    return len({row.place.file for row in run.measured})
+
+
+def line_of(row: Measured, run: Run) -> str:
+    """Where a batch is added: the line, with the file where there are several."""
+    return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
+
+
+def epoch_of(row: Measured) -> str:
+    """Which pass is shown."""
+    return f"{row.last.number}" if len(row.epochs) > 1 else ""
+
+
+def value_of(value: float | None, row: Measured) -> str:
+    """A value with as many digits as all of the row have."""
+    if value is None:
+        return ""
+    known = [item for item in (row.last.printed, row.last.exact, row.last.mean) if item is not None]
+    return number(value, min(8, decimals_for(known, DIGITS)))
+
+
+def difference_of(row: Measured) -> str:
+    """Printed less exact; a check mark where it is rounding."""
+    last = row.last
+    if last.is_exact is None:
+        return "?"
+    return "✓" if last.is_exact else value_of(last.difference, row).replace("-", "−")
+
+
+def error_of(row: Measured) -> str:
+    """The same, of the exact value."""
+    last = row.last
+    return "" if last.is_exact in (None, True) or last.error is None else percent(last.error).replace("-", "−")
+
+
+def batches_of(epoch: Epoch) -> str:
+    """``27 × 16 + 10``."""
+    if not epoch.batches or epoch.sizes[0][0] == 0:
+        return f"{epoch.batches:,}"
+    sizes = epoch.sizes
+    if len(sizes) > 2:
+        every = [size for size, _ in sizes]
+        return f"{epoch.batches:,} × {min(every):,}–{max(every):,}"
+    return " + ".join(f"{count:,} × {size:,}" if count > 1 else f"{size:,}" for size, count in sizes)
+
+
+def why_of(row: Measured) -> str:
+    """Why the number is what it is, or why there is no exact one."""
+    last = row.last
+    if last.exact is None:
+        return f"not measured: {last.reason}" if last.reason else "not measured"
+    if last.printed is None:
+        return "its average was not read"
+    if last.is_exact:
+        return ""
+    return row.why or "the mean of the batches is not the value on all samples"
+
+
+def notes_of(run: Run) -> Iterator[tuple[str, str]]:
+    """What else there is to know, each with a label."""
+    if run.failed:
+        yield "ended", f"{run.failed}: what was measured by then is shown"
+    if not run.measured and not run.places:
+        yield "note", LOOKED_FOR
+    for seen in run.seen:
+        yield ("seen" if seen.harmless else "wrong"), said(seen)
+    if run.reported is not None and run.reported.values:
+        value = run.reported.values[-1]
+        yield "asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}"
+    for note in run.notes:
+        yield "note", note
+
+
+def said(seen: Seen) -> str:
+    """With its place and what to do."""
+    where = f"{seen.place}: " if seen.place is not None else ""
+    remedy = f"; {seen.remedy}" if seen.remedy else ""
+    return f"{where}{seen.what}{remedy}"
+
+
+def places_of(run: Run) -> list[tuple[str, list[Measured]]]:
+    """Rows that belong to one file, file by file."""
+    return [(file, list(rows)) for file, rows in itertools.groupby(run.measured, key=lambda row: row.place.file)]

@@ -1,0 +1,68 @@
+"""A Run as a document: a table with a row for each number, and the reasons of those that are not exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from batchproof.report import about_run as about
+from batchproof.report.document import Column, Document, Group, Reason, Sheet
+from batchproof.report.numbers import aligned
+
+if TYPE_CHECKING:
+    from batchproof.run.result import Measured, Run
+
+MOST_REASONS = 6
+
+
+def document(run: Run) -> Document:
+    """What is shown of a run."""
+    return Document(
+        title=run.script,
+        place=None,
+        state=about.state_of(run),
+        headline=about.headline(run),
+        reasons=tuple(_reason(row) for row in run.wrong[:MOST_REASONS]),
+        sheet=sheet(run) if run.measured else None,
+        caption="by samples: the mean of the batches, each weighted by its number of samples" if run.measured else "",
+        asides=tuple((*_unmeasured(run), *about.notes_of(run))),
+    )
+
+
+def columns(run: Run) -> list[Column]:
+    """The table's columns, those that say nothing left out."""
+    rows = run.measured
+    found = [
+        Column("line", tuple(about.line_of(row, run) for row in rows)),
+        Column("name", tuple(row.name for row in rows)),
+        Column("epoch", tuple(about.epoch_of(row) for row in rows)),
+        Column("printed", _aligned([about.value_of(row.last.printed, row) for row in rows])),
+        Column("exact", _aligned([about.value_of(row.last.exact, row) for row in rows])),
+        Column("difference", tuple(about.difference_of(row) for row in rows)),
+        Column("off", tuple(about.error_of(row) or _short(row) for row in rows)),
+        Column("by samples", _aligned([about.value_of(row.last.weighted, row) for row in rows])),
+        Column("batches", tuple(about.batches_of(row.last) for row in rows)),
+    ]
+    return [column for column in found if any(column.cells)]
+
+
+def sheet(run: Run) -> Sheet:
+    """The table for pages and pictures."""
+    first, *others = columns(run)
+    return Sheet(first.cells, (Group("", tuple(others)),), None, "line").filled
+
+
+def _reason(row: Measured) -> Reason:
+    place = row.cause or row.place
+    return Reason(f"{row.name} reads {about.off(row.last)}", about.why_of(row), place, row.remedy)
+
+
+def _unmeasured(run: Run) -> list[tuple[str, str]]:
+    return [(row.name, about.why_of(row)) for row in run.measured if row.last.exact is None]
+
+
+def _short(row: Measured) -> str:
+    return {True: "✓", None: "?", False: ""}[row.last.is_exact]
+
+
+def _aligned(texts: list[str]) -> tuple[str, ...]:
+    return tuple(aligned(texts))

@@ -1,0 +1,208 @@
+"""Run a script or a module as the real ``__main__``, as ``python`` would, from a tree that was rewritten.
+
+Everything that a script can see of how it was started is as it is without us: ``__main__``, ``__file__``, ``__spec__``,
+``sys.argv``, ``sys.path[0]``; its exit status and its tracebacks are its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from batchproof.errors import BatchproofError
+
+Compile = Callable[[bytes, str, dict[str, Any]], CodeType]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be run.
+
+    Attributes:
+        typed: as it was typed.
+        path: its file.
+        spec: the module's, for ``-m``; None for a script.
+        arguments: what follows it.
+    """
+
+    typed: str
+    path: Path
+    spec: importlib.machinery.ModuleSpec | None
+    arguments: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where its own modules lie: that of the script, or the one that holds the package."""
+        if self.spec is None:
+            return self.path.resolve().parent
+        depth = self.spec.name.count(".") + 1
+        return self.path.resolve().parents[depth - 1]
+
+
+def script(typed: str, arguments: Sequence[str]) -> Target:
+    """A file.
+
+    Raises:
+        BatchproofError: it is none that Python can run.
+    """
+    path = Path(typed)
+    if path.is_dir() and (path / "__main__.py").is_file():
+        path = path / "__main__.py"
+    if path.is_dir():
+        raise BatchproofError(f"{typed} is a directory without a __main__.py; name a script in it")
+    if not path.is_file():
+        raise BatchproofError(f"there is no file {typed}{_near(path)}")
+    if path.suffix in (".ipynb", ".sh", ".yaml", ".yml", ".json", ".toml", ".md"):
+        raise BatchproofError(f"{typed} is not a Python script{_hint(path)}")
+    return Target(typed, path, None, tuple(arguments))
+
+
+def module(name: str, arguments: Sequence[str]) -> Target:
+    """A module, as ``python -m`` finds it.
+
+    Raises:
+        BatchproofError: there is none, or it is a package that cannot be run.
+    """
+    sys.path[0] = str(Path.cwd())
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            package, spec = name, importlib.util.find_spec(f"{name}.__main__")
+            if spec is None:
+                raise BatchproofError(f"{package} is a package without a __main__ module, and cannot be run")
+    except (ImportError, ValueError) as error:
+        raise BatchproofError(f"there is no module {name} ({error})") from error
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise BatchproofError(f"there is no module {name}")
+    return Target(name, Path(spec.origin), spec, tuple(arguments))
+
+
+@dataclass
+class Ending:
+    """How a script came to its end.
+
+    Attributes:
+        status: its exit status.
+        failed: the last line of its error; empty where it had none.
+        interrupted: whether it ended by Ctrl-C that it did not catch.
+    """
+
+    status: int = 0
+    failed: str = ""
+    interrupted: bool = False
+
+
+def read(target: Target) -> bytes:
+    """Its source.
+
+    Raises:
+        BatchproofError: it cannot be read.
+    """
+    try:
+        return target.path.read_bytes()
+    except OSError as error:
+        raise BatchproofError(f"cannot read {target.path}: {error.strerror or error}") from error
+
+
+def parsed(source: bytes, file: str) -> ast.Module:
+    """The tree.
+
+    Raises:
+        BatchproofError: it is not Python, with the line.
+    """
+    try:
+        return ast.parse(source, file)
+    except SyntaxError as error:
+        line = f"\n       {(error.text or '').strip()}" if error.text else ""
+        raise BatchproofError(f"{file}:{error.lineno}: {error.msg}{line}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BatchproofError(f"{file} is not a Python script ({error})") from error
+
+
+def run(target: Target, code: CodeType, names: ModuleType) -> Ending:
+    """Run the code as ``__main__``."""
+    sys.modules["__main__"] = names
+    sys.argv = [str(target.typed if target.spec is None else target.path), *target.arguments]
+    if target.spec is None:
+        sys.path[0] = str(target.folder)
+    ending = Ending()
+    try:
+        exec(code, names.__dict__)
+    except SystemExit as error:
+        ending.status = _status(error)
+    except KeyboardInterrupt as error:
+        ending.status, ending.failed, ending.interrupted = 130, "KeyboardInterrupt", True
+        _show(error)
+    except BaseException as error:  # noqa: BLE001 - the script's own: shown as Python shows it
+        ending.status, ending.failed = 1, _last_line(error)
+        _show(error)
+    return ending
+
+
+def main_module(target: Target) -> ModuleType:
+    """An empty ``__main__`` that looks as Python makes it."""
+    names = types.ModuleType("__main__")
+    file = str(target.path.absolute())
+    names.__dict__.update(
+        __file__=file,
+        __builtins__=builtins,
+        __loader__=importlib.machinery.SourceFileLoader("__main__", file),
+        __spec__=None,
+        __cached__=None,
+        __package__=None,
+    )
+    if target.spec is not None:
+        names.__dict__.update(
+            __spec__=target.spec, __loader__=target.spec.loader, __package__=target.spec.parent, __file__=file
+        )
+    return names
+
+
+def _status(error: SystemExit) -> int:
+    """As Python reckons it; a message goes to stderr."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def _show(error: BaseException) -> None:
+    """The script's own traceback, without our frames."""
+    sys.stdout.flush()
+    sys.excepthook(type(error), error.with_traceback(_own(error.__traceback__)), error.__traceback__)
+
+
+def _own(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return frames
+
+
+def _last_line(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _near(path: Path) -> str:
+    from difflib import get_close_matches
+
+    names = [found.name for found in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _hint(path: Path) -> str:
+    if path.suffix == ".ipynb":
+        return ": convert it with `jupyter nbconvert --to script`, or use batchproof lint, which reads notebooks"
+    return ""

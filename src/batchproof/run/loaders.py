@@ -1,0 +1,132 @@
+"""The script's loaders: counted, and where a run was asked to, with another batch size, longer, or with their tail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+
+@dataclass
+class Loaders:
+    """What loaders the script builds.
+
+    Attributes:
+        batch_size: what all of them get; None leaves them as they are.
+        built: how many were built.
+        notes: those whose batch size could not be set, and why.
+    """
+
+    batch_size: int | None = None
+    built: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def watch(self, data: ModuleType) -> None:
+        """Begin, once ``torch.utils.data.dataloader`` is there."""
+        kind = data.DataLoader
+        begin = kind.__init__
+        watched = self
+
+        def __init__(loader: Any, dataset: Any, batch_size: Any = 1, *args: Any, **kwargs: Any) -> None:
+            watched.built += 1
+            size = watched.sized(batch_size, kwargs.get("batch_sampler", args[2] if len(args) > 2 else None))
+            begin(loader, dataset, size, *args, **kwargs)
+
+        __init__.__wrapped__ = begin  # type: ignore[attr-defined]
+        kind.__init__ = __init__
+
+    def sized(self, batch_size: Any, batch_sampler: Any) -> Any:
+        """The batch size to build a loader with."""
+        if self.batch_size is None:
+            return batch_size
+        if batch_sampler is not None:
+            if isinstance(getattr(batch_sampler, "batch_size", None), int):
+                batch_sampler.batch_size = self.batch_size
+            else:
+                self.note(f"a loader takes its batches from {type(batch_sampler).__name__}: they stay as they are")
+            return batch_size
+        if batch_size is None:
+            self.note("a loader takes whole batches from its dataset: they stay as they are")
+            return batch_size
+        return self.batch_size
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+class Longer:
+    """A loader that starts anew until so many updates are made; all else is the loader's own."""
+
+    def __init__(self, loader: Any, updates: Callable[[], int], wanted: int) -> None:
+        self._loader = loader
+        self._updates = updates
+        self._wanted = wanted
+
+    def __iter__(self) -> Iterator[Any]:
+        begun = self._updates()
+        while True:
+            before = self._updates()
+            yield from self._loader
+            if self._updates() - begun >= self._wanted or self._updates() == before:
+                return
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+class Drawn:
+    """A sampler that notes what it draws; all else is the sampler's own."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self.indices: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        self.indices = []
+        for index in self._sampler:
+            self.indices.append(index)
+            yield index
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sampler, name)
+
+    @property
+    def twice(self) -> int:
+        """Draws of a sample that had been drawn before."""
+        try:
+            return len(self.indices) - len(set(self.indices))
+        except TypeError:
+            return 0
+
+
+def may_draw_twice(loader: Any) -> bool:
+    """Whether a loader's sampler may give a sample more than once in a pass."""
+    data = sys.modules.get("torch.utils.data")
+    batches = getattr(loader, "batch_sampler", None)
+    if data is None or not isinstance(loader, data.DataLoader) or type(batches) is not data.BatchSampler:
+        return False
+    sampler = batches.sampler
+    if isinstance(sampler, Drawn) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
+        return False
+    return not (type(sampler) is data.RandomSampler and not sampler.replacement and sampler.num_samples <= len(sampler.data_source))
+
+
+def padding(loader: Any) -> int:
+    """How many samples a sampler repeats so that all processes get as many."""
+    distributed = sys.modules.get("torch.utils.data.distributed")
+    sampler = getattr(loader, "sampler", None)
+    if distributed is None or not isinstance(sampler, distributed.DistributedSampler) or sampler.drop_last:
+        return 0
+    try:
+        return max(0, int(sampler.total_size) - len(sampler.dataset))
+    except TypeError:
+        return 0

@@ -1,0 +1,82 @@
+"""Optimizer steps: counted, and where a run was asked to, with another learning rate or without effect."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+
+@dataclass
+class Optimizers:
+    """What the script's optimizers do.
+
+    Attributes:
+        factor: what every step's learning rate is multiplied by.
+        stepped: called after each step.
+        frozen: whether steps are without effect now.
+        first_rate: the learning rate of the first step, as the script set it.
+        scheduled: whether it changed on the way.
+    """
+
+    factor: float = 1.0
+    may_freeze: bool = False
+    stepped: Callable[[], None] = lambda: None
+    frozen: bool = False
+    first_rate: float | None = None
+    scheduled: bool = False
+    _rates: dict[int, float] = field(default_factory=dict)
+    _before: list[Any] = field(default_factory=list)
+
+    def watch(self, optim: ModuleType) -> None:
+        """Begin, once ``torch.optim.optimizer`` is there."""
+        optim.register_optimizer_step_pre_hook(self._before_step)
+        optim.register_optimizer_step_post_hook(self._after_step)
+        if self.may_freeze:
+            self._freezable(optim.Optimizer)
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        groups = optimizer.param_groups
+        rate = groups[0].get("lr") if groups else None
+        if rate is not None:
+            self._note(id(optimizer), float(rate))
+        if self.factor != 1.0:
+            self._before = [group.get("lr") for group in groups]
+            for group in groups:
+                if group.get("lr") is not None:
+                    group["lr"] = group["lr"] * self.factor
+
+    def _after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self.factor != 1.0:
+            for group, rate in zip(optimizer.param_groups, self._before, strict=True):
+                if rate is not None:
+                    group["lr"] = rate
+        self.stepped()
+
+    def _note(self, optimizer: int, rate: float) -> None:
+        if self.first_rate is None:
+            self.first_rate = rate
+        if self._rates.setdefault(optimizer, rate) != rate:
+            self.scheduled = True
+
+    def _freezable(self, kind: Any) -> None:
+        """Let every optimizer that is made from now on ask whether its steps are to have an effect."""
+        begin = kind.__init__
+        steers = self
+
+        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            begin(optimizer, *args, **kwargs)
+            step = type(optimizer).step
+
+            def stepping(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+                if not steers.frozen:
+                    return step(optimizer, *args, **kwargs)
+                closure = args[0] if args else kwargs.get("closure")
+                return closure() if callable(closure) else None
+
+            # a scheduler expects a method here, and wraps it in one of its own
+            optimizer.step = types.MethodType(stepping, optimizer)
+
+        kind.__init__ = __init__

@@ -1,0 +1,307 @@
+"""What a rewritten script calls as it runs.  Values pass through unchanged; nothing here may break the script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchproof.run.formula import Formula, Unmeasured, formula, predictions
+from batchproof.run.registry import LoopPlace, Place, Registry
+from batchproof.run.trace import Trace, parts
+from batchproof.sites import Weight
+
+#: Ways through a loop's body that are followed back before a place is given up.
+MOST_WAYS = 24
+#: Values kept in one pass through a loop's body, beyond which something else runs.
+MOST_KEPT = 20_000
+
+
+@dataclass
+class LoopState:
+    """A loop that runs, or ran last."""
+
+    place: LoopPlace
+    trace: Trace = field(default_factory=Trace)
+    loader: Any = None
+    steps: int = 0
+    count: int | None = None
+    counted: bool = False
+    updates_before: int = 0
+
+
+class Recorder:
+    """Takes notes while a script runs.
+
+    Attributes:
+        finish: what is called with each pass that has ended; it may take its time.
+        updates: optimizer steps so far.
+    """
+
+    def __init__(self, registry: Registry, finish: Callable[[Any], None]) -> None:
+        self.registry = registry
+        self.finish = finish
+        self.updates = 0
+        self.running: list[LoopState] = []
+        self.loops: dict[int, LoopState] = {}
+        self.open: dict[int, Any] = {}
+        self.passes: dict[int, int] = {}
+        self.formulas: dict[int, list[Formula]] = {}
+        self.given_up: dict[int, str] = {}
+        self.pending: dict[int, Any] = {}
+        self.on_loader: Callable[[LoopPlace, Any], Any] = lambda loop, loader: loader
+        self.on_step: Callable[[LoopState], None] = lambda state: None
+        self.on_left: Callable[[LoopState], None] = lambda state: None
+        self.on_report: Callable[[int, Any], None] = lambda line, value: None
+        self._trace: Trace | None = None
+        self.last_weights = False
+        self.unsettled = ""
+
+    # ------------------------------------------------------------------ values on their way
+
+    def keep(self, number: int, value: Any) -> Any:
+        """An expression's value."""
+        trace = self._trace
+        if trace is not None:
+            trace.numbers.append(number)
+            trace.values.append(value)
+            try:
+                trace.versions.append(value._version)
+            except (AttributeError, RuntimeError):
+                trace.versions.append(None)
+            if len(trace.numbers) > MOST_KEPT:
+                trace.clear()
+        return value
+
+    def added(self, number: int, value: Any) -> Any:
+        """What a batch adds, evaluated just now."""
+        try:
+            self._added(number, value)
+        except Exception as error:  # noqa: BLE001 - the script goes on
+            self.give_up(number, error)
+        return value
+
+    def weight_before(self, number: int, value: Any) -> Any:
+        """What the next value is multiplied by."""
+        self.pending[number] = value
+        return value
+
+    def weight(self, number: int, value: Any) -> Any:
+        """What the last value is multiplied by."""
+        done = self.open.get(number)
+        if done is not None and len(done.weights) == len(done.values) - 1:
+            done.weights.append(value)
+        return value
+
+    def average(self, number: int, index: int, value: Any) -> Any:
+        """The accumulator after its division."""
+        done = self.open.get(number)
+        if done is not None and done.values:
+            site = self.registry.places[number].site
+            average = site.averages[index]
+            if not average.window:
+                done.printed, done.after, done.divisor = value, average.after, average.divisor
+                if not average.inside:
+                    self._close(number)
+        return value
+
+    def report(self, line: int, value: Any) -> Any:
+        """A number that was asked for by name."""
+        self.on_report(line, value)
+        return value
+
+    # ------------------------------------------------------------------ loops
+
+    def loader(self, number: int, value: Any) -> Any:
+        """What a loop takes its batches from, before it begins."""
+        state = self._loop(number)
+        state.loader, state.steps = value, 0
+        if not self.registry.loops[number].has_steps:
+            self._enter(state)
+        return self.on_loader(state.place, value)
+
+    def step(self, number: int, target: Any) -> None:
+        """The loop's body begins."""
+        state = self._loop(number)
+        if not self.running or self.running[-1] is not state:
+            self._enter(state)
+        trace = state.trace
+        trace.clear()
+        trace.target = target
+        if state.steps == 0:
+            state.updates_before = self.updates
+        state.steps += 1
+        state.counted = False
+        self.on_step(state)
+
+    def left(self, number: int) -> None:
+        """The loop has ended."""
+        state = self._loop(number)
+        if state in self.running:
+            del self.running[self.running.index(state) :]
+        self._trace = self.running[-1].trace if self.running else None
+        state.trace.clear()
+        state.trace.target = None
+        self.on_left(state)
+        for place in state.place.sites:
+            done = self.open.get(place)
+            if done is None:
+                continue
+            self._note(done, state)
+            averages = self.registry.places[place].site.averages
+            if done.printed is not None and all(average.inside for average in averages):
+                self._close(place)
+        state.loader, state.steps = None, 0
+
+    def start(self, number: int) -> None:
+        """The accumulator has its first value."""
+        if number in self.open:
+            self._close(number)
+
+    def end(self) -> None:
+        """The script has ended."""
+        for number in list(self.open):
+            self._close(number)
+
+    # ------------------------------------------------------------------ how it works
+
+    def _loop(self, number: int) -> LoopState:
+        state = self.loops.get(number)
+        if state is None:
+            state = self.loops[number] = LoopState(self.registry.loops[number])
+        return state
+
+    def _enter(self, state: LoopState) -> None:
+        if state in self.running:
+            del self.running[self.running.index(state) + 1 :]
+        else:
+            self.running.append(state)
+        self._trace = state.trace
+
+    def _added(self, number: int, value: Any) -> None:
+        place = self.registry.places[number]
+        done = self.open.get(number) or self._opened(number, place)
+        state = self._loop(place.loop)
+        done.values.append(value.detach() if _is_tensor(value) else value)
+        if not state.counted:
+            state.count, state.counted = samples_of(state.trace.target), True
+        done.counts.append(state.count)
+        if place.site.added.weight is not Weight.NONE and number in self.pending:
+            done.weights.append(self.pending.pop(number))
+        if not done.problem:
+            self._take(number, place, done, state, value)
+        if not state.place.has_steps:
+            state.trace.clear()
+
+    def _take(self, number: int, place: Place, done: Any, state: LoopState, value: Any) -> None:
+        if number in self.given_up:
+            done.problem = self.given_up[number]
+            return
+        trace = state.trace
+        found = self._known(number, trace) or self._learn(number, place, trace)
+        values, versions = trace.values, trace.versions
+        if done.counts[-1] is None:
+            done.counts[-1] = values[found.arguments[0]].shape[0]
+        done.take(
+            found,
+            tuple([values[index].detach() for index in found.arguments]),
+            tuple([versions[index] for index in found.arguments]),
+            done.values[-1],
+        )
+        wanted = done.inputs is not None or len(done.values) == 1
+        if self.last_weights and wanted and state.place.trains and not done.problem:
+            self._inputs(done, found, trace)
+
+    def _inputs(self, done: Any, found: Formula, trace: Trace) -> None:
+        """What the batch was computed from, for a second forward pass."""
+        from batchproof.run.last_weights import Inputs
+
+        predict = done.inputs.predict if done.inputs is not None else None
+        if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):
+            try:
+                predict = predictions(self.registry, trace, found)
+            except Unmeasured as error:
+                self.unsettled = str(error)
+                return
+            if done.inputs is None:
+                done.inputs = Inputs(predict, found)
+        if done.inputs is not None:
+            done.inputs.add(predict, tuple([trace.values[index].detach() for index in predict.arguments]))
+
+    def _known(self, number: int, trace: Trace) -> Formula | None:
+        for found in self.formulas.get(number, ()):
+            if found.numbers == trace.numbers and _has(trace, found):
+                return found
+        return None
+
+    def _learn(self, number: int, place: Place, trace: Trace) -> Formula:
+        known = self.formulas.setdefault(number, [])
+        if len(known) >= MOST_WAYS:
+            raise Unmeasured("every batch takes another way through the loop")
+        found = formula(self.registry, trace, place.root)
+        known.append(found)
+        return found
+
+    def give_up(self, number: int, error: BaseException) -> None:
+        """There will be no exact value for a place."""
+        from batchproof.run.together import first_line
+
+        reason = first_line(error) if isinstance(error, Unmeasured) else f"{type(error).__name__}: {first_line(error)}"
+        self.given_up[number] = reason
+        if number in self.open:
+            self.open[number].fails(Unmeasured(reason))
+
+    def _opened(self, number: int, place: Place) -> Any:
+        from batchproof.run.passes import Pass
+
+        self.passes[number] = self.passes.get(number, 0) + 1
+        done = self.open[number] = Pass(place, self.passes[number])
+        return done
+
+    def _note(self, done: Any, state: LoopState) -> None:
+        """What the loop knows of a pass."""
+        done.ended = True
+        done.steps = state.steps
+        done.updates = self.updates - state.updates_before
+        done.loader = _length(state.loader)
+        done.dataset = _length(getattr(state.loader, "dataset", None))
+
+    def _close(self, number: int) -> None:
+        done = self.open.pop(number)
+        if not done.ended:
+            self._note(done, self._loop(done.place.loop))
+        if done.values:
+            try:
+                self.finish(done)
+            except Exception as error:  # noqa: BLE001 - the script goes on
+                self.give_up(number, error)
+
+
+def samples_of(target: Any) -> int | None:
+    """How many samples a batch has: the length of its first tensor."""
+    for _, part in parts(target):
+        if _is_tensor(part) and part.ndim > 0:
+            return int(part.shape[0])
+    return None
+
+
+def _has(trace: Trace, found: Formula) -> bool:
+    """Whether what must be the same for every batch is the same."""
+    for index, value in found.fixed:
+        now = trace.values[index]
+        if now is not value and not (type(now) is type(value) and isinstance(now, (int, float, str)) and now == value):
+            return False
+    return True
+
+
+def _is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except Exception:  # noqa: BLE001 - an iterable without a length, or one whose length raises
+        return None

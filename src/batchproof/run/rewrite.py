@@ -1,0 +1,247 @@
+"""Rewrite a script's tree so that it reports to the measuring as it runs.
+
+Expressions are wrapped in calls that give back their value unchanged; a few statements are added where loops begin and
+end.  Every line keeps its number, so that tracebacks, warnings and reports point where they should.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from batchproof.run.registry import NAME, Kept, LoopPlace, Node, Place, Registry, Source
+from batchproof.run.slices import Functions, Slice, key, returned, trace_back
+from batchproof.sites import Phase, Script, Site
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+
+
+def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry, report: str | None = None) -> None:
+    """Change the tree in place, and note in the registry what the numbers in it stand for."""
+    rewriter = _Rewriter(source, registry, report)
+    for site in script.sites:
+        rewriter.plan(site)
+    functions = Functions.of(tree)
+    for loop in _training_loops(tree, functions):
+        rewriter.training(loop)
+    for site in script.sites:
+        trace_back(site.added.node, _body(site), functions, rewriter.slice)
+    for function in _about_losses(tree):
+        returned(function, functions, rewriter.slice)
+    rewriter.visit(tree)
+    ast.fix_missing_locations(tree)
+
+
+def _body(site: Site) -> list[ast.AST]:
+    node = site.loop.node
+    return [] if isinstance(node, ast.comprehension) else list(node.body)
+
+
+def _about_losses(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions that may compute a loss beside a model's output: other files call them."""
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTIONS) and any("loss" in name for name in _words(node)):
+            yield node
+
+
+def _training_loops(tree: ast.Module, functions: Functions) -> Iterator[ast.For | ast.AsyncFor | ast.While]:
+    """The innermost loops in which a gradient is computed, themselves or by a function that they call."""
+    stepping = {
+        name for name, found in functions.by_name.items() if any(_goes_backward(part.body, set()) for part in found)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, _LOOPS) and _goes_backward(node.body, stepping):
+            yield node
+
+
+def _goes_backward(body: list[ast.stmt], stepping: set[str]) -> bool:
+    """Whether ``backward`` is called, outside of loops within."""
+    todo: list[ast.AST] = list(body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (*_LOOPS, *_FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            continue
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name == "backward" or name in stepping:
+                return True
+        todo += ast.iter_child_nodes(node)
+    return False
+
+
+def _loader_in(node: ast.expr) -> ast.expr:
+    """What a loop takes its batches from, without what counts them and shows how far it is."""
+    while isinstance(node, ast.Call) and node.args:
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name not in ("enumerate", "tqdm", "trange", "track", "progress_bar", "iter"):
+            break
+        node = node.args[0]
+    return node
+
+
+def _words(function: ast.AST) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            for part in ast.walk(node.value):
+                yield str(getattr(part, "id", getattr(part, "attr", ""))).lower()
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Wraps what was planned, on the way back from the leaves of the tree."""
+
+    def __init__(self, source: Source, registry: Registry, report: str | None) -> None:
+        self.source = source
+        self.registry = registry
+        self.report = report
+        self.slice = Slice()
+        self.wraps: dict[int, list[tuple[str, tuple[int, ...]]]] = {}  # of an expression: calls, the inner first
+        self.after: dict[int, list[ast.expr]] = {}  # of a statement: expressions to evaluate after it
+        self.loops: dict[int, LoopPlace] = {}
+        self.places: dict[int, tuple[Site, int]] = {}  # of an added expression
+
+    # ------------------------------------------------------------------ what to do
+
+    def plan(self, site: Site) -> None:
+        """Note every part of a site that is to be wrapped."""
+        loop = self.loops.get(id(site.loop.node)) or self._loop(site)
+        number = len(self.registry.places)
+        place = Place(number, self.source, site, loop.number, None)  # type: ignore[arg-type]
+        self.registry.places.append(place)
+        loop.sites.append(number)
+        loop.trains |= site.loop.phase is Phase.TRAINING
+        self._wrap(site.added.node, "added", number)
+        weight = site.added.weight_node
+        if weight is not None:
+            before = _position(weight) < _position(site.added.node)
+            self._wrap(weight, "weight_before" if before else "weight", number)
+        for start in site.starts:
+            self._after(start, "start", number)
+        for index, average in enumerate(site.averages):
+            if isinstance(average.node, ast.expr):
+                self._wrap(average.node, "average", number, index)
+            elif isinstance(average.node, ast.AugAssign):
+                read = _read(average.node.target)
+                self._after(average.node, "average", number, index, value=read)
+
+    def training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
+        """A loop that trains, whether or not it averages anything."""
+        loop = self.loops.get(id(node)) or self._new_loop(node, None)
+        loop.trains = True
+
+    def _loop(self, site: Site) -> LoopPlace:
+        return self._new_loop(site.loop.node, site.loop.loader.node)
+
+    def _new_loop(self, node: Any, loader: ast.expr | None) -> LoopPlace:
+        line = getattr(node, "lineno", getattr(getattr(node, "target", None), "lineno", 0))
+        loop = LoopPlace(len(self.registry.loops), self.source, line)
+        self.registry.loops.append(loop)
+        self.loops[id(node)] = loop
+        if loader is None and hasattr(node, "iter"):
+            loader = _loader_in(node.iter)
+        if loader is not None:
+            self._wrap(loader, "loader", loop.number)
+        loop.has_steps = isinstance(node, (*_LOOPS, *_FUNCTIONS))
+        if isinstance(node, _LOOPS):
+            self._after(node, "left", loop.number)
+        return loop
+
+    def _wrap(self, node: ast.expr, method: str, *numbers: int) -> None:
+        self.wraps.setdefault(id(node), []).append((method, numbers))
+
+    def _after(self, statement: ast.AST, method: str, *numbers: int, value: ast.expr | None = None) -> None:
+        arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+        call = _call(method, [*arguments, *([] if value is None else [value])])
+        self.after.setdefault(id(statement), []).append(call)
+
+    # ------------------------------------------------------------------ doing it
+
+    def visit(self, node: ast.AST) -> Any:
+        found: Any = super().visit(node)
+        if isinstance(node, ast.expr):
+            return self._wrapped(node, found)
+        if isinstance(node, ast.stmt):
+            return self._followed(node, found)
+        return found
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
+        return self.generic_visit(node)
+
+    def _wrapped(self, node: ast.expr, found: ast.expr) -> ast.expr:
+        wraps = self.wraps.get(id(node), ())
+        is_added = any(method == "added" for method, _ in wraps)
+        if id(node) in self.slice.kept and not _is_plain(node) or is_added:
+            found = self._kept(found, self.slice.kept.get(id(node), ()))
+        for method, numbers in wraps:
+            if method == "added" and isinstance(found, Kept):
+                self.registry.places[numbers[0]].root = found
+            arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+            found = _at(_call(method, [*arguments, found]), node)
+        return found
+
+    def _kept(self, found: ast.expr, names: tuple[str, ...]) -> Kept:
+        number = len(self.registry.nodes)
+        plain = _call("keep", [ast.Constant(number), found])
+        kept = Kept(func=plain.func, args=plain.args, keywords=[])
+        kept.number = number
+        self.registry.nodes.append(Node(self.source, kept, names))
+        _at(kept, found)
+        return kept
+
+    def _followed(self, node: ast.stmt, found: Any) -> Any:
+        statements = [found]
+        if isinstance(node, _LOOPS) and id(node) in self.loops:
+            target = _read(node.target) if not isinstance(node, ast.While) else ast.Constant(None)
+            step = _call("step", [ast.Constant(self.loops[id(node)].number), target])
+            found.body.insert(0, _statement(step, node.body[0]))
+        if id(node) in self.slice.changed:
+            changed = self.slice.changed[id(node)]
+            number = len(self.registry.nodes)
+            self.registry.nodes.append(Node(self.source, None, (key(changed.target),), changed))
+            statements.append(_statement(_call("keep", [ast.Constant(number), _read(changed.target)]), node))
+        statements += [_statement(expression, node) for expression in self.after.get(id(node), ())]
+        return statements if len(statements) > 1 else found
+
+
+def _is_plain(node: ast.expr) -> bool:
+    return isinstance(node, (ast.Constant, ast.Starred, ast.Lambda))
+
+
+def _position(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _call(method: str, arguments: list[ast.expr]) -> ast.Call:
+    return ast.Call(ast.Attribute(ast.Name(NAME, ast.Load()), method, ast.Load()), arguments, [])
+
+
+def _read(target: ast.expr) -> ast.expr:
+    """A target as an expression."""
+    found = copy.deepcopy(target)
+    for node in ast.walk(found):
+        if hasattr(node, "ctx"):
+            node.ctx = ast.Load()
+    if isinstance(found, ast.Starred):
+        return found.value
+    return found
+
+
+def _statement(expression: ast.expr, near: ast.stmt) -> ast.stmt:
+    return _at(ast.Expr(expression), near)  # type: ignore[no-any-return]
+
+
+def _at(node: Any, near: ast.AST) -> Any:
+    """At the place of another node, with all that has no place of its own."""
+    for part in _unplaced(node):
+        ast.copy_location(part, near)
+    return node
+
+
+def _unplaced(node: ast.AST) -> Iterator[ast.AST]:
+    if getattr(node, "lineno", None) is not None:
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _unplaced(child)

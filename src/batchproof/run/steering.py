@@ -1,0 +1,92 @@
+"""What a run was asked to hold fixed, done: the seed, the batch size, updates, learning rates, evaluation put right."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from batchproof.run.control import Control
+from batchproof.run.loaders import Loaders, Longer
+from batchproof.run.optimizers import Optimizers
+from batchproof.run.recorder import LoopState, Recorder
+from batchproof.run.registry import LoopPlace
+
+
+class Steering:
+    """Acts on loops, loaders and optimizers as the script comes to them."""
+
+    def __init__(self, control: Control, recorder: Recorder) -> None:
+        self.control = control
+        self.recorder = recorder
+        self.loaders = Loaders(control.batch_size)
+        self.optimizers = Optimizers(control.learning_rate, bool(control.updates), self._stepped)
+        self.passes: list[int] = []  # updates of each pass over a training loader
+        self.undo: list[Callable[[], None]] = []
+        self.training = 0  # passes that began
+
+    def watched(self) -> dict[str, Callable[[ModuleType], None]]:
+        """What to do once modules are imported."""
+        found: dict[str, Callable[[ModuleType], None]] = {
+            "torch.optim.optimizer": self.optimizers.watch,
+            "torch.utils.data.dataloader": self.loaders.watch,
+        }
+        if self.control.seed is not None:
+            seed = self.control.seed
+            random.seed(seed)
+            found["torch"] = lambda torch: torch.manual_seed(seed)
+            found["numpy"] = lambda numpy: numpy.random.seed(seed)
+        return found
+
+    # ------------------------------------------------------------------ loops
+
+    def begins(self, loop: LoopPlace, loader: Any) -> Any:
+        """A loop is about to take its batches."""
+        if loop.trains:
+            self.training += 1
+            if self.control.updates:
+                return Longer(loader, lambda: self.recorder.updates, self._wanted())
+        elif "tail" in self.control.mends:
+            self._whole(loader)
+        return loader
+
+    def steps(self, state: LoopState) -> None:
+        """A loop's body begins."""
+        if self.control.updates and state.place.trains:
+            self.optimizers.frozen = self.recorder.updates - state.updates_before >= self._wanted()
+
+    def ends(self, state: LoopState) -> None:
+        """A loop is over."""
+        self.optimizers.frozen = False
+        if state.place.trains:
+            self.passes.append(self.recorder.updates - state.updates_before)
+        while self.undo:
+            self.undo.pop()()
+
+    def _wanted(self) -> int:
+        """Updates in this training pass."""
+        updates = self.control.updates
+        return updates[min(max(self.training, 1), len(updates)) - 1]
+
+    def _stepped(self) -> None:
+        self.recorder.updates += 1
+        if self.control.updates and self.recorder.running:
+            self.steps(self.recorder.running[-1])
+
+    def _whole(self, loader: Any) -> None:
+        """Let an evaluation loader give its short last batch, until the loop ends."""
+        batches = getattr(loader, "batch_sampler", None)
+        if getattr(batches, "drop_last", False) is True:
+            assert batches is not None
+            batches.drop_last = False
+            self.undo.append(lambda: setattr(batches, "drop_last", True))
+
+
+def already_imported(watched: dict[str, Callable[[ModuleType], None]]) -> dict[str, Callable[[ModuleType], None]]:
+    """Do what is to be done for modules that are there already; what remains to wait for."""
+    for name in list(watched):
+        if name in sys.modules:
+            watched.pop(name)(sys.modules[name])
+    return watched

@@ -1,0 +1,71 @@
+"""What one pass through a loop's body evaluated, in order: numbers of expressions, and their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+MOST_PARTS = 64
+
+
+@dataclass
+class Trace:
+    """The values of kept expressions since the loop's body began.
+
+    Attributes:
+        numbers: which expressions, in the order in which they were evaluated.
+        values: what they gave.
+        versions: of tensors, how often they had been written to; None for all else.
+        target: what the loop took from its loader.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+    versions: list[int | None] = field(default_factory=list)
+    target: Any = None
+
+    def clear(self) -> None:
+        self.numbers.clear()
+        self.values.clear()
+        self.versions.clear()
+
+    def latest(self, number: int, before: int) -> int | None:
+        """The last time that an expression was evaluated before a point."""
+        for index in range(before - 1, -1, -1):
+            if self.numbers[index] == number:
+                return index
+        return None
+
+
+def parts(value: Any, depth: int = 3) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """What a container or an object holds, each with the way to it: ``("logits",)``, ``(0, 1)``."""
+    yield (), value
+    if depth == 0:
+        return
+    for step, part in _held(value):
+        for path, found in parts(part, depth - 1):
+            yield (step, *path), found
+
+
+def _held(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, dict):
+        return [(key, part) for key, part in list(value.items())[:MOST_PARTS]]
+    if isinstance(value, (tuple, list)):
+        return list(enumerate(value[:MOST_PARTS]))
+    table = getattr(value, "__dict__", None)
+    if isinstance(table, dict) and not isinstance(value, type) and not _is_heavy(value):
+        return [(Attribute(name), part) for name, part in list(table.items())[:MOST_PARTS]]
+    return []
+
+
+class Attribute(str):
+    """A step to an attribute, not to an item."""
+
+
+def _is_heavy(value: Any) -> bool:
+    """Whether it is a tensor, a module or the like: nothing that a batch is held in."""
+    kind = type(value)
+    return kind.__module__.partition(".")[0] in ("torch", "numpy", "builtins") or hasattr(value, "__code__") or any(
+        base.__module__.startswith("torch.nn") for base in kind.__mro__
+    )

@@ -1,0 +1,454 @@
+"""What each kind of expression holds.  Calls are read in calls.py."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from batchproof.sites import calls, knowledge, methods, numbers
+from batchproof.sites.accumulators import added_in_comprehension
+from batchproof.sites.loops import enter_comprehension, leave
+from batchproof.sites.parts import hugging_face_loss, key_of, length_of, named, note_name, read_key
+from batchproof.sites.reading import Reading
+from batchproof.sites.site import Loader, Quantity
+from batchproof.sites.values import (
+    Averaged,
+    Binding,
+    Class,
+    Const,
+    Count,
+    Dataset,
+    Entry,
+    Fixed,
+    Function,
+    Instance,
+    Items,
+    Library,
+    LoaderValue,
+    Mapping,
+    Meter,
+    MetricObject,
+    Model,
+    Of,
+    Pool,
+    Position,
+    Rows,
+    Scope,
+    Shape,
+    Stat,
+    Total,
+    Unknown,
+    Value,
+    is_of_batch,
+    join,
+)
+
+
+def evaluate(run: Reading, node: ast.expr) -> Value:
+    reader = _READERS.get(type(node))
+    if reader is not None:
+        return reader(run, node)
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.expr):
+            evaluate(run, child)
+    return Unknown(node)
+
+
+def _name(run: Reading, node: ast.Name) -> Value:
+    binding = run.frame.scope.find(node.id)
+    if binding is not None:
+        return _as_named(binding.value, node)
+    return by_spelling(run, node.id, node)
+
+
+def by_spelling(run: Reading, name: str, node: ast.AST) -> Value:
+    """A name that nothing in the file binds."""
+    index = run.index
+    if name in index.functions:
+        return Function(node, index.functions[name], run.module)
+    if name in index.classes:
+        return Class(node, index.classes[name], run.module)
+    if name in index.imports:
+        return Library(node, index.imports[name])
+    return named(name, node)
+
+
+def _as_named(value: Value, node: ast.Name) -> Value:
+    if isinstance(value, (Const, Unknown)) and knowledge.reads_as_batch_size(node.id):
+        if isinstance(value, Const) and isinstance(value.value, int):
+            return Count(node, Of.CONFIGURED, number=value.value)
+        if isinstance(value, Unknown) and not value.of_batch:
+            return Count(node, Of.CONFIGURED)
+    if isinstance(value, Unknown) and not value.name:
+        value.name = node.id
+    return value
+
+
+def _constant(run: Reading, node: ast.Constant) -> Value:
+    return Const(node, node.value)
+
+
+def attribute(run: Reading, node: ast.Attribute) -> Value:
+    base = run.evaluate(run, node.value)
+    found = attribute_of(run, base, node.attr, node)
+    if isinstance(found, (Unknown, Const)):
+        here = run.frame.scope.find(ast.unparse(node)) if not isinstance(base, Instance) else None
+        if here is not None:
+            return here.value
+    if isinstance(found, Const) and knowledge.reads_as_batch_size(node.attr):
+        return Count(node, Of.CONFIGURED, number=found.value if isinstance(found.value, int) else None)
+    return found
+
+
+def attribute_of(run: Reading, base: Value, name: str, node: ast.expr) -> Value:
+    if isinstance(base, Library):
+        return Library(node, f"{base.path}.{name}")
+    if isinstance(base, Instance):
+        return _of_instance(run, base, name, node)
+    if isinstance(base, Meter):
+        return methods.read_meter(run, base, name, node)
+    if isinstance(base, LoaderValue):
+        return _of_loader(base, name, node)
+    if isinstance(base, Rows):
+        return _of_rows(run, base, name, node)
+    if isinstance(base, (Stat, Total, Averaged)):
+        if name == "shape":
+            return Shape(node, base)
+        return base
+    if isinstance(base, Mapping):
+        if name in base.entries:
+            return base.entries[name].value
+        return Unknown(node, name)
+    if isinstance(base, (Model, MetricObject, Pool)):
+        return base if isinstance(base, Pool) else Unknown(node, name)
+    if isinstance(base, Items):
+        if name == "shape":
+            return Shape(node, base)
+        return base if name in {"T", "data"} else Unknown(node, name)
+    of_batch = is_of_batch(base)
+    if name == "shape":
+        return Shape(node, base)
+    if of_batch or (isinstance(base, Unknown) and base.parameter and run.batch_loop() is not None):
+        if name == "loss":
+            return hugging_face_loss(run, node)
+    if name in run.index.arguments and not of_batch:
+        return Const(node, run.index.arguments[name])
+    return named(name, node, of_batch)
+
+
+def _of_loader(base: LoaderValue, name: str, node: ast.expr) -> Value:
+    if name in {"dataset", "data_source", "examples"}:
+        return base.dataset or Dataset(node)
+    if name == "batch_size":
+        return Count(node, Of.CONFIGURED, number=base.loader.batch_size)
+    if name in {"num_batches", "n_batches", "nbatch"}:
+        return Count(node, Of.BATCHES)
+    if name in {"n", "num_samples", "num_examples"}:
+        return Count(node, Of.DATASET)
+    if name in {"sampler", "batch_sampler"}:
+        return base.sampler or Unknown(node, name)
+    return named(name, node)
+
+
+def _of_rows(run: Reading, base: Rows, name: str, node: ast.expr) -> Value:
+    if name == "shape":
+        return Shape(node, base)
+    if name == "loss":
+        return hugging_face_loss(run, node)
+    if name == "num_graphs":
+        return Count(node, Of.GRAPHS, run.batch_loop())
+    if name in {"batch_size", "num_samples"}:
+        return Count(node, Of.SAMPLES, run.batch_loop())
+    if name in {"num_nodes", "num_edges", "ndata"}:
+        return Count(node, Of.ELEMENTS, run.batch_loop())
+    if name in {"T", "data", "mT"}:
+        return base
+    if "loss" in name:
+        return numbers.stat(run, node, Quantity.UNKNOWN)
+    return Rows(node, mask="mask" in name, output=base.output)
+
+
+def _of_instance(run: Reading, base: Instance, name: str, node: ast.expr) -> Value:
+    binding = base.attributes.get(name)
+    if binding is not None:
+        value = binding.value
+        if isinstance(value, Unknown) and knowledge.reads_as_batch_size(name) and not value.of_batch:
+            return Count(node, Of.CONFIGURED)
+        return value
+    definition = base.of.definition if base.of is not None else None
+    seen = 0
+    while definition is not None and seen < 8:
+        method = run.index.methods.get(definition, {}).get(name)
+        if method is not None:
+            scope = base.of.scope if base.of is not None else None
+            bound = Function(node, method, scope or run.module, me=base)
+            if any(isinstance(d, ast.Name) and d.id in {"property", "cached_property"} for d in method.decorator_list):
+                return calls.call_function(run, bound, node, [], {})
+            return bound
+        assigned = run.index.assigned.get(definition, {}).get(name)
+        if assigned:
+            base.attributes[name] = Binding(Unknown(node, name))
+            value = calls.in_method(run, base, assigned[-1])
+            base.attributes[name] = Binding(value, (), None)
+            return _of_instance(run, base, name, node)
+        definition, seen = _parent(run, definition), seen + 1
+    if name in run.index.arguments:
+        return Const(node, run.index.arguments[name])
+    return named(name, node)
+
+
+def _parent(run: Reading, definition: ast.ClassDef) -> ast.ClassDef | None:
+    for parent in definition.bases:
+        if isinstance(parent, ast.Name) and parent.id in run.index.classes:
+            found = run.index.classes[parent.id]
+            return found if found is not definition else None
+    return None
+
+
+def _subscript(run: Reading, node: ast.Subscript) -> Value:
+    base = run.evaluate(run, node.value)
+    key = run.evaluate(run, node.slice)
+    if isinstance(base, Shape):
+        return _dimension(run, base, key, node)
+    if isinstance(base, Mapping):
+        return read_key(base, key_of(node.slice), node)
+    if isinstance(base, Items):
+        if isinstance(key, Const) and isinstance(key.value, int) and base.items and not base.entries:
+            if -len(base.items) <= key.value < len(base.items):
+                return base.items[key.value]
+        if base.entries:
+            last = isinstance(key, Const) and key.value == -1
+            return base.entries[-1].value if last and not isinstance(node.slice, ast.Slice) else Total(node, tuple(base.entries), True)
+        if base.items:
+            return base.items[0]
+        return Unknown(node, "", base.of_samples)
+    if isinstance(base, (Total, Averaged, Stat, Pool)):
+        if isinstance(base, Total) and base.listed and isinstance(node.slice, ast.Slice):
+            if isinstance(node.slice.lower, ast.UnaryOp):  # the last few
+                return Fixed(node)
+        return base
+    if isinstance(base, Meter):
+        return methods.read_meter(run, base, str(key_of(node.slice)), node)
+    if isinstance(base, Rows):
+        return _row(run, base, key, node)
+    here = run.frame.scope.find(ast.unparse(node))
+    if here is not None:
+        return here.value
+    if isinstance(base, LoaderValue):
+        return base
+    text = key.value if isinstance(key, Const) and isinstance(key.value, str) else ""
+    if isinstance(base, (Unknown, Dataset)):
+        of_batch = is_of_batch(base) or is_of_batch(key)
+        name = getattr(base, "name", "")
+        if of_batch and text and knowledge.reads_as_loss(text):
+            return numbers.stat(run, node, Quantity.UNKNOWN)
+        if not of_batch and text and (text in run.index.arguments):
+            return Const(node, run.index.arguments[text])
+        if not of_batch and run.batch_loop() is not None and _is_slice_of_batch(run, node.slice, key):
+            return Rows(node, whole=False)
+        if text and knowledge.reads_as_batch_size(text):
+            return Count(node, Of.CONFIGURED)
+        if knowledge.reads_as_loader(name) or (text and knowledge.reads_as_loader(text)):
+            return LoaderValue(node, Loader(node))
+        return Unknown(node, text or name, of_batch)
+    return Unknown(node, text)
+
+
+def _is_slice_of_batch(run: Reading, node: ast.expr, key: Value) -> bool:
+    """``x[i:i + batch_size]`` or ``x[order[i:j]]`` in a loop over batches."""
+    if isinstance(key, Rows):
+        return True
+    if not isinstance(node, ast.Slice) or node.lower is None:
+        return False
+    return isinstance(run.evaluate(run, node.lower), (Position, Count, Fixed, Unknown))
+
+
+def _dimension(run: Reading, shape: Shape, key: Value, node: ast.expr) -> Value:
+    if isinstance(key, Const) and key.value == 0:
+        return length_of(run, shape.of or Unknown(node), node)
+    if isinstance(key, Const) and isinstance(key.value, int):
+        return Fixed(node)
+    return Unknown(node)
+
+
+def _row(run: Reading, base: Rows, key: Value, node: ast.Subscript) -> Value:
+    text = key.value if isinstance(key, Const) and isinstance(key.value, str) else ""
+    if text:
+        if knowledge.reads_as_loss(text) and not base.whole and "label" not in text:
+            return hugging_face_loss(run, node) if text == "loss" else numbers.stat(run, node, Quantity.UNKNOWN)
+        return Rows(node, mask="mask" in text, output=base.output)
+    if isinstance(key, Rows) and key.mask:
+        return Rows(node, selected=True, mask=base.mask, output=base.output)
+    if isinstance(key, Items):
+        parts = key.items
+        if any(isinstance(p, Rows) and p.mask for p in parts):
+            return Rows(node, selected=True, output=base.output)
+    columns = None
+    if isinstance(key, Items) and key.items:
+        last = key.items[-1]
+        columns = 1 if isinstance(last, Const) and last.value is None else None
+    return Rows(node, mask=base.mask, selected=base.selected, pairs=base.pairs, output=base.output, columns=columns)
+
+
+def _tuple(run: Reading, node: ast.Tuple | ast.List | ast.Set) -> Value:
+    items: list[Value] = []
+    entries: list[Entry] = []
+    for element in node.elts:
+        if isinstance(element, ast.Starred):
+            inner = run.evaluate(run, element.value)
+            if isinstance(inner, Items):
+                items += inner.items
+                entries += inner.entries
+                continue
+            items.append(inner)
+        else:
+            items.append(run.evaluate(run, element))
+    return Items(node, items, entries, run.born(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
+
+
+def _dict(run: Reading, node: ast.Dict) -> Value:
+    entries: dict[str, Binding] = {}
+    born = run.born()
+    for key, item in zip(node.keys, node.values, strict=True):
+        value = run.evaluate(run, item)
+        if key is None:
+            if isinstance(value, Mapping):
+                entries.update(value.entries)
+            continue
+        entries[key_of(key)] = Binding(value, born, run.frame.statement)
+        note_name(value, key_of(key))
+    return Mapping(node, entries, born)
+
+
+def _binary(run: Reading, node: ast.BinOp) -> Value:
+    left, right = run.evaluate(run, node.left), run.evaluate(run, node.right)
+    return numbers.binary(run, node, node.op, left, right)
+
+
+def _unary(run: Reading, node: ast.UnaryOp) -> Value:
+    value = run.evaluate(run, node.operand)
+    if isinstance(node.op, ast.USub):
+        if isinstance(value, Const):
+            number = value.value
+            return Const(node, -number if isinstance(number, (int, float)) else None)
+        return numbers.derived(value, node) if isinstance(value, Stat) else value
+    if isinstance(node.op, ast.Invert):
+        return value
+    return Fixed(node)
+
+
+def _compare(run: Reading, node: ast.Compare) -> Value:
+    values = [run.evaluate(run, n) for n in (node.left, *node.comparators)]
+    if any(isinstance(v, Pool) for v in values):
+        return Pool(node)
+    if any(isinstance(v, Rows) or (isinstance(v, Unknown) and v.of_batch) for v in values):
+        if not any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
+            return Rows(node, mask=True, pairs=any(isinstance(v, Rows) and v.pairs for v in values))
+    return Fixed(node)
+
+
+def _boolean(run: Reading, node: ast.BoolOp) -> Value:
+    value = run.evaluate(run, node.values[0])
+    for other in node.values[1:]:
+        value = join(value, run.evaluate(run, other))
+    return value
+
+
+def _conditional(run: Reading, node: ast.IfExp) -> Value:
+    run.evaluate(run, node.test)
+    return join(run.evaluate(run, node.body), run.evaluate(run, node.orelse))
+
+
+def _lambda(run: Reading, node: ast.Lambda) -> Value:
+    return Function(node, node, run.frame.scope, me=None)
+
+
+def _text(run: Reading, node: ast.JoinedStr) -> Value:
+    for part in node.values:
+        if isinstance(part, ast.FormattedValue):
+            run.evaluate(run, part.value)
+    return Const(node, "")
+
+
+def _starred(run: Reading, node: ast.Starred) -> Value:
+    return run.evaluate(run, node.value)
+
+
+def _walrus(run: Reading, node: ast.NamedExpr) -> Value:
+    value = run.evaluate(run, node.value)
+    if isinstance(node.target, ast.Name):
+        run.bind(node.target.id, value)
+    return value
+
+
+def _await(run: Reading, node: ast.Await | ast.YieldFrom) -> Value:
+    return run.evaluate(run, node.value)
+
+
+def _yield(run: Reading, node: ast.Yield) -> Value:
+    if node.value is not None:
+        run.evaluate(run, node.value)
+    return Unknown(node)
+
+
+def _comprehension(run: Reading, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp) -> Value:
+    outer = run.frame.scope
+    run.frame.scope = Scope({}, outer)
+    opened = 0
+    over: Value = Unknown()
+    try:
+        for generator in node.generators:
+            over = enter_comprehension(run, generator)
+            opened += 1
+            for test in generator.ifs:
+                run.evaluate(run, test)
+        if isinstance(node, ast.DictComp):
+            run.evaluate(run, node.key)
+            value = run.evaluate(run, node.value)
+        else:
+            value = run.evaluate(run, node.elt)
+        return added_in_comprehension(run, node, value, over)
+    finally:
+        for _ in range(opened):
+            leave(run)
+        run.frame.scope = outer
+
+
+def _slice(run: Reading, node: ast.Slice) -> Value:
+    for part in (node.lower, node.upper, node.step):
+        if part is not None:
+            value = run.evaluate(run, part)
+            if isinstance(value, Rows):
+                return value
+    return Unknown(node)
+
+
+_READERS: dict[type, Callable[..., Value]] = {
+    ast.Name: _name,
+    ast.Constant: _constant,
+    ast.Attribute: attribute,
+    ast.Subscript: _subscript,
+    ast.Call: calls.call,
+    ast.BinOp: _binary,
+    ast.UnaryOp: _unary,
+    ast.Compare: _compare,
+    ast.BoolOp: _boolean,
+    ast.IfExp: _conditional,
+    ast.Lambda: _lambda,
+    ast.JoinedStr: _text,
+    ast.Tuple: _tuple,
+    ast.List: _tuple,
+    ast.Set: _tuple,
+    ast.Dict: _dict,
+    ast.Starred: _starred,
+    ast.NamedExpr: _walrus,
+    ast.Await: _await,
+    ast.YieldFrom: _await,
+    ast.Yield: _yield,
+    ast.ListComp: _comprehension,
+    ast.GeneratorExp: _comprehension,
+    ast.SetComp: _comprehension,
+    ast.DictComp: _comprehension,
+    ast.Slice: _slice,
+}
+

@@ -1,0 +1,140 @@
+"""Every place in a file where it averages over batches.
+
+The file is read once as if it ran: the module's own statements first, calls followed into its functions with what they
+are given, then every function that nothing called.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from batchproof.errors import BatchproofError
+from batchproof.sites import calls, statements, trainers
+from batchproof.sites.accumulators import as_stat, mark_windows
+from batchproof.sites.expressions import evaluate
+from batchproof.sites.index import index
+from batchproof.sites.loops import enter_step, leave
+from batchproof.sites.parts import named
+from batchproof.sites.reading import Frame, Reading, loader_of
+from batchproof.sites.site import Added, Loop, Quantity, Script, Site
+from batchproof.sites.values import BatchLoop, Binding, Class, Entry, Function, Instance, Rows, Scope, Stat, Value
+
+
+class TooDeep(BatchproofError):
+    """A file's expressions are nested deeper than can be followed."""
+
+
+def find(tree: ast.Module) -> Script:
+    """The places in the order of their lines.
+
+    Raises:
+        TooDeep: the file's expressions are nested too deeply.
+    """
+    try:
+        run = _read(tree)
+        sites = [site for entry in run.entries.values() if (site := _site(entry)) is not None]
+    except RecursionError:
+        raise TooDeep("its expressions are nested too deeply to be followed") from None
+    sites.sort(key=_line)
+    doubts = sorted(run.doubts.values(), key=lambda d: getattr(d.node, "lineno", 0))
+    return Script(tuple(sites), tuple(doubts))
+
+
+def _line(site: Site) -> tuple[int, int]:
+    return getattr(site.add, "lineno", 0), getattr(site.add, "col_offset", 0)
+
+
+def _read(tree: ast.Module) -> Reading:
+    found = index(tree)
+    module = Scope()
+    run = Reading(found, module, evaluate, statements.execute, statements.assign)
+    run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
+    statements.execute(run, tree.body)
+    instances: dict[ast.ClassDef, Instance] = {}
+    for definition, methods in found.methods.items():
+        if trainers.is_lightning(definition, methods):
+            _steps(run, _instance(run, instances, definition), methods)
+    for function, owner in found.nested:
+        if function in run.read or run.index.mentions[function].adds is False or not run.index.mentions[function].loops:
+            continue
+        me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
+        _start(run)
+        calls.call_function(run, Function(function, function, module, me=me), function, [], {})
+    return run
+
+
+def _start(run: Reading) -> None:
+    run.statements = 0
+    run.loops.clear()
+    del run.frames[1:]
+    run.frames[0].statement = None
+    run.frames[0].quiet = False
+
+
+def _instance(run: Reading, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:
+    """What ``self`` is where nothing makes one."""
+    if definition not in instances:
+        _start(run)
+        of = Class(definition, definition, run.module)
+        instance = instances[definition] = Instance(definition, of)
+        calls.initialize(run, instance, of, definition, [], {})
+    return instances[definition]
+
+
+def _steps(run: Reading, me: Instance, methods: dict[str, Any]) -> None:
+    """Lightning's methods: each step as the body of a loop, then what is called when the epoch ends."""
+    for name in trainers.steps_of(methods):
+        step = methods[name]
+        _start(run)
+        opened = enter_step(run, step, name != "training_step")
+        arguments: list[Value] = [Rows(argument, whole=True) for argument in step.args.args[1:2]]
+        arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
+        function = Function(step, step, run.module, me=me)
+        before = len(run.frames)
+        values = _returned(run, function, step, arguments)
+        del run.frames[before:]
+        outputs = trainers.outputs_of(run, step, f"{name} outputs", values, opened)
+        leave(run)
+        for end in trainers.ends_of(methods, name):
+            given = methods[end].args.args[1:2]
+            calls.call_function(run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {})
+
+
+def _returned(run: Reading, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
+    value = calls.call_function(run, function, step, arguments, {})
+    return [value]
+
+
+def _site(entry: Entry) -> Site | None:
+    if not entry.averages:
+        return None
+    stat = as_stat(entry)
+    if stat is None:
+        return None
+    mark_windows(entry)
+    if stat.quantity is Quantity.RUNNING and any(inner.window for inner in stat.inner):
+        return None
+    return Site(
+        name=entry.name,
+        loop=_loop(entry.loop),
+        add=entry.statement,
+        added=_added(entry, stat),
+        starts=tuple(entry.starts.values()),
+        averages=tuple(sorted(entry.averages.values(), key=lambda a: getattr(a.node, "lineno", 0))),
+        reported=tuple(entry.reported),
+        function=entry.function,
+    )
+
+
+def _added(entry: Entry, stat: Stat) -> Added:
+    node = stat.plain or stat.call or stat.node
+    assert isinstance(node, ast.expr)
+    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node)
+
+
+def _loop(loop: BatchLoop) -> Loop:
+    return Loop(loop.node, loader_of(loop.loaders), loop.phase)
+
+
+__all__ = ["Binding", "TooDeep", "find"]

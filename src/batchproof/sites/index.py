@@ -1,0 +1,214 @@
+"""One pass over a file: what it imports and defines, what its command line defaults to, what each loop's body mentions.
+
+Everything after this asks the index instead of walking the tree again.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+LoopNode = ast.For | ast.AsyncFor | ast.While
+
+#: What a function's body does with a batch that it is given by a trainer.
+STEPS = {
+    "training_step": "training", "validation_step": "evaluation", "test_step": "evaluation", "predict_step": "evaluation",
+    "shared_step": "", "_shared_step": "", "common_step": "", "_common_step": "", "eval_step": "evaluation",
+    "_shared_eval_step": "evaluation", "shared_eval_step": "evaluation", "_step": "", "step": "",
+}  # fmt: skip
+
+
+@dataclass
+class Mentions:
+    """What the body of a loop or a function mentions, nested loops counted apart.
+
+    Attributes:
+        names: names and attributes that are read in the body itself.
+        calls: the last names of what is called there.
+        deep: the names in nested loops and functions.
+        adds: something is added to something in it, here or deeper.
+        loops: there is a loop or a comprehension in it.
+    """
+
+    names: set[str] = field(default_factory=set)
+    calls: set[str] = field(default_factory=set)
+    deep: set[str] = field(default_factory=set)
+    adds: bool = False
+    loops: bool = False
+
+
+@dataclass
+class Index:
+    """What one pass over a file found.
+
+    Attributes:
+        imports: local name to dotted path.
+        arguments: the defaults of ``add_argument("--batch-size", default=16)`` by destination.
+        functions: the functions at the top of the file by name, the last of each name.
+        classes: the classes likewise.
+        of_class: the methods of each class by name, by the class's node.
+        mentions: by the node of a loop or function.
+        keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
+        assigned: by class node: ``self.name = value`` in its methods.
+        words: every name, attribute and imported name of the file.
+        nested: the functions and classes in the order of their lines, with the class that they are a method of.
+    """
+
+    imports: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, object] = field(default_factory=dict)
+    functions: dict[str, FunctionNode] = field(default_factory=dict)
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
+    methods: dict[ast.ClassDef, dict[str, FunctionNode]] = field(default_factory=dict)
+    mentions: dict[ast.AST, Mentions] = field(default_factory=dict)
+    keyed: dict[ast.AST, set[str]] = field(default_factory=dict)
+    assigned: dict[ast.ClassDef, dict[str, list[ast.expr]]] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
+    nested: list[tuple[FunctionNode, ast.ClassDef | None]] = field(default_factory=list)
+
+
+def index(tree: ast.Module) -> Index:
+    found = Index()
+    _Pass(found, tree).run()
+    return found
+
+
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+_COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_ADDERS = frozenset({"append", "update", "add", "extend", "log", "log_dict", "send", "put", "add_loss", "track", "record", "accumulate", "add_scalar", "collect", "set_postfix"})
+
+
+class _Pass:
+    """An explicit stack rather than recursion: it is faster, and no tree is too deep for it."""
+
+    def __init__(self, found: Index, tree: ast.Module) -> None:
+        self.found = found
+        self.tree = tree
+
+    def run(self) -> None:
+        found = self.found
+        found.mentions[self.tree] = Mentions()
+        found.keyed[self.tree] = set()
+        # node, function, class, the bodies it stands in from the innermost
+        stack: list[tuple[ast.AST, ast.AST, ast.ClassDef | None, tuple[Mentions, ...]]] = []
+        first = (found.mentions[self.tree],)
+        stack.extend((child, self.tree, None, first) for child in reversed(self.tree.body))
+        while stack:
+            node, function, owner, bodies = stack.pop()
+            kind = type(node)
+            if kind is ast.Name:
+                bodies[0].names.add(node.id)  # type: ignore[attr-defined]
+                found.words.add(node.id)  # type: ignore[attr-defined]
+                continue
+            if kind is ast.Constant:
+                continue
+            if kind is ast.Attribute:
+                bodies[0].names.add(node.attr)  # type: ignore[attr-defined]
+                found.words.add(node.attr)  # type: ignore[attr-defined]
+                stack.append((node.value, function, owner, bodies))  # type: ignore[attr-defined]
+                continue
+            if isinstance(node, ast.Call):
+                self.call(node, function, bodies)
+            elif isinstance(node, (ast.AugAssign, ast.Assign)):
+                self.assign(node, owner, bodies)
+            elif isinstance(node, ast.Subscript):
+                if isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Constant):
+                    if isinstance(node.slice.value, str):
+                        found.keyed[function].add(node.value.id)
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                self.imported(node)
+                continue
+            elif isinstance(node, _COMPREHENSIONS):
+                for body in bodies:
+                    body.loops = True
+            elif isinstance(node, _FUNCTIONS):
+                found.nested.append((node, owner))
+                if owner is not None and node in owner.body:
+                    found.methods[owner][node.name] = node
+                elif function is self.tree:
+                    found.functions[node.name] = node
+                inner = found.mentions[node] = Mentions()
+                found.keyed[node] = set()
+                around = (inner, *bodies[:1]) if False else (inner,)
+                for child in reversed(node.body):
+                    stack.append((child, node, owner, around))
+                for child in (*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)):
+                    stack.append((child, function, None, bodies))
+                continue
+            elif isinstance(node, ast.ClassDef):
+                found.classes.setdefault(node.name, node)
+                found.methods[node] = {}
+                found.assigned[node] = {}
+                for child in reversed(node.body):
+                    stack.append((child, function, node, bodies))
+                for child in (*node.bases, *node.decorator_list):
+                    stack.append((child, function, owner, bodies))
+                continue
+            elif isinstance(node, _LOOPS):
+                for body in bodies:
+                    body.loops = True
+                inner = found.mentions[node] = Mentions()
+                for child in reversed([*node.body, *node.orelse]):
+                    stack.append((child, function, owner, (inner, *bodies)))
+                if isinstance(node, ast.While):
+                    stack.append((node.test, function, owner, bodies))
+                else:
+                    stack.append((node.iter, function, owner, bodies))
+                    stack.append((node.target, function, owner, bodies))
+                continue
+            stack.extend((child, function, owner, bodies) for child in ast.iter_child_nodes(node))
+        for node, mentions in found.mentions.items():
+            if isinstance(node, _LOOPS):
+                mentions.deep |= mentions.names
+
+    def call(self, node: ast.Call, function: ast.AST, bodies: tuple[Mentions, ...]) -> None:
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        bodies[0].calls.add(name)
+        if name in _ADDERS:
+            for body in bodies:
+                body.adds = True
+        elif name == "add_argument":
+            self.argument(node)
+        for keyword in node.keywords:
+            if keyword.arg is None and isinstance(keyword.value, ast.Name):
+                self.found.keyed[function].add(keyword.value.id)
+
+    def assign(self, node: ast.AugAssign | ast.Assign, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+        if isinstance(node, ast.AugAssign):
+            for body in bodies:
+                body.adds = True
+            return
+        if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
+            for body in bodies:
+                body.adds = True
+        for target in node.targets:
+            if (
+                owner is not None
+                and isinstance(target, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id == "self"
+            ):
+                self.found.assigned[owner].setdefault(target.attr, []).append(node.value)
+
+    def imported(self, node: ast.Import | ast.ImportFrom) -> None:
+        for alias in node.names:
+            name = alias.asname or alias.name.split(".")[0]
+            if isinstance(node, ast.Import):
+                self.found.imports[name] = alias.name if alias.asname else alias.name.split(".")[0]
+            else:
+                self.found.imports[name] = f"{node.module or ''}.{alias.name}"
+            self.found.words.add(alias.name)
+
+    def argument(self, node: ast.Call) -> None:
+        flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+        if not flags:
+            return
+        name = next((f for f in flags if f.startswith("--")), flags[0]).lstrip("-").replace("-", "_")
+        default: object = None
+        for keyword in node.keywords:
+            if keyword.arg == "dest" and isinstance(keyword.value, ast.Constant):
+                name = str(keyword.value.value)
+            elif keyword.arg == "default" and isinstance(keyword.value, ast.Constant):
+                default = keyword.value.value
+        self.found.arguments.setdefault(name, default)

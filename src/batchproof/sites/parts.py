@@ -1,0 +1,135 @@
+"""Parts of values: a length, an entry by its key, what a bare name says."""
+
+from __future__ import annotations
+
+import ast
+
+from batchproof.sites import knowledge, numbers
+from batchproof.sites.reading import Reading
+from batchproof.sites.site import Loader, Quantity
+from batchproof.sites.values import (
+    Averaged,
+    Binding,
+    Const,
+    Count,
+    Dataset,
+    Fixed,
+    Items,
+    LoaderValue,
+    Mapping,
+    Meter,
+    Of,
+    Pool,
+    Rows,
+    Stat,
+    Total,
+    Unknown,
+    Value,
+    is_of_batch,
+    join,
+)
+
+
+def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = False) -> Value:
+    """What a name says by itself."""
+    if knowledge.reads_as_batch_size(name) and not of_batch:
+        return Count(node, Of.CONFIGURED)
+    if knowledge.reads_as_loader(name):
+        return LoaderValue(node, Loader(node if isinstance(node, ast.expr) else None))
+    if name in {"dataset", "train_dataset", "test_dataset", "val_dataset", "valid_dataset"}:
+        return Dataset(node)
+    return Unknown(node, name, of_batch, parameter)
+
+
+def length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None = None) -> Value:
+    """``len(value)``, ``value.size(0)``."""
+    loop = run.batch_loop()
+    if isinstance(value, Rows):
+        if value.whole and isinstance(of, ast.Name) and of.id in run.frame.keyed and isinstance(node, ast.Call):
+            return Count(node, Of.KEYS, loop)
+        return Count(node, Of.ELEMENTS if value.selected else Of.SAMPLES, loop)
+    if isinstance(value, LoaderValue):
+        return Count(node, Of.BATCHES)
+    if isinstance(value, Dataset):
+        return Count(node, Of.DATASET)
+    if isinstance(value, Items):
+        if value.entries:
+            return Total(node, tuple(value.entries), True)
+        if value.items and is_of_batch(value):
+            return Count(node, Of.SAMPLES, loop) if value.of_samples else Const(node, len(value.items))
+        return Fixed(node) if value.items else Count(node, Of.BATCHES)
+    if isinstance(value, Total):
+        return Total(node, value.entries, True)
+    if isinstance(value, Pool):
+        return Count(node, Of.DATASET)
+    if isinstance(value, Stat):
+        return Count(node, Of.SAMPLES, loop)
+    if isinstance(value, Unknown):
+        if value.of_batch:
+            return Count(node, Of.SAMPLES, loop)
+        text = ast.unparse(of) if of is not None else ""
+        for other in run.batch_loops.values():
+            if text and other.text == text:
+                return Count(node, Of.BATCHES)
+        if knowledge.reads_as_loader(value.name):
+            return Count(node, Of.BATCHES)
+        if value.name and knowledge.reads_as_dataset(value.name):
+            return Count(node, Of.DATASET)
+        if value.parameter and loop is not None:
+            return Count(node, Of.SAMPLES, loop)
+        return Unknown(node, f"len_{value.name}" if value.name else "")
+    return Unknown(node)
+
+
+def key_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return "*"
+
+
+def read_key(base: Mapping, key: str, node: ast.AST) -> Value:
+    if key in base.entries:
+        return base.entries[key].value
+    if "*" in base.entries:
+        return base.entries["*"].value
+    if key == "*" and base.entries:
+        found = [b.value for b in base.entries.values()]
+        value = found[0]
+        for other in found[1:]:
+            value = join(value, other)
+        return value
+    if base.makes:
+        made = _made(base, node)
+        base.entries[key] = Binding(made, base.born, base.node)
+        return made
+    return Unknown(node, key)
+
+
+def _made(base: Mapping, node: ast.AST) -> Value:
+    if base.makes == "list":
+        return Items(node, born=base.born, start=base.node)
+    if base.makes == "meter":
+        return Meter(node, "defaultdict", born=base.born)
+    return Const(node, 0)
+
+
+def note_name(value: Value, name: str) -> None:
+    """A total that is read under a name is reported under it."""
+    if isinstance(value, Averaged) and name != "*":
+        for entry in value.entries:
+            entry.reported.setdefault(name)
+
+
+def hugging_face_loss(run: Reading, node: ast.expr) -> Stat:
+    """``outputs.loss``: of a language model the mean over its tokens, of a classifier the mean over samples."""
+    if any(word.endswith(_TOKEN_MODELS) for word in run.index.words):
+        return numbers.stat(run, node, Quantity.RATIO, "it is a mean over the tokens that are not padding")
+    return numbers.stat(run, node, Quantity.MEAN)
+
+
+_TOKEN_MODELS = (
+    "ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForMaskedLM", "ForTokenClassification",
+    "ForPreTraining", "ModelWithLMHead", "EncoderDecoderModel",
+)  # fmt: skip
+
+

@@ -1,0 +1,93 @@
+"""Comparisons made by hand: worlds whose numbers are known in closed form, in place of runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from batchproof.compare import plan
+from batchproof.compare.comparison import Comparison
+from batchproof.compare.conclude import concluded
+from batchproof.compare.plan import Question
+from batchproof.compare.record import Outcome, Reading, Setting
+from batchproof.compare.runs import Made, Script
+from batchproof.place import Place
+from batchproof.run import Seen
+
+ADDS = Place("train.py", 12, "running += loss.item()")
+SAMPLES = 320
+
+
+@dataclass(frozen=True)
+class World:
+    """A script whose loss falls from 1 + floor to the floor: each update takes a share of what is left.
+
+    Attributes:
+        phase: of the number that it reports.
+        averaging: what averaging adds, by batch size.
+        short: what a short last batch adds, by batch size.
+        rate: the learning rate that the script sets, by batch size.
+        noise: what the gradients' noise adds, by batch size and seed.
+        training: whether the number is measured while the weights change.
+        scored: how many samples evaluation scores, by batch size.
+        tail: what the samples that are left out would add.
+        statistics: what the batch's statistics in the model add, by batch size.
+        is_sum: whether the loss is a sum.
+        seen: what a run shows.
+        fails: the error, by batch size.
+    """
+
+    phase: Any = "training"
+    averaging: Callable[[int], float] = lambda size: 0.0
+    short: Callable[[int], float] = lambda size: 0.0
+    rate: Callable[[int], float] = lambda size: 0.01
+    noise: Callable[[int, int], float] = lambda size, seed: 0.0
+    training: bool = True
+    scored: Callable[[int], int] = lambda size: SAMPLES
+    tail: float = 0.0
+    statistics: Callable[[int], float] = lambda size: 0.0
+    is_sum: bool = False
+    seen: tuple[Seen, ...] = ()
+    fails: Callable[[int], str] = lambda size: ""
+
+    def loss(self, updates: int, rate: float) -> float:
+        return 0.5 + math.exp(-updates * rate)
+
+    def run(self, setting: Setting) -> Outcome:
+        size = setting.batch_size
+        if self.fails(size):
+            return Outcome(setting, failed=self.fails(size))
+        own = math.ceil(SAMPLES / size)
+        updates = setting.updates[0] if setting.updates else own
+        step = self.rate(size) * setting.learning_rate * (size if self.is_sum else 1)
+        settled = self.loss(updates, step) + self.noise(size, setting.seed)
+        exact = math.fsum(self.loss(n, step) for n in range(updates)) / updates if self.training else settled
+        samples = SAMPLES
+        if self.phase == "evaluation":
+            samples = SAMPLES if "tail" in setting.mends else self.scored(size)
+            exact += 0.0 if samples == SAMPLES else -self.tail * (SAMPLES - samples)
+            exact += 0.0 if "statistics" in setting.mends else self.statistics(size)
+        weighted = exact + self.averaging(size)
+        averaged = weighted + self.short(size)
+        reading = Reading(
+            "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
+            own, samples, SAMPLES, "the square root is taken in each batch", is_sum=self.is_sum,
+        )  # fmt: skip
+        return Outcome(setting, (reading,), (updates,), self.rate(size), self.seen, 2, seconds=1.0)
+
+
+def made(world: World, question: Question) -> Made:
+    """All runs that the question needs."""
+    done: dict[Setting, Outcome] = {}
+    while todo := [setting for setting in plan.wanted(question, done) if setting not in done]:
+        for setting in todo:
+            done[setting] = replace(world.run(replace(setting, again=False)), setting=setting)
+    return Made(done)
+
+
+def comparison(world: World, *sizes: int, **changes: Any) -> Comparison:
+    """What compare says of a world."""
+    question = Question(sizes or (16, 64, 128), **{"seeds": 1, **changes})
+    return concluded(Script("train.py"), question, made(world, question), None, 1.0)

@@ -1,0 +1,9 @@
+import torch
+import torch.nn.functional as F
+
+
+def evaluate(model, loader):
+    losses = []
+    for x, y in loader:
+        losses.append(F.mse_loss(model(x), y))  # finds: BP201
+    return torch.stack(losses).mean()

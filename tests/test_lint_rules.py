@@ -1,0 +1,113 @@
+"""What the rules find: in the files of tests/lint, where a comment marks each line, and in their own pages' examples.
+
+A new case is one new file there; `# finds: BP101` stands on the line where the finding begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from batchproof.lint.finding import Severity
+from batchproof.lint.one_file import lint, lint_path
+from batchproof.lint.rules import BY_CODE, CODES, RULES, Rule
+
+CASES = sorted((Path(__file__).parent / "lint").glob("*.py"))
+MARK = re.compile(r"#.*\bfinds: (BP\d+(?:, BP\d+)*)")
+SECTIONS = ("## Why it is bad", "## How large it is", "## Example", "## Fix")
+
+
+def marked(text: str) -> list[tuple[int, str]]:
+    lines = enumerate(text.splitlines(), 1)
+    return [(line, code) for line, part in lines if (found := MARK.search(part)) for code in found[1].split(", ")]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_case(case: Path) -> None:
+    linted = lint_path(str(case))
+    assert not linted.problems
+    assert [(finding.span.line, finding.code) for finding in linted.findings] == marked(case.read_text())
+
+
+def test_every_rule_has_a_case_that_it_finds() -> None:
+    found = {code for case in CASES for _, code in marked(case.read_text())}
+    assert found == set(CODES)
+
+
+def examples(rule: Rule) -> tuple[str, str]:
+    wrong, right = re.findall(r"^```py\n(.*?)^```$", rule.page, re.MULTILINE | re.DOTALL)
+    return wrong, right
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_the_pages_examples(rule: Rule) -> None:
+    wrong, right = examples(rule)
+    assert [finding.code for finding in lint("wrong.py", wrong.encode()).findings] == [rule.code]
+    assert [finding.code for finding in lint("right.py", right.encode()).findings] == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.code)
+def test_pages_are_complete(rule: Rule) -> None:
+    places = [rule.page.find(section) for section in SECTIONS]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert rule.page.startswith("Finds ")
+    how_large = rule.page[places[1] : places[2]]
+    assert re.search(r"\d", how_large), "a figure, not an adjective"
+    assert not rule.summary.endswith(".")
+
+
+def test_codes_and_names_are_stable() -> None:
+    assert {rule.code: (rule.name, rule.severity.value) for rule in RULES} == {
+        "BP101": ("nonlinear-metric-averaged", "error"),
+        "BP102": ("ratio-averaged", "warning"),
+        "BP103": ("coupled-loss-averaged", "warning"),
+        "BP201": ("mean-of-batch-means", "note"),
+        "BP202": ("wrong-weight", "warning"),
+        "BP203": ("divided-by-dataset", "error"),
+        "BP204": ("running-totals-added-again", "error"),
+        "BP205": ("sum-over-batches", "error"),
+        "BP301": ("only-last-batch", "warning"),
+        "BP302": ("evaluation-drops-tail", "warning"),
+        "BP303": ("padded-sampler", "warning"),
+        "BP401": ("accumulation-divided", "warning"),
+        "BP501": ("broadcast-shapes", "error"),
+    }
+    assert list(BY_CODE) == sorted(BY_CODE)
+
+
+def test_a_short_last_batch_is_a_note_and_an_average_of_f1_an_error() -> None:
+    assert BY_CODE["BP201"].severity is Severity.NOTE
+    assert BY_CODE["BP101"].severity is Severity.ERROR
+
+
+SQUARE_ROOT = """
+import torch
+import torch.nn.functional as F
+
+def evaluate(model, loader):
+    total = 0.0
+    for x, y in loader:
+        loss = torch.sqrt(F.mse_loss(model(x), y))
+        total += loss.item()
+    return total / len(loader)
+"""
+
+
+def test_a_message_names_the_accumulator_what_is_added_and_where_it_comes_from() -> None:
+    (finding,) = lint("train.py", SQUARE_ROOT.encode()).findings
+    assert finding.code == "BP101"  # the weightiest: the last batch may be short as well
+    assert finding.message.startswith("`total` averages `torch.sqrt(F.mse_loss(model(x), y))` over batches")
+    assert "depends on the batch size" in finding.message
+    assert finding.message.endswith("it tends to read low")
+    assert [related.span.line for related in finding.related] == [8, 10]
+    assert finding.remedy
+
+
+def test_a_place_is_reported_once() -> None:
+    for case in CASES:
+        spans = Counter(finding.span for finding in lint_path(str(case)).findings)
+        assert set(spans.values()) <= {1}

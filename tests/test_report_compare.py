@@ -1,0 +1,126 @@
+"""The report of a comparison: as text at every width, as a page, as a picture, as data."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from batchproof.compare.comparison import Comparison
+from batchproof.compare.conclude import concluded
+from batchproof.compare.plan import Question
+from batchproof.compare.runs import Made, Script
+from batchproof.report.forms import document_of, render
+from batchproof.report.html import page
+from tests.comparisons import World, comparison, made
+
+FALLS = World(noise=lambda size, seed: 0.001 * math.sin(size + seed), averaging=lambda size: -0.3 / size)
+EVALUATED = World(phase="evaluation", training=False, scored=lambda size: 320 // size * size, tail=0.001)
+
+
+def two_numbers() -> Comparison:
+    first, second = comparison(FALLS, seeds=3), comparison(EVALUATED, seeds=3)
+    return replace(first, numbers=(*first.numbers, *second.numbers), advice=(*first.advice, *second.advice))
+
+
+EVERY = {
+    "one seed": comparison(FALLS),
+    "seeds": comparison(FALLS, seeds=3),
+    "two numbers": two_numbers(),
+    "no controls": comparison(FALLS, controls=False),
+    "many sizes": comparison(FALLS, *(2**power for power in range(9)), seeds=2),
+    "a size fails": comparison(replace(FALLS, fails=lambda size: "OutOfMemoryError: 8 GiB" if size == 128 else "")),
+    "the first fails": comparison(replace(FALLS, fails=lambda size: "ValueError: too small" if size == 16 else "")),
+    "all fail": comparison(replace(FALLS, fails=lambda size: "ValueError: no")),
+    "nothing differs": comparison(World(phase="evaluation", training=False, rate=lambda size: 0.0)),
+    "not a number": comparison(replace(FALLS, averaging=lambda size: math.nan if size == 128 else 0.0)),
+    "infinite": comparison(replace(FALLS, averaging=lambda size: math.inf if size == 128 else 0.0)),
+    "huge": comparison(replace(FALLS, averaging=lambda size: 1e12 * size)),
+    "interrupted": replace(comparison(FALLS), interrupted=True),
+}
+
+
+@pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_every_line_fits(found: Comparison, width: int) -> None:
+    lines = render(found, width).splitlines()
+    for line in lines:
+        assert len(line) <= width
+    assert lines[0].startswith("train.py")
+
+
+@pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
+def test_page_and_data(found: Comparison) -> None:
+    text = page(found)
+    assert text.count("<table") == (1 if found.numbers else 0)
+    assert found.headline[1:20] in text.replace("&#x27;", "'")
+    data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert data["headline"] == found.headline
+    assert [number["name"] for number in data["numbers"]] == [number.name for number in found.numbers]
+    assert data["exit_status"] == found.exit_status
+
+
+def test_rows_of_a_page_are_named_once_for_each_number() -> None:
+    sheet = document_of(two_numbers()).sheet
+    assert sheet is not None
+    assert len(set(sheet.sizes)) == len(sheet.sizes)
+    assert [group.title for group in sheet.groups] == ["loss (training)", "loss (evaluation)"]
+
+
+def test_one_seed_has_no_error_bar() -> None:
+    text = render(EVERY["one seed"], 100)
+    assert "±" not in text
+    assert "one seed: there is no error bar; --seeds 3 gives one" in text
+
+
+def test_seeds_that_change_nothing_have_none_either() -> None:
+    found = comparison(World(), seeds=3)
+    assert "the script sets its own" in " ".join(found.notes)
+
+
+def test_a_size_that_fails_is_said_and_the_others_compared() -> None:
+    found = EVERY["a size fails"]
+    assert [row.size for row in found.numbers[0].rows] == [16, 64]
+    [failure] = found.failures
+    assert (failure.size, failure.error) == (128, "OutOfMemoryError: 8 GiB")
+    assert "failed batch size 128: OutOfMemoryError: 8 GiB" in render(found, 100)
+
+
+def test_where_the_first_size_fails_the_next_one_is_the_base() -> None:
+    found = EVERY["the first fails"]
+    assert [row.size for row in found.numbers[0].rows] == [64, 128]
+    assert found.numbers[0].rows[0].difference is None
+    assert any("compared with batch size 64" in note for note in found.notes)
+
+
+def test_where_all_fail_there_is_no_answer() -> None:
+    found = EVERY["all fail"]
+    assert found.exit_status == 2
+    assert found.headline == "could not tell: the script fails at every batch size: ValueError: no"
+    assert len(found.failures) == 3
+
+
+def test_no_difference_is_no_mistake() -> None:
+    found = EVERY["nothing differs"]
+    assert found.headline.startswith("the same at every batch size: loss is 1.5")
+    assert found.exit_status == 0
+
+
+def test_after_an_interrupt_seeds_that_are_whole_are_compared() -> None:
+    question = Question((16, 128), 2)
+    done = made(World(noise=lambda size, seed: 0.01 * seed), question).done
+    some = {setting: outcome for setting, outcome in done.items() if setting.seed == 0 or not setting.updates}
+    found = concluded(Script("train.py"), question, Made(some, interrupted=True), None, 1.0)
+    assert found.seeds == 1
+    assert found.numbers[0].rows[1].part is not None
+    assert "interrupted: these are the runs that were done by then" in render(found, 100)
+
+
+def test_after_an_early_interrupt_there_is_no_answer() -> None:
+    done = made(World(), Question((16, 128), 1)).done
+    some = {setting: outcome for setting, outcome in done.items() if setting.batch_size == 16}
+    found = concluded(Script("train.py"), Question((16, 128), 1), Made(some, interrupted=True), None, 1.0)
+    assert found.exit_status == 2
+    assert "could not tell" in found.headline
