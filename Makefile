@@ -9,11 +9,14 @@ WORKERS := auto
 .PHONY: demo test trainers lint format docs bench clean
 .NOTPARALLEL:
 
-# A loss on real predictions, then the question's two tables. The status is 1 where a number depends on the batch size.
+# A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
+# number depends on the batch size by mistake.
 demo: .venv/torch.stamp
 	@$(BIN)/batchproof explain examples/question.py:rmse --data examples/diabetes_predictions.csv || test $$? -eq 1
 	@echo
 	@$(BIN)/batchproof simulate || test $$? -eq 1
+	@echo
+	@$(BIN)/batchproof compare examples/larger_batch_larger_loss.py --batch-size 16,64,128 || test $$? -eq 1
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)

@@ -1,4 +1,4 @@
-"""``python -m bench [update call nosync accuracy derive simulate accumulate lint] [--quick] [--json]``."""
+"""``python -m bench [update call nosync accuracy derive simulate accumulate lint run] [--quick] [--json]``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import torch
 from rich.console import Console
 
-SECTIONS = ("update", "call", "nosync", "accuracy", "derive", "simulate", "accumulate", "lint")
+SECTIONS = ("update", "call", "nosync", "accuracy", "derive", "simulate", "accumulate", "lint", "run")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

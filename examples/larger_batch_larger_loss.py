@@ -15,7 +15,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 LEARNING_RATE = 1e-3
-TRAINED_ON = 354
+TRAINED_ON = 314
+#: How much higher the new study's scores begin.
+NEW_ZERO = 0.95
 
 
 def rmse(pred, real):
@@ -47,24 +49,24 @@ def test_epoch(loader, model):
 
 
 def patients():
-    """Inputs of mean 0 and deviation 1, and the disease's progress in hundreds, in a fixed random order."""
+    """Inputs of mean 0 and deviation 1, and how far the disease comes, in hundreds from its mean; in random order."""
     with Path(__file__).with_name("diabetes.csv").open() as file:
         rows = torch.tensor([[float(cell) for cell in row] for row in list(csv.reader(file))[1:]])
     rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))]
-    inputs, progress = rows[:, :-1], rows[:, -1:] / 100
-    return (inputs - inputs.mean(0)) / inputs.std(0), progress
+    rows = rows - rows.mean(0)
+    return rows[:, :-1] / rows[:, :-1].std(0), rows[:, -1:] / 100
 
 
 def pretrained(inputs, real):
-    """The earlier study's model: the same weights in every run, as those of a file would be."""
+    """The earlier study's model: random features, and the ridge regression on them; the same weights in every run."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(10, 1200), torch.nn.ReLU(), torch.nn.Linear(1200, 1))
-    optimizer = torch.optim.Adam(model.parameters())
-    for _ in range(100):
-        optimizer.zero_grad()
-        rmse(model(inputs), real).backward()
-        optimizer.step()
+    with torch.no_grad():
+        features = model[:2](inputs)
+        ridge = features.T @ features + 30 * torch.eye(1200)
+        model[2].weight.copy_(torch.linalg.solve(ridge, features.T @ real).T)
+        model[2].bias.zero_()
     return model
 
 
@@ -75,12 +77,12 @@ def main():
     args = parser.parse_args()
 
     inputs, progress = patients()
-    train = TensorDataset(inputs[:TRAINED_ON], progress[:TRAINED_ON])
-    test = TensorDataset(inputs[TRAINED_ON:], progress[TRAINED_ON:])
+    train = TensorDataset(inputs[:TRAINED_ON], progress[:TRAINED_ON] + NEW_ZERO)
+    test = TensorDataset(inputs[TRAINED_ON:], progress[TRAINED_ON:] + NEW_ZERO)
     train_loader = DataLoader(train, batch_size=args.batch_size, shuffle=True)
     test_loader = DataLoader(test, batch_size=args.batch_size)
 
-    model = pretrained(inputs[:TRAINED_ON], progress[:TRAINED_ON] - 1)
+    model = pretrained(inputs[:TRAINED_ON], progress[:TRAINED_ON])
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     for epoch in range(args.epochs):
         train_loss = train_epoch(train_loader, model, optimizer)

@@ -11,7 +11,8 @@ from batchproof.compare import plan
 from batchproof.compare.comparison import Comparison
 from batchproof.compare.conclude import concluded
 from batchproof.compare.plan import Question
-from batchproof.compare.record import Outcome, Reading, Setting
+from batchproof.compare.reading import Reading
+from batchproof.compare.record import Outcome, Setting
 from batchproof.compare.runs import Made, Script
 from batchproof.place import Place
 from batchproof.run import Seen

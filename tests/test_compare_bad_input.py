@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.commands import inside, refusal
 
 NOTHING_ADDED = """
@@ -43,7 +42,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    "sizes", ["", ",", "16,", "16,big", "16,0", "16,-4", "16.5,32", "1e3,2", "16;32", "٣,٤", "16,,32", "99" * 400 + ",x"]
+    "sizes",
+    ["", ",", "16,", "16,big", "16,0", "16,-4", "16.5,32", "1e3,2", "16;32", "٣,٤", "16,,32", "99" * 400 + ",x"],
 )
 def test_batch_sizes_that_are_none(capsys: pytest.CaptureFixture[str], sizes: str) -> None:
     said = refusal(capsys, "compare", "loaded.py", "--batch-size", sizes)
@@ -82,8 +82,8 @@ def test_a_report_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_no_loader_and_no_blank(capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal(capsys, "compare", "total.py", *SIZES) == (
-        "total.py builds no DataLoader whose batch size could be set: put {batch_size} where its arguments say the batch "
-        "size, as in batchproof compare total.py --batch-size 16,64 -- --batch-size {batch_size}"
+        "total.py builds no DataLoader whose batch size could be set: put {batch_size} where its arguments say the "
+        "batch size, as in batchproof compare total.py --batch-size 16,64 -- --batch-size {batch_size}"
     )
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.comparisons import World
 
 from batchproof.compare.cache import Cache, key_of, local_modules, stamp
 from batchproof.compare.record import Outcome, Setting
-from tests.comparisons import World
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.commands import inside
+from tests.planted_runs import BROADCAST, DATA, FROZEN, MSE, NORMED, RMSE, SUM, evaluated, trained
 
 from batchproof.compare.compare import compare
 from batchproof.compare.comparison import Comparison, Number
 from batchproof.compare.split import Cause
-from tests.commands import inside
-from tests.planted_runs import BROADCAST, DATA, FROZEN, MSE, NORMED, RMSE, SUM, evaluated, trained
 
 
 @pytest.fixture(autouse=True)
@@ -149,19 +149,15 @@ def test_more_updates() -> None:
     assert "more updates in an epoch (20, not 2)" in found.headline
 
 
-def test_another_learning_rate_and_what_scaling_it_would_do() -> None:
-    found = compared(trained(MSE, rate="0.002 * loader_size"), 10, 100) if False else compared(
-        trained(MSE, rate="0.001 * int(__import__('sys').argv[1])").replace(
-            "batch_size=32", "batch_size=int(__import__('sys').argv[1])"
-        ),
-        10,
-        100,
-        arguments=("{batch_size}",),
-    )
+def test_another_learning_rate() -> None:
+    size = "int(__import__('sys').argv[1])"
+    script = trained(MSE, rate=f"0.001 * {size}").replace("batch_size=32", f"batch_size={size}")
+    found = compared(script, 10, 100, arguments=("{batch_size}",))
     parts = amounts(found, "train_loss")
     _, own = losses(20, 0.1, 100)
     _, same = losses(20, 0.01, 100)
     assert parts[Cause.RATE] == pytest.approx(own - same, abs=1e-5)
+    assert [row.learning_rate for row in number(found, "train_loss").rows] == pytest.approx([0.01, 0.1])
 
 
 def test_scaling_the_learning_rate() -> None:

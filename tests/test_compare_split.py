@@ -9,15 +9,16 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 
 from batchproof.compare import plan
 from batchproof.compare.comparison import Comparison
 from batchproof.compare.plan import Question
-from batchproof.compare.record import Reading, Setting
+from batchproof.compare.reading import Reading
+from batchproof.compare.record import Setting
 from batchproof.compare.say import change, decimals_of, differences, figure
 from batchproof.compare.split import Cause, Run, mean_parts, parts
 from batchproof.run import Seen
-from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 
 EVALUATION = World(phase="evaluation", training=False)
 

@@ -268,26 +268,30 @@ def test_a_rule_that_there_is_not(capsys: pytest.CaptureFixture[str], code: str,
     assert message in fails(capsys, "rule", code)
 
 
-def in_a_process(code: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+def in_a_process(code: str, **environment: str) -> str:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, **environment},
+        check=False,
+    )
     return done.stdout
 
 
 @pytest.mark.parametrize("heavy", ["torch", "numpy", "rich", "networkx"])
 def test_lint_never_imports(heavy: str) -> None:
-    command = "['lint', 'mean.py', 'root.py', '--diff'], ['lint', '--format', 'sarif'], ['rule', 'BP101']"
-    loop = f"for args in {command}: main(args)"
+    commands = "['lint', 'mean.py', 'root.py', '--diff'], ['lint', '--format', 'sarif'], ['rule', 'BP101']"
+    loop = f"for args in {commands}: main(args)"
     code = f"import sys; from batchproof.cli import main\n{loop}\nprint({heavy!r} in sys.modules)"
     assert in_a_process(code).splitlines()[-1] == "False"
 
 
-def test_lint_starts_at_once() -> None:
-    """The whole process, for a small file; the aim is 0.15 s, with some room for a machine that does other things."""
-    code = "from batchproof.cli import main; main(['lint', 'mean.py'])"
-    seconds = []
-    for _ in range(7):
-        start = time.perf_counter()
-        in_a_process(code)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.25
+def test_lint_starts_at_once(tmp_path: Path) -> None:
+    """The whole process, for a small file: processor time, since the tests' machine does other things meanwhile."""
+    measure = "import time; main(['lint', 'mean.py']); print(time.process_time())"
+    code = f"from batchproof.cli import main; {measure}"
+    # an installed package is compiled; a checkout, where nothing may be written, is not
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    assert min(float(in_a_process(code, **compiled).splitlines()[-1]) for _ in range(6)) < 0.15

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from tests.comparisons import World, comparison, made
 
 from batchproof.compare.comparison import Comparison
 from batchproof.compare.conclude import concluded
@@ -14,7 +15,6 @@ from batchproof.compare.plan import Question
 from batchproof.compare.runs import Made, Script
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from tests.comparisons import World, comparison, made
 
 FALLS = World(noise=lambda size, seed: 0.001 * math.sin(size + seed), averaging=lambda size: -0.3 / size)
 EVALUATED = World(phase="evaluation", training=False, scored=lambda size: 320 // size * size, tail=0.001)

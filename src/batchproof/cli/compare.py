@@ -18,11 +18,7 @@ from batchproof.errors import BatchproofError
 INTERRUPTED = 130
 
 
-@click.command(
-    "compare",
-    epilog=COMPARE,
-    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": True},
-)
+@click.command("compare", epilog=COMPARE)
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(

@@ -70,6 +70,7 @@ Examples:
   batchproof explain loss.py:rmse --data predictions.csv
   batchproof simulate loss.py:rmse --errors t:3
   batchproof noise train.py:make --mark 32
+  batchproof compare train.py --batch-size 16,64,128
 \b
 batchproof COMMAND --help has more.
 """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +10,9 @@ import click
 
 from batchproof.cli import options
 from batchproof.cli.examples import RUN
-from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.run.control import Control
-    from batchproof.run.result import Epoch, Measured
+    pass
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -29,7 +25,10 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
     "--last-weights", is_flag=True, help="Also score each epoch's samples with the weights that it ends with."
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where results go.  [default: .batchproof/run.json]"
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where results go.  [default: .batchproof/run.json]",
 )
 @options.as_json
 @options.html

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from batchproof.compare.comparison import Advice, Number, Rescaled, Row
 from batchproof.compare.plan import trains_on_sum
-from batchproof.compare.record import Outcome, Reading
+from batchproof.compare.reading import Reading
+from batchproof.compare.record import Outcome
 from batchproof.compare.say import change, decimals_of, figure, times
 from batchproof.compare.split import Cause
 from batchproof.compare.verdict import is_noticed
 from batchproof.place import Place
 
 _Moved = tuple[Number, Row, float]
-_EXACT = "print the exact value: batchproof run shows it beside the printed one"
+_EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
+#: A short last batch that moves a number by less is no mistake, but worth a word.
+SMALL = 0.01
 _MADE_RIGHT = {"statistics": Cause.STATISTICS}
 
 
@@ -35,15 +38,19 @@ def _moved(numbers: Sequence[Number], cause: Cause) -> list[_Moved]:
     """The numbers that a cause moves, where it moves them most, and by how much."""
     found = []
     for each in numbers:
-        parts = [(row, part.value) for row in each.rows if (part := row.part(cause)) is not None]
-        row, amount = max(parts, key=lambda pair: abs(pair[1]), default=(None, 0.0))
-        if row is not None and is_noticed(amount, row):
-            found.append((each, row, amount))
+        parts = [(row, part) for row in each.rows if (part := row.part(cause)) is not None]
+        row, part = max(parts, key=lambda pair: abs(pair[1].value), default=(None, None))
+        if row is not None and part is not None and is_noticed(part, row):
+            found.append((each, row, part.value))
     return found
 
 
-def _amount(each: Number, row: Row, amount: float) -> str:
-    return f"{change(amount, decimals_of(each))} of {each.name} at {row.size}"
+def _amounts(moved: Sequence[_Moved]) -> str:
+    """``+0.027 of train_loss at 128, -0.010 of test_loss at 64``."""
+    said = []
+    for each, row, amount in moved:
+        said.append(f"{change(amount, decimals_of(each))} of {each.name} at {row.size:,}")
+    return ", ".join(said)
 
 
 def _seen(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
@@ -56,7 +63,7 @@ def _seen(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Ad
                 continue
             places.add(at)
             moved = _moved(numbers, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
-            by = f" ({'; '.join(_amount(*each) for each in moved)})" if moved else ""
+            by = f" ({_amounts(moved)})" if moved else ""
             yield Advice(_TITLES.get(seen.kind, seen.kind), f"{seen.what}{by}", seen.place, seen.remedy, True)
 
 
@@ -90,29 +97,28 @@ def _arithmetic(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Ad
         remedy = reading.remedy if reading is not None else ""
         together.setdefault((why, place, remedy), []).append((each, row, amount))
     for (why, place, remedy), group in together.items():
-        by = "; ".join(_amount(*each) for each in group)
-        yield Advice("averaged over batches", f"{why} ({by})", place, remedy or _EXACT, True)
+        yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy or _EXACT, True)
 
 
 def _short(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
-    for each, row, amount in moved:
+    if moved:
         yield Advice(
             "short last batch",
-            f"the last batch has fewer samples and counts as much as the others ({_amount(each, row, amount)})",
-            each.place,
+            f"the last batch has fewer samples and counts as much as the others ({_amounts(moved)})",
+            moved[0][0].place,
             "weight each batch by how many samples it has, and divide by how many there are",
-            True,
+            any(abs(amount) > SMALL * abs(row.reported.value) for _, row, amount in moved),
         )
 
 
 def _left_out(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
-    for each, row, amount in moved:
-        whole = row.samples + row.left_out
+    if moved:
+        row = moved[0][1]
         yield Advice(
             "samples left out",
-            f"of {whole:,} samples the evaluation scores {row.samples:,} with batches of {row.size} "
-            f"({_amount(each, row, amount)})",
-            each.place,
+            f"of {row.samples + row.left_out:,} samples the evaluation scores {row.samples:,} with batches of "
+            f"{row.size} ({_amounts(moved)})",
+            moved[0][0].place,
             "build the evaluation's loader with drop_last=False",
             True,
         )
@@ -140,7 +146,7 @@ def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
         row = each.farthest
         rules = [rescaled for rescaled in each.rescaled if rescaled.size == row.size and rescaled.gone is not None]
         part = row.part(Cause.UPDATES)
-        if part is None or not rules or not is_noticed(part.value, row):
+        if part is None or not rules or not is_noticed(part, row):
             continue
         told = "; ".join(_rescaled(each, rescaled) for rescaled in rules)
         best = min(rules, key=lambda rescaled: abs(1 - rescaled.gone.value) if rescaled.gone is not None else 1e9)

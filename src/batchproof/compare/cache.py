@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +24,9 @@ from batchproof.version import VERSION
 
 FOLDER = Path(".batchproof") / "cache"
 #: Raised when entries written before say something else than they do now.
-FORMAT = 1
+FORMAT = 2
+#: Bytes; a longer file is not read to see whether it changed.
+LONG = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,18 @@ def key_of(script: Path, arguments: Sequence[str], more: Iterable[str] = ()) -> 
     return digest([*versions, str(script.resolve()), *arguments, "", *more, "", *texts])
 
 
-def stamp(path: str) -> list[int] | None:
-    """By which a file that changed is known; None where there is no file."""
+def stamp(path: str) -> list[int | str] | None:
+    """By which a file that changed is known: its content, or its time where it is long; None where there is no file."""
+    file = Path(path)
     try:
-        status = Path(path).stat()
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if status.st_size > LONG:
+            return [status.st_size, status.st_mtime_ns]
+        return [status.st_size, hashlib.sha256(file.read_bytes()).hexdigest()]
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def local_modules(script: Path) -> list[Path]:

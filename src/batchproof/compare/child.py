@@ -18,11 +18,13 @@ _INSTALLED = tuple(
 
 
 def load() -> None:
-    """Import what every run needs."""
-    import torch  # noqa: F401 - importing it is the work
+    """Import what every run needs: the imports are the work."""
+    import torch._dynamo  # noqa: F401 - the first optimizer brings it in, and it takes longer than the rest of torch
 
-    import batchproof.cli
-    import batchproof.exact  # noqa: F401
+    import batchproof.cli.run
+    import batchproof.exact
+    import batchproof.run.launch
+    import batchproof.run.passes  # noqa: F401
 
 
 def run(job: str) -> int:
@@ -82,7 +84,7 @@ class _Opened:
         """By which a change of them will be known."""
         from batchproof.compare.cache import stamp
 
-        names = [name for name in self._read if name not in self._written and not Path(name).is_dir()]
+        names = [name for name in self._read if name not in self._written]
         return {name: found for name in names if (found := stamp(name)) is not None}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from batchproof.asked import whole
@@ -13,7 +15,7 @@ from batchproof.compare.comparison import Comparison
 from batchproof.compare.conclude import concluded
 from batchproof.compare.plan import Question
 from batchproof.compare.runs import Progress, Script, make, usual_jobs
-from batchproof.errors import BatchproofError
+from batchproof.errors import BatchproofError, TorchMissing
 from batchproof.run import execute
 
 
@@ -57,7 +59,10 @@ def compare(
     if len(sizes) < 2:
         raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
     script = Script(target, tuple(arguments), as_module, report)
-    kept = Cache(caching.FOLDER, _key(script)) if cache else Cache(None)
+    path = _path(script)
+    if find_spec("torch") is None:
+        raise TorchMissing(f"compare needs torch, and this Python has none ({sys.executable})", name="torch")
+    kept = Cache(caching.FOLDER, _key(script, path)) if cache else Cache(None)
     if epoch is not None:
         whole(epoch, "--epoch", 1)
     question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
@@ -66,8 +71,7 @@ def compare(
     return concluded(script, question, made, epoch, time.monotonic() - started)
 
 
-def _key(script: Script) -> str:
-    path = _path(script)
+def _key(script: Script, path: Path | None) -> str:
     more = [script.target, script.report or "", str(Path.cwd())]
     return caching.key_of(path, script.arguments, more) if path is not None else caching.digest(more)
 

@@ -100,6 +100,7 @@ class Number:
         place: the statement that adds a batch.
         rows: one for each batch size, the first among them.
         rescaled: control runs with another learning rate.
+        no_exact: why it has no exact value, as half a sentence; empty where it has one.
         verdict: in a word or two.
         headline: the answer in a sentence.
     """
@@ -111,6 +112,7 @@ class Number:
     place: Place | None
     rows: tuple[Row, ...]
     rescaled: tuple[Rescaled, ...] = ()
+    no_exact: str = ""
     verdict: Verdict = "could not tell"
     headline: str = ""
 

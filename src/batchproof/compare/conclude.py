@@ -12,7 +12,7 @@ from batchproof.compare.advice import advice
 from batchproof.compare.comparison import Comparison, Failure, Number
 from batchproof.compare.plan import Question
 from batchproof.compare.record import Outcome, Setting
-from batchproof.compare.runs import BLANK, Made, Script
+from batchproof.compare.runs import BLANK, REFUSED, Made, Script
 from batchproof.compare.tabulate import names, numbers
 from batchproof.compare.verdict import judged
 from batchproof.errors import BatchproofError
@@ -21,8 +21,6 @@ LOOKED_FOR = (
     "looked for totals or lists that a loop over batches adds to, and for their averages (total / len(loader), "
     "np.mean(losses), meter.avg)"
 )
-#: What a run's last line begins with where the script was not even begun.
-REFUSED = "error: "
 
 
 def concluded(script: Script, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
@@ -83,7 +81,8 @@ def _check(script: Script, outcome: Outcome, epoch: int | None) -> None:
             f"batch size, as in batchproof compare {title} --batch-size 16,64 -- --batch-size {BLANK}"
         )
     found = names(outcome)
-    if script.report is not None and script.report not in found:
+    known = {alias for reading in outcome.readings for alias in (reading.name, *reading.aliases)}
+    if script.report is not None and script.report not in known:
         has = f"it reports {', '.join(found)}" if found else f"{LOOKED_FOR}, and found none"
         raise BatchproofError(f"{title} gives no variable and no key of a log {script.report!r} a number; {has}")
     if not found:
@@ -146,6 +145,8 @@ def _notes(script: Script, question: Question, made: Made, base: int, found: lis
         lacking = [size for size in sizes if size not in [row.size for row in number.rows]]
         if lacking:
             yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
+        if number.no_exact:
+            yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
     if not question.controls:
         yield "without control runs, what is real is not told apart"
     if any(outcome.scheduled for outcome in done.values()):

@@ -10,7 +10,7 @@ from batchproof.compare.record import STATISTICS, Outcome, Setting
 from batchproof.run.control import Mend
 
 #: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
-SEEDS, BEARABLE = 3, 60.0
+SEEDS, BEARABLE = 3, 20.0
 
 Done = Mapping[Setting, Outcome]
 

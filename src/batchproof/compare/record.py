@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from batchproof.compare.passes import readings_of
+from batchproof.compare.reading import Reading
 from batchproof.place import Place
-from batchproof.run import Control, Epoch, Measured, Run, Seen
+from batchproof.run import Control, Run, Seen
 from batchproof.run.control import Mend
-from batchproof.run.result import Phase
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -70,54 +71,6 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One reported number of one pass over a loader, and what else could have been reported of the same batches.
-
-    Attributes:
-        name: as the script calls it: ``"train_loss"``.
-        phase: whether the weights changed on the way.
-        epoch: which of the script's passes, from 1 on.
-        place: the statement that adds a batch.
-        reported: the number that the script computed.
-        averaged: the batches' own values, averaged with the script's weights: equal ones where it has none.
-        weighted: the same, averaged by how many samples each batch has.
-        exact: the function on all predictions together; None where it has no exact value.
-        settled: exact, on the same samples with the weights as they are after the pass; None where it was not measured.
-        batches: how many.
-        samples: how many.
-        dataset: how many samples the loader's data has; None where that is not known.
-        why: why the mean of batches is something else than the exact value, as half a sentence.
-        cause: the line that makes it so.
-        remedy: what to write instead.
-        no_exact: why there is no exact value.
-        is_sum: whether a batch's value is a sum over its samples.
-    """
-
-    name: str
-    phase: Phase
-    epoch: int
-    place: Place | None
-    reported: float
-    averaged: float | None = None
-    weighted: float | None = None
-    exact: float | None = None
-    settled: float | None = None
-    batches: int = 0
-    samples: int = 0
-    dataset: int | None = None
-    why: str = ""
-    cause: Place | None = None
-    remedy: str = ""
-    no_exact: str = ""
-    is_sum: bool = False
-
-    @property
-    def left_out(self) -> int:
-        """Samples of the data that were not scored."""
-        return max(0, (self.dataset or 0) - self.samples)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a run gave.
 
@@ -152,9 +105,9 @@ class Outcome:
     @classmethod
     def of(cls, run: Run, setting: Setting) -> Outcome:
         """From what a run wrote."""
-        readings = [_reading(row, epoch) for row in run.measured for epoch in row.epochs if epoch.printed is not None]
+        readings = [reading for row in run.measured for reading in readings_of(row)]
         named = run.reported
-        if named is not None and all(reading.name != named.name for reading in readings):
+        if named is not None and all(named.name not in reading.aliases for reading in readings):
             readings += [
                 Reading(named.name, "unknown", epoch, named.place, value)
                 for epoch, value in enumerate(named.values, start=1)
@@ -186,7 +139,7 @@ class Outcome:
             **{
                 **data,
                 "setting": Setting(**setting),
-                "readings": tuple(Reading(**_placed(entry, "place", "cause")) for entry in data["readings"]),
+                "readings": tuple(map(_reading_from, data["readings"])),
                 "seen": tuple(Seen(**_placed(entry, "place")) for entry in data["seen"]),
                 "updates": tuple(data["updates"]),
                 "notes": tuple(data["notes"]),
@@ -194,27 +147,8 @@ class Outcome:
         )
 
 
-def _reading(row: Measured, epoch: Epoch) -> Reading:
-    assert epoch.printed is not None
-    return Reading(
-        row.name,
-        row.phase,
-        epoch.number,
-        row.place,
-        epoch.printed,
-        epoch.averaged,
-        epoch.weighted,
-        epoch.exact,
-        epoch.settled,
-        epoch.batches,
-        epoch.samples,
-        epoch.dataset,
-        row.why,
-        row.cause,
-        row.remedy,
-        epoch.reason,
-        bool(row.is_sum),
-    )
+def _reading_from(entry: dict[str, Any]) -> Reading:
+    return Reading(**{**_placed(entry, "place", "cause"), "aliases": tuple(entry["aliases"])})
 
 
 def _placed(entry: dict[str, Any], *names: str) -> dict[str, Any]:

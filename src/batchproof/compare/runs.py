@@ -22,6 +22,8 @@ from batchproof.run import command_line, load
 
 #: How often to look whether somebody pressed Ctrl-C.
 MOMENT = 0.2
+#: What the last line begins with where a script was not even begun.
+REFUSED = "error: "
 #: What the arguments say in place of a batch size.
 BLANK = "{batch_size}"
 
@@ -157,7 +159,9 @@ def _why(status: int, log: Path) -> str:
         return f"ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return last or f"exit status {status}"
+    return (
+        f"{last} (exit status {status})" if last and status and not last.startswith(REFUSED) else last or "no results"
+    )
 
 
 def _environment(jobs: int) -> dict[str, str]:

@@ -26,17 +26,19 @@ class Slots:
     def __init__(self, count: int, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
         self._ended = False
-        self._idle: queue.SimpleQueue[_Server] = queue.SimpleQueue()
-        self._servers = [_Server(self._environment) for _ in range(count)]
-        for server in self._servers:
-            self._idle.put(server)
+        self._servers: list[_Server] = []
+        #: A place without a server has none yet, or no more.
+        self._idle: queue.SimpleQueue[_Server | None] = queue.SimpleQueue()
+        for _ in range(count):
+            self._idle.put(None)
 
     def run(self, job: Path, timeout: float | None) -> int | None:
         """Make a run on the next idle server; its exit status, negative for a signal, None past the timeout."""
         server = self._idle.get()
         try:
-            if not server.is_alive and not self._ended:
-                self._servers.remove(server)
+            if server is None or not server.is_alive:
+                if self._ended:
+                    return 1
                 server = _Server(self._environment)
                 self._servers.append(server)
             return server.run(job, timeout)
@@ -87,12 +89,13 @@ class _Server:
             self._process.stdin.write(f"{job}\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
-        except OSError:
+        except (OSError, ValueError):  # it was ended
             answer = ""
         finally:
             if clock is not None:
                 clock.cancel()
-        if late.is_set():
+        if late.is_set() and clock is not None:
+            clock.join()  # it still ends the processes
             return TIMED_OUT
         return int(answer) if answer.strip() else self._process.wait() or 1
 

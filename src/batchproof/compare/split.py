@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from batchproof.compare.record import Reading
+from batchproof.compare.reading import Reading
 
 
 class Cause(str, Enum):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from batchproof.compare import plan
 from batchproof.compare.comparison import Number, Part, Rescaled, Row
 from batchproof.compare.plan import Done, Question
-from batchproof.compare.record import Outcome, Reading, Setting
+from batchproof.compare.reading import Reading
+from batchproof.compare.record import Outcome, Setting
 from batchproof.compare.split import Cause, Mean, Run, controlled, mean, mean_parts, parts
 from batchproof.run.result import Phase
 
@@ -33,17 +34,14 @@ def numbers(question: Question, done: Done, report: str | None, epoch: int | Non
     base = done.get(Setting(plan.base_of(question, done)))
     if base is None or base.failed:
         return []
-    keys = [key for key in _keys(base) if report is None or key.name == report]
+    keys = [key for key, reading in _keyed(base) if report is None or report in (reading.name, *reading.aliases)]
+    keys = list(dict.fromkeys(keys))
     return [_Tabled(question, done, key, epoch).number() for key in keys]
 
 
 def names(outcome: Outcome) -> list[str]:
     """What a run reports."""
     return list(dict.fromkeys(reading.name for reading in outcome.readings))
-
-
-def _keys(outcome: Outcome) -> list[Key]:
-    return list(dict.fromkeys(key for key, _ in _keyed(outcome)))
 
 
 def _keyed(outcome: Outcome) -> Iterator[tuple[Key, Reading]]:
@@ -83,6 +81,7 @@ class _Tabled:
             first.place,
             tuple(map(self._row, self.sizes)),
             tuple(self._rescaled()),
+            "" if first.exact is not None else first.no_exact or "no loop that adds it up was recognised",
         )
 
     def _last_epoch(self) -> int:
@@ -136,8 +135,8 @@ class _Tabled:
             _mean_if_all(readings, lambda reading: reading.exact),
             _mean_if_all(readings, lambda reading: reading.settled),
             mean([controlled(run) for run in runs]) if self.question.controls else None,
-            updates=sum(outcome.updates[: self.epoch]),
-            steps=outcome.updates[min(self.epoch, len(outcome.updates)) - 1] if outcome.updates else 0,
+            updates=sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
+            steps=_steps(outcome, self.epoch),
             learning_rate=outcome.learning_rate,
             batches=reading.batches,
             samples=reading.samples,
@@ -168,6 +167,14 @@ class _Tabled:
                 gap = own.value - base.value
                 gone = Mean(1 - (scaled.value - base.value) / gap) if abs(gap) > NOTHING * abs(base.value) else None
                 yield Rescaled(size, rule, factor, scaled, gone)
+
+
+def _steps(outcome: Outcome, epoch: int) -> int:
+    """Optimizer steps in an epoch: those that a number of its training counts, or else those of a training pass."""
+    counted = [reading.updates for reading in outcome.readings if reading.epoch == epoch and reading.updates]
+    if counted:
+        return max(counted)
+    return outcome.updates[epoch - 1] if len(outcome.updates) >= epoch else 0
 
 
 def _mean_if_all(readings: Sequence[Reading], pick: Callable[[Reading], float | None]) -> Mean | None:

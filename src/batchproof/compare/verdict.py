@@ -9,13 +9,16 @@ from dataclasses import replace
 from batchproof.compare.comparison import Number, Row, Verdict
 from batchproof.compare.record import Outcome
 from batchproof.compare.say import decimals_of, figure
-from batchproof.compare.split import Cause
-from batchproof.compare.tabulate import is_clear
+from batchproof.compare.split import Cause, Mean
+from batchproof.compare.tabulate import CLEAR, is_clear
 
 #: What mistakes may move a number by before they are spoken of, as a share of the number.
 NOTICED = 1e-3
 #: What share of the difference may be by mistake.
 MOSTLY, PARTLY = 0.12, 0.5
+
+#: A real share of the difference that is not worth speaking of.
+REAL = 0.02
 
 _LEAD: dict[Verdict, str] = {
     "the same": "the same at every batch size",
@@ -43,9 +46,9 @@ def by_mistake(row: Row) -> float:
     return math.fsum(part.mean.value for part in row.parts if part.is_mistake)
 
 
-def is_noticed(amount: float, row: Row) -> bool:
-    """Whether an amount is more than rounding beside the number."""
-    return abs(amount) > NOTICED * abs(row.reported.value)
+def is_noticed(amount: Mean, row: Row) -> bool:
+    """Whether an amount is more than noise, and more than a trifle beside the number."""
+    return abs(amount.value) > max(NOTICED * abs(row.reported.value), CLEAR * (amount.standard_error or 0.0))
 
 
 def _verdict(found: Number, outcomes: Sequence[Outcome]) -> Verdict:
@@ -54,8 +57,7 @@ def _verdict(found: Number, outcomes: Sequence[Outcome]) -> Verdict:
         return "could not tell"
     if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.seen):
         return "wrong"
-    mistakes = [part.mean.value for part in row.parts if part.is_mistake]
-    noticed = any(is_noticed(amount, row) for amount in mistakes)
+    noticed = any(is_noticed(part.mean, row) for part in row.parts if part.is_mistake)
     if not is_clear(row.difference, found.rows[0].reported.value) and not noticed:
         return "the same"
     if not noticed:
@@ -83,17 +85,20 @@ def _headline(found: Number, verdict: Verdict) -> str:
 
 def _why(row: Row, first: Row, decimals: int) -> str:
     assert row.difference is not None
-    mistakes = by_mistake(row)
-    total = row.difference.value
+    mistakes, total = by_mistake(row), row.difference.value
+    noticed = [part.cause for part in row.parts if part.is_mistake and is_noticed(part.mean, row)]
+    if not noticed:
+        return f", and that is real{_above_all(row, first)}"
     real = 1 - mistakes / total
-    adds = "adds" if mistakes > 0 else "takes away"
-    wrongly = ""
-    if is_noticed(mistakes, row):
-        wrongly = f"; how batches are scored and averaged {adds} {figure(abs(mistakes), decimals)}"
-    if real <= 0.02:
+    if real <= REAL:
         return f", and none of that is real{_mistaken(row)}"
-    share = f"{real:.0%} of that is real" if wrongly else "that is real"
-    return f", and {share}{_above_all(row, first)}{wrongly}"
+    what = (
+        "averaging over batches" if set(noticed) <= {Cause.ARITHMETIC, Cause.SHORT_BATCH} else "how batches are scored"
+    )
+    amount = figure(abs(mistakes), decimals)
+    if real > 1:
+        return f", and all of that is real{_above_all(row, first)}; {what} hides {amount} more"
+    return f", and {real:.0%} of that is real{_above_all(row, first)}; {what} makes up {amount}"
 
 
 def _mistaken(row: Row) -> str:
@@ -115,8 +120,10 @@ def _above_all(row: Row, first: Row) -> str:
     if main is None or sign * main.mean.value <= 0:
         return ""
     if main.cause is Cause.UPDATES:
-        kind = "fewer" if row.steps < first.steps else "more"
-        return f", above all {kind} updates in an epoch ({row.steps:,}, not {first.steps:,})"
+        counted = (row.steps, first.steps) if row.steps and first.steps else (row.updates, first.updates)
+        kind = "fewer" if counted[0] < counted[1] else "more"
+        epoch = " in an epoch" if row.steps and first.steps else ""
+        return f", above all {kind} updates{epoch} ({counted[0]:,}, not {counted[1]:,})"
     if main.cause is Cause.RATE:
         return ", above all steps of another length"
     if main.cause is Cause.TRAINING:

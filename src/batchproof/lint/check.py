@@ -10,7 +10,7 @@ from batchproof.lint.noqa import silence
 from batchproof.lint.rules import CODES, RULES, Rule, Verdict
 from batchproof.lint.source import Source
 from batchproof.sites import find
-from batchproof.sites.site import Doubt, Script, Site
+from batchproof.sites.site import Doubt, Quantity, Script, Site
 
 _WEIGHT = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 #: The rules about averages, the weightiest first: a place is reported once.
@@ -37,7 +37,10 @@ def check_with_sites(source: Source, codes: Collection[str] = CODES) -> list[tup
 
 
 def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, Site | None]]:
+    consumed = _parts_of_running(script)
     for site in script.sites:
+        if site.averages and all(id(average.node) in consumed for average in site.averages):
+            continue  # `running / (i + 1)` is a part of what is wrong with `total += running / (i + 1)`
         found = _of(site)
         if found is not None:
             yield *found, site
@@ -45,6 +48,12 @@ def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, Site | None]]:
         found = _about(doubt)
         if found is not None:
             yield *found, None
+
+
+def _parts_of_running(script: Script) -> set[int]:
+    """What running totals are made of."""
+    running = [site.add for site in script.sites if site.added.quantity is Quantity.RUNNING]
+    return {id(node) for add in running for node in ast.walk(add)}
 
 
 def _of(site: Site) -> tuple[Rule, Verdict] | None:

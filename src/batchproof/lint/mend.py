@@ -7,13 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from batchproof.lint.check import check_with_sites
 from batchproof.lint.finding import Edit, Linted, Problem
-from batchproof.lint.fixes.edits import applied, overlap
+from batchproof.lint.fixes import FIXES, fixes
+from batchproof.lint.fixes.edits import applied
 from batchproof.lint.one_file import lint
 from batchproof.lint.rules import CODES
-from batchproof.lint.source import decoded
+from batchproof.lint.source import decoded, read
 
-ROUNDS = 20
+ROUNDS = 100
 
 
 def mended_path(path: str, codes: Collection[str] = CODES) -> tuple[bytes, bytes, Linted]:
@@ -28,25 +30,30 @@ def mended_path(path: str, codes: Collection[str] = CODES) -> tuple[bytes, bytes
 def mended(path: str, content: bytes, codes: Collection[str] = CODES) -> tuple[bytes, Linted]:
     """The content mended, and what is left to say about it."""
     fixed = 0
-    linted = lint(path, content, codes)
     for _ in range(ROUNDS):
-        chosen: list[Sequence[Edit]] = []
-        for finding in linted.findings:
-            if finding.fix is not None and not any(overlap(finding.fix.edits, other) for other in chosen):
-                chosen.append(finding.fix.edits)
-        if not chosen:
+        edits = _next_fix(path, content, codes)
+        if not edits:
             break
-        changed = _rewritten(path, content, [edit for edits in chosen for edit in edits])
+        changed = _rewritten(path, content, edits)
         if changed is None:
-            reason = "it is not written as Jupyter writes notebooks, and a fix would change all of its formatting"
-            linted = replace(linted, problems=(*linted.problems, Problem(path, reason)))
-            break
-        after = lint(path, changed, codes)
-        if after.problems != linted.problems or len(after.findings) >= len(linted.findings):
-            break  # two fixes that are right by themselves, and not together
-        fixed += len(chosen)
-        content, linted = changed, after
-    return content, replace(linted, fixed=fixed)
+            reason = "its formatting cannot be kept, so it was not mended"
+            linted = lint(path, content, codes)
+            return content, replace(linted, problems=(*linted.problems, Problem(path, reason)), fixed=fixed)
+        fixed += 1
+        content = changed
+    return content, replace(lint(path, content, codes), fixed=fixed)
+
+
+def _next_fix(path: str, content: bytes, codes: Collection[str]) -> tuple[Edit, ...]:
+    """One fix at a time: the next one may use what this one brings."""
+    try:
+        source = read(path, content)
+        found = check_with_sites(source, codes)
+        if any(finding.code in FIXES for finding, _ in found):
+            return next((fix.edits for _, fix in fixes(source, found) if fix is not None), ())
+    except Exception:  # noqa: BLE001 - `lint` comes across the same, and says what it is
+        pass
+    return ()
 
 
 def _rewritten(path: str, content: bytes, edits: Sequence[Edit]) -> bytes | None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchproof.errors import BatchproofError
 from batchproof.lint.check import check_with_sites
 from batchproof.lint.finding import Finding, Linted, Problem
 from batchproof.lint.rules import CODES
@@ -34,6 +35,8 @@ def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
         found = _with_fixes(source, check_with_sites(source, codes))
     except Unreadable as error:
         return Linted(path, problems=(Problem(path, str(error), error.line),))
+    except BatchproofError as error:
+        return Linted(path, problems=(Problem(path, str(error)),))
     except RecursionError:
         return Linted(path, problems=(Problem(path, "it is nested too deeply"),))
     except Exception as error:  # noqa: BLE001 - one file's surprise must not keep the others from being linted

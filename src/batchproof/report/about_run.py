@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,16 +27,27 @@ def headline(run: Run) -> str:
 
 
 def _of_measured(run: Run) -> str:
-    known = [row for row in run.measured if row.last.is_exact is not None]
+    known = [row for row in run.measured if any(epoch.is_exact is not None for epoch in row.shown)]
     if not known:
         return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
     if not run.wrong:
         return f"exact: {counted(len(known), 'number')} measured, the same at every batch size"
-    worst = max(run.wrong, key=lambda row: abs(row.last.error or 0.0))
-    most = f"{worst.name} reads {off(worst.last)}"
+    name, epoch = worst_of(run)
+    most = f"{name} reads {off(epoch)}"
     if len(known) == 1:
         return f"not exact: {most}"
     return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
+
+
+def worst_of(run: Run) -> tuple[str, Epoch]:
+    """The pass that is off the most, with its number's name."""
+    wrong = [(row.name, epoch) for row in run.wrong for epoch in row.wrong]
+    return max(wrong, key=lambda found: abs(found[1].error or 0.0))
+
+
+def rows_of(run: Run) -> list[tuple[Measured, Epoch]]:
+    """What the table has a row for."""
+    return [(row, epoch) for row in run.measured for epoch in row.shown]
 
 
 def off(epoch: Epoch) -> str:
@@ -66,31 +76,29 @@ def line_of(row: Measured, run: Run) -> str:
     return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
 
 
-def epoch_of(row: Measured) -> str:
+def epoch_of(row: Measured, epoch: Epoch) -> str:
     """Which pass is shown."""
-    return f"{row.last.number}" if len(row.epochs) > 1 else ""
+    return f"{epoch.number}" if len(row.epochs) > 1 else ""
 
 
-def value_of(value: float | None, row: Measured) -> str:
+def value_of(value: float | None, epoch: Epoch) -> str:
     """A value with as many digits as all of the row have."""
     if value is None:
         return ""
-    known = [item for item in (row.last.printed, row.last.exact, row.last.mean) if item is not None]
+    known = [item for item in (epoch.printed, epoch.exact, epoch.mean) if item is not None]
     return number(value, min(8, decimals_for(known, DIGITS)))
 
 
-def difference_of(row: Measured) -> str:
-    """Printed less exact; a check mark where it is rounding."""
-    last = row.last
-    if last.is_exact is None:
-        return "?"
-    return "✓" if last.is_exact else value_of(last.difference, row).replace("-", "−")
+def difference_of(epoch: Epoch) -> str:
+    """Printed less exact; empty where it is rounding."""
+    return "" if epoch.is_exact in (None, True) else value_of(epoch.difference, epoch).replace("-", "−")
 
 
-def error_of(row: Measured) -> str:
-    """The same, of the exact value."""
-    last = row.last
-    return "" if last.is_exact in (None, True) or last.error is None else percent(last.error).replace("-", "−")
+def off_of(epoch: Epoch) -> str:
+    """The same, of the exact value; a check mark where there is no difference."""
+    if epoch.is_exact is not False:
+        return "?" if epoch.is_exact is None else "✓"
+    return percent(epoch.error or 0.0).replace("-", "−")
 
 
 def batches_of(epoch: Epoch) -> str:
@@ -104,14 +112,13 @@ def batches_of(epoch: Epoch) -> str:
     return " + ".join(f"{count:,} × {size:,}" if count > 1 else f"{size:,}" for size, count in sizes)
 
 
-def why_of(row: Measured) -> str:
+def why_of(row: Measured, epoch: Epoch) -> str:
     """Why the number is what it is, or why there is no exact one."""
-    last = row.last
-    if last.exact is None:
-        return f"not measured: {last.reason}" if last.reason else "not measured"
-    if last.printed is None:
+    if epoch.exact is None:
+        return f"not measured: {epoch.reason}" if epoch.reason else "not measured"
+    if epoch.printed is None:
         return "its average was not read"
-    if last.is_exact:
+    if epoch.is_exact:
         return ""
     return row.why or "the mean of the batches is not the value on all samples"
 
@@ -136,8 +143,3 @@ def said(seen: Seen) -> str:
     where = f"{seen.place}: " if seen.place is not None else ""
     remedy = f"; {seen.remedy}" if seen.remedy else ""
     return f"{where}{seen.what}{remedy}"
-
-
-def places_of(run: Run) -> list[tuple[str, list[Measured]]]:
-    """Rows that belong to one file, file by file."""
-    return [(file, list(rows)) for file, rows in itertools.groupby(run.measured, key=lambda row: row.place.file)]

@@ -24,13 +24,17 @@ def document(found: Comparison) -> Document:
         place=main.place if main is not None else None,
         state=state_of(found),
         headline=found.headline,
-        given=" ".join(f"{number.headline}." for number in found.numbers if number.headline != found.headline),
+        given=" ".join(_sentence(number.headline) for number in found.numbers if number.headline != found.headline),
         reasons=tuple(map(_reason, found.advice)),
         chart=_chart(main) if main is not None else None,
         caption=ran(found),
         sheet=_sheet(found),
         asides=tuple(_asides(found)),
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def state_of(found: Comparison) -> bool | None:
@@ -60,9 +64,7 @@ def _sheet(found: Comparison) -> Sheet | None:
             columns.append(Column(f"{row.size:,}", tuple(aligned(cells))))
         groups.append(Group(title(number), tuple(columns)))
     parts = {entry.label for table in tables for entry in table if entry.share is not None}
-    return Sheet(
-        tuple(f"  {label}" if label in parts else label for label in labels), tuple(groups), in_words=True
-    )
+    return Sheet(tuple(f"  {label}" if label in parts else label for label in labels), tuple(groups), in_words=True)
 
 
 def _chart(number: Number) -> Chart | None:
@@ -71,10 +73,11 @@ def _chart(number: Number) -> Chart | None:
     kinds: list[tuple[str, Look, Callable[[Row], Mean | None]]] = [
         (f"reported {number.name}", "measured", lambda row: row.reported),
         ("exact, same predictions", "exact", lambda row: row.exact),
-        ("exact, last weights", "weighted", lambda row: row.settled),
     ]
+    if number.phase == "training":
+        kinds.append(("exact, last weights", "weighted", lambda row: row.settled))
     if any(row.part(Cause.UPDATES) is not None for row in rows):
-        kinds.append((f"after {first.steps:,} updates", "theory", lambda row: row.controlled))
+        kinds.append((f"after {first.updates:,} updates", "theory", lambda row: row.controlled))
     lines = [Line(label, look, tuple(_points(rows, pick, decimals))) for label, look, pick in kinds]
     found = Chart(
         about=f"{number.name} over batch sizes. {number.headline}",

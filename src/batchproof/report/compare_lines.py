@@ -32,9 +32,10 @@ def lines(found: Comparison, width: int) -> Iterator[Text]:
         yield from paragraph("ended", "interrupted: these are the runs that were done by then", width, "yellow")
     for failure in found.failures:
         yield from paragraph("failed", f"{failure.run}: {failure.error}", width, "yellow")
-    for number in found.numbers:
+    for index, number in enumerate(found.numbers):
         yield Text()
-        yield from _number(number, number.headline != found.headline, width)
+        with_headline = number.headline != found.headline
+        yield from _number(number, found.numbers[0] if index else None, with_headline, width)
     yield Text()
     for advice in found.advice:
         yield from _advice(advice, width)
@@ -42,13 +43,13 @@ def lines(found: Comparison, width: int) -> Iterator[Text]:
         yield from paragraph("note", note, width)
 
 
-def _number(number: Number, with_headline: bool, width: int) -> Iterator[Text]:
+def _number(number: Number, said: Number | None, with_headline: bool, width: int) -> Iterator[Text]:
     """The table; batch sizes that do not fit beside the others stand below them."""
     margin = " " * MARGIN
     yield Text(margin + title(number), style="bold cyan")
     if with_headline and number.headline:
         yield from (Text(margin + part) for part in textwrap.wrap(number.headline, width - MARGIN))
-    groups = sections(number)
+    groups = sections(number, said)
     entries = [entry for group in groups for entry in group]
     label = max(len(HEAD), *(len(_indented(entry)) for entry in entries))
     columns = [_column(number, entries, index) for index in range(len(number.rows))]

@@ -37,14 +37,24 @@ class Entry:
 
 
 def title(found: Number) -> str:
-    """``train_loss (training, epoch 1)``."""
-    epoch = f", epoch {found.epoch} of {found.epochs}" if found.epochs > 1 else ""
-    return found.name if found.phase == "unknown" else f"{found.name} ({found.phase}{epoch})"
+    """``train_loss (training, epoch 1 of 3)``."""
+    phase = found.phase if found.phase != "unknown" else ""
+    epoch = f"epoch {found.epoch} of {found.epochs}" if found.epochs > 1 else ""
+    about = ", ".join(filter(None, (phase, epoch)))
+    return f"{found.name} ({about})" if about else found.name
 
 
-def sections(found: Number) -> list[list[Entry]]:
-    """The number with its parts, what else was measured, and what other learning rates give."""
-    return [section for section in (list(_bill(found)), list(_measured(found)), list(_rescaled(found))) if section]
+def sections(found: Number, said: Number | None = None) -> list[list[Entry]]:
+    """The number with its parts, what else was measured, and what other learning rates give.
+
+    Args:
+        found: the number.
+        said: another one, shown above: what is the same of both is left out.
+    """
+    measured = list(_measured(found))
+    if said is not None and [row.updates for row in said.rows] == [row.updates for row in found.rows]:
+        measured = [entry for entry in measured if not entry.label.startswith(("updates", "learning rate"))]
+    return [section for section in (list(_bill(found)), measured, list(_rescaled(found))) if section]
 
 
 def _bill(found: Number) -> Iterator[Entry]:
@@ -105,10 +115,11 @@ def _measured(found: Number) -> Iterator[Entry]:
         yield from _filled("updates so far", [f"{row.updates:,}" if row.updates else "" for row in rows])
     yield from _filled("learning rate as set", [f"{row.learning_rate:g}" if row.learning_rate else "" for row in rows])
     yield from _filled("exact", [_with_error(row.exact, decimals, figure) for row in rows])
-    yield from _filled("exact, last weights", [_with_error(row.settled, decimals, figure) for row in rows])
+    if found.phase == "training":
+        yield from _filled("exact, last weights", [_with_error(row.settled, decimals, figure) for row in rows])
     if any(row.difference is not None and row.part(Cause.UPDATES) is not None for row in rows):
         as_many = [_with_error(row.controlled, decimals, figure) for row in rows]
-        yield from _filled(f"  after {rows[0].steps:,} updates", as_many)
+        yield from _filled(f"  after {rows[0].updates:,} updates", as_many)
 
 
 def _filled(label: str, cells: Sequence[str]) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from batchproof.report.svg import svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Place
+    from batchproof.place import Place
     from batchproof.result import Result
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}

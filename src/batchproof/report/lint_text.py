@@ -53,7 +53,7 @@ def summary(files: Sequence[Linted], excluded: int = 0) -> str:
     counted = ", ".join(_many(kinds[kind], kind) for kind in INK if kinds[kind])
     fixable = sum(finding.fix is not None for finding in findings)
     where = f"{_many(places, 'file')} of {len(files)}{without}"
-    end = [f"{fixable} fixable with --fix"] if fixable else []
+    end = [f"[*] {fixable} fixable with --fix"] if fixable else []
     text = f"{_many(len(findings), 'problem')} {'left' if fixed else 'found'} in {where}: {counted}"
     return "; ".join([*begin, text, *end])
 

@@ -24,25 +24,25 @@ def document(run: Run) -> Document:
         reasons=tuple(_reason(row) for row in run.wrong[:MOST_REASONS]),
         sheet=sheet(run) if run.measured else None,
         caption="by samples: the mean of the batches, each weighted by its number of samples" if run.measured else "",
-        asides=tuple((*_unmeasured(run), *about.notes_of(run))),
+        asides=(*_unmeasured(run), *about.notes_of(run)),
     )
 
 
 def columns(run: Run) -> list[Column]:
     """The table's columns, those that say nothing left out."""
-    rows = run.measured
+    rows = about.rows_of(run)
     found = [
-        Column("line", tuple(about.line_of(row, run) for row in rows)),
-        Column("name", tuple(row.name for row in rows)),
-        Column("epoch", tuple(about.epoch_of(row) for row in rows)),
-        Column("printed", _aligned([about.value_of(row.last.printed, row) for row in rows])),
-        Column("exact", _aligned([about.value_of(row.last.exact, row) for row in rows])),
-        Column("difference", tuple(about.difference_of(row) for row in rows)),
-        Column("off", tuple(about.error_of(row) or _short(row) for row in rows)),
-        Column("by samples", _aligned([about.value_of(row.last.weighted, row) for row in rows])),
-        Column("batches", tuple(about.batches_of(row.last) for row in rows)),
+        Column("line", tuple(about.line_of(row, run) for row, _ in rows)),
+        Column("name", tuple(row.name for row, _ in rows)),
+        Column("epoch", tuple(about.epoch_of(row, epoch) for row, epoch in rows)),
+        Column("printed", _aligned([about.value_of(epoch.printed, epoch) for _, epoch in rows])),
+        Column("exact", _aligned([about.value_of(epoch.exact, epoch) for _, epoch in rows])),
+        Column("difference", _aligned([about.difference_of(epoch) for _, epoch in rows])),
+        Column("off", tuple(about.off_of(epoch) for _, epoch in rows)),
+        Column("by samples", _aligned([about.value_of(epoch.weighted, epoch) for _, epoch in rows])),
+        Column("batches", tuple(about.batches_of(epoch) for _, epoch in rows)),
     ]
-    return [column for column in found if any(column.cells)]
+    return [column for column in found if any(map(str.strip, column.cells))]
 
 
 def sheet(run: Run) -> Sheet:
@@ -52,16 +52,12 @@ def sheet(run: Run) -> Sheet:
 
 
 def _reason(row: Measured) -> Reason:
-    place = row.cause or row.place
-    return Reason(f"{row.name} reads {about.off(row.last)}", about.why_of(row), place, row.remedy)
+    worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
+    return Reason(f"{row.name} reads {about.off(worst)}", about.why_of(row, worst), row.cause or row.place, row.remedy)
 
 
 def _unmeasured(run: Run) -> list[tuple[str, str]]:
-    return [(row.name, about.why_of(row)) for row in run.measured if row.last.exact is None]
-
-
-def _short(row: Measured) -> str:
-    return {True: "✓", None: "?", False: ""}[row.last.is_exact]
+    return [(row.name, about.why_of(row, epoch)) for row, epoch in about.rows_of(run) if epoch.exact is None]
 
 
 def _aligned(texts: list[str]) -> tuple[str, ...]:

@@ -45,24 +45,26 @@ def _table(run: Run, width: int) -> Iterator[Text]:
     heads = (_set(column.title, column, wide) for column, wide in zip(table, widths, strict=True))
     yield Text(" " * MARGIN + (" " * BETWEEN).join(heads).rstrip(), style="dim")
     indent = " " * (MARGIN + widths[0] + BETWEEN)
-    for index, row in enumerate(run.measured):
-        exact = row.last.is_exact
+    rows = about.rows_of(run)
+    for index, (row, epoch) in enumerate(rows):
         parts = [Text(" " * MARGIN)]
         for column, wide in zip(table, widths, strict=True):
-            style = "green" if exact and column.title in ("off", "difference") else _STYLE.get(column.title, "bold")
+            style = "green" if epoch.is_exact and column.title == "off" else _STYLE.get(column.title, "bold")
             parts += [Text(_set(column.cells[index], column, wide), style=style), Text(" " * BETWEEN)]
         yield Text.assemble(*parts)
-        for text in _reason(row):
-            yield from (Text(indent + part, style="dim") for part in textwrap.wrap(text, width - len(indent)))
+        if index + 1 == len(rows) or rows[index + 1][0] is not row:
+            for text in _reasons(row):
+                yield from (Text(indent + part, style="dim") for part in textwrap.wrap(text, width - len(indent)))
 
 
-def _reason(row: Measured) -> Iterator[str]:
-    why = about.why_of(row)
-    if why:
-        where = f" ({row.cause}: {row.cause.text})" if row.cause is not None and row.cause.text and not row.last.is_exact else ""
-        yield f"{why}{where if row.last.exact is not None else ''}"
-    if row.remedy and row.last.is_exact is False:
-        yield f"→ {row.remedy}"
+def _reasons(row: Measured) -> Iterator[str]:
+    """Why, once for all passes of a number."""
+    yield from dict.fromkeys(about.why_of(row, epoch) for epoch in row.shown if epoch.is_exact is None)
+    if row.wrong:
+        why = about.why_of(row, row.wrong[-1])
+        yield f"{why} ({row.cause}: {row.cause.text})" if row.cause is not None and row.cause.text else why
+        if row.remedy:
+            yield f"→ {row.remedy}"
 
 
 def _fitting(table: list[Column], width: int) -> list[Column]:
@@ -82,7 +84,8 @@ def _set(text: str, column: Column, width: int) -> str:
 def live_line(row: Measured, epoch: Epoch) -> str:
     """An epoch that has just ended."""
     if epoch.printed is None or epoch.exact is None:
-        return f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: no exact value; {epoch.reason or 'no average'}"
+        why = epoch.reason or "no average"
+        return f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: no exact value; {why}"
     off = "exact" if epoch.is_exact else f"reads {about.off(epoch)}"
     return (
         f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: printed {epoch.printed:.6g}, "

@@ -32,11 +32,13 @@ def block(table: Sheet, groups: Sequence[Group]) -> Iterator[Text]:
     margin = margin_of(table)
     if any(group.title for group in groups):
         yield Text(" " * margin + gap.join(_titled(group).ljust(width_of(group)) for group in groups), style="bold")
-    yield Text("  size".rjust(margin - 2) + "  " + gap.join(map(_heads, groups)), style="dim")
+    head = table.label.ljust(margin - 2) if table.in_words else "  size".rjust(margin - 2)
+    yield Text(head + "  " + gap.join(map(_heads, groups)), style="dim")
     for index, size in enumerate(table.sizes):
         own = index == table.marked
         label = ("▸ " if own else "") + size
-        parts = [Text(label.rjust(margin - 2) + "  ", style="bold cyan" if own else "bold")]
+        label = label.ljust(margin - 2) if table.in_words else label.rjust(margin - 2)
+        parts = [Text(label + "  ", style="bold cyan" if own else "" if table.in_words else "bold")]
         for group in groups:
             parts += [*_cells(group, index, own), Text(_slack(group) + gap)]
         yield Text.assemble(*parts)

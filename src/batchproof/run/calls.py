@@ -8,15 +8,26 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 _BUILTINS = {
-    "abs", "all", "any", "bool", "dict", "divmod", "enumerate", "float", "int", "isinstance", "len", "list", "map", "max",
-    "min", "pow", "range", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip", "getattr",
+    "abs", "all", "any", "bool", "dict", "divmod", "enumerate", "float", "int", "isinstance", "len", "list", "map",
+    "max", "min", "pow", "range", "reversed", "round", "set", "sorted", "str", "sum", "tuple", "zip", "getattr",
 }  # fmt: skip
 _RANDOM = {
     "rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "normal", "bernoulli",
     "multinomial", "poisson", "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "gumbel_softmax",
     "feature_dropout", "rrelu", "sample", "rsample",
 }  # fmt: skip
-_MODULES = ("torch", "numpy", "math", "sklearn", "scipy", "torchmetrics", "torchvision", "einops", "operator", "statistics")
+_MODULES = (
+    "torch",
+    "numpy",
+    "math",
+    "sklearn",
+    "scipy",
+    "torchmetrics",
+    "torchvision",
+    "einops",
+    "operator",
+    "statistics",
+)
 
 
 class Opaque(Exception):
@@ -68,7 +79,7 @@ def _function(callee: Any, through_models: bool) -> bool:
     home = _home(callee)
     if name in _RANDOM or home == "random" or ".random" in str(getattr(callee, "__module__", "")):
         raise Opaque(f"{name} draws random numbers")
-    if home == "builtins":
+    if home == "builtins" and not isinstance(callee, (FunctionType, MethodType)):
         if isinstance(callee, type) or name in _BUILTINS or _is_of_plain_value(callee):
             return False
         raise Opaque(f"{name} is not for a second call")

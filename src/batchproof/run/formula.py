@@ -1,4 +1,4 @@
-"""From one pass through a loop's body to a function of the batch: what is added, as a function of predictions and targets.
+"""From one pass through a loop's body to a function: what is added, of predictions and targets.
 
 The added expression is followed back through the values that were kept.  A value is known by its identity: the tensor
 that a variable holds is the one that some earlier expression gave, wherever that expression stands.  The way back ends
@@ -13,6 +13,7 @@ import copy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -43,6 +44,8 @@ class Formula:
         names: the arguments as the script has them.
         uses_model: whether one of them came out of a model.
         is_sum: whether the value of a batch taken twice is twice its value; None before that was tried.
+        broadcasts: the shapes (B, 1) and (B,) of arguments that meet each other; None before that was tried.
+        pair_bytes: bytes that a call makes for each pair of samples; None before that was tried.
     """
 
     numbers: list[int]
@@ -53,6 +56,8 @@ class Formula:
     names: tuple[str, ...] = ()
     uses_model: bool = False
     is_sum: bool | None = None
+    broadcasts: str | None = None
+    pair_bytes: float | None = None
 
 
 def formula(registry: Registry, trace: Trace, root: Kept, through_models: bool = False) -> Formula:
@@ -93,7 +98,7 @@ def predictions(registry: Registry, trace: Trace, found: Formula) -> Formula:
     resolver = _Resolver(registry, trace, through_models=True)
     near = registry.nodes[trace.numbers[found.arguments[0]]].kept
     results = [resolver.again(index) for index in found.arguments]
-    return resolver.finish(_at(ast.Tuple(results, ast.Load()), near))
+    return resolver.finish(_at(ast.Tuple(results, ast.Load()), near or results[0]))
 
 
 @dataclass
@@ -193,7 +198,7 @@ class _Resolver:
                 continue
             if not path:
                 return self.kept(giver)
-            attempt = self._attempt(lambda giver=giver, path=path: self._part_of(giver, path))
+            attempt = self._attempt(partial(self._part_of, giver, path))
             if attempt is not None:
                 return attempt
             if self._is_from_model(giver):
@@ -222,7 +227,7 @@ class _Resolver:
                 return found
         for giver, path in self.givers.get(id(value), ()):
             if giver < index and not _is_plain(value):
-                attempt = self._attempt(lambda giver=giver, path=path: self._part_of(giver, path))
+                attempt = self._attempt(partial(self._part_of, giver, path))
                 if attempt is not None:
                     return attempt
         if not isinstance(inner, ast.Name):
@@ -241,7 +246,7 @@ class _Resolver:
         if _is_container(given):
             for path, part in parts(given):
                 if part is value:
-                    return self._attempt(lambda path=path: self._part_of(earlier, path))
+                    return self._attempt(partial(self._part_of, earlier, path))
         return None
 
     def _part_of(self, giver: int, path: tuple[Any, ...]) -> ast.expr:
@@ -306,19 +311,19 @@ class _Resolver:
                 counted = _unwrapped(shape.value)
             elif isinstance(shape, ast.Call) and isinstance(shape.func, ast.Attribute) and shape.func.attr == "size":
                 counted = _unwrapped(shape.func.value)
-        held = self._object(counted, index) if counted is not None else None
+        held: Any = self._object(counted, index) if counted is not None else None
         if not _is_batch(held) or id(held) not in self.from_loader or type(value) is not int:
             return False
         self.state.count = value
-        return held.shape[0] == value
+        return len(held) == value
 
     def _instead(self, index: int, reason: Exception) -> ast.expr:
         """For an expression that must not be evaluated again: what was kept inside it, or its value as an argument."""
         value = self.trace.values[index]
-        if is_tensor(value):
+        if is_tensor(value) or isinstance(value, float):
             for giver, path in self.givers.get(id(value), ()):
                 if giver < index:
-                    attempt = self._attempt(lambda giver=giver, path=path: self._part_of(giver, path))
+                    attempt = self._attempt(partial(self._part_of, giver, path))
                     if attempt is not None:
                         return attempt
         if _is_batch(value):
@@ -398,7 +403,7 @@ class _Resolver:
 
     def _step(self, index: int, found: ast.expr, near: ast.AST) -> ast.expr:
         self.state.steps.append((index, found))
-        return _at(ast.Name(f"_value{index}", ast.Load()), near)
+        return named(f"_value{index}", near)
 
     def _argument(self, index: int) -> ast.expr:
         value = self.trace.values[index]
@@ -417,7 +422,7 @@ class _Resolver:
 
     def _named(self, name: str, index: int) -> ast.expr:
         kept = self._node(index).kept
-        return _at(ast.Name(name, ast.Load()), kept if kept is not None else ast.Pass(lineno=1, col_offset=0))
+        return named(name, kept if kept is not None else ast.Pass(lineno=1, col_offset=0))
 
     def _attempt(self, way: Callable[[], ast.expr]) -> ast.expr | None:
         before = self.state.copy()
@@ -553,7 +558,12 @@ def _is_container(value: Any) -> bool:
 
 def _is_plain(value: Any) -> bool:
     """Whether its identity says nothing."""
-    return value is None or isinstance(value, (bool, int, float, str, bytes, type, ModuleType)) or callable(value)
+    return value is None or isinstance(value, (bool, int, str, bytes, type, ModuleType)) or callable(value)
+
+
+def named(name: str, near: ast.AST) -> ast.expr:
+    """A variable of the function."""
+    return ast.copy_location(ast.Name(name, ast.Load()), near)
 
 
 def _at(node: Any, near: ast.AST) -> Any:

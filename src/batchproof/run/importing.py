@@ -61,7 +61,11 @@ class Finder(importlib.abc.MetaPathFinder):
         file = file.resolve()
         if not file.is_relative_to(self.folder) or any(part in _FOREIGN for part in file.parts):
             return False
-        return not (Path(sys.prefix) != self.folder and file.is_relative_to(sys.prefix) and self.folder in Path(sys.prefix).parents)
+        return not (
+            Path(sys.prefix) != self.folder
+            and file.is_relative_to(sys.prefix)
+            and self.folder in Path(sys.prefix).parents
+        )
 
 
 def _spec(name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:

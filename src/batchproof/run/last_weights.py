@@ -48,9 +48,9 @@ class Inputs:
         """
         if self.problem:
             raise Unmeasured(self.problem)
-        again = Batches(self.formula, is_checked=False)
+        again = Batches(self.formula, None)
         with unnoticed(self.predict, self.kept[0][0]):
             for batch in self.kept:
                 found = called_for_all(self.predict, batch)
-                again.add(tuple(tensor.detach() for tensor in found), (None,) * len(found), None)
+                again.add([tensor.detach() for tensor in found], [None] * len(found), len(found[0]))
         return again.value()

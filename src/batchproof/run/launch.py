@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,6 +15,7 @@ from typing import TextIO
 from batchproof.errors import BatchproofError
 from batchproof.run import execute
 from batchproof.run.control import Control
+from batchproof.run.processes import rank, ranked
 from batchproof.run.result import DEFAULT, Epoch, Measured, Run
 from batchproof.run.session import Session
 
@@ -47,17 +48,17 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
         BatchproofError: it cannot be run, or what was asked for cannot be written.
     """
     target = execute.module(typed, arguments) if as_module else execute.script(typed, arguments)
-    output = (asked.output or DEFAULT).absolute()  # the script may change its directory
+    output = ranked((asked.output or DEFAULT).absolute())  # the script may change its directory
     pages = [path.absolute() if path is not None else None for path in (asked.html, asked.png)]
     _writable(output, asked)
     session = Session(target, control, _live_on(sys.stderr) if asked.live else None)
-    ending = session.run()
+    ending = session.run(output)
     sys.stdout.flush()
     if os.getpid() != session.process:
         return ending.status  # a process that the script forked, and that came to the script's end
     result = session.result(ending)
     _write(output, result)
-    if not asked.quiet:
+    if not asked.quiet and rank() == 0:
         _show(result, asked, pages, output)
     if ending.interrupted:
         _die_of_interrupt()
@@ -70,9 +71,11 @@ def _writable(output: Path, asked: Asked) -> None:
 
     if asked.output is None:
         try:
-            output.parent.mkdir(exist_ok=True)
+            output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BatchproofError(f"cannot write {output}: {error.strerror or error}; name a file: --output FILE") from error
+            raise BatchproofError(
+                f"cannot write {output}: {error.strerror or error}; name a file: --output FILE"
+            ) from error
     for path in (output, asked.html, asked.png):
         if path is not None:
             save.writable(path)
@@ -102,14 +105,17 @@ def _show(result: Run, asked: Asked, pages: list[Path | None], output: Path) -> 
     else:
         print(file=sys.stderr)
         show(result, Console(stderr=True))
-        print(f"\nbatchproof report{'' if asked.output is None else f' {asked.output}'}   shows this again", file=sys.stderr)
+        print(
+            f"\nbatchproof report{'' if asked.output is None else f' {asked.output}'}   shows this again",
+            file=sys.stderr,
+        )
     for path, saved in zip(pages, (save.html, save.png), strict=True):
         if path is not None:
             saved(result, path)
             print(f"wrote {path}", file=sys.stderr)
 
 
-def _live_on(stream: TextIO) -> object:
+def _live_on(stream: TextIO) -> Callable[[Measured, Epoch], None]:
     def live(row: Measured, epoch: Epoch) -> None:
         from batchproof.report.run_lines import live_line
 

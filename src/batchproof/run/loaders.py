@@ -22,6 +22,7 @@ class Loaders:
     batch_size: int | None = None
     built: int = 0
     notes: list[str] = field(default_factory=list)
+    _undo: Callable[[], None] = lambda: None
 
     def watch(self, data: ModuleType) -> None:
         """Begin, once ``torch.utils.data.dataloader`` is there."""
@@ -36,6 +37,11 @@ class Loaders:
 
         __init__.__wrapped__ = begin  # type: ignore[attr-defined]
         kind.__init__ = __init__
+        self._undo = lambda: setattr(kind, "__init__", begin)
+
+    def stop(self) -> None:
+        """Leave torch as it was."""
+        self._undo()
 
     def sized(self, batch_size: Any, batch_sampler: Any) -> Any:
         """The batch size to build a loader with."""
@@ -111,13 +117,17 @@ class Drawn:
 def may_draw_twice(loader: Any) -> bool:
     """Whether a loader's sampler may give a sample more than once in a pass."""
     data = sys.modules.get("torch.utils.data")
-    batches = getattr(loader, "batch_sampler", None)
+    batches: Any = getattr(loader, "batch_sampler", None)
     if data is None or not isinstance(loader, data.DataLoader) or type(batches) is not data.BatchSampler:
         return False
     sampler = batches.sampler
     if isinstance(sampler, Drawn) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
         return False
-    return not (type(sampler) is data.RandomSampler and not sampler.replacement and sampler.num_samples <= len(sampler.data_source))
+    return not (
+        type(sampler) is data.RandomSampler
+        and not sampler.replacement
+        and sampler.num_samples <= len(sampler.data_source)
+    )
 
 
 def padding(loader: Any) -> int:

@@ -29,13 +29,22 @@ class Optimizers:
     scheduled: bool = False
     _rates: dict[int, float] = field(default_factory=dict)
     _before: list[Any] = field(default_factory=list)
+    _undo: list[Callable[[], None]] = field(default_factory=list)
 
     def watch(self, optim: ModuleType) -> None:
         """Begin, once ``torch.optim.optimizer`` is there."""
-        optim.register_optimizer_step_pre_hook(self._before_step)
-        optim.register_optimizer_step_post_hook(self._after_step)
+        handles = [
+            optim.register_optimizer_step_pre_hook(self._before_step),
+            optim.register_optimizer_step_post_hook(self._after_step),
+        ]
+        self._undo += [handle.remove for handle in handles]
         if self.may_freeze:
             self._freezable(optim.Optimizer)
+
+    def stop(self) -> None:
+        """Leave torch as it was."""
+        while self._undo:
+            self._undo.pop()()
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         groups = optimizer.param_groups
@@ -80,3 +89,4 @@ class Optimizers:
             optimizer.step = types.MethodType(stepping, optimizer)
 
         kind.__init__ = __init__
+        self._undo.append(lambda: setattr(kind, "__init__", begin))

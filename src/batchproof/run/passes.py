@@ -12,7 +12,7 @@ from batchproof.run.formula import Formula, Unmeasured, same_function
 from batchproof.run.last_weights import Inputs
 from batchproof.run.registry import Place
 from batchproof.run.result import Epoch
-from batchproof.run.together import Batches, first_line, grows, number
+from batchproof.run.together import Batches, broadcast, first_line, grows, number
 from batchproof.sites import Divisor, Quantity
 
 #: What an average may be multiplied by on its way: percent, thousandths.
@@ -57,16 +57,14 @@ class Pass:
         self.problem = self.problem or first_line(error)
         self.batches = None
 
-    def take(self, formula: Formula, batch: tuple[Any, ...], versions: tuple[int | None, ...], value: Any) -> None:
+    def take(self, formula: Formula, batch: list[Any], versions: list[int | None], count: int) -> None:
         """A batch's arguments."""
-        if self.problem:
-            return
         try:
             if self.batches is None:
-                self.batches = Batches(formula)
+                self.batches = Batches(formula, self.values)
             elif self.batches.formula is not formula and not same_function(self.batches.formula, formula):
                 raise Unmeasured("batches take different ways through the loop")
-            self.batches.add(batch, versions, value)
+            self.batches.add(batch, versions, count)
         except Exception as error:  # noqa: BLE001 - the script goes on
             self.fails(error)
 
@@ -80,13 +78,13 @@ def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
         settled: the formula on all samples with the last weights.
         exact: the formula on all samples.
     """
-    values = [_float(value) for value in done.values]
+    values = [as_number(value) for value in done.values]
     counts = [count for count in done.counts if count is not None]
     known = len(counts) == len(values) and bool(values)
-    weights = [_float(weight) for weight in done.weights] if done.weights else []
+    weights = [as_number(weight) for weight in done.weights] if done.weights else []
     weights = weights if len(weights) == len(values) else [1.0] * len(values)
     total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
-    printed = None if done.printed is None else _float(done.printed)
+    printed = None if done.printed is None else as_number(done.printed)
     reckoned = _Reckoned(done, printed, total, math.fsum(weights), sum(counts) if known else None, len(values), is_sum)
     finish = _AFTER.get(done.after)
 
@@ -179,6 +177,8 @@ def exact_value(done: Pass) -> tuple[float | None, bool | None]:
     formula = done.batches.formula
     if formula.is_sum is None and first is not None:
         formula.is_sum = grows(formula, first)
+    if formula.broadcasts is None and first is not None:
+        formula.broadcasts = broadcast(formula, first)
     return value, formula.is_sum if formula.is_sum is not None else _sum_by_kind(done)
 
 
@@ -213,7 +213,8 @@ def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> fl
     return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / whole
 
 
-def _float(value: Any) -> float:
+def as_number(value: Any) -> float:
+    """A value that the script computed; NaN where it is no number."""
     try:
         return number(value)
     except Unmeasured:

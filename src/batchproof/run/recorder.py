@@ -50,11 +50,15 @@ class Recorder:
         self.formulas: dict[int, list[Formula]] = {}
         self.given_up: dict[int, str] = {}
         self.pending: dict[int, Any] = {}
+        self.meters: dict[int, Any] = {}
         self.on_loader: Callable[[LoopPlace, Any], Any] = lambda loop, loader: loader
         self.on_step: Callable[[LoopState], None] = lambda state: None
         self.on_left: Callable[[LoopState], None] = lambda state: None
-        self.on_report: Callable[[int, Any], None] = lambda line, value: None
+        self.reported: list[tuple[int, Any]] = []
         self._trace: Trace | None = None
+        self._tensor: Any = None
+        self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
+        self.steers = False  # whether every step is to be told
         self.last_weights = False
         self.unsettled = ""
 
@@ -66,18 +70,30 @@ class Recorder:
         if trace is not None:
             trace.numbers.append(number)
             trace.values.append(value)
-            try:
-                trace.versions.append(value._version)
-            except (AttributeError, RuntimeError):
+            if type(value) is self._tensor:
+                try:
+                    trace.versions.append(value._version)
+                except RuntimeError:  # made in inference mode: nothing counts its writes
+                    trace.versions.append(None)
+            else:
                 trace.versions.append(None)
-            if len(trace.numbers) > MOST_KEPT:
-                trace.clear()
         return value
+
+    def inside(self, number: int, value: Any) -> Any:
+        """As `keep`, in a function that other code may call too, outside of any loop that takes batches."""
+        trace = self._trace
+        if trace is None or _is_compiling():
+            return value
+        if len(trace.numbers) > MOST_KEPT:
+            trace.clear()
+        return self.keep(number, value)
 
     def added(self, number: int, value: Any) -> Any:
         """What a batch adds, evaluated just now."""
         try:
-            self._added(number, value)
+            usual = self._usual.get(number)
+            if usual is None or not self._added_as_usual(number, value, *usual):
+                self._added(number, value)
         except Exception as error:  # noqa: BLE001 - the script goes on
             self.give_up(number, error)
         return value
@@ -106,9 +122,23 @@ class Recorder:
                     self._close(number)
         return value
 
-    def report(self, line: int, value: Any) -> Any:
+    def meter(self, number: int, value: Any) -> Any:
+        """The object that takes what a batch adds."""
+        self.meters[number] = value
+        return value
+
+    def average_of(self, number: int, index: int, meter: Any, value: Any) -> Any:
+        """As `average`, in a method of a class that has several objects."""
+        return self.average(number, index, value) if self.meters.get(number) is meter else value
+
+    def start_of(self, number: int, meter: Any) -> None:
+        """As `start`, in a method of a class that has several objects."""
+        if self.meters.get(number) is meter:
+            self.start(number)
+
+    def report(self, number: int, value: Any) -> Any:
         """A number that was asked for by name."""
-        self.on_report(line, value)
+        self.reported.append((number, value.detach() if _is_tensor(value) else value))
         return value
 
     # ------------------------------------------------------------------ loops
@@ -117,8 +147,6 @@ class Recorder:
         """What a loop takes its batches from, before it begins."""
         state = self._loop(number)
         state.loader, state.steps = value, 0
-        if not self.registry.loops[number].has_steps:
-            self._enter(state)
         return self.on_loader(state.place, value)
 
     def step(self, number: int, target: Any) -> None:
@@ -127,13 +155,28 @@ class Recorder:
         if not self.running or self.running[-1] is not state:
             self._enter(state)
         trace = state.trace
-        trace.clear()
+        trace.numbers.clear()
+        trace.values.clear()
+        trace.versions.clear()
         trace.target = target
         if state.steps == 0:
             state.updates_before = self.updates
+            torch = sys.modules.get("torch")
+            self._tensor = torch.Tensor if torch is not None else None
         state.steps += 1
         state.counted = False
-        self.on_step(state)
+        if state.steps <= 2 or self.steers:
+            self.on_step(state)
+
+    def stepped(self, number: int, target: Any) -> bool:
+        """As `step`, as a comprehension's condition."""
+        self.step(number, target)
+        return True
+
+    def left_with(self, number: int, value: Any) -> Any:
+        """As `left`, around a comprehension."""
+        self.left(number)
+        return value
 
     def left(self, number: int) -> None:
         """The loop has ended."""
@@ -179,6 +222,30 @@ class Recorder:
             self.running.append(state)
         self._trace = state.trace
 
+    def _added_as_usual(self, number: int, value: Any, done: Any, state: LoopState, found: Formula) -> bool:
+        """Take in a batch that came the same way as the one before it; False, and nothing done, where it did not."""
+        trace = state.trace
+        values, versions = trace.values, trace.versions
+        if found.numbers != trace.numbers:
+            return False
+        for index, fixed in found.fixed:
+            if values[index] is not fixed:
+                return False
+        if not state.counted:
+            state.count, state.counted = samples_of(trace.target), True
+        batch = [values[index] for index in found.arguments]
+        count = state.count if state.count is not None else batch[0].shape[0]
+        done.values.append(value.detach() if type(value) is self._tensor else value)
+        done.counts.append(count)
+        if number in self.pending:
+            done.weights.append(self.pending.pop(number))
+        done.batches.add(
+            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
+            [versions[index] for index in found.arguments],
+            count,
+        )
+        return True
+
     def _added(self, number: int, value: Any) -> None:
         place = self.registry.places[number]
         done = self.open.get(number) or self._opened(number, place)
@@ -191,8 +258,6 @@ class Recorder:
             done.weights.append(self.pending.pop(number))
         if not done.problem:
             self._take(number, place, done, state, value)
-        if not state.place.has_steps:
-            state.trace.clear()
 
     def _take(self, number: int, place: Place, done: Any, state: LoopState, value: Any) -> None:
         if number in self.given_up:
@@ -201,14 +266,17 @@ class Recorder:
         trace = state.trace
         found = self._known(number, trace) or self._learn(number, place, trace)
         values, versions = trace.values, trace.versions
+        batch = [values[index] for index in found.arguments]
         if done.counts[-1] is None:
-            done.counts[-1] = values[found.arguments[0]].shape[0]
+            done.counts[-1] = batch[0].shape[0]
         done.take(
             found,
-            tuple([values[index].detach() for index in found.arguments]),
-            tuple([versions[index] for index in found.arguments]),
-            done.values[-1],
+            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
+            [versions[index] for index in found.arguments],
+            done.counts[-1],
         )
+        if done.batches is not None and done.batches.formula is found and not self.last_weights:
+            self._usual[number] = done, state, found
         wanted = done.inputs is not None or len(done.values) == 1
         if self.last_weights and wanted and state.place.trains and not done.problem:
             self._inputs(done, found, trace)
@@ -249,6 +317,7 @@ class Recorder:
 
         reason = first_line(error) if isinstance(error, Unmeasured) else f"{type(error).__name__}: {first_line(error)}"
         self.given_up[number] = reason
+        self._usual.pop(number, None)
         if number in self.open:
             self.open[number].fails(Unmeasured(reason))
 
@@ -269,6 +338,7 @@ class Recorder:
 
     def _close(self, number: int) -> None:
         done = self.open.pop(number)
+        self._usual.pop(number, None)
         if not done.ended:
             self._note(done, self._loop(done.place.loop))
         if done.values:
@@ -278,11 +348,32 @@ class Recorder:
                 self.give_up(number, error)
 
 
+def _is_compiling() -> bool:
+    """Whether torch is looking through the function now: it is to see nothing of us."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
 def samples_of(target: Any) -> int | None:
     """How many samples a batch has: the length of its first tensor."""
-    for _, part in parts(target):
-        if _is_tensor(part) and part.ndim > 0:
-            return int(part.shape[0])
+    torch = sys.modules.get("torch")
+    return None if torch is None else _first_length(target, torch.Tensor)
+
+
+def _first_length(target: Any, tensor: Any) -> int | None:
+    if isinstance(target, tensor):
+        return len(target) if target.ndim else None
+    if isinstance(target, (tuple, list)):
+        for part in target:
+            found = _first_length(part, tensor)
+            if found is not None:
+                return found
+        return None
+    if target is None or isinstance(target, (int, float, str)):
+        return None
+    for path, part in parts(target):
+        if path and isinstance(part, tensor) and part.ndim > 0:
+            return len(part)
     return None
 
 

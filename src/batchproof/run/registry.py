@@ -43,13 +43,19 @@ class Source:
 
 @dataclass
 class Place:
-    """One of the script's accumulators."""
+    """One of the script's accumulators.
+
+    Attributes:
+        root: the added expression, rewritten.
+        meter: the object that is called with what a batch adds, as written; empty where there is none.
+    """
 
     number: int
     source: Source
     site: Site
     loop: int
     root: Kept
+    meter: str = ""
 
 
 @dataclass
@@ -61,7 +67,6 @@ class LoopPlace:
     line: int
     sites: list[int] = field(default_factory=list)
     trains: bool = False
-    has_steps: bool = True
 
 
 @dataclass
@@ -81,3 +86,4 @@ class Registry:
     nodes: list[Node] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     loops: list[LoopPlace] = field(default_factory=list)
+    reports: list[tuple[Source, int]] = field(default_factory=list)  # where a number asked for by name is given

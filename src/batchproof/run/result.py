@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -71,6 +71,11 @@ class Epoch:
         return sum(size * count for size, count in self.sizes)
 
     @property
+    def size(self) -> int:
+        """Of the largest batch."""
+        return max((size for size, _ in self.sizes), default=0)
+
+    @property
     def difference(self) -> float | None:
         """What the script printed, less the exact value; 0 where they differ by rounding only."""
         if self.printed is None or self.exact is None:
@@ -85,7 +90,9 @@ class Epoch:
         difference = self.difference
         if difference is None or self.exact is None:
             return None
-        return difference / abs(self.exact) if self.exact else math.copysign(math.inf, difference) if difference else 0.0
+        return (
+            difference / abs(self.exact) if self.exact else math.copysign(math.inf, difference) if difference else 0.0
+        )
 
     @property
     def is_exact(self) -> bool | None:
@@ -130,8 +137,18 @@ class Measured:
 
     @property
     def last(self) -> Epoch:
-        """The pass that is shown."""
+        """The last pass."""
         return self.epochs[-1]
+
+    @property
+    def shown(self) -> tuple[Epoch, ...]:
+        """The last pass of each batch size."""
+        return tuple({epoch.size: epoch for epoch in self.epochs}.values())
+
+    @property
+    def wrong(self) -> tuple[Epoch, ...]:
+        """Those of them whose printed value is not the exact one."""
+        return tuple(epoch for epoch in self.shown if epoch.is_exact is False)
 
 
 @dataclass(frozen=True)
@@ -205,7 +222,7 @@ class Run(Result):
     measured: tuple[Measured, ...] = ()
     seen: tuple[Seen, ...] = ()
     reported: Reported | None = None
-    control: Control = Control()
+    control: Control = field(default_factory=Control)
     updates: tuple[int, ...] = ()
     steps: int = 0
     learning_rate: float | None = None
@@ -220,15 +237,15 @@ class Run(Result):
 
     @property
     def wrong(self) -> tuple[Measured, ...]:
-        """Those whose last printed value is not the exact one."""
-        return tuple(row for row in self.measured if row.last.is_exact is False)
+        """Those that printed a value that is not the exact one."""
+        return tuple(row for row in self.measured if row.wrong)
 
     @property
     def exit_status(self) -> int:
         """0: every number that was measured is exact.  1: one is not.  2: none could be measured."""
         if self.wrong:
             return 1
-        return 0 if any(row.last.is_exact for row in self.measured) else 2
+        return 0 if any(epoch.is_exact for row in self.measured for epoch in row.shown) else 2
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able data, and what follows from them."""
@@ -245,7 +262,7 @@ class Run(Result):
         control = dict(data["control"])
         control.update(updates=tuple(control["updates"]), mends=tuple(control["mends"]))
         reported = data["reported"]
-        return _made(
+        run: Run = _made(
             cls,
             data,
             measured=tuple(map(_measured, data["measured"])),
@@ -255,6 +272,7 @@ class Run(Result):
             updates=tuple(data["updates"]),
             notes=tuple(data["notes"]),
         )
+        return run
 
 
 def load(path: Path) -> Run:
@@ -276,9 +294,10 @@ def _measured(data: dict[str, Any]) -> Measured:
     epochs = tuple(
         _made(Epoch, entry, sizes=tuple((size, count) for size, count in entry["sizes"])) for entry in data["epochs"]
     )
-    return _placed(
+    row: Measured = _placed(
         Measured, data, names=tuple(data["names"]), cause=None if cause is None else Place(**cause), epochs=epochs
     )
+    return row
 
 
 def _placed(kind: Any, data: dict[str, Any], **changes: Any) -> Any:

@@ -21,18 +21,27 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry, report: str | None = None) -> None:
     """Change the tree in place, and note in the registry what the numbers in it stand for."""
-    rewriter = _Rewriter(source, registry, report)
-    for site in script.sites:
+    rewriter = _Rewriter(source, registry, tree)
+    sites = [site for site in script.sites if not _is_progress(site)]
+    for site in sites:
         rewriter.plan(site)
     functions = Functions.of(tree)
     for loop in _training_loops(tree, functions):
         rewriter.training(loop)
-    for site in script.sites:
+    for site in sites:
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
     for function in _about_losses(tree):
         returned(function, functions, rewriter.slice)
+    if report is not None:
+        for statement, line, value in _named(tree, report):
+            rewriter.reported(statement, line, value)
     rewriter.visit(tree)
     ast.fix_missing_locations(tree)
+
+
+def _is_progress(site: Site) -> bool:
+    """Whether all that is read of it is a progress line over the last few batches."""
+    return all(average.window for average in site.averages)
 
 
 def _body(site: Site) -> list[ast.AST]:
@@ -82,6 +91,51 @@ def _loader_in(node: ast.expr) -> ast.expr:
     return node
 
 
+def _receivers(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """For all that stands in a method: what its object is called there."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, _FUNCTIONS) and method.args.args:
+                    for part in ast.walk(method):
+                        yield id(part), method.args.args[0].arg
+
+
+def _named(tree: ast.Module, name: str) -> Iterator[tuple[ast.AST, int, ast.expr | None]]:
+    """Where a variable of this name is assigned, or a value given under this key: a node, its line, and the target."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if getattr(node, "value", None) is not None:
+                for target in _flat(targets):
+                    if _goes_by(target, name):
+                        yield node, node.lineno, target
+        elif isinstance(node, ast.Dict):
+            for key_node, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key_node, ast.Constant) and key_node.value == name:
+                    yield value, value.lineno, None
+        elif isinstance(node, ast.Call):
+            if len(node.args) > 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == name:
+                yield node.args[1], node.args[1].lineno, None
+            for keyword in node.keywords:
+                if keyword.arg == name:
+                    yield keyword.value, keyword.value.lineno, None
+
+
+def _flat(targets: list[ast.expr]) -> Iterator[ast.expr]:
+    for target in targets:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            yield from _flat(target.elts)
+        else:
+            yield target
+
+
+def _goes_by(target: ast.expr, name: str) -> bool:
+    if isinstance(target, ast.Subscript):
+        return isinstance(target.slice, ast.Constant) and target.slice.value == name
+    return name in (getattr(target, "id", None), getattr(target, "attr", None))
+
+
 def _words(function: ast.AST) -> Iterator[str]:
     for node in ast.walk(function):
         if isinstance(node, ast.Return) and node.value is not None:
@@ -92,12 +146,15 @@ def _words(function: ast.AST) -> Iterator[str]:
 class _Rewriter(ast.NodeTransformer):
     """Wraps what was planned, on the way back from the leaves of the tree."""
 
-    def __init__(self, source: Source, registry: Registry, report: str | None) -> None:
+    def __init__(self, source: Source, registry: Registry, tree: ast.Module) -> None:
         self.source = source
         self.registry = registry
-        self.report = report
+        self.receivers = dict(_receivers(tree))
+        self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         self.slice = Slice()
-        self.wraps: dict[int, list[tuple[str, tuple[int, ...]]]] = {}  # of an expression: calls, the inner first
+        self.wraps: dict[
+            int, list[tuple[str, tuple[int, ...], ast.expr | None]]
+        ] = {}  # of an expression: calls, the inner first
         self.after: dict[int, list[ast.expr]] = {}  # of a statement: expressions to evaluate after it
         self.loops: dict[int, LoopPlace] = {}
         self.places: dict[int, tuple[Site, int]] = {}  # of an added expression
@@ -117,19 +174,56 @@ class _Rewriter(ast.NodeTransformer):
         if weight is not None:
             before = _position(weight) < _position(site.added.node)
             self._wrap(weight, "weight_before" if before else "weight", number)
+        meter = self._meter(site)
+        if meter is not None:
+            place.meter = ast.unparse(meter)
+            self._wrap(meter, "meter", number)
         for start in site.starts:
-            self._after(start, "start", number)
+            self._at_start(start, number, meter is not None)
         for index, average in enumerate(site.averages):
-            if isinstance(average.node, ast.expr):
-                self._wrap(average.node, "average", number, index)
-            elif isinstance(average.node, ast.AugAssign):
-                read = _read(average.node.target)
-                self._after(average.node, "average", number, index, value=read)
+            self._at_average(average.node, number, index, meter is not None)
+
+    def _meter(self, site: Site) -> ast.expr | None:
+        """The object that takes what a batch adds, where its class averages: ``losses`` in ``losses.update``."""
+        if not any(id(average.node) in self.receivers for average in site.averages):
+            return None
+        node: ast.AST | None = site.added.node
+        while node is not None and not isinstance(node, ast.stmt):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node is not site.added.node:
+                return node.func.value
+            node = self.parents.get(id(node))
+        return None
+
+    def _at_start(self, start: ast.AST, number: int, is_meter: bool) -> None:
+        receiver = self.receivers.get(id(start)) if is_meter else None
+        if receiver is None:
+            self._after(start, "start", number)
+        else:
+            self._after(start, "start_of", number, value=ast.Name(receiver, ast.Load()))
+
+    def _at_average(self, node: ast.AST, number: int, index: int, is_meter: bool) -> None:
+        receiver = self.receivers.get(id(node)) if is_meter else None
+        if isinstance(node, ast.expr):
+            if receiver is None:
+                self._wrap(node, "average", number, index)
+            else:
+                self._wrap(node, "average_of", number, index, extra=ast.Name(receiver, ast.Load()))
+        elif isinstance(node, ast.AugAssign):
+            self._after(node, "average", number, index, value=_read(node.target))
 
     def training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
         """A loop that trains, whether or not it averages anything."""
         loop = self.loops.get(id(node)) or self._new_loop(node, None)
         loop.trains = True
+
+    def reported(self, node: ast.AST, line: int, value: ast.expr | None) -> None:
+        """A number that was asked for by name: the expression itself, or what a statement leaves in a target."""
+        number = len(self.registry.reports)
+        self.registry.reports.append((self.source, line))
+        if value is None:
+            self._wrap(node, "report", number)  # type: ignore[arg-type]
+        else:
+            self._after(node, "report", number, value=_read(value))
 
     def _loop(self, site: Site) -> LoopPlace:
         return self._new_loop(site.loop.node, site.loop.loader.node)
@@ -143,13 +237,23 @@ class _Rewriter(ast.NodeTransformer):
             loader = _loader_in(node.iter)
         if loader is not None:
             self._wrap(loader, "loader", loop.number)
-        loop.has_steps = isinstance(node, (*_LOOPS, *_FUNCTIONS))
         if isinstance(node, _LOOPS):
             self._after(node, "left", loop.number)
+        elif isinstance(node, ast.comprehension):
+            self._wrap(self._whole(node), "left_with", loop.number)
         return loop
 
-    def _wrap(self, node: ast.expr, method: str, *numbers: int) -> None:
-        self.wraps.setdefault(id(node), []).append((method, numbers))
+    def _whole(self, node: ast.comprehension) -> ast.expr:
+        """The expression after which a comprehension has run: what calls it, where it is a generator."""
+        found = self.parents[id(node)]
+        holder = self.parents.get(id(found))
+        if isinstance(found, ast.GeneratorExp) and isinstance(holder, ast.Call):
+            return holder
+        assert isinstance(found, ast.expr)
+        return found
+
+    def _wrap(self, node: ast.expr, method: str, *numbers: int, extra: ast.expr | None = None) -> None:
+        self.wraps.setdefault(id(node), []).append((method, numbers, extra))
 
     def _after(self, statement: ast.AST, method: str, *numbers: int, value: ast.expr | None = None) -> None:
         arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
@@ -166,19 +270,24 @@ class _Rewriter(ast.NodeTransformer):
             return self._followed(node, found)
         return found
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> Any:
-        return self.generic_visit(node)
+    def visit_comprehension(self, node: ast.comprehension) -> Any:
+        """A comprehension's body begins with a condition that always holds."""
+        found: Any = self.generic_visit(node)
+        if id(node) in self.loops:
+            step = _call("stepped", [ast.Constant(self.loops[id(node)].number), _read(node.target)])
+            found.ifs.insert(0, _at(step, node.target))
+        return found
 
     def _wrapped(self, node: ast.expr, found: ast.expr) -> ast.expr:
         wraps = self.wraps.get(id(node), ())
-        is_added = any(method == "added" for method, _ in wraps)
-        if id(node) in self.slice.kept and not _is_plain(node) or is_added:
+        is_added = any(method == "added" for method, _, _ in wraps)
+        if (id(node) in self.slice.kept and not _is_plain(node)) or is_added:
             found = self._kept(found, self.slice.kept.get(id(node), ()))
-        for method, numbers in wraps:
+        for method, numbers, extra in wraps:
             if method == "added" and isinstance(found, Kept):
                 self.registry.places[numbers[0]].root = found
             arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
-            found = _at(_call(method, [*arguments, found]), node)
+            found = _at(_call(method, [*arguments, *([] if extra is None else [extra]), found]), node)
         return found
 
     def _kept(self, found: ast.expr, names: tuple[str, ...]) -> Kept:

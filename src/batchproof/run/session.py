@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+import json
+import math
 import os
 import sys
 import time
@@ -18,10 +21,13 @@ from batchproof.run import execute
 from batchproof.run.control import Control
 from batchproof.run.execute import Ending, Target
 from batchproof.run.importing import Finder
-from batchproof.run.recorder import Recorder
-from batchproof.run.registry import NAME, Registry, Source
+from batchproof.run.processes import Children, rank, world
+from batchproof.run.recorder import LoopState, Recorder
+from batchproof.run.registry import NAME, LoopPlace, Registry, Source
+from batchproof.run.registry import Place as RegisteredPlace
 from batchproof.run.result import Epoch, Measured, Reported, Run
 from batchproof.run.rewrite import rewrite
+from batchproof.run.seeing import Seeing
 from batchproof.run.steering import Steering, already_imported
 from batchproof.sites import find
 
@@ -40,19 +46,27 @@ class Session:
         self.recorder = Recorder(self.registry, self._finish)
         self.recorder.last_weights = control.last_weights
         self.steering = Steering(control, self.recorder)
-        self.recorder.on_loader = self.steering.begins
-        self.recorder.on_step = self.steering.steps
-        self.recorder.on_left = self.steering.ends
+        self.seeing = Seeing(self.registry, "statistics" in control.mends)
+        self.recorder.steers = bool(control.updates)
+        self.recorder.on_loader = self._begins
+        self.recorder.on_step = self._steps
+        self.recorder.on_left = self._ends
         self.epochs: dict[int, list[Epoch]] = {}
         self.sums: dict[int, bool | None] = {}
+        self.reasons: dict[int, tuple[str, str]] = {}
+        self.unread = 0  # passes whose average was never read
         self.notes: list[str] = []
         self.seconds = 0.0
         self.process = os.getpid()
+        self.children: Children | None = None
 
     # ------------------------------------------------------------------ before and while it runs
 
-    def run(self) -> Ending:
+    def run(self, output: Path | None = None) -> Ending:
         """Run the script to its end.
+
+        Args:
+            output: beside this file, processes that the script starts hand in what they measured.
 
         Raises:
             BatchproofError: it cannot be run at all.
@@ -60,16 +74,35 @@ class Session:
         target = self.target
         source = execute.read(target)
         names = execute.main_module(target)
-        code = self.rewritten(source, str(target.path), names.__dict__)
-        setattr(builtins, NAME, self.recorder)
-        waiting = already_imported(self.steering.watched())
-        finder = Finder(target.folder, self.rewritten_module, waiting)
-        sys.meta_path.insert(0, finder)
+        code = self.rewritten(source, str(target.path.absolute()), names.__dict__)
+        finder = self.install()
+        if output is not None:
+            self.children = Children(self, output)
+            self.children.watch()
         start = time.perf_counter()
-        ending = execute.run(target, code, names)
-        self.seconds = time.perf_counter() - start
-        self.recorder.end()
+        try:
+            ending = execute.run(target, code, names)
+            self.seconds = time.perf_counter() - start
+            self.recorder.end()
+        finally:
+            sys.meta_path.remove(finder)
+            self.steering.optimizers.stop()
+            self.steering.loaders.stop()
+            if self.children is not None:
+                self.children.stop()
         return ending
+
+    def install(self) -> Finder:
+        """Let rewritten code reach the measuring, and modules of the script be rewritten."""
+        setattr(builtins, NAME, self.recorder)
+        finder = Finder(self.target.folder, self.rewritten_module, already_imported(self.steering.watched()))
+        sys.meta_path.insert(0, finder)
+        return finder
+
+    def forget(self) -> None:
+        """What was measured so far."""
+        self.epochs.clear()
+        self.recorder.open.clear()
 
     def rewritten(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
         """The script's code.
@@ -104,16 +137,44 @@ class Session:
         lines = source.decode("utf-8", "replace").splitlines()
         rewrite(tree, find(tree), Source(file, lines, names), self.registry, self.control.report)
 
-    # ------------------------------------------------------------------ passes
+    # ------------------------------------------------------------------ loops and passes
+
+    def _begins(self, loop: LoopPlace, loader: Any) -> Any:
+        with contextlib.suppress(Exception):
+            self.seeing.begins(loop, loader)
+        return self.steering.begins(loop, loader)
+
+    def _steps(self, state: LoopState) -> None:
+        self.steering.steps(state)
+        with contextlib.suppress(Exception):
+            self.seeing.steps(state)
+
+    def _ends(self, state: LoopState) -> None:
+        self.steering.ends(state)
+        with contextlib.suppress(Exception):
+            self.seeing.ends(state, self.recorder.updates - state.updates_before)
 
     def _finish(self, done: Any) -> None:
-        from batchproof.run.passes import exact_value, finished, settled_value  # not before the script has imported torch
+        from batchproof.run.passes import (
+            exact_value,
+            finished,
+            settled_value,
+        )  # not before the script has imported torch
+        from batchproof.run.reasons import reason
 
         number = done.place.number
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
+        done.duplicates = self.seeing.duplicates(done.place.loop)
         epoch = finished(done, is_sum, settled, exact)
         self.sums[number] = is_sum
+        if epoch.printed is None:
+            self.unread += 1
+            return
+        epoch = _of_process(epoch)
+        if done.batches is not None and done.batches.formula.broadcasts:
+            self.seeing.broadcasts[number] = done.batches.formula.broadcasts
+        self.reasons[number] = reason(done, epoch, is_sum)
         self.epochs.setdefault(number, []).append(epoch)
         if self.live is not None:
             self.live(self.measured(number), epoch)
@@ -125,7 +186,8 @@ class Session:
         place = self.registry.places[number]
         site = place.site
         origin = getattr(site.added.origin, "lineno", None)
-        names = tuple(dict.fromkeys((*site.reported, site.name)))
+        why, remedy = self.reasons.get(number, ("", ""))
+        names = _names(place)
         return Measured(
             name=names[0],
             accumulator=site.name,
@@ -134,18 +196,34 @@ class Session:
             phase=site.loop.phase.value,
             quantity=site.added.quantity.value,
             is_sum=self.sums.get(number),
-            why=site.added.why,
-            cause=_place(place.source, origin) if origin is not None else None,
+            why=why,
+            cause=_place(place.source, origin) if origin is not None and why and why == site.added.why else None,
+            remedy=remedy,
             epochs=tuple(self.epochs.get(number, ())),
         )
 
+    def reported(self) -> Reported | None:
+        """The number that was asked for by name."""
+        name = self.control.report
+        if name is None or not self.recorder.reported:
+            return None
+        from batchproof.run.passes import as_number
+
+        values = tuple(as_number(value) for _, value in self.recorder.reported)
+        source, line = self.registry.reports[self.recorder.reported[-1][0]]
+        return Reported(name, values, _place(source, line))
+
     def result(self, ending: Ending) -> Run:
         """All that was measured."""
-        rows = [self.measured(number) for number in sorted(self.epochs)]
+        handed_in = self.children.collected() if self.children is not None else []
+        numbered = [(number, self.measured(number)) for number in sorted(self.epochs)]
+        rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
         rows.sort(key=lambda row: (row.place.file, row.place.line))
         return Run(
             script=" ".join([self.target.typed, *self.target.arguments]),
             measured=tuple(rows),
+            seen=(*self.seeing.found(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
+            reported=self.reported(),
             control=self.control,
             updates=tuple(self.steering.passes),
             steps=self.recorder.updates,
@@ -156,8 +234,62 @@ class Session:
             status=ending.status,
             failed=ending.failed,
             places=len(self.registry.places),
-            notes=(*self.notes, *self.steering.loaders.notes),
+            world=max([world(), *(run.world for run in handed_in)]),
+            notes=(*self._alone(handed_in), *self._unreported(), *self.notes, *self.steering.loaders.notes),
         )
+
+    def _alone(self, handed_in: list[Run]) -> list[str]:
+        if world() > 1:
+            return [
+                f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
+            ]
+        if len(handed_in) > 1:
+            return [
+                f"measured in {len(handed_in)} processes that the script started: these are the samples of the first"
+            ]
+        return []
+
+    def _unreported(self) -> list[str]:
+        name = self.control.report
+        if name is None or self.recorder.reported:
+            return []
+        where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
+        return [f"--report {name}: {name} {where}"]
+
+
+def _of_process(epoch: Epoch) -> Epoch:
+    """Where several processes train together, a number that they combined cannot be told from one's own samples."""
+    if world() == 1:
+        return epoch
+    combined = (
+        epoch.printed is not None
+        and epoch.averaged is not None
+        and not math.isclose(epoch.printed, epoch.averaged, rel_tol=1e-5)
+    )
+    reason = "the total is combined with those of other processes, whose samples are not known here"
+    return replace(epoch, rank=rank(), **({"exact": None, "reason": reason} if combined else {}))  # type: ignore[arg-type]
+
+
+def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
+    """The script's code for a process that ``multiprocessing`` has spawned, which measures as its parent does."""
+    data = json.loads(told)
+    path = Path(data["path"])
+    target = Target(data["path"], path, None, ())
+    session = Session(target, Control.from_json(data["control"]))
+    code = session.rewritten(path.read_bytes(), data["path"], names)
+    names.update(__file__=data["path"], __spec__=None, __package__=None, __doc__=None)
+    session.install()
+    session.children = Children(session, Path(data["output"]))
+    session.children.hand_in_at_end()
+    return code
+
+
+def _names(place: RegisteredPlace) -> tuple[str, ...]:
+    """What a number goes by, the name that its reader knows first; a meter by the meter's own name."""
+    site = place.site
+    known = [name for name in site.reported if not name.startswith("self.")]
+    own = [name.removeprefix("self.") for name in (*site.reported, site.name)]
+    return tuple(dict.fromkeys((*known, *([place.meter] if place.meter else []), *own)))
 
 
 def _place(source: Source, line: int) -> Place:

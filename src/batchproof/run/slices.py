@@ -7,13 +7,14 @@ that are called on the way.  Too many expressions do no harm: which of them matt
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_LOADS = (ast.Name, ast.Attribute, ast.Subscript)
+_STEPS = {"forward", "backward", "step", "zero_grad", "module", "predict", "model", "net"}
 
 
 @dataclass
@@ -46,11 +47,11 @@ class Functions:
         for node in ast.walk(tree):
             if isinstance(node, Function):
                 found.setdefault(node.name, []).append(node)
-        fixed = set()
+        fixed: set[str] = set()
         for statement in tree.body:
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 fixed.update((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
-            elif isinstance(statement, (*Function.__args__, ast.ClassDef)):
+            elif isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 fixed.add(statement.name)
         assigned = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and not _is_read(node)}
         assigned |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
@@ -92,11 +93,36 @@ def _back(roots: list[ast.expr], body: list[ast.AST], functions: Functions, into
 
 
 def _enter(function: Function, functions: Functions, into: Slice, entered: set[int]) -> None:
-    if id(function) in entered:
+    if id(function) in entered or not _may_call_a_model(function, functions, set()):
         return
     entered.add(id(function))
     roots = [node.value for node in _own(function.body) if isinstance(node, ast.Return) and node.value is not None]
     _back(roots, list(function.body), functions, into, entered)
+
+
+def _may_call_a_model(function: Function, functions: Functions, seen: set[int]) -> bool:
+    """Whether it calls something that it was given or finds in its object; one that does not is called as one."""
+    seen.add(id(function))
+    given = {argument.arg for argument in ast.walk(function.args) if isinstance(argument, ast.arg)}
+    for node in _own(function.body):
+        if not isinstance(node, ast.Call):
+            continue
+        callee = node.func
+        if isinstance(callee, ast.Name):
+            found = functions.by_name.get(callee.id, [])
+            if any(id(inner) not in seen and _may_call_a_model(inner, functions, seen) for inner in found):
+                return True
+            if not found and (callee.id in given or not (callee.id in functions.fixed or hasattr(builtins, callee.id))):
+                return True
+        elif isinstance(callee, ast.Attribute):
+            root: ast.expr = callee
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if callee.attr in _STEPS or (isinstance(root, ast.Name) and root.id in ("self", "cls")):
+                return True
+        else:
+            return True
+    return False
 
 
 def _called(value: ast.expr, functions: Functions) -> Iterator[Function]:
@@ -111,7 +137,9 @@ def _mark(value: ast.expr, into: Slice, fixed: frozenset[str], bound: frozenset[
     if isinstance(value, ast.Lambda):
         return
     if isinstance(value, _COMPREHENSIONS):
-        own = bound | {name.id for part in value.generators for name in ast.walk(part.target) if _is_name(name)}
+        own = bound | {
+            name.id for part in value.generators for name in ast.walk(part.target) if isinstance(name, ast.Name)
+        }
         for part in ast.walk(value):
             if isinstance(part, ast.Name) and _is_read(part) and part.id not in own | fixed:
                 into.keep(part)
@@ -189,10 +217,6 @@ def _own(statements: Iterable[ast.AST]) -> Iterator[ast.AST]:
             continue
         yield statement
         yield from _own(ast.iter_child_nodes(statement))
-
-
-def _is_name(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name)
 
 
 def _is_read(node: ast.expr) -> bool:

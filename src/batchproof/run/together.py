@@ -11,7 +11,7 @@ import contextlib
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from batchproof.run.formula import Formula, Unmeasured
 from batchproof.streaming.folding import no_autocast
 from batchproof.streaming.modules import quiet
 
-Batch = tuple[torch.Tensor, ...]
+Batch = Sequence[torch.Tensor]
 
 #: Bytes of batches that are kept for one pass before they are folded.
 MOST_BYTES = 1 << 27
@@ -73,41 +73,41 @@ class Batches:
 
     Attributes:
         formula: the function.
+        added: what the script added for each batch, with which the function is compared; None where it added nothing.
         kept: batches that wait.
-        values: what the script added for each of them.
+        versions: how often their tensors had been written to.
         folded: those that were folded.
-        is_checked: whether the script added something for each batch, with which the function is compared.
+        samples: how many samples they all have.
     """
 
     formula: Formula
+    added: list[Any] | None
     kept: list[Batch] = field(default_factory=list)
-    versions: list[tuple[int | None, ...]] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
+    versions: list[Sequence[int | None]] = field(default_factory=list)
     nbytes: int = 0
+    batch_bytes: int = 0
     folded: Exact | None = None
+    folded_batches: int = 0
     samples: int = 0
-    is_checked: bool = True
 
-    def add(self, batch: Batch, versions: tuple[int | None, ...], value: Any) -> None:
+    def add(self, batch: Batch, versions: Sequence[int | None], count: int) -> None:
         """Keep a batch; fold what is kept where it becomes too much.
 
         Raises:
-            Unmeasured: its tensors do not have one number of samples.
+            Unmeasured: it cannot be folded.
         """
-        n = batch[0].shape[0]
-        for tensor in batch[1:]:
-            if tensor.shape[0] != n:
-                raise Unmeasured(f"what it is computed from does not have one number of samples: {_shapes(batch)}")
-        self.kept.append(batch)
+        kept = self.kept
+        kept.append(batch)
         self.versions.append(versions)
-        self.values.append(value)
-        self.samples += n
-        self.nbytes += sum(tensor.nbytes for tensor in batch)
+        self.samples += count
+        if len(kept) & 15 == 1:  # batches are much alike: not each of them is weighed
+            self.batch_bytes = max(self.batch_bytes, sum(tensor.nbytes for tensor in batch))
+        self.nbytes += self.batch_bytes
         if self.nbytes > MOST_BYTES:
             with unnoticed(self.formula, batch[0]):
-                self.fold()
+                self.fold(self.groups())
 
-    def fold(self) -> None:
+    def fold(self, groups: list[list[Batch]]) -> None:
         """Fold what is kept into a state.
 
         Raises:
@@ -117,7 +117,7 @@ class Batches:
         if self.folded is None:
             self.folded = exact(self.formula.function)
         try:
-            for group in _alike(self.kept):
+            for group in groups:
                 self.folded.update(*_joined(group))
         except Exception as error:
             raise Unmeasured(reason(error)) from error
@@ -125,7 +125,25 @@ class Batches:
             room = self.folded.n_samples * sum(tensor[:1].nbytes for tensor in self.kept[0])
             if room > MOST_WORK:
                 raise Unmeasured(f"the samples themselves would have to be kept, and take {room / 1e9:.1f} GB")
-        self.kept, self.versions, self.values, self.nbytes = [], [], [], 0
+        self.folded_batches += len(self.kept)
+        self.kept, self.versions, self.nbytes = [], [], 0
+
+    def groups(self) -> list[list[Batch]]:
+        """What is kept, batches whose samples have one shape together.
+
+        Raises:
+            Unmeasured: the tensors of a batch do not have one number of samples.
+        """
+        found: dict[Any, list[Batch]] = {}
+        for batch in self.kept:  # few shapes for many batches: they are looked at once each
+            found.setdefault(tuple([tensor.shape for tensor in batch]), []).append(batch)
+        groups: dict[Any, list[Batch]] = {}
+        for shapes, batches in found.items():
+            if len({shape[0] for shape in shapes}) > 1:
+                many = " and ".join(str(tuple(shape)) for shape in shapes)
+                raise Unmeasured(f"what it is computed from does not have one number of samples: {many}")
+            groups.setdefault(tuple([shape[1:] for shape in shapes]), []).extend(batches)
+        return list(groups.values())
 
     def checked(self) -> None:
         """Refuse batches that were written to, or for which the function does not give what the script added.
@@ -133,16 +151,16 @@ class Batches:
         Raises:
             Unmeasured: which of these.
         """
-        for batch, versions in zip(self.kept, self.versions, strict=True):
-            for tensor, then, name in zip(batch, versions, self.formula.names, strict=True):
-                if then is not None and tensor._version != then:
+        for index, name in enumerate(self.formula.names):
+            for batch, versions in zip(self.kept, self.versions, strict=True):
+                if versions[index] is not None and batch[index]._version != versions[index]:
                     raise Unmeasured(f"{name} is written to after it was used")
-        last = len(self.kept) - 1
-        if not self.is_checked:
+        if self.added is None:
             return
+        last = len(self.kept) - 1
         for index in sorted({0, last // 2, last}):
             given = called(self.formula, self.kept[index])
-            added = number(self.values[index])
+            added = number(self.added[self.folded_batches + index])
             same = SAME_NARROW if _is_narrow(self.kept[index]) else SAME
             if not _same(given, added, same):
                 raise Unmeasured(
@@ -158,8 +176,10 @@ class Batches:
         """
         like = self.kept[0][0] if self.kept else torch.zeros(1)
         with unnoticed(self.formula, like):
-            if self.folded is not None or len(_alike(self.kept)) > 1:
-                self.fold()
+            groups = self.groups()
+            if self.folded is not None or len(groups) > 1:
+                if self.kept:
+                    self.fold(groups)
                 assert self.folded is not None
                 try:
                     return number(self.folded.compute())
@@ -227,25 +247,31 @@ def affordable(formula: Formula, batch: Batch, samples: int) -> None:
     Raises:
         Unmeasured: with the size.
     """
-    rows = [min(FEW, batch[0].shape[0]), min(2 * FEW, 2 * batch[0].shape[0])]
-    doubled = _joined([batch, batch])
-    small, large = (_largest(formula, tuple(t[:n] for t in doubled)) for n in rows)
-    if rows[0] < 2 or small is None or large is None or large <= 3 * small:
-        return
-    needed = large * (samples / rows[1]) ** 2
+    if formula.pair_bytes is None:
+        formula.pair_bytes = _pair_bytes(formula, batch)
+    needed = formula.pair_bytes * samples**2
     if needed > MOST_WORK:
         raise Unmeasured(f"samples meet each other, and all {samples:,} together would take {needed / 1e9:,.0f} GB")
 
 
-def meets(formula: Formula, batch: Batch) -> bool:
-    """Whether a tensor with a row and a column for each sample is made."""
+def _pair_bytes(formula: Formula, batch: Batch) -> float:
+    """Bytes that are made for each pair of samples; 0 where samples do not meet."""
+    rows = min(FEW, len(batch[0]))
+    doubled = _joined([batch, batch])
+    small, large = (_largest(formula, tuple(tensor[:count] for tensor in doubled)) for count in (rows, 2 * rows))
+    if rows < 2 or small is None or large is None or large <= 3 * small:
+        return 0.0
+    return large / (2 * rows) ** 2
+
+
+def broadcast(formula: Formula, batch: Batch) -> str:
+    """The shapes ``(B, 1)`` and ``(B,)``, where an operation pairs every sample with every other one by them."""
     n = batch[0].shape[0]
-    try:
-        with unnoticed(formula, batch[0]), _Shapes() as seen:
-            called(formula, batch)
-    except Unmeasured:
-        return False
-    return n > 2 and any(shape.count(n) >= 2 for shape in seen.shapes)
+    if n < 3:
+        return ""
+    with unnoticed(formula, batch[0]), _Shapes() as seen, contextlib.suppress(Unmeasured):
+        called(formula, batch)
+    return f"({n}, 1) and ({n},)" if n in seen.paired else ""
 
 
 def _largest(formula: Formula, batch: Batch) -> int | None:
@@ -254,43 +280,36 @@ def _largest(formula: Formula, batch: Batch) -> int | None:
             called(formula, batch)
         except Unmeasured:
             return None
-    return seen.largest
+    largest: int = seen.largest
+    return largest
 
 
-class _Shapes(TorchDispatchMode):
+class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the tensors that are made."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.largest = 0
-        self.shapes: set[tuple[int, ...]] = set()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.largest: int = 0
+        self.paired: set[int] = set()  # lengths of a row and a column that met
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
         for tensor in result if isinstance(result, (tuple, list)) else (result,):
             if isinstance(tensor, torch.Tensor):
                 self.largest = max(self.largest, tensor.numel() * tensor.element_size())
-                self.shapes.add(tuple(tensor.shape))
+        taken = {tuple(part.shape) for part in args if isinstance(part, torch.Tensor)}
+        self.paired |= {shape[0] for shape in taken if len(shape) == 1 and (shape[0], 1) in taken}
         return result
-
-
-def _alike(batches: Sequence[Batch]) -> list[list[Batch]]:
-    """Batches whose samples have one shape."""
-    groups: dict[Any, list[Batch]] = {}
-    for batch in batches:
-        groups.setdefault(tuple((t.dtype, t.shape[1:]) for t in batch), []).append(batch)
-    return list(groups.values())
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
-    return tuple(torch.cat(column) for column in zip(*batches, strict=True))
+    return [torch.cat(column) for column in zip(*batches, strict=True)]
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
-    """Half precision is what autocast hands to a loss, which computes in single precision.  A copy: it may be changed.
-    """
+    """Half precision is what autocast hands to a loss, which computes in single precision.  A copy."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor.clone()
 
 
@@ -304,17 +323,14 @@ def _same(a: float, b: float, tolerance: float) -> bool:
     return abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-6)
 
 
-def _shapes(batch: Batch) -> str:
-    return " and ".join(str(tuple(tensor.shape)) for tensor in batch)
-
-
 def reason(error: BaseException) -> str:
     """An error as half a sentence."""
-    return first_line(error) if isinstance(error, (BatchproofError, Unmeasured)) else f"{type(error).__name__}: {first_line(error)}"
+    return (
+        first_line(error)
+        if isinstance(error, (BatchproofError, Unmeasured))
+        else f"{type(error).__name__}: {first_line(error)}"
+    )
 
 
 def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-Way = Callable[..., Any]

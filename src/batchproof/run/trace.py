@@ -66,6 +66,8 @@ class Attribute(str):
 def _is_heavy(value: Any) -> bool:
     """Whether it is a tensor, a module or the like: nothing that a batch is held in."""
     kind = type(value)
-    return kind.__module__.partition(".")[0] in ("torch", "numpy", "builtins") or hasattr(value, "__code__") or any(
-        base.__module__.startswith("torch.nn") for base in kind.__mro__
+    return (
+        kind.__module__.partition(".")[0] in ("torch", "numpy", "builtins")
+        or hasattr(value, "__code__")
+        or any(base.__module__.startswith("torch.nn") for base in kind.__mro__)
     )

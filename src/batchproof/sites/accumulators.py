@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from batchproof.sites import knowledge, numbers
 from batchproof.sites.reading import OpenLoop, Reading, open_for, place_of, record_average
-from batchproof.sites.site import Divisor, Quantity
+from batchproof.sites.site import Divisor, Quantity, Weight
 from batchproof.sites.values import (
     Averaged,
     BatchLoop,
@@ -30,6 +30,10 @@ from batchproof.sites.values import (
 )
 
 
+#: So many items of a list are told apart.
+MOST_ITEMS = 200
+
+
 def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
@@ -42,12 +46,10 @@ def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) ->
         return _over_samples(run, node, old, value)
     if isinstance(value, Total) and not _of_open_loop(run, value, loop.batch):
         return numbers.binary(run, node, ast.Add(), old, value) if isinstance(old, Total) else value
-    if isinstance(old, Items) and not old.array and isinstance(value, Items):
-        # losses += [loss]
-        for item in value.items:
-            append(run, name, old, item, node)
+    if isinstance(old, Items) and not old.array and isinstance(value, (Items, Rows, Unknown)):
+        extend(run, name, old, value, node)  # losses += [loss]
         return old
-    entry = enter(run, name, held, value, loop)
+    entry = enter(run, name, held, value, loop, node)
     entries = (*numbers.entries_of(old), entry) if entry not in numbers.entries_of(old) else numbers.entries_of(old)
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
@@ -64,7 +66,7 @@ def _of_open_loop(run: Reading, value: Total | Averaged, loop: BatchLoop) -> boo
 def _within(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
     """An addition within one batch, or outside of any."""
     if isinstance(old, Items) and isinstance(value, Items) and not old.array:
-        old.items += value.items
+        old.items = (old.items + value.items)[:MOST_ITEMS]
         old.entries += [e for e in value.entries if e not in old.entries]
         return old
     if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, Total, Averaged, Rows)):
@@ -85,16 +87,21 @@ def _over_samples(run: Reading, node: ast.expr, old: Value, value: Value) -> Val
     return old if not isinstance(old, Const) else Unknown(node)
 
 
-def enter(run: Reading, name: str, held: Binding, value: Value, loop: OpenLoop, listed: bool = False) -> Entry:
-    """The record of one statement that adds a batch to ``name``."""
+def enter(
+    run: Reading, name: str, held: Binding, value: Value, loop: OpenLoop, written: ast.expr | None, listed: bool = False
+) -> Entry:
+    """The record of one statement that adds a batch to ``name``; ``written`` is what it adds as it stands there."""
     assert loop.batch is not None
     statement, function = place_of(run, value, loop)
+    key = (id(statement), name)
+    if written is not None and statement is not run.frame.statement:
+        written = handed_on(statement, value)
+        name = _receiver(statement) or name
     if isinstance(value, (Total, Averaged)):
         value = _running(run, value, loop.batch)
-    key = (id(statement), name)
     entry = run.entries.get(key)
     if entry is None:
-        entry = Entry(name, statement, value, loop.batch, function, listed=listed)
+        entry = Entry(name, statement, value, loop.batch, function, written=written, listed=listed)
         run.entries[key] = entry
     elif _vague(entry.value) and not _vague(value):
         entry.value = value
@@ -105,6 +112,26 @@ def enter(run: Reading, name: str, held: Binding, value: Value, loop: OpenLoop, 
             for start in other.starts.values():
                 entry.starts.setdefault(id(start), start)
     return entry
+
+
+def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
+    """The argument of a call that a function of the file, or a method, adds up: of ``meter.update(loss.item(), n)`` the first."""
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return None
+    parts = [*statement.value.args, *(keyword.value for keyword in statement.value.keywords)]
+    call = value.call if isinstance(value, Stat) else value.node
+    for part in parts:
+        if any(inner is call for inner in ast.walk(part)):
+            return part
+    return next((part for part in parts if not isinstance(part, (ast.Constant, ast.JoinedStr))), None)
+
+
+def _receiver(statement: ast.AST) -> str:
+    """What a value was handed to: ``meter`` of ``meter.update(loss)``."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        return ast.unparse(call.func.value)
+    return ""
 
 
 def _vague(value: Value) -> bool:
@@ -123,32 +150,34 @@ def _running(run: Reading, value: Total | Averaged, loop: BatchLoop) -> Value:
     return value
 
 
-def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr) -> None:
+def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
     loop = open_for(run, items.born)
+    if loop is None or loop.batch is None:
+        if len(items.items) < MOST_ITEMS:
+            items.items.append(value)
     if loop is None:
-        items.items.append(value)
         return
     if loop.batch is None:
-        items.items.append(value)
         items.of_samples = True
         return
     held = Binding(items, items.born, items.start)
-    entry = enter(run, name, held, value, loop, listed=True)
+    entry = enter(run, name, held, value, loop, node, listed=True)
+    entry.spread = entry.spread or spread
     if entry not in items.entries:
         items.entries.append(entry)
 
 
 def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
-    if isinstance(value, Items) and value.items and not value.of_samples:
-        for item in value.items:
+    if isinstance(value, Items) and value.items and not value.of_samples and isinstance(value.node, (ast.List, ast.Tuple)):
+        for item in value.items[:MOST_ITEMS]:
             append(run, name, items, item, node)
         return
     if isinstance(value, Items) and value.entries:
         items.entries += [e for e in value.entries if e not in items.entries]
         return
-    append(run, name, items, Rows(node) if not isinstance(value, Pool) else value, node)
+    append(run, name, items, Rows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
 
 def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Value) -> Value:
@@ -163,7 +192,10 @@ def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Val
         parts = value.items if isinstance(value, Items) and value.tuple_ else [value]
         for place, part in enumerate(parts):
             name = ast.unparse(node) if len(parts) == 1 else f"{ast.unparse(node)}[{place}]"
-            entry = enter(run, name, Binding(made, born, run.frame.statement), part, loop, listed=True)
+            written = getattr(node, "elt", None)
+            if len(parts) > 1 and isinstance(written, ast.Tuple):
+                written = written.elts[place]
+            entry = enter(run, name, Binding(made, born, run.frame.statement), part, loop, written, listed=True)
             made.entries.append(entry)
         return made
     if loop is not None and loop.samples:
@@ -194,6 +226,7 @@ def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -
         mapped = run.entries.get(key)
         if mapped is None:
             mapped = Entry(entry.name, entry.statement, value, entry.loop, entry.function, dict(entry.starts), listed=True)
+            mapped.late, mapped.written = entry.late, entry.written
             run.entries[key] = mapped
         made.entries.append(mapped)
     return made
@@ -209,7 +242,7 @@ def as_stat(entry: Entry) -> Stat | None:
     if isinstance(value, Count):
         return Stat(value.node, Quantity.COUNT, origin=value.node)
     if isinstance(value, Rows):
-        if not entry.listed and _reads_as_loss(entry, value):
+        if not entry.spread and (_reads_as_loss(entry, value) or (entry.scalar and not knowledge.reads_as_no_result(_last(entry.name)))):
             return _unknown(value)
         return Stat(value.node, Quantity.ROWS, origin=value.node)
     if isinstance(value, Unknown) and value.of_batch and _reads_as_loss(entry, value):
@@ -217,6 +250,17 @@ def as_stat(entry: Entry) -> Stat | None:
     if isinstance(value, Unknown) and not value.of_batch and _reads_as_loss(entry, value) and not value.parameter:
         return _unknown(value)
     return None
+
+
+def counted(entry: Entry, stat: Stat) -> Stat:
+    """An accuracy that only its name tells of: what is divided by the number of samples was a count."""
+    divisors = {average.divisor for average in entry.averages.values()}
+    if divisors <= {Divisor.DATASET, Divisor.SAMPLES} and stat.weight is Weight.NONE and not entry.listed:
+        words = knowledge.plain(f"{_last(entry.name)} {_text(stat.origin)[:80]}")
+        vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
+        if vague and ("acc" in words or "correct" in words):
+            return replace(stat, quantity=Quantity.COUNT, why="")
+    return stat
 
 
 def _unknown(value: Value) -> Stat:

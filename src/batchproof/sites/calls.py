@@ -6,8 +6,8 @@ import ast
 from dataclasses import replace
 
 from batchproof.sites import doubts, knowledge, library, methods, numbers, trainers
-from batchproof.sites.parts import named
-from batchproof.sites.reading import MOST_CALLS, MOST_STATEMENTS, Frame, Reading, marks_of
+from batchproof.sites.parts import key_of, named
+from batchproof.sites.reading import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Frame, Reading, marks_of
 from batchproof.sites.site import Quantity
 from batchproof.sites.values import (
     Averaged,
@@ -41,7 +41,6 @@ Keywords = dict[str, Value]
 
 
 def call(run: Reading, node: ast.Call) -> Value:
-    doubts.in_call(run, node)
     if isinstance(node.func, ast.Attribute):
         base = run.evaluate(run, node.func.value)
         name = node.func.attr
@@ -60,7 +59,13 @@ def call(run: Reading, node: ast.Call) -> Value:
     function = run.evaluate(run, node.func)
     arguments, keywords = _arguments(run, node)
     name = node.func.id if isinstance(node.func, ast.Name) else ""
+    if isinstance(node.func, ast.Subscript):
+        name = f"{_last_word(node.func.value)}_{key_of(node.func.slice)}"
     return apply(run, node, function, name, arguments, keywords)
+
+
+def _last_word(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def _callee(run: Reading, node: ast.Call, base: Value) -> Value:
@@ -156,19 +161,21 @@ def call_function(
     definition = function.definition
     if definition is None:
         return Unknown(node)
-    if len(run.frames) >= MOST_CALLS or run.statements > MOST_STATEMENTS:
+    if len(run.frames) >= MOST_CALLS or run.statements > MOST_STATEMENTS or run.spent.get(definition, 0) > MOST_IN_ONE:
         return Unknown(node, of_batch=any(is_of_batch(v) for v in arguments))
     if any(frame.function is definition for frame in run.frames):
         return Unknown(node, of_batch=any(is_of_batch(v) for v in arguments))
     frame = _frame(run, function, definition, arguments, keywords)
     run.read.add(definition)
     run.frames.append(frame)
+    before = run.statements
     try:
         if isinstance(definition, ast.Lambda):
             return run.evaluate(run, definition.body)
         run.execute(run, definition.body)
     finally:
         run.frames.pop()
+        run.spent[definition] = run.spent.get(definition, 0) + run.statements - before
     return _returned(node, frame.returns)
 
 

@@ -70,7 +70,13 @@ def by_spelling(run: Reading, name: str, node: ast.AST) -> Value:
         return Class(node, index.classes[name], run.module)
     if name in index.imports:
         return Library(node, index.imports[name])
+    if name in _ALIASES:
+        return Library(node, _ALIASES[name])
     return named(name, node)
+
+
+#: What is often brought in by a star.
+_ALIASES = {"torch": "torch", "np": "numpy", "numpy": "numpy", "F": "torch.nn.functional", "nn": "torch.nn", "math": "math", "time": "time"}
 
 
 def _as_named(value: Value, node: ast.Name) -> Value:
@@ -132,8 +138,15 @@ def attribute_of(run: Reading, base: Value, name: str, node: ast.expr) -> Value:
         if name == "loss":
             return hugging_face_loss(run, node)
     if name in run.index.arguments and not of_batch:
-        return Const(node, run.index.arguments[name])
+        return argument(run, name, node)
     return named(name, node, of_batch)
+
+
+def argument(run: Reading, name: str, node: ast.AST) -> Value:
+    """What the command line defaults to; a batch size that stands there is the user's to choose."""
+    if knowledge.reads_as_batch_size(name):
+        return Count(node, Of.CONFIGURED)
+    return Const(node, run.index.arguments[name])
 
 
 def _of_loader(base: LoaderValue, name: str, node: ast.expr) -> Value:
@@ -193,7 +206,7 @@ def _of_instance(run: Reading, base: Instance, name: str, node: ast.expr) -> Val
             return _of_instance(run, base, name, node)
         definition, seen = _parent(run, definition), seen + 1
     if name in run.index.arguments:
-        return Const(node, run.index.arguments[name])
+        return argument(run, name, node)
     return named(name, node)
 
 
@@ -211,8 +224,11 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
     if isinstance(base, Shape):
         return _dimension(run, base, key, node)
     if isinstance(base, Mapping):
-        return read_key(base, key_of(node.slice), node)
+        return read_key(run, base, key_of(node.slice), node)
     if isinstance(base, Items):
+        here = run.frame.scope.find(ast.unparse(node)) if base.array and isinstance(key, Const) else None
+        if here is not None:
+            return here.value
         if isinstance(key, Const) and isinstance(key.value, int) and base.items and not base.entries:
             if -len(base.items) <= key.value < len(base.items):
                 return base.items[key.value]
@@ -240,15 +256,15 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
     if isinstance(base, (Unknown, Dataset)):
         of_batch = is_of_batch(base) or is_of_batch(key)
         name = getattr(base, "name", "")
-        if of_batch and text and knowledge.reads_as_loss(text):
+        if of_batch and text and "loss" in text:
             return numbers.stat(run, node, Quantity.UNKNOWN)
         if not of_batch and text and (text in run.index.arguments):
-            return Const(node, run.index.arguments[text])
+            return argument(run, text, node)
         if not of_batch and run.batch_loop() is not None and _is_slice_of_batch(run, node.slice, key):
             return Rows(node, whole=False)
         if text and knowledge.reads_as_batch_size(text):
             return Count(node, Of.CONFIGURED)
-        if knowledge.reads_as_loader(name) or (text and knowledge.reads_as_loader(text)):
+        if knowledge.reads_as_loader(name) or "loader" in text.lower():
             return LoaderValue(node, Loader(node))
         return Unknown(node, text or name, of_batch)
     return Unknown(node, text)
@@ -266,6 +282,8 @@ def _is_slice_of_batch(run: Reading, node: ast.expr, key: Value) -> bool:
 def _dimension(run: Reading, shape: Shape, key: Value, node: ast.expr) -> Value:
     if isinstance(key, Const) and key.value == 0:
         return length_of(run, shape.of or Unknown(node), node)
+    if isinstance(node.slice, ast.Slice) and node.slice.lower is None:
+        return shape
     if isinstance(key, Const) and isinstance(key.value, int):
         return Fixed(node)
     return Unknown(node)
@@ -274,7 +292,7 @@ def _dimension(run: Reading, shape: Shape, key: Value, node: ast.expr) -> Value:
 def _row(run: Reading, base: Rows, key: Value, node: ast.Subscript) -> Value:
     text = key.value if isinstance(key, Const) and isinstance(key.value, str) else ""
     if text:
-        if knowledge.reads_as_loss(text) and not base.whole and "label" not in text:
+        if "loss" in text and not base.whole:
             return hugging_face_loss(run, node) if text == "loss" else numbers.stat(run, node, Quantity.UNKNOWN)
         return Rows(node, mask="mask" in text, output=base.output)
     if isinstance(key, Rows) and key.mask:

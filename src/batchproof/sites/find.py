@@ -7,11 +7,12 @@ are given, then every function that nothing called.
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
 from batchproof.sites import calls, statements, trainers
-from batchproof.sites.accumulators import as_stat, mark_windows
+from batchproof.sites.accumulators import as_stat, counted, mark_windows
 from batchproof.sites.expressions import evaluate
 from batchproof.sites.index import index
 from batchproof.sites.loops import enter_step, leave
@@ -65,7 +66,6 @@ def _read(tree: ast.Module) -> Reading:
 
 
 def _start(run: Reading) -> None:
-    run.statements = 0
     run.loops.clear()
     del run.frames[1:]
     run.frames[0].statement = None
@@ -112,14 +112,18 @@ def _site(entry: Entry) -> Site | None:
     stat = as_stat(entry)
     if stat is None:
         return None
+    stat = counted(entry, stat)
     mark_windows(entry)
+    added = _added(entry, stat)
+    if added is None:
+        return None
     if stat.quantity is Quantity.RUNNING and any(inner.window for inner in stat.inner):
         return None
     return Site(
         name=entry.name,
         loop=_loop(entry.loop),
-        add=entry.statement,
-        added=_added(entry, stat),
+        add=entry.taken if entry.late and entry.taken is not None else entry.statement,
+        added=added,
         starts=tuple(entry.starts.values()),
         averages=tuple(sorted(entry.averages.values(), key=lambda a: getattr(a.node, "lineno", 0))),
         reported=tuple(entry.reported),
@@ -127,14 +131,33 @@ def _site(entry: Entry) -> Site | None:
     )
 
 
-def _added(entry: Entry, stat: Stat) -> Added:
-    node = stat.plain or stat.call or stat.node
-    assert isinstance(node, ast.expr)
+def _sides(node: ast.expr) -> tuple[tuple[ast.expr, ast.expr], ...]:
+    """The two factors of a product, each with the other."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.FloorDiv)):
+        node = node.left
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return (node.left, node.right), (node.right, node.left)
+    return ()
+
+
+def _added(entry: Entry, stat: Stat) -> Added | None:
+    node = entry.written or stat.plain or stat.call or stat.node
+    if not isinstance(node, ast.expr):
+        return None
+    if stat.weight_node is not None:
+        for side, other in _sides(node):
+            if other is stat.weight_node:
+                node = side
     return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node)
 
 
 def _loop(loop: BatchLoop) -> Loop:
-    return Loop(loop.node, loader_of(loop.loaders), loop.phase)
+    loader = loader_of(loop.loaders)
+    if loop.equal and loader.drops_last is None:
+        loader = replace(loader, drops_last=True)
+    if loop.single and loader.built is None:
+        loader = replace(loader, batch_size=1)
+    return Loop(loop.node, loader, loop.phase)
 
 
 __all__ = ["Binding", "TooDeep", "find"]

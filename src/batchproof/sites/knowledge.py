@@ -98,7 +98,7 @@ _SAMPLES = re.compile(
     r"sentences?|points|items|train|test|val|valid|graphs|sequences|dataset_?size|data_?size)(_?(size|count|num|len|n))?$|^(N|n|size|total|M|m|num|cnt|count)$"
 )
 _TOKENS = re.compile(r"tok(en)?s?($|_)|words?($|_)|n_?nodes|num_?nodes|pixels|chars|frames|masks?($|_)|valid_?(count|num|pixels)|weights?_?sum|denom|positions")
-_METER = re.compile(r"meter|averager|(^|_)avgr|runningav|runningmean|averagevalue|smoothedvalue|metrictracker|metriclogger|lossrecord|losstracker|loss_?counter|statistics$|runningscore|^average$|avg$|^averages$|runningaverage")
+_METER = re.compile(r"meter|averager|(^|_)avgr|runningav|runningmean|averagevalue|smoothedvalue|metrictracker|metriclogger|lossrecord|losstracker|loss_?counter|statistics$|runningscore|^average$|avg$|^averages$|runningaverage|metricmonitor|lossmonitor|metricstracker|lossmeter|^monitor$|metrictracker")
 _EVALUATION = re.compile(r"(^|_)(eval|evaluate|evaluation|val|valid|validate|validation|test|testing|predict|inference|infer|dev)($|_|\d)|evaluat|validat")
 
 

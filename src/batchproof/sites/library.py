@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
-from batchproof.sites import knowledge, numbers
+from batchproof.sites import doubts, knowledge, numbers
 from batchproof.sites.parts import length_of
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Loader, Quantity
@@ -102,6 +103,9 @@ def reduce(run: Reading, node: ast.expr, name: str, value: Value, dimension: obj
     if name in {"sum", "nansum", "count_nonzero", "fsum"}:
         if name == "count_nonzero" and isinstance(value, Rows):
             return numbers.stat(run, node, Quantity.COUNT)
+        listed = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and isinstance(value, Rows)
+        if listed and not value.mask and "loss" in ast.unparse(node):  # a list of losses that a model returns
+            return numbers.stat(run, node, Quantity.UNKNOWN)
         return numbers.sum_of(run, node, value)
     if isinstance(value, Stat):
         return numbers.derived(value, node)
@@ -197,9 +201,12 @@ def call_library(
     if path.startswith(("torch.optim", "optim.")):
         return Fixed(node)
     if name == "DistributedSampler":
+        drops = keywords.get("drop_last")
+        doubts.sampler(run, node, isinstance(drops, Const) and bool(drops.value))
         return Fixed(node)
-    pooled = any(isinstance(v, Pool) or (isinstance(v, (Total, Items)) and _holds_rows(v)) for v in given)
-    if pooled:
+    if name not in _SEES_A_LIST and any(
+        isinstance(v, Pool) or (isinstance(v, (Total, Items)) and _holds_rows(v)) for v in given
+    ):
         return Pool(node)
     if knowledge.is_torch_loss(name):
         loss = loss_function(run, node, name, arguments if name[:1].isupper() else [], keywords)
@@ -222,7 +229,9 @@ def by_name(run: Reading, node: ast.expr, name: str, given: list[Value]) -> Valu
         quantity, why = known
         if any(isinstance(v, Rows) and v.pairs for v in given) and quantity is Quantity.MEAN:
             quantity, why = Quantity.COUPLED, "each sample is compared with the others of its batch"
-        return numbers.stat(run, node, quantity, why)
+        found = numbers.stat(run, node, quantity, why)
+        found.named = True
+        return found
     if any(isinstance(v, Stat) for v in given) and not any(isinstance(v, Rows) for v in given):
         first = next(v for v in given if isinstance(v, Stat))
         return numbers.derived(first, node)
@@ -231,6 +240,10 @@ def by_name(run: Reading, node: ast.expr, name: str, given: list[Value]) -> Valu
     if any(isinstance(v, Rows) for v in given):
         return Rows(node, output=True, pairs=any(isinstance(v, Rows) and v.pairs for v in given))
     return Unknown(node, name, True)
+
+
+#: Functions that take a list as a list of numbers, whatever it holds.
+_SEES_A_LIST = frozenset("len sum mean average fmean list tuple array asarray tensor enumerate zip".split())
 
 
 def _holds_rows(value: Total | Items) -> bool:
@@ -288,8 +301,10 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         return first
     if name in _ROUND and first is not None:
         return first
-    if name in {"list", "tuple", "sorted", "reversed", "set", "iter"}:
+    if name in {"list", "tuple", "sorted", "reversed", "set"}:
         return first if first is not None else Items(node, born=run.born(), start=run.frame.statement)
+    if name in {"enumerate", "tqdm", "trange", "track", "iter", "islice", "cycle"} and isinstance(first, LoaderValue):
+        return replace(first, counted=first.counted or name == "enumerate")
     if name == "dict":
         return Mapping(node, {}, run.born())
     if name in {"defaultdict", "OrderedDict", "Counter"}:
@@ -355,6 +370,8 @@ def _joined(run: Reading, node: ast.Call, name: str, first: Value | None) -> Val
         return Items(node, born=run.born(), array=True, start=run.frame.statement)
     if isinstance(first, Items):
         if first.entries:
+            if _holds_rows(first) and any(entry.spread for entry in first.entries):
+                return Pool(node)
             if _holds_rows(first) and name not in {"tensor", "array", "as_tensor", "asarray", "FloatTensor", "Tensor"}:
                 return Total(node, tuple(first.entries), True) if not _all_rows(first) else Pool(node)
             return Total(node, tuple(first.entries), True)
@@ -377,13 +394,16 @@ def _all_rows(value: Items | Total) -> bool:
 
 
 def _mapping(run: Reading, node: ast.Call, name: str, arguments: Arguments) -> Value:
-    makes = ""
+    makes, template = "", None
     if name == "Counter":
         makes = "float"
     elif name == "defaultdict" and node.args:
         text = ast.unparse(node.args[0])
         words = text.lower()
-        if "list" in words or "[]" in words or "deque" in words:
+        factory = node.args[0]
+        if isinstance(factory, ast.Lambda) and isinstance(factory.body, ast.Dict):
+            makes, template = "dict", factory.body
+        elif "list" in words or "[]" in words or "deque" in words:
             makes = "list"
         elif knowledge.reads_as_meter(text):
             makes = "meter"
@@ -391,7 +411,7 @@ def _mapping(run: Reading, node: ast.Call, name: str, arguments: Arguments) -> V
             makes = "float"
     elif arguments and isinstance(arguments[0], Mapping):
         return arguments[0]
-    return Mapping(node, {}, run.born(), makes)
+    return Mapping(node, {}, run.born(), makes, template)
 
 
 def _zipped(run: Reading, node: ast.Call, arguments: Arguments) -> Value:
@@ -433,11 +453,9 @@ def loader_of(run: Reading, node: ast.Call, arguments: Arguments, keywords: Keyw
         drops = bool(drop.value)
     elif drop is not None or spread or "batch_sampler" in keywords:
         drops = None
-    shuffle = keywords.get("shuffle")
     dataset = keywords.get("dataset") or (arguments[0] if arguments else None)
     loader = Loader(None, node, drops, size)
-    shuffled = isinstance(shuffle, Const) and bool(shuffle.value)
-    return LoaderValue(node, loader, Dataset(node), keywords.get("sampler"), shuffled) if dataset is not None else LoaderValue(node, loader)
+    return LoaderValue(node, loader, Dataset(node) if dataset is not None else None, keywords.get("sampler"))
 
 
 __all__ = ["Model", "apply_loss", "by_name", "call_library", "loss_function", "metric_object", "reduce"]

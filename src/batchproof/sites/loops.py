@@ -10,6 +10,7 @@ from batchproof.sites.index import Mentions
 from batchproof.sites.reading import OpenLoop, Reading
 from batchproof.sites.site import Loader
 from batchproof.sites.values import (
+    HARM,
     Averaged,
     BatchLoop,
     Const,
@@ -145,7 +146,7 @@ def _batch_loop(run: Reading, node: ast.AST, iterable: ast.expr | None, value: V
     if isinstance(value, LoaderValue):
         loader = value.loader
         batch.loaders.append(Loader(iterable, loader.built, loader.drops_last, loader.batch_size))
-    elif isinstance(value, Dataset):
+    elif isinstance(value, Dataset) and isinstance(node, ast.For) and "batch" not in ast.unparse(node.target):
         batch.loaders.append(Loader(iterable, batch_size=1))
     else:
         batch.loaders.append(Loader(iterable))
@@ -155,12 +156,12 @@ def _batch_loop(run: Reading, node: ast.AST, iterable: ast.expr | None, value: V
 
 def _over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
-    if isinstance(value, (Rows, Pool)):
+    if isinstance(value, Pool) or (isinstance(value, Rows) and not value.output):
         return True
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name):
         parts = [run.evaluate(run, a) for a in iterable.args if not isinstance(a, ast.Starred)]
         if iterable.func.id == "zip":
-            return any(isinstance(p, (Rows, Pool)) for p in parts)
+            return any(isinstance(p, Pool) or (isinstance(p, Rows) and not p.output) for p in parts)
         if iterable.func.id == "range" and parts:
             last = parts[-1] if len(parts) < 3 else parts[1]
             return isinstance(last, Count) and last.of is Of.SAMPLES
@@ -185,18 +186,18 @@ def _over_batches(
         return None
     if any(_EPOCH.search(name.lower()) for name in names):
         return None
-    if isinstance(value, (Items, Mapping, Const, Total, Averaged, Stat, Count, Shape, Instance)):
-        if isinstance(value, Items) and (value.entries or value.items):
-            return None
-        if isinstance(value, (Mapping, Total, Averaged, Stat)):
-            return None
-        if not isinstance(value, (Items, Instance)):
-            return None
     last = _last_name(iterable)
+    if isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
+        return None
+    if isinstance(value, (Items, Total)) and not last.endswith("batches"):
+        if isinstance(value, Total) or value.entries or value.items:
+            return None
     if last in _NOT_BATCHES:
         return None
     if run.batch_loop() is not None and (is_of_batch(value) or mentions is None):
         return None
+    if last == "count":
+        return "equal" if mentions is not None and mentions.calls & _STEPS else None
     if isinstance(iterable, ast.Call):
         words = knowledge.plain(last)
         if "batch" in words or knowledge.reads_as_loader(last):
@@ -262,6 +263,7 @@ def _bind(
     run: Reading, target: ast.expr, iterable: ast.expr, value: Value, opened: OpenLoop, counted: bool, start: int
 ) -> None:
     batch = opened.batch
+    counted = counted or (isinstance(value, LoaderValue) and value.counted)
     if counted and isinstance(target, ast.Tuple) and len(target.elts) == 2:
         place: Value = Position(target.elts[0], batch, start > 0) if batch is not None else Fixed(target.elts[0])
         bind_target(run, target.elts[0], place)
@@ -278,13 +280,16 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
         is_zip = isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "zip"
         if is_zip and isinstance(target, ast.Tuple):
             return Items(target, [Rows(t, whole=True) for t in target.elts])
-        return Rows(target, whole=True)
+        return Rows(target, whole=True, raw=True)
     if opened.samples:
         if is_range:
             return Fixed(target)
         return Pool(target) if isinstance(value, Pool) else Rows(target)
     if is_range:
         return Fixed(target)
+    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Attribute):
+        if iterable.func.attr in {"items", "values", "keys"}:
+            return _item_of_mapping(run, iterable, target)
     if isinstance(value, Items):
         if value.entries:
             return value.entries[-1].value
@@ -293,8 +298,6 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
     if isinstance(value, Total):
         return value.entries[-1].value if value.listed and value.entries else value
     if isinstance(iterable, ast.Call):
-        if isinstance(iterable.func, ast.Attribute):
-            return _item_of_mapping(run, iterable, target)
         if isinstance(iterable.func, ast.Name) and iterable.func.id == "zip" and isinstance(target, ast.Tuple):
             parts = [run.evaluate(run, a) for a in iterable.args]
             found: list[Value] = []
@@ -320,7 +323,10 @@ def _item_of_mapping(run: Reading, iterable: ast.Call, target: ast.expr) -> Valu
     item: Value = Unknown(target, "", is_of_batch(base))
     if isinstance(base, Mapping) and base.entries:
         found = [b.value for b in base.entries.values()]
-        item = next((v for v in found if isinstance(v, (Total, Items, Stat, Averaged))), found[0])
+        item = next((v for v in found if isinstance(v, (Total, Items, Averaged))), found[0])
+        stats = [v for v in found if isinstance(v, Stat)]
+        if stats:
+            item = max(stats, key=lambda s: HARM.index(s.quantity))
     key = Fixed(target)
     if what == "keys":
         return key
@@ -334,7 +340,7 @@ def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
     if isinstance(target, ast.Name):
         if isinstance(value, Unknown) and not value.name and not value.of_batch:
             value = Unknown(value.node, target.id, False, value.parameter)
-        run.bind(target.id, value)
+        run.assign(run, target, value)
         return
     if isinstance(target, ast.Starred):
         bind_target(run, target.value, value)
@@ -347,8 +353,8 @@ def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
 
 
 def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr) -> Value:
-    if isinstance(value, Items) and not value.entries and place < len(value.items):
-        return value.items[place]
+    if isinstance(value, Items) and not value.entries and value.items:
+        return value.items[place if place < len(value.items) else -1]
     if isinstance(value, Items) and value.entries:
         return Total(target, tuple(value.entries), True)
     if isinstance(value, Shape):
@@ -356,7 +362,7 @@ def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr
             return Count(target, Of.SAMPLES, run.batch_loop()) if is_of_batch(value.of or value) else Unknown(target)
         return Fixed(target)
     if isinstance(value, Rows):
-        return Rows(target, output=value.output, mask=isinstance(target, ast.Name) and "mask" in target.id)
+        return Rows(target, output=value.output, raw=value.raw, mask=isinstance(target, ast.Name) and "mask" in target.id)
     if isinstance(value, Stat):
         return value
     if isinstance(value, (Total, Averaged, Pool, Fixed)):

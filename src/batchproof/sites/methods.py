@@ -67,7 +67,7 @@ def call_method(
     if isinstance(base, MetricObject):
         return _of_metric(run, node, base, name, arguments, keywords)
     if isinstance(base, LoaderValue):
-        return _of_loader(run, node, base, name)
+        return _of_loader(run, node, base, name, [*arguments, *keywords.values()])
     if isinstance(base, (Total, Averaged)):
         return _of_total(run, node, base, name, arguments)
     if isinstance(base, Stat):
@@ -116,7 +116,7 @@ def _of_mapping(run: Reading, node: ast.Call, base: Mapping, name: str, argument
     if name in {"get", "setdefault", "pop"} and node.args:
         key = key_of(node.args[0])
         if key in base.entries or "*" in base.entries or base.makes:
-            return read_key(base, key, node)
+            return read_key(run, base, key, node)
         if name == "setdefault" and len(arguments) > 1:
             base.entries[key] = Binding(arguments[1], base.born, base.node)
             return arguments[1]
@@ -150,13 +150,15 @@ def batch_value(run: Reading, node: ast.expr, metric: MetricObject, given: list[
     return numbers.stat(run, node, metric.quantity, metric.why)
 
 
-def _of_loader(run: Reading, node: ast.Call, base: LoaderValue, name: str) -> Value:
+def _of_loader(run: Reading, node: ast.Call, base: LoaderValue, name: str, given: list[Value]) -> Value:
     if name in {"next", "__next__", "next_batch", "get_batch"}:
         return Rows(node, whole=True)
     if name in {"size", "__len__"}:
         return Count(node, Of.BATCHES)
     if name in {"set_description", "set_postfix", "set_postfix_str", "update", "close", "write"}:
         return Fixed(node)
+    if any(is_of_batch(value) for value in given):
+        return Rows(node)
     return base
 
 
@@ -223,10 +225,14 @@ def _of_rows(
         return Rows(node, mask="mask" in key)
     if name in {"items", "values"}:
         return Unknown(node, "", True)
+    if name == "unsqueeze" and base.raw and isinstance(arguments[0] if arguments else None, Const):
+        loop = run.batch_loop()
+        if loop is not None and arguments[0].value == 0:  # type: ignore[attr-defined]
+            loop.single = True
     columns = _columns(name, arguments, base)
     if name in _HANDED_ON or columns is not None:
-        whole = base.whole and name in {"to", "cuda"}
-        return Rows(node, whole, base.mask, base.selected, base.pairs, base.order, columns, base.output)
+        moved = name in {"to", "cuda", "float", "long"}
+        return Rows(node, base.whole and moved, base.raw and moved, base.mask, base.selected, base.pairs, base.order, columns, base.output)
     if name in {"loss", "compute_loss"}:
         return numbers.stat(run, node, Quantity.UNKNOWN)
     return Rows(node, output=base.output, pairs=base.pairs)
@@ -372,7 +378,7 @@ def _into_meter(
     loop = open_for(run, meter.born)
     if loop is None or loop.batch is None:
         return
-    if isinstance(value, (Rows, Unknown)) and is_of_batch(value):
+    if isinstance(value, (Rows, Unknown)):
         value = numbers.stat(run, value_node, Quantity.UNKNOWN)
     if isinstance(value, Stat) and count is not None and not isinstance(count, Const):
         weight = numbers.weight_of(count, value) if isinstance(count, Count) else _weight_by_name(count)
@@ -382,7 +388,7 @@ def _into_meter(
     text = ast.unparse(node.func.value)
     name = f'{text}["{slot}"]' if slot else text
     held = Binding(meter, meter.born, meter.node)
-    entry = enter(run, name, held, value, loop, listed=True)
+    entry = enter(run, name, held, value, loop, value_node, listed=True)
     entries = meter.slots.setdefault(slot, [])
     if entry not in entries:
         entries.append(entry)
@@ -392,11 +398,9 @@ def _into_meter(
 
 def _weight_by_name(count: Value) -> Weight:
     if isinstance(count, Unknown):
-        if knowledge.reads_as_tokens(count.name):
-            return Weight.OTHER
-        return Weight.SAMPLES
+        return Weight.OWN if knowledge.reads_as_tokens(count.name) else Weight.SAMPLES
     if isinstance(count, Stat):
-        return Weight.OTHER
+        return Weight.OWN
     return Weight.SAMPLES
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from batchproof.sites import knowledge
+from batchproof.sites import doubts, knowledge
 from batchproof.sites.reading import Reading, note_after, record_average
 from batchproof.sites.site import Divisor, Quantity, Weight
 from batchproof.sites.values import (
@@ -65,7 +65,7 @@ def binary(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: V
     if isinstance(right, Items) and right.array and not right.entries:
         right = Const(right.node, 0)
     if isinstance(left, Items) and isinstance(right, Items) and isinstance(op, ast.Add):
-        return Items(node, left.items + right.items, left.entries + right.entries, left.born)
+        return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.born)
     if isinstance(left, Stat) or isinstance(right, Stat):
         return _stats(run, node, op, left, right)
     if isinstance(left, (Count, Position)) or isinstance(right, (Count, Position)):
@@ -166,9 +166,9 @@ def _product(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
     assert isinstance(one, Stat)
     if isinstance(other, Stat):
         if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
-            return _weighted(one, other, node, Weight.OTHER, on_left)
+            return _weighted(one, other, node, Weight.OWN, on_left)
         if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
-            return _weighted(other, one, node, Weight.OTHER, not on_left)
+            return _weighted(other, one, node, Weight.OWN, not on_left)
         if one.quantity is Quantity.UNKNOWN:
             return derived(other, node)
         if other.quantity is Quantity.UNKNOWN:
@@ -187,7 +187,7 @@ def _product(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
             return Rows(node)
         return Rows(node, output=True) if not other.mask else derived(one, node)
     if isinstance(other, Unknown) and other.of_batch and knowledge.reads_as_tokens(other.name):
-        return _weighted(one, other, node, Weight.OTHER, on_left)
+        return _weighted(one, other, node, Weight.OWN, on_left)
     if isinstance(other, Unknown) and other.of_batch and knowledge.reads_as_samples(other.name):
         return _weighted(one, other, node, Weight.SAMPLES, on_left)
     return derived(one, node)
@@ -200,7 +200,7 @@ def weight_of(count: Count, of: Stat) -> Weight:
         return Weight.OTHER if of.graphs else Weight.SAMPLES
     if count.of is Of.CONFIGURED:
         return Weight.CONFIGURED
-    return Weight.OTHER
+    return Weight.OTHER if count.of is Of.KEYS else Weight.OWN
 
 
 def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
@@ -235,6 +235,7 @@ def _quotient(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
         if right.quantity is Quantity.COUNT and not isinstance(left, Const):
             return derived(right, node, quantity=Quantity.RATIO, why="the denominator differs from batch to batch")
         return nonlinear(run, node, right, "the reciprocal")
+    doubts.accumulation(run, node, left)
     if isinstance(right, Stat):
         if right.quantity is Quantity.UNKNOWN and left.quantity is Quantity.UNKNOWN:
             return derived(left, node)
@@ -296,6 +297,11 @@ def _counts(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: 
             return Count(node, Of.PADDED)
         if a is not None and b is not None:
             return Count(node, Of.ELEMENTS if Of.SAMPLES not in {a, b} else Of.SAMPLES, one.loop)
+        other = right if one is left else left
+        if isinstance(other, Unknown) and run.batch_loop() is not None and one.of is not Of.BATCHES:
+            if is_of_batch(other) or knowledge.reads_as_loss(other.name) or other.name in {"val", "value"}:
+                found = stat(run, node, Quantity.UNKNOWN, origin=other.node)
+                return _product(run, node, found, one) if one is right else _product(run, node, one, found)
         if one.of is Of.BATCHES and isinstance(number, int) and number >= 8:
             return Count(node, Of.PADDED)
         return Count(node, one.of, one.loop)
@@ -309,6 +315,8 @@ def _counts(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: 
                 return Count(node, Of.BATCHES)
             return Unknown(node)
         if a is not None and b is not None:
+            return Fixed(node)
+        if isinstance(right, Fixed):
             return Fixed(node)
         return Count(node, one.of, one.loop)
     if isinstance(op, (ast.Add, ast.Sub)):
@@ -369,6 +377,9 @@ def _totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: 
 def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
     """A total over a count."""
     divisor = divisor_of(run, total, by, by_node)
+    if isinstance(by, Total) and by.listed and any(entry in total.entries for entry in by.entries):
+        for entry in total.entries:
+            entry.scalar = entry.scalar or not entry.spread
     number = isinstance(by, (Const, Fixed)) or (isinstance(by, Count) and by.of is Of.WINDOW)
     if isinstance(by, Const) and not any(run.is_open(e.loop) for e in total.entries):
         if isinstance(by.value, (int, float)) and (by.value <= 1 or by.value in {100, 100.0, 1000, 10, 2, 4}):
@@ -394,10 +405,15 @@ def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) 
 
 
 def _divisor_of_total(total: Total, by: Total) -> Divisor:
-    kinds = {_counted(entry.value, by.listed) for entry in by.entries}
+    if by.listed and any(entry in total.entries for entry in by.entries):
+        return Divisor.SAMPLES if any(entry.spread for entry in by.entries) else Divisor.BATCHES
+    kinds = {_counted(entry, by.listed) for entry in by.entries}
     if len(kinds) != 1:
         kinds -= {Divisor.UNKNOWN}
     kind = kinds.pop() if len(kinds) == 1 else Divisor.UNKNOWN
+    if kind is Divisor.BATCHES and not by.listed:
+        if all(isinstance(e.value, Stat) and e.value.quantity is Quantity.COUNT for e in total.entries):
+            return Divisor.SAMPLES  # who counts each batch as one takes it for a sample
     if kind is Divisor.WEIGHTS or kind is Divisor.UNKNOWN:
         weights = {_text(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node}
         added = {_text(entry.value.node) for entry in by.entries}
@@ -410,16 +426,17 @@ def _text(node: ast.AST | None) -> str:
     return ast.unparse(node) if node is not None else ""
 
 
-def _counted(value: Value, listed: bool) -> Divisor:
+def _counted(entry: Entry, listed: bool) -> Divisor:
+    value = entry.value
+    if listed:
+        return Divisor.SAMPLES if entry.spread else Divisor.BATCHES
     if isinstance(value, Const):
         return Divisor.BATCHES if isinstance(value.value, (int, float)) and value.value == 1 else Divisor.UNKNOWN
     if isinstance(value, Count):
         if value.of in {Of.SAMPLES, Of.GRAPHS}:
             return Divisor.SAMPLES
         return Divisor.CONFIGURED if value.of is Of.CONFIGURED else Divisor.WEIGHTS
-    if isinstance(value, Rows):
-        return Divisor.SAMPLES if listed else Divisor.WEIGHTS
-    if isinstance(value, (Stat, Unknown)):
+    if isinstance(value, (Rows, Stat, Unknown)):
         return Divisor.WEIGHTS
     return Divisor.UNKNOWN
 
@@ -445,6 +462,10 @@ def mean_of(run: Reading, node: ast.expr, value: Value) -> Value:
         value = Total(value.node, tuple(value.entries), True)
     if isinstance(value, Total):
         if value.listed:
+            if any(entry.spread or isinstance(entry.value, Pool) for entry in value.entries):
+                return Pool(node)
+            for entry in value.entries:
+                entry.scalar = entry.scalar or not entry.spread
             divisor = Divisor.WEIGHTS if value.weighted is not None else Divisor.BATCHES
             averages = record_average(run, value.entries, node, divisor, None)
             return Averaged(node, value.entries, averages)

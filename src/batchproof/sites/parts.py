@@ -44,6 +44,9 @@ def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = Fa
 def length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None = None) -> Value:
     """``len(value)``, ``value.size(0)``."""
     loop = run.batch_loop()
+    text = ast.unparse(of) if isinstance(of, (ast.Name, ast.Attribute, ast.Subscript)) else ""
+    if text and any(other.text == text for other in run.batch_loops.values()):
+        return Count(node, Of.BATCHES)
     if isinstance(value, Rows):
         if value.whole and isinstance(of, ast.Name) and of.id in run.frame.keyed and isinstance(node, ast.Call):
             return Count(node, Of.KEYS, loop)
@@ -67,10 +70,6 @@ def length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None = 
     if isinstance(value, Unknown):
         if value.of_batch:
             return Count(node, Of.SAMPLES, loop)
-        text = ast.unparse(of) if of is not None else ""
-        for other in run.batch_loops.values():
-            if text and other.text == text:
-                return Count(node, Of.BATCHES)
         if knowledge.reads_as_loader(value.name):
             return Count(node, Of.BATCHES)
         if value.name and knowledge.reads_as_dataset(value.name):
@@ -87,7 +86,7 @@ def key_of(node: ast.expr) -> str:
     return "*"
 
 
-def read_key(base: Mapping, key: str, node: ast.AST) -> Value:
+def read_key(run: Reading, base: Mapping, key: str, node: ast.AST) -> Value:
     if key in base.entries:
         return base.entries[key].value
     if "*" in base.entries:
@@ -99,13 +98,21 @@ def read_key(base: Mapping, key: str, node: ast.AST) -> Value:
             value = join(value, other)
         return value
     if base.makes:
-        made = _made(base, node)
+        made = _made(run, base, node)
         base.entries[key] = Binding(made, base.born, base.node)
         return made
     return Unknown(node, key)
 
 
-def _made(base: Mapping, node: ast.AST) -> Value:
+def _made(run: Reading, base: Mapping, node: ast.AST) -> Value:
+    if base.template is not None:
+        made = run.evaluate(run, base.template)
+        if isinstance(made, (Mapping, Items)):
+            made.born = base.born
+        if isinstance(made, Mapping):
+            for entry in made.entries.values():
+                entry.born = base.born
+        return made
     if base.makes == "list":
         return Items(node, born=base.born, start=base.node)
     if base.makes == "meter":

@@ -10,8 +10,10 @@ from batchproof.sites.index import Index
 from batchproof.sites.site import Average, Divisor, Doubt, Loader
 from batchproof.sites.values import BatchLoop, Binding, Entry, Instance, Scope, Stat, Unknown, Value
 
-#: So many statements are read at most: calls into the same helper multiply.
-MOST_STATEMENTS = 60_000
+#: So many statements are read in one file: calls into the same helpers multiply.
+MOST_STATEMENTS = 40_000
+#: So many of them in one function and what it calls, before further calls of it are passed over.
+MOST_IN_ONE = 2_000
 #: So deep calls are followed.
 MOST_CALLS = 12
 
@@ -57,6 +59,7 @@ class Reading:
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
     doubts: dict[tuple[str, int], Doubt] = field(default_factory=dict)
     read: set[ast.AST] = field(default_factory=set)
+    spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0
     statements: int = 0
 
@@ -135,6 +138,8 @@ def record_average(
         inside = run.is_open(entry.loop)
         average = Average(node, divisor, divisor_node, inside, window=number and inside)
         entry.averages.setdefault(id(node), average)
+        if entry.taken is None and run.frame.statement is not None:
+            entry.taken = run.frame.statement
         found.append(average)
     return tuple(found)
 
@@ -154,6 +159,6 @@ def loader_of(loaders: list[Loader]) -> Loader:
         return Loader(None)
     first = next((loader for loader in loaders if loader.built is not None), loaders[0])
     drops = {loader.drops_last for loader in loaders}
-    sizes = {loader.batch_size for loader in loaders}
+    sizes: set[int | None] = {loader.batch_size for loader in loaders}
     drops_last = drops.pop() if len(drops) == 1 else (False if False in drops else None)
     return replace(first, drops_last=drops_last, batch_size=sizes.pop() if len(sizes) == 1 else None)

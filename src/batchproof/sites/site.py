@@ -31,6 +31,7 @@ class Weight(Enum):
     NONE = "nothing"
     SAMPLES = "how many samples the batch has"
     CONFIGURED = "the batch size that was asked for"
+    OWN = "what the value itself divides by, as tokens or weights"
     OTHER = "a count of something else than what the value averages over"
 
 
@@ -61,7 +62,8 @@ class Loader:
     Attributes:
         node: the loop's iterable as written, without ``enumerate`` and ``tqdm``.
         built: the call that builds it, where the file has it.
-        drops_last: whether a short last batch is dropped; None where the file does not say.
+        drops_last: whether no batch is short, because a short last one is dropped, or batches are drawn at random;
+            None where the file does not say.
         batch_size: the number, where the file says one.
     """
 

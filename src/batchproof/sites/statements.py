@@ -16,9 +16,11 @@ from batchproof.sites.values import (
     Binding,
     Class,
     Const,
+    Fixed,
     Function,
     Instance,
     Items,
+    LoaderValue,
     Mapping,
     Meter,
     Position,
@@ -71,6 +73,8 @@ def assign(run: Reading, target: ast.expr, value: Value) -> None:
         bind_target(run, target, value)
         return
     name = ast.unparse(target)
+    if isinstance(value, LoaderValue):
+        doubts.named_loader(run, name, value)
     if isinstance(value, Averaged):
         reported_as(run, value.entries, name)
     if isinstance(target, ast.Name):
@@ -89,8 +93,8 @@ def assign(run: Reading, target: ast.expr, value: Value) -> None:
 
 def _restarts(value: Value) -> bool:
     if isinstance(value, Items):
-        return not value.entries
-    return True
+        return not value.entries and not value.items
+    return isinstance(value, Const) and value.value in (0, None)
 
 
 def _fills(run: Reading, target: ast.Subscript, value: Value) -> bool:
@@ -154,7 +158,7 @@ def hold(run: Reading, target: ast.expr, value: Value) -> None:
         if isinstance(base, Mapping):
             base.entries[key_of(target.slice)] = binding
             return
-        if isinstance(base, Items) and isinstance(value, (Total, Averaged)):
+        if isinstance(base, Items) and isinstance(value, (Total, Averaged)) and not isinstance(target.slice, ast.Constant):
             base.entries += [e for e in value.entries if e not in base.entries]
         if isinstance(base, Items) and isinstance(target.slice, ast.Constant) and isinstance(target.slice.value, int):
             if 0 <= target.slice.value < len(base.items):
@@ -171,6 +175,10 @@ def _augmented(run: Reading, node: ast.AugAssign) -> None:
     if held is None:
         held = Binding(run.evaluate(run, node.target), (), None)
     name = ast.unparse(node.target)
+    if isinstance(node.op, ast.Add) and open_loops(run, held) and isinstance(node.value, ast.BinOp):
+        if any(ast.unparse(n) == name for n in ast.walk(node.value) if type(n) is type(node.target)):
+            if _running_mean(run, node.target, held, name, node.value):
+                return
     if isinstance(node.op, ast.Add):
         _put(run, node.target, held, add(run, name, held, value, node.value))
         return
@@ -180,7 +188,7 @@ def _augmented(run: Reading, node: ast.AugAssign) -> None:
             reported_as(run, found.entries, name)
         _put(run, node.target, held, found)
         return
-    expression = ast.BinOp(node.target, node.op, node.value, lineno=node.lineno, col_offset=node.col_offset)
+    expression = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
     _put(run, node.target, held, numbers.binary(run, expression, node.op, held.value, value))
 
 
@@ -290,6 +298,10 @@ def _leaves(node: ast.expr, divisor: ast.expr | None) -> list[ast.expr]:
 def _rewritten_call(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.Call) -> bool:
     """``x = np.append(x, v)``, ``x = torch.cat([x, v])``."""
     last = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+    if last in {"max", "min", "maximum", "minimum"} and any(ast.unparse(part) == name for part in value.args):
+        run.evaluate(run, value)
+        _put(run, target, held, Fixed(value))
+        return True
     if last not in knowledge.JOINS or not value.args:
         return False
     parts = [*value.args]

@@ -99,7 +99,7 @@ def _log(
             weight = Weight.OTHER
     changed = numbers.derived(value, value_node, call=value.call, weight=weight, weight_node=size_node, factor=size)
     held = Binding(Unknown(node), (), None)
-    entry = enter(run, key, held, changed, loop)  # type: ignore[arg-type]
+    entry = enter(run, key, held, changed, loop, value_node)  # type: ignore[arg-type]
     divisor = {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}.get(weight, Divisor.WEIGHTS)
     record_average(run, (entry,), node, divisor, None)
     entry.reported.setdefault(key)
@@ -111,7 +111,8 @@ def outputs_of(run: Reading, statement: ast.AST, name: str, values: list[Value],
     for value in values:
         if isinstance(value, (Stat, Mapping, Rows, Unknown, Items)):
             held = Binding(made, (), None)
-            entry = enter(run, name, held, value, loop, listed=True)  # type: ignore[arg-type]
+            entry = enter(run, name, held, value, loop, None, listed=True)  # type: ignore[arg-type]
+            entry.late = True
             made.entries.append(entry)
     return made
 

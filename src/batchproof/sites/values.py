@@ -65,6 +65,7 @@ class Rows(Value):
 
     Attributes:
         whole: the batch as the loader gave it.
+        raw: a part of the batch as the loader gave it.
         mask: truth values, or ones and zeros.
         selected: the rows that a mask left.
         pairs: one value for each pair of samples.
@@ -73,6 +74,7 @@ class Rows(Value):
     """
 
     whole: bool = False
+    raw: bool = False
     mask: bool = False
     selected: bool = False
     pairs: bool = False
@@ -98,6 +100,7 @@ class Stat(Value):
     graphs: bool = False
     divided: Value | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
+    named: bool = False  # only the name of a function says so
     inner: tuple[Entry, ...] = ()  # of a running total: what it is a total of
 
 
@@ -145,7 +148,7 @@ class LoaderValue(Value):
     loader: Loader = field(default_factory=lambda: Loader(None))
     dataset: Value | None = None
     sampler: Value | None = None
-    shuffled: bool = False
+    counted: bool = False  # each batch comes with its number
 
 
 @dataclass(eq=False)
@@ -232,7 +235,8 @@ class Metrics(Value):
 class Mapping(Value):
     entries: dict[str, Binding] = field(default_factory=dict)
     born: tuple[int, ...] = ()
-    makes: str = ""  # what a defaultdict makes: "list", "float", "meter"
+    makes: str = ""  # what a defaultdict makes: "list", "float", "meter", "dict"
+    template: ast.expr | None = None  # of a dict: as written
 
 
 @dataclass(eq=False)
@@ -275,6 +279,7 @@ class BatchLoop:
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
     quiet: bool = False  # no_grad, eval(), or a name that says so
+    single: bool = False  # a dimension for the batch is added in the loop
     equal: bool = False
     weighs: bool = False  # the trainer weighs what is logged by the batch's size
 
@@ -297,8 +302,13 @@ class Entry:
     starts: dict[int, ast.AST] = field(default_factory=dict)
     averages: dict[int, Average] = field(default_factory=dict)
     reported: dict[str, None] = field(default_factory=dict)
+    written: ast.expr | None = None  # what is added, as its statement has it
     window: bool = False
     listed: bool = False
+    spread: bool = False  # one item for each row, by ``extend``
+    late: bool = False  # a trainer adds it, where no statement shows
+    taken: ast.AST | None = None  # the statement that averages it first
+    scalar: bool = False  # it was averaged like a number
 
 
 #: Of two values that a name may hold, the one that says more comes later.
@@ -367,14 +377,16 @@ def join_scopes(scope: Scope, one: dict[str, Binding], other: dict[str, Binding]
     scope.names = names
 
 
-def is_of_batch(value: Value) -> bool:
+def is_of_batch(value: Value, depth: int = 3) -> bool:
     """Whether a batch went into it."""
     if isinstance(value, (Rows, Stat)):
         return True
     if isinstance(value, Unknown):
         return value.of_batch
+    if depth == 0:
+        return False
     if isinstance(value, Items):
-        return any(is_of_batch(v) for v in value.items)
+        return any(is_of_batch(v, depth - 1) for v in value.items)
     if isinstance(value, Mapping):
-        return any(is_of_batch(b.value) for b in value.entries.values())
+        return any(is_of_batch(b.value, depth - 1) for b in value.entries.values())
     return False

@@ -6,7 +6,7 @@ Here spans are counted in the text that was parsed; a notebook's are counted in 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 
 from batchproof.lint.finding import Edit, Span
 from batchproof.lint.source import NEWLINE, Source
@@ -23,11 +23,6 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def overlap(first: Sequence[Edit], second: Sequence[Edit]) -> bool:
-    """Whether two fixes touch the same place; two insertions at one place do."""
-    return any(_touch(one.span, other.span) for one in first for other in second)
-
-
 def in_cells(source: Source, edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
     """The same edits, counted in the cells of a notebook; None where one reaches from one cell into another."""
     found = []
@@ -41,18 +36,6 @@ def in_cells(source: Source, edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
             span = Span(span.line - back, span.column, span.end_line - back, span.end_column, cell.number)
         found.append(Edit(span, edit.text))
     return tuple(found)
-
-
-def in_text(source: Source, edits: Iterable[Edit]) -> Iterator[Edit]:
-    """The way back."""
-    starts = {cell.number: cell.start for cell in source.cells}
-    for edit in edits:
-        span = edit.span
-        if span.cell is None:
-            yield edit
-            continue
-        back = starts[span.cell] - 1
-        yield Edit(Span(span.line + back, span.column, span.end_line + back, span.end_column), edit.text)
 
 
 def replace(source: Source, node: ast.AST, text: str) -> Edit:
@@ -136,7 +119,7 @@ def with_brackets(source: Source, node: ast.AST) -> Span:
     if not (left.rstrip().endswith("(") and right.lstrip().startswith(")")):
         return span
     opening = len(left.rstrip()) - 1
-    if not left[:opening].rstrip().endswith("/"):  # a call's brackets, or a group's around more than this
+    if not left[:opening].rstrip().endswith(("/", "/=")):  # a call's brackets, or a group's around more than this
         return span
     closing = span.end_column + len(right) - len(right.lstrip()) + 1
     return Span(span.line, opening + 1, span.end_line, closing)
@@ -148,10 +131,3 @@ def _starts(text: str) -> list[int]:
 
 def _position(span: Span) -> tuple[int, int, int]:
     return span.cell or 0, span.line, span.column
-
-
-def _touch(one: Span, other: Span) -> bool:
-    if one.cell != other.cell:
-        return False
-    first, second = sorted((one, other), key=_position)
-    return (second.line, second.column) < (first.end_line, first.end_column) or _position(first) == _position(second)

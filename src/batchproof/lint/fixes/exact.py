@@ -6,7 +6,7 @@ import ast
 
 from batchproof.lint.finding import Edit, Fix, Span
 from batchproof.lint.fixes import edits
-from batchproof.lint.fixes.scope import Scopes, assigned, names_in
+from batchproof.lint.fixes.scope import Scopes, assigned, last_name, names_in, sum_of
 from batchproof.lint.source import Source
 from batchproof.sites.site import Quantity, Site
 
@@ -19,15 +19,16 @@ def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
     add = scopes.statement(site.add)
     if site.added.quantity is not Quantity.NONLINEAR or not isinstance(loop, ast.For) or not isinstance(call, ast.Call):
         return None
-    if not isinstance(add, ast.AugAssign) or not isinstance(add.target, ast.Name) or not site.averages:
+    parts = sum_of(add)
+    if add is None or parts is None or not site.averages:
         return None
     if not _is_known(source.tree, call.func) or not _takes_the_batch(loop, call):
         return None
     called = scopes.statement(call)
     if called is None or not _every_batch(scopes, loop, called, add):
         return None
-    starts = _starts(scopes, site, add)
-    value = _reported_value(source, scopes, site, call)
+    starts = _starts(scopes, site, add, parts[0].id)
+    value = _reported_value(source, scopes, site, call, parts[1])
     if starts is None or value is None:
         return None
     function = edits.text_of(source, call.func)
@@ -40,7 +41,8 @@ def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
         found.append(edits.replace(source, add, edits.text_of(source, call).replace(function, metric, 1)))
     else:
         found += [edits.replace(source, call.func, metric), _without(source, scopes, add)]
-    found += [edits.without(source, start) for start in starts]
+    # where a comment stands behind it, the start stays, though nothing is added to it any more
+    found += [edit for start in starts if (edit := edits.without(source, start)) is not None]
     if "batchproof" not in scopes.taken:
         found.append(_import(source))
     if None in found:
@@ -50,10 +52,20 @@ def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
 
 
 def _is_known(tree: ast.Module, function: ast.expr) -> bool:
-    """Whether the function is one of this file's own, not a method and not decorated."""
-    return isinstance(function, ast.Name) and any(
-        isinstance(node, ast.FunctionDef) and node.name == function.id and not node.decorator_list for node in tree.body
-    )
+    """Whether it is a function of this file, or an object of one of its classes."""
+    if not isinstance(function, ast.Name):
+        return False
+    if any(isinstance(node, ast.FunctionDef) and node.name == function.id for node in tree.body):
+        return all(
+            not getattr(node, "decorator_list", ()) for node in tree.body if getattr(node, "name", "") == function.id
+        )
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    made = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and _sets(node, function.id)]
+    return bool(made) and all(isinstance(value, ast.Call) and last_name(value.func) in classes for value in made)
+
+
+def _sets(node: ast.Assign, name: str) -> bool:
+    return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
 
 
 def _takes_the_batch(loop: ast.For, call: ast.Call) -> bool:
@@ -79,10 +91,9 @@ def _every_batch(scopes: Scopes, loop: ast.For, called: ast.stmt, add: ast.stmt)
     return not stops and scopes.function(called) is scopes.function(add)
 
 
-def _starts(scopes: Scopes, site: Site, add: ast.AugAssign) -> list[ast.Assign] | None:
+def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.Assign] | None:
     """Where the total begins, which is not needed any more; None where it is used for anything else."""
-    assert isinstance(add.target, ast.Name)
-    uses = scopes.uses(add.target.id, scopes.function(add))
+    uses = scopes.uses(name, scopes.function(add))
     loop = site.loop.node
     assert isinstance(loop, ast.For)
     before = []
@@ -104,7 +115,7 @@ def _precedes(scopes: Scopes, start: ast.stmt, loop: ast.For) -> bool:
     return any(statement is start for statement in block) and start.lineno < loop.lineno
 
 
-def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call) -> str | None:
+def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call, added: ast.expr) -> str | None:
     """What is reported instead, with a zero byte for the metric's name: ``metric.compute().item()``."""
     loop = site.loop.node
     for average in site.averages:
@@ -113,7 +124,7 @@ def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call) 
             return None
         if scopes.inside(node, loop) or ast.unparse(node.left) != site.name:
             return None
-    added, text = site.added.node, edits.text_of(source, site.added.node)
+    text = edits.text_of(source, added)
     inner: ast.AST = added
     while (
         isinstance(inner, ast.Call) and inner is not call and isinstance(inner.func, ast.Attribute) and not inner.args

@@ -6,7 +6,6 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
@@ -86,6 +85,17 @@ def assigned(statements: Iterable[ast.AST]) -> set[str]:
         for node in ast.walk(statement)
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
     }
+
+
+def sum_of(add: ast.stmt | None) -> tuple[ast.Name, ast.expr] | None:
+    """The total and what is added to it: of ``total += x`` and of ``total = total + x``."""
+    if isinstance(add, ast.AugAssign) and isinstance(add.op, ast.Add) and isinstance(add.target, ast.Name):
+        return add.target, add.value
+    if isinstance(add, ast.Assign) and len(add.targets) == 1 and isinstance(add.targets[0], ast.Name):
+        target, value = add.targets[0], add.value
+        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Add) and isinstance(value.left, ast.Name):
+            return (target, value.right) if value.left.id == target.id else None
+    return None
 
 
 def names_in(node: ast.AST) -> set[str]:

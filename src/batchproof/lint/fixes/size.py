@@ -85,11 +85,10 @@ def _names(target: ast.expr) -> set[str]:
 
 def _set_between(loop: ast.For, call: ast.expr, until: ast.stmt) -> set[str]:
     """The names that get another value after the loss has been computed."""
+    begin, end = (call.end_lineno or 0, call.end_col_offset or 0), (until.lineno, until.col_offset)
     later = [
         statement
         for statement in ast.walk(loop)
-        if isinstance(statement, ast.stmt)
-        and not getattr(statement, "body", None)
-        and (call.end_lineno or 0) < statement.lineno <= until.lineno
+        if isinstance(statement, ast.stmt) and begin < (statement.lineno, statement.col_offset) < end
     ]
     return assigned(later)

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 from batchproof.lint.finding import Edit, Fix
 from batchproof.lint.fixes import edits
-from batchproof.lint.fixes.scope import Scopes, last_name
+from batchproof.lint.fixes.certain import is_a_mean
+from batchproof.lint.fixes.scope import Scopes, last_name, sum_of
 from batchproof.lint.fixes.size import parts_of_batch, size_of
+from batchproof.lint.rules.rule import call_of
 from batchproof.lint.source import Source
 from batchproof.sites.site import Average, Divisor, Quantity, Site, Weight
 
@@ -26,24 +28,26 @@ def weigh(source: Source, scopes: Scopes, site: Site) -> Fix | None:
         return None
     if scopes.function(add) is not scopes.function(loop) or any(average.window for average in site.averages):
         return None
-    size = size_of(source, loop, site.added.call, add)
-    if size is None:
+    size = size_of(source, loop, call_of(site), add)
+    if size is None or not is_a_mean(source.tree, site):
         return None
-    if isinstance(add, ast.AugAssign):
+    if sum_of(add) is not None:
         return _sum(source, scopes, site, loop, add, size)
     if isinstance(add, ast.Expr) and isinstance(add.value, ast.Call) and last_name(add.value.func) == "append":
         return _list(source, scopes, site, add, size)
     if isinstance(add, ast.Expr) and isinstance(add.value, ast.Call) and last_name(add.value.func) == "update":
-        return _meter(source, site, add.value, size)
+        return _meter(source, add.value, size)
     return None
 
 
-def _sum(source: Source, scopes: Scopes, site: Site, loop: ast.For, add: ast.AugAssign, size: str) -> Fix | None:
+def _sum(source: Source, scopes: Scopes, site: Site, loop: ast.For, add: ast.stmt, size: str) -> Fix | None:
     """``total += loss.item()`` and ``total / len(loader)``."""
-    starts = _starts(scopes, site, add, is_start=_is_zero)
+    parts = sum_of(add)
+    assert parts is not None
+    starts = _starts(scopes, site, add, parts[0].id)
     if starts is None or not all(average.divisor in _PER_BATCH for average in site.averages):
         return None
-    weighted = _times(source, site.added.node, size)
+    weighted = _times(source, parts[1], size)
     if all(average.divisor is Divisor.DATASET and not average.inside for average in site.averages):
         return Fix(f"weight each batch by {size}", (weighted,))
     counter, found = _counter(source, scopes, site, loop, add, starts, size)
@@ -59,7 +63,8 @@ def _sum(source: Source, scopes: Scopes, site: Site, loop: ast.For, add: ast.Aug
 
 def _list(source: Source, scopes: Scopes, site: Site, add: ast.Expr, size: str) -> Fix | None:
     """``losses.append(loss.item())`` and ``np.mean(losses)``."""
-    if last_name(getattr(site.added.node, "func", site.added.node)) != "item":
+    assert isinstance(add.value, ast.Call)
+    if len(add.value.args) != 1 or not _is_number(add.value.args[0]):
         return None
     starts = _list_starts(scopes, site, add)
     if not starts:
@@ -73,6 +78,11 @@ def _list(source: Source, scopes: Scopes, site: Site, add: ast.Expr, size: str) 
     return Fix(f"weight each batch by {size}", tuple(edit for edit in found if edit is not None))
 
 
+def _is_number(node: ast.expr) -> bool:
+    """``loss.item()`` or ``float(loss)``: what numpy can average."""
+    return isinstance(node, ast.Call) and last_name(node.func) in ("item", "float")
+
+
 def _weighted_mean(source: Source, name: str, average: Average, sizes: str) -> Edit | None:
     node = average.node
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "mean":
@@ -84,29 +94,29 @@ def _weighted_mean(source: Source, name: str, average: Average, sizes: str) -> E
     return None
 
 
-def _meter(source: Source, site: Site, call: ast.Call, size: str) -> Fix | None:
+def _meter(source: Source, call: ast.Call, size: str) -> Fix | None:
     """``meter.update(loss.item())`` of a class in this file whose ``update`` takes a number of samples."""
-    if len(call.args) != 1 or call.keywords or not _takes_n(source.tree, site):
+    assert isinstance(call.func, ast.Attribute)
+    if len(call.args) != 1 or call.keywords or not _takes_n(source.tree, ast.unparse(call.func.value)):
         return None
     return Fix(f"weight each batch by {size}", (edits.after(source, call.args[0], f", {size}"),))
 
 
-def _takes_n(tree: ast.Module, site: Site) -> bool:
-    """Whether the meter's class weights by its second argument, and is what all starts call."""
+def _takes_n(tree: ast.Module, meter: str) -> bool:
+    """Whether a meter is an object of one of the file's classes, which weights by its second argument."""
     made = {
-        start.value.func.id
-        for start in site.starts
-        if isinstance(start, ast.Assign)
-        and isinstance(start.value, ast.Call)
-        and isinstance(start.value.func, ast.Name)
+        last_name(node.value.func) if isinstance(node.value, ast.Call) else ""
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(ast.unparse(target) == meter for target in node.targets)
     }
-    if len(made) != 1 or not all(isinstance(start, ast.Assign) for start in site.starts):
-        return False
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name in made:
-            updates = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "update"]
-            return len(updates) == 1 and _weights_by_n(updates[0])
-    return False
+    updates = [
+        part
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and {node.name} == made
+        for part in node.body
+        if isinstance(part, ast.FunctionDef) and part.name == "update"
+    ]
+    return len(updates) == 1 and _weights_by_n(updates[0])
 
 
 def _weights_by_n(update: ast.FunctionDef) -> bool:
@@ -124,12 +134,9 @@ def _weights_by_n(update: ast.FunctionDef) -> bool:
 # ---------------------------------------------------------------------- what has to be in sight
 
 
-def _starts(scopes: Scopes, site: Site, add: ast.AugAssign, is_start: object) -> list[ast.Assign] | None:
+def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.Assign] | None:
     """Where the total begins at nothing; None where it is used for anything that the fix would change."""
-    if not isinstance(add.target, ast.Name):
-        return None
-    function = scopes.function(add)
-    uses = scopes.uses(add.target.id, function)
+    uses = scopes.uses(name, scopes.function(add))
     if uses is None:
         return None
     averages = [average.node for average in site.averages]
@@ -147,7 +154,7 @@ def _starts(scopes: Scopes, site: Site, add: ast.AugAssign, is_start: object) ->
         if isinstance(use.ctx, ast.Load) and any(_comes_after(scopes, use, division) for division in divisions):
             continue
         return None
-    if not starts or any(not _is_plain(node, add.target.id) for node in averages):
+    if not starts or any(not _is_plain(node, name) for node in averages):
         return None
     loop = site.loop.node
     if any(scopes.inside(start, loop) or start.lineno > loop.lineno for start in starts):  # type: ignore[union-attr]
@@ -205,7 +212,7 @@ def _counter(
     scopes: Scopes,
     site: Site,
     loop: ast.For,
-    add: ast.AugAssign,
+    add: ast.stmt,
     starts: list[ast.Assign],
     size: str,
 ) -> tuple[str, list[Edit] | None]:

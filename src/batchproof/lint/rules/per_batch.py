@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.lint.finding import Severity
-from batchproof.lint.rules.rule import Mark, Rule, Verdict, division, function_of, origin, reported, value_of
+from batchproof.lint.rules.rule import Mark, Rule, Verdict, division, function_of, name_of, origin, reported, value_of
 from batchproof.sites.site import Divisor, Quantity, Site, Weight
 
 DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
@@ -17,7 +17,7 @@ def nonlinear(site: Site) -> Verdict | None:
         return None
     direction = DIRECTION.get(_name_of(site.added.origin), "")
     because = site.added.why or "it is no mean over samples"
-    message = f"`{site.name}` averages {value_of(site)} over batches, and that depends on the batch size: {because}"
+    message = f"{name_of(site)} averages {value_of(site)} over batches, and that depends on the batch size: {because}"
     return Verdict(
         site.add, message + f"; {direction}" * bool(direction), _exact_remedy(site), origin(site) + _divided(site)
     )
@@ -25,14 +25,20 @@ def nonlinear(site: Site) -> Verdict | None:
 
 def ratio(site: Site) -> Verdict | None:
     """A ratio with a denominator of its own in each batch."""
-    if not _averages(site, Quantity.RATIO):
+    if not _averages(site, Quantity.RATIO) or _weighted_by_its_own(site):
         return None
     because = site.added.why or "its denominator depends on the batch"
-    message = f"`{site.name}` averages {value_of(site)} over batches, each divided by something else: {because}"
+    message = f"{name_of(site)} averages {value_of(site)} over batches, each divided by something else: {because}"
     remedy = "add up numerators and denominators, and divide once after the loop"
     if function_of(site):
         remedy += f"; or use batchproof.exact({function_of(site)})"
     return Verdict(site.add, message, remedy, origin(site) + _divided(site))
+
+
+def _weighted_by_its_own(site: Site) -> bool:
+    """A mean over tokens, times the tokens, over all tokens is the mean over all tokens."""
+    average = reported(site)
+    return site.added.weight is Weight.OWN and average is not None and average.divisor is Divisor.WEIGHTS
 
 
 def coupled(site: Site) -> Verdict | None:
@@ -40,7 +46,9 @@ def coupled(site: Site) -> Verdict | None:
     if not _averages(site, Quantity.COUPLED):
         return None
     because = site.added.why or "the samples of a batch are compared with each other"
-    message = f"`{site.name}` averages {value_of(site)} over batches, and another batch size is another loss: {because}"
+    message = (
+        f"{name_of(site)} averages {value_of(site)} over batches, and another batch size is another loss: {because}"
+    )
     remedy = "compare runs at one batch size only, or report a metric that scores each sample on its own"
     return Verdict(site.add, message, remedy, origin(site) + _divided(site))
 
@@ -109,6 +117,9 @@ Heavier tails and rarer classes make it worse. Whatever the metric, the bias shr
 ## Example
 
 ```py
+import torch
+
+
 def rmse(pred, y):
     return torch.sqrt(((pred - y) ** 2).mean())
 
@@ -123,6 +134,11 @@ def evaluate(model, loader):
 Instead:
 
 ```py
+import torch
+
+import batchproof
+
+
 def rmse(pred, y):
     return torch.sqrt(((pred - y) ** 2).mean())
 
@@ -176,6 +192,9 @@ loss.
 ## Example
 
 ```py
+from torch import nn
+
+
 def evaluate(model, loader, class_weights):
     criterion = nn.CrossEntropyLoss(weight=class_weights)
     total = 0.0
@@ -187,6 +206,9 @@ def evaluate(model, loader, class_weights):
 Instead:
 
 ```py
+from torch import nn
+
+
 def evaluate(model, loader, class_weights):
     criterion = nn.CrossEntropyLoss(weight=class_weights, reduction="sum")
     total, weights = 0.0, 0.0
@@ -228,6 +250,10 @@ InfoNCE of random embeddings is log b: 2.8 with batches of 16, 4.9 with 128. For
 ## Example
 
 ```py
+import torch
+import torch.nn.functional as F
+
+
 def info_nce(a, b):
     scores = a @ b.T / 0.1
     return F.cross_entropy(scores, torch.arange(len(a)))

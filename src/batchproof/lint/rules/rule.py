@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchproof.sites.site import Average, Doubt, Site
 
 SHOWN = 48
+_ADDING = ("add", "append", "extend", "update")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,23 @@ def code_of(node: ast.AST | None) -> str:
 
 def value_of(site: Site) -> str:
     """What is added, as a reader knows it: the call that computes it rather than ``loss.item()``."""
-    return code_of(site.added.call if site.added.call is not None else site.added.node)
+    return code_of(call_of(site) or site.added.node)
+
+
+def call_of(site: Site) -> ast.Call | None:
+    """The call whose value is added; where a meter's class stands in between, the one that its ``update`` is given."""
+    for node in (site.added.call, site.added.origin):
+        if isinstance(node, ast.Call):
+            return node
+    return None
+
+
+def name_of(site: Site) -> str:
+    """The accumulator as the loop knows it: ``losses`` of ``losses.update(loss.item())``, whatever it does inside."""
+    add = site.add.value if isinstance(site.add, ast.Expr) else site.add
+    if isinstance(add, ast.Call) and isinstance(add.func, ast.Attribute) and add.func.attr in _ADDING:
+        return code_of(add.func.value)
+    return f"`{site.name}`"
 
 
 def reported(site: Site) -> Average | None:

@@ -39,6 +39,9 @@ left over for the last batch, it reads 0 % or 100 %.
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     for x, y in loader:
         loss = F.mse_loss(model(x), y)
@@ -48,6 +51,9 @@ def evaluate(model, loader):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total, n = 0.0, 0
     for x, y in loader:
@@ -85,6 +91,8 @@ test set. A test set that is smaller than one batch is not scored at all.
 ## Example
 
 ```py
+from torch.utils.data import DataLoader
+
 val_loader = DataLoader(val_set, batch_size=128, drop_last=True)
 
 
@@ -99,6 +107,8 @@ def evaluate(model):
 Instead:
 
 ```py
+from torch.utils.data import DataLoader
+
 val_loader = DataLoader(val_set, batch_size=128)
 
 
@@ -139,6 +149,9 @@ processes four are. It matters for small test sets, and wherever results are com
 ## Example
 
 ```py
+from torch.utils.data import DataLoader
+from torch.utils.data.distributed import DistributedSampler
+
 val_sampler = DistributedSampler(val_set, shuffle=False)
 val_loader = DataLoader(val_set, batch_size=64, sampler=val_sampler)
 
@@ -151,9 +164,11 @@ def evaluate(model):
     return correct / n
 ```
 
-Instead, let each process take every so-manieth sample, without padding:
+Instead, let each process take its share of the samples, without padding:
 
 ```py
+from torch.utils.data import DataLoader, Subset
+
 val_part = Subset(val_set, range(rank, len(val_set), world_size))
 val_loader = DataLoader(val_part, batch_size=64)
 

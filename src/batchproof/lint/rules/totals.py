@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.lint.finding import Severity
-from batchproof.lint.rules.rule import Rule, Verdict, code_of, division, origin, reported, value_of
+from batchproof.lint.rules.rule import Rule, Verdict, code_of, division, name_of, origin, reported, value_of
 from batchproof.sites.site import Divisor, Quantity, Site, Weight
 
 _PER_SAMPLE = (Divisor.DATASET, Divisor.SAMPLES)
@@ -14,13 +14,13 @@ _PER_SAMPLE = (Divisor.DATASET, Divisor.SAMPLES)
 def over_the_dataset(site: Site) -> Verdict | None:
     """Means of batches, added up and divided by how many samples there are."""
     average = reported(site)
-    if average is None or not (site.added.quantity is Quantity.MEAN or _reads_as_loss(site)):
+    if average is None or _may_be_a_count(site) or not (site.added.quantity is Quantity.MEAN or _reads_as_loss(site)):
         return None
     if site.added.weight is not Weight.NONE or average.divisor not in _PER_SAMPLE or site.loop.loader.batch_size == 1:
         return None
     divisor = code_of(average.divisor_node) if average.divisor_node is not None else "the number of samples"
     message = (
-        f"`{site.name}` adds up means of batches and is divided by {divisor}, the number of samples: "
+        f"{name_of(site)} adds up means of batches and is divided by {divisor}, the number of samples: "
         "it reads too small by a factor of the batch size"
     )
     remedy = "multiply each mean by its number of samples, or divide by the number of batches"
@@ -33,13 +33,20 @@ def _reads_as_loss(site: Site) -> bool:
     return site.added.quantity is Quantity.UNKNOWN and "loss" in written
 
 
+def _may_be_a_count(site: Site) -> bool:
+    """An accuracy that comes from elsewhere, called by its name, is mostly how many are right."""
+    added = site.added
+    named = added.origin is None or added.origin is added.call or added.origin is added.node
+    return named and any(word in ast.unparse(added.call or added.node).lower() for word in ("acc", "correct"))
+
+
 def running_total(site: Site) -> Verdict | None:
     """What has been added up already is added again."""
     if site.added.quantity is not Quantity.RUNNING or reported(site) is None:
         return None
     because = site.added.why or "it runs on over the batches"
     message = (
-        f"`{site.name}` takes in {value_of(site)} in every batch: {because}, so that early batches count many times"
+        f"{name_of(site)} takes in {value_of(site)} in every batch: {because}, so that early batches count many times"
     )
     remedy = "add what this batch contributes, and take the average once after the loop"
     return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged once more here"))
@@ -55,7 +62,7 @@ def sums_over_batches(site: Site) -> Verdict | None:
     if not weighted and (added.quantity not in (Quantity.SUM, Quantity.COUNT) or added.weight is not Weight.NONE):
         return None
     what = "numbers of samples" if added.quantity is Quantity.COUNT else "sums over samples"
-    message = f"`{site.name}` adds up {what} and is divided by the number of batches: it grows with the batch size"
+    message = f"{name_of(site)} adds up {what} and is divided by the number of batches: it grows with the batch size"
     remedy = "divide by the number of samples, as in len(loader.dataset)"
     return Verdict(site.add, message, remedy, division(site, "divided by the number of batches") + origin(site))
 
@@ -81,6 +88,9 @@ small. Doubling the batch size halves the number, which looks like better traini
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total = 0.0
     for x, y in loader:
@@ -91,6 +101,9 @@ def evaluate(model, loader):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total = 0.0
     for x, y in loader:
@@ -128,6 +141,9 @@ added without a division, the result is larger by half the number of batches.
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def train(model, loader, optimizer):
     running, total = 0.0, 0.0
     for i, (x, y) in enumerate(loader):
@@ -142,6 +158,9 @@ def train(model, loader, optimizer):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def train(model, loader, optimizer):
     total, n = 0.0, 0
     for x, y in loader:
@@ -181,6 +200,9 @@ The factor is the batch size: the same model reads 8 times higher with batches o
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total = 0.0
     for x, y in loader:
@@ -191,6 +213,9 @@ def evaluate(model, loader):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total = 0.0
     for x, y in loader:

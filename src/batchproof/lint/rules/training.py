@@ -29,12 +29,15 @@ by 22 % with 4 and by 72 % with 1.
 ## Example
 
 ```py
-def train(model, loader, optimizer, class_weights, steps):
+from torch import nn
+
+
+def train(model, loader, optimizer, class_weights, accumulation_steps):
     criterion = nn.CrossEntropyLoss(weight=class_weights)
     for i, (x, y) in enumerate(loader):
-        loss = criterion(model(x), y) / steps
+        loss = criterion(model(x), y) / accumulation_steps
         loss.backward()
-        if (i + 1) % steps == 0:
+        if (i + 1) % accumulation_steps == 0:
             optimizer.step()
             optimizer.zero_grad()
 ```
@@ -42,6 +45,11 @@ def train(model, loader, optimizer, class_weights, steps):
 Instead:
 
 ```py
+from torch import nn
+
+import batchproof
+
+
 def train(model, windows, optimizer, class_weights):
     criterion = nn.CrossEntropyLoss(weight=class_weights)
     for micro_batches in windows:
@@ -81,6 +89,9 @@ With perfect predictions of standard normal targets the mean square error should
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def train(model, loader, optimizer):
     for x, y in loader:
         loss = F.mse_loss(model(x).view(-1, 1), y.view(-1))
@@ -91,6 +102,9 @@ def train(model, loader, optimizer):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def train(model, loader, optimizer):
     for x, y in loader:
         loss = F.mse_loss(model(x).view(-1), y.view(-1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchproof.lint.finding import Severity
-from batchproof.lint.rules.rule import Mark, Rule, Verdict, code_of, division, reported, value_of
+from batchproof.lint.rules.rule import Mark, Rule, Verdict, code_of, division, name_of, reported, value_of
 from batchproof.sites.site import Divisor, Quantity, Site, Weight
 
 _MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
@@ -16,7 +16,7 @@ def mean_of_means(site: Site) -> Verdict | None:
         return None
     if average.divisor is not Divisor.BATCHES or batches_are_equal(site):
         return None
-    message = f"`{site.name}` gives every batch the same weight: a short last batch counts as much as a full one"
+    message = f"{name_of(site)} gives every batch the same weight: a short last batch counts as much as a full one"
     marks = division(site, "divided by the number of batches") + loader(site)
     return Verdict(site.add, message, "weight each batch by its number of samples, and divide by their sum", marks)
 
@@ -28,9 +28,8 @@ def wrong_weight(site: Site) -> Verdict | None:
         return None
     added = site.added
     if added.quantity in _MEANS and added.weight is Weight.OTHER:
-        message = (
-            f"`{site.name}` weights {value_of(site)} by {code_of(added.weight_node)}, which is not how many it averages"
-        )
+        weight = code_of(added.weight_node)
+        message = f"{name_of(site)} weights {value_of(site)} by {weight}, which is not how many it averages"
         if added.why:
             message += f": {added.why}"
         remedy = "weight by what the mean divides by, and divide by the sum of these weights"
@@ -40,12 +39,12 @@ def wrong_weight(site: Site) -> Verdict | None:
     if added.quantity in _MEANS and added.weight is Weight.CONFIGURED:
         weight = code_of(added.weight_node)
         message = (
-            f"`{site.name}` weights every batch by {weight}, the batch size that was asked for: the last may be short"
+            f"{name_of(site)} weights every batch by {weight}, the batch size that was asked for: the last may be short"
         )
         remedy = "weight by the batch's own size, as in len(y), and divide by the sum of these weights"
         return Verdict(site.add, message, remedy, division(site, "divided here") + loader(site))
     if average.divisor is Divisor.CONFIGURED and added.quantity in (*_MEANS, Quantity.SUM, Quantity.COUNT):
-        message = f"`{site.name}` is divided by {code_of(average.divisor_node)} samples, as if no batch were short"
+        message = f"{name_of(site)} is divided by {code_of(average.divisor_node)} samples, as if no batch were short"
         remedy = "divide by how many samples were seen, or by len(loader.dataset)"
         return Verdict(site.add, message, remedy, division(site, "too many samples are counted here") + loader(site))
     return None
@@ -85,6 +84,9 @@ left over it counts 128 times. With few batches it shows: in `why.md` a mean squ
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total = 0.0
     for x, y in loader:
@@ -95,6 +97,9 @@ def evaluate(model, loader):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader):
     total, n = 0.0, 0
     for x, y in loader:
@@ -135,6 +140,9 @@ a dict it is a factor: a batch of 32 in a dict of three entries counts as 3.
 ## Example
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader, batch_size):
     total = 0.0
     for x, y in loader:
@@ -145,6 +153,9 @@ def evaluate(model, loader, batch_size):
 Instead:
 
 ```py
+import torch.nn.functional as F
+
+
 def evaluate(model, loader, batch_size):
     total = 0.0
     for x, y in loader:
