@@ -263,7 +263,7 @@ def test_passes_of_several_sizes_each_have_a_row(tmp_path: Path) -> None:
             evaluate(DataLoader(data, batch_size=size))
     """
     exact, _ = known()
-    row, last = one(tmp_path, text)
+    row, _ = one(tmp_path, text)
     assert [epoch.number for epoch in row.epochs] == [1, 2, 3, 4]
     assert [(epoch.size, epoch.number) for epoch in row.shown] == [(10, 1), (50, 4), (100, 3)]
     assert [epoch.is_exact for epoch in row.shown] == [False, False, True]
@@ -282,7 +282,7 @@ def test_predictions_that_are_written_to(tmp_path: Path) -> None:
     """
     _, epoch = one(tmp_path, text)
     assert epoch.exact is None
-    assert epoch.reason == "pred is written to after it was used"
+    assert epoch.reason == "model(xb) is written to after it was used"
 
 
 def test_a_loss_that_draws_random_numbers(tmp_path: Path) -> None:
@@ -375,7 +375,8 @@ def test_what_only_a_run_shows(tmp_path: Path) -> None:
     """
     found, _ = run(tmp_path, text)
     said = {seen.kind: seen.what for seen in found.seen}
-    assert said["updates"] == "5 optimizer steps in a pass of 10 batches: one for every 2 batches, which accumulate gradients"
+    every = "one for every 2 batches, which accumulate gradients"
+    assert said["updates"] == f"5 optimizer steps in a pass of 10 batches: {every}"
     assert "samples that it had drawn before" in said["duplicates"]
     assert said["statistics"].startswith("BatchNorm1d in training mode")
     assert said["skipped"] == "1 of 7 batches did not reach total"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchproof.explain.explanation import Direction, Finding, Place
+from batchproof.explain.explanation import Direction, Finding
+from batchproof.place import Place
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.explain import components
-from batchproof.explain.explanation import Place
 from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress, Row
 from batchproof.explain.subject import parameters, place
+from batchproof.place import Place
 
 MOST_SAMPLES = 2048
 Piece = tuple[int, int]

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from batchproof.explain import components
-from batchproof.explain.explanation import Place
 from batchproof.explain.preserve import seed_all
 from batchproof.explain.samples import Arguments, Samples
 from batchproof.explain.watch import Run, Step, watch
+from batchproof.place import Place
 
 ROWS = 4
 MOST_CULPRITS = 200

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchproof.explain.explanation import Given, Place
+from batchproof.explain.explanation import Given
+from batchproof.place import Place
 
 
 @dataclass(frozen=True)

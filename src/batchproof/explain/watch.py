@@ -16,8 +16,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.explain import components
-from batchproof.explain.explanation import Place
 from batchproof.explain.subject import place
+from batchproof.place import Place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")

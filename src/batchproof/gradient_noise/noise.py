@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from batchproof.explain.explanation import Place
+from batchproof.place import Place
 from batchproof.result import Result, plain
 from batchproof.simulate.simulation import Estimate
 

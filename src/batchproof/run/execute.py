@@ -160,6 +160,8 @@ def main_module(target: Target) -> ModuleType:
         __cached__=None,
         __package__=None,
     )
+    if sys.version_info < (3, 14):
+        vars(names)["__annotations__"] = {}
     if target.spec is not None:
         names.__dict__.update(
             __spec__=target.spec, __loader__=target.spec.loader, __package__=target.spec.parent, __file__=file
@@ -198,8 +200,8 @@ def _near(path: Path) -> str:
     from difflib import get_close_matches
 
     names = [found.name for found in path.parent.glob("*.py")] if path.parent.is_dir() else []
-    close = get_close_matches(path.name, names, n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+    close = get_close_matches(path.name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _hint(path: Path) -> str:

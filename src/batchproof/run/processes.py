@@ -96,6 +96,7 @@ class Children:
 
         with contextlib.suppress(Exception):
             self.session.recorder.end()
+            self.session.children = None  # what others hand in is for the parent
             found = self.session.result(Ending())
             if found.measured:
                 self._part(os.getpid()).write_text(json.dumps(found.to_dict()), encoding="utf-8")

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.run.formula import Formula, Unmeasured, formula, predictions
+from batchproof.run.formula import Formula, Unmeasured
 from batchproof.run.registry import LoopPlace, Place, Registry
-from batchproof.run.trace import Trace, parts
+from batchproof.run.resolve import formula, predictions
+from batchproof.run.trace import Trace, is_tensor, parts
 from batchproof.sites import Weight
 
 #: Ways through a loop's body that are followed back before a place is given up.
@@ -138,7 +139,7 @@ class Recorder:
 
     def report(self, number: int, value: Any) -> Any:
         """A number that was asked for by name."""
-        self.reported.append((number, value.detach() if _is_tensor(value) else value))
+        self.reported.append((number, value.detach() if is_tensor(value) else value))
         return value
 
     # ------------------------------------------------------------------ loops
@@ -250,7 +251,7 @@ class Recorder:
         place = self.registry.places[number]
         done = self.open.get(number) or self._opened(number, place)
         state = self._loop(place.loop)
-        done.values.append(value.detach() if _is_tensor(value) else value)
+        done.values.append(value.detach() if is_tensor(value) else value)
         if not state.counted:
             state.count, state.counted = samples_of(state.trace.target), True
         done.counts.append(state.count)
@@ -384,11 +385,6 @@ def _has(trace: Trace, found: Formula) -> bool:
         if now is not value and not (type(now) is type(value) and isinstance(now, (int, float, str)) and now == value):
             return False
     return True
-
-
-def _is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def _length(thing: Any) -> int | None:

@@ -29,7 +29,7 @@ from batchproof.run.result import Epoch, Measured, Reported, Run
 from batchproof.run.rewrite import rewrite
 from batchproof.run.seeing import Seeing
 from batchproof.run.steering import Steering, already_imported
-from batchproof.sites import find
+from batchproof.sites import Script, find
 
 #: Files that take long to look through are run as they are.
 LONGEST_FILE = 2_000_000
@@ -135,7 +135,12 @@ class Session:
             self.notes.append(f"{file} is too long to be looked through: it runs as it is")
             return
         lines = source.decode("utf-8", "replace").splitlines()
-        rewrite(tree, find(tree), Source(file, lines, names), self.registry, self.control.report)
+        try:
+            found = find(tree)
+        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
+            self.notes.append(f"{file} could not be looked through ({type(error).__name__}: {error})")
+            found = Script()
+        rewrite(tree, found, Source(file, lines, names), self.registry, self.control.report)
 
     # ------------------------------------------------------------------ loops and passes
 

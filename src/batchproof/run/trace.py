@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 MOST_PARTS = 64
@@ -71,3 +73,25 @@ def _is_heavy(value: Any) -> bool:
         or hasattr(value, "__code__")
         or any(base.__module__.startswith("torch.nn") for base in kind.__mro__)
     )
+
+
+def is_tensor(value: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_batch(value: Any) -> bool:
+    return is_tensor(value) and value.ndim > 0
+
+
+def is_batch_holder(value: Any) -> bool:
+    return is_batch(value) or any(is_batch(part) for _, part in parts(value))
+
+
+def is_container(value: Any) -> bool:
+    return isinstance(value, (tuple, list, dict)) or type(value).__module__.startswith("transformers.")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether its identity says nothing."""
+    return value is None or isinstance(value, (bool, int, str, bytes, type, ModuleType)) or callable(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from batchproof.explain.explanation import Place
+from batchproof.place import Place
 from batchproof.result import Result, plain
 
 #: How the values of batches came about.

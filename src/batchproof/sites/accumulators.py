@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from batchproof.sites import knowledge, numbers
+from batchproof.sites import knowledge, numbers, stats, totals
 from batchproof.sites.reading import OpenLoop, Reading, open_for, place_of, record_average
 from batchproof.sites.site import Divisor, Quantity, Weight
 from batchproof.sites.values import (
@@ -14,11 +14,8 @@ from batchproof.sites.values import (
     Binding,
     Const,
     Count,
-    Dataset,
     Entry,
-    Fixed,
     Items,
-    LoaderValue,
     Mapping,
     Pool,
     Rows,
@@ -29,7 +26,6 @@ from batchproof.sites.values import (
     is_of_batch,
 )
 
-
 #: So many items of a list are told apart.
 MOST_ITEMS = 200
 
@@ -38,9 +34,10 @@ def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) ->
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
     loop = open_for(run, held.born)
-    if loop is None or isinstance(old, (Stat, Rows)):
-        if loop is None or loop.samples or not isinstance(old, (Stat, Rows)):
-            return _within(run, node, old, value)
+    if (loop is None or isinstance(old, (Stat, Rows))) and (
+        loop is None or loop.samples or not isinstance(old, (Stat, Rows))
+    ):
+        return _within(run, node, old, value)
     assert loop is not None
     if loop.batch is None:
         return _over_samples(run, node, old, value)
@@ -50,10 +47,10 @@ def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) ->
         extend(run, name, old, value, node)  # losses += [loss]
         return old
     entry = enter(run, name, held, value, loop, node)
-    entries = (*numbers.entries_of(old), entry) if entry not in numbers.entries_of(old) else numbers.entries_of(old)
+    entries = (*totals.entries_of(old), entry) if entry not in totals.entries_of(old) else totals.entries_of(old)
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
-        divisor = numbers.divisor_of(run, Total(None, entries), divided, value.divided_node)
+        divisor = totals.divisor_of(run, Total(None, entries), divided, value.divided_node)
         averages = record_average(run, (entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
     return Total(node, entries, False)
@@ -83,7 +80,7 @@ def _over_samples(run: Reading, node: ast.expr, old: Value, value: Value) -> Val
     if isinstance(old, (Total, Averaged, Pool)):
         return old
     if isinstance(value, (Stat, Rows)) or is_of_batch(value):
-        return numbers.stat(run, node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
+        return stats.stat(run, node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
     return old if not isinstance(old, Const) else Unknown(node)
 
 
@@ -115,7 +112,7 @@ def enter(
 
 
 def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
-    """The argument of a call that a function of the file, or a method, adds up: of ``meter.update(loss.item(), n)`` the first."""
+    """The argument of a call that a function of this file adds up: of ``meter.update(loss.item(), n)`` the first."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return None
     parts = [*statement.value.args, *(keyword.value for keyword in statement.value.keywords)]
@@ -144,7 +141,7 @@ def _running(run: Reading, value: Total | Averaged, loop: BatchLoop) -> Value:
     if same and not isinstance(value.node, ast.Constant):
         why = f"{same[0].name} already holds the batches before it"
         node = value.node if isinstance(value.node, ast.expr) else None
-        found = numbers.stat(run, node, Quantity.RUNNING, why)
+        found = stats.stat(run, node, Quantity.RUNNING, why)
         found.inner = tuple(same)
         return found
     return value
@@ -153,9 +150,8 @@ def _running(run: Reading, value: Total | Averaged, loop: BatchLoop) -> Value:
 def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
     loop = open_for(run, items.born)
-    if loop is None or loop.batch is None:
-        if len(items.items) < MOST_ITEMS:
-            items.items.append(value)
+    if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
+        items.items.append(value)
     if loop is None:
         return
     if loop.batch is None:
@@ -170,7 +166,12 @@ def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, 
 
 def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
-    if isinstance(value, Items) and value.items and not value.of_samples and isinstance(value.node, (ast.List, ast.Tuple)):
+    if (
+        isinstance(value, Items)
+        and value.items
+        and not value.of_samples
+        and isinstance(value.node, (ast.List, ast.Tuple))
+    ):
         for item in value.items[:MOST_ITEMS]:
             append(run, name, items, item, node)
         return
@@ -182,13 +183,20 @@ def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) 
 
 def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Value) -> Value:
     """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
-    outermost = next((loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None)
+    outermost = next(
+        (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
+    )
     born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
     made = Items(node, born=born, start=run.frame.statement)
     loop = open_for(run, born)
     if isinstance(node, ast.DictComp):
         return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
-    if loop is not None and loop.batch is not None and isinstance(loop.node, ast.comprehension) and _in(node, loop.node):
+    if (
+        loop is not None
+        and loop.batch is not None
+        and isinstance(loop.node, ast.comprehension)
+        and _in(node, loop.node)
+    ):
         parts = value.items if isinstance(value, Items) and value.tuple_ else [value]
         for place, part in enumerate(parts):
             name = ast.unparse(node) if len(parts) == 1 else f"{ast.unparse(node)}[{place}]"
@@ -202,7 +210,7 @@ def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Val
         made.items.append(value)
         made.of_samples = True
         return made
-    known = numbers.entries_of(over) if isinstance(over, (Items, Total)) else ()
+    known = totals.entries_of(over) if isinstance(over, (Items, Total)) else ()
     if known and not isinstance(value, (Total, Averaged)):
         return _mapped(run, made, known, value)
     if isinstance(value, (Total, Averaged)):
@@ -225,7 +233,9 @@ def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -
         key = (id(entry.statement), f"{entry.name}: {text}")
         mapped = run.entries.get(key)
         if mapped is None:
-            mapped = Entry(entry.name, entry.statement, value, entry.loop, entry.function, dict(entry.starts), listed=True)
+            mapped = Entry(
+                entry.name, entry.statement, value, entry.loop, entry.function, dict(entry.starts), listed=True
+            )
             mapped.late, mapped.written = entry.late, entry.written
             run.entries[key] = mapped
         made.entries.append(mapped)
@@ -242,7 +252,9 @@ def as_stat(entry: Entry) -> Stat | None:
     if isinstance(value, Count):
         return Stat(value.node, Quantity.COUNT, origin=value.node)
     if isinstance(value, Rows):
-        if not entry.spread and (_reads_as_loss(entry, value) or (entry.scalar and not knowledge.reads_as_no_result(_last(entry.name)))):
+        if not entry.spread and (
+            _reads_as_loss(entry, value) or (entry.scalar and not knowledge.reads_as_no_result(_last(entry.name)))
+        ):
             return _unknown(value)
         return Stat(value.node, Quantity.ROWS, origin=value.node)
     if isinstance(value, Unknown) and value.of_batch and _reads_as_loss(entry, value):
@@ -260,6 +272,8 @@ def counted(entry: Entry, stat: Stat) -> Stat:
         vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
         if vague and ("acc" in words or "correct" in words):
             return replace(stat, quantity=Quantity.COUNT, why="")
+    if stat.named and stat.quantity is Quantity.MEAN:
+        return replace(stat, quantity=Quantity.UNKNOWN)
     return stat
 
 
@@ -293,7 +307,7 @@ def reset(run: Reading, held: Binding) -> bool:
     if not isinstance(value, (Total, Averaged)) and not (isinstance(value, Items) and value.entries):
         return False
     found = False
-    for entry in numbers.entries_of(value):
+    for entry in totals.entries_of(value):
         if run.is_open(entry.loop):
             entry.window = True
             found = True
@@ -305,9 +319,3 @@ def mark_windows(entry: Entry) -> None:
     if entry.window:
         for key, average in entry.averages.items():
             entry.averages[key] = replace(average, window=True)
-
-
-__all__ = [
-    "Dataset", "Divisor", "Fixed", "LoaderValue", "add", "added_in_comprehension", "append", "as_stat", "extend", "mark_windows",
-    "reset",
-]  # fmt: skip

@@ -1,16 +1,16 @@
-"""What a call returns: of a function or class of the same file, read with these arguments; of a library, by its name."""
+"""What a call returns: of a function or class of the same file, read with these arguments; of a library, by name."""
 
 from __future__ import annotations
 
 import ast
 from dataclasses import replace
 
-from batchproof.sites import doubts, knowledge, library, methods, numbers, trainers
+from batchproof.sites import knowledge, library, methods, objects, stats, trainers
 from batchproof.sites.parts import key_of, named
 from batchproof.sites.reading import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Frame, Reading, marks_of
 from batchproof.sites.site import Quantity
 from batchproof.sites.values import (
-    Averaged,
+    Arguments,
     Binding,
     Class,
     Const,
@@ -18,13 +18,13 @@ from batchproof.sites.values import (
     Function,
     Instance,
     Items,
+    Keywords,
     Library,
     LoaderValue,
     LossFunction,
     Mapping,
     Meter,
     MetricObject,
-    Model,
     Pool,
     Rows,
     Scope,
@@ -36,22 +36,16 @@ from batchproof.sites.values import (
     join,
 )
 
-Arguments = list[Value]
-Keywords = dict[str, Value]
-
 
 def call(run: Reading, node: ast.Call) -> Value:
     if isinstance(node.func, ast.Attribute):
         base = run.evaluate(run, node.func.value)
         name = node.func.attr
-        if name == "log" or name == "log_dict":
-            arguments, keywords = _arguments(run, node)
-            if trainers.logged(run, node, base, name, arguments, keywords):
-                return Fixed(node)
-        elif isinstance(base, Library) or isinstance(base, (Instance, Class)):
-            arguments, keywords = _arguments(run, node)
-        else:
-            arguments, keywords = _arguments(run, node)
+        arguments, keywords = _arguments(run, node)
+        if name in {"log", "log_dict"} and trainers.logged(run, node, base, name, arguments, keywords):
+            return Fixed(node)
+        if isinstance(base, Instance) and name == "eval" and methods.set_mode(run, base, name, arguments):
+            return base
         if isinstance(base, (Library, Instance, Class)):
             function = _callee(run, node, base)
             return apply(run, node, function, name, arguments, keywords)
@@ -97,19 +91,19 @@ def apply(run: Reading, node: ast.Call, function: Value, name: str, arguments: A
         return _instance_called(run, node, function, name, arguments, keywords)
     given = [*arguments, *keywords.values()]
     if isinstance(function, LossFunction):
-        return library.apply_loss(run, node, function, arguments, keywords)
+        return objects.apply_loss(run, node, function, arguments, keywords)
     if isinstance(function, MetricObject):
         return methods.batch_value(run, node, function, given)
     if isinstance(function, Meter):
         return Fixed(node)
     if isinstance(function, Library):
-        last = library.last_of(function.path)
+        last = knowledge.last_of(function.path)
         if last == "partial" and arguments:
             return _partial(node, arguments, keywords)
         if last == "value_and_grad":
             return Unknown(node, "value_and_grad")
         return library.call_library(run, node, function.path, arguments, keywords)
-    if isinstance(function, LoaderValue) or isinstance(function, Model):
+    if isinstance(function, LoaderValue):
         return Rows(node, output=True) if any(is_of_batch(v) for v in given) else function
     if isinstance(function, Unknown):
         name = name or function.name
@@ -127,9 +121,9 @@ def _partial(node: ast.Call, arguments: Arguments, keywords: Keywords) -> Value:
     function = arguments[0]
     if isinstance(function, Function):
         return replace(function, given=(*function.given, *arguments[1:]), named={**function.named, **keywords})
-    if isinstance(function, Library) and knowledge.is_torch_loss(library.last_of(function.path)):
+    if isinstance(function, Library) and knowledge.is_torch_loss(knowledge.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
-        return library.loss_function(None, node, library.last_of(function.path), [], keywords)  # type: ignore[arg-type]
+        return objects.loss_function(None, node, knowledge.last_of(function.path), [], keywords)  # type: ignore[arg-type]
     return function
 
 
@@ -144,9 +138,13 @@ def _called(
             return replace(value, quantity=known[0], why=known[1], origin=node, node=node, call=node, plain=node)
         return replace(value, node=node, call=node, plain=node)
     vague = isinstance(value, (Unknown, Rows)) or (isinstance(value, Const) and value.value is None)
-    if vague and known is not None and any(is_of_batch(v) for v in given):
-        if not isinstance(value, Rows) or "loss" not in name:
-            return numbers.stat(run, node, *known)
+    if (
+        vague
+        and known is not None
+        and any(is_of_batch(v) for v in given)
+        and (not isinstance(value, Rows) or "loss" not in name)
+    ):
+        return stats.stat(run, node, *known)
     if isinstance(value, Unknown) and any(is_of_batch(v) for v in given):
         return library.by_name(run, node, name, given)
     if isinstance(value, Unknown) and any(isinstance(v, (Pool, Total)) for v in given):
@@ -154,9 +152,7 @@ def _called(
     return value
 
 
-def call_function(
-    run: Reading, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords
-) -> Value:
+def call_function(run: Reading, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:
     """Read a function of this file with these arguments."""
     definition = function.definition
     if definition is None:
@@ -259,7 +255,7 @@ def _made(run: Reading, node: ast.Call, of: Class, arguments: Arguments, keyword
         return Unknown(node)
     instance = Instance(node, of)
     if of.definition.name.endswith("Loader") and knowledge.reads_as_loader(of.definition.name):
-        return library.loader_of(run, node, arguments, keywords)
+        return objects.loader_of(run, node, arguments, keywords)
     if "Dataset" in of.definition.name:
         return Unknown(node, "dataset")
     initialize(run, instance, of, node, arguments, keywords)
@@ -285,7 +281,8 @@ def initialize(
             call_function(run, function, node, arguments, keywords)
             return
         start = next(
-            (run.index.classes[p.id] for p in start.bases if isinstance(p, ast.Name) and p.id in run.index.classes), None
+            (run.index.classes[p.id] for p in start.bases if isinstance(p, ast.Name) and p.id in run.index.classes),
+            None,
         )
         if start is definition:
             return
@@ -313,7 +310,9 @@ def _instance_called(
     known = run.index.methods.get(definition, {})
     method = known.get("forward") or known.get("__call__")
     if method is None:
-        return library.by_name(run, node, definition.name, given) if any(is_of_batch(v) for v in given) else Unknown(node)
+        return (
+            library.by_name(run, node, definition.name, given) if any(is_of_batch(v) for v in given) else Unknown(node)
+        )
     mentions = run.index.mentions[method]
     speaks_of_loss = knowledge.reads_as_loss(definition.name) or any(
         knowledge.reads_as_loss(word) for word in (*mentions.calls, *mentions.names)
@@ -325,6 +324,3 @@ def _instance_called(
     if isinstance(value, (Unknown, Const)) and any(is_of_batch(v) for v in given):
         return Rows(node, output=True)
     return value
-
-
-__all__ = ["Averaged", "Total", "apply", "call", "call_function", "in_method", "initialize"]

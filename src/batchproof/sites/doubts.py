@@ -16,7 +16,10 @@ ACCUMULATION = "accumulation divided"
 BROADCAST = "broadcast shapes"
 
 _REPORTS = frozenset(
-    "print info log debug warning write add_scalar add_scalars append format log_metric writerow set_description set_postfix".split()
+    """
+    print info log debug warning write add_scalar add_scalars append format log_metric writerow set_description
+    set_postfix
+    """.split()
 )
 _NOT_PLAIN = {Quantity.RATIO, Quantity.NONLINEAR, Quantity.COUPLED}
 
@@ -76,4 +79,3 @@ def accumulation(run: Reading, node: ast.expr, loss: Stat) -> None:
     right = node.right if isinstance(node, ast.BinOp) else None
     if right is not None and "accum" in ast.unparse(right).lower():
         run.doubt(ACCUMULATION, run.frame.statement or node, loss.why)
-

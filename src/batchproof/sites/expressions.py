@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
-from batchproof.sites import calls, knowledge, methods, numbers
+from batchproof.sites import calls, knowledge, meters, numbers, stats
 from batchproof.sites.accumulators import added_in_comprehension
+from batchproof.sites.attributes import argument, attribute
 from batchproof.sites.loops import enter_comprehension, leave
 from batchproof.sites.parts import hugging_face_loss, key_of, length_of, named, note_name, read_key
 from batchproof.sites.reading import Reading
@@ -21,14 +22,11 @@ from batchproof.sites.values import (
     Entry,
     Fixed,
     Function,
-    Instance,
     Items,
     Library,
     LoaderValue,
     Mapping,
     Meter,
-    MetricObject,
-    Model,
     Of,
     Pool,
     Position,
@@ -76,7 +74,15 @@ def by_spelling(run: Reading, name: str, node: ast.AST) -> Value:
 
 
 #: What is often brought in by a star.
-_ALIASES = {"torch": "torch", "np": "numpy", "numpy": "numpy", "F": "torch.nn.functional", "nn": "torch.nn", "math": "math", "time": "time"}
+_ALIASES = {
+    "torch": "torch",
+    "np": "numpy",
+    "numpy": "numpy",
+    "F": "torch.nn.functional",
+    "nn": "torch.nn",
+    "math": "math",
+    "time": "time",
+}
 
 
 def _as_named(value: Value, node: ast.Name) -> Value:
@@ -94,130 +100,6 @@ def _constant(run: Reading, node: ast.Constant) -> Value:
     return Const(node, node.value)
 
 
-def attribute(run: Reading, node: ast.Attribute) -> Value:
-    base = run.evaluate(run, node.value)
-    found = attribute_of(run, base, node.attr, node)
-    if isinstance(found, (Unknown, Const)):
-        here = run.frame.scope.find(ast.unparse(node)) if not isinstance(base, Instance) else None
-        if here is not None:
-            return here.value
-    if isinstance(found, Const) and knowledge.reads_as_batch_size(node.attr):
-        return Count(node, Of.CONFIGURED, number=found.value if isinstance(found.value, int) else None)
-    return found
-
-
-def attribute_of(run: Reading, base: Value, name: str, node: ast.expr) -> Value:
-    if isinstance(base, Library):
-        return Library(node, f"{base.path}.{name}")
-    if isinstance(base, Instance):
-        return _of_instance(run, base, name, node)
-    if isinstance(base, Meter):
-        return methods.read_meter(run, base, name, node)
-    if isinstance(base, LoaderValue):
-        return _of_loader(base, name, node)
-    if isinstance(base, Rows):
-        return _of_rows(run, base, name, node)
-    if isinstance(base, (Stat, Total, Averaged)):
-        if name == "shape":
-            return Shape(node, base)
-        return base
-    if isinstance(base, Mapping):
-        if name in base.entries:
-            return base.entries[name].value
-        return Unknown(node, name)
-    if isinstance(base, (Model, MetricObject, Pool)):
-        return base if isinstance(base, Pool) else Unknown(node, name)
-    if isinstance(base, Items):
-        if name == "shape":
-            return Shape(node, base)
-        return base if name in {"T", "data"} else Unknown(node, name)
-    of_batch = is_of_batch(base)
-    if name == "shape":
-        return Shape(node, base)
-    if of_batch or (isinstance(base, Unknown) and base.parameter and run.batch_loop() is not None):
-        if name == "loss":
-            return hugging_face_loss(run, node)
-    if name in run.index.arguments and not of_batch:
-        return argument(run, name, node)
-    return named(name, node, of_batch)
-
-
-def argument(run: Reading, name: str, node: ast.AST) -> Value:
-    """What the command line defaults to; a batch size that stands there is the user's to choose."""
-    if knowledge.reads_as_batch_size(name):
-        return Count(node, Of.CONFIGURED)
-    return Const(node, run.index.arguments[name])
-
-
-def _of_loader(base: LoaderValue, name: str, node: ast.expr) -> Value:
-    if name in {"dataset", "data_source", "examples"}:
-        return base.dataset or Dataset(node)
-    if name == "batch_size":
-        return Count(node, Of.CONFIGURED, number=base.loader.batch_size)
-    if name in {"num_batches", "n_batches", "nbatch"}:
-        return Count(node, Of.BATCHES)
-    if name in {"n", "num_samples", "num_examples"}:
-        return Count(node, Of.DATASET)
-    if name in {"sampler", "batch_sampler"}:
-        return base.sampler or Unknown(node, name)
-    return named(name, node)
-
-
-def _of_rows(run: Reading, base: Rows, name: str, node: ast.expr) -> Value:
-    if name == "shape":
-        return Shape(node, base)
-    if name == "loss":
-        return hugging_face_loss(run, node)
-    if name == "num_graphs":
-        return Count(node, Of.GRAPHS, run.batch_loop())
-    if name in {"batch_size", "num_samples"}:
-        return Count(node, Of.SAMPLES, run.batch_loop())
-    if name in {"num_nodes", "num_edges", "ndata"}:
-        return Count(node, Of.ELEMENTS, run.batch_loop())
-    if name in {"T", "data", "mT"}:
-        return base
-    if "loss" in name:
-        return numbers.stat(run, node, Quantity.UNKNOWN)
-    return Rows(node, mask="mask" in name, output=base.output)
-
-
-def _of_instance(run: Reading, base: Instance, name: str, node: ast.expr) -> Value:
-    binding = base.attributes.get(name)
-    if binding is not None:
-        value = binding.value
-        if isinstance(value, Unknown) and knowledge.reads_as_batch_size(name) and not value.of_batch:
-            return Count(node, Of.CONFIGURED)
-        return value
-    definition = base.of.definition if base.of is not None else None
-    seen = 0
-    while definition is not None and seen < 8:
-        method = run.index.methods.get(definition, {}).get(name)
-        if method is not None:
-            scope = base.of.scope if base.of is not None else None
-            bound = Function(node, method, scope or run.module, me=base)
-            if any(isinstance(d, ast.Name) and d.id in {"property", "cached_property"} for d in method.decorator_list):
-                return calls.call_function(run, bound, node, [], {})
-            return bound
-        assigned = run.index.assigned.get(definition, {}).get(name)
-        if assigned:
-            base.attributes[name] = Binding(Unknown(node, name))
-            value = calls.in_method(run, base, assigned[-1])
-            base.attributes[name] = Binding(value, (), None)
-            return _of_instance(run, base, name, node)
-        definition, seen = _parent(run, definition), seen + 1
-    if name in run.index.arguments:
-        return argument(run, name, node)
-    return named(name, node)
-
-
-def _parent(run: Reading, definition: ast.ClassDef) -> ast.ClassDef | None:
-    for parent in definition.bases:
-        if isinstance(parent, ast.Name) and parent.id in run.index.classes:
-            found = run.index.classes[parent.id]
-            return found if found is not definition else None
-    return None
-
-
 def _subscript(run: Reading, node: ast.Subscript) -> Value:
     base = run.evaluate(run, node.value)
     key = run.evaluate(run, node.slice)
@@ -229,22 +111,35 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
         here = run.frame.scope.find(ast.unparse(node)) if base.array and isinstance(key, Const) else None
         if here is not None:
             return here.value
-        if isinstance(key, Const) and isinstance(key.value, int) and base.items and not base.entries:
-            if -len(base.items) <= key.value < len(base.items):
-                return base.items[key.value]
+        if (
+            isinstance(key, Const)
+            and isinstance(key.value, int)
+            and base.items
+            and not base.entries
+            and -len(base.items) <= key.value < len(base.items)
+        ):
+            return base.items[key.value]
         if base.entries:
             last = isinstance(key, Const) and key.value == -1
-            return base.entries[-1].value if last and not isinstance(node.slice, ast.Slice) else Total(node, tuple(base.entries), True)
+            return (
+                base.entries[-1].value
+                if last and not isinstance(node.slice, ast.Slice)
+                else Total(node, tuple(base.entries), True)
+            )
         if base.items:
             return base.items[0]
         return Unknown(node, "", base.of_samples)
     if isinstance(base, (Total, Averaged, Stat, Pool)):
-        if isinstance(base, Total) and base.listed and isinstance(node.slice, ast.Slice):
-            if isinstance(node.slice.lower, ast.UnaryOp):  # the last few
-                return Fixed(node)
+        if (
+            isinstance(base, Total)
+            and base.listed
+            and isinstance(node.slice, ast.Slice)
+            and isinstance(node.slice.lower, ast.UnaryOp)
+        ):  # the last few
+            return Fixed(node)
         return base
     if isinstance(base, Meter):
-        return methods.read_meter(run, base, str(key_of(node.slice)), node)
+        return meters.read_meter(run, base, str(key_of(node.slice)), node)
     if isinstance(base, Rows):
         return _row(run, base, key, node)
     here = run.frame.scope.find(ast.unparse(node))
@@ -257,7 +152,7 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
         of_batch = is_of_batch(base) or is_of_batch(key)
         name = getattr(base, "name", "")
         if of_batch and text and "loss" in text:
-            return numbers.stat(run, node, Quantity.UNKNOWN)
+            return stats.stat(run, node, Quantity.UNKNOWN)
         if not of_batch and text and (text in run.index.arguments):
             return argument(run, text, node)
         if not of_batch and run.batch_loop() is not None and _is_slice_of_batch(run, node.slice, key):
@@ -279,7 +174,7 @@ def _is_slice_of_batch(run: Reading, node: ast.expr, key: Value) -> bool:
     return isinstance(run.evaluate(run, node.lower), (Position, Count, Fixed, Unknown))
 
 
-def _dimension(run: Reading, shape: Shape, key: Value, node: ast.expr) -> Value:
+def _dimension(run: Reading, shape: Shape, key: Value, node: ast.Subscript) -> Value:
     if isinstance(key, Const) and key.value == 0:
         return length_of(run, shape.of or Unknown(node), node)
     if isinstance(node.slice, ast.Slice) and node.slice.lower is None:
@@ -293,7 +188,7 @@ def _row(run: Reading, base: Rows, key: Value, node: ast.Subscript) -> Value:
     text = key.value if isinstance(key, Const) and isinstance(key.value, str) else ""
     if text:
         if "loss" in text and not base.whole:
-            return hugging_face_loss(run, node) if text == "loss" else numbers.stat(run, node, Quantity.UNKNOWN)
+            return hugging_face_loss(run, node) if text == "loss" else stats.stat(run, node, Quantity.UNKNOWN)
         return Rows(node, mask="mask" in text, output=base.output)
     if isinstance(key, Rows) and key.mask:
         return Rows(node, selected=True, mask=base.mask, output=base.output)
@@ -349,7 +244,7 @@ def _unary(run: Reading, node: ast.UnaryOp) -> Value:
         if isinstance(value, Const):
             number = value.value
             return Const(node, -number if isinstance(number, (int, float)) else None)
-        return numbers.derived(value, node) if isinstance(value, Stat) else value
+        return stats.derived(value, node) if isinstance(value, Stat) else value
     if isinstance(node.op, ast.Invert):
         return value
     return Fixed(node)
@@ -359,9 +254,10 @@ def _compare(run: Reading, node: ast.Compare) -> Value:
     values = [run.evaluate(run, n) for n in (node.left, *node.comparators)]
     if any(isinstance(v, Pool) for v in values):
         return Pool(node)
-    if any(isinstance(v, Rows) or (isinstance(v, Unknown) and v.of_batch) for v in values):
-        if not any(isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops):
-            return Rows(node, mask=True, pairs=any(isinstance(v, Rows) and v.pairs for v in values))
+    if any(isinstance(v, Rows) or (isinstance(v, Unknown) and v.of_batch) for v in values) and not any(
+        isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops
+    ):
+        return Rows(node, mask=True, pairs=any(isinstance(v, Rows) and v.pairs for v in values))
     return Fixed(node)
 
 
@@ -469,4 +365,3 @@ _READERS: dict[type, Callable[..., Value]] = {
     ast.DictComp: _comprehension,
     ast.Slice: _slice,
 }
-

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.sites import calls, statements, trainers
+from batchproof.sites import calls, places, statements, trainers
 from batchproof.sites.accumulators import as_stat, counted, mark_windows
 from batchproof.sites.expressions import evaluate
-from batchproof.sites.index import index
+from batchproof.sites.index import Mentions, index
 from batchproof.sites.loops import enter_step, leave
 from batchproof.sites.parts import named
 from batchproof.sites.reading import Frame, Reading, loader_of
 from batchproof.sites.site import Added, Loop, Quantity, Script, Site
-from batchproof.sites.values import BatchLoop, Binding, Class, Entry, Function, Instance, Rows, Scope, Stat, Value
+from batchproof.sites.values import BatchLoop, Class, Entry, Function, Instance, Rows, Scope, Stat, Value
 
 
 class TooDeep(BatchproofError):
@@ -49,7 +49,7 @@ def _line(site: Site) -> tuple[int, int]:
 def _read(tree: ast.Module) -> Reading:
     found = index(tree)
     module = Scope()
-    run = Reading(found, module, evaluate, statements.execute, statements.assign)
+    run = Reading(found, module, evaluate, statements.execute, places.assign)
     run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
     statements.execute(run, tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
@@ -57,12 +57,23 @@ def _read(tree: ast.Module) -> Reading:
         if trainers.is_lightning(definition, methods):
             _steps(run, _instance(run, instances, definition), methods)
     for function, owner in found.nested:
-        if function in run.read or run.index.mentions[function].adds is False or not run.index.mentions[function].loops:
+        if function in run.read or not _is_worth_reading(run.index.mentions[function]):
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
         calls.call_function(run, Function(function, function, module, me=me), function, [], {})
     return run
+
+
+#: Calls that a batch is worked with, or that build what it comes from.
+_BATCH_CALLS = frozenset("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model".split())
+_LOADER_CALLS = frozenset("DataLoader DistributedSampler".split())
+
+
+def _is_worth_reading(mentions: Mentions) -> bool:
+    """Whether a function may average over batches, or make something else that is doubtful."""
+    calls = mentions.all_calls
+    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or bool(calls & _LOADER_CALLS)
 
 
 def _start(run: Reading) -> None:
@@ -98,7 +109,9 @@ def _steps(run: Reading, me: Instance, methods: dict[str, Any]) -> None:
         leave(run)
         for end in trainers.ends_of(methods, name):
             given = methods[end].args.args[1:2]
-            calls.call_function(run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {})
+            calls.call_function(
+                run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {}
+            )
 
 
 def _returned(run: Reading, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
@@ -158,6 +171,3 @@ def _loop(loop: BatchLoop) -> Loop:
     if loop.single and loader.built is None:
         loader = replace(loader, batch_size=1)
     return Loop(loop.node, loader, loop.phase)
-
-
-__all__ = ["Binding", "TooDeep", "find"]

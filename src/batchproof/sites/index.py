@@ -6,17 +6,11 @@ Everything after this asks the index instead of walking the tree again.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LoopNode = ast.For | ast.AsyncFor | ast.While
-
-#: What a function's body does with a batch that it is given by a trainer.
-STEPS = {
-    "training_step": "training", "validation_step": "evaluation", "test_step": "evaluation", "predict_step": "evaluation",
-    "shared_step": "", "_shared_step": "", "common_step": "", "_common_step": "", "eval_step": "evaluation",
-    "_shared_eval_step": "evaluation", "shared_eval_step": "evaluation", "_step": "", "step": "",
-}  # fmt: skip
 
 
 @dataclass
@@ -26,14 +20,14 @@ class Mentions:
     Attributes:
         names: names and attributes that are read in the body itself.
         calls: the last names of what is called there.
-        deep: the names in nested loops and functions.
+        all_calls: the same with nested loops; of a function only.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
     """
 
     names: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
-    deep: set[str] = field(default_factory=set)
+    all_calls: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
 
@@ -76,7 +70,16 @@ def index(tree: ast.Module) -> Index:
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_ADDERS = frozenset({"append", "update", "add", "extend", "log", "log_dict", "send", "put", "add_loss", "track", "record", "accumulate", "add_scalar", "collect", "set_postfix"})
+_ADDERS = frozenset(
+    """
+    append update add extend log log_dict send put add_loss track record accumulate
+    add_scalar collect set_postfix
+    """.split()
+)
+
+
+#: A node, the function and the class that it stands in, and the bodies around it from the innermost.
+_Place = tuple[ast.AST, ast.AST, ast.ClassDef | None, tuple[Mentions, ...]]
 
 
 class _Pass:
@@ -85,86 +88,89 @@ class _Pass:
     def __init__(self, found: Index, tree: ast.Module) -> None:
         self.found = found
         self.tree = tree
+        self.stack: list[_Place] = []
 
     def run(self) -> None:
+        outermost = self.found.mentions[self.tree] = Mentions()
+        self.found.keyed[self.tree] = set()
+        self.push(reversed(self.tree.body), self.tree, None, (outermost,))
+        while self.stack:
+            self.visit(*self.stack.pop())
+
+    def push(
+        self, nodes: Iterable[ast.AST], function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
+    ) -> None:
+        self.stack.extend((node, function, owner, bodies) for node in nodes)
+
+    def visit(self, node: ast.AST, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+        if isinstance(node, ast.Name):
+            bodies[0].names.add(node.id)
+            self.found.words.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            bodies[0].names.add(node.attr)
+            self.found.words.add(node.attr)
+            self.stack.append((node.value, function, owner, bodies))
+        elif isinstance(node, _FUNCTIONS):
+            self.function(node, function, owner, bodies)
+        elif isinstance(node, ast.ClassDef):
+            self.class_(node, function, owner, bodies)
+        elif isinstance(node, _LOOPS):
+            self.loop(node, function, owner, bodies)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            self.imported(node)
+        elif not isinstance(node, ast.Constant):
+            self.plain(node, function, owner, bodies)
+            self.push(ast.iter_child_nodes(node), function, owner, bodies)
+
+    def plain(self, node: ast.AST, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+        if isinstance(node, ast.Call):
+            self.call(node, function, bodies)
+        elif isinstance(node, (ast.AugAssign, ast.Assign)):
+            self.assign(node, owner, bodies)
+        elif isinstance(node, ast.Subscript):
+            key = node.slice
+            if isinstance(node.value, ast.Name) and isinstance(key, ast.Constant) and isinstance(key.value, str):
+                self.found.keyed[function].add(node.value.id)
+        elif isinstance(node, _COMPREHENSIONS):
+            for body in bodies:
+                body.loops = True
+
+    def function(
+        self, node: FunctionNode, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
+    ) -> None:
         found = self.found
-        found.mentions[self.tree] = Mentions()
-        found.keyed[self.tree] = set()
-        # node, function, class, the bodies it stands in from the innermost
-        stack: list[tuple[ast.AST, ast.AST, ast.ClassDef | None, tuple[Mentions, ...]]] = []
-        first = (found.mentions[self.tree],)
-        stack.extend((child, self.tree, None, first) for child in reversed(self.tree.body))
-        while stack:
-            node, function, owner, bodies = stack.pop()
-            kind = type(node)
-            if kind is ast.Name:
-                bodies[0].names.add(node.id)  # type: ignore[attr-defined]
-                found.words.add(node.id)  # type: ignore[attr-defined]
-                continue
-            if kind is ast.Constant:
-                continue
-            if kind is ast.Attribute:
-                bodies[0].names.add(node.attr)  # type: ignore[attr-defined]
-                found.words.add(node.attr)  # type: ignore[attr-defined]
-                stack.append((node.value, function, owner, bodies))  # type: ignore[attr-defined]
-                continue
-            if isinstance(node, ast.Call):
-                self.call(node, function, bodies)
-            elif isinstance(node, (ast.AugAssign, ast.Assign)):
-                self.assign(node, owner, bodies)
-            elif isinstance(node, ast.Subscript):
-                if isinstance(node.value, ast.Name) and isinstance(node.slice, ast.Constant):
-                    if isinstance(node.slice.value, str):
-                        found.keyed[function].add(node.value.id)
-            elif isinstance(node, (ast.Import, ast.ImportFrom)):
-                self.imported(node)
-                continue
-            elif isinstance(node, _COMPREHENSIONS):
-                for body in bodies:
-                    body.loops = True
-            elif isinstance(node, _FUNCTIONS):
-                found.nested.append((node, owner))
-                if owner is not None and node in owner.body:
-                    found.methods[owner][node.name] = node
-                elif function is self.tree:
-                    found.functions[node.name] = node
-                inner = found.mentions[node] = Mentions()
-                found.keyed[node] = set()
-                around = (inner, *bodies[:1]) if False else (inner,)
-                for child in reversed(node.body):
-                    stack.append((child, node, owner, around))
-                for child in (*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)):
-                    stack.append((child, function, None, bodies))
-                continue
-            elif isinstance(node, ast.ClassDef):
-                found.classes.setdefault(node.name, node)
-                found.methods[node] = {}
-                found.assigned[node] = {}
-                for child in reversed(node.body):
-                    stack.append((child, function, node, bodies))
-                for child in (*node.bases, *node.decorator_list):
-                    stack.append((child, function, owner, bodies))
-                continue
-            elif isinstance(node, _LOOPS):
-                for body in bodies:
-                    body.loops = True
-                inner = found.mentions[node] = Mentions()
-                for child in reversed([*node.body, *node.orelse]):
-                    stack.append((child, function, owner, (inner, *bodies)))
-                if isinstance(node, ast.While):
-                    stack.append((node.test, function, owner, bodies))
-                else:
-                    stack.append((node.iter, function, owner, bodies))
-                    stack.append((node.target, function, owner, bodies))
-                continue
-            stack.extend((child, function, owner, bodies) for child in ast.iter_child_nodes(node))
-        for node, mentions in found.mentions.items():
-            if isinstance(node, _LOOPS):
-                mentions.deep |= mentions.names
+        found.nested.append((node, owner))
+        if owner is not None and node in owner.body:
+            found.methods[owner][node.name] = node
+        elif function is self.tree:
+            found.functions[node.name] = node
+        inner = found.mentions[node] = Mentions()
+        found.keyed[node] = set()
+        self.push(reversed(node.body), node, owner, (inner,))
+        defaults = (default for default in node.args.kw_defaults if default is not None)
+        self.push((*node.decorator_list, *node.args.defaults, *defaults), function, None, bodies)
+
+    def class_(
+        self, node: ast.ClassDef, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
+    ) -> None:
+        self.found.classes.setdefault(node.name, node)
+        self.found.methods[node] = {}
+        self.found.assigned[node] = {}
+        self.push(reversed(node.body), function, node, bodies)
+        self.push((*node.bases, *node.decorator_list), function, owner, bodies)
+
+    def loop(self, node: LoopNode, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+        for body in bodies:
+            body.loops = True
+        inner = self.found.mentions[node] = Mentions()
+        self.push(reversed([*node.body, *node.orelse]), function, owner, (inner, *bodies))
+        head = (node.test,) if isinstance(node, ast.While) else (node.iter, node.target)
+        self.push(head, function, owner, bodies)
 
     def call(self, node: ast.Call, function: ast.AST, bodies: tuple[Mentions, ...]) -> None:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         bodies[0].calls.add(name)
+        bodies[-1].all_calls.add(name)
         if name in _ADDERS:
             for body in bodies:
                 body.adds = True
@@ -174,7 +180,9 @@ class _Pass:
             if keyword.arg is None and isinstance(keyword.value, ast.Name):
                 self.found.keyed[function].add(keyword.value.id)
 
-    def assign(self, node: ast.AugAssign | ast.Assign, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+    def assign(
+        self, node: ast.AugAssign | ast.Assign, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
+    ) -> None:
         if isinstance(node, ast.AugAssign):
             for body in bodies:
                 body.adds = True
@@ -201,6 +209,7 @@ class _Pass:
             self.found.words.add(alias.name)
 
     def argument(self, node: ast.Call) -> None:
+        """``add_argument("--batch-size", default=16)``."""
         flags = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
         if not flags:
             return

@@ -1,4 +1,4 @@
-"""What is known of other people's functions by their names: torch, scikit-learn, torchmetrics, and what scripts call theirs."""
+"""What is known of a function by its name: of torch's, of scikit-learn's, and of what scripts call theirs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from batchproof.sites.site import Quantity
 #: What torch's losses are called, as a function and as a class, without underscores.
 _TORCH_LOSSES = frozenset(
     """
-    mseloss l1loss smoothl1loss huberloss crossentropy crossentropyloss nllloss nllloss2d poissonnllloss gaussiannllloss
-    binarycrossentropy bceloss binarycrossentropywithlogits bcewithlogitsloss bcelosswithlogits kldiv kldivloss ctcloss
-    hingeembeddingloss cosineembeddingloss marginrankingloss multimarginloss multilabelmarginloss softmarginloss
-    multilabelsoftmarginloss tripletmarginloss tripletmarginwithdistanceloss labelsmoothingcrossentropy
-    softtargetcrossentropy adaptivelogsoftmaxwithloss sigmoidfocalloss
+    mseloss l1loss smoothl1loss huberloss crossentropy crossentropyloss nllloss nllloss2d poissonnllloss
+    gaussiannllloss binarycrossentropy bceloss binarycrossentropywithlogits bcewithlogitsloss bcelosswithlogits
+    kldiv kldivloss ctcloss hingeembeddingloss cosineembeddingloss marginrankingloss multimarginloss
+    multilabelmarginloss softmarginloss multilabelsoftmarginloss tripletmarginloss tripletmarginwithdistanceloss
+    labelsmoothingcrossentropy softtargetcrossentropy adaptivelogsoftmaxwithloss sigmoidfocalloss
     """.split()
 )
 #: Those whose mean is over the sum of the weights, or over the targets that are not ignored.
-_BY_TARGET = frozenset("crossentropy crossentropyloss nllloss nllloss2d".split())
+_BY_TARGET = frozenset(["crossentropy", "crossentropyloss", "nllloss", "nllloss2d"])
 
 _COUPLED = re.compile(
     r"ntxent|infonce|^nce(loss|_loss)?$|supcon|contrastive(?!div)|clip_?loss|npairs?|n_pair|in_?batch|batch_?hard|"
@@ -68,16 +68,20 @@ _NONLINEAR_STEPS = {
 #: Methods and functions that hand on the value they are given.
 SAME = frozenset(
     """
-    item detach detach_ cpu cuda numpy float double half to tolist data clone contiguous squeeze type asarray array tensor
-    as_tensor from_numpy float32 float64 FloatTensor Tensor round gather all_reduce reduce_tensor reduce_mean all_gather
-    gather_for_metrics mesh_reduce to_numpy to_np to_python_float scalar get nan_to_num reduce_value
+    item detach detach_ cpu cuda numpy float double half to tolist data clone contiguous squeeze type asarray array
+    tensor as_tensor from_numpy float32 float64 FloatTensor Tensor round gather all_reduce reduce_tensor reduce_mean
+    all_gather gather_for_metrics mesh_reduce to_numpy to_np to_python_float scalar get nan_to_num reduce_value
     reduce_loss average_gradients_across_ranks tensor2float to_float bfloat16 requires_grad_ view_as type_as
-    deepcopy copy sync_tensor distributed_concat nested_gather avg_reduce item_ asscalar cast to_scalar stop_gradient
-    all_reduce_mean all_reduce_tensor reduce_loss_dict reduce_dict force_fp32 real ravel flatten
+    deepcopy copy sync_tensor distributed_concat nested_gather avg_reduce item_ asscalar cast to_scalar
+    stop_gradient all_reduce_mean all_reduce_tensor reduce_loss_dict reduce_dict force_fp32 real ravel flatten
     """.split()
 )
 #: Functions that put batches after one another, so that what follows sees them all.
-JOINS = frozenset("cat concat concatenate vstack hstack stack column_stack append extend chain from_iterable block".split())
+JOINS = frozenset(
+    """
+    cat concat concatenate vstack hstack stack column_stack append extend chain from_iterable block
+    """.split()
+)
 #: What reads like the name of a loader, a dataset, a batch size.
 _LOADER = re.compile(
     r"loader|(^|_)dl($|_|s$)|dl$|(^|_)batches|(^|_)(data_?)?iter(ator)?s?($|_)|iterator$|batch_?gen|generator$|(^|_)gen($|_)|"
@@ -87,7 +91,9 @@ _DATASET = re.compile(
     r"data_?set|(^|_)ds($|_|\d)|(^|_)(train|val|valid|test|dev|eval)(ing|idation)?_?(set|data|ds)?$|_set$|^data$|_data$|"
     r"(^|_)x_?(train|test|val|valid)|(^|_)[xy]$|^[XY](_|$)|samples|examples|images|sentences|corpus|(^|_)items"
 )
-_BATCH_SIZE = re.compile(r"(^|_)(batch_?size|bs|bsz|bsize|batchsize|b_size|batch_sz|mini_?batch|minibatch_?size|size_batch)s?($|_)|batchsize|BatchSize|batch_size")
+_BATCH_SIZE = re.compile(
+    r"(^|_)(batch_?size|bs|bsz|bsize|batchsize|b_size|batch_sz|mini_?batch|minibatch_?size|size_batch)s?($|_)|batchsize|BatchSize|batch_size"
+)
 _BATCHES = re.compile(
     r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|max|eval)?_?(of_)?(batch(es)?|iters?|iterations?|steps?|loader|updates?)"
     r"(_?(count|num|per_epoch|idx|cnt|i|n|id|index|so_far|run))?($|_)|(^|_)(batch|b|n)_?(idx|id|i|num|no|count|cnt)$|"
@@ -97,9 +103,19 @@ _SAMPLES = re.compile(
     r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|size|dataset)?_?(of_)?(samples?|examples?|data|dataset|instances?|images?|imgs?|sents?|"
     r"sentences?|points|items|train|test|val|valid|graphs|sequences|dataset_?size|data_?size)(_?(size|count|num|len|n))?$|^(N|n|size|total|M|m|num|cnt|count)$"
 )
-_TOKENS = re.compile(r"tok(en)?s?($|_)|words?($|_)|n_?nodes|num_?nodes|pixels|chars|frames|masks?($|_)|valid_?(count|num|pixels)|weights?_?sum|denom|positions")
-_METER = re.compile(r"meter|averager|(^|_)avgr|runningav|runningmean|averagevalue|smoothedvalue|metrictracker|metriclogger|lossrecord|losstracker|loss_?counter|statistics$|runningscore|^average$|avg$|^averages$|runningaverage|metricmonitor|lossmonitor|metricstracker|lossmeter|^monitor$|metrictracker")
-_EVALUATION = re.compile(r"(^|_)(eval|evaluate|evaluation|val|valid|validate|validation|test|testing|predict|inference|infer|dev)($|_|\d)|evaluat|validat")
+_TOKENS = re.compile(
+    r"tok(en)?s?($|_)|words?($|_)|n_?nodes|num_?nodes|pixels|chars|frames|masks?($|_)|valid_?(count|num|pixels)|weights?_?sum|denom|positions"
+)
+_METER = re.compile(
+    r"meter|averager|(^|_)avgr|runningav|runningmean|averagevalue|smoothedvalue|metrictracker|metriclogger|lossrecord|losstracker|loss_?counter|statistics$|runningscore|^average$|avg$|^averages$|runningaverage|metricmonitor|lossmonitor|metricstracker|lossmeter|^monitor$|metrictracker"
+)
+_EVALUATION = re.compile(
+    r"(^|_)(eval|evaluate|evaluation|val|valid|validate|validation|test|testing|predict|inference|infer|dev)($|_|\d)|evaluat|validat"
+)
+
+
+def last_of(path: str) -> str:
+    return path.rsplit(".", 1)[-1]
 
 
 @lru_cache(maxsize=8192)

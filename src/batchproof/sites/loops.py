@@ -36,23 +36,36 @@ from batchproof.sites.values import (
 
 #: Calls around an iterable that hand on its items.
 _AROUND = frozenset(
-    "tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar MpDeviceLoader "
-    "per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it auto_tqdm "
-    "repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar".split()
+    """
+    tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
+    MpDeviceLoader per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it
+    auto_tqdm repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar
+    """.split()
 )
 _EPOCH = re.compile(r"epoch|^e$|^ep$|fold|^seed|^trial|repeat|^run$|^round|era$")
-_ONE_BATCH = re.compile(r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$")
-_STEPS = frozenset(
-    "backward zero_grad criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss model net train_step "
-    "train_on_batch validation_step val_step training_step test_step eval_step network forward loss_criterion get_loss "
-    "calc_loss criterion_ce l1_loss nll_loss no_sync autocast generator discriminator encoder step_fn".split()
+_ONE_BATCH = re.compile(
+    r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
-_NEXT = frozenset("next get_batch next_batch sample_batch getbatch load_batch get_next_batch nextbatch get_minibatch random_batch "
-                  "sample make_batch generate_batch fetch_batch get_train_batch get_random_batch next_train_batch iterate_batch "
-                  "sample_data get_data next_train next_test next_val".split())  # fmt: skip
+_STEPS = frozenset(
+    """
+    backward zero_grad criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss model net
+    train_step train_on_batch validation_step val_step training_step test_step eval_step network forward
+    loss_criterion get_loss calc_loss criterion_ce l1_loss nll_loss no_sync autocast generator discriminator encoder
+    step_fn
+    """.split()
+)
+_NEXT = frozenset(
+    """
+    next get_batch next_batch sample_batch getbatch load_batch get_next_batch nextbatch get_minibatch random_batch
+    sample make_batch generate_batch fetch_batch get_train_batch get_random_batch next_train_batch iterate_batch
+    sample_data get_data next_train next_test next_val
+    """.split()
+)  # fmt: skip
 _NOT_BATCHES = frozenset(
-    "items keys values parameters named_parameters modules named_modules children param_groups glob listdir walk split "
-    "readlines iterrows itertuples state_dict buffers product combinations permutations".split()
+    """
+    items keys values parameters named_parameters modules named_modules children param_groups glob listdir walk
+    split readlines iterrows itertuples state_dict buffers product combinations permutations
+    """.split()
 )
 
 
@@ -65,7 +78,9 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name == "enumerate" and node.args:
             counted = True
-            extra = node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "start"), None)
+            extra = (
+                node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "start"), None)
+            )
             start = extra.value if isinstance(extra, ast.Constant) and isinstance(extra.value, int) else 0
             node = node.args[0]
         elif name in _AROUND and (node.args or node.keywords):
@@ -171,7 +186,7 @@ def _over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
 def _over_batches(
     run: Reading, iterable: ast.expr, value: Value, target: ast.expr, mentions: Mentions | None
 ) -> str | None:
-    """"ragged" or "equal" for a loop over batches, None for another."""
+    """For a loop over batches "ragged" or "equal", for another None."""
     names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
         return _range_over_batches(run, iterable, names, mentions)
@@ -189,9 +204,12 @@ def _over_batches(
     last = _last_name(iterable)
     if isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
         return None
-    if isinstance(value, (Items, Total)) and not last.endswith("batches"):
-        if isinstance(value, Total) or value.entries or value.items:
-            return None
+    if (
+        isinstance(value, (Items, Total))
+        and not last.endswith("batches")
+        and (isinstance(value, Total) or value.entries or value.items)
+    ):
+        return None
     if last in _NOT_BATCHES:
         return None
     if run.batch_loop() is not None and (is_of_batch(value) or mentions is None):
@@ -234,7 +252,9 @@ def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], menti
     if isinstance(end, Count) and end.of is Of.BATCHES:
         return "ragged"
     text = ast.unparse(iterable.args[-1])
-    named = knowledge.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
+    named = (
+        knowledge.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
+    )
     indexed = any("batch" in name.lower() for name in names)
     if takes and (mentions.calls & _STEPS or mentions.names & {"backward"}) and not run.loops_over_batches():
         return "equal"
@@ -248,7 +268,11 @@ def _last_name(node: ast.expr) -> str:
         if isinstance(node, ast.Call):
             node = node.func
         elif isinstance(node, ast.Subscript):
-            if isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, str) and knowledge.reads_as_loader(node.slice.value):
+            if (
+                isinstance(node.slice, ast.Constant)
+                and isinstance(node.slice.value, str)
+                and knowledge.reads_as_loader(node.slice.value)
+            ):
                 return node.slice.value
             node = node.value
         elif isinstance(node, ast.Attribute):
@@ -287,9 +311,12 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
         return Pool(target) if isinstance(value, Pool) else Rows(target)
     if is_range:
         return Fixed(target)
-    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Attribute):
-        if iterable.func.attr in {"items", "values", "keys"}:
-            return _item_of_mapping(run, iterable, target)
+    if (
+        isinstance(iterable, ast.Call)
+        and isinstance(iterable.func, ast.Attribute)
+        and iterable.func.attr in {"items", "values", "keys"}
+    ):
+        return _item_of_mapping(run, iterable, target)
     if isinstance(value, Items):
         if value.entries:
             return value.entries[-1].value
@@ -297,18 +324,22 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
             return value.items[0]
     if isinstance(value, Total):
         return value.entries[-1].value if value.listed and value.entries else value
-    if isinstance(iterable, ast.Call):
-        if isinstance(iterable.func, ast.Name) and iterable.func.id == "zip" and isinstance(target, ast.Tuple):
-            parts = [run.evaluate(run, a) for a in iterable.args]
-            found: list[Value] = []
-            for part in parts:
-                if isinstance(part, Items) and part.items:
-                    found.append(part.items[0])
-                elif isinstance(part, Items) and part.entries:
-                    found.append(part.entries[-1].value)
-                else:
-                    found.append(Unknown(part.node, "", is_of_batch(part)))
-            return Items(target, found)
+    if (
+        isinstance(iterable, ast.Call)
+        and isinstance(iterable.func, ast.Name)
+        and iterable.func.id == "zip"
+        and isinstance(target, ast.Tuple)
+    ):
+        parts = [run.evaluate(run, a) for a in iterable.args]
+        found: list[Value] = []
+        for part in parts:
+            if isinstance(part, Items) and part.items:
+                found.append(part.items[0])
+            elif isinstance(part, Items) and part.entries:
+                found.append(part.entries[-1].value)
+            else:
+                found.append(Unknown(part.node, "", is_of_batch(part)))
+        return Items(target, found)
     if isinstance(value, (Fixed, Library)):
         return Fixed(target)
     return Unknown(target, "", is_of_batch(value))
@@ -362,7 +393,9 @@ def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr
             return Count(target, Of.SAMPLES, run.batch_loop()) if is_of_batch(value.of or value) else Unknown(target)
         return Fixed(target)
     if isinstance(value, Rows):
-        return Rows(target, output=value.output, raw=value.raw, mask=isinstance(target, ast.Name) and "mask" in target.id)
+        return Rows(
+            target, output=value.output, raw=value.raw, mask=isinstance(target, ast.Name) and "mask" in target.id
+        )
     if isinstance(value, Stat):
         return value
     if isinstance(value, (Total, Averaged, Pool, Fixed)):

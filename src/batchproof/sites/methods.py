@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.sites import knowledge, library, numbers
-from batchproof.sites.accumulators import append, enter, extend
+from batchproof.sites import knowledge, library, means, numbers, stats
+from batchproof.sites.accumulators import append, extend
+from batchproof.sites.meters import call_meter, meter_for
 from batchproof.sites.parts import key_of, length_of, read_key
-from batchproof.sites.reading import Reading, open_for, record_average
-from batchproof.sites.site import Divisor, Loader, Quantity, Weight
+from batchproof.sites.reading import Reading
+from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
     Averaged,
     Binding,
@@ -16,12 +17,12 @@ from batchproof.sites.values import (
     Count,
     Dataset,
     Fixed,
+    Instance,
     Items,
     LoaderValue,
     Mapping,
     Meter,
     MetricObject,
-    Model,
     Of,
     Pool,
     Rows,
@@ -34,14 +35,22 @@ from batchproof.sites.values import (
 )
 
 _HANDED_ON = knowledge.SAME | frozenset(
-    "unsqueeze view reshape expand expand_as repeat permute transpose t clamp clip abs neg requires_grad_ masked_fill type_as "
-    "to_dense index_select gather flatten chunk split argmax softmax log_softmax sigmoid topk sort byte bool int long".split()
+    """
+    unsqueeze view reshape expand expand_as repeat permute transpose t clamp clip abs neg requires_grad_ masked_fill
+    type_as to_dense index_select gather flatten chunk split argmax softmax log_softmax sigmoid topk sort byte bool
+    int long
+    """.split()
 )
 _ARITHMETIC: dict[str, ast.operator] = {
     "add": ast.Add(), "add_": ast.Add(), "sub": ast.Sub(), "sub_": ast.Sub(), "mul": ast.Mult(), "mul_": ast.Mult(),
     "div": ast.Div(), "div_": ast.Div(), "true_divide": ast.Div(), "matmul": ast.MatMult(), "mm": ast.MatMult(),
 }  # fmt: skip
-_COMPARES = frozenset("eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose".split())
+_COMPARES = frozenset(
+    """
+    eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose
+    """.split()
+)
+_LOGS = frozenset("add_scalar add_scalars info write log debug set_postfix step update".split())
 
 
 def call_method(
@@ -51,12 +60,7 @@ def call_method(
     if name == "backward":
         _backward(run)
         return Fixed(node)
-    if name == "eval" and not arguments:
-        if isinstance(base, (Unknown, Model)) or not isinstance(base, (Rows, Stat)):
-            run.frame.quiet = True
-        return base
-    if name == "train" and len(arguments) <= 1 and isinstance(base, (Unknown, Model)):
-        run.frame.quiet = False
+    if set_mode(run, base, name, arguments):
         return base
     if isinstance(base, Items):
         return _of_list(run, node, base, name, arguments, keywords)
@@ -77,6 +81,19 @@ def call_method(
     if isinstance(base, Rows):
         return _of_rows(run, node, base, name, arguments, keywords)
     return _of_unknown(run, node, base, name, arguments, keywords)
+
+
+def set_mode(run: Reading, base: Value, name: str, arguments: list[Value]) -> bool:
+    """``model.eval()`` and ``model.train()``: what follows them evaluates, or trains."""
+    if not isinstance(base, (Unknown, Instance)):
+        return False
+    if name == "eval" and not arguments:
+        run.frame.quiet = True
+        return True
+    if name == "train" and len(arguments) <= 1 and not isinstance(base, Instance):
+        run.frame.quiet = False
+        return True
+    return False
 
 
 def _backward(run: Reading) -> None:
@@ -103,8 +120,8 @@ def _of_list(
         return Fixed(node)
     if name == "pop" and base.entries:
         return base.entries[-1].value
-    dimension = library.dimension_of(arguments, keywords, 0)
-    found = library.reduce(run, node, name, base, dimension)
+    dimension = means.dimension_of(arguments, keywords, 0)
+    found = means.reduce(run, node, name, base, dimension)
     if found is not None:
         return found
     if name in _ARITHMETIC and arguments and base.array:
@@ -126,7 +143,9 @@ def _of_mapping(run: Reading, node: ast.Call, base: Mapping, name: str, argument
         return Fixed(node)
     if name in {"values", "items"}:
         found = [b.value for b in base.entries.values()]
-        return Items(node, found) if not any(isinstance(v, Items) for v in found) else Unknown(node, "", is_of_batch(base))
+        return (
+            Items(node, found) if not any(isinstance(v, Items) for v in found) else Unknown(node, "", is_of_batch(base))
+        )
     return Unknown(node, name, False)
 
 
@@ -139,7 +158,9 @@ def _of_metric(
         return batch_value(run, node, base, [*arguments, *keywords.values()])
     if name == "compute" and (arguments or keywords) and any(is_of_batch(v) for v in (*arguments, *keywords.values())):
         # evaluate's compute(predictions=..., references=...) scores what it is given.
-        return numbers.stat(run, node, Quantity.NONLINEAR if base.quantity is not Quantity.MEAN else Quantity.MEAN, base.why)
+        return stats.stat(
+            run, node, Quantity.NONLINEAR if base.quantity is not Quantity.MEAN else Quantity.MEAN, base.why
+        )
     return Fixed(node)
 
 
@@ -147,7 +168,7 @@ def batch_value(run: Reading, node: ast.expr, metric: MetricObject, given: list[
     """A metric object that is called returns the value of that batch."""
     if any(isinstance(v, (Pool, Total)) for v in given) or not any(is_of_batch(v) for v in given):
         return Fixed(node)
-    return numbers.stat(run, node, metric.quantity, metric.why)
+    return stats.stat(run, node, metric.quantity, metric.why)
 
 
 def _of_loader(run: Reading, node: ast.Call, base: LoaderValue, name: str, given: list[Value]) -> Value:
@@ -164,11 +185,11 @@ def _of_loader(run: Reading, node: ast.Call, base: LoaderValue, name: str, given
 
 def _of_total(run: Reading, node: ast.Call, base: Total | Averaged, name: str, arguments: list[Value]) -> Value:
     if isinstance(base, Total) and base.listed and name in {"mean", "sum", "nanmean"}:
-        found = library.reduce(run, node, name, base, None)
+        found = means.reduce(run, node, name, base, None)
         return found if found is not None else base
     step = knowledge.nonlinear_step(name)
     if step is not None:
-        return numbers.nonlinear(run, node, base, step)
+        return stats.nonlinear(run, node, base, step)
     if name in _ARITHMETIC and arguments:
         return numbers.binary(run, node, _ARITHMETIC[name], base, arguments[0])
     if name in {"append"}:
@@ -181,11 +202,11 @@ def _of_stat(run: Reading, node: ast.Call, base: Stat, name: str, arguments: lis
         return Fixed(node)
     step = knowledge.nonlinear_step(name.rstrip("_"))
     if step is not None:
-        return numbers.nonlinear(run, node, base, step)
+        return stats.nonlinear(run, node, base, step)
     if name in _ARITHMETIC and arguments:
         return numbers.binary(run, node, _ARITHMETIC[name], base, arguments[0])
     if name in {"mean"} and base.quantity is Quantity.COUNT:
-        return numbers.mean_of(run, node, base)
+        return means.mean_of(run, node, base)
     return base
 
 
@@ -206,10 +227,10 @@ def _of_rows(
     if name in {"bool", "byte"}:
         return Rows(node, mask=True)
     if name == "item":
-        return numbers.stat(run, node, Quantity.UNKNOWN)
+        return stats.stat(run, node, Quantity.UNKNOWN)
     if name in {"max", "min"} and (arguments or keywords):
         return Rows(node, output=base.output)
-    found = library.reduce(run, node, name, base, library.dimension_of(arguments, keywords, 0))
+    found = means.reduce(run, node, name, base, means.dimension_of(arguments, keywords, 0))
     if found is not None:
         return found
     if name in _ARITHMETIC and arguments:
@@ -232,9 +253,19 @@ def _of_rows(
     columns = _columns(name, arguments, base)
     if name in _HANDED_ON or columns is not None:
         moved = name in {"to", "cuda", "float", "long"}
-        return Rows(node, base.whole and moved, base.raw and moved, base.mask, base.selected, base.pairs, base.order, columns, base.output)
+        return Rows(
+            node,
+            base.whole and moved,
+            base.raw and moved,
+            base.mask,
+            base.selected,
+            base.pairs,
+            base.order,
+            columns,
+            base.output,
+        )
     if name in {"loss", "compute_loss"}:
-        return numbers.stat(run, node, Quantity.UNKNOWN)
+        return stats.stat(run, node, Quantity.UNKNOWN)
     return Rows(node, output=base.output, pairs=base.pairs)
 
 
@@ -258,8 +289,13 @@ def _of_unknown(
     of_batch = is_of_batch(base)
     if name in {"append", "extend"} and arguments and isinstance(base, (Unknown, Const)):
         return _of_unknown_list(run, node, base, name, arguments)
-    if name in {"update", "add"} and arguments and isinstance(base, Unknown) and knowledge.reads_as_meter(base.name or ast.unparse(node.func.value)):
-        return call_meter(run, node, _meter_for(run, node.func.value), name, arguments, keywords)
+    if (
+        name in {"update", "add"}
+        and arguments
+        and isinstance(base, Unknown)
+        and knowledge.reads_as_meter(base.name or ast.unparse(node.func.value))
+    ):
+        return call_meter(run, node, meter_for(run, node.func.value), name, arguments, keywords)
     if name in {"size", "shape"} and (of_batch or run.batch_loop() is not None):
         if not arguments:
             return Shape(node, base)
@@ -270,25 +306,25 @@ def _of_unknown(
     if name == "item":
         if isinstance(base, Unknown) and not base.of_batch and run.batch_loop() is None:
             return base
-        return numbers.stat(run, node, Quantity.UNKNOWN)
+        return stats.stat(run, node, Quantity.UNKNOWN)
     if name in {"next", "get_batch", "next_batch", "sample_batch"} and run.batch_loop() is not None:
         return Rows(node, whole=True)
     pooled = any(isinstance(v, Pool) for v in given)
     if pooled:
         return Pool(node)
     if of_batch or (isinstance(base, Unknown) and run.batch_loop() is not None and not arguments):
-        found = library.reduce(run, node, name, base, library.dimension_of(arguments, keywords, 0))
+        found = means.reduce(run, node, name, base, means.dimension_of(arguments, keywords, 0))
         if found is not None:
             return found
         step = knowledge.nonlinear_step(name)
         if step is not None:
-            return numbers.nonlinear(run, node, base, step)
+            return stats.nonlinear(run, node, base, step)
         if name in {"eq", "ne", "gt", "lt", "ge", "le"}:
             return Rows(node, mask=True)
         if of_batch and name in _HANDED_ON:
             return base
     if any(is_of_batch(v) for v in given):
-        if isinstance(base, Unknown) and name in {"add_scalar", "add_scalars", "info", "write", "log", "debug", "set_postfix", "step", "update"}:
+        if isinstance(base, Unknown) and name in _LOGS:
             return Fixed(node)
         return library.by_name(run, node, name, given)
     if name in _HANDED_ON:
@@ -314,115 +350,3 @@ def _of_unknown_list(run: Reading, node: ast.Call, base: Value, name: str, argum
     else:
         extend(run, text, items, arguments[0], node.args[0])
     return Fixed(node)
-
-
-def _meter_for(run: Reading, node: ast.expr) -> Meter:
-    text = ast.unparse(node)
-    held = run.frame.scope.find(text)
-    if held is not None and isinstance(held.value, Meter):
-        return held.value
-    meter = Meter(node, text)
-    run.frame.scope.names[text] = Binding(meter, (), None)
-    return meter
-
-
-def call_meter(
-    run: Reading, node: ast.Call, meter: Meter, name: str, arguments: list[Value], keywords: dict[str, Value]
-) -> Value:
-    """``meter.update(value, n)``, ``meter.add(value)``, ``meter.update("loss", value)``, ``meter.update(loss=value)``."""
-    assert isinstance(node.func, ast.Attribute)
-    if name in {"update", "add", "send", "put", "step", "append", "accumulate", "record", "track", "__call__"}:
-        slot = ""
-        if arguments and isinstance(arguments[0], Const) and isinstance(arguments[0].value, str):
-            slot, arguments = arguments[0].value, arguments[1:]
-        elif arguments and node.args and isinstance(node.args[0], ast.JoinedStr):
-            arguments = arguments[1:]
-        if arguments:
-            count = arguments[1] if len(arguments) > 1 else keywords.get("n") or keywords.get("num") or keywords.get("count") or keywords.get("batch_size")
-            value_at = 1 if slot else 0
-            if isinstance(arguments[0], Mapping):
-                for key, binding in arguments[0].entries.items():
-                    _into_meter(run, node, meter, key, binding.value, node.args[0], count, None)
-                return Fixed(node)
-            value_node = node.args[value_at] if len(node.args) > value_at else node
-            count_node = node.args[value_at + 1] if len(node.args) > value_at + 1 else next((k.value for k in node.keywords if k.arg in {"n", "num", "count", "batch_size"}), None)
-            _into_meter(run, node, meter, slot, arguments[0], value_node, count, count_node)
-            return Fixed(node)
-        for keyword in node.keywords:
-            if keyword.arg is not None and keyword.arg not in {"n", "lr"}:
-                _into_meter(run, node, meter, keyword.arg, keywords[keyword.arg], keyword.value, keywords.get("n"), None)
-            elif keyword.arg is None and isinstance(keywords.get("**"), Mapping):
-                for key, binding in keywords["**"].entries.items():  # type: ignore[attr-defined]
-                    _into_meter(run, node, meter, key, binding.value, keyword.value, None, None)
-        return Fixed(node)
-    if name == "reset":
-        for entries in meter.slots.values():
-            for entry in entries:
-                if run.is_open(entry.loop):
-                    entry.window = True
-        return Fixed(node)
-    if name in {"log_every", "synchronize_between_processes", "add_meter", "items", "meters"}:
-        if name == "log_every" and arguments:
-            return arguments[0]
-        return Fixed(node)
-    if name in {"value", "avg", "average", "mean", "compute", "item", "get", "result", "get_avg", "get_average", "global_avg", "getavg", "show"}:
-        slot = arguments[0].value if arguments and isinstance(arguments[0], Const) else ""
-        return read_meter(run, meter, slot if isinstance(slot, str) and slot else "avg", node)
-    return Fixed(node)
-
-
-def _into_meter(
-    run: Reading, node: ast.Call, meter: Meter, slot: str, value: Value, value_node: ast.expr, count: Value | None,
-    count_node: ast.expr | None,
-) -> None:  # fmt: skip
-    loop = open_for(run, meter.born)
-    if loop is None or loop.batch is None:
-        return
-    if isinstance(value, (Rows, Unknown)):
-        value = numbers.stat(run, value_node, Quantity.UNKNOWN)
-    if isinstance(value, Stat) and count is not None and not isinstance(count, Const):
-        weight = numbers.weight_of(count, value) if isinstance(count, Count) else _weight_by_name(count)
-        changed = numbers.derived(value, value_node, call=value.call, weight=weight, weight_node=count_node, factor=count)
-        value = changed
-    assert isinstance(node.func, ast.Attribute)
-    text = ast.unparse(node.func.value)
-    name = f'{text}["{slot}"]' if slot else text
-    held = Binding(meter, meter.born, meter.node)
-    entry = enter(run, name, held, value, loop, value_node, listed=True)
-    entries = meter.slots.setdefault(slot, [])
-    if entry not in entries:
-        entries.append(entry)
-    divisor = _divisor_of_meter(value)
-    record_average(run, (entry,), entry.statement, divisor, None)
-
-
-def _weight_by_name(count: Value) -> Weight:
-    if isinstance(count, Unknown):
-        return Weight.OWN if knowledge.reads_as_tokens(count.name) else Weight.SAMPLES
-    if isinstance(count, Stat):
-        return Weight.OWN
-    return Weight.SAMPLES
-
-
-def _divisor_of_meter(value: Value) -> Divisor:
-    if isinstance(value, Stat) and value.weight is not Weight.NONE:
-        return {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}.get(value.weight, Divisor.WEIGHTS)
-    return Divisor.BATCHES
-
-
-def read_meter(run: Reading, meter: Meter, name: str, node: ast.AST) -> Value:
-    """``meter.avg``: the average of what went in; ``meter["loss"]``: a part of it."""
-    if name in {"val", "last", "sum", "count", "cnt", "n", "sums"}:
-        return Fixed(node)
-    if name in {"update", "reset", "add", "meters"}:
-        return meter
-    slots = [meter.slots[name]] if name in meter.slots else list(meter.slots.values())
-    entries = tuple(entry for entries in slots for entry in entries)
-    if name in {"avg", "average", "mean", "global_avg", "value", "avgs", "ave", "median", "compute"} or name in meter.slots:
-        if not entries:
-            return Fixed(node)
-        averages = []
-        for entry in entries:
-            averages += record_average(run, (entry,), node, _divisor_of_meter(entry.value), None)
-        return Averaged(node, entries, tuple(averages))
-    return meter

@@ -6,14 +6,14 @@ import ast
 from dataclasses import replace
 
 from batchproof.sites import doubts, knowledge
-from batchproof.sites.reading import Reading, note_after, record_average
+from batchproof.sites.reading import Reading
 from batchproof.sites.site import Divisor, Quantity, Weight
+from batchproof.sites.stats import derived, nonlinear, stat, worse
+from batchproof.sites.totals import divisor_by_name, of_totals
 from batchproof.sites.values import (
-    HARM,
     Averaged,
     Const,
     Count,
-    Entry,
     Fixed,
     Items,
     Of,
@@ -28,36 +28,12 @@ from batchproof.sites.values import (
 )
 
 
-def stat(
-    run: Reading, node: ast.expr | None, quantity: Quantity, why: str = "", origin: ast.AST | None = None
-) -> Stat:
-    return Stat(node, quantity, why, origin or node, call=node, plain=node, loop=run.batch_loop())
-
-
-def derived(value: Stat, node: ast.expr, **changes: object) -> Stat:
-    """The same statistic after something that does not change what it is."""
-    return replace(value, **{"node": node, "call": node, "plain": node, **changes})  # type: ignore[arg-type]
-
-
-def worse(first: Stat, second: Stat, node: ast.expr) -> Stat:
-    """A sum of two statistics is as bad as the worse of them."""
-    pair = {first.quantity, second.quantity}
-    if pair == {Quantity.COUNT}:
-        return derived(first, node)
-    if pair <= {Quantity.SUM, Quantity.COUNT}:
-        return derived(first, node, quantity=Quantity.SUM)
-    if pair == {Quantity.SUM, Quantity.MEAN}:
-        return derived(first if first.quantity is Quantity.MEAN else second, node)
-    chosen = max(first, second, key=lambda s: HARM.index(s.quantity))
-    return derived(chosen, node)
-
-
 def binary(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
     if isinstance(left, (Total, Averaged)) or isinstance(right, (Total, Averaged)):
-        return _totals(run, node, op, left, right)
+        return of_totals(run, node, op, left, right)
     if isinstance(left, Pool) or isinstance(right, Pool):
         return Pool(node)
     if isinstance(left, Items) and left.array and not left.entries:
@@ -68,9 +44,12 @@ def binary(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: V
         return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.born)
     if isinstance(left, Stat) or isinstance(right, Stat):
         return _stats(run, node, op, left, right)
-    if isinstance(left, (Count, Position)) or isinstance(right, (Count, Position)):
-        if not isinstance(left, Rows) and not isinstance(right, Rows):
-            return _counts(run, node, op, left, right)
+    if (
+        (isinstance(left, (Count, Position)) or isinstance(right, (Count, Position)))
+        and not isinstance(left, Rows)
+        and not isinstance(right, Rows)
+    ):
+        return _counts(run, node, op, left, right)
     if isinstance(left, Rows) or isinstance(right, Rows):
         return _rows(run, node, op, left, right)
     if is_of_batch(left) or is_of_batch(right):
@@ -107,9 +86,8 @@ def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Va
 def _rows(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     rows = [v for v in (left, right) if isinstance(v, Rows)]
     pairs = any(r.pairs for r in rows)
-    if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp):
-        if len(rows) == 2 and is_transposed(node.right):
-            return Rows(node, pairs=True)
+    if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp) and len(rows) == 2 and is_transposed(node.right):
+        return Rows(node, pairs=True)
     if len(rows) == 2 and isinstance(op, (ast.Sub, ast.Add, ast.Mult)):
         a, b = rows
         if {a.columns, b.columns} == {0, 1} and (a.output or b.output):
@@ -141,9 +119,6 @@ def _stats(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: V
         one = left if isinstance(left, Stat) else right
         other = right if one is left else left
         assert isinstance(one, Stat)
-        if isinstance(other, Const):
-            nothing = isinstance(op, ast.Add) and other.value in (0, 0.0)
-            return derived(one, node) if nothing else derived(one, node, affine=True)
         if isinstance(other, Rows) and one.quantity is not Quantity.COUNT:
             return _rows(run, node, op, left, right) if not other.output else derived(one, node)
         return derived(one, node)
@@ -175,13 +150,11 @@ def _product(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
             return derived(one, node)
         return stat(run, node, Quantity.NONLINEAR, "two statistics of the batch are multiplied")
     if isinstance(other, Count):
-        if other.of is Of.WINDOW:
-            return derived(one, node)
         if other.inverse:
             return _per_sample(one, other, node)
         if one.quantity in {Quantity.SUM, Quantity.COUNT} and other.of is not Of.CONFIGURED:
             return derived(one, node)
-        return _weighted(one, other, node, weight_of(other, one), on_left)
+        return _weighted(one, other, node, weight_of(run, other), on_left)
     if isinstance(other, Rows):
         if one.quantity is Quantity.COUNT:
             return Rows(node)
@@ -193,14 +166,26 @@ def _product(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
     return derived(one, node)
 
 
-def weight_of(count: Count, of: Stat) -> Weight:
+def weight_of(run: Reading, count: Count) -> Weight:
+    """What a count is as the weight of a mean."""
     if count.of is Of.SAMPLES:
         return Weight.SAMPLES
     if count.of is Of.GRAPHS:
-        return Weight.OTHER if of.graphs else Weight.SAMPLES
+        return Weight.OTHER if _averages_nodes(run) else Weight.SAMPLES
     if count.of is Of.CONFIGURED:
         return Weight.CONFIGURED
     return Weight.OTHER if count.of is Of.KEYS else Weight.OWN
+
+
+def _averages_nodes(run: Reading) -> bool:
+    """Whether the file's model convolves graphs, and never pools their nodes."""
+    words = run.index.words
+    if any(word in _POOLS or "pool" in word.lower() or "readout" in word.lower() for word in words):
+        return False
+    return any(word.endswith("Conv") and not word.startswith("Conv") for word in words)
+
+
+_POOLS = frozenset("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation".split())
 
 
 def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
@@ -247,15 +232,21 @@ def _quotient(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
         return stat(run, node, Quantity.RATIO, why)
     if isinstance(right, Count):
         if right.of in {Of.BATCHES, Of.DATASET, Of.PADDED}:
-            return replace(left, node=node, divided=right, divided_node=node.right if isinstance(node, ast.BinOp) else None)
+            return replace(
+                left, node=node, divided=right, divided_node=node.right if isinstance(node, ast.BinOp) else None
+            )
         return _per_sample(left, right, node)
     if isinstance(right, Rows):
         return Rows(node)
     if isinstance(right, Unknown) and isinstance(node, ast.BinOp):
         kind = divisor_by_name(right)
-        if kind in {Divisor.BATCHES, Divisor.DATASET} and not right.of_batch and not knowledge.reads_as_tokens(right.name):
-            if kind is Divisor.DATASET or not _accumulates(right.name):
-                return replace(left, node=node, divided=right, divided_node=node.right)
+        if (
+            kind in {Divisor.BATCHES, Divisor.DATASET}
+            and not right.of_batch
+            and not knowledge.reads_as_tokens(right.name)
+            and (kind is Divisor.DATASET or not _accumulates(right.name))
+        ):
+            return replace(left, node=node, divided=right, divided_node=node.right)
         if left.quantity in {Quantity.SUM, Quantity.COUNT}:
             if right.of_batch and knowledge.reads_as_tokens(right.name):
                 why = "the sum is divided by a count that differs from batch to batch"
@@ -268,20 +259,6 @@ def _quotient(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
 def _accumulates(name: str) -> bool:
     words = knowledge.plain(name)
     return "accum" in words or "grad" in words or "micro" in words or "sub" in words
-
-
-def nonlinear(run: Reading, node: ast.expr, value: Value, what: str) -> Value:
-    """A nonlinear function of a value."""
-    if isinstance(value, Averaged):
-        note_after(value.entries, value.averages, what)
-        return Averaged(node, value.entries, value.averages)
-    if isinstance(value, Total):
-        return value
-    if not isinstance(value, Stat):
-        return value
-    if value.quantity in {Quantity.NONLINEAR, Quantity.COUPLED, Quantity.RUNNING}:
-        return derived(value, node)
-    return derived(value, node, quantity=Quantity.NONLINEAR, why=f"{what} is taken of each batch", origin=node)
 
 
 def _counts(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
@@ -298,10 +275,14 @@ def _counts(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: 
         if a is not None and b is not None:
             return Count(node, Of.ELEMENTS if Of.SAMPLES not in {a, b} else Of.SAMPLES, one.loop)
         other = right if one is left else left
-        if isinstance(other, Unknown) and run.batch_loop() is not None and one.of is not Of.BATCHES:
-            if is_of_batch(other) or knowledge.reads_as_loss(other.name) or other.name in {"val", "value"}:
-                found = stat(run, node, Quantity.UNKNOWN, origin=other.node)
-                return _product(run, node, found, one) if one is right else _product(run, node, one, found)
+        if (
+            isinstance(other, Unknown)
+            and run.batch_loop() is not None
+            and one.of is not Of.BATCHES
+            and (is_of_batch(other) or knowledge.reads_as_loss(other.name) or other.name in {"val", "value"})
+        ):
+            found = stat(run, node, Quantity.UNKNOWN, origin=other.node)
+            return _product(run, node, found, one) if one is right else _product(run, node, one, found)
         if one.of is Of.BATCHES and isinstance(number, int) and number >= 8:
             return Count(node, Of.PADDED)
         return Count(node, one.of, one.loop)
@@ -341,198 +322,3 @@ def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> V
     if isinstance(op, (ast.Div, ast.FloorDiv)) and place is left and place.offset:
         return Position(node, place.loop, True)
     return Fixed(node)
-
-
-def _totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
-    if isinstance(op, (ast.Div, ast.FloorDiv)):
-        if isinstance(left, Total):
-            return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
-        if isinstance(left, Averaged):
-            return Averaged(node, left.entries, left.averages)
-        assert isinstance(right, (Total, Averaged))
-        if isinstance(left, (Count, Const, Unknown)) and isinstance(right, Total):
-            return Total(node, right.entries, right.listed)
-        return Averaged(node, right.entries, right.averages) if isinstance(right, Averaged) else Pool(node)
-    if isinstance(left, Total) and isinstance(right, Total):
-        if isinstance(op, ast.Mult):
-            return Total(node, left.entries, left.listed, weighted=right)
-        extra = tuple(e for e in right.entries if e not in left.entries)
-        return Total(node, left.entries + extra, left.listed and right.listed, left.weighted or right.weighted)
-    if isinstance(left, Averaged) and isinstance(right, Averaged):
-        extra = tuple(e for e in right.entries if e not in left.entries)
-        return Averaged(node, left.entries + extra, left.averages + right.averages)
-    one, other = (left, right) if isinstance(left, (Total, Averaged)) else (right, left)
-    if isinstance(op, ast.Pow):
-        return nonlinear(run, node, one, "a power")
-    if isinstance(one, Averaged):
-        if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, Total):
-            return Total(node, other.entries, other.listed, other.weighted)
-        return Averaged(node, one.entries, one.averages)
-    assert isinstance(one, Total)
-    if isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
-        return divide(run, node, one, replace(other, inverse=False), None)
-    return Total(node, one.entries, one.listed, one.weighted)
-
-
-def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
-    """A total over a count."""
-    divisor = divisor_of(run, total, by, by_node)
-    if isinstance(by, Total) and by.listed and any(entry in total.entries for entry in by.entries):
-        for entry in total.entries:
-            entry.scalar = entry.scalar or not entry.spread
-    number = isinstance(by, (Const, Fixed)) or (isinstance(by, Count) and by.of is Of.WINDOW)
-    if isinstance(by, Const) and not any(run.is_open(e.loop) for e in total.entries):
-        if isinstance(by.value, (int, float)) and (by.value <= 1 or by.value in {100, 100.0, 1000, 10, 2, 4}):
-            return Total(node, total.entries, total.listed, total.weighted)
-    if isinstance(by, Fixed) and not total.listed:
-        return Total(node, total.entries, total.listed, total.weighted)
-    averages = record_average(run, total.entries, node, divisor, by_node, number)
-    return Averaged(node, total.entries, averages)
-
-
-def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
-    if isinstance(by, Count):
-        if by.of in {Of.CONFIGURED, Of.PADDED}:
-            return Divisor.CONFIGURED
-        return {Of.BATCHES: Divisor.BATCHES, Of.DATASET: Divisor.DATASET}.get(by.of, Divisor.UNKNOWN)
-    if isinstance(by, Position):
-        return Divisor.CONFIGURED if by.offset else Divisor.BATCHES
-    if isinstance(by, Total):
-        return _divisor_of_total(total, by)
-    if isinstance(by, Unknown):
-        return divisor_by_name(by, by_node)
-    return Divisor.UNKNOWN
-
-
-def _divisor_of_total(total: Total, by: Total) -> Divisor:
-    if by.listed and any(entry in total.entries for entry in by.entries):
-        return Divisor.SAMPLES if any(entry.spread for entry in by.entries) else Divisor.BATCHES
-    kinds = {_counted(entry, by.listed) for entry in by.entries}
-    if len(kinds) != 1:
-        kinds -= {Divisor.UNKNOWN}
-    kind = kinds.pop() if len(kinds) == 1 else Divisor.UNKNOWN
-    if kind is Divisor.BATCHES and not by.listed:
-        if all(isinstance(e.value, Stat) and e.value.quantity is Quantity.COUNT for e in total.entries):
-            return Divisor.SAMPLES  # who counts each batch as one takes it for a sample
-    if kind is Divisor.WEIGHTS or kind is Divisor.UNKNOWN:
-        weights = {_text(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node}
-        added = {_text(entry.value.node) for entry in by.entries}
-        if weights and weights <= added:
-            return Divisor.WEIGHTS
-    return kind
-
-
-def _text(node: ast.AST | None) -> str:
-    return ast.unparse(node) if node is not None else ""
-
-
-def _counted(entry: Entry, listed: bool) -> Divisor:
-    value = entry.value
-    if listed:
-        return Divisor.SAMPLES if entry.spread else Divisor.BATCHES
-    if isinstance(value, Const):
-        return Divisor.BATCHES if isinstance(value.value, (int, float)) and value.value == 1 else Divisor.UNKNOWN
-    if isinstance(value, Count):
-        if value.of in {Of.SAMPLES, Of.GRAPHS}:
-            return Divisor.SAMPLES
-        return Divisor.CONFIGURED if value.of is Of.CONFIGURED else Divisor.WEIGHTS
-    if isinstance(value, (Rows, Stat, Unknown)):
-        return Divisor.WEIGHTS
-    return Divisor.UNKNOWN
-
-
-def divisor_by_name(by: Unknown, node: ast.expr | None = None) -> Divisor:
-    """By what a name says where nothing else is known: ``num_batches``, ``n_samples``."""
-    name = by.name or (ast.unparse(node) if node is not None else "")
-    words = knowledge.plain(name)
-    if "dataset" in words or "data_size" in words:
-        return Divisor.DATASET
-    if knowledge.reads_as_tokens(name):
-        return Divisor.WEIGHTS
-    if knowledge.reads_as_batches(name):
-        return Divisor.BATCHES
-    if knowledge.reads_as_samples(name):
-        return Divisor.DATASET
-    return Divisor.UNKNOWN
-
-
-def mean_of(run: Reading, node: ast.expr, value: Value) -> Value:
-    """``np.mean(value)``, ``value.mean()`` without a dimension."""
-    if isinstance(value, Items) and value.entries:
-        value = Total(value.node, tuple(value.entries), True)
-    if isinstance(value, Total):
-        if value.listed:
-            if any(entry.spread or isinstance(entry.value, Pool) for entry in value.entries):
-                return Pool(node)
-            for entry in value.entries:
-                entry.scalar = entry.scalar or not entry.spread
-            divisor = Divisor.WEIGHTS if value.weighted is not None else Divisor.BATCHES
-            averages = record_average(run, value.entries, node, divisor, None)
-            return Averaged(node, value.entries, averages)
-        return value
-    if isinstance(value, Averaged):
-        return Averaged(node, value.entries, value.averages)
-    if isinstance(value, Items):
-        return mean_of_items(run, node, value)
-    if isinstance(value, Stat):
-        if value.quantity is Quantity.COUNT:
-            return derived(value, node, quantity=Quantity.MEAN)
-        return derived(value, node)
-    if isinstance(value, Rows):
-        if value.selected:
-            return stat(run, node, Quantity.RATIO, "how many samples the mask leaves differs from batch to batch")
-        if value.pairs:
-            return stat(run, node, Quantity.COUPLED, "it is a mean over pairs of the batch's samples")
-        return stat(run, node, Quantity.MEAN)
-    if isinstance(value, Unknown) and (value.of_batch or run.batch_loop() is not None):
-        return stat(run, node, Quantity.MEAN)
-    if isinstance(value, Pool):
-        return Fixed(node)
-    return Unknown(node)
-
-
-def mean_of_items(run: Reading, node: ast.expr, value: Items) -> Value:
-    """A mean over a list that was filled within one batch: of its samples, or of its parts."""
-    found = [item for item in value.items if isinstance(item, Stat)]
-    if value.of_samples:
-        return stat(run, node, Quantity.MEAN)
-    if found:
-        chosen = max(found, key=lambda s: HARM.index(s.quantity))
-        return derived(chosen, node)
-    if any(is_of_batch(item) for item in value.items):
-        return stat(run, node, Quantity.MEAN)
-    return Unknown(node)
-
-
-def sum_of(run: Reading, node: ast.expr, value: Value) -> Value:
-    if isinstance(value, Items) and value.entries:
-        return Total(node, tuple(value.entries), False)
-    if isinstance(value, Total):
-        return Total(node, value.entries, False, value.weighted)
-    if isinstance(value, (Averaged, Stat)):
-        return value
-    if isinstance(value, Items):
-        found = [item for item in value.items if isinstance(item, Stat)]
-        if value.of_samples:
-            return stat(run, node, Quantity.SUM)
-        if found:
-            chosen = max(found, key=lambda s: HARM.index(s.quantity))
-            return derived(chosen, node)
-        if any(is_of_batch(item) for item in value.items):
-            return Unknown(node, "", True)
-        return Unknown(node)
-    if isinstance(value, Rows):
-        return stat(run, node, Quantity.COUNT if value.mask else Quantity.SUM, "it is a sum over the batch")
-    if isinstance(value, Unknown) and (value.of_batch or run.batch_loop() is not None):
-        return stat(run, node, Quantity.SUM, "it is a sum over the batch")
-    return Fixed(node) if isinstance(value, Pool) else Unknown(node)
-
-
-def entries_of(value: Value) -> tuple[Entry, ...]:
-    if isinstance(value, Total):
-        return value.entries
-    if isinstance(value, Items):
-        return tuple(value.entries)
-    if isinstance(value, Averaged):
-        return value.entries
-    return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.sites import knowledge, numbers
+from batchproof.sites import knowledge, stats
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
@@ -130,13 +130,11 @@ def note_name(value: Value, name: str) -> None:
 def hugging_face_loss(run: Reading, node: ast.expr) -> Stat:
     """``outputs.loss``: of a language model the mean over its tokens, of a classifier the mean over samples."""
     if any(word.endswith(_TOKEN_MODELS) for word in run.index.words):
-        return numbers.stat(run, node, Quantity.RATIO, "it is a mean over the tokens that are not padding")
-    return numbers.stat(run, node, Quantity.MEAN)
+        return stats.stat(run, node, Quantity.RATIO, "it is a mean over the tokens that are not padding")
+    return stats.stat(run, node, Quantity.MEAN)
 
 
 _TOKEN_MODELS = (
     "ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForSeq2SeqLM", "ForMaskedLM", "ForTokenClassification",
     "ForPreTraining", "ModelWithLMHead", "EncoderDecoderModel",
 )  # fmt: skip
-
-

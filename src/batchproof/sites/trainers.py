@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.sites import numbers
+from batchproof.sites import numbers, stats
 from batchproof.sites.accumulators import enter
-from batchproof.sites.index import STEPS
 from batchproof.sites.reading import Reading, record_average
 from batchproof.sites.site import Divisor, Quantity, Weight
 from batchproof.sites.values import (
@@ -20,12 +19,9 @@ from batchproof.sites.values import (
     Of,
     Rows,
     Stat,
-    Total,
     Unknown,
     Value,
 )
-
-_EPOCH_ENDS = ("_epoch_end", "_epoch_ends")
 
 
 def is_lightning(definition: ast.ClassDef, methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> bool:
@@ -43,8 +39,8 @@ def steps_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> list
 def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: str) -> list[str]:
     """The methods that are called when a step's epoch is over."""
     what = step.removesuffix("_step")
-    names = (f"{what}_epoch_end", f"on_{what}_epoch_end", f"{what}_end", f"{'train' if what == 'training' else what}_epoch_end",
-             f"on_{'train' if what == 'training' else what}_epoch_end")  # fmt: skip
+    also = "train" if what == "training" else what
+    names = (f"{what}_epoch_end", f"on_{what}_epoch_end", f"{also}_epoch_end", f"on_{also}_epoch_end")
     return [name for name in dict.fromkeys(names) if name in methods]
 
 
@@ -72,11 +68,13 @@ def logged(
                 _log(run, node, loop, key, binding.value, node.args[0], size, size_node)
         return True
     value = arguments[1] if len(arguments) > 1 else keywords.get("value")
-    value_node = node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "value"), None)
+    value_node = (
+        node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "value"), None)
+    )
     if value is None or value_node is None:
         return True
-    key = arguments[0].value if arguments and isinstance(arguments[0], Const) else ""
-    _log(run, node, loop, str(key) or ast.unparse(node.args[0]), value, value_node, size, size_node)
+    key = str(arguments[0].value) if arguments and isinstance(arguments[0], Const) else ""
+    _log(run, node, loop, key or ast.unparse(node.args[0]), value, value_node, size, size_node)
     return True
 
 
@@ -89,15 +87,15 @@ def _log(
     if isinstance(value, (Rows, Unknown)):
         if isinstance(value, Unknown) and not value.of_batch:
             return
-        value = numbers.stat(run, value_node, Quantity.UNKNOWN)
+        value = stats.stat(run, value_node, Quantity.UNKNOWN)
     if not isinstance(value, Stat):
         return
     weight = Weight.SAMPLES
     if isinstance(size, Count):
-        weight = numbers.weight_of(size, value)
+        weight = numbers.weight_of(run, size)
         if size.of is Of.KEYS:
             weight = Weight.OTHER
-    changed = numbers.derived(value, value_node, call=value.call, weight=weight, weight_node=size_node, factor=size)
+    changed = stats.derived(value, value_node, call=value.call, weight=weight, weight_node=size_node, factor=size)
     held = Binding(Unknown(node), (), None)
     entry = enter(run, key, held, changed, loop, value_node)  # type: ignore[arg-type]
     divisor = {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}.get(weight, Divisor.WEIGHTS)
@@ -115,6 +113,3 @@ def outputs_of(run: Reading, statement: ast.AST, name: str, values: list[Value],
             entry.late = True
             made.entries.append(entry)
     return made
-
-
-__all__ = ["STEPS", "Total", "ends_of", "is_lightning", "logged", "outputs_of", "steps_of"]

@@ -23,7 +23,6 @@ class Of(Enum):
     BATCHES = "the batches of a loader"
     DATASET = "the samples of a dataset"
     PADDED = "the batches of a loader times the batch size that was asked for"
-    WINDOW = "the steps between two lines of a log"
 
 
 @dataclass(eq=False)
@@ -96,8 +95,6 @@ class Stat(Value):
     weight_node: ast.expr | None = None
     factor: Value | None = None
     loop: BatchLoop | None = None
-    affine: bool = False  # something was added to it
-    graphs: bool = False
     divided: Value | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
     named: bool = False  # only the name of a function says so
@@ -227,21 +224,11 @@ class Shape(Value):
 
 
 @dataclass(eq=False)
-class Metrics(Value):
-    """A function or module that returns something for each batch, known by its name only."""
-
-
-@dataclass(eq=False)
 class Mapping(Value):
     entries: dict[str, Binding] = field(default_factory=dict)
     born: tuple[int, ...] = ()
     makes: str = ""  # what a defaultdict makes: "list", "float", "meter", "dict"
     template: ast.expr | None = None  # of a dict: as written
-
-
-@dataclass(eq=False)
-class Model(Value):
-    name: str = ""
 
 
 @dataclass(eq=False)
@@ -390,3 +377,7 @@ def is_of_batch(value: Value, depth: int = 3) -> bool:
     if isinstance(value, Mapping):
         return any(is_of_batch(b.value, depth - 1) for b in value.entries.values())
     return False
+
+
+Arguments = list[Value]
+Keywords = dict[str, Value]
