@@ -223,7 +223,7 @@ def test_ctrl_c_reaches_the_script(folder: Path) -> None:
     begin = (
         "import runpy, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[1:1] = ['run']; "
     )
-    code = begin + "runpy.run_module('batchproof', run_name='__main__', alter_sys=True)"
+    code = begin + "sys.argv[1:1] = ['run']; runpy.run_module('batchproof', run_name='__main__', alter_sys=True)"
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, "-c", code, "sleepy.py"], cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True
