@@ -1,0 +1,30 @@
+"""Short scripts for the tests of `batchproof.sites`, and reading them."""
+
+from __future__ import annotations
+
+import ast
+
+from batchproof.sites import find
+from batchproof.sites.site import Script, Site
+
+
+def loop(body: str, after: str = "return total / len(loader)", start: str = "total = 0") -> str:
+    """A function that evaluates a model in a loop over batches with that body."""
+    return f"""
+def evaluate(loader, model, args, weights):
+    {start}
+    for x, y in loader:
+        {body}
+    {after}
+"""
+
+
+def read(script: str) -> Script:
+    return find(ast.parse(script))
+
+
+def only(script: str) -> Site:
+    """The only place of a script."""
+    sites = read(script).sites
+    assert len(sites) == 1, [ast.unparse(site.add) for site in sites]
+    return sites[0]

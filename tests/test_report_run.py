@@ -1,0 +1,112 @@
+"""The report on a run, in each form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchproof.place import Place
+from batchproof.report import about_run, save
+from batchproof.report.forms import document_of, render
+from batchproof.report.html import page
+from batchproof.report.run_lines import live_line
+from batchproof.run import Epoch, Measured, Reported, Run, Seen
+
+EPOCH = Epoch(
+    2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28
+)
+ROOT = Measured(
+    "train_loss", "total", ("train_loss",), Place("train.py", 11, "total += loss.item()"), "training", "a mean",
+    why="the square root is taken of each batch", cause=Place("train.py", 4, "return mean.sqrt()"),
+    remedy="compute it once", epochs=(replace(EPOCH, number=1), EPOCH),
+)  # fmt: skip
+RIGHT = replace(ROOT, name="val_loss", epochs=(replace(EPOCH, number=1, printed=1.0),), why="", cause=None, remedy="")
+UNKNOWN = replace(RIGHT, name="other", epochs=(replace(EPOCH, number=1, exact=None, reason="the model computes it"),))
+RUN = Run(
+    "train.py --epochs 2",
+    (ROOT, RIGHT, UNKNOWN),
+    seen=(
+        Seen("updates", "28 optimizer steps in a pass", Place("train.py", 8)),
+        Seen("statistics", "BatchNorm1d in training mode", Place("train.py", 20), False, "call model.eval()"),
+    ),
+    reported=Reported("val_loss", (0.5, 0.25), Place("train.py", 30)),
+    failed="ValueError: broken",
+    notes=("a note",),
+    places=3,
+)
+
+
+def test_the_page_of_text() -> None:
+    text = render(RUN, 100)
+    assert text.startswith(
+        "train.py --epochs 2\n1 of 2 numbers are not exact: train_loss reads 20.0% low\n\n  line  name"
+    )
+    assert (
+        "        the square root is taken of each batch (train.py:4: return mean.sqrt())\n        → compute it once\n"
+        in text
+    )
+    assert "        not measured: the model computes it\n" in text
+    assert "  ended  ValueError: broken: what was measured by then is shown\n" in text
+    assert "  seen   train.py:8: 28 optimizer steps in a pass\n" in text
+    assert "  wrong  train.py:20: BatchNorm1d in training mode; call model.eval()\n" in text
+    assert "  asked  val_loss = 0.25, from train.py:30\n" in text
+    assert text.endswith("  note   a note")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_no_line_is_longer_than_the_terminal(width: int) -> None:
+    wide = replace(ROOT, place=replace(ROOT.place, file="a/longer/path/engine.py"), name="a_rather_long_name")
+    for run in (RUN, replace(RUN, measured=(wide, RIGHT))):
+        lines = render(run, width).splitlines()
+        assert max(map(len, lines)) <= width
+        assert any("−20.0%" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("run", "headline", "state"),
+    [
+        (Run("a.py"), "nothing measured: no place was found where it averages over batches", None),
+        (
+            Run("a.py", places=2),
+            "nothing measured: 2 places where it averages over batches, and none was reached",
+            None,
+        ),
+        (Run("a.py", (RIGHT,)), "exact: 1 number measured, the same at every batch size", True),
+        (Run("a.py", (ROOT,)), "not exact: train_loss reads 20.0% low", False),
+        (Run("a.py", (UNKNOWN,)), "nothing known: 1 number with no exact value beside it", None),
+    ],
+)
+def test_headlines(run: Run, headline: str, state: bool | None) -> None:
+    assert about_run.headline(run) == headline
+    assert about_run.state_of(run) is state
+    assert headline in render(run, 100)
+
+
+def test_pages_and_pictures(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    text = page(RUN)
+    assert "Train_loss reads 20.0% low" in text
+    assert '<th scope="col" class="size">line</th>' in text
+    assert "the model computes it" in text
+    save.png(RUN, tmp_path / "run.png")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_document_names_what_is_wrong_only() -> None:
+    document = document_of(RUN)
+    assert [reason.title for reason in document.reasons] == ["train_loss reads 20.0% low"]
+    assert dict(document.asides)["other"] == "not measured: the model computes it"
+
+
+def test_a_line_for_each_epoch() -> None:
+    assert live_line(ROOT, EPOCH) == (
+        "batchproof: train_loss (train.py:11), epoch 2: printed 0.8, exact 1, reads 20.0% low"
+    )
+    assert live_line(UNKNOWN, UNKNOWN.last).endswith("epoch 1: no exact value; the model computes it")
+    assert live_line(RIGHT, RIGHT.last).endswith("printed 1, exact 1, exact")
+
+
+def test_status() -> None:
+    assert [Run("a.py", rows).exit_status for rows in ((), (RIGHT,), (ROOT, RIGHT), (UNKNOWN,))] == [2, 0, 1, 2]
