@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
-from batchproof.sites.site import Quantity, Weight
 from tests.scripts_read import loop, only
 
-HELPERS = '''
+from batchproof.sites.site import Quantity, Weight
+
+HELPERS = """
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class Focal(nn.Module):
     def forward(self, pred, y):
         ce = self.ce(pred, y)
         return ((1 - torch.exp(-ce)) ** 2 * ce).mean()
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,16 @@ def test_what_it_is_multiplied_by(factor, weight):
 
 
 def test_the_length_of_a_batch_that_is_a_dict_counts_its_keys():
-    script = HELPERS + """
+    script = (
+        HELPERS
+        + """
 def evaluate(loader, model):
     total = 0
     for batch in loader:
         total += F.mse_loss(model(batch["x"]), batch["y"]).item() * len(batch)
     return total / len(loader.dataset)
 """
+    )
     assert only(script).added.weight is Weight.OTHER
 
 
@@ -131,7 +134,9 @@ def test_the_last_assignment_before_a_use_counts():
 
 
 def test_tuples_dicts_and_branches():
-    script = HELPERS + """
+    script = (
+        HELPERS
+        + """
 def both(pred, y):
     return {"mse": F.mse_loss(pred, y)}, rmse(pred, y)
 
@@ -147,13 +152,16 @@ def evaluate(loader, model, which):
         second += root.item()
     return first / len(loader), second / len(loader)
 """
+    )
     from tests.scripts_read import read
 
     assert [site.added.quantity for site in read(script).sites] == [Quantity.MEAN, Quantity.NONLINEAR]
 
 
 def test_a_criterion_is_followed_through_arguments_attributes_and_partial():
-    script = HELPERS + """
+    script = (
+        HELPERS
+        + """
 from functools import partial
 
 class Trainer:
@@ -168,13 +176,16 @@ class Trainer:
 
 Trainer(nn.CrossEntropyLoss(weight=weights)).evaluate(loader, model)
 """
+    )
     assert only(script).added.quantity is Quantity.RATIO
     summed = HELPERS + "from functools import partial\nloss_fn = partial(F.mse_loss, reduction='sum')\n"
     assert only(summed + loop("total += loss_fn(model(x), y).item()")).added.quantity is Quantity.SUM
 
 
 def test_values_of_single_samples_are_no_statistics_of_the_batch():
-    script = HELPERS + """
+    script = (
+        HELPERS
+        + """
 def evaluate(loader, model):
     scores = []
     for x, y in loader:
@@ -182,6 +193,7 @@ def evaluate(loader, model):
             scores.append(f1_score(t, p))
     return sum(scores) / len(scores)
 """
+    )
     from tests.scripts_read import read
 
     assert not [s for s in read(script).sites if s.added.quantity is Quantity.NONLINEAR]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -16,7 +17,7 @@ from batchproof.report.run_document import columns
 if TYPE_CHECKING:
     from batchproof.run.result import Epoch, Measured, Run
 
-MARGIN, BETWEEN = 2, 2
+MARGIN, BETWEEN, INDENT = 2, 2, 8
 #: Columns that make way where there is no room, in this order.
 OPTIONAL = ("by samples", "difference", "epoch", "batches")
 _STYLE = {"exact": "green", "printed": "magenta", "off": "red", "difference": "red", "line": "dim", "by samples": "dim"}
@@ -40,11 +41,11 @@ def lines(run: Run, width: int) -> Iterator[Text]:
 
 
 def _table(run: Run, width: int) -> Iterator[Text]:
-    table = _fitting(columns(run), width)
+    table = _fitting(_shortened(columns(run), width), width)
     widths = [max(len(column.title), *map(len, column.cells)) for column in table]
     heads = (_set(column.title, column, wide) for column, wide in zip(table, widths, strict=True))
     yield Text(" " * MARGIN + (" " * BETWEEN).join(heads).rstrip(), style="dim")
-    indent = " " * (MARGIN + widths[0] + BETWEEN)
+    indent = " " * INDENT
     rows = about.rows_of(run)
     for index, (row, epoch) in enumerate(rows):
         parts = [Text(" " * MARGIN)]
@@ -65,6 +66,18 @@ def _reasons(row: Measured) -> Iterator[str]:
         yield f"{why} ({row.cause}: {row.cause.text})" if row.cause is not None and row.cause.text else why
         if row.remedy:
             yield f"→ {row.remedy}"
+
+
+def _shortened(table: list[Column], width: int) -> list[Column]:
+    """Paths by their ends and names by their beginnings, where they would take more than their part of the line."""
+    most = width // 4
+    short = {"line": page.ending, "name": page.beginning}
+    return [
+        replace(column, cells=tuple(short[column.title](cell, most) for cell in column.cells))
+        if column.title in short
+        else column
+        for column in table
+    ]
 
 
 def _fitting(table: list[Column], width: int) -> list[Column]:

@@ -138,17 +138,17 @@ class Seeing:
                 "duplicates", what, place, harmless, "" if harmless else "evaluate with a sampler that repeats none"
             )
         if facts.padded and not facts.place.trains:
-            what = f"DistributedSampler repeats {facts.padded:,} samples so that all processes get as many"
+            what = f"DistributedSampler repeats {_counted(facts.padded, 'sample')} so that all processes get as many"
             yield Seen("duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler")
 
     def _updates(self, facts: LoopFacts) -> str:
         steps, updates = facts.steps, facts.updates
         if updates == 0:
-            return f"no optimizer step in {steps:,} batches"
+            return f"no optimizer step in {_counted(steps, 'batch')}"
         if updates == steps:
-            return f"{updates:,} optimizer steps in a pass, one for each batch"
+            return f"{_counted(updates, 'optimizer step')} in a pass, one for each batch"
         every = f": one for every {steps / updates:.3g} batches, which accumulate gradients" if updates < steps else ""
-        return f"{updates:,} optimizer steps in a pass of {steps:,} batches{every}"
+        return f"{_counted(updates, 'optimizer step')} in a pass of {_counted(steps, 'batch')}{every}"
 
     def _reads(self, loop: LoopPlace) -> int:
         found = 0
@@ -181,3 +181,8 @@ class Seeing:
         from batchproof.run.session import short
 
         return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))
+
+
+def _counted(count: int, word: str) -> str:
+    """``1 batch``, ``2 batches``."""
+    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('ch') else 's'}"

@@ -179,7 +179,9 @@ class Session:
         epoch = _of_process(epoch)
         if done.batches is not None and done.batches.formula.broadcasts:
             self.seeing.broadcasts[number] = done.batches.formula.broadcasts
-        self.reasons[number] = reason(done, epoch, is_sum)
+        why = reason(done, epoch, is_sum)
+        if any(why) or number not in self.reasons:
+            self.reasons[number] = why
         self.epochs.setdefault(number, []).append(epoch)
         if self.live is not None:
             self.live(self.measured(number), epoch)

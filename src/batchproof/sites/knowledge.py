@@ -87,6 +87,7 @@ _LOADER = re.compile(
     r"loader|(^|_)dl($|_|s$)|dl$|(^|_)batches|(^|_)(data_?)?iter(ator)?s?($|_)|iterator$|batch_?gen|generator$|(^|_)gen($|_)|"
     r"dataiter|feeder|(^|_)queue$|prefetch|minibatch|(^|_)batch_?(iter|data)"
 )
+_COUNT = re.compile(r"(n|num|nb|no|number|total|len|max|min|cnt|count)_")
 _DATASET = re.compile(
     r"data_?set|(^|_)ds($|_|\d)|(^|_)(train|val|valid|test|dev|eval)(ing|idation)?_?(set|data|ds)?$|_set$|^data$|_data$|"
     r"(^|_)x_?(train|test|val|valid)|(^|_)[xy]$|^[XY](_|$)|samples|examples|images|sentences|corpus|(^|_)items"
@@ -138,7 +139,7 @@ def takes_weights(name: str) -> bool:
 def by_name(name: str) -> tuple[Quantity, str] | None:
     """What a function of a batch returns, by its name; None where the name says nothing."""
     words = plain(name)
-    if _COUPLED.search(words):
+    if _COUPLED.search(words) or _COUPLED.search(words.replace("_", "")):
         return Quantity.COUPLED, "each sample is compared with the others of its batch"
     if is_torch_loss(name):
         return Quantity.MEAN, ""
@@ -164,7 +165,8 @@ def reads_as_no_result(name: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def reads_as_loader(name: str) -> bool:
-    return bool(_LOADER.search(plain(name)))
+    words = plain(name)
+    return bool(_LOADER.search(words)) and not _COUNT.match(words)
 
 
 @lru_cache(maxsize=8192)

@@ -87,9 +87,13 @@ def set_mode(run: Reading, base: Value, name: str, arguments: list[Value]) -> bo
     """``model.eval()`` and ``model.train()``: what follows them evaluates, or trains."""
     if not isinstance(base, (Unknown, Instance)):
         return False
-    if isinstance(base, Instance) and base.of is not None and base.of.definition is not None:
-        if name in run.index.methods.get(base.of.definition, {}):
-            return False
+    if (
+        isinstance(base, Instance)
+        and base.of is not None
+        and base.of.definition is not None
+        and name in run.index.methods.get(base.of.definition, {})
+    ):
+        return False
     if name == "eval" and not arguments:
         run.frame.quiet = True
         return True

@@ -38,7 +38,8 @@ def rewrites_itself(run: Reading, target: ast.expr, value: ast.expr) -> bool:
 def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     terms = _terms(value)
     rest = [term for term in terms if ast.unparse(term) != name]
-    if len(rest) == len(terms) - 1 and len(terms) > 1:
+    again = any(ast.unparse(n) == name for term in rest for n in ast.walk(term) if type(n) is type(target))
+    if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
         result: Value | None = None
         for term in rest:
             found = run.evaluate(run, term)
