@@ -70,7 +70,7 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
         (Run("a.py"), "nothing measured: no place was found where it averages over batches", None),
         (
             Run("a.py", places=2),
-            "nothing measured: 2 places where it averages over batches, and none was reached",
+            "nothing measured: no average was read at the 2 places where batches are added up",
             None,
         ),
         (Run("a.py", (RIGHT,)), "exact: 1 number measured, the same at every batch size", True),

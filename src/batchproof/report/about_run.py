@@ -22,7 +22,7 @@ def headline(run: Run) -> str:
     if run.measured:
         return _of_measured(run)
     if run.places:
-        return f"nothing measured: {counted(run.places, 'place')} where it averages over batches, and none was reached"
+        return f"nothing measured: no average was read at the {counted(run.places, 'place')} where batches are added up"
     return "nothing measured: no place was found where it averages over batches"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from batchproof.run.registry import NAME, Kept, LoopPlace, Node, Place, Registry, Source
@@ -91,14 +92,25 @@ def _loader_in(node: ast.expr) -> ast.expr:
     return node
 
 
-def _receivers(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """For all that stands in a method: what its object is called there."""
+@dataclass(frozen=True)
+class _Receiver:
+    """What a method's object is called in it, and the method's class."""
+
+    name: str | None = None
+    owner: ast.ClassDef | None = None
+
+
+_NOBODY = _Receiver()
+
+
+def _receivers(tree: ast.Module) -> Iterator[tuple[int, _Receiver]]:
+    """For all that stands in a method."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
             for method in node.body:
                 if isinstance(method, _FUNCTIONS) and method.args.args:
                     for part in ast.walk(method):
-                        yield id(part), method.args.args[0].arg
+                        yield id(part), _Receiver(method.args.args[0].arg, node)
 
 
 def _named(tree: ast.Module, name: str) -> Iterator[tuple[ast.AST, int, ast.expr | None]]:
@@ -185,7 +197,8 @@ class _Rewriter(ast.NodeTransformer):
 
     def _meter(self, site: Site) -> ast.expr | None:
         """The object that takes what a batch adds, where its class averages: ``losses`` in ``losses.update``."""
-        if not any(id(average.node) in self.receivers for average in site.averages):
+        own = self.receivers.get(id(site.loop.node), _NOBODY).owner
+        if all(self.receivers.get(id(average.node), _NOBODY).owner in (None, own) for average in site.averages):
             return None
         node: ast.AST | None = site.added.node
         while node is not None and not isinstance(node, ast.stmt):
@@ -195,14 +208,14 @@ class _Rewriter(ast.NodeTransformer):
         return None
 
     def _at_start(self, start: ast.AST, number: int, is_meter: bool) -> None:
-        receiver = self.receivers.get(id(start)) if is_meter else None
+        receiver = self.receivers.get(id(start), _NOBODY).name if is_meter else None
         if receiver is None:
             self._after(start, "start", number)
         else:
             self._after(start, "start_of", number, value=ast.Name(receiver, ast.Load()))
 
     def _at_average(self, node: ast.AST, number: int, index: int, is_meter: bool) -> None:
-        receiver = self.receivers.get(id(node)) if is_meter else None
+        receiver = self.receivers.get(id(node), _NOBODY).name if is_meter else None
         if isinstance(node, ast.expr):
             if receiver is None:
                 self._wrap(node, "average", number, index)

@@ -242,7 +242,7 @@ class Session:
             failed=ending.failed,
             places=len(self.registry.places),
             world=max([world(), *(run.world for run in handed_in)]),
-            notes=(*self._alone(handed_in), *self._unreported(), *self.notes, *self.steering.loaders.notes),
+            notes=(*self._alone(handed_in), *self._read_nowhere(), *self._unreported(), *self.notes, *self.steering.loaders.notes),
         )
 
     def _alone(self, handed_in: list[Run]) -> list[str]:
@@ -255,6 +255,11 @@ class Session:
                 f"measured in {len(handed_in)} processes that the script started: these are the samples of the first"
             ]
         return []
+
+    def _read_nowhere(self) -> list[str]:
+        if not self.unread or self.epochs:
+            return []
+        return ["batches were added up, and no average of them was read"]
 
     def _unreported(self) -> list[str]:
         name = self.control.report

@@ -14,7 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.sites import calls, places, statements, trainers
 from batchproof.sites.accumulators import as_stat, counted, mark_windows
 from batchproof.sites.expressions import evaluate
-from batchproof.sites.index import Mentions, index
+from batchproof.sites.index import Index, Mentions, index
 from batchproof.sites.loops import enter_step, leave
 from batchproof.sites.parts import named
 from batchproof.sites.reading import Frame, Reading, loader_of
@@ -51,6 +51,8 @@ def _read(tree: ast.Module) -> Reading:
     module = Scope()
     run = Reading(found, module, evaluate, statements.execute, places.assign)
     run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
+    if not _may_hold_places(found):
+        return run
     statements.execute(run, tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
     for definition, methods in found.methods.items():
@@ -68,6 +70,21 @@ def _read(tree: ast.Module) -> Reading:
 #: Calls that a batch is worked with, or that build what it comes from.
 _BATCH_CALLS = frozenset("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model".split())
 _LOADER_CALLS = frozenset("DataLoader DistributedSampler".split())
+
+
+def _may_hold_places(found: Index) -> bool:
+    """Whether there is a loop and something to add up at all; most files of a library have not both."""
+    if any(trainers.is_lightning(definition, methods) for definition, methods in found.methods.items()):
+        return True
+    loops = any(mentions.loops for mentions in found.mentions.values())
+    calls: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
+    works = bool(calls & (_BATCH_CALLS | _SUMS)) and any(
+        "loss" in w or "oader" in w or "batch" in w for w in found.words
+    )
+    return bool(calls & _LOADER_CALLS) or (loops and (works or "torch" in found.imports))
+
+
+_SUMS = frozenset("mean sum append update average log".split())
 
 
 def _is_worth_reading(mentions: Mentions) -> bool:
