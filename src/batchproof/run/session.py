@@ -242,7 +242,13 @@ class Session:
             failed=ending.failed,
             places=len(self.registry.places),
             world=max([world(), *(run.world for run in handed_in)]),
-            notes=(*self._alone(handed_in), *self._read_nowhere(), *self._unreported(), *self.notes, *self.steering.loaders.notes),
+            notes=(
+                *self._alone(handed_in),
+                *self._read_nowhere(),
+                *self._unreported(),
+                *self.notes,
+                *self.steering.loaders.notes,
+            ),
         )
 
     def _alone(self, handed_in: list[Run]) -> list[str]:

@@ -82,11 +82,11 @@ def _takes_the_batch(loop: ast.For, call: ast.Call) -> bool:
 
 def _every_batch(scopes: Scopes, loop: ast.For, called: ast.stmt, add: ast.stmt) -> bool:
     """Whether each batch is scored and added, and nothing leaves the loop in between."""
-    for one in (called, add):
-        if not any(statement is one for statement in loop.body):
-            return False
-    places = [index for index, statement in enumerate(loop.body) if statement is called or statement is add]
-    between = loop.body[places[0] : places[-1] + 1]
+    ends = [scopes.without_with(one) for one in (called, add)]
+    places = [index for end in ends for index, statement in enumerate(loop.body) if statement is end]
+    if len(places) != len(ends):
+        return False
+    between = loop.body[min(places) : max(places) + 1]
     stops = any(isinstance(node, _STOPS) for statement in between for node in ast.walk(statement))
     return not stops and scopes.function(called) is scopes.function(add)
 
@@ -111,8 +111,9 @@ def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.As
 
 def _precedes(scopes: Scopes, start: ast.stmt, loop: ast.For) -> bool:
     """Whether the total begins anew whenever the loop does."""
-    block = scopes.block(loop)
-    return any(statement is start for statement in block) and start.lineno < loop.lineno
+    around = (loop, *(above for above in scopes.above(loop) if isinstance(above, (ast.With, ast.AsyncWith))))
+    blocks = [scopes.block(one) for one in around if scopes.without_with(loop) is scopes.without_with(one)]
+    return any(statement is start for block in blocks for statement in block) and start.lineno < loop.lineno
 
 
 def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call, added: ast.expr) -> str | None:

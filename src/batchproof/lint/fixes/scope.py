@@ -62,6 +62,14 @@ class Scopes:
                 return block
         return []
 
+    def without_with(self, statement: ast.stmt) -> ast.stmt:
+        """The outermost ``with`` that a statement stands in, or itself: what is in one happens as often as it does."""
+        for above in self.above(statement):
+            if not isinstance(above, (ast.With, ast.AsyncWith)):
+                break
+            statement = above
+        return statement
+
     def uses(self, name: str, scope: ast.AST) -> list[ast.Name] | None:
         """Every use of a name in a function; None where the name belongs to more than this function."""
         found = [node for node in ast.walk(scope) if isinstance(node, ast.Name) and node.id == name]
