@@ -245,3 +245,15 @@ def test_torch_is_not_imported_before_the_script_does(folder: Path) -> None:
     assert done.stdout == "False False\n"
     assert "no place was found where it averages over batches" in done.stderr
     assert "looked for: a total, a list or a meter" in " ".join(done.stderr.split())
+
+
+def test_what_the_page_on_run_shows_is_what_is_printed() -> None:
+    root = Path(__file__).parent.parent
+    shown = (
+        (root / "docs" / "run.md").read_text(encoding="utf-8").partition("$ batchproof run examples/question.py\n")[2]
+    )
+    done = start(root, *RUN, "--output", os.devnull, "examples/question.py")
+    printed = done.stdout + done.stderr.partition("\nbatchproof report")[0]
+    assert [line.rstrip() for line in printed.strip().splitlines()] == [
+        line.rstrip() for line in shown.partition("```")[0].strip().splitlines()
+    ]

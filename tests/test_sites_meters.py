@@ -180,8 +180,8 @@ def test_expressions_that_are_nested_too_deeply_are_refused_in_words():
     node: ast.expr = ast.Name("x", ast.Load())
     for _ in range(20_000):
         node = ast.BinOp(node, ast.Add(), ast.Constant(1))
-    tree = ast.Module([ast.fix_missing_locations(ast.Expr(ast.Constant(0)))], [])
-    tree.body[0].value = node
+    tree = ast.parse("import torch\nfor x, y in loader:\n    total = 0")
+    tree.body[1].body[0].value = node
     with pytest.raises(BatchproofError, match="nested too deeply"):
         find(tree)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterator
 
 from batchproof.lint.finding import Finding, Related, Severity, Span
@@ -12,6 +13,10 @@ from batchproof.lint.source import Source
 from batchproof.sites import find
 from batchproof.sites.site import Doubt, Quantity, Script, Site
 
+#: A file that has none of these is about something else, whatever it adds up in its loops.
+_ABOUT_TRAINING = re.compile(
+    "torch|loader|batch|epoch|loss|model|dataset|lightning|keras|tensorflow|jax|accura|metric|criterion", re.IGNORECASE
+)
 _WEIGHT = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 #: The rules about averages, the weightiest first: a place is reported once.
 _OF_SITES = sorted((rule for rule in RULES if rule.site), key=lambda rule: _WEIGHT[rule.severity])
@@ -25,6 +30,8 @@ def check(source: Source, codes: Collection[str] = CODES) -> list[Finding]:
 
 def check_with_sites(source: Source, codes: Collection[str] = CODES) -> list[tuple[Finding, Site | None]]:
     """The same, with the places that the findings are about."""
+    if not _ABOUT_TRAINING.search(source.text):
+        return []
     script = find(source.tree)
     silenced = silence(source)
     found: dict[tuple[Span, str], tuple[Finding, Site | None]] = {}

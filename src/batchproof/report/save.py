@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -44,6 +45,16 @@ def png(found: Result, path: str | os.PathLike[str]) -> None:
 
     writable(path)
     write(Path(path), painted(found))
+
+
+def data(found: Result, path: str | os.PathLike[str]) -> None:
+    """Save what a report is made of, as JSON.
+
+    Raises:
+        BatchproofError: the file cannot be written.
+    """
+    writable(path)
+    _write(Path(path), (json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def writable(path: str | os.PathLike[str]) -> None:

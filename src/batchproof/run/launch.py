@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from batchproof.errors import BatchproofError
+from batchproof.report import save
 from batchproof.run import execute
 from batchproof.run.control import Control
 from batchproof.run.processes import rank, ranked
@@ -57,7 +58,7 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
     if os.getpid() != session.process:
         return ending.status  # a process that the script forked, and that came to the script's end
     result = session.result(ending)
-    _write(output, result)
+    save.data(result, output)
     if not asked.quiet and rank() == 0:
         _show(result, asked, pages, output)
     if ending.interrupted:
@@ -67,8 +68,6 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
 
 def _writable(output: Path, asked: Asked) -> None:
     """Refuse files that cannot be written, before the script runs."""
-    from batchproof.report import save
-
     if asked.output is None:
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -85,19 +84,9 @@ def _writable(output: Path, asked: Asked) -> None:
         needed()
 
 
-def _write(output: Path, result: Run) -> None:
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(output)
-    except OSError as error:
-        raise BatchproofError(f"cannot write {output}: {error.strerror or error}") from error
-
-
 def _show(result: Run, asked: Asked, pages: list[Path | None], output: Path) -> None:
     from rich.console import Console
 
-    from batchproof.report import save
     from batchproof.report.forms import show
 
     if asked.as_json:

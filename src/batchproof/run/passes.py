@@ -195,6 +195,14 @@ def settled_value(done: Pass, exact: float | None) -> float | None:
         return None
 
 
+def is_average(done: Pass, value: Any) -> bool:
+    """Whether a number is the plain or the weighted mean of what was added."""
+    values = [as_number(added) for added in done.values]
+    weights = [as_number(weight) for weight in done.weights]
+    means = [_mean(values), *([_mean(values, weights)] if len(weights) == len(values) else [])]
+    return any(math.isclose(as_number(value), mean, rel_tol=1e-5) for mean in means)
+
+
 def _sum_by_kind(done: Pass) -> bool:
     return done.place.site.added.quantity in (Quantity.SUM, Quantity.COUNT)
 

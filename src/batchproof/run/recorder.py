@@ -117,6 +117,8 @@ class Recorder:
         if done is not None and done.values:
             site = self.registry.places[number].site
             average = site.averages[index]
+            if index in self.registry.places[number].shared and not self._is_of(done, value):
+                return value
             if not average.window:
                 done.printed, done.after, done.divisor = value, average.after, average.divisor
                 if not average.inside:
@@ -185,9 +187,9 @@ class Recorder:
         if state in self.running:
             del self.running[self.running.index(state) :]
         self._trace = self.running[-1].trace if self.running else None
+        self.on_left(state)
         state.trace.clear()
         state.trace.target = None
-        self.on_left(state)
         for place in state.place.sites:
             done = self.open.get(place)
             if done is None:
@@ -210,10 +212,22 @@ class Recorder:
 
     # ------------------------------------------------------------------ how it works
 
+    def _is_of(self, done: Any, value: Any) -> bool:
+        """Whether an average that several accumulators share is that of this one: told by what was added."""
+        if done.place.meter:
+            return True
+        try:
+            from batchproof.run.passes import is_average
+
+            return is_average(done, value)
+        except Exception:  # noqa: BLE001 - what is no number is no average
+            return False
+
     def _loop(self, number: int) -> LoopState:
         state = self.loops.get(number)
         if state is None:
             state = self.loops[number] = LoopState(self.registry.loops[number])
+            state.trace.takes = state.place.takes
         return state
 
     def _enter(self, state: LoopState) -> None:

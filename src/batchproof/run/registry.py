@@ -48,6 +48,7 @@ class Place:
     Attributes:
         root: the added expression, rewritten.
         meter: the object that is called with what a batch adds, as written; empty where there is none.
+        shared: which of its averages are those of other accumulators, too: ``{k: mean(v) for k, v in log.items()}``.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Place:
     loop: int
     root: Kept
     meter: str = ""
+    shared: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -67,6 +69,7 @@ class LoopPlace:
     line: int
     sites: list[int] = field(default_factory=list)
     trains: bool = False
+    takes: frozenset[str] = frozenset()  # the variables that it takes from its loader
 
 
 @dataclass

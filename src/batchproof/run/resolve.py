@@ -169,7 +169,7 @@ class _Resolver:
             attempt = self._attempt(lambda: self._inside(inner.inner, index))
             if attempt is not None:
                 return attempt
-            if self._comes_from_loader(inner.inner, index):
+            if self._comes_from_loader(inner.inner, index) or self._names_position(inner.inner):
                 return self._argument(index)
         return self._fixed(index)
 
@@ -193,7 +193,7 @@ class _Resolver:
             attempt = self._attempt(lambda: self._inside(inner, index))
             if attempt is not None:
                 return attempt
-        if id(value) in self.from_loader:
+        if id(value) in self.from_loader or (name in self.trace.takes and is_plain(value)):
             raise Unmeasured(f"{name} comes from the loader and is no tensor")
         return self._fixed(index)
 
@@ -390,6 +390,10 @@ class _Resolver:
         except (Unmeasured, Opaque):
             self.state = before
             return None
+
+    def _names_position(self, node: ast.expr) -> bool:
+        """Whether an item is picked by what the loop counts: ``y[i : i + 16]``."""
+        return any(isinstance(part, ast.Name) and part.id in self.trace.takes for part in ast.walk(bare(node)))
 
     def _comes_from_loader(self, node: ast.expr, before: int) -> bool:
         """Whether an attribute or an item is of something that the loop took from its loader."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,10 @@ def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry
     """Change the tree in place, and note in the registry what the numbers in it stand for."""
     rewriter = _Rewriter(source, registry, tree)
     sites = [site for site in script.sites if not _is_progress(site)]
+    readers = Counter(id(average.node) for site in sites for average in site.averages)
     for site in sites:
-        rewriter.plan(site)
+        shared = [index for index, average in enumerate(site.averages) if readers[id(average.node)] > 1]
+        rewriter.plan(site, frozenset(shared))
     functions = Functions.of(tree)
     for loop in _training_loops(tree, functions):
         rewriter.training(loop)
@@ -173,11 +176,11 @@ class _Rewriter(ast.NodeTransformer):
 
     # ------------------------------------------------------------------ what to do
 
-    def plan(self, site: Site) -> None:
+    def plan(self, site: Site, shared: frozenset[int]) -> None:
         """Note every part of a site that is to be wrapped."""
         loop = self.loops.get(id(site.loop.node)) or self._loop(site)
         number = len(self.registry.places)
-        place = Place(number, self.source, site, loop.number, None)  # type: ignore[arg-type]
+        place = Place(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
         self.registry.places.append(place)
         loop.sites.append(number)
         loop.trains |= site.loop.phase is Phase.TRAINING
@@ -246,6 +249,8 @@ class _Rewriter(ast.NodeTransformer):
         loop = LoopPlace(len(self.registry.loops), self.source, line)
         self.registry.loops.append(loop)
         self.loops[id(node)] = loop
+        if hasattr(node, "target"):
+            loop.takes = frozenset(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
         if loader is None and hasattr(node, "iter"):
             loader = _loader_in(node.iter)
         if loader is not None:

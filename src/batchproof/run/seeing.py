@@ -1,7 +1,7 @@
 """What only a run shows: samples drawn twice, batches skipped, BatchNorm left in training mode, shapes that broadcast.
 
 Nothing is watched that costs time in every step: samplers are looked at where they may repeat a sample, and a model's
-modules for the first batch of a loop.
+modules when a loop has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ class LoopFacts:
     drawn: int = 0
     padded: int = 0
     norms: set[str] = field(default_factory=set)
-    mended: bool = False
 
 
 class Seeing:
@@ -59,15 +58,15 @@ class Seeing:
 
     def steps(self, state: LoopState) -> None:
         """A loop's body begins."""
-        if state.steps == 1 and not state.place.trains:
-            self._look_at_modules(state)
-        elif state.steps == 2 and not self.mend_norms:
-            self._look_away()
+        if state.steps == 1 and self.mend_norms and not state.place.trains:
+            self._mend_modules()
 
     def ends(self, state: LoopState, updates: int) -> None:
         """A loop is over."""
-        self._look_away()
+        self._mended()
         facts = self._facts(state.place)
+        if not state.place.trains:
+            self._look_at_modules(state, facts)
         facts.steps, facts.updates = state.steps, updates
         held = self._drawn.pop(state.place.number, None)
         if held is not None:
@@ -85,23 +84,32 @@ class Seeing:
 
     # ------------------------------------------------------------------ modules
 
-    def _look_at_modules(self, state: LoopState) -> None:
+    def _look_at_modules(self, state: LoopState, facts: LoopFacts) -> None:
+        """Which of the modules that an evaluation loop has used take statistics of their batch."""
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return
+        norms: Any = torch.nn.modules.batchnorm._BatchNorm
+        for value in state.trace.values:
+            if isinstance(value, torch.nn.Module):
+                found = (part for part in value.modules() if isinstance(part, norms) and part.training)
+                facts.norms.update(type(part).__name__ for part in found)
+
+    def _mend_modules(self) -> None:
+        """Let such modules use what they learned, as they are called, until the loop ends."""
         torch = sys.modules.get("torch")
         if torch is None or self._hook is not None:
             return
         norms: Any = torch.nn.modules.batchnorm._BatchNorm
-        facts = self._facts(state.place)
 
-        def look(module: Any, arguments: Any) -> None:
+        def mend(module: Any, arguments: Any) -> None:
             if module.training and isinstance(module, norms):
-                facts.norms.add(type(module).__name__)
-                if self.mend_norms:
-                    module.training, facts.mended = False, True
-                    self._switched.append(module)
+                module.training = False
+                self._switched.append(module)
 
-        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(mend)
 
-    def _look_away(self) -> None:
+    def _mended(self) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -169,7 +177,7 @@ class Seeing:
             )
             yield Seen("undefined", what, row.place, False)
         facts = self.loops.get(loop)
-        if last.steps > last.batches:
+        if last.steps > last.batches and facts is not None and facts.place.takes:
             skipped = last.steps - last.batches
             what = f"{skipped:,} of {last.steps:,} batches did not reach {row.accumulator}"
             yield Seen("skipped", what, row.place, False)

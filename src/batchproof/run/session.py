@@ -140,6 +140,12 @@ class Session:
         except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
             self.notes.append(f"{file} could not be looked through ({type(error).__name__}: {error})")
             found = Script()
+        logged = [
+            site.name for site in found.sites if isinstance(site.loop.node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
+        if logged:
+            few = ", ".join(dict.fromkeys(logged))
+            self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
         rewrite(tree, found, Source(file, lines, names), self.registry, self.control.report)
 
     # ------------------------------------------------------------------ loops and passes

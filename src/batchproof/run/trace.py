@@ -20,12 +20,14 @@ class Trace:
         values: what they gave.
         versions: of tensors, how often they had been written to; None for all else.
         target: what the loop took from its loader.
+        takes: the variables that it was put into.
     """
 
     numbers: list[int] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     versions: list[int | None] = field(default_factory=list)
     target: Any = None
+    takes: frozenset[str] = frozenset()
 
     def clear(self) -> None:
         self.numbers.clear()

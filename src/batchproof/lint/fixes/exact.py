@@ -32,7 +32,7 @@ def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
     if starts is None or value is None:
         return None
     function = edits.text_of(source, call.func)
-    metric = scopes.free(f"exact_{function}", f"exact_{function}_metric")
+    metric = scopes.free(loop, f"exact_{function}", f"exact_{function}_metric")
     found = [
         edits.line_above(source, loop, f"{metric} = batchproof.exact({function})"),
         *(edits.replace(source, average.node, value.replace("\0", metric)) for average in site.averages),
@@ -43,7 +43,7 @@ def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
         found += [edits.replace(source, call.func, metric), _without(source, scopes, add)]
     # where a comment stands behind it, the start stays, though nothing is added to it any more
     found += [edit for start in starts if (edit := edits.without(source, start)) is not None]
-    if "batchproof" not in scopes.taken:
+    if not scopes.imports_batchproof:
         found.append(_import(source))
     if None in found:
         return None

@@ -20,24 +20,19 @@ class Scopes:
         return {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
 
     @cached_property
-    def taken(self) -> set[str]:
-        """Every name that the file uses for anything."""
-        found: set[str] = set()
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Name):
-                found.add(node.id)
-            elif isinstance(node, ast.arg):
-                found.add(node.arg)
-            elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found.add(node.name)
-            elif isinstance(node, ast.alias):
-                found.add((node.asname or node.name).partition(".")[0])
-        return found
+    def imports_batchproof(self) -> bool:
+        """Whether the file has it already."""
+        return any(
+            isinstance(node, ast.Import)
+            and any(alias.name == "batchproof" and not alias.asname for alias in node.names)
+            for node in self.tree.body
+        )
 
-    def free(self, *wishes: str) -> str:
-        """A name that the file does not use yet."""
+    def free(self, near: ast.AST, *wishes: str) -> str:
+        """A name that the function around a node does not use for anything."""
+        taken = _mentioned(self.function(near))
         numbered = (f"{wishes[-1]}_{number}" for number in range(2, 1000))
-        return next(name for name in (*wishes, *numbered) if name not in self.taken)
+        return next(name for name in (*wishes, *numbered) if name not in taken)
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """A node's parent, and that one's, up to the module."""
@@ -83,6 +78,20 @@ class Scopes:
     def inside(self, node: ast.AST, other: ast.AST) -> bool:
         """Whether a node is part of another."""
         return any(above is other for above in self.above(node))
+
+
+def _mentioned(scope: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
+    return found
 
 
 def assigned(statements: Iterable[ast.AST]) -> set[str]:

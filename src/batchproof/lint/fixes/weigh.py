@@ -69,7 +69,7 @@ def _list(source: Source, scopes: Scopes, site: Site, add: ast.Expr, size: str) 
     starts = _list_starts(scopes, site, add)
     if not starts:
         return None
-    sizes = scopes.free("sizes", f"{site.name}_sizes")
+    sizes = scopes.free(add, "sizes", f"{site.name}_sizes")
     found = [edits.line_below(source, start, f"{sizes} = []") for start in starts]
     found.append(edits.line_below(source, add, f"{sizes}.append({size})"))
     found += [_weighted_mean(source, site.name, average, sizes) for average in site.averages]
@@ -220,7 +220,7 @@ def _counter(
     for name in _counted(scopes, loop, add):
         if _begins_with(scopes, name, add, starts):
             return name, []
-    name = scopes.free("n_samples", f"{site.name}_samples")
+    name = scopes.free(loop, "n_samples", f"{site.name}_samples")
     found = [edits.line_below(source, start, f"{name} = 0") for start in starts]
     found.append(edits.line_below(source, add, f"{name} += {size}"))
     return name, None if None in found else [edit for edit in found if edit is not None]
