@@ -38,14 +38,16 @@ Exit status: 0 measured, 2 could not tell, 130 interrupted (what was done by the
 LINT = """
 \b
 Examples:
-  batchproof lint train.py notebooks/              (files, folders, notebooks; this folder without any)
+  batchproof lint                                  (this folder)
+  batchproof lint train.py notebooks/
   batchproof lint --diff train.py                  (what --fix would write)
   batchproof lint --select BP1,BP203 --format github src/
   batchproof lint - --stdin-filename train.py < train.py
 \b
-batchproof rule BP101 says what a code means.  # noqa: BP101 on a line silences it there.
+batchproof rule BP101 says what a code means; # noqa: BP101 silences it on a line.
 \b
-Exit status: 0 nothing found, 1 something found or a file that could not be read, 2 could not begin.
+Exit status: 0 nothing found, 1 something found or a file that cannot be read,
+2 could not begin.
 """
 RULE = """
 \b
@@ -70,6 +72,7 @@ Examples:
   batchproof explain loss.py:rmse --data predictions.csv
   batchproof simulate loss.py:rmse --errors t:3
   batchproof noise train.py:make --mark 32
+  batchproof lint train.py
   batchproof compare train.py --batch-size 16,64,128
 \b
 batchproof COMMAND --help has more.

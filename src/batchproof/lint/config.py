@@ -140,7 +140,12 @@ def _toml(path: Path, content: bytes) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        try:
+            import tomli as tomllib
+        except ImportError:
+            raise BatchproofError(
+                f"{_shown(path)} cannot be read on Python 3.10 without tomli: pip install tomli"
+            ) from None
     try:
         return tomllib.loads(content.decode())
     except ValueError as error:

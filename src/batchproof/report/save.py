@@ -54,7 +54,7 @@ def data(found: Result, path: str | os.PathLike[str]) -> None:
         BatchproofError: the file cannot be written.
     """
     writable(path)
-    _write(Path(path), (json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
+    write(Path(path), (json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def writable(path: str | os.PathLike[str]) -> None:

@@ -9,11 +9,11 @@ from batchproof.lint.rules.rule import Rule, Verdict
 from batchproof.sites.site import Doubt
 
 
-def says(remedy: str) -> Callable[[Doubt], Verdict]:
-    """The verdict that repeats what was seen."""
+def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:
+    """The verdict that says what was seen, in the place of a ``{}``, and what it does."""
 
     def verdict(doubt: Doubt) -> Verdict:
-        return Verdict(doubt.node, doubt.why, remedy)
+        return Verdict(doubt.node, message.format(doubt.why), remedy)
 
     return verdict
 
@@ -67,7 +67,10 @@ def evaluate(model, loader):
 None: the accumulator is for you to write.
 """,
     topic="only the last batch",
-    doubt=says("add up over the batches, weighted by their sizes, and report the average"),
+    doubt=says(
+        "{}, and the other batches are lost",
+        "add up over the batches, weighted by their sizes, and report the average",
+    ),
 )
 
 BP302 = Rule(
@@ -125,7 +128,10 @@ def evaluate(model):
 None: if the model needs full batches (BatchNorm in training mode, a fixed shape), that comes first.
 """,
     topic="evaluation drops its tail",
-    doubt=says("drop_last=False, and weight each batch by its size"),
+    doubt=says(
+        "{}: samples that do not fill a batch are never scored",
+        "drop_last=False, and weight each batch by its size",
+    ),
 )
 
 BP303 = Rule(
@@ -186,7 +192,10 @@ def evaluate(model):
 None. `batchproof.exact(...).sync()` merges what ranks of uneven size have seen.
 """,
     topic="padded sampler",
-    doubt=says("evaluate on a Subset of every world_size-th sample, or drop the repeated samples after gathering"),
+    doubt=says(
+        "{}, and those that are repeated are scored twice",
+        "evaluate on a Subset of every world_size-th sample, or drop the repeated samples after gathering",
+    ),
 )
 
 RULES = (BP301, BP302, BP303)

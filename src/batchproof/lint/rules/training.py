@@ -63,7 +63,10 @@ def train(model, windows, optimizer, class_weights):
 None: `accumulate` takes the micro-batches of a step together, which is another loop.
 """,
     topic="accumulation divided",
-    doubt=says("batchproof.accumulate, or divide a summed loss by the whole window's denominator"),
+    doubt=says(
+        "the loss is divided by the number of accumulation steps, which is right for a plain mean only: {}",
+        "batchproof.accumulate, or divide a summed loss by the whole window's denominator",
+    ),
 )
 
 BP501 = Rule(
@@ -117,7 +120,10 @@ def train(model, loader, optimizer):
 None: which of the two shapes is wrong is for you to say.
 """,
     topic="broadcast shapes",
-    doubt=says("give both the same shape, as in pred.squeeze(1)"),
+    doubt=says(
+        "every prediction is compared with every target: {}",
+        "give both the same shape, as in pred.squeeze(1)",
+    ),
 )
 
 RULES = (BP401, BP501)
