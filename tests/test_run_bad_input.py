@@ -66,3 +66,15 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert "batchproof run train.py --epochs 3" in out
     assert "batchproof report results.json" in command(capsys, "report", "--help")[1]
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no devices")
+def test_a_device_is_written_to_and_not_replaced(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    link = folder / "link.json"
+    link.symlink_to("/dev/null")
+    from batchproof.report import save
+    from batchproof.run import Run
+
+    save.data(Run("train.py"), link)
+    assert link.is_symlink()
+    assert Path("/dev/null").is_char_device()
