@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from batchproof.cli import main
 from commands import command as run
 from commands import inside
 from commands import refusal as fails
+from commands import watched
 
 MEAN = """\
 import torch.nn.functional as F
@@ -74,6 +76,29 @@ def test_a_bug_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], monke
     status, _, err = run(capsys, "lint", "mean.py")
     assert status == 1
     assert err == "error: mean.py: batchproof itself failed on it (KeyError: 'nothing'); please report this file\n"
+
+
+def test_many_files_are_read_in_several_processes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    for number in range(10):
+        (folder / f"copy{number}.py").write_text(MEAN if number % 2 else ROOT)
+    (folder / "broken.py").write_text("def f(:")
+    one_by_one = run(capsys, "lint"), run(capsys, "lint", "--diff")
+    readers = set()
+    monkeypatch.setattr("batchproof.lint.many.WORTH_PROCESSES", 5)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("batchproof.lint.one_file.lint", lambda *_: readers.add("this process"))
+    assert (run(capsys, "lint"), run(capsys, "lint", "--diff")) == one_by_one
+    assert readers == set()
+
+
+def test_a_long_list_shows_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchproof.lint.many.WORTH_PROCESSES", 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    terminal = watched(monkeypatch)
+    assert main(["lint", "-q"]) == 1
+    assert "of 3 files" in terminal.getvalue()
 
 
 def test_folders_are_walked_and_what_others_wrote_is_skipped(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

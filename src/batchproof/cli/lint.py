@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchproof.cli.examples import LINT
+from batchproof.cli.progress import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def command(
         files = [_stdin(one, fix, diff) for one in todo if one.codes is not None]
     else:
         todo = list(tasks(paths or (".",), *chosen))
-        files = [_file(one, fix, diff) for one in todo if one.codes is not None]
+        files = list(_files([one for one in todo if one.codes is not None], fix, diff))
     _complain(files)
     if not diff:
         shown = _report(files, len(todo) - len(files), "statistics" if statistics else form, quiet, output is None)
@@ -76,23 +78,35 @@ def command(
     return FOUND if not exit_zero and (found or any(linted.problems for linted in files)) else 0
 
 
-def _file(task: Task, fix: bool, diff: bool) -> Linted:
-    """Lint a file, and mend it where that was asked for."""
+def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
+    """Lint the files, and mend them where that was asked for; a long list shows how far it has come."""
+    from batchproof.lint.many import WORTH_PROCESSES, each
+
+    with progress() if len(todo) >= WORTH_PROCESSES and not diff else nullcontext() as show:
+        for done, (task, (before, after, linted)) in enumerate(
+            zip(todo, each(_mended if fix or diff else _read, todo))
+        ):
+            if show is not None:
+                show(f"{done:,} of {len(todo):,} files", done, len(todo))
+            if diff:
+                _show_diff(task.path, before, after)
+            elif after != before:
+                from batchproof.report.save import write
+
+                write(Path(task.path), after)
+            yield linted
+
+
+def _read(task: Task) -> tuple[bytes, bytes, Linted]:
     from batchproof.lint.one_file import lint_path
 
-    assert task.codes is not None
-    if not (fix or diff):
-        return lint_path(task.path, task.codes)
+    return b"", b"", lint_path(task.path, task.codes or ())
+
+
+def _mended(task: Task) -> tuple[bytes, bytes, Linted]:
     from batchproof.lint.mend import mended_path
 
-    before, after, linted = mended_path(task.path, task.codes)
-    if diff:
-        _show_diff(task.path, before, after)
-    elif after != before:
-        from batchproof.report.save import write
-
-        write(Path(task.path), after)
-    return linted
+    return mended_path(task.path, task.codes or ())
 
 
 def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
