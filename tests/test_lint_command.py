@@ -14,9 +14,8 @@ import pytest
 
 from batchproof.cli import main
 from commands import command as run
-from commands import inside
+from commands import inside, watched
 from commands import refusal as fails
-from commands import watched
 
 MEAN = """\
 import torch.nn.functional as F

@@ -84,7 +84,7 @@ def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
 
     with progress() if len(todo) >= WORTH_PROCESSES and not diff else nullcontext() as show:
         for done, (task, (before, after, linted)) in enumerate(
-            zip(todo, each(_mended if fix or diff else _read, todo))
+            zip(todo, each(_mended if fix or diff else _read, todo), strict=True)
         ):
             if show is not None:
                 show(f"{done:,} of {len(todo):,} files", done, len(todo))
