@@ -107,6 +107,17 @@ def test_a_message_names_the_accumulator_what_is_added_and_where_it_comes_from()
     assert finding.remedy
 
 
+@pytest.mark.parametrize(
+    "added", ["torch.sqrt(F.mse_loss(model(x), y))", "math.exp(F.cross_entropy(model(x), y).item())"]
+)
+def test_what_is_taken_of_a_mean_is_not_sent_through_exact(added: str) -> None:
+    text = SQUARE_ROOT.replace("torch.sqrt(F.mse_loss(model(x), y))", added).replace("loss.item()", "loss")
+    (finding,) = lint("train.py", text.encode()).findings
+    assert finding.code == "BP101"
+    assert "exact(" not in finding.remedy
+    assert "average what it is taken of" in finding.remedy
+
+
 def test_a_place_is_reported_once() -> None:
     for case in CASES:
         spans = Counter(finding.span for finding in lint_path(str(case)).findings)

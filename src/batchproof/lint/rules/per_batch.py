@@ -9,6 +9,8 @@ from batchproof.lint.rules.rule import Mark, Rule, Verdict, division, function_o
 from batchproof.sites.site import Divisor, Quantity, Site, Weight
 
 DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
+#: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.
+_ELEMENTWISE = {"sqrt", "exp", "log", "log2", "log10", "pow"}
 
 
 def nonlinear(site: Site) -> Verdict | None:
@@ -67,6 +69,8 @@ def _divided(site: Site) -> tuple[Mark, ...]:
 
 def _exact_remedy(site: Site) -> str:
     function = function_of(site)
+    if _name_of(site.added.call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
+        return "average what it is taken of, each batch weighted by its number of samples, and take it once at the end"
     if function is not None and _takes_a_batch(site.added.call):
         return f"metric = batchproof.exact({function}): call it on each batch, report metric.compute() after the loop"
     return "keep what it is made of (sums and counts, or all predictions), and compute it once after the loop"
