@@ -108,6 +108,19 @@ def test_what_is_found_but_left_to_the_reader(parts: dict[str, str]) -> None:
     assert not fixable(**parts)
 
 
+def test_a_count_of_other_batches_is_no_divisor() -> None:
+    add = "seen += len(y)\n        {between}\n        total += F.mse_loss(model(x), y).item()"
+    for between, counted in ("z = y", "/ seen"), ("if len(x) < 3:\n            continue", "/ n_samples"):
+        parts = {
+            "start": "total, seen = 0.0, 0",
+            "add": add.format(between=between),
+            "end": "return total / len(loader)",
+        }
+        after, linted = mended("train.py", BEFORE.format(**parts).encode())
+        assert linted.fixed == 1
+        assert after.decode().rstrip().endswith(counted)
+
+
 ROOT = """\
 import torch
 

@@ -6,11 +6,9 @@ import ast
 
 from batchproof.lint.finding import Edit, Fix, Span
 from batchproof.lint.fixes import edits
-from batchproof.lint.fixes.scope import Scopes, assigned, last_name, names_in, sum_of
+from batchproof.lint.fixes.scope import STOPS, Scopes, assigned, last_name, names_in, sum_of
 from batchproof.lint.source import Source
 from batchproof.sites.site import Quantity, Site
-
-_STOPS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 
 
 def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
@@ -87,7 +85,7 @@ def _every_batch(scopes: Scopes, loop: ast.For, called: ast.stmt, add: ast.stmt)
     if len(places) != len(ends):
         return False
     between = loop.body[min(places) : max(places) + 1]
-    stops = any(isinstance(node, _STOPS) for statement in between for node in ast.walk(statement))
+    stops = any(isinstance(node, STOPS) for statement in between for node in ast.walk(statement))
     return not stops and scopes.function(called) is scopes.function(add)
 
 

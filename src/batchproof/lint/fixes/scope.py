@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 
+#: What may end a turn of a loop before its end.
+STOPS = (ast.Continue, ast.Break, ast.Return, ast.Raise)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 

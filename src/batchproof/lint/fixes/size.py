@@ -48,6 +48,16 @@ def parts_of_batch(loop: ast.For) -> set[str]:
     return parts - whole
 
 
+def as_long_as(loop: ast.For, size: str) -> set[str]:
+    """The names whose length is this size as well: the parts of one batch; of several loaders' only the same name."""
+    target = _batch_target(loop)
+    together = any(isinstance(node, ast.Call) and last_name(node.func) == "zip" for node in ast.walk(loop.iter))
+    nested = isinstance(target, (ast.Tuple, ast.List)) and any(not isinstance(part, ast.Name) for part in target.elts)
+    if together or nested:
+        return {size.removeprefix("len(").removesuffix(")")}
+    return parts_of_batch(loop)
+
+
 def _batch_target(loop: ast.For) -> ast.expr:
     """What the loop calls its batch, without the number that ``enumerate`` puts before it."""
     called = loop.iter

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from batchproof.lint.finding import Edit, Fix
 from batchproof.lint.fixes import edits
 from batchproof.lint.fixes.certain import is_a_mean
-from batchproof.lint.fixes.scope import Scopes, last_name, sum_of
-from batchproof.lint.fixes.size import parts_of_batch, size_of
+from batchproof.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
+from batchproof.lint.fixes.size import as_long_as, size_of
 from batchproof.lint.rules.rule import call_of
 from batchproof.lint.source import Source
 from batchproof.sites.site import Average, Divisor, Quantity, Site, Weight
@@ -217,7 +217,7 @@ def _counter(
     size: str,
 ) -> tuple[str, list[Edit] | None]:
     """The number of samples so far: one that the script counts already, or a new one."""
-    for name in _counted(scopes, loop, add):
+    for name in _counted(scopes, loop, add, size):
         if _begins_with(scopes, name, add, starts):
             return name, []
     name = scopes.free(loop, "n_samples", f"{site.name}_samples")
@@ -226,11 +226,16 @@ def _counter(
     return name, None if None in found else [edit for edit in found if edit is not None]
 
 
-def _counted(scopes: Scopes, loop: ast.For, add: ast.stmt) -> Iterator[str]:
-    """Names to which the batch's size is added beside the total."""
-    parts = parts_of_batch(loop)
-    for statement in scopes.block(add):
+def _counted(scopes: Scopes, loop: ast.For, add: ast.stmt, size: str) -> Iterator[str]:
+    """Names to which the batch's size is added whenever something is added to the total."""
+    parts = as_long_as(loop, size)
+    block = scopes.block(add)
+    position = next(index for index, statement in enumerate(block) if statement is add)
+    for index, statement in enumerate(block):
         if not isinstance(statement, ast.AugAssign) or not isinstance(statement.op, ast.Add):
+            continue
+        between = block[min(index, position) : max(index, position)]
+        if any(isinstance(node, STOPS) for one in between for node in ast.walk(one)):
             continue
         if isinstance(statement.target, ast.Name) and _is_size(statement.value, parts):
             yield statement.target.id
