@@ -118,6 +118,10 @@ def test_what_is_taken_of_a_mean_is_not_sent_through_exact(added: str) -> None:
     assert "average what it is taken of" in finding.remedy
 
 
+def test_several_batch_sizes_of_which_the_first_is_one() -> None:
+    assert [finding.code for finding in lint_path("examples/question.py").findings] == ["BP101", "BP101"]
+
+
 def test_a_place_is_reported_once() -> None:
     for case in CASES:
         spans = Counter(finding.span for finding in lint_path(str(case)).findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.sites import calls, knowledge, meters, stats
-from batchproof.sites.parts import hugging_face_loss, named
+from batchproof.sites.parts import as_loader, hugging_face_loss, named
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Quantity
 from batchproof.sites.values import (
@@ -126,7 +126,7 @@ def _of_instance(run: Reading, base: Instance, name: str, node: ast.expr) -> Val
         value = binding.value
         if isinstance(value, Unknown) and knowledge.reads_as_batch_size(name) and not value.of_batch:
             return Count(node, Of.CONFIGURED)
-        return value
+        return as_loader(value, name)
     definition = base.of.definition if base.of is not None else None
     seen = 0
     while definition is not None and seen < 8:

@@ -145,11 +145,22 @@ def _called(
         and (not isinstance(value, Rows) or "loss" not in name)
     ):
         return stats.stat(run, node, *known)
-    if isinstance(value, Unknown) and any(is_of_batch(v) for v in given):
+    if (isinstance(value, Unknown) or _is_left_out(function, value)) and any(is_of_batch(v) for v in given):
         return library.by_name(run, node, name, given)
     if isinstance(value, Unknown) and any(isinstance(v, (Pool, Total)) for v in given):
         return Pool(node)
     return value
+
+
+def _is_left_out(function: Function, value: Value) -> bool:
+    """Whether another class is to fill in the body: it says ``pass``, or raises."""
+    if not isinstance(value, Const) or value.value is not None or function.definition is None:
+        return False
+    body = function.definition.body
+    return isinstance(body, list) and all(
+        isinstance(part, (ast.Pass, ast.Raise)) or (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+        for part in body
+    )
 
 
 def call_function(run: Reading, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:

@@ -9,7 +9,7 @@ from batchproof.sites import calls, knowledge, meters, numbers, stats
 from batchproof.sites.accumulators import added_in_comprehension
 from batchproof.sites.attributes import argument, attribute
 from batchproof.sites.loops import enter_comprehension, leave
-from batchproof.sites.parts import hugging_face_loss, key_of, length_of, named, note_name, read_key
+from batchproof.sites.parts import as_loader, hugging_face_loss, key_of, length_of, named, note_name, read_key
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
@@ -93,7 +93,7 @@ def _as_named(value: Value, node: ast.Name) -> Value:
             return Count(node, Of.CONFIGURED)
     if isinstance(value, Unknown) and not value.name:
         value.name = node.id
-    return value
+    return as_loader(value, node.id)
 
 
 def _constant(run: Reading, node: ast.Constant) -> Value:

@@ -34,12 +34,23 @@ def find(tree: ast.Module) -> Script:
     """
     try:
         run = _read(tree)
-        sites = [site for entry in run.entries.values() if (site := _site(entry)) is not None]
+        sites = [
+            site
+            for entry in run.entries.values()
+            if not _is_only_part_of_running(run, entry) and (site := _site(entry)) is not None
+        ]
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
     doubts = sorted(run.doubts.values(), key=lambda d: getattr(d.node, "lineno", 0))
     return Script(tuple(sites), tuple(doubts))
+
+
+def _is_only_part_of_running(run: Reading, entry: Entry) -> bool:
+    """Whether an average is read in its loop, and added up once more there: that is the place to point at."""
+    return all(average.inside for average in entry.averages.values()) and any(
+        isinstance(other.value, Stat) and entry in other.value.inner and other.averages for other in run.entries.values()
+    )
 
 
 def _line(site: Site) -> tuple[int, int]:
@@ -185,6 +196,6 @@ def _loop(loop: BatchLoop) -> Loop:
     loader = loader_of(loop.loaders)
     if loop.equal and loader.drops_last is None:
         loader = replace(loader, drops_last=True)
-    if loop.single and loader.built is None:
+    if loop.of_one or (loop.single and loader.built is None):
         loader = replace(loader, batch_size=1)
     return Loop(loop.node, loader, loop.phase)

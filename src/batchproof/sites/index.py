@@ -46,6 +46,8 @@ class Index:
         keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
         assigned: by class node: ``self.name = value`` in its methods.
         words: every name, attribute and imported name of the file.
+        read_off: by the last name of an object: what is read off it, and called on it.
+        functions_by_name: all functions and methods, nested ones too.
         nested: the functions and classes in the order of their lines, with the class that they are a method of.
     """
 
@@ -58,6 +60,8 @@ class Index:
     keyed: dict[ast.AST, set[str]] = field(default_factory=dict)
     assigned: dict[ast.ClassDef, dict[str, list[ast.expr]]] = field(default_factory=dict)
     words: set[str] = field(default_factory=set)
+    read_off: dict[str, set[str]] = field(default_factory=dict)
+    functions_by_name: dict[str, list[FunctionNode]] = field(default_factory=dict)
     nested: list[tuple[FunctionNode, ast.ClassDef | None]] = field(default_factory=list)
 
 
@@ -109,6 +113,10 @@ class _Pass:
         elif isinstance(node, ast.Attribute):
             bodies[0].names.add(node.attr)
             self.found.words.add(node.attr)
+            base = node.value
+            last = base.id if isinstance(base, ast.Name) else base.attr if isinstance(base, ast.Attribute) else ""
+            if last:
+                self.found.read_off.setdefault(last, set()).add(node.attr)
             self.stack.append((node.value, function, owner, bodies))
         elif isinstance(node, _FUNCTIONS):
             self.function(node, function, owner, bodies)
@@ -140,6 +148,7 @@ class _Pass:
     ) -> None:
         found = self.found
         found.nested.append((node, owner))
+        found.functions_by_name.setdefault(node.name, []).append(node)
         if owner is not None and node in owner.body:
             found.methods[owner][node.name] = node
         elif function is self.tree:

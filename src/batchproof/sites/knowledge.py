@@ -37,7 +37,7 @@ _NONLINEAR: tuple[tuple[re.Pattern[str], str], ...] = (
             r"r2_?score|(^|_)r2($|_)|rsquared|r_?squared|explained_?var|pearson|spearman|kendall|corr(coef|elation)?($|_)|"
             r"concordance|(^|_)ccc($|_)|bleu|rouge|(^|_)wer($|_)|(^|_)cer($|_)|(^|_)fid($|_)|(^|_)eer($|_)|ndcg|"
             r"lovasz|tversky|(^|_)nmi($|_)|(^|_)ari($|_)|classification_report|confusion|c_?index|"
-            r"(^|_)hausdorff|ap_per_class|(^|_)nrmse|pixel_?f1|calibration|(^|_)ece($|_)"
+            r"(^|_)hausdorff|ap_per_class|(^|_)nrmse|(^|_)r?r[sa]e($|_)|(^|_)nse($|_)|(^|_)kge($|_)|pixel_?f1|calibration|(^|_)ece($|_)"
         ),
         "the score of a whole set is not the mean of the scores of its parts",
     ),

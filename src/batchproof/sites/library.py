@@ -43,6 +43,8 @@ _FIXED = frozenset(
     strftime open load Path join exists makedirs print device
     """.split()
 )
+#: What is gone through one by one, a file or a line at a time.
+_FILES = frozenset("listdir glob iglob rglob scandir readlines walk iterdir".split())
 _COMPARES = frozenset(
     """
     eq ne gt lt ge le isclose equal greater less logical_and logical_or logical_not isin not_equal
@@ -165,6 +167,8 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         if name == "pow" and len(arguments) > 1 and isinstance(arguments[1], Const) and arguments[1].value == 1:
             return first
         return stats.nonlinear(run, node, first, step)
+    if name in _FILES:
+        return Dataset(node)
     if name in _ZEROS:
         return Items(node, born=run.born(), array=True, start=run.frame.statement)
     if name in _TENSORS:

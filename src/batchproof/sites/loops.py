@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 
 from batchproof.sites import knowledge
 from batchproof.sites.index import Mentions
 from batchproof.sites.reading import OpenLoop, Reading
-from batchproof.sites.site import Loader
+from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
     HARM,
     Averaged,
@@ -158,6 +159,7 @@ def _batch_loop(run: Reading, node: ast.AST, iterable: ast.expr | None, value: V
         text = ast.unparse(iterable) if iterable is not None else ""
         batch = BatchLoop(node, iterable, text, equal=equal)  # type: ignore[arg-type]
         run.batch_loops[id(node)] = batch
+    batch.over.append(value)
     if isinstance(value, LoaderValue):
         loader = value.loader
         batch.loaders.append(Loader(iterable, loader.built, loader.drops_last, loader.batch_size))
@@ -176,7 +178,12 @@ def _over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name):
         parts = [run.evaluate(run, a) for a in iterable.args if not isinstance(a, ast.Starred)]
         if iterable.func.id == "zip":
-            return any(isinstance(p, Pool) or (isinstance(p, Rows) and not p.output) for p in parts)
+            return any(
+                isinstance(p, Pool)
+                or (isinstance(p, Rows) and not p.output)
+                or (isinstance(p, Items) and p.of_samples and not p.entries)
+                for p in parts
+            )
         if iterable.func.id == "range" and parts:
             last = parts[-1] if len(parts) < 3 else parts[1]
             return isinstance(last, Count) and last.of is Of.SAMPLES
@@ -224,7 +231,7 @@ def _over_batches(
         return "ragged"
     if mentions is None:
         return None
-    steps = bool(mentions.calls & _STEPS) or bool(mentions.names & {"backward", "criterion"})
+    steps = bool(mentions.names & {"backward", "criterion"}) or _works_on_a_batch(run, mentions)
     if steps and run.batch_loop() is None:
         if any("batch" in name.lower() for name in names) or isinstance(value, Instance):
             return "ragged"
@@ -233,6 +240,15 @@ def _over_batches(
         if isinstance(value, Dataset) or knowledge.reads_as_dataset(last):
             return "ragged"
     return None
+
+
+def _works_on_a_batch(run: Reading, mentions: Mentions) -> bool:
+    """Whether a loop's body, or a function of this file that it calls, runs a model or takes a step."""
+    return bool(mentions.calls & _STEPS) or any(
+        run.index.mentions[function].all_calls & _STEPS
+        for name in mentions.calls & run.index.functions_by_name.keys()
+        for function in run.index.functions_by_name[name]
+    )
 
 
 def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
@@ -321,7 +337,10 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
         if value.entries:
             return value.entries[-1].value
         if value.items:
-            return value.items[0]
+            first = value.items[0]
+            if isinstance(first, Const) and any(i.value != first.value for i in value.items if isinstance(i, Const)):
+                return Unknown(target)  # `for batch_size in (1, 16, 64)`
+            return first
     if isinstance(value, Total):
         return value.entries[-1].value if value.listed and value.entries else value
     if (
@@ -354,7 +373,7 @@ def _item_of_mapping(run: Reading, iterable: ast.Call, target: ast.expr) -> Valu
     item: Value = Unknown(target, "", is_of_batch(base))
     if isinstance(base, Mapping) and base.entries:
         found = [b.value for b in base.entries.values()]
-        item = next((v for v in found if isinstance(v, (Total, Items, Averaged))), found[0])
+        item = _any_of([v for v in found if isinstance(v, (Total, Items, Averaged))]) or found[0]
         stats = [v for v in found if isinstance(v, Stat)]
         if stats:
             item = max(stats, key=lambda s: HARM.index(s.quantity))
@@ -364,6 +383,15 @@ def _item_of_mapping(run: Reading, iterable: ast.Call, target: ast.expr) -> Valu
     if what == "values":
         return item
     return Items(target, [key, item])
+
+
+def _any_of(values: list[Value]) -> Value | None:
+    """One value in place of several of a dict: lists that batches were added to hold all their entries."""
+    lists = [value for value in values if isinstance(value, Items) and value.entries]
+    if len(lists) < 2:
+        return values[0] if values else None
+    entries = [entry for value in lists for entry in value.entries]
+    return Items(lists[0].node, [], entries, lists[0].born, start=lists[0].start)
 
 
 def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
@@ -383,6 +411,14 @@ def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
     run.assign(run, target, value)
 
 
+def _named_part(value: Stat, target: ast.expr) -> Stat:
+    """A part of what a function returns that is known by its name only: the part's own name says more."""
+    known = knowledge.by_name(target.id) if isinstance(target, ast.Name) else None
+    if known is None or not (value.named or value.quantity is Quantity.UNKNOWN):
+        return value
+    return replace(value, quantity=known[0], why=known[1], named=True)
+
+
 def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr) -> Value:
     if isinstance(value, Items) and not value.entries and value.items:
         return value.items[place if place < len(value.items) else -1]
@@ -397,7 +433,7 @@ def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr
             target, output=value.output, raw=value.raw, mask=isinstance(target, ast.Name) and "mask" in target.id
         )
     if isinstance(value, Stat):
-        return value
+        return _named_part(value, target)
     if isinstance(value, (Total, Averaged, Pool, Fixed)):
         return value
     if isinstance(value, Unknown):

@@ -20,6 +20,7 @@ from batchproof.sites.values import (
     Stat,
     Unknown,
     Value,
+    is_of_batch,
 )
 
 _READ = frozenset(
@@ -27,6 +28,26 @@ _READ = frozenset(
     value avg average mean compute item get result get_avg get_average global_avg getavg show
     """.split()
 )
+
+
+#: What an average is read off by; a metric's ``compute`` may be anything.
+_AVERAGES = frozenset("avg average averages global_avg get_average get_avg avgs ave avg_dict result".split())
+
+
+def is_meter(run: Reading, node: ast.Call, base: Unknown, arguments: list[Value]) -> bool:
+    """Whether an object that another file makes averages what its ``update`` is given."""
+    assert isinstance(node.func, ast.Attribute)
+    if not arguments:
+        return False
+    if knowledge.reads_as_meter(base.name or ast.unparse(node.func.value)):
+        return True
+    value = arguments[_slot_of(node, arguments)[1] :][:1]
+    if not value or not (isinstance(value[0], Stat) or (isinstance(value[0], Unknown) and value[0].of_batch)):
+        return False
+    if isinstance(arguments[0], Const) and isinstance(arguments[0].value, str):
+        return True  # neither a dict's update nor a progress bar's takes a name and a number
+    last = node.func.value.attr if isinstance(node.func.value, ast.Attribute) else base.name
+    return bool(run.index.read_off.get(last, frozenset()) & _AVERAGES)
 
 
 def meter_for(run: Reading, node: ast.expr) -> Meter:
@@ -45,18 +66,14 @@ def call_meter(
     """``meter.update(value, n)``, ``meter.update("loss", value)``, ``meter.update(loss=value)``."""
     assert isinstance(node.func, ast.Attribute)
     if name in {"update", "add", "send", "put", "step", "append", "accumulate", "record", "track", "__call__"}:
-        slot = ""
-        if arguments and isinstance(arguments[0], Const) and isinstance(arguments[0].value, str):
-            slot, arguments = arguments[0].value, arguments[1:]
-        elif arguments and node.args and isinstance(node.args[0], ast.JoinedStr):
-            arguments = arguments[1:]
+        slot, value_at = _slot_of(node, arguments)
+        arguments = arguments[value_at:]
         if arguments:
             count = (
                 arguments[1]
                 if len(arguments) > 1
                 else keywords.get("n") or keywords.get("num") or keywords.get("count") or keywords.get("batch_size")
             )
-            value_at = 1 if slot else 0
             if isinstance(arguments[0], Mapping):
                 for key, binding in arguments[0].entries.items():
                     _into_meter(run, node, meter, key, binding.value, node.args[0], count, None)
@@ -92,6 +109,16 @@ def call_meter(
         asked = str(arguments[0].value) if arguments and isinstance(arguments[0], Const) else ""
         return read_meter(run, meter, asked or "avg", node)
     return Fixed(node)
+
+
+def _slot_of(node: ast.Call, arguments: list[Value]) -> tuple[str, int]:
+    """What a meter keeps the value under, and which argument is the value: of ``update("loss", v)`` the second."""
+    first = arguments[0] if arguments else None
+    if isinstance(first, Const) and isinstance(first.value, str):
+        return first.value, 1
+    if len(arguments) > 1 and isinstance(first, (Fixed, Const)) and is_of_batch(arguments[1]):
+        return "*", 1  # a key of the dict that a loop goes over
+    return "", int(bool(arguments and node.args) and isinstance(node.args[0], ast.JoinedStr))
 
 
 def _into_meter(

@@ -6,7 +6,8 @@ import ast
 
 from batchproof.sites import knowledge, library, means, numbers, stats
 from batchproof.sites.accumulators import append, extend
-from batchproof.sites.meters import call_meter, meter_for
+from batchproof.sites.meters import call_meter, is_meter, meter_for
+from batchproof.sites.objects import loader_of
 from batchproof.sites.parts import key_of, length_of, read_key
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Loader, Quantity
@@ -165,9 +166,7 @@ def _of_metric(
         return batch_value(run, node, base, [*arguments, *keywords.values()])
     if name == "compute" and (arguments or keywords) and any(is_of_batch(v) for v in (*arguments, *keywords.values())):
         # evaluate's compute(predictions=..., references=...) scores what it is given.
-        return stats.stat(
-            run, node, Quantity.NONLINEAR if base.quantity is not Quantity.MEAN else Quantity.MEAN, base.why
-        )
+        return stats.stat(run, node, base.quantity, base.why)
     return Fixed(node)
 
 
@@ -296,12 +295,11 @@ def _of_unknown(
     of_batch = is_of_batch(base)
     if name in {"append", "extend"} and arguments and isinstance(base, (Unknown, Const)):
         return _of_unknown_list(run, node, base, name, arguments)
-    if (
-        name in {"update", "add"}
-        and arguments
-        and isinstance(base, Unknown)
-        and knowledge.reads_as_meter(base.name or ast.unparse(node.func.value))
-    ):
+    if name in {"glob", "rglob", "iterdir", "readlines"} and not of_batch:
+        return Dataset(node)
+    if name == "DataLoader":
+        return loader_of(run, node, arguments, keywords)
+    if name in {"update", "add"} and isinstance(base, Unknown) and is_meter(run, node, base, arguments):
         return call_meter(run, node, meter_for(run, node.func.value), name, arguments, keywords)
     if name in {"size", "shape"} and (of_batch or run.batch_loop() is not None):
         if not arguments:

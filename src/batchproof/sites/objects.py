@@ -79,6 +79,10 @@ def metric_object(path: str, node: ast.AST) -> MetricObject | None:
     ):
         return None
     name = knowledge.last_of(path)
+    if name in {"load", "load_metric"} and isinstance(node, ast.Call) and node.args:
+        text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+        named = knowledge.by_name(text) if isinstance(text, str) else None
+        return MetricObject(node, name, *(named or (Quantity.UNKNOWN, "")))
     if name in {"load", "load_metric", "combine", "MetricCollection", "Metric", "CompositionalMetric"}:
         return MetricObject(node, name, Quantity.UNKNOWN)
     if not name[:1].isupper():

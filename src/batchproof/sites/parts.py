@@ -15,6 +15,7 @@ from batchproof.sites.values import (
     Dataset,
     Fixed,
     Items,
+    Length,
     LoaderValue,
     Mapping,
     Meter,
@@ -41,8 +42,22 @@ def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = Fa
     return Unknown(node, name, of_batch, parameter)
 
 
+def as_loader(value: Value, name: str) -> Value:
+    """What nothing is known of but that its name is a loader's."""
+    if isinstance(value, Unknown) and not value.of_batch and value.length is None and knowledge.reads_as_loader(name):
+        return LoaderValue(value.node, Loader(value.node if isinstance(value.node, ast.expr) else None))
+    return value
+
+
 def length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None = None) -> Value:
     """``len(value)``, ``value.size(0)``."""
+    found = _length_of(run, value, node, of)
+    if isinstance(found, (Count, Unknown)) and of is not None and isinstance(node, ast.Call):
+        found.length = Length(ast.unparse(of), value)
+    return found
+
+
+def _length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None) -> Value:
     loop = run.batch_loop()
     text = ast.unparse(of) if isinstance(of, (ast.Name, ast.Attribute, ast.Subscript)) else ""
     if text and any(other.text == text for other in run.batch_loops.values()):

@@ -7,7 +7,7 @@ import ast
 from batchproof.sites import doubts
 from batchproof.sites.accumulators import append, extend, reset
 from batchproof.sites.loops import bind_target
-from batchproof.sites.parts import key_of
+from batchproof.sites.parts import key_of, read_key
 from batchproof.sites.reading import Reading, reported_as
 from batchproof.sites.values import (
     Averaged,
@@ -89,7 +89,7 @@ def held_by(run: Reading, target: ast.expr) -> Binding | None:
                 return Binding(Const(target, 0), base.born, base.node)
             if key == "*" and base.entries:
                 first = next(iter(base.entries.values()))
-                return Binding(first.value, base.born, first.statement)
+                return Binding(read_key(run, base, key, target), base.born, first.statement)
             return Binding(Unknown(target), base.born, base.node)
         if isinstance(base, Items):
             if (

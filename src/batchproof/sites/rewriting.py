@@ -37,7 +37,7 @@ def rewrites_itself(run: Reading, target: ast.expr, value: ast.expr) -> bool:
 
 def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     terms = _terms(value)
-    rest = [term for term in terms if ast.unparse(term) != name]
+    rest = [term for term in terms if ast.unparse(term) != name and not _gets(term, target)]
     again = any(ast.unparse(n) == name for term in rest for n in ast.walk(term) if type(n) is type(target))
     if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
         result: Value | None = None
@@ -50,6 +50,19 @@ def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, val
     if open_loops(run, held) and any(ast.unparse(n) == name for n in ast.walk(value) if type(n) is type(target)):
         return running_mean(run, target, held, name, value)
     return False
+
+
+def _gets(term: ast.expr, target: ast.expr) -> bool:
+    """``totals.get(key, 0)`` in place of ``totals[key]``."""
+    return (
+        isinstance(target, ast.Subscript)
+        and isinstance(term, ast.Call)
+        and isinstance(term.func, ast.Attribute)
+        and term.func.attr == "get"
+        and bool(term.args)
+        and ast.unparse(term.func.value) == ast.unparse(target.value)
+        and ast.unparse(term.args[0]) == ast.unparse(target.slice)
+    )
 
 
 def _terms(node: ast.expr) -> list[ast.expr]:

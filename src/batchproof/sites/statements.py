@@ -16,7 +16,9 @@ from batchproof.sites.values import (
     Binding,
     Class,
     Const,
+    Count,
     Function,
+    Of,
     Total,
     join_scopes,
 )
@@ -200,6 +202,19 @@ def _class(run: Reading, node: ast.ClassDef) -> None:
     run.frame.scope.names[node.name] = Binding(Class(node, node, run.frame.scope), run.born(), node)
 
 
+def _assert(run: Reading, node: ast.Assert) -> None:
+    """``assert len(x) == 1`` says that a batch is one sample."""
+    test = node.test
+    run.evaluate(run, test)
+    loop = run.batch_loop()
+    if loop is None or not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
+        return
+    sides = [run.evaluate(run, side) for side in (test.left, test.comparators[0])]
+    one = any(isinstance(side, Const) and side.value == 1 for side in sides)
+    if one and any(isinstance(side, Count) and side.of in {Of.SAMPLES, Of.CONFIGURED} for side in sides):
+        loop.of_one = True
+
+
 def _match(run: Reading, node: ast.Match) -> None:
     run.evaluate(run, node.subject)
     for case in node.cases:
@@ -229,6 +244,7 @@ _READERS: dict[type, Callable[..., bool | None]] = {
     ast.FunctionDef: _function,
     ast.AsyncFunctionDef: _function,
     ast.ClassDef: _class,
+    ast.Assert: _assert,
     ast.Match: _match,
     ast.Delete: _delete,
 }

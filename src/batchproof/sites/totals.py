@@ -16,6 +16,7 @@ from batchproof.sites.values import (
     Entry,
     Fixed,
     Items,
+    Length,
     Of,
     Pool,
     Position,
@@ -79,6 +80,8 @@ def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.ex
 
 
 def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
+    if isinstance(by, (Count, Unknown)) and by.length is not None and _is_length_of_loop(total, by.length):
+        return Divisor.BATCHES
     if isinstance(by, Count):
         if by.of in {Of.CONFIGURED, Of.PADDED}:
             return Divisor.CONFIGURED
@@ -90,6 +93,14 @@ def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) 
     if isinstance(by, Unknown):
         return divisor_by_name(by, by_node)
     return Divisor.UNKNOWN
+
+
+def _is_length_of_loop(total: Total, length: Length) -> bool:
+    """Whether a loop that added to the total goes over what a length was taken of, perhaps before the loop began."""
+    return any(
+        entry.loop.text == length.text or any(value is length.value for value in entry.loop.over)
+        for entry in total.entries
+    )
 
 
 def _divisor_of_total(total: Total, by: Total) -> Divisor:

@@ -40,7 +40,7 @@ def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: st
     """The methods that are called when a step's epoch is over."""
     what = step.removesuffix("_step")
     also = "train" if what == "training" else what
-    names = (f"{what}_epoch_end", f"on_{what}_epoch_end", f"{also}_epoch_end", f"on_{also}_epoch_end")
+    names = (f"{what}_epoch_end", f"on_{what}_epoch_end", f"{also}_epoch_end", f"on_{also}_epoch_end", f"{what}_end")
     return [name for name in dict.fromkeys(names) if name in methods]
 
 

@@ -39,6 +39,15 @@ class Unknown(Value):
     name: str = ""
     of_batch: bool = False
     parameter: bool = False
+    length: Length | None = None  # it is the length of something
+
+
+@dataclass(frozen=True, eq=False)
+class Length:
+    """What a number is the length of, as written and as found, for a loop that comes to be known only later."""
+
+    text: str
+    value: Value
 
 
 @dataclass(eq=False)
@@ -107,6 +116,7 @@ class Count(Value):
     loop: BatchLoop | None = None
     number: int | None = None
     inverse: bool = False
+    length: Length | None = None
 
 
 @dataclass(eq=False)
@@ -263,10 +273,12 @@ class BatchLoop:
     node: ast.For | ast.AsyncFor | ast.While | ast.comprehension | ast.FunctionDef | ast.AsyncFunctionDef
     iterable: ast.expr | None = None
     text: str = ""
+    over: list[Value] = field(default_factory=list)  # what the iterable held, each time the loop was read
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
     quiet: bool = False  # no_grad, eval(), or a name that says so
     single: bool = False  # a dimension for the batch is added in the loop
+    of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
     weighs: bool = False  # the trainer weighs what is logged by the batch's size
 
