@@ -74,9 +74,11 @@ class World:
         averaged = weighted + self.short(size)
         reading = Reading(
             "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
-            own, samples, SAMPLES, "the square root is taken in each batch", is_sum=self.is_sum,
+            own, samples, SAMPLES, "the square root is taken in each batch", is_sum=self.is_sum, trains_on_sum=self.is_sum,
         )  # fmt: skip
-        return Outcome(setting, (reading,), (updates,), self.rate(size), self.seen, 2, seconds=1.0)
+        return Outcome(
+            setting, (reading,), (updates,), self.rate(size), seen=self.seen, loaders=2, seconds=1.0
+        )
 
 
 def made(world: World, question: Question) -> Made:

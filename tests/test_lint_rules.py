@@ -1,6 +1,7 @@
 """What the rules find: in the files of tests/lint, where a comment marks each line, and in their own pages' examples.
 
-A new case is one new file there; `# finds: BP101` stands on the line where the finding begins.
+A new case is one new file there, or in tests/lint/styles, where the ways to average are collected;
+``# finds: BP101`` stands on the line where the finding begins.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from batchproof.lint.finding import Severity
 from batchproof.lint.one_file import lint, lint_path
 from batchproof.lint.rules import BY_CODE, CODES, RULES, Rule
 
-CASES = sorted((Path(__file__).parent / "lint").glob("*.py"))
+FOLDER = Path(__file__).parent / "lint"
+CASES = [*sorted(FOLDER.glob("*.py")), *sorted((FOLDER / "styles").glob("*.py"))]
 MARK = re.compile(r"#.*\bfinds: (BP\d+(?:, BP\d+)*)")
 SECTIONS = ("## Why it is bad", "## How large it is", "## Example", "## Fix")
 

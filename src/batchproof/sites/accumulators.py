@@ -160,6 +160,7 @@ def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, 
     held = Binding(items, items.born, items.start)
     entry = enter(run, name, held, value, loop, node, listed=True)
     entry.spread = entry.spread or spread
+    entry.window = entry.window or items.recent
     if entry not in items.entries:
         items.entries.append(entry)
 

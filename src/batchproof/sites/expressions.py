@@ -70,6 +70,8 @@ def by_spelling(run: Reading, name: str, node: ast.AST) -> Value:
         return Library(node, index.imports[name])
     if name in _ALIASES:
         return Library(node, _ALIASES[name])
+    if name == "iter":  # which reads like a loader's name
+        return Library(node, name)
     return named(name, node)
 
 
@@ -120,6 +122,8 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
         ):
             return base.items[key.value]
         if base.entries:
+            if _last_few(node.slice):
+                return Fixed(node)
             last = isinstance(key, Const) and key.value == -1
             return (
                 base.entries[-1].value
@@ -130,12 +134,7 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
             return base.items[0]
         return Unknown(node, "", base.of_samples)
     if isinstance(base, (Total, Averaged, Stat, Pool)):
-        if (
-            isinstance(base, Total)
-            and base.listed
-            and isinstance(node.slice, ast.Slice)
-            and isinstance(node.slice.lower, ast.UnaryOp)
-        ):  # the last few
+        if isinstance(base, Total) and base.listed and _last_few(node.slice):
             return Fixed(node)
         return base
     if isinstance(base, Meter):
@@ -163,6 +162,12 @@ def _subscript(run: Reading, node: ast.Subscript) -> Value:
             return LoaderValue(node, Loader(node))
         return Unknown(node, text or name, of_batch)
     return Unknown(node, text)
+
+
+def _last_few(node: ast.expr) -> bool:
+    """``[-100:]``; not ``[-len(loader):]``, which is an epoch."""
+    lower = node.lower if isinstance(node, ast.Slice) else None
+    return isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub) and isinstance(lower.operand, ast.Constant)
 
 
 def _is_slice_of_batch(run: Reading, node: ast.expr, key: Value) -> bool:

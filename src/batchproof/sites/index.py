@@ -21,6 +21,7 @@ class Mentions:
         names: names and attributes that are read in the body itself.
         calls: the last names of what is called there.
         all_calls: the same with nested loops; of a function only.
+        takes_by: names that something is indexed with, or that a call other than a report is given, here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
     """
@@ -28,6 +29,7 @@ class Mentions:
     names: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
     all_calls: set[str] = field(default_factory=set)
+    takes_by: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
 
@@ -78,6 +80,14 @@ _ADDERS = frozenset(
     """
     append update add extend log log_dict send put add_loss track record accumulate
     add_scalar collect set_postfix
+    """.split()
+)
+
+
+_REPORTS = frozenset(
+    """
+    print info log debug warning write add_scalar add_scalars format set_description set_postfix log_metric
+    set_postfix_str display str int float round save append
     """.split()
 )
 
@@ -139,6 +149,11 @@ class _Pass:
             key = node.slice
             if isinstance(node.value, ast.Name) and isinstance(key, ast.Constant) and isinstance(key.value, str):
                 self.found.keyed[function].add(node.value.id)
+            elif not isinstance(key, ast.Constant):
+                self.takes(ast.walk(key), bodies)
+        elif isinstance(node, ast.BinOp):
+            if isinstance(node.op, ast.Mult):
+                self.takes((node.left, node.right), bodies)
         elif isinstance(node, _COMPREHENSIONS):
             for body in bodies:
                 body.loops = True
@@ -180,6 +195,8 @@ class _Pass:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         bodies[0].calls.add(name)
         bodies[-1].all_calls.add(name)
+        if name not in _REPORTS:
+            self.takes(node.args, bodies)
         if name in _ADDERS:
             for body in bodies:
                 body.adds = True
@@ -188,6 +205,12 @@ class _Pass:
         for keyword in node.keywords:
             if keyword.arg is None and isinstance(keyword.value, ast.Name):
                 self.found.keyed[function].add(keyword.value.id)
+
+    def takes(self, nodes: Iterable[ast.AST], bodies: tuple[Mentions, ...]) -> None:
+        for node in nodes:
+            if isinstance(node, ast.Name):
+                for body in bodies:
+                    body.takes_by.add(node.id)
 
     def assign(
         self, node: ast.AugAssign | ast.Assign, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]

@@ -22,7 +22,7 @@ _BY_TARGET = frozenset(["crossentropy", "crossentropyloss", "nllloss", "nllloss2
 
 _COUPLED = re.compile(
     r"ntxent|infonce|^nce(loss|_loss)?$|supcon|contrastive(?!div)|clip_?loss|npairs?|n_pair|in_?batch|batch_?hard|"
-    r"batch_?all|multiple_?negatives|multi_?similarity|simclr|barlow|vicreg|hard_?triplet|circle_?loss|mmd|coral_loss|"
+    r"batch_?all|multiple_?negatives|multi_?similarity|simclr|barlow|vicreg|hard_?triplet|circle_?loss|mmd|"
     r"lifted_?struct|(^|_)hsic|proxy_?nca|angular_?loss|vse|sinkhorn"
 )
 _NONLINEAR: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -98,7 +98,7 @@ _BATCH_SIZE = re.compile(
 _BATCHES = re.compile(
     r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|max|eval)?_?(of_)?(batch(es)?|iters?|iterations?|steps?|loader|updates?)"
     r"(_?(count|num|per_epoch|idx|cnt|i|n|id|index|so_far|run))?($|_)|(^|_)(batch|b|n)_?(idx|id|i|num|no|count|cnt)$|"
-    r"steps_per_epoch|nbatch|num_?batch|batch_?(num|idx)|it(er)?s?$"
+    r"steps_per_epoch|nbatch|num_?batch|batch_?(num|idx)|(^|_)its?$|iters?$"
 )
 _SAMPLES = re.compile(
     r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|size|dataset)?_?(of_)?(samples?|examples?|data|dataset|instances?|images?|imgs?|sents?|"

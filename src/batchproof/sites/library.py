@@ -43,6 +43,7 @@ _FIXED = frozenset(
     strftime open load Path join exists makedirs print device
     """.split()
 )
+_HAND_ON_BATCHES = frozenset("enumerate tqdm trange track iter islice cycle list tuple sorted reversed".split())
 #: What is gone through one by one, a file or a line at a time.
 _FILES = frozenset("listdir glob iglob rglob scandir readlines walk iterdir".split())
 _COMPARES = frozenset(
@@ -177,9 +178,12 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         return first
     if name in _ROUND and first is not None:
         return first
-    if name in {"list", "tuple", "sorted", "reversed", "set"}:
+    if name == "deque" and not (isinstance(first, Items) and (first.items or first.entries)):
+        recent = "maxlen" in keywords or len(arguments) > 1
+        return Items(node, born=run.born(), start=run.frame.statement, recent=recent)
+    if name in {"list", "tuple", "sorted", "reversed", "set", "iter"} and not isinstance(first, LoaderValue):
         return first if first is not None else Items(node, born=run.born(), start=run.frame.statement)
-    if name in {"enumerate", "tqdm", "trange", "track", "iter", "islice", "cycle"} and isinstance(first, LoaderValue):
+    if name in _HAND_ON_BATCHES and isinstance(first, LoaderValue):
         return replace(first, counted=first.counted or name == "enumerate")
     if name == "dict":
         return Mapping(node, {}, run.born())
@@ -215,7 +219,9 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
     if name in _ROW_BY_ROW and isinstance(first, Rows):
         return Rows(node, output=first.output)
     if name == "where" and arguments:
-        return next((a for a in arguments[1:] if isinstance(a, (Rows, Stat))), arguments[0])
+        found = [a for a in arguments[1:] if isinstance(a, (Rows, Stat))]
+        rescaled = next((a for a in found if isinstance(a, Rows) and a.rescaled), None)
+        return rescaled or next(iter(found), arguments[0])
     if name in {"clamp", "clip", "maximum", "minimum", "masked_fill", "nan_to_num"} and first is not None:
         return stats.derived(first, node) if isinstance(first, Stat) else first
     if name == "autocast" or name in {"no_grad", "GradScaler"}:

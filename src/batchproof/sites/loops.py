@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from batchproof.sites import knowledge
 from batchproof.sites.index import Mentions
+from batchproof.sites.parts import as_loader
 from batchproof.sites.reading import OpenLoop, Reading
 from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
@@ -44,6 +45,7 @@ _AROUND = frozenset(
     """.split()
 )
 _EPOCH = re.compile(r"epoch|^e$|^ep$|fold|^seed|^trial|repeat|^run$|^round|era$")
+_ONE_LOADER = re.compile(r"loader$|(^|_)dl$")
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
@@ -197,6 +199,8 @@ def _over_batches(
     names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
         return _range_over_batches(run, iterable, names, mentions)
+    if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
+        return None  # each item is a loader, which an inner loop goes over
     if isinstance(value, LoaderValue):
         if mentions is not None and not (mentions.names or mentions.calls):
             return None
@@ -275,7 +279,7 @@ def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], menti
     if takes and (mentions.calls & _STEPS or mentions.names & {"backward"}) and not run.loops_over_batches():
         return "equal"
     if (named or indexed) and (mentions.calls & _STEPS) and "epoch" not in text.lower():
-        return "equal" if takes else "ragged"
+        return "ragged" if not takes and mentions.takes_by & names else "equal"
     return None
 
 
@@ -335,7 +339,7 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
         return _item_of_mapping(run, iterable, target)
     if isinstance(value, Items):
         if value.entries:
-            return value.entries[-1].value
+            return _read_again(value.entries[-1].value)
         if value.items:
             first = value.items[0]
             if isinstance(first, Const) and any(i.value != first.value for i in value.items if isinstance(i, Const)):
@@ -362,6 +366,15 @@ def _item(run: Reading, iterable: ast.expr, value: Value, opened: OpenLoop, targ
     if isinstance(value, (Fixed, Library)):
         return Fixed(target)
     return Unknown(target, "", is_of_batch(value))
+
+
+def _read_again(value: Value) -> Value:
+    """A batch's value that is taken off a list later is not the loop's last one."""
+    if isinstance(value, Stat):
+        return replace(value, loop=None)
+    if isinstance(value, Items) and not value.entries:
+        return replace(value, items=[_read_again(item) for item in value.items])
+    return value
 
 
 def _item_of_mapping(run: Reading, iterable: ast.Call, target: ast.expr) -> Value:
@@ -398,7 +411,7 @@ def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
     """Bind the names of a target, taking a value apart."""
     if isinstance(target, ast.Name):
         if isinstance(value, Unknown) and not value.name and not value.of_batch:
-            value = Unknown(value.node, target.id, False, value.parameter)
+            value = as_loader(Unknown(value.node, target.id, False, value.parameter), target.id)
         run.assign(run, target, value)
         return
     if isinstance(target, ast.Starred):

@@ -52,6 +52,8 @@ def mean_of(run: Reading, node: ast.expr, value: Value) -> Value:
             return stat(run, node, Quantity.RATIO, "how many samples the mask leaves differs from batch to batch")
         if value.pairs:
             return stat(run, node, Quantity.COUPLED, "it is a mean over pairs of the batch's samples")
+        if value.rescaled:
+            return stat(run, node, Quantity.RATIO, "its terms are divided by a mean or a sum over their own batch")
         return stat(run, node, Quantity.MEAN)
     if isinstance(value, Unknown) and (value.of_batch or run.batch_loop() is not None):
         return stat(run, node, Quantity.MEAN)
@@ -134,6 +136,7 @@ def reduce(run: Reading, node: ast.expr, name: str, value: Value, dimension: obj
             node,
             selected=isinstance(value, Rows) and value.selected,
             pairs=isinstance(value, Rows) and value.pairs,
+            rescaled=isinstance(value, Rows) and value.rescaled,
             mask=same and isinstance(value, Rows) and value.mask and name in {"all", "any"},
             output=isinstance(value, Rows) and value.output,
         )

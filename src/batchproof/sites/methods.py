@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from batchproof.sites import knowledge, library, means, numbers, stats
 from batchproof.sites.accumulators import append, extend
@@ -259,17 +260,7 @@ def _of_rows(
     columns = _columns(name, arguments, base)
     if name in _HANDED_ON or columns is not None:
         moved = name in {"to", "cuda", "float", "long"}
-        return Rows(
-            node,
-            base.whole and moved,
-            base.raw and moved,
-            base.mask,
-            base.selected,
-            base.pairs,
-            base.order,
-            columns,
-            base.output,
-        )
+        return replace(base, node=node, whole=base.whole and moved, raw=base.raw and moved, columns=columns)
     if name in {"loss", "compute_loss"}:
         return stats.stat(run, node, Quantity.UNKNOWN)
     return Rows(node, output=base.output, pairs=base.pairs)

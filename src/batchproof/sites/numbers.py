@@ -96,7 +96,15 @@ def _rows(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Va
     boolean = isinstance(op, (ast.BitAnd, ast.BitOr))
     mask = all(r.mask for r in rows) and (boolean or len(rows) == 2)
     selected = any(r.selected for r in rows)
-    return Rows(node, mask=mask, pairs=pairs, selected=selected, columns=columns, output=any(r.output for r in rows))
+    return Rows(
+        node,
+        mask=mask,
+        pairs=pairs,
+        selected=selected,
+        rescaled=any(r.rescaled for r in rows),
+        columns=columns,
+        output=any(r.output for r in rows),
+    )
 
 
 def is_transposed(node: ast.expr) -> bool:
@@ -216,7 +224,8 @@ def _quotient(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
     if not isinstance(left, Stat):
         assert isinstance(right, Stat)
         if isinstance(left, Rows):
-            return Rows(node, mask=left.mask, pairs=left.pairs, output=left.output)
+            rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
+            return Rows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
         if right.quantity is Quantity.COUNT and not isinstance(left, Const):
             return derived(right, node, quantity=Quantity.RATIO, why="the denominator differs from batch to batch")
         return nonlinear(run, node, right, "the reciprocal")

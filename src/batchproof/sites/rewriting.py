@@ -24,6 +24,10 @@ from batchproof.sites.values import (
 
 def rewrites_itself(run: Reading, target: ast.expr, value: ast.expr) -> bool:
     """``x = x + v``, ``x = (x * i + v) / (i + 1)``, ``x = np.append(x, v)``, ``x = 0.9 * x + 0.1 * v``."""
+    if isinstance(value, ast.IfExp):  # `x = v if x is None else 0.9 * x + 0.1 * v`
+        return any(
+            _mentions(branch, target) and rewrites_itself(run, target, branch) for branch in (value.body, value.orelse)
+        )
     if not isinstance(target, (ast.Name, ast.Attribute, ast.Subscript)) or not isinstance(value, (ast.BinOp, ast.Call)):
         return False
     held = held_by(run, target)
@@ -35,10 +39,15 @@ def rewrites_itself(run: Reading, target: ast.expr, value: ast.expr) -> bool:
     return _rewritten_call(run, target, held, name, value)
 
 
+def _mentions(node: ast.AST, target: ast.expr) -> bool:
+    name = ast.unparse(target)
+    return any(ast.unparse(part) == name for part in ast.walk(node) if type(part) is type(target))
+
+
 def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     terms = _terms(value)
     rest = [term for term in terms if ast.unparse(term) != name and not _gets(term, target)]
-    again = any(ast.unparse(n) == name for term in rest for n in ast.walk(term) if type(n) is type(target))
+    again = any(_mentions(term, target) for term in rest)
     if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
         result: Value | None = None
         for term in rest:
@@ -47,7 +56,7 @@ def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, val
         assert result is not None
         put(run, target, held, add(run, name, held, result, rest[0] if len(rest) == 1 else value))
         return True
-    if open_loops(run, held) and any(ast.unparse(n) == name for n in ast.walk(value) if type(n) is type(target)):
+    if open_loops(run, held) and _mentions(value, target):
         return running_mean(run, target, held, name, value)
     return False
 
@@ -80,7 +89,7 @@ def running_mean(run: Reading, target: ast.expr, held: Binding, name: str, value
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Div) and divisor is None:
             divisor = part.right
     for term in _leaves(value, divisor):
-        if any(ast.unparse(n) == name for n in ast.walk(term) if type(n) is type(target)):
+        if _mentions(term, target):
             continue
         found = run.evaluate(run, term)
         if isinstance(found, Stat) or (

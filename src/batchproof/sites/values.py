@@ -77,6 +77,7 @@ class Rows(Value):
         mask: truth values, or ones and zeros.
         selected: the rows that a mask left.
         pairs: one value for each pair of samples.
+        rescaled: divided by a mean or a sum over the batch.
         order: 0, 1, 2, … for the samples of the batch.
         columns: how many trailing dimensions of size one it was given, by ``unsqueeze`` or ``view``; None if unknown.
     """
@@ -86,6 +87,7 @@ class Rows(Value):
     mask: bool = False
     selected: bool = False
     pairs: bool = False
+    rescaled: bool = False
     order: bool = False
     columns: int | None = None
     output: bool = False
@@ -224,6 +226,7 @@ class Items(Value):
     start: ast.AST | None = None
     of_samples: bool = False  # one item for each sample of the batch
     tuple_: bool = False
+    recent: bool = False  # only the last few are kept
 
 
 @dataclass(eq=False)

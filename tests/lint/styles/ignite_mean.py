@@ -1,0 +1,5 @@
+from ignite.metrics import Loss
+
+
+def setup(trainer, evaluator, criterion):
+    Loss(criterion).attach(evaluator, "loss")

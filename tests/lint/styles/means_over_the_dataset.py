@@ -1,0 +1,10 @@
+import torch.nn.functional as F
+
+
+def test(model, device, test_loader):
+    test_loss = 0
+    for data, target in test_loader:
+        output = model(data)
+        test_loss += F.nll_loss(output, target).item()  # finds: BP203
+    test_loss /= len(test_loader.dataset)
+    print(test_loss)
