@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 from batchproof.sites import calls, knowledge, meters, stats
 from batchproof.sites.parts import as_loader, hugging_face_loss, named
@@ -126,6 +127,8 @@ def _of_instance(run: Reading, base: Instance, name: str, node: ast.expr) -> Val
         value = binding.value
         if isinstance(value, Unknown) and knowledge.reads_as_batch_size(name) and not value.of_batch:
             return Count(node, Of.CONFIGURED)
+        if isinstance(value, Stat) and value.loop is not None and not run.is_open(value.loop):
+            return replace(value, loop=None)  # another method may have kept it, and more than one batch of it
         return as_loader(value, name)
     definition = base.of.definition if base.of is not None else None
     seen = 0

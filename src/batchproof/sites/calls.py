@@ -6,7 +6,7 @@ import ast
 from dataclasses import replace
 
 from batchproof.sites import knowledge, library, methods, objects, stats, trainers
-from batchproof.sites.parts import key_of, named
+from batchproof.sites.parts import key_of, length_of, named
 from batchproof.sites.reading import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Frame, Reading, marks_of
 from batchproof.sites.site import Quantity
 from batchproof.sites.values import (
@@ -42,6 +42,8 @@ def call(run: Reading, node: ast.Call) -> Value:
         base = run.evaluate(run, node.func.value)
         name = node.func.attr
         arguments, keywords = _arguments(run, node)
+        if name == "__len__":
+            return length_of(run, base, node, node.func.value)
         if name in {"log", "log_dict"} and trainers.logged(run, node, base, name, arguments, keywords):
             return Fixed(node)
         if isinstance(base, Instance) and name == "eval" and methods.set_mode(run, base, name, arguments):
@@ -240,6 +242,8 @@ def _frame(
         if isinstance(value, Unknown) and not value.of_batch and not value.parameter:
             guess = named(place.arg, value.node or place)
             value = guess if isinstance(guess, LoaderValue) else value
+        if isinstance(value, Unknown) and not value.of_batch and knowledge.reads_as_dataset(place.arg):
+            value = value if knowledge.reads_as_dataset(value.name) else replace(value, name=place.arg)
         scope.names[place.arg] = Binding(value, born, None)
     if spec.vararg is not None:
         rest = values[len(places) :]

@@ -35,7 +35,7 @@ def stale(run: Reading, node: ast.expr) -> None:
         parts = list(node.elts) if isinstance(node, ast.Tuple) else [node]
     for part in parts:
         for named in ast.walk(part):
-            if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id):
+            if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id) and _is_first(run, named.id):
                 why = f"{named.id} holds the value of the loop's last batch"
                 run.doubt(ONLY_LAST, run.frame.statement or node, why)
                 return
@@ -49,6 +49,13 @@ def _is_of_last_batch(run: Reading, name: str) -> bool:
         return False
     loop = binding.value.loop
     return loop is not None and not run.is_open(loop) and not loop.equal and not loop.weighs
+
+
+def _is_first(run: Reading, name: str) -> bool:
+    """Whether nothing reported that value before: what a function returns, its caller only hands on."""
+    value = run.frame.scope.names[name].value
+    statement = id(run.frame.statement)
+    return run.stale.setdefault(id(value.origin) if isinstance(value, Stat) else 0, statement) == statement
 
 
 def named_loader(run: Reading, name: str, value: LoaderValue) -> None:

@@ -189,7 +189,7 @@ def _added(entry: Entry, stat: Stat) -> Added | None:
         for side, other in _sides(node):
             if other is stat.weight_node:
                 node = side
-    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node)
+    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
 
 
 def _loop(loop: BatchLoop) -> Loop:

@@ -20,6 +20,7 @@ _TORCH_LOSSES = frozenset(
 #: Those whose mean is over the sum of the weights, or over the targets that are not ignored.
 _BY_TARGET = frozenset(["crossentropy", "crossentropyloss", "nllloss", "nllloss2d"])
 
+_MODEL = re.compile(r"(^|_)(model|net|network|encoder|backbone|transformer)$")  # `ContrastiveEncoder` is no loss
 _COUPLED = re.compile(
     r"ntxent|infonce|^nce(loss|_loss)?$|supcon|contrastive(?!div)|clip_?loss|npairs?|n_pair|in_?batch|batch_?hard|"
     r"batch_?all|multiple_?negatives|multi_?similarity|simclr|barlow|vicreg|hard_?triplet|circle_?loss|mmd|"
@@ -115,6 +116,9 @@ _EVALUATION = re.compile(
 )
 
 
+_RANKS = re.compile(r"world_?size|n_?gpus?\b|num_gpus|nprocs|num_processes|ranks|replicas|device_count")
+
+
 def last_of(path: str) -> str:
     return path.rsplit(".", 1)[-1]
 
@@ -122,6 +126,7 @@ def last_of(path: str) -> str:
 @lru_cache(maxsize=8192)
 def plain(name: str) -> str:
     """``BCEWithLogitsLoss`` as ``bce_with_logits_loss``: lower case, words set apart."""
+    name = name.replace("IoU", "Iou")
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
@@ -139,10 +144,14 @@ def takes_weights(name: str) -> bool:
 def by_name(name: str) -> tuple[Quantity, str] | None:
     """What a function of a batch returns, by its name; None where the name says nothing."""
     words = plain(name)
+    if _MODEL.search(words):
+        return None
     if _COUPLED.search(words) or _COUPLED.search(words.replace("_", "")):
         return Quantity.COUPLED, "each sample is compared with the others of its batch"
     if is_torch_loss(name):
         return Quantity.MEAN, ""
+    if words.startswith("masked_"):
+        return Quantity.RATIO, "how many values the mask leaves differs from batch to batch"
     for pattern, why in _NONLINEAR:
         if pattern.search(words):
             return Quantity.NONLINEAR, why
@@ -202,6 +211,11 @@ def reads_as_meter(name: str) -> bool:
 @lru_cache(maxsize=8192)
 def reads_as_evaluation(name: str) -> bool:
     return bool(_EVALUATION.search(plain(name)))
+
+
+@lru_cache(maxsize=8192)
+def reads_as_ranks(text: str) -> bool:
+    return bool(_RANKS.search(text.lower()))
 
 
 def nonlinear_step(name: str) -> str | None:

@@ -20,6 +20,7 @@ from batchproof.sites.values import (
     Fixed,
     Items,
     Keywords,
+    Library,
     LoaderValue,
     LossFunction,
     Mapping,
@@ -48,7 +49,7 @@ _HAND_ON_BATCHES = frozenset("enumerate tqdm trange track iter islice cycle list
 _FILES = frozenset("listdir glob iglob rglob scandir readlines walk iterdir".split())
 _COMPARES = frozenset(
     """
-    eq ne gt lt ge le isclose equal greater less logical_and logical_or logical_not isin not_equal
+    eq ne gt lt ge le isclose equal greater less logical_and logical_or logical_not isin not_equal isnan isfinite isinf
     """.split()
 )
 _ROUND = frozenset("int float round abs bool str max min format ceil floor".split())
@@ -95,6 +96,8 @@ def call_library(run: Reading, node: ast.Call, path: str, arguments: Arguments, 
 
 def by_name(run: Reading, node: ast.expr, name: str, given: list[Value]) -> Value:
     """What a function of a batch returns that is known by its name only."""
+    if _leaves_targets_out(run, node):
+        return stats.stat(run, node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
     known = knowledge.by_name(name)
     if known is not None:
         quantity, why = known
@@ -111,6 +114,14 @@ def by_name(run: Reading, node: ast.expr, name: str, given: list[Value]) -> Valu
     if any(isinstance(v, Rows) for v in given):
         return Rows(node, output=True, pairs=any(isinstance(v, Rows) and v.pairs for v in given))
     return Unknown(node, name, True)
+
+
+def _leaves_targets_out(run: Reading, node: ast.expr) -> bool:
+    """Whether a loss is given an ``ignore_index``, or is known to have one: ``criterion.ignore_index`` is read."""
+    if not isinstance(node, ast.Call):
+        return False
+    callee = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return any(k.arg == "ignore_index" for k in node.keywords) or "ignore_index" in run.index.read_off.get(callee, ())
 
 
 #: Functions that take a list as a list of numbers, whatever it holds.
@@ -183,6 +194,8 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         return Items(node, born=run.born(), start=run.frame.statement, recent=recent)
     if name in {"list", "tuple", "sorted", "reversed", "set", "iter"} and not isinstance(first, LoaderValue):
         return first if first is not None else Items(node, born=run.born(), start=run.frame.statement)
+    if name in {"tqdm", "trange", "track"} and isinstance(first, (Unknown, Library)):
+        return first
     if name in _HAND_ON_BATCHES and isinstance(first, LoaderValue):
         return replace(first, counted=first.counted or name == "enumerate")
     if name == "dict":

@@ -46,6 +46,8 @@ _AROUND = frozenset(
 )
 _EPOCH = re.compile(r"epoch|^e$|^ep$|fold|^seed|^trial|repeat|^run$|^round|era$")
 _ONE_LOADER = re.compile(r"loader$|(^|_)dl$")
+_LOSS = re.compile(r"(^|_)loss$")
+_ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|trial|run|task|client|user|arg|param)s?$")
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
@@ -55,6 +57,13 @@ _STEPS = frozenset(
     train_step train_on_batch validation_step val_step training_step test_step eval_step network forward
     loss_criterion get_loss calc_loss criterion_ce l1_loss nll_loss no_sync autocast generator discriminator encoder
     step_fn
+    """.split()
+)
+#: Of these the ones that say nothing of a model: a function may well add up one loss over several outputs.
+_LOSSES = frozenset(
+    """
+    criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss loss_criterion get_loss calc_loss
+    criterion_ce l1_loss nll_loss len range enumerate zip float int list append
     """.split()
 )
 _NEXT = frozenset(
@@ -149,7 +158,7 @@ def _open(
 ) -> OpenLoop:  # fmt: skip
     if _over_samples(run, iterable, value):
         return _push(run, node, samples=True)
-    kind = _over_batches(run, iterable, value, target, mentions)
+    kind = _over_batches(run, node, iterable, value, mentions)
     if kind is None:
         return _push(run, node)
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))
@@ -193,9 +202,11 @@ def _over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
 
 
 def _over_batches(
-    run: Reading, iterable: ast.expr, value: Value, target: ast.expr, mentions: Mentions | None
-) -> str | None:
+    run: Reading, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
+    mentions: Mentions | None,
+) -> str | None:  # fmt: skip
     """For a loop over batches "ragged" or "equal", for another None."""
+    target = loop.target
     names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
         return _range_over_batches(run, iterable, names, mentions)
@@ -235,20 +246,29 @@ def _over_batches(
         return "ragged"
     if mentions is None:
         return None
-    steps = bool(mentions.names & {"backward", "criterion"}) or _works_on_a_batch(run, mentions)
+    steps = bool(mentions.calls & _STEPS) or bool(mentions.names & {"backward", "criterion"})
+    counted = unwrapped(loop.iter)[1] and isinstance(target, ast.Tuple)
+    one = target.elts[-1] if counted and isinstance(target, ast.Tuple) and target.elts else target
+    if not steps and _is_taken_apart(one) and not _ONE_BY_ONE.search(last.lower()):
+        steps = _steps_in_a_function(run, mentions)
     if steps and run.batch_loop() is None:
         if any("batch" in name.lower() for name in names) or isinstance(value, Instance):
             return "ragged"
-        if isinstance(target, ast.Tuple) or any(_ONE_BATCH.search(name) for name in names):
+        if isinstance(target, ast.Tuple) or (mentions.calls - _LOSSES and any(_ONE_BATCH.search(n) for n in names)):
             return "ragged"
         if isinstance(value, Dataset) or knowledge.reads_as_dataset(last):
             return "ragged"
     return None
 
 
-def _works_on_a_batch(run: Reading, mentions: Mentions) -> bool:
-    """Whether a loop's body, or a function of this file that it calls, runs a model or takes a step."""
-    return bool(mentions.calls & _STEPS) or any(
+def _is_taken_apart(target: ast.expr) -> bool:
+    """``x, y`` or ``batch``: how a loop names what a loader gives."""
+    return isinstance(target, ast.Tuple) or (isinstance(target, ast.Name) and bool(_ONE_BATCH.search(target.id)))
+
+
+def _steps_in_a_function(run: Reading, mentions: Mentions) -> bool:
+    """Whether a function of this file that a loop calls runs a model or takes a step."""
+    return any(
         run.index.mentions[function].all_calls & _STEPS
         for name in mentions.calls & run.index.functions_by_name.keys()
         for function in run.index.functions_by_name[name]
@@ -269,6 +289,7 @@ def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], menti
         return None
     end = parts[-1]
     takes = bool(mentions.calls & _NEXT)
+    queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
     if isinstance(end, Count) and end.of is Of.BATCHES:
         return "ragged"
     text = ast.unparse(iterable.args[-1])
@@ -279,7 +300,7 @@ def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], menti
     if takes and (mentions.calls & _STEPS or mentions.names & {"backward"}) and not run.loops_over_batches():
         return "equal"
     if (named or indexed) and (mentions.calls & _STEPS) and "epoch" not in text.lower():
-        return "ragged" if not takes and mentions.takes_by & names else "equal"
+        return "ragged" if queued or (not takes and mentions.takes_by & names) else "equal"
     return None
 
 
@@ -424,6 +445,11 @@ def bind_target(run: Reading, target: ast.expr, value: Value) -> None:
     run.assign(run, target, value)
 
 
+def _calls(value: Value) -> dict[str, ast.expr]:
+    """The expression that a part of its value was taken from, where it is one."""
+    return {"call": value.node, "plain": value.node} if isinstance(value.node, ast.expr) else {}
+
+
 def _named_part(value: Stat, target: ast.expr) -> Stat:
     """A part of what a function returns that is known by its name only: the part's own name says more."""
     known = knowledge.by_name(target.id) if isinstance(target, ast.Name) else None
@@ -442,6 +468,8 @@ def part_of(run: Reading, value: Value, place: int, parts: int, target: ast.expr
             return Count(target, Of.SAMPLES, run.batch_loop()) if is_of_batch(value.of or value) else Unknown(target)
         return Fixed(target)
     if isinstance(value, Rows):
+        if value.output and isinstance(target, ast.Name) and _LOSS.search(target.id):
+            return Stat(target, Quantity.UNKNOWN, origin=value.node, loop=run.batch_loop(), **_calls(value))  # type: ignore[arg-type]
         return Rows(
             target, output=value.output, raw=value.raw, mask=isinstance(target, ast.Name) and "mask" in target.id
         )

@@ -197,8 +197,8 @@ _POOLS = frozenset("scatter scatter_mean scatter_add segment Set2Set GlobalAtten
 
 
 def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
-    if value.weight is not Weight.NONE:
-        return replace(value, node=node)
+    if value.weight is not Weight.NONE or value.twice:
+        return replace(value, node=node, twice=False)
     plain, weight_node = value.plain, None
     if isinstance(node, ast.BinOp):
         plain, weight_node = (node.left, node.right) if on_left else (node.right, node.left)
@@ -217,6 +217,8 @@ def _per_sample(value: Stat, count: Count, node: ast.expr) -> Stat:
         if count.of is Of.ELEMENTS:
             why = "the sum is divided by a count that differs from batch to batch"
             return derived(value, node, quantity=Quantity.RATIO, why=why, origin=node)
+    if value.quantity is Quantity.MEAN and not value.named and count.of in {Of.SAMPLES, Of.CONFIGURED}:
+        return derived(value, node, twice=True)
     return derived(value, node)
 
 

@@ -88,8 +88,17 @@ def metric_object(path: str, node: ast.AST) -> MetricObject | None:
     if not name[:1].isupper():
         return None
     known = knowledge.by_name(name)
+    if name == "MulticlassAccuracy" and "torchmetrics" in path and _by_class(node):
+        known = Quantity.NONLINEAR, "the mean over classes of each class's accuracy"
     quantity, why = known if known is not None else (Quantity.UNKNOWN, "")
     return MetricObject(node, name, quantity, why)
+
+
+def _by_class(node: ast.AST) -> bool:
+    """``MulticlassAccuracy(3)`` averages over the classes, unless it is told otherwise."""
+    given = node.keywords if isinstance(node, ast.Call) else []
+    average = next((keyword.value for keyword in given if keyword.arg == "average"), None)
+    return average is None or (isinstance(average, ast.Constant) and average.value == "macro")
 
 
 def loader_of(run: Reading, node: ast.Call, arguments: Arguments, keywords: Keywords) -> LoaderValue:

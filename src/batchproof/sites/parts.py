@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.sites import knowledge, stats
+from batchproof.sites.knowledge import last_of
 from batchproof.sites.reading import Reading
 from batchproof.sites.site import Loader, Quantity
 from batchproof.sites.values import (
@@ -16,6 +17,7 @@ from batchproof.sites.values import (
     Fixed,
     Items,
     Length,
+    Library,
     LoaderValue,
     Mapping,
     Meter,
@@ -66,7 +68,7 @@ def _length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None) 
         if value.whole and isinstance(of, ast.Name) and of.id in run.frame.keyed and isinstance(node, ast.Call):
             return Count(node, Of.KEYS, loop)
         return Count(node, Of.ELEMENTS if value.selected else Of.SAMPLES, loop)
-    if isinstance(value, LoaderValue):
+    if isinstance(value, LoaderValue) or (isinstance(value, Library) and knowledge.reads_as_loader(last_of(value.path))):
         return Count(node, Of.BATCHES)
     if isinstance(value, Dataset):
         return Count(node, Of.DATASET)

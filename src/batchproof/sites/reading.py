@@ -58,6 +58,7 @@ class Reading:
     entries: dict[tuple[int, str], Entry] = field(default_factory=dict)
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
     doubts: dict[tuple[str, int], Doubt] = field(default_factory=dict)
+    stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0

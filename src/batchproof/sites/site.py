@@ -98,6 +98,7 @@ class Added:
         call: the expression in the loop whose value it is, before ``.item()`` and the like: ``rmse(pred, y)``.
         weight: what it is multiplied by.
         weight_node: that factor as written.
+        twice: it is a mean, and was divided by the batch's size once more.
     """
 
     node: ast.expr
@@ -107,6 +108,7 @@ class Added:
     call: ast.expr | None = None
     weight: Weight = Weight.NONE
     weight_node: ast.expr | None = None
+    twice: bool = False
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.ex
         and (by.value <= 1 or by.value in {100, 1000, 10, 2, 4})
     ):
         return Total(node, total.entries, total.listed, total.weighted)
+    if isinstance(by, (Unknown, Const)) and by_node is not None and knowledge.reads_as_ranks(ast.unparse(by_node)):
+        return Total(node, total.entries, total.listed, total.weighted)
     if isinstance(by, Fixed) and not total.listed:
         return Total(node, total.entries, total.listed, total.weighted)
     averages = record_average(run, total.entries, node, divisor, by_node, number)

@@ -108,6 +108,7 @@ class Stat(Value):
     loop: BatchLoop | None = None
     divided: Value | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
+    twice: bool = False  # a mean that was divided by the batch's size
     named: bool = False  # only the name of a function says so
     inner: tuple[Entry, ...] = ()  # of a running total: what it is a total of
 

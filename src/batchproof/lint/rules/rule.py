@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from batchproof.lint.finding import Severity
 
+from batchproof.sites.site import Divisor
+
 if TYPE_CHECKING:
     from batchproof.sites.site import Average, Doubt, Site
 
@@ -104,6 +106,7 @@ def name_of(site: Site) -> str:
 def reported(site: Site) -> Average | None:
     """The average that is a result: one that is read after the loop rather than inside, and not a window's."""
     results = [average for average in site.averages if not average.window]
+    results = [average for average in results if average.divisor is not Divisor.UNKNOWN] or results
     return next((average for average in results if not average.inside), results[0] if results else None)
 
 

@@ -14,9 +14,12 @@ _PER_SAMPLE = (Divisor.DATASET, Divisor.SAMPLES)
 def over_the_dataset(site: Site) -> Verdict | None:
     """Means of batches, added up and divided by how many samples there are."""
     average = reported(site)
+    if average is not None and site.added.twice and site.loop.loader.batch_size != 1:
+        return _divided_twice(site)
     if average is None or _may_be_a_count(site) or not (site.added.quantity is Quantity.MEAN or _reads_as_loss(site)):
         return None
-    if site.added.weight is not Weight.NONE or average.divisor not in _PER_SAMPLE or site.loop.loader.batch_size == 1:
+    divisors = (*_PER_SAMPLE, Divisor.WEIGHTS) if site.added.quantity is Quantity.MEAN else _PER_SAMPLE
+    if site.added.weight is not Weight.NONE or average.divisor not in divisors or site.loop.loader.batch_size == 1:
         return None
     divisor = code_of(average.divisor_node) if average.divisor_node is not None else "the number of samples"
     message = (
@@ -25,6 +28,14 @@ def over_the_dataset(site: Site) -> Verdict | None:
     )
     remedy = "multiply each mean by its number of samples, or divide by the number of batches"
     return Verdict(site.add, message, remedy, division(site, "divided by the number of samples") + origin(site))
+
+
+def _divided_twice(site: Site) -> Verdict:
+    message = (
+        f"{name_of(site)} adds up {value_of(site)}, a mean over the batch, after dividing it by the batch size once more"
+    )
+    remedy = "leave out that division: the mean has it already"
+    return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged here"))
 
 
 def _reads_as_loss(site: Site) -> bool:
