@@ -40,7 +40,10 @@ def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) ->
         return _within(run, node, old, value)
     assert loop is not None
     if loop.batch is None:
-        return _over_samples(run, node, old, value)
+        found = _over_samples(run, node, old, value)
+        if isinstance(found, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
+            return replace(found, loop=None)  # it goes on over the batches
+        return found
     if isinstance(value, Total) and not _of_open_loop(run, value, loop.batch):
         return numbers.binary(run, node, ast.Add(), old, value) if isinstance(old, Total) else value
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, Rows, Unknown)):

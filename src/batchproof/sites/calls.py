@@ -185,6 +185,9 @@ def call_function(run: Reading, function: Function, node: ast.AST, arguments: Ar
     finally:
         run.frames.pop()
         run.spent[definition] = run.spent.get(definition, 0) + run.statements - before
+    if frame.yields:  # a generator that is given a loader hands on its batches
+        given = [*arguments, *keywords.values()]
+        return next((value for value in given if isinstance(value, LoaderValue)), Unknown(node, frame.name))
     return _returned(node, frame.returns)
 
 

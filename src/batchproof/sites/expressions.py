@@ -307,6 +307,7 @@ def _await(run: Reading, node: ast.Await | ast.YieldFrom) -> Value:
 def _yield(run: Reading, node: ast.Yield) -> Value:
     if node.value is not None:
         run.evaluate(run, node.value)
+    run.frame.yields = True
     return Unknown(node)
 
 

@@ -34,10 +34,12 @@ def find(tree: ast.Module) -> Script:
     """
     try:
         run = _read(tree)
+        parts = _parts_of_running(run)
         sites = [
             site
             for entry in run.entries.values()
-            if not _is_only_part_of_running(run, entry) and (site := _site(entry)) is not None
+            if not (id(entry) in parts and all(average.inside for average in entry.averages.values()))
+            and (site := _site(entry)) is not None
         ]
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
@@ -46,11 +48,10 @@ def find(tree: ast.Module) -> Script:
     return Script(tuple(sites), tuple(doubts))
 
 
-def _is_only_part_of_running(run: Reading, entry: Entry) -> bool:
-    """Whether an average is read in its loop, and added up once more there: that is the place to point at."""
-    return all(average.inside for average in entry.averages.values()) and any(
-        isinstance(other.value, Stat) and entry in other.value.inner and other.averages for other in run.entries.values()
-    )
+def _parts_of_running(run: Reading) -> set[int]:
+    """Totals that are added up once more in their loop: that is the place to point at."""
+    entries = run.entries.values()
+    return {id(inner) for e in entries if isinstance(e.value, Stat) and e.averages for inner in e.value.inner}
 
 
 def _line(site: Site) -> tuple[int, int]:
@@ -69,8 +70,12 @@ def _read(tree: ast.Module) -> Reading:
     for definition, methods in found.methods.items():
         if trainers.is_lightning(definition, methods):
             _steps(run, _instance(run, instances, definition), methods)
-    for function, owner in found.nested:
-        if function in run.read or not _is_worth_reading(run.index.mentions[function]):
+    called: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
+    # Those that something calls come last: by then they have mostly been read with what they are given.
+    worth = {function.name for function, _ in found.nested if _is_worth_reading(found.mentions[function])}
+    for function, owner in sorted(found.nested, key=lambda pair: pair[0].name in called):
+        calls_one = function.name not in called and bool(found.mentions[function].all_calls & worth)
+        if function in run.read or not (calls_one or _is_worth_reading(found.mentions[function])):
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
@@ -92,7 +97,8 @@ def _may_hold_places(found: Index) -> bool:
     works = bool(calls & (_BATCH_CALLS | _SUMS)) and any(
         "loss" in w or "oader" in w or "batch" in w for w in found.words
     )
-    return bool(calls & _LOADER_CALLS) or (loops and (works or "torch" in found.imports))
+    imports = any(path.partition(".")[0] == "torch" for path in found.imports.values())
+    return bool(calls & _LOADER_CALLS) or (loops and (works or imports))
 
 
 _SUMS = frozenset("mean sum append update average log".split())

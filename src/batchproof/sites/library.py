@@ -66,7 +66,11 @@ def call_library(run: Reading, node: ast.Call, path: str, arguments: Arguments, 
     name = knowledge.last_of(path)
     given = [*arguments, *keywords.values()]
     if name.endswith("DataLoader") or name in {"DataListLoader", "NeighborLoader"}:
-        return loader_of(run, node, arguments, keywords)
+        made = loader_of(run, node, arguments, keywords)
+        foreign = "." in path and not path.startswith(("torch", "pytorch", "data.", "utils."))
+        if foreign and made.loader.batch_size == 1 and "batch_size" not in keywords and len(arguments) < 2:
+            return replace(made, loader=replace(made.loader, batch_size=None))  # torch's own makes batches of one
+        return made
     metric = metric_object(path, node)
     if metric is not None and not (name in {"load"} and not path.startswith("evaluate")):
         return metric
@@ -214,7 +218,7 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         return numbers.binary(run, node, ast.Mult(), arguments[0], arguments[1])
     if name in {"add", "sub", "subtract"} and len(arguments) == 2:
         return numbers.binary(run, node, ast.Sub(), arguments[0], arguments[1])
-    if name in {"matmul", "mm"} and len(arguments) == 2 and all(isinstance(a, Rows) for a in arguments):
+    if name in {"matmul", "mm"} and len(arguments) == 2 and all(is_of_batch(a) for a in arguments):
         return Rows(node, pairs=numbers.is_transposed(node.args[1]), output=True)
     if name == "einsum" and isinstance(first, Const) and isinstance(first.value, str):
         return _einsum(node, first.value, arguments[1:])
@@ -222,11 +226,11 @@ def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywor
         isinstance(a, Rows) for a in arguments
     ):
         return Rows(node, pairs=True)
-    if name == "arange" and first is not None:
+    if name in {"arange", "range"} and first is not None:
         last = arguments[-1] if len(arguments) < 3 else arguments[1]
         if isinstance(last, Count) and last.of is Of.SAMPLES:
             return Rows(node, order=True)
-        return Fixed(node)
+        return Fixed(node) if name == "arange" else None
     if name in _COMPARES and any(isinstance(a, Rows) for a in arguments):
         return Rows(node, mask=True)
     if name in _ROW_BY_ROW and isinstance(first, Rows):

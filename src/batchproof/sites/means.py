@@ -93,6 +93,8 @@ def sum_of(run: Reading, node: ast.expr, value: Value) -> Value:
             return Unknown(node, "", True)
         return Unknown(node)
     if isinstance(value, Rows):
+        if value.pairs and not value.mask:
+            return stat(run, node, Quantity.COUPLED, "it is a sum over pairs of the batch's samples")
         return stat(run, node, Quantity.COUNT if value.mask else Quantity.SUM, "it is a sum over the batch")
     if isinstance(value, Unknown) and (value.of_batch or run.batch_loop() is not None):
         return stat(run, node, Quantity.SUM, "it is a sum over the batch")
@@ -158,7 +160,10 @@ def reduce(run: Reading, node: ast.expr, name: str, value: Value, dimension: obj
             return stat(run, node, Quantity.COUNT)
         builtin = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if (
-            builtin and isinstance(value, Rows) and not value.mask and "loss" in ast.unparse(node)
+            builtin
+            and (isinstance(value, Unknown) or (isinstance(value, Rows) and not value.mask))
+            and is_of_batch(value)
+            and "loss" in ast.unparse(node)
         ):  # a list of losses that a model returns
             return stat(run, node, Quantity.UNKNOWN)
         return sum_of(run, node, value)

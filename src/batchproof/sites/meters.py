@@ -142,8 +142,21 @@ def _into_meter(
     entries = meter.slots.setdefault(slot, [])
     if entry not in entries:
         entries.append(entry)
+    if _is_read_as_sum(run, node.func.value, value):
+        return
     divisor = _divisor_of_meter(value)
     record_average(run, (entry,), entry.statement, divisor, None)
+
+
+def _is_read_as_sum(run: Reading, meter: ast.expr, value: Value) -> bool:
+    """Whether a meter adds up counts or sums, and only its sum is read: ``seen.update(k)``, ``seen.sum``."""
+    if not isinstance(value, Count) and not (
+        isinstance(value, Stat) and value.quantity in {Quantity.COUNT, Quantity.SUM}
+    ):
+        return False
+    last = meter.attr if isinstance(meter, ast.Attribute) else getattr(meter, "id", "")
+    read = run.index.read_off.get(last, set())
+    return "sum" in read and not read & _AVERAGES
 
 
 def _weight_by_name(count: Value) -> Weight:

@@ -61,7 +61,9 @@ def apply_loss(run: Reading, node: ast.expr, loss: LossFunction, arguments: Argu
         columns = (given[0].columns, given[1].columns)
         if set(columns) == {0, 1} and knowledge.plain(loss.name).startswith(("mse", "l1", "smooth", "huber")):
             run.doubt("broadcast shapes", node, "one side has a column for each sample and the other has none")
-    return stats.stat(run, node, loss.quantity, loss.why)
+    found = stats.stat(run, node, loss.quantity, loss.why)
+    found.named = loss.quantity is Quantity.MEAN and not knowledge.is_torch_loss(loss.name)
+    return found
 
 
 def metric_object(path: str, node: ast.AST) -> MetricObject | None:

@@ -68,7 +68,8 @@ def _length_of(run: Reading, value: Value, node: ast.expr, of: ast.expr | None) 
         if value.whole and isinstance(of, ast.Name) and of.id in run.frame.keyed and isinstance(node, ast.Call):
             return Count(node, Of.KEYS, loop)
         return Count(node, Of.ELEMENTS if value.selected else Of.SAMPLES, loop)
-    if isinstance(value, LoaderValue) or (isinstance(value, Library) and knowledge.reads_as_loader(last_of(value.path))):
+    imported = isinstance(value, Library) and knowledge.reads_as_loader(last_of(value.path))
+    if isinstance(value, LoaderValue) or imported:
         return Count(node, Of.BATCHES)
     if isinstance(value, Dataset):
         return Count(node, Of.DATASET)
@@ -146,6 +147,9 @@ def note_name(value: Value, name: str) -> None:
 
 def hugging_face_loss(run: Reading, node: ast.expr) -> Stat:
     """``outputs.loss``: of a language model the mean over its tokens, of a classifier the mean over samples."""
+    loop = run.batch_loop()
+    if loop is not None and loop.equal:  # blocks that are drawn at random have no padding
+        return stats.stat(run, node, Quantity.MEAN)
     if any(word.endswith(_TOKEN_MODELS) for word in run.index.words):
         return stats.stat(run, node, Quantity.RATIO, "it is a mean over the tokens that are not padding")
     return stats.stat(run, node, Quantity.MEAN)

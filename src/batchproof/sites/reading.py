@@ -39,6 +39,7 @@ class Frame:
     me: Instance | None = None
     owner: ast.ClassDef | None = None
     returns: list[Value] = field(default_factory=list)
+    yields: bool = False
     statement: ast.AST | None = None
     caller: Frame | None = None
     given: set[int] = field(default_factory=set)

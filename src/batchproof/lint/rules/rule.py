@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchproof.lint.finding import Severity
-
 from batchproof.sites.site import Divisor
 
 if TYPE_CHECKING:

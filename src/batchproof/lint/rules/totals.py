@@ -8,7 +8,7 @@ from batchproof.lint.finding import Severity
 from batchproof.lint.rules.rule import Rule, Verdict, code_of, division, name_of, origin, reported, value_of
 from batchproof.sites.site import Divisor, Quantity, Site, Weight
 
-_PER_SAMPLE = (Divisor.DATASET, Divisor.SAMPLES)
+_PER_SAMPLE: tuple[Divisor, ...] = (Divisor.DATASET, Divisor.SAMPLES)
 
 
 def over_the_dataset(site: Site) -> Verdict | None:
@@ -16,9 +16,13 @@ def over_the_dataset(site: Site) -> Verdict | None:
     average = reported(site)
     if average is not None and site.added.twice and site.loop.loader.batch_size != 1:
         return _divided_twice(site)
+    if _is_scaled(site):
+        return None
     if average is None or _may_be_a_count(site) or not (site.added.quantity is Quantity.MEAN or _reads_as_loss(site)):
         return None
-    divisors = (*_PER_SAMPLE, Divisor.WEIGHTS) if site.added.quantity is Quantity.MEAN else _PER_SAMPLE
+    divisors = _PER_SAMPLE
+    if site.added.quantity is Quantity.MEAN and average.divisor_node is not None:  # `np.average` has weighted them
+        divisors += (Divisor.WEIGHTS,)
     if site.added.weight is not Weight.NONE or average.divisor not in divisors or site.loop.loader.batch_size == 1:
         return None
     divisor = code_of(average.divisor_node) if average.divisor_node is not None else "the number of samples"
@@ -30,9 +34,19 @@ def over_the_dataset(site: Site) -> Verdict | None:
     return Verdict(site.add, message, remedy, division(site, "divided by the number of samples") + origin(site))
 
 
+def _is_scaled(site: Site) -> bool:
+    """Whether it is multiplied by something that may well be how many samples there are."""
+    node = site.added.node
+    return (
+        isinstance(node, ast.BinOp)
+        and isinstance(node.op, ast.Mult)
+        and not (isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant))
+    )
+
+
 def _divided_twice(site: Site) -> Verdict:
     message = (
-        f"{name_of(site)} adds up {value_of(site)}, a mean over the batch, after dividing it by the batch size once more"
+        f"{name_of(site)} adds up {value_of(site)}, a mean over the batch, after it was divided by the batch size again"
     )
     remedy = "leave out that division: the mean has it already"
     return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged here"))
