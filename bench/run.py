@@ -96,8 +96,8 @@ def paired(rounds: int, *sides: Callable[[], object]) -> list[list[float]]:
     seconds: list[list[float]] = [[] for _ in sides]
     gc.collect()
     for number in range(rounds):
-        order = range(len(sides)) if number % 2 else reversed(range(len(sides)))
-        for index in order:
+        for turn in range(len(sides)):
+            index = (turn + number) % len(sides)
             start = time.perf_counter()
             sides[index]()
             seconds[index].append(time.perf_counter() - start)
@@ -109,31 +109,37 @@ def run(quick: bool) -> Section:
     section = Section(
         "run",
         "an epoch as batchproof run measures it, beside the plain one",
-        ["", "width", "batch", "steps", "plain ms", "measured ms", "more %"],
-        notes=["more %: the median over rounds of measured / plain within a round, less 1"],
+        ["", "width", "batch", "steps", "plain ms", "measured ms", "more %", "plain again, more %"],
+        notes=[
+            "more %: the median over rounds of measured / plain within a round, less 1, beside two plain runs in each",
+            "plain again: the same of one plain run beside the other, which shows what the machine's noise makes",
+        ],
     )
     more: dict[int, list[float]] = {}
     for width, size, samples in ((64, 64, 6400), (2048, 128, 1280)):
         loader = batches(samples, size)
-        plain, measured = Side(width, measured=False), Side(width, measured=True)
+        plain, again = Side(width, measured=False), Side(width, measured=False)
+        measured = Side(width, measured=True)
         start = time.perf_counter()
         first = measured.train(loader), measured.test(loader)
         first_seconds = time.perf_counter() - start
         start = time.perf_counter()
         same = plain.train(loader), plain.test(loader)
         plain_seconds = time.perf_counter() - start
+        again.train(loader), again.test(loader)
         assert first == same, "a measured run computes other numbers"
         for what in ("train", "test"):
-            sides = [partial(getattr(side, what), loader) for side in (plain, measured)]
-            ours = paired(rounds if width < 1000 else max(6, rounds // 4), *sides)
-            ratio = statistics.median(b / a for a, b in zip(*ours, strict=True))
-            more.setdefault(width, []).append(100 * (ratio - 1))
-            plain_ms, measured_ms = (1e3 * statistics.median(times) for times in ours)
-            section.rows.append([what, width, size, len(loader), plain_ms, measured_ms, 100 * (ratio - 1)])
+            sides = [partial(getattr(side, what), loader) for side in (plain, measured, again)]
+            ours = paired(rounds if width < 1000 else max(6, rounds // 2), *sides)
+            ratio = 100 * (statistics.median(2 * b / (a + c) for a, b, c in zip(*ours, strict=True)) - 1)
+            noise = 100 * (statistics.median(c / a for a, _, c in zip(*ours, strict=True)) - 1)
+            more.setdefault(width, []).append(ratio)
+            plain_ms, measured_ms, _ = (1e3 * statistics.median(times) for times in ours)
+            section.rows.append([what, width, size, len(loader), plain_ms, measured_ms, ratio, noise])
         for ours_, theirs in zip(measured.model.parameters(), plain.model.parameters(), strict=True):
             assert torch.equal(ours_, theirs), "a measured run trains other weights"
         section.rows.append(
-            ["once in a run", width, size, len(loader), None, 1e3 * (first_seconds - plain_seconds), None]
+            ["once in a run", width, size, len(loader), None, 1e3 * (first_seconds - plain_seconds), None, None]
         )
     section.aims = [
         Aim("a small MLP's training epoch, more %", 10.0, more[64][0]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from batchproof.compare.plan import Question
 from batchproof.compare.reading import Reading
 from batchproof.compare.record import Outcome, Setting
 from batchproof.compare.runs import Made, Script
+from batchproof.compare.slots import Slots
 from batchproof.place import Place
 from batchproof.run import Seen
 
@@ -74,10 +77,11 @@ class World:
         averaged = weighted + self.short(size)
         reading = Reading(
             "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
-            own, samples, SAMPLES, "the square root is taken in each batch", is_sum=self.is_sum, trains_on_sum=self.is_sum,
+            own, samples, SAMPLES, "the square root is taken in each batch",
+            is_sum=self.is_sum, trains_on_sum=self.is_sum,
         )  # fmt: skip
         return Outcome(
-            setting, (reading,), (updates,), self.rate(size), seen=self.seen, loaders=2, seconds=1.0
+            setting, (reading,), (updates,), learning_rate=self.rate(size), seen=self.seen, loaders=2, seconds=1.0
         )
 
 
@@ -94,3 +98,15 @@ def comparison(world: World, *sizes: int, **changes: Any) -> Comparison:
     """What compare says of a world."""
     question = Question(sizes or (16, 64, 128), **{"seeds": 1, **changes})
     return concluded(Script("train.py"), question, made(world, question), None, 1.0)
+
+
+_SHARED: list[Slots] = []
+
+
+@contextlib.contextmanager
+def shared_slots(count: int, environment: Mapping[str, str]) -> Iterator[Slots]:
+    """The same servers for all tests of a process: importing torch takes longer than a test's runs."""
+    if not _SHARED:
+        _SHARED.append(Slots(2, {**environment, "OMP_NUM_THREADS": "1"}))
+        atexit.register(_SHARED[0].end)
+    yield _SHARED[0]

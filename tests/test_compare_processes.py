@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from tests.commands import command, inside
+from tests.comparisons import shared_slots
 from tests.planted_runs import DATA, FROZEN, MSE, evaluated, trained
 
+from batchproof.compare import runs
 from batchproof.compare.compare import compare
 from batchproof.compare.comparison import Comparison
 
@@ -26,7 +28,7 @@ SIZE = "len(next(iter(DataLoader(data, batch_size=32)))[0])"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(runs, "slots", shared_slots)
     with inside(tmp_path, monkeypatch, {}, 100) as path:
         yield path
 
@@ -120,8 +122,13 @@ def test_ctrl_c_keeps_what_was_done(folder: Path) -> None:
     slow = f"import time\nif {SIZE} == 100:\n    open('slow', 'w').close()\n    time.sleep(120)\n"
     (folder / "train.py").write_text(DATA + FROZEN + slow + evaluated(MSE))
     options = ["--batch-size", "20,50,100", "--seeds", "1", "--no-controls", "--jobs", "1"]
+    # a shell that starts things in the background has them ignore SIGINT: Python then raises nothing
+    command = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from batchproof.cli import main; sys.exit(main())"
+    )
     work = subprocess.Popen(
-        [sys.executable, "-m", "batchproof.cli", "compare", "train.py", *options],
+        [sys.executable, "-c", command, "compare", "train.py", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

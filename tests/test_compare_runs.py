@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from tests.commands import inside
+from tests.comparisons import shared_slots
 from tests.planted_runs import BROADCAST, DATA, FROZEN, MSE, NORMED, RMSE, SUM, evaluated, trained
 
+from batchproof.compare import runs
 from batchproof.compare.compare import compare
 from batchproof.compare.comparison import Comparison, Number
 from batchproof.compare.split import Cause
@@ -19,7 +21,7 @@ from batchproof.compare.split import Cause
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(runs, "slots", shared_slots)
     with inside(tmp_path, monkeypatch, {}, 100) as path:
         yield path
 

@@ -87,7 +87,7 @@ def test_headlines(run: Run, headline: str, state: bool | None) -> None:
 def test_pages_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     text = page(RUN)
-    assert "Train_loss reads 20.0% low" in text
+    assert "Line 11: train_loss reads 20.0% low" in text
     assert '<th scope="col" class="size">line</th>' in text
     assert "the model computes it" in text
     save.png(RUN, tmp_path / "run.png")
@@ -96,7 +96,7 @@ def test_pages_and_pictures(tmp_path: Path) -> None:
 
 def test_a_document_names_what_is_wrong_only() -> None:
     document = document_of(RUN)
-    assert [reason.title for reason in document.reasons] == ["train_loss reads 20.0% low"]
+    assert [reason.title for reason in document.reasons] == ["line 11: train_loss reads 20.0% low"]
     assert dict(document.asides)["other"] == "not measured: the model computes it"
 
 

@@ -237,6 +237,34 @@ def test_ctrl_c_reaches_the_script(folder: Path) -> None:
     assert "execute.py" not in err
 
 
+IMPORTING = "import sys, os\nsys.path.insert(0, os.getcwd())\nimport failing\n"
+FAILING = (
+    "import torch\ndef boom():\n    for batch in [1]:\n        loss = torch.nn.functional.mse_loss(batch)\nboom()\n"
+)
+LOADING = "from torch.utils.data import DataLoader\nDataLoader([1, 2], batch_size=0)\n"
+
+
+@pytest.mark.parametrize("text", [IMPORTING, LOADING])
+def test_a_traceback_has_no_frames_of_ours(folder: Path, text: str) -> None:
+    (folder / "failing.py").write_text(FAILING)
+    (folder / "main.py").write_text(text)
+    plain = start(folder, "main.py")
+    measured = start(folder, *RUN, "main.py")
+    assert (plain.returncode, measured.returncode) == (1, 1)
+    assert "Traceback" in plain.stderr
+    assert measured.stderr.startswith(plain.stderr)
+
+
+def test_a_saved_run_is_shown_without_torch(folder: Path) -> None:
+    run = '{"script": "t.py", "measured": [], "seen": [], "reported": null, "control": {"updates": [], "mends": []}, '
+    (folder / "run.json").write_text(run + '"updates": [], "notes": []}')
+    report = "import sys; from batchproof.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    done = start(folder, "-c", report, "report", "run.json", "--html", "page.html")
+    assert done.returncode == 0, done.stderr
+    assert "nothing measured" in done.stdout
+    assert (folder / "page.html").is_file()
+
+
 def test_torch_is_not_imported_before_the_script_does(folder: Path) -> None:
     (folder / "plain.py").write_text("import sys\nprint('torch' in sys.modules, 'numpy' in sys.modules)\n")
     done = start(folder, *RUN, "plain.py")

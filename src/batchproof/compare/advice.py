@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchproof.compare.comparison import Advice, Number, Rescaled, Row
-from batchproof.compare.plan import trains_on_sum
+from batchproof.compare.plan import steps_with_sum
 from batchproof.compare.reading import Reading
 from batchproof.compare.record import Outcome
 from batchproof.compare.say import change, decimals_of, figure, times
 from batchproof.compare.split import Cause
-from batchproof.compare.verdict import is_noticed
+from batchproof.compare.verdict import is_mistaken, is_noticed
 from batchproof.place import Place
 
 _Moved = tuple[Number, Row, float]
 _EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
-#: A short last batch that moves a number by less is no mistake, but worth a word.
-SMALL = 0.01
 _MADE_RIGHT = {"statistics": Cause.STATISTICS}
 
 
@@ -31,6 +29,7 @@ def advice(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[A
     for cause, say in ((Cause.ARITHMETIC, _arithmetic), (Cause.LEFT_OUT, _left_out), (Cause.SHORT_BATCH, _short)):
         yield from say(_moved(numbers, cause), outcomes)
     yield from _sum(numbers, outcomes)
+    yield from _totals(numbers)
     yield from _updates(numbers)
 
 
@@ -107,7 +106,7 @@ def _short(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]
             f"the last batch has fewer samples and counts as much as the others ({_amounts(moved)})",
             moved[0][0].place,
             "weight each batch by how many samples it has, and divide by how many there are",
-            any(abs(amount) > SMALL * abs(row.reported.value) for _, row, amount in moved),
+            any(is_mistaken(part, row) for _, row, _ in moved for part in row.parts if part.cause is Cause.SHORT_BATCH),
         )
 
 
@@ -125,10 +124,10 @@ def _left_out(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advi
 
 
 def _sum(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
-    summed = next((outcome for outcome in outcomes if trains_on_sum(outcome)), None)
+    summed = next((outcome for outcome in outcomes if steps_with_sum(outcome)), None)
     if summed is None:
         return
-    reading = next(reading for reading in summed.readings if reading.phase == "training" and reading.is_sum)
+    reading = next(reading for reading in summed.readings if reading.trains_on_sum)
     low, high = outcomes[0].setting.batch_size, outcomes[-1].setting.batch_size
     yield Advice(
         "the loss is a sum",
@@ -140,6 +139,18 @@ def _sum(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Adv
     )
 
 
+def _totals(numbers: Sequence[Number]) -> Iterator[Advice]:
+    for each in numbers:
+        if each.is_total and each.verdict == "wrong":
+            yield Advice(
+                "a total that nothing divides",
+                f"{each.name} grows with how many batches there are, whatever the model",
+                each.place,
+                "weight each batch by how many samples it has, and divide by how many there are",
+                True,
+            )
+
+
 def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
     """What the control runs with another learning rate say."""
     for each in numbers:
@@ -149,12 +160,15 @@ def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
         if part is None or not rules or not is_noticed(part, row):
             continue
         told = "; ".join(_rescaled(each, rescaled) for rescaled in rules)
-        best = min(rules, key=lambda rescaled: abs(1 - rescaled.gone.value) if rescaled.gone is not None else 1e9)
+        best = max(rules, key=lambda rescaled: rescaled.gone.value if rescaled.gone is not None else -1e9)
         helps = best.gone is not None and best.gone.value > 0.5
+        first = each.rows[0]
+        own, base = (row.steps, first.steps) if row.steps else (row.updates, first.updates)
+        has, too = ("an epoch has", "it has") if row.steps else ("there are", "there are")
         yield Advice(
-            "fewer updates" if row.steps < each.rows[0].steps else "more updates",
-            f"with batches of {row.size}, an epoch has {row.steps:,} updates, with batches of {each.rows[0].size} "
-            f"it has {each.rows[0].steps:,}. At {row.size}, {told}",
+            "fewer updates" if own < base else "more updates",
+            f"with batches of {row.size}, {has} {own:,} updates, with batches of {first.size} {too} {base:,}. "
+            f"At {row.size}, {told}",
             None,
             f"let the learning rate follow the batch size ({best.rule} rule), or compare after as many updates rather "
             "than after as many epochs"

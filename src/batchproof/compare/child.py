@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,8 @@ def run(job: str) -> int:
     Its output goes to a log, and which files it opened to a list: an earlier run holds while they did not change.
     """
     asked = json.loads(Path(job).read_text(encoding="utf-8"))
-    _redirect(asked["log"])
+    os.chdir(asked["folder"])
+    _redirect(asked["log"], asked["terminal"])
     opened = _Opened()
     sys.addaudithook(opened.note)
     try:
@@ -49,13 +51,25 @@ def run(job: str) -> int:
                 stream.flush()
 
 
-def _redirect(log: str) -> None:
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+def _redirect(log: str, terminal: Sequence[int] | None) -> None:
+    """What the script prints goes to a log; what it reads is empty, and a terminal where compare itself has one."""
+    os.dup2(_empty_terminal(terminal) if terminal else os.open(os.devnull, os.O_RDONLY), 0)
     written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(written, 1)
     os.dup2(written, 2)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open as long as the process lives
+
+
+def _empty_terminal(size: Sequence[int]) -> int:
+    """A terminal of so many rows and columns, at which nobody types: some scripts ask how wide theirs is."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, script = os.openpty()
+    fcntl.ioctl(script, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    os.write(ours, b"\x04" * 64)  # every read ends at once
+    return script
 
 
 class _Opened:

@@ -11,9 +11,11 @@ from pathlib import Path
 from batchproof.asked import whole
 from batchproof.compare import cache as caching
 from batchproof.compare.cache import Cache
+from batchproof.compare.check import check
 from batchproof.compare.comparison import Comparison
 from batchproof.compare.conclude import concluded
 from batchproof.compare.plan import Question
+from batchproof.compare.record import Outcome
 from batchproof.compare.runs import Progress, Script, make, usual_jobs
 from batchproof.errors import BatchproofError, TorchMissing
 from batchproof.run import execute
@@ -67,7 +69,11 @@ def compare(
         whole(epoch, "--epoch", 1)
     question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
     count = usual_jobs(sizes) if jobs is None else whole(jobs, "--jobs", 1)
-    made = make(script, question, kept, count, timeout, progress)
+
+    def is_worth_it(outcome: Outcome) -> None:
+        check(script, outcome, epoch)
+
+    made = make(script, question, kept, count, timeout, progress, is_worth_it)
     return concluded(script, question, made, epoch, time.monotonic() - started)
 
 

@@ -78,7 +78,8 @@ class Rescaled:
         rule: ``"linear"`` or ``"square root"``.
         factor: what the learning rate was multiplied by.
         reported: the number then.
-        gone: which share of the difference is gone; None where there is hardly any difference.
+        gone: which share of the difference is gone: below 0 where it is larger than before, to whichever side; None
+            where there is hardly any difference.
     """
 
     size: int
@@ -101,6 +102,7 @@ class Number:
         rows: one for each batch size, the first among them.
         rescaled: control runs with another learning rate.
         no_exact: why it has no exact value, as half a sentence; empty where it has one.
+        is_total: whether it is a total over the batches that nothing divides.
         verdict: in a word or two.
         headline: the answer in a sentence.
     """
@@ -113,6 +115,7 @@ class Number:
     rows: tuple[Row, ...]
     rescaled: tuple[Rescaled, ...] = ()
     no_exact: str = ""
+    is_total: bool = False
     verdict: Verdict = "could not tell"
     headline: str = ""
 
@@ -199,5 +202,4 @@ class Comparison(Result):
         """0: nothing is wrong.  1: a number depends on the batch size by mistake.  2: could not tell."""
         if any(advice.is_mistake for advice in self.advice):
             return 1
-        compared = any(row.difference is not None for number in self.numbers for row in number.rows)
-        return 0 if compared else 2
+        return 0 if any(number.verdict != "could not tell" for number in self.numbers) else 2

@@ -6,21 +6,19 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from batchproof.compare import plan
 from batchproof.compare.advice import advice
+from batchproof.compare.check import check
 from batchproof.compare.comparison import Comparison, Failure, Number
 from batchproof.compare.plan import Question
 from batchproof.compare.record import Outcome, Setting
 from batchproof.compare.runs import BLANK, REFUSED, Made, Script
-from batchproof.compare.tabulate import names, numbers
+from batchproof.compare.tabulate import numbers
+from batchproof.compare.totals import totals
 from batchproof.compare.verdict import judged
 from batchproof.errors import BatchproofError
-
-LOOKED_FOR = (
-    "looked for totals or lists that a loop over batches adds to, and for their averages (total / len(loader), "
-    "np.mean(losses), meter.avg)"
-)
 
 
 def concluded(script: Script, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
@@ -41,10 +39,10 @@ def concluded(script: Script, question: Question, made: Made, epoch: int | None,
     plain = [outcome for size in question.sizes if (outcome := done.get(Setting(size))) is not None]
     works = [outcome for outcome in plain if not outcome.failed]
     if works:
-        _check(script, works[0], epoch)
+        check(script, works[0], epoch)
     elif plain and all(outcome.failed.startswith(REFUSED) for outcome in plain):
         raise BatchproofError(plain[0].failed.removeprefix(REFUSED))
-    found = [judged(number, works) for number in numbers(question, done, script.report, epoch)]
+    found = [judged(_looked_up(number, script), works) for number in numbers(question, done, script.report, epoch)]
     found = sorted(found, key=_order)
     seeds = max((row.seeds for number in found for row in number.rows), default=0)
     return Comparison(
@@ -63,38 +61,20 @@ def concluded(script: Script, question: Question, made: Made, epoch: int | None,
     )
 
 
+def _looked_up(number: Number, script: Script) -> Number:
+    """A number that was asked for by name, with what the source tells of it: a total has no parts of any sense."""
+    if number.phase != "unknown" or script.as_module or any(row.batches for row in number.rows):
+        return number
+    place = totals(Path(script.target)).get(number.name)
+    if place is None:
+        return number
+    rows = tuple(replace(row, parts=(), controlled=None) for row in number.rows)
+    return replace(number, place=place, rows=rows, rescaled=(), is_total=True)
+
+
 def _title(script: Script) -> str:
     named = ["-m", script.target] if script.as_module else [script.target]
     return " ".join(part if part.count(BLANK) else shlex.quote(part) for part in (*named, *script.arguments))
-
-
-def _check(script: Script, outcome: Outcome, epoch: int | None) -> None:
-    """Whether a run has something to compare.
-
-    Raises:
-        BatchproofError: it has not; the message says what was looked for.
-    """
-    title = script.target
-    if not outcome.loaders and not script.has_blank:
-        raise BatchproofError(
-            f"{title} builds no DataLoader whose batch size could be set: put {BLANK} where its arguments say the "
-            f"batch size, as in batchproof compare {title} --batch-size 16,64 -- --batch-size {BLANK}"
-        )
-    found = names(outcome)
-    known = {alias for reading in outcome.readings for alias in (reading.name, *reading.aliases)}
-    if script.report is not None and script.report not in known:
-        has = f"it reports {', '.join(found)}" if found else f"{LOOKED_FOR}, and found none"
-        raise BatchproofError(f"{title} gives no variable and no key of a log {script.report!r} a number; {has}")
-    if not found:
-        where = f"found {outcome.places}, and none of them ran" if outcome.places else "found none"
-        raise BatchproofError(
-            f"{title} reports no number that batchproof recognises: {LOOKED_FOR}, and {where}; name the variable that "
-            "holds the number, as in --report train_loss"
-        )
-    last = max(reading.epoch for reading in outcome.readings)
-    if epoch is not None and not 1 <= epoch <= last:
-        raise BatchproofError(f"--epoch {epoch}: {title} has the epochs 1 to {last}" if last > 1 else
-                              f"--epoch {epoch}: {title} has one epoch")  # fmt: skip
 
 
 def _order(number: Number) -> tuple[bool, bool]:
@@ -145,7 +125,7 @@ def _notes(script: Script, question: Question, made: Made, base: int, found: lis
         lacking = [size for size in sizes if size not in [row.size for row in number.rows]]
         if lacking:
             yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
-        if number.no_exact:
+        if number.no_exact and not number.is_total:
             yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
     if not question.controls:
         yield "without control runs, what is real is not told apart"

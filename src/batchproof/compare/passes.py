@@ -74,6 +74,7 @@ def _reading(
         row.remedy,
         epoch.reason,
         bool(row.is_sum),
+        bool(row.trains_on_sum) and phase == "training",
         epoch.updates,
         aliases,
     )

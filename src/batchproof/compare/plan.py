@@ -40,7 +40,8 @@ def wanted(question: Question, done: Done) -> list[Setting]:
     """Every run that is known to be needed by now, the earlier the more telling; those that are done among them."""
     found = [Setting(size) for size in question.sizes]
     base = base_of(question, done)
-    found.append(Setting(base, again=True))
+    if (first := done.get(Setting(base))) is not None and not first.failed:
+        found.append(Setting(base, again=True))
     for seed in range(seeds(question, done)):
         found += [Setting(size, seed) for size in question.sizes]
         if question.controls:
@@ -103,6 +104,13 @@ def same_rate(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting
     return replace(same, learning_rate=1 / ratio)
 
 
+def has_same_updates(plain: Outcome, base: Outcome) -> bool:
+    """Whether both are known to make as many updates in every pass."""
+    if plain.updates or base.updates:
+        return plain.updates == base.updates
+    return plain.steps == base.steps  # a trainer's own loop has no passes, or nothing is trained
+
+
 def rate_ratio(plain: Outcome, base: Outcome) -> float | None:
     """How many times longer a step is than the base's at the same mean gradient; None where nothing steps."""
     if not plain.learning_rate or not base.learning_rate:
@@ -118,12 +126,12 @@ def is_one(ratio: float) -> bool:
 def _per_mean(outcome: Outcome) -> float:
     """The learning rate for a mean over the batch: a sum's gradient is larger by the number of samples."""
     assert outcome.learning_rate is not None
-    return outcome.learning_rate * (outcome.setting.batch_size if trains_on_sum(outcome) else 1)
+    return outcome.learning_rate * (outcome.setting.batch_size if steps_with_sum(outcome) else 1)
 
 
-def trains_on_sum(outcome: Outcome) -> bool:
-    """Whether the loss that is trained on is a sum over the batch."""
-    return any(reading.is_sum for reading in outcome.readings if reading.phase == "training")
+def steps_with_sum(outcome: Outcome) -> bool:
+    """Whether a step grows with the batch: the loss is a sum over it, and the optimizer goes as far as it is steep."""
+    return outcome.follows_scale and any(reading.trains_on_sum for reading in outcome.readings)
 
 
 def factors(size: int, base: int) -> dict[str, float]:

@@ -30,8 +30,10 @@ class Reading:
         remedy: what to write instead.
         no_exact: why there is no exact value.
         updates: optimizer steps on the way.
+        is_named: whether it is a variable's or a key's value that was asked for, and no average that was recognised.
         aliases: all that it goes by.
         is_sum: whether a batch's value is a sum over its samples.
+        trains_on_sum: whether the loss that is trained on, of which this is a multiple, is a sum over the batch.
     """
 
     name: str
@@ -51,8 +53,10 @@ class Reading:
     remedy: str = ""
     no_exact: str = ""
     is_sum: bool = False
+    trains_on_sum: bool = False
     updates: int = 0
     aliases: tuple[str, ...] = ()
+    is_named: bool = False
 
     @property
     def left_out(self) -> int:

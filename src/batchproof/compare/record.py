@@ -78,7 +78,9 @@ class Outcome:
         setting: what was asked for.
         readings: accumulator by accumulator, each with all its passes.
         updates: optimizer steps in each pass over a training loader.
+        steps: optimizer steps in all: also in loops that are not the script's own.
         learning_rate: of the first step, before it was multiplied; None where no optimizer stepped.
+        follows_scale: whether that optimizer's steps are as long as the gradient is.
         seen: what only a run shows.
         loaders: how many loaders the script built.
         scheduled: whether the learning rate changed on the way.
@@ -92,7 +94,9 @@ class Outcome:
     setting: Setting
     readings: tuple[Reading, ...] = ()
     updates: tuple[int, ...] = ()
+    steps: int = 0
     learning_rate: float | None = None
+    follows_scale: bool = True
     seen: tuple[Seen, ...] = ()
     loaders: int = 0
     scheduled: bool = False
@@ -109,20 +113,22 @@ class Outcome:
         named = run.reported
         if named is not None and all(named.name not in reading.aliases for reading in readings):
             readings += [
-                Reading(named.name, "unknown", epoch, named.place, value)
+                Reading(named.name, "unknown", epoch, named.place, value, is_named=True)
                 for epoch, value in enumerate(named.values, start=1)
             ]
         return cls(
             setting,
             tuple(readings),
-            run.updates,
-            run.learning_rate,
-            run.seen,
-            run.loaders,
-            run.scheduled,
-            run.places,
-            run.failed or (f"exit status {run.status}" if run.status else ""),
-            run.seconds,
+            updates=run.updates,
+            steps=run.steps,
+            learning_rate=run.learning_rate,
+            follows_scale=run.follows_scale is not False,
+            seen=run.seen,
+            loaders=run.loaders,
+            scheduled=run.scheduled,
+            places=run.places,
+            failed=run.failed or (f"exit status {run.status}" if run.status else ""),
+            seconds=run.seconds,
             notes=run.notes,
         )
 

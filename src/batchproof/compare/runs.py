@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,6 +30,7 @@ REFUSED = "error: "
 BLANK = "{batch_size}"
 
 Progress = Callable[[str, int, int], Any]
+Check = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,19 @@ def make(
     jobs: int,
     timeout: float | None = None,
     progress: Progress | None = None,
+    check: Check = lambda outcome: None,
 ) -> Made:
-    """Every run that the question needs; after Ctrl-C, those that were done by then."""
+    """Every run that the question needs; after Ctrl-C, those that were done by then.
+
+    Args:
+        script: what is run.
+        question: what is to be compared.
+        cache: runs that were made before.
+        jobs: how many runs go on at once.
+        timeout: seconds that one run may take.
+        progress: called with what is run, how many runs are done, and how many there are.
+        check: called with the first batch size's run; what it raises ends the comparison.
+    """
     made = Made()
     with (
         tempfile.TemporaryDirectory(prefix="batchproof-") as folder,
@@ -88,7 +102,7 @@ def make(
     ):
         maker = _Maker(script, cache, servers, timeout, Path(folder))
         try:
-            _go_on(question, maker, threads, jobs, made.done, progress)
+            _go_on(question, maker, threads, jobs, made.done, progress, check)
         except KeyboardInterrupt:
             made = replace(made, interrupted=True)
     return made
@@ -101,6 +115,7 @@ def _go_on(
     jobs: int,
     done: dict[Setting, Outcome],
     progress: Progress | None,
+    check: Check,
 ) -> None:
     running: dict[Future[Outcome], Setting] = {}
     while True:
@@ -121,7 +136,10 @@ def _go_on(
                 shown = "; ".join(str(setting) for setting in running.values())
                 progress(shown, len(set(wanted) & set(done)), len(wanted))
             for future in wait(running, MOMENT, FIRST_COMPLETED).done:
-                done[running.pop(future)] = future.result()
+                setting = running.pop(future)
+                done[setting] = future.result()
+                if setting == Setting(question.sizes[0]) and not done[setting].failed:
+                    check(done[setting])
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,7 @@ class _Maker:
         place = Path(tempfile.mkdtemp(dir=self.folder))
         job, output, log, files = (place / name for name in ("job.json", "run.json", "log.txt", "files.json"))
         asked = {"argv": self.script.command(setting, output), "log": str(log), "files": str(files)}
-        job.write_text(json.dumps(asked), encoding="utf-8")
+        job.write_text(json.dumps({**asked, "folder": str(Path.cwd()), "terminal": _terminal()}), encoding="utf-8")
         status = self.servers.run(job, self.timeout)
         if status is None:
             return Outcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
@@ -147,9 +165,30 @@ class _Maker:
             outcome = Outcome.of(load(output), setting)
         except BatchproofError:
             return Outcome(setting, failed=_why(status, log))
+        if outcome.failed:
+            return replace(outcome, failed=f"{outcome.failed}{_where(log)}")
         opened = json.loads(files.read_text(encoding="utf-8")) if files.is_file() else {}
         self.cache.write(outcome, opened)
         return outcome
+
+
+def _terminal() -> tuple[int, int] | None:
+    """Rows and columns of the terminal that somebody types at; None where there is none."""
+    try:
+        size = os.get_terminal_size(sys.stdin.fileno()) if sys.stdin.isatty() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+    return (size.lines, size.columns) if size is not None and hasattr(os, "openpty") else None
+
+
+def _where(log: Path) -> str:
+    """`` (utils.py:45)``: the last line of a traceback that is in a file of the script's own."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    here = str(Path.cwd())
+    for file, line in reversed(re.findall(r'^ *File "(.+)", line (\d+)', text, re.MULTILINE)):
+        if file.startswith(here) and "site-packages" not in file:
+            return f" ({Path(file).relative_to(here)}:{line})"
+    return ""
 
 
 def _why(status: int, log: Path) -> str:

@@ -63,3 +63,8 @@ def differences(row: Row, first: Row, decimals: int) -> tuple[float, list[float]
 def times(factor: float) -> str:
     """``8 times``, ``2.83 times``."""
     return f"{factor:.3g} times"
+
+
+def is_plural(name: str) -> bool:
+    """``losses`` rise, ``loss`` rises."""
+    return name.endswith("s") and not name.endswith(("ss", "us", "is"))

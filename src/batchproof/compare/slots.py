@@ -8,9 +8,12 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from batchproof.errors import BatchproofError
 
 TIMED_OUT = None
 
@@ -27,8 +30,8 @@ class Slots:
         self._environment = dict(environment)
         self._ended = False
         self._servers: list[_Server] = []
-        #: A place without a server has none yet, or no more.
-        self._idle: queue.SimpleQueue[_Server | None] = queue.SimpleQueue()
+        #: A place without a server has none yet, or no more; the one that was busy last is ready first.
+        self._idle: queue.LifoQueue[_Server | None] = queue.LifoQueue()
         for _ in range(count):
             self._idle.put(None)
 
@@ -56,16 +59,17 @@ class _Server:
     """One process and, while it works, its fork; both in a group of their own, so that Ctrl-C does not reach them."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "batchproof.compare.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._errors,
             env=environment,
             text=True,
             start_new_session=True,
         )
-        self._is_ready = False
+        self._is_ready = self._is_ended = False
 
     @property
     def is_alive(self) -> bool:
@@ -76,6 +80,8 @@ class _Server:
         assert self._process.stdout is not None
         if not self._is_ready:  # importing torch is not the run's time
             self._is_ready = bool(self._process.stdout.readline())
+            if not self._is_ready and not self._is_ended:
+                raise BatchproofError(f"no run can be made: {self._last_words()}")
         late = threading.Event()
 
         def give_up() -> None:
@@ -99,14 +105,22 @@ class _Server:
             return TIMED_OUT
         return int(answer) if answer.strip() else self._process.wait() or 1
 
+    def _last_words(self) -> str:
+        """Why the process ended before it was ready."""
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = [line for line in self._errors.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return lines[-1].strip() if lines else f"{sys.executable} ended with status {status}"
+
     def end(self) -> None:
+        self._is_ended = True
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()

@@ -63,7 +63,8 @@ class _Tabled:
     def __init__(self, question: Question, done: Done, key: Key, epoch: int | None) -> None:
         self.question, self.done, self.key = question, done, key
         self.base = plan.base_of(question, done)
-        self.epochs = self._last_epoch()
+        self.takes_last = self._is_named_at_odds()
+        self.epochs = 1 if self.takes_last else self._last_epoch()
         self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
         self.mends = plan.mends_of(question, done)
         self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
@@ -86,19 +87,30 @@ class _Tabled:
 
     def _last_epoch(self) -> int:
         """The last that all plain runs came to."""
-        ends = []
-        for size in self.question.sizes:
-            outcome = self.done.get(Setting(size))
-            epochs = [reading.epoch for key, reading in _keyed(outcome) if key == self.key] if outcome else []
-            ends += [max(epochs)] if epochs else []
-        return min(ends)
+        found = [self._readings(Setting(size)) for size in self.question.sizes]
+        return min(max(reading.epoch for reading in readings) for readings in found if readings)
+
+    def _is_named_at_odds(self) -> bool:
+        """Whether runs give a variable another number of values: they are not one for each epoch, and the last counts.
+
+        A total has as many as there are batches.
+        """
+        found = [self._readings(setting) for setting in self.done]
+        counts = {len(readings) for readings in found if readings and readings[0].is_named}
+        return len(counts) > 1
 
     def _reading(self, setting: Setting | None) -> Reading | None:
-        outcome = self.done.get(setting) if setting is not None else None
+        found = self._readings(setting) if setting is not None else []
+        if self.takes_last:
+            return found[-1] if found else None
+        return next((reading for reading in found if reading.epoch == self.epoch), None)
+
+    def _readings(self, setting: Setting) -> list[Reading]:
+        """All its passes in one run."""
+        outcome = self.done.get(setting)
         if outcome is None or outcome.failed:
-            return None
-        found = (reading for key, reading in _keyed(outcome) if key == self.key and reading.epoch == self.epoch)
-        return next(found, None)
+            return []
+        return [reading for key, reading in _keyed(outcome) if key == self.key]
 
     def _seeds(self) -> list[int]:
         """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
@@ -115,7 +127,7 @@ class _Tabled:
         outcome, base = self.done[plain], self.done[Setting(self.base, seed)]
         is_controlled = size != self.base and self.question.controls
         ratio = plan.rate_ratio(outcome, base)
-        same = {Cause.UPDATES: outcome.updates == base.updates, Cause.RATE: ratio is None or plan.is_one(ratio)}
+        same = {Cause.UPDATES: plan.has_same_updates(outcome, base), Cause.RATE: ratio is None or plan.is_one(ratio)}
         return Run(
             plain=reading,
             whole=self._reading(replace(plain, mends=("tail",))) if "tail" in self.mends else None,
@@ -135,8 +147,10 @@ class _Tabled:
             _mean_if_all(readings, lambda reading: reading.exact),
             _mean_if_all(readings, lambda reading: reading.settled),
             mean([controlled(run) for run in runs]) if self.question.controls else None,
-            updates=sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
-            steps=_steps(outcome, self.epoch),
+            updates=outcome.steps
+            if reading.is_named
+            else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
+            steps=0 if reading.is_named else _steps(outcome, self.epoch),
             learning_rate=outcome.learning_rate,
             batches=reading.batches,
             samples=reading.samples,
@@ -164,8 +178,8 @@ class _Tabled:
                 if size == self.base or len(readings) < len(self.seeds):
                     continue
                 scaled = mean([reading.reported for reading in readings])
-                gap = own.value - base.value
-                gone = Mean(1 - (scaled.value - base.value) / gap) if abs(gap) > NOTHING * abs(base.value) else None
+                gap, left = abs(own.value - base.value), abs(scaled.value - base.value)
+                gone = Mean(1 - left / gap) if gap > NOTHING * abs(base.value) else None
                 yield Rescaled(size, rule, factor, scaled, gone)
 
 

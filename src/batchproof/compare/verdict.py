@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from batchproof.compare.comparison import Number, Row, Verdict
+from batchproof.compare.comparison import Number, Part, Row, Verdict
 from batchproof.compare.record import Outcome
-from batchproof.compare.say import decimals_of, figure
+from batchproof.compare.say import decimals_of, figure, is_plural
 from batchproof.compare.split import Cause, Mean
 from batchproof.compare.tabulate import CLEAR, is_clear
 
@@ -19,6 +19,8 @@ MOSTLY, PARTLY = 0.12, 0.5
 
 #: A real share of the difference that is not worth speaking of.
 REAL = 0.02
+#: A short last batch that moves a number by a smaller share of it is no mistake, but worth a word.
+SMALL = 0.01
 
 _LEAD: dict[Verdict, str] = {
     "the same": "the same at every batch size",
@@ -51,17 +53,30 @@ def is_noticed(amount: Mean, row: Row) -> bool:
     return abs(amount.value) > max(NOTICED * abs(row.reported.value), CLEAR * (amount.standard_error or 0.0))
 
 
+def is_mistaken(part: Part, row: Row) -> bool:
+    """Whether a part is a mistake to speak of: a short last batch is one where it is most of what there is."""
+    if not part.is_mistake or not is_noticed(part.mean, row):
+        return False
+    if part.cause is not Cause.SHORT_BATCH:
+        return True
+    amount = abs(part.mean.value)
+    most = row.difference is not None and amount > PARTLY * abs(row.difference.value)
+    return most or amount > SMALL * abs(row.reported.value)
+
+
 def _verdict(found: Number, outcomes: Sequence[Outcome]) -> Verdict:
     row = found.farthest
     if row.difference is None or not math.isfinite(row.difference.value):
         return "could not tell"
+    if found.is_total and is_clear(row.difference, found.rows[0].reported.value):
+        return "wrong"
     if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.seen):
         return "wrong"
-    noticed = any(is_noticed(part.mean, row) for part in row.parts if part.is_mistake)
-    if not is_clear(row.difference, found.rows[0].reported.value) and not noticed:
+    mistaken = any(is_mistaken(part, row) for part in row.parts)
+    if not is_clear(row.difference, found.rows[0].reported.value) and not mistaken:
         return "the same"
-    if not noticed:
-        return "normal"
+    if not mistaken:
+        return "normal" if found.rows[0].exact is not None and row.exact is not None else "could not tell"
     share = abs(by_mistake(row) / row.difference.value) if row.difference.value else math.inf
     return "mostly normal" if share <= MOSTLY else "partly wrong" if share <= PARTLY else "wrong"
 
@@ -72,14 +87,16 @@ def _headline(found: Number, verdict: Verdict) -> str:
         return f"could not tell: {found.name} is reported at one batch size only"
     decimals = decimals_of(found)
     low, high = figure(first.reported.value, decimals), figure(row.reported.value, decimals)
-    if verdict == "could not tell":
-        return (
-            f"could not tell: {found.name} is {low} with batches of {first.size} and {high} with batches of {row.size}"
-        )
-    if verdict == "the same":
-        return f"the same at every batch size: {found.name} is {low} with batches of {first.size}, {high} of {row.size}"
-    moves = "rises" if row.difference.value > 0 else "falls"
+    many = is_plural(found.name)
+    if verdict == "the same" or not math.isfinite(row.difference.value):
+        be = f"{found.name} {'are' if many else 'is'}"
+        return f"{_LEAD[verdict]}: {be} {low} with batches of {first.size}, {high} of {row.size}"
+    moves = ("rise" if row.difference.value > 0 else "fall") + ("" if many else "s")
     head = f"{_LEAD[verdict]}: {found.name} {moves} from {low} to {high} between batches of {first.size} and {row.size}"
+    if found.is_total:
+        return f"{head}, and it is a total over the batches, of which there are not as many"
+    if verdict == "could not tell":
+        return f"{head}, and no exact value was there to tell what is real of that"
     return f"{head}{_why(row, first, decimals)}"
 
 
@@ -128,4 +145,4 @@ def _above_all(row: Row, first: Row) -> str:
         return ", above all steps of another length"
     if main.cause is Cause.TRAINING:
         return ", above all that it is measured while the weights still change"
-    return ", above all what no control run accounts for"
+    return ", above all the rest: the gradients of larger batches are less noisy, or another path was taken"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ LOOKED_FOR = (
     "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
     "printed or assigned"
 )
-DIGITS = 5
+DIGITS, MOST_DECIMALS = 5, 8
 
 
 def headline(run: Run) -> str:
@@ -86,7 +87,14 @@ def value_of(value: float | None, epoch: Epoch) -> str:
     if value is None:
         return ""
     known = [item for item in (epoch.printed, epoch.exact, epoch.mean) if item is not None]
-    return number(value, min(8, decimals_for(known, DIGITS)))
+    return number(value, min(MOST_DECIMALS, max(decimals_for(known, DIGITS), _decimals_of(epoch.difference))))
+
+
+def _decimals_of(difference: float | None) -> int:
+    """With which two digits of a difference are seen."""
+    if not difference or not math.isfinite(difference):
+        return 0
+    return 1 - math.floor(math.log10(abs(difference)))
 
 
 def difference_of(epoch: Epoch) -> str:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from batchproof.report import page
+from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.compare_document import state_of
 from batchproof.report.compare_table import Entry, aligned, ran, sections, title
 from batchproof.report.page import INDENT, labelled, paragraph
-from batchproof.report.simulation_lines import LONGEST_BAR, SHORTEST_BAR, bar
 
 if TYPE_CHECKING:
     from batchproof.compare.comparison import Advice, Comparison, Number

@@ -39,7 +39,10 @@ class Entry:
 def title(found: Number) -> str:
     """``train_loss (training, epoch 1 of 3)``."""
     phase = found.phase if found.phase != "unknown" else ""
-    epoch = f"epoch {found.epoch} of {found.epochs}" if found.epochs > 1 else ""
+    is_named = found.phase == "unknown" and not any(row.batches for row in found.rows)
+    if found.name.endswith(f", {phase}"):
+        phase = ""
+    epoch = f"{'value' if is_named else 'epoch'} {found.epoch} of {found.epochs}" if found.epochs > 1 else ""
     about = ", ".join(filter(None, (phase, epoch)))
     return f"{found.name} ({about})" if about else found.name
 
@@ -99,7 +102,8 @@ def _label(cause: Cause, found: Number) -> str:
         fewer, more = any(step < steps[0] for step in steps), any(step > steps[0] for step in steps)
         return "fewer or more updates" if fewer and more else "more updates" if more else "fewer updates"
     if cause is Cause.REST:
-        return "rest: gradient noise"
+        told_apart = any(row.part(Cause.UPDATES) is not None for row in found.rows)
+        return "rest: gradient noise" if told_apart else "rest: all else"
     return str(cause.value)
 
 
@@ -112,12 +116,15 @@ def _measured(found: Number) -> Iterator[Entry]:
     of_epoch = "updates in the epoch" if found.epochs > 1 else "updates"
     yield from _filled(of_epoch, [f"{row.steps:,}" if row.steps else "" for row in rows])
     if any(row.updates != row.steps for row in rows):
-        yield from _filled("updates so far", [f"{row.updates:,}" if row.updates else "" for row in rows])
+        yield from _filled(
+            "updates so far" if any(row.steps for row in rows) else "updates",
+            [f"{row.updates:,}" if row.updates else "" for row in rows],
+        )
     yield from _filled("learning rate as set", [f"{row.learning_rate:g}" if row.learning_rate else "" for row in rows])
     yield from _filled("exact", [_with_error(row.exact, decimals, figure) for row in rows])
     if found.phase == "training":
         yield from _filled("exact, last weights", [_with_error(row.settled, decimals, figure) for row in rows])
-    if any(row.difference is not None and row.part(Cause.UPDATES) is not None for row in rows):
+    if rows[0].updates and any(row.part(Cause.UPDATES) is not None for row in rows):
         as_many = [_with_error(row.controlled, decimals, figure) for row in rows]
         yield from _filled(f"  after {rows[0].updates:,} updates", as_many)
 
@@ -136,8 +143,13 @@ def _rescaled(found: Number) -> Iterator[Entry]:
         chosen = [runs.get(row.size) for row in found.rows]
         values = [_with_error(run.reported, decimals, figure) if run is not None else "" for run in chosen]
         yield Entry(f"learning rate {sign}", tuple(values), "control")
-        gone = [f"{run.gone.value:.0%}" if run is not None and run.gone is not None else "" for run in chosen]
+        gone = [_gone(run.gone) if run is not None and run.gone is not None else "" for run in chosen]
         yield Entry(f"  gone with {sign}", tuple(gone), "control")
+
+
+def _gone(share: Mean) -> str:
+    """Where the learning rate does more harm than good, by how much is no news."""
+    return f"{share.value:.0%}" if share.value >= 0.005 else "none"
 
 
 def _with_error(mean: Mean | None, decimals: int, write: Callable[[float, int], str]) -> str:

@@ -1,48 +1,31 @@
-"""Each verb's report in each form: as lines of text, and as a document for pages and pictures."""
+"""Each verb's report in each form: as lines of text, and as a document for pages and pictures.
+
+A form's modules are imported when it is asked for: the report on a saved run does not wait for torch, as others do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
-
-from batchproof.report import (
-    compare_document,
-    compare_lines,
-    explanation_document,
-    explanation_lines,
-    gradients_document,
-    gradients_lines,
-    noise_document,
-    noise_lines,
-    page,
-    run_document,
-    run_lines,
-    simulation_document,
-    simulation_lines,
-)
-from batchproof.report.document import Document
+from batchproof.report import page
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from batchproof.report.document import Document
     from batchproof.result import Result
 
-_LINES: dict[str, Any] = {
-    "comparison": compare_lines.lines,
-    "explanation": explanation_lines.lines,
-    "gradients": gradients_lines.lines,
-    "noise": noise_lines.lines,
-    "run": run_lines.lines,
-    "simulation": simulation_lines.lines,
-}
-_DOCUMENTS: dict[str, Any] = {
-    "comparison": compare_document.document,
-    "explanation": explanation_document.document,
-    "gradients": gradients_document.document,
-    "noise": noise_document.document,
-    "run": run_document.document,
-    "simulation": simulation_document.document,
+#: By a result's form: what its modules are called by, each with `_lines` and `_document` after it.
+_MODULES = {
+    "comparison": "compare",
+    "explanation": "explanation",
+    "gradients": "gradients",
+    "noise": "noise",
+    "run": "run",
+    "simulation": "simulation",
 }
 
 
@@ -58,10 +41,17 @@ def show(found: Result, console: Console) -> None:
 
 def document_of(found: Result) -> Document:
     """The report, part by part."""
-    document: Document = _DOCUMENTS[found.form](found)
+    document: Document = _in(found, "document")(found)
     return document
 
 
 def _lines(found: Result, width: int) -> Iterator[Text]:
-    lines: Iterator[Text] = _LINES[found.form](found, width)
+    lines: Iterator[Text] = _in(found, "lines")(found, width)
     return lines
+
+
+def _in(found: Result, part: str) -> Callable[..., Any]:
+    """The function that makes a part of the report."""
+    module = import_module(f"batchproof.report.{_MODULES[found.form]}_{part}")
+    made: Callable[..., Any] = getattr(module, part)
+    return made

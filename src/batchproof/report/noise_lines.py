@@ -11,10 +11,10 @@ from rich.text import Text
 
 from batchproof.report import about_noise as about
 from batchproof.report import page
+from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Sheet
 from batchproof.report.noise_document import sheet, state_of
 from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, width_of
-from batchproof.report.simulation_lines import LONGEST_BAR, SHORTEST_BAR, bar
 
 if TYPE_CHECKING:
     from batchproof.gradient_noise.noise import GradientNoise

@@ -53,7 +53,8 @@ def sheet(run: Run) -> Sheet:
 
 def _reason(row: Measured) -> Reason:
     worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
-    return Reason(f"{row.name} reads {about.off(worst)}", about.why_of(row, worst), row.cause or row.place, row.remedy)
+    named = f"line {row.place.line}: {row.name} reads {about.off(worst)}"  # a sentence's first letter is made a capital
+    return Reason(named, about.why_of(row, worst), row.cause or row.place, row.remedy)
 
 
 def _unmeasured(run: Run) -> list[tuple[str, str]]:

@@ -9,15 +9,13 @@ from rich.text import Text
 
 from batchproof.report import about_simulation as about
 from batchproof.report import page
+from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Group, Sheet
 from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, packed, width_of
 from batchproof.report.simulation_document import RATIO, sheet
 
 if TYPE_CHECKING:
     from batchproof.simulate.simulation import Simulation
-
-SHORTEST_BAR, LONGEST_BAR = 8, 30
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def lines(simulation: Simulation, width: int) -> Iterator[Text]:
@@ -40,9 +38,3 @@ def _with_bars(simulation: Simulation, width: int) -> Sheet:
     longest = min(room, LONGEST_BAR)
     bars = Column("", tuple(bar(longest * share / max(shares)).ljust(longest) for share in shares))
     return Sheet(plain.sizes, (*plain.groups[:-1], Group(RATIO, (*plain.groups[-1].columns, bars))), plain.marked)
-
-
-def bar(length: float) -> str:
-    """A bar so many characters long, to an eighth of one."""
-    full, rest = divmod(round(8 * length), 8)
-    return "█" * full + _EIGHTHS[rest].strip()

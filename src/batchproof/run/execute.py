@@ -12,7 +12,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
@@ -21,6 +21,7 @@ from typing import Any
 from batchproof.errors import BatchproofError
 
 Compile = Callable[[bytes, str, dict[str, Any]], CodeType]
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,31 @@ def _status(error: SystemExit) -> int:
 def _show(error: BaseException) -> None:
     """The script's own traceback, without our frames."""
     sys.stdout.flush()
-    sys.excepthook(type(error), error.with_traceback(_own(error.__traceback__)), error.__traceback__)
+    _without_ours(error, set())
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def _without_ours(error: BaseException, done: set[int]) -> None:
+    """Take our frames out of an error's traceback, and out of those of the errors that it came from."""
+    done.add(id(error))
+    error.__traceback__ = _own(error.__traceback__)
+    for other in (error.__cause__, error.__context__):
+        if other is not None and id(other) not in done:
+            _without_ours(other, done)
 
 
 def _own(frames: TracebackType | None) -> TracebackType | None:
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+    """The frames that are not of this package's functions."""
+    own = [frame for frame in _each(frames) if Path(frame.tb_frame.f_code.co_filename).parent != _HERE]
+    for frame, after in zip(own, [*own[1:], None], strict=True):
+        frame.tb_next = after
+    return own[0] if own else None
+
+
+def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
+    while frames is not None:
+        yield frames
         frames = frames.tb_next
-    return frames
 
 
 def _last_line(error: BaseException) -> str:

@@ -25,6 +25,7 @@ class Formula:
         uses_model: whether one of them came out of a model.
         is_sum: whether the value of a batch taken twice is twice its value; None before that was tried.
         broadcasts: the shapes (B, 1) and (B,) of arguments that meet each other; None before that was tried.
+        ordered: whether the order of the samples counts; None before that was tried.
         pair_bytes: bytes that a call makes for each pair of samples; None before that was tried.
     """
 
@@ -37,6 +38,7 @@ class Formula:
     uses_model: bool = False
     is_sum: bool | None = None
     broadcasts: str | None = None
+    ordered: bool | None = None
     pair_bytes: float | None = None
 
 

@@ -20,14 +20,12 @@ class Loader(importlib.machinery.SourceFileLoader):
 
     rewrite: Rewrite
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Run it."""
-        path = self.get_filename(module.__name__)
-        code = self.rewrite(self.get_data(path), path, module.__dict__)
-        if code is None:
-            super().exec_module(module)
-        else:
-            exec(code, module.__dict__)
+    def get_code(self, fullname: str) -> CodeType | None:
+        """What it runs as it is imported: a frame of ours in between would stand in every traceback of it."""
+        module = sys.modules.get(fullname)
+        path = self.get_filename(fullname)
+        code = self.rewrite(self.get_data(path), path, vars(module)) if module is not None else None
+        return code if code is not None else super().get_code(fullname)
 
 
 class Finder(importlib.abc.MetaPathFinder):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.run.calling import called_for_all, unnoticed
 from batchproof.run.formula import Formula, Unmeasured, same_function
-from batchproof.run.together import Batches, called_for_all, unnoticed
+from batchproof.run.together import Batches
 
 #: Bytes of inputs that are kept for one pass.
 MOST_BYTES = 1 << 30

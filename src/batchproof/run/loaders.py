@@ -130,6 +130,17 @@ def may_draw_twice(loader: Any) -> bool:
     )
 
 
+def left_out(loader: Any) -> int:
+    """How many of a loader's samples are in no batch, because a short last one is dropped."""
+    batches: Any = getattr(loader, "batch_sampler", None)
+    if getattr(batches, "drop_last", False) is not True or not isinstance(getattr(batches, "batch_size", None), int):
+        return 0
+    try:
+        return len(batches.sampler) % int(batches.batch_size)
+    except TypeError:
+        return 0
+
+
 def padding(loader: Any) -> int:
     """How many samples a sampler repeats so that all processes get as many."""
     distributed = sys.modules.get("torch.utils.data.distributed")

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+#: Others divide by the gradient's own size: to them, a loss that is twice as large is the same loss.
+_FOLLOW_SCALE = {"SGD", "ASGD"}
+
 
 @dataclass
 class Optimizers:
@@ -17,7 +20,8 @@ class Optimizers:
         factor: what every step's learning rate is multiplied by.
         stepped: called after each step.
         frozen: whether steps are without effect now.
-        first_rate: the learning rate of the first step, as the script set it.
+        first_rate: the learning rate of the first step, as the script set it; a schedule's warm-up left out.
+        follows_scale: whether the first optimizer's steps are as long as the gradient is.
         scheduled: whether it changed on the way.
     """
 
@@ -26,6 +30,7 @@ class Optimizers:
     stepped: Callable[[], None] = lambda: None
     frozen: bool = False
     first_rate: float | None = None
+    follows_scale: bool | None = None
     scheduled: bool = False
     _rates: dict[int, float] = field(default_factory=dict)
     _before: list[Any] = field(default_factory=list)
@@ -50,7 +55,7 @@ class Optimizers:
         groups = optimizer.param_groups
         rate = groups[0].get("lr") if groups else None
         if rate is not None:
-            self._note(id(optimizer), float(rate))
+            self._note(optimizer, float(rate))
         if self.factor != 1.0:
             self._before = [group.get("lr") for group in groups]
             for group in groups:
@@ -64,10 +69,11 @@ class Optimizers:
                     group["lr"] = rate
         self.stepped()
 
-    def _note(self, optimizer: int, rate: float) -> None:
+    def _note(self, optimizer: Any, rate: float) -> None:
         if self.first_rate is None:
-            self.first_rate = rate
-        if self._rates.setdefault(optimizer, rate) != rate:
+            self.first_rate = _as_set(optimizer.param_groups[0], rate)
+            self.follows_scale = any(kind.__name__ in _FOLLOW_SCALE for kind in type(optimizer).__mro__)
+        if self._rates.setdefault(id(optimizer), rate) != rate:
             self.scheduled = True
 
     def _freezable(self, kind: Any) -> None:
@@ -90,3 +96,9 @@ class Optimizers:
 
         kind.__init__ = __init__
         self._undo.append(lambda: setattr(kind, "__init__", begin))
+
+
+def _as_set(group: dict[str, Any], rate: float) -> float:
+    """What a group's learning rate was before a schedule warmed up to it, or cooled down from it."""
+    known = (group.get("max_lr"), group.get("initial_lr"))
+    return next((float(value) for value in known if isinstance(value, (int, float)) and value), rate)

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from batchproof.run.calling import first_line, number
 from batchproof.run.formula import Formula, Unmeasured, same_function
 from batchproof.run.last_weights import Inputs
 from batchproof.run.registry import Place
 from batchproof.run.result import Epoch
-from batchproof.run.together import Batches, broadcast, first_line, grows, number
+from batchproof.run.together import Batches
+from batchproof.run.trials import broadcast, grows
 from batchproof.sites import Divisor, Quantity
 
 #: What an average may be multiplied by on its way: percent, thousandths.
@@ -51,6 +55,7 @@ class Pass:
     dataset: int | None = None
     duplicates: int = 0
     inputs: Inputs | None = None
+    across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:
         """No exact value; what was kept for it is let go."""
@@ -78,10 +83,11 @@ def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
         settled: the formula on all samples with the last weights.
         exact: the formula on all samples.
     """
-    values = [as_number(value) for value in done.values]
+    values = as_numbers(done.values)
+    are_numbers = all(map(is_number, done.values))
     counts = [count for count in done.counts if count is not None]
     known = len(counts) == len(values) and bool(values)
-    weights = [as_number(weight) for weight in done.weights] if done.weights else []
+    weights = as_numbers(done.weights)
     weights = weights if len(weights) == len(values) else [1.0] * len(values)
     total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
     printed = None if done.printed is None else as_number(done.printed)
@@ -96,6 +102,7 @@ def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
         except (ValueError, OverflowError):
             return math.nan
 
+    guessed = is_sum is not None and exact is None and done.across  # then a sum may be one over time
     singles = values
     if is_sum and known:
         singles = [value / count for value, count in zip(values, counts, strict=True)]
@@ -104,18 +111,18 @@ def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
         number=done.number,
         printed=shown(printed),
         exact=shown(reckoned.exact(exact)),
-        mean=shown(scale * _mean(singles)),
-        weighted=shown(scale * _mean(singles, counts)) if known else None,
-        averaged=shown(scale * _mean(singles, weights)),
+        mean=shown(scale * _mean(singles)) if are_numbers else None,
+        weighted=shown(scale * _mean(singles, counts)) if known and are_numbers and not guessed else None,
+        averaged=shown(scale * _mean(singles, weights)) if are_numbers else None,
         settled=shown(reckoned.exact(settled)),
         sizes=run_lengths(counts if known else []) or ((0, len(values)),),
         steps=done.steps,
         updates=done.updates,
         loader=done.loader,
         dataset=done.dataset,
-        undefined=sum(not math.isfinite(value) for value in values),
+        undefined=sum(not math.isfinite(value) for value in values) if are_numbers else 0,
         duplicates=done.duplicates,
-        reason=done.problem,
+        reason=done.problem if are_numbers else _not_a_number(done.values),
     )
 
 
@@ -197,8 +204,7 @@ def settled_value(done: Pass, exact: float | None) -> float | None:
 
 def is_average(done: Pass, value: Any) -> bool:
     """Whether a number is the plain or the weighted mean of what was added."""
-    values = [as_number(added) for added in done.values]
-    weights = [as_number(weight) for weight in done.weights]
+    values, weights = as_numbers(done.values), as_numbers(done.weights)
     means = [_mean(values), *([_mean(values, weights)] if len(weights) == len(values) else [])]
     return any(math.isclose(as_number(value), mean, rel_tol=1e-5) for mean in means)
 
@@ -219,6 +225,33 @@ def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> fl
     if not whole:
         return math.nan
     return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / whole
+
+
+def _not_a_number(values: Sequence[Any]) -> str:
+    """What is added in its place."""
+    if any(isinstance(value, dict) for value in values):
+        return "what is added is a table of several numbers"
+    return "what is added is not a single number"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that the script computed is a number at all, though it may be NaN."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1  # read nothing: on a GPU each read waits for it
+    try:
+        number(value)
+    except Unmeasured:
+        return False
+    return True
+
+
+def as_numbers(values: Sequence[Any]) -> list[float]:
+    """Each as a number; tensors are read from their device all at once."""
+    scalars = [value for value in values if isinstance(value, torch.Tensor) and value.numel() == 1]
+    if scalars and len(scalars) == len(values) and len({(value.dtype, value.device) for value in scalars}) == 1:
+        together = torch.stack([value.detach().reshape(()) for value in scalars])
+        return [float(value) for value in together.tolist()]
+    return [as_number(value) for value in values]
 
 
 def as_number(value: Any) -> float:

@@ -26,7 +26,7 @@ def reason(done: Pass, epoch: Epoch, is_sum: bool | None) -> tuple[str, str]:
         return f"{shapes} meet, so that every sample is compared with every other", "squeeze(1) one of them"
     if not _same(averaged, printed):
         return _of_divisor(done, epoch, is_sum)
-    if not is_sum and _same(epoch.weighted, epoch.exact):
+    if not is_sum and _same(epoch.weighted, epoch.exact) and not _same(epoch.weighted, averaged):
         return _of_sizes(site, epoch)
     return site.added.why, _REMEDIES.get(site.added.quantity, "")
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.run.counting import dimension_of, samples_of
 from batchproof.run.formula import Formula, Unmeasured
 from batchproof.run.registry import LoopPlace, Place, Registry
 from batchproof.run.resolve import formula, predictions
-from batchproof.run.trace import Trace, is_tensor, parts
+from batchproof.run.trace import Trace, is_tensor
 from batchproof.sites import Weight
 
 #: Ways through a loop's body that are followed back before a place is given up.
@@ -117,10 +118,11 @@ class Recorder:
         if done is not None and done.values:
             site = self.registry.places[number].site
             average = site.averages[index]
-            if index in self.registry.places[number].shared and not self._is_of(done, value):
+            printed = self._entry_of(done, value) if isinstance(value, dict) else value
+            if index in done.place.shared and not (done.place.meter or self._is_of(done, printed)):
                 return value
-            if not average.window:
-                done.printed, done.after, done.divisor = value, average.after, average.divisor
+            if not average.window and printed is not None:
+                done.printed, done.after, done.divisor = printed, average.after, average.divisor
                 if not average.inside:
                     self._close(number)
         return value
@@ -213,15 +215,17 @@ class Recorder:
     # ------------------------------------------------------------------ how it works
 
     def _is_of(self, done: Any, value: Any) -> bool:
-        """Whether an average that several accumulators share is that of this one: told by what was added."""
-        if done.place.meter:
-            return True
+        """Whether an average is that of this accumulator: told by what was added."""
         try:
             from batchproof.run.passes import is_average
 
             return is_average(done, value)
         except Exception:  # noqa: BLE001 - what is no number is no average
             return False
+
+    def _entry_of(self, done: Any, table: dict[Any, Any]) -> Any:
+        """Of several averages by name, the one that is of this accumulator; None where there is none."""
+        return next((value for value in table.values() if self._is_of(done, value)), None)
 
     def _loop(self, number: int) -> LoopState:
         state = self.loops.get(number)
@@ -247,7 +251,7 @@ class Recorder:
             if values[index] is not fixed:
                 return False
         if not state.counted:
-            state.count, state.counted = samples_of(trace.target), True
+            state.count, state.counted = samples_of(trace.target, trace.along), True
         batch = [values[index] for index in found.arguments]
         count = state.count if state.count is not None else batch[0].shape[0]
         done.values.append(value.detach() if type(value) is self._tensor else value)
@@ -267,7 +271,10 @@ class Recorder:
         state = self._loop(place.loop)
         done.values.append(value.detach() if is_tensor(value) else value)
         if not state.counted:
-            state.count, state.counted = samples_of(state.trace.target), True
+            if state.steps == 1:
+                state.trace.along = dimension_of(state.trace.target, getattr(state.loader, "batch_size", None))
+            state.count, state.counted = samples_of(state.trace.target, state.trace.along), True
+            state.trace.count = state.count
         done.counts.append(state.count)
         if place.site.added.weight is not Weight.NONE and number in self.pending:
             done.weights.append(self.pending.pop(number))
@@ -328,7 +335,7 @@ class Recorder:
 
     def give_up(self, number: int, error: BaseException) -> None:
         """There will be no exact value for a place."""
-        from batchproof.run.together import first_line
+        from batchproof.run.calling import first_line
 
         reason = first_line(error) if isinstance(error, Unmeasured) else f"{type(error).__name__}: {first_line(error)}"
         self.given_up[number] = reason
@@ -347,6 +354,7 @@ class Recorder:
         """What the loop knows of a pass."""
         done.ended = True
         done.steps = state.steps
+        done.across = state.trace.along != 0
         done.updates = self.updates - state.updates_before
         done.loader = _length(state.loader)
         done.dataset = _length(getattr(state.loader, "dataset", None))
@@ -367,29 +375,6 @@ def _is_compiling() -> bool:
     """Whether torch is looking through the function now: it is to see nothing of us."""
     torch = sys.modules.get("torch")
     return torch is not None and torch.compiler.is_compiling()
-
-
-def samples_of(target: Any) -> int | None:
-    """How many samples a batch has: the length of its first tensor."""
-    torch = sys.modules.get("torch")
-    return None if torch is None else _first_length(target, torch.Tensor)
-
-
-def _first_length(target: Any, tensor: Any) -> int | None:
-    if isinstance(target, tensor):
-        return len(target) if target.ndim else None
-    if isinstance(target, (tuple, list)):
-        for part in target:
-            found = _first_length(part, tensor)
-            if found is not None:
-                return found
-        return None
-    if target is None or isinstance(target, (int, float, str)):
-        return None
-    for path, part in parts(target):
-        if path and isinstance(part, tensor) and part.ndim > 0:
-            return len(part)
-    return None
 
 
 def _has(trace: Trace, found: Formula) -> bool:

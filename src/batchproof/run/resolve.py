@@ -11,18 +11,17 @@ import ast
 import builtins
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from batchproof.run.calls import Opaque, is_model, may_be_called_again
+from batchproof.run.cutting import rows_of_one_kind
 from batchproof.run.formula import Formula, Unmeasured
-from batchproof.run.nodes import at, bare, is_load, is_zero, named, renumbered, unwrapped, walk
-from batchproof.run.registry import Kept, Node, Registry, Source
+from batchproof.run.nodes import at, bare, is_load, is_zero, named, unwrapped, walk
+from batchproof.run.registry import Kept, Node, Registry
 from batchproof.run.trace import Trace, is_batch, is_batch_holder, is_container, is_plain, is_tensor, parts
+from batchproof.run.way import COUNT, Way, made
 
-#: In a formula: how many samples the batch has.
-COUNT = "_count"
 #: Longer ways are no formulas.
 MOST_STEPS = 400
 
@@ -60,26 +59,6 @@ def predictions(registry: Registry, trace: Trace, found: Formula) -> Formula:
     return resolver.finish(at(ast.Tuple(results, ast.Load()), near or results[0]))
 
 
-@dataclass
-class _State:
-    """What a way back has found so far."""
-
-    steps: list[tuple[int, ast.expr]] = field(default_factory=list)
-    arguments: dict[int, str] = field(default_factory=dict)
-    fixed: dict[int, Any] = field(default_factory=dict)
-    known: dict[int, ast.expr] = field(default_factory=dict)
-    model: bool = False  # a value came out of a model
-    own: bool = False  # a function of the script is called again
-    sources: dict[str, Source] = field(default_factory=dict)
-    count: int | None = None  # how many samples the batch has, where that is asked for
-
-    def copy(self) -> _State:
-        return _State(
-            list(self.steps), dict(self.arguments), dict(self.fixed), dict(self.known), self.model, self.own,
-            dict(self.sources), self.count,
-        )  # fmt: skip
-
-
 class _Resolver:
     """Follows values back.  What was found is undone where a way turns out to lead nowhere."""
 
@@ -87,7 +66,7 @@ class _Resolver:
         self.registry = registry
         self.trace = trace
         self.through_models = through_models
-        self.state = _State()
+        self.state = Way()
         self.open: set[int] = set()
         self.from_loader = {id(part): part for _, part in parts(trace.target) if not is_plain(part)}
         self.givers = self._givers()
@@ -97,15 +76,23 @@ class _Resolver:
         found: dict[int, list[tuple[int, tuple[Any, ...]]]] = {}
         for index in range(len(self.trace.numbers) - 1, -1, -1):
             node = self._node(index)
-            if node.kept is not None and is_load(node.kept.inner):
-                continue
             value = self.trace.values[index]
+            if node.kept is not None and is_load(node.kept.inner) and not self._is_view(node.kept.inner, value, index):
+                continue
             for path, part in parts(value) if is_container(value) else [((), value)]:
                 if not is_plain(part):
                     found.setdefault(id(part), []).append((index, path))
         for givers in found.values():
             givers.sort(key=lambda giver: len(giver[1]))  # what gave the value itself, before what gave a tuple with it
         return found
+
+    def _is_view(self, inner: ast.expr, value: Any, index: int) -> bool:
+        """Whether reading an item makes a tensor anew, as ``x[:, 0]`` does and ``batch["x"]`` does not."""
+        return (
+            isinstance(inner, ast.Subscript)
+            and is_tensor(value)
+            and is_tensor(self._object(unwrapped(inner.value), index))
+        )
 
     def _node(self, index: int) -> Node:
         return self.registry.nodes[self.trace.numbers[index]]
@@ -412,32 +399,26 @@ class _Resolver:
         state = self.state
         if not state.arguments:
             raise Unmeasured("what is added does not come from tensors of the batch")
+        cut = rows_of_one_kind(state.steps, state.arguments, result, self.trace.values, self.trace.along != 0)
+        if cut is not None:
+            state.steps, state.arguments = cut
+            state.forget_unused(result)
+        if self.trace.along and any(self._lies_across(index) for index in state.arguments):
+            raise Unmeasured("its samples do not lie along the first dimension")
         first = next(iter(state.arguments))
         if state.count is not None and self.trace.values[first].shape[0] != state.count:
             raise Unmeasured("it divides by a number of samples that its predictions do not have")
-        body: list[ast.stmt] = [
-            at(ast.Assign([ast.Name(f"_value{index}", ast.Store())], expression), expression)
-            for index, expression in state.steps
-        ]
-        if state.count is not None:
-            counted = ast.parse(f"{COUNT} = {state.arguments[first]}.shape[0]").body[0]
-            body.insert(0, counted)
-        body.append(at(ast.Return(result), result))
-        taken = [ast.arg(name) for name in state.arguments.values()]
-        arguments = ast.arguments(posonlyargs=[], args=taken, kwonlyargs=[], kw_defaults=[], defaults=[])
-        function = ast.FunctionDef(name="value", args=arguments, body=body, decorator_list=[])
         source = self._node(len(self.trace.numbers) - 1).source
-        module = ast.fix_missing_locations(ast.Module([function], []))
-        text = renumbered(module)
-        names: dict[str, Any] = {f"_fixed{index}": value for index, value in state.fixed.items()}
-        for name, home in state.sources.items():
-            if name in home.names:
-                names.setdefault(name, home.names[name])
-        exec(compile(module, source.file, "exec", dont_inherit=True), names)
+        function, text = made(state, result, source)
         return Formula(
-            list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), names["value"], text,
+            list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), function, text,
             tuple(self._label(index) for index in state.arguments), state.model,
         )  # fmt: skip
+
+    def _lies_across(self, index: int) -> bool:
+        """Whether the samples of an argument are along its second dimension, as those of the loader's tensors are."""
+        shape = self.trace.values[index].shape
+        return len(shape) > 1 and shape[1] == self.trace.count
 
     def _label(self, index: int) -> str:
         kept = self._node(index).kept

@@ -18,6 +18,8 @@ Phase = Literal["training", "evaluation", "unknown"]
 DEFAULT = Path(".batchproof") / "run.json"
 #: Relative difference below which two values are the same: single precision, added up in another order.
 TOLERANCE = 2e-6
+#: What may be NaN in an epoch.
+_VALUES = ("printed", "exact", "mean", "weighted", "averaged", "settled")
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Measured:
         phase: whether the weights change on the way.
         quantity: what a batch contributes, in words.
         is_sum: whether a batch's value is a sum over its samples; None where that was not measured.
+        trains_on_sum: whether what is trained on is a sum over the batch; None where it is no multiple of this value,
+            or was not looked at.
         why: why the mean of batches is something else than the exact value, as half a sentence; may be empty.
         cause: the line that makes it so; None where it is not known.
         remedy: what to write instead; may be empty.
@@ -130,6 +134,7 @@ class Measured:
     phase: Phase
     quantity: str
     is_sum: bool | None = None
+    trains_on_sum: bool | None = None
     why: str = ""
     cause: Place | None = None
     remedy: str = ""
@@ -157,7 +162,7 @@ class Seen:
 
     Attributes:
         kind: which, in a word: ``"updates"``, ``"duplicates"``, ``"skipped"``, ``"undefined"``, ``"broadcast"``,
-            ``"statistics"``, ``"reads"``, ``"accumulation"``, ``"unmeasured"``.
+            ``"dropped"``, ``"statistics"``, ``"reads"``, ``"accumulation"``, ``"unmeasured"``.
         what: what happens, as a sentence without its full stop.
         place: where.
         harmless: whether it is said for information only.
@@ -206,6 +211,7 @@ class Run(Result):
         updates: optimizer steps in each pass over a training loader.
         steps: optimizer steps in all.
         learning_rate: of the first step, as the script set it; None where no optimizer stepped.
+        follows_scale: whether that optimizer's steps are as long as the gradient is; None where none stepped.
         scheduled: whether the learning rate changed on the way.
         loaders: how many loaders were built.
         seconds: how long the script ran.
@@ -226,6 +232,7 @@ class Run(Result):
     updates: tuple[int, ...] = ()
     steps: int = 0
     learning_rate: float | None = None
+    follows_scale: bool | None = None
     scheduled: bool = False
     loaders: int = 0
     seconds: float = 0.0
@@ -248,12 +255,15 @@ class Run(Result):
         return 0 if any(epoch.is_exact for row in self.measured for epoch in row.shown) else 2
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data, and what follows from them."""
+        """All fields as JSON-able data, and what follows from them; NaN is ``"nan"``, infinity ``"inf"``."""
         data = super().to_dict()
         data["exit_status"] = self.exit_status
         for row, entry in zip(self.measured, data["measured"], strict=True):
             for epoch, values in zip(row.epochs, entry["epochs"], strict=True):
-                values.update(samples=epoch.samples, batches=epoch.batches, difference=_finite(epoch.difference))
+                values.update({name: _written(getattr(epoch, name)) for name in (*_VALUES, "difference")})
+                values.update(samples=epoch.samples, batches=epoch.batches)
+        if self.reported is not None:
+            data["reported"]["values"] = [_written(value) for value in self.reported.values]
         return data
 
     @classmethod
@@ -291,13 +301,17 @@ def load(path: Path) -> Run:
 
 def _measured(data: dict[str, Any]) -> Measured:
     cause = data["cause"]
-    epochs = tuple(
-        _made(Epoch, entry, sizes=tuple((size, count) for size, count in entry["sizes"])) for entry in data["epochs"]
-    )
+    epochs = tuple(map(_epoch, data["epochs"]))
     row: Measured = _placed(
         Measured, data, names=tuple(data["names"]), cause=None if cause is None else Place(**cause), epochs=epochs
     )
     return row
+
+
+def _epoch(data: dict[str, Any]) -> Epoch:
+    values = {name: _read(data[name]) for name in _VALUES}
+    epoch: Epoch = _made(Epoch, data, sizes=tuple((size, count) for size, count in data["sizes"]), **values)
+    return epoch
 
 
 def _placed(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
@@ -310,10 +324,14 @@ def _made(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
     return kind(**{**{key: value for key, value in data.items() if key in known}, **changes})
 
 
-def _numbers(values: list[float | None]) -> tuple[float, ...]:
-    """A number that is not finite is None in JSON."""
-    return tuple(math.nan if value is None else value for value in values)
+def _numbers(values: list[float | str]) -> tuple[float, ...]:
+    return tuple(map(float, values))
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _written(value: float | None) -> float | str | None:
+    """For JSON, which has no word for a number that is not finite."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _read(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

@@ -185,7 +185,7 @@ class _Rewriter(ast.NodeTransformer):
         loop.sites.append(number)
         loop.trains |= site.loop.phase is Phase.TRAINING
         self._wrap(site.added.node, "added", number)
-        weight = site.added.weight_node
+        weight = self._weight(site)
         if weight is not None:
             before = _position(weight) < _position(site.added.node)
             self._wrap(weight, "weight_before" if before else "weight", number)
@@ -197,6 +197,28 @@ class _Rewriter(ast.NodeTransformer):
             self._at_start(start, number, meter is not None)
         for index, average in enumerate(site.averages):
             self._at_average(average.node, number, index, meter is not None)
+
+    def _weight(self, site: Site) -> ast.expr | None:
+        """What the value is multiplied by: where a meter's method does it, what that is called with."""
+        weight = site.added.weight_node
+        if weight is None or self._holder(weight, ast.stmt) is self._holder(site.added.node, ast.stmt):
+            return weight
+        method, call = self._holder(weight, _FUNCTIONS), self._holder(site.added.node, ast.Call)
+        if not isinstance(weight, ast.Name) or not isinstance(method, _FUNCTIONS) or not isinstance(call, ast.Call):
+            return None if isinstance(method, _FUNCTIONS) else weight
+        for keyword in call.keywords:
+            if keyword.arg == weight.id:
+                return keyword.value
+        names = [argument.arg for argument in method.args.args]
+        place = names.index(weight.id) - len(names[:1]) if weight.id in names[1:] else len(call.args)
+        return call.args[place] if place < len(call.args) else None
+
+    def _holder(self, node: ast.AST, kind: Any) -> ast.AST | None:
+        """The innermost node of a kind around another one."""
+        found = self.parents.get(id(node))
+        while found is not None and not isinstance(found, kind):
+            found = self.parents.get(id(found))
+        return found
 
     def _meter(self, site: Site) -> ast.expr | None:
         """The object that takes what a batch adds, where its class averages: ``losses`` in ``losses.update``."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchproof.place import Place
-from batchproof.run.loaders import Drawn, may_draw_twice, padding
+from batchproof.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.run.recorder import LoopState
 from batchproof.run.registry import LoopPlace, Registry
 from batchproof.run.result import Measured, Seen
@@ -31,6 +31,7 @@ class LoopFacts:
     twice: int = 0
     drawn: int = 0
     padded: int = 0
+    left_out: int = 0
     norms: set[str] = field(default_factory=set)
 
 
@@ -50,6 +51,7 @@ class Seeing:
         """A loop is about to take its batches."""
         facts = self._facts(loop)
         facts.padded = padding(loader)
+        facts.left_out = left_out(loader)
         if may_draw_twice(loader):
             batches = loader.batch_sampler
             drawn = Drawn(batches.sampler)
@@ -148,6 +150,10 @@ class Seeing:
         if facts.padded and not facts.place.trains:
             what = f"DistributedSampler repeats {_counted(facts.padded, 'sample')} so that all processes get as many"
             yield Seen("duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler")
+
+        if facts.left_out and not facts.place.trains:
+            what = f"the loader drops its short last batch: {_counted(facts.left_out, 'sample')} left out"
+            yield Seen("dropped", what, place, False, "evaluate with drop_last=False")
 
     def _updates(self, facts: LoopFacts) -> str:
         steps, updates = facts.steps, facts.updates

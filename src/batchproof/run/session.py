@@ -53,6 +53,7 @@ class Session:
         self.recorder.on_left = self._ends
         self.epochs: dict[int, list[Epoch]] = {}
         self.sums: dict[int, bool | None] = {}
+        self.sums_trained_on: dict[int, bool | None] = {}
         self.reasons: dict[int, tuple[str, str]] = {}
         self.unread = 0  # passes whose average was never read
         self.notes: list[str] = []
@@ -86,8 +87,7 @@ class Session:
             self.recorder.end()
         finally:
             sys.meta_path.remove(finder)
-            self.steering.optimizers.stop()
-            self.steering.loaders.stop()
+            self.steering.stop()
             if self.children is not None:
                 self.children.stop()
         return ending
@@ -151,9 +151,10 @@ class Session:
     # ------------------------------------------------------------------ loops and passes
 
     def _begins(self, loop: LoopPlace, loader: Any) -> Any:
+        steered = self.steering.begins(loop, loader)
         with contextlib.suppress(Exception):
             self.seeing.begins(loop, loader)
-        return self.steering.begins(loop, loader)
+        return steered
 
     def _steps(self, state: LoopState) -> None:
         self.steering.steps(state)
@@ -179,6 +180,7 @@ class Session:
         done.duplicates = self.seeing.duplicates(done.place.loop)
         epoch = finished(done, is_sum, settled, exact)
         self.sums[number] = is_sum
+        self._look_at_roots(done, is_sum)
         if epoch.printed is None:
             self.unread += 1
             return
@@ -191,6 +193,16 @@ class Session:
         self.epochs.setdefault(number, []).append(epoch)
         if self.live is not None:
             self.live(self.measured(number), epoch)
+
+    def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
+        from batchproof.run.passes import as_number
+        from batchproof.run.roots import trains_on_sum
+
+        roots = self.steering.roots.of(done.place.loop)
+        if roots:
+            values = [as_number(value) for value in done.values]
+            found = trains_on_sum([as_number(root) for root in roots], values, done.counts, is_sum)
+            self.sums_trained_on[done.place.number] = found
 
     # ------------------------------------------------------------------ afterwards
 
@@ -209,6 +221,7 @@ class Session:
             phase=site.loop.phase.value,
             quantity=site.added.quantity.value,
             is_sum=self.sums.get(number),
+            trains_on_sum=self.sums_trained_on.get(number),
             why=why,
             cause=_place(place.source, origin) if origin is not None and why and why == site.added.why else None,
             remedy=remedy,
@@ -241,6 +254,7 @@ class Session:
             updates=tuple(self.steering.passes),
             steps=self.recorder.updates,
             learning_rate=self.steering.optimizers.first_rate,
+            follows_scale=self.steering.optimizers.follows_scale,
             scheduled=self.steering.optimizers.scheduled,
             loaders=self.steering.loaders.built,
             seconds=self.seconds,
@@ -313,7 +327,8 @@ def _names(place: RegisteredPlace) -> tuple[str, ...]:
     site = place.site
     known = [name for name in site.reported if not name.startswith("self.")]
     own = [name.removeprefix("self.") for name in (*site.reported, site.name)]
-    return tuple(dict.fromkeys((*known, *([place.meter] if place.meter else []), *own)))
+    names = dict.fromkeys((*known, *([place.meter] if place.meter else []), *own))
+    return tuple(sorted(names, key=lambda name: len(name) == 1))  # a letter says less than any other name
 
 
 def _place(source: Source, line: int) -> Place:

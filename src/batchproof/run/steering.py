@@ -13,6 +13,7 @@ from batchproof.run.loaders import Loaders, Longer
 from batchproof.run.optimizers import Optimizers
 from batchproof.run.recorder import LoopState, Recorder
 from batchproof.run.registry import LoopPlace
+from batchproof.run.roots import Roots
 
 
 class Steering:
@@ -23,6 +24,7 @@ class Steering:
         self.recorder = recorder
         self.loaders = Loaders(control.batch_size)
         self.optimizers = Optimizers(control.learning_rate, bool(control.updates), self._stepped)
+        self.roots = Roots(self._running)
         self.passes: list[int] = []  # updates of each pass over a training loader
         self.undo: list[Callable[[], None]] = []
         self.training = 0  # passes that began
@@ -33,6 +35,8 @@ class Steering:
             "torch.optim.optimizer": self.optimizers.watch,
             "torch.utils.data.dataloader": self.loaders.watch,
         }
+        if self.control.last_weights:
+            found["torch.autograd"] = self.roots.watch
         if self.control.seed is not None:
             seed = self.control.seed
             random.seed(seed)
@@ -46,6 +50,7 @@ class Steering:
         """A loop is about to take its batches."""
         if loop.trains:
             self.training += 1
+            self.roots.begins(loop.number)
             if self.control.updates:
                 return Longer(loader, lambda: self.recorder.updates, self._wanted())
         elif "tail" in self.control.mends:
@@ -69,6 +74,16 @@ class Steering:
         """Updates in this training pass."""
         updates = self.control.updates
         return updates[min(max(self.training, 1), len(updates)) - 1]
+
+    def stop(self) -> None:
+        """Leave torch as it was."""
+        self.optimizers.stop()
+        self.loaders.stop()
+        self.roots.stop()
+
+    def _running(self) -> int | None:
+        """The loop that runs."""
+        return self.recorder.running[-1].place.number if self.recorder.running else None
 
     def _stepped(self) -> None:
         self.recorder.updates += 1

@@ -21,6 +21,8 @@ class Trace:
         versions: of tensors, how often they had been written to; None for all else.
         target: what the loop took from its loader.
         takes: the variables that it was put into.
+        along: the dimension of its tensors along which samples lie.
+        count: how many there are; None where that is not known.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -28,6 +30,8 @@ class Trace:
     versions: list[int | None] = field(default_factory=list)
     target: Any = None
     takes: frozenset[str] = frozenset()
+    along: int = 0
+    count: int | None = None
 
     def clear(self) -> None:
         self.numbers.clear()
