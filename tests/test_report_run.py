@@ -61,7 +61,7 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     for run in (RUN, replace(RUN, measured=(wide, RIGHT))):
         lines = render(run, width).splitlines()
         assert max(map(len, lines)) <= width
-        assert any("−20.0%" in line for line in lines)
+        assert any("-20.0%" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from batchproof.cli import options
 from batchproof.cli.examples import RUN
-
-if TYPE_CHECKING:
-    pass
+from batchproof.errors import TorchMissing
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -55,6 +54,8 @@ def command(
 
     The script's output and exit status stay its own; the table comes after it, on stderr.
     """
+    if find_spec("torch") is None:
+        raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")
     from batchproof.run import launch
     from batchproof.run.control import Control
 

@@ -99,14 +99,14 @@ def _decimals_of(difference: float | None) -> int:
 
 def difference_of(epoch: Epoch) -> str:
     """Printed less exact; empty where it is rounding."""
-    return "" if epoch.is_exact in (None, True) else value_of(epoch.difference, epoch).replace("-", "−")
+    return "" if epoch.is_exact in (None, True) else value_of(epoch.difference, epoch)
 
 
 def off_of(epoch: Epoch) -> str:
     """The same, of the exact value; a check mark where there is no difference."""
     if epoch.is_exact is not False:
         return "?" if epoch.is_exact is None else "✓"
-    return percent(epoch.error or 0.0).replace("-", "−")
+    return percent(epoch.error or 0.0)
 
 
 def batches_of(epoch: Epoch) -> str:
