@@ -109,9 +109,11 @@ def _why(row: Row, first: Row, decimals: int) -> str:
     real = 1 - mistakes / total
     if real <= REAL:
         return f", and none of that is real{_mistaken(row)}"
-    what = (
-        "averaging over batches" if set(noticed) <= {Cause.ARITHMETIC, Cause.SHORT_BATCH} else "how batches are scored"
-    )
+    what = "how batches are scored"
+    if set(noticed) <= {Cause.ARITHMETIC, Cause.SHORT_BATCH}:
+        parts = {part.cause: figure(abs(part.mean.value), decimals) for part in row.parts}
+        with_short = parts.get(Cause.SHORT_BATCH, figure(0, decimals)) != figure(0, decimals)
+        what = "averaging over batches" + (", the short last one included," if with_short else "")
     amount = figure(abs(mistakes), decimals)
     if real > 1:
         return f", and all of that is real{_above_all(row, first)}; {what} hides {amount} more"
