@@ -366,12 +366,14 @@ def test_a_factor_that_changes_with_the_batch(tmp_path: Path) -> None:
     assert epoch.reason
 
 
-def test_samples_that_meet_are_said_to(tmp_path: Path) -> None:
-    text = """
+@pytest.mark.filterwarnings("ignore:Using a target size:UserWarning")
+@pytest.mark.parametrize("loss", ["((out - yb) ** 2).mean()", "torch.nn.functional.l1_loss(out, yb)"])
+def test_samples_that_meet_are_said_to(tmp_path: Path, loss: str) -> None:
+    text = f"""
         total = 0.0
         for xb, yb in loader:
             out = model(xb).squeeze(1)
-            loss = ((out - yb) ** 2).mean()
+            loss = {loss}
             total += loss.item()
         mse = total / len(loader)
     """

@@ -125,6 +125,7 @@ class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.largest: int = 0
         self.paired: set[int] = set()  # lengths of a row and a column that met
+        self.squared: set[tuple[int, ...]] = set()  # shapes that were expanded to a square, as torch's losses do first
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -132,5 +133,8 @@ class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(tensor, torch.Tensor):
                 self.largest = max(self.largest, tensor.numel() * tensor.element_size())
         taken = {tuple(part.shape) for part in args if isinstance(part, torch.Tensor)}
+        if function is torch.ops.aten.expand.default and result.ndim == 2 and result.shape[0] == result.shape[1]:
+            self.squared |= taken
+            taken = self.squared
         self.paired |= {shape[0] for shape in taken if len(shape) == 1 and (shape[0], 1) in taken}
         return result
