@@ -32,6 +32,7 @@ class Value:
     kind: str = "opaque"
     given: frozenset[Any] = frozenset()
     dim: int = 0  # along which rows concatenate
+    blocks: int = 1  # how many times the samples stand one after another
     from_data: bool = False
     sizes: tuple[int, ...] = ()  # as first recorded
     strides: tuple[int, ...] = ()

@@ -179,12 +179,17 @@ def multilabel_margin_loss_forward(x: torch.Tensor, target: torch.Tensor, reduct
 
 
 def _onto(func: Any) -> Rule:
-    """Adding into a tensor: that tensor, and what is added."""
+    """Adding into a tensor: that tensor, and what is added into zeros.
+
+    What the tensor holds does not matter: a buffer that happens to be zero counts once all the same, not once a batch.
+    """
 
     def rule(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
         if "index_put" in func.__name__ and True not in (*rest[2:3], kwargs.get("accumulate", False)):
             return NotImplemented
-        if not x.numel() or not bool((x != 0).any()):
+        if "reduce" in func.__name__ and (rest[3:4] or (kwargs.get("reduce"),))[0] != "sum":
+            return NotImplemented
+        if "reduce" in func.__name__ and not kwargs.get("include_self", True):
             return NotImplemented
         return x + func(torch.zeros_like(x), *rest, **kwargs)
 
@@ -221,7 +226,11 @@ _OWN: dict[Any, Rule] = {
     aten.multilabel_margin_loss_forward.default: multilabel_margin_loss_forward,
 }
 
-_OWN |= {func: _onto(func) for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)}
+#: Of the outermost operations only: what they are written out in is the same operation, on zeros.
+_ONTO = {
+    func: _onto(func)
+    for func in (aten.scatter_add.default, aten.scatter_reduce.two, aten.index_add.default, aten.index_put.default)
+}
 
 _OWN |= {
     func: _reduced(func)
@@ -268,4 +277,7 @@ def at_once(func: Any, args: Any, kwargs: Any) -> bool:
 
 def decomposition(func: Any, depth: int = 0) -> Rule | None:
     """The rule that writes an operation out in simpler ones, or None; torch's own table serves the outermost only."""
-    return _OWN.get(func) or (decomposition_table.get(func) if depth == 0 else None)
+    rule = _OWN.get(func)
+    if rule is None and depth == 0:
+        rule = _ONTO.get(func) or decomposition_table.get(func)
+    return rule

@@ -13,7 +13,7 @@ from batchproof.derive.centre import Centred, Extremes, find_centres, find_extre
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.finish import Diverged
-from batchproof.derive.kinds import ROWLIKE, Classifier, Draw
+from batchproof.derive.kinds import ROWLIKE, Classifier
 from batchproof.derive.operators import base_name
 from batchproof.derive.plain import OwnError, keep_inputs, plain_call
 from batchproof.derive.plan import Plan
@@ -22,7 +22,6 @@ from batchproof.derive.program import (
     Recording,
     Unrecordable,
     shown_dtype,
-    widen,
 )
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import record
@@ -102,7 +101,7 @@ def _derive(
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
-    program, runs = _classified(fn, batches, shown, generator)
+    program, runs = _classified(fn, batches, shown)
     if trace is not None:
         trace.append(program)
     if model is not None:
@@ -188,7 +187,7 @@ def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
 
 
 def _classified(
-    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None, generator: torch.Generator
+    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()
@@ -204,8 +203,7 @@ def _classified(
         for position, d in enumerate(batches[0].dims):
             if d is not None:
                 program.values[program.inputs[position]].dim = d
-        classifier = Classifier(program, runs, _draws(batches, generator), batched)
-        classifier.run()
+        Classifier(program, runs, batched).run()
         more = _splittable(program, split)
         if not more:
             return program, runs
@@ -219,21 +217,6 @@ def _same_results(a: Recording, b: Recording) -> bool:
     pairs = [(result_of(a, x), result_of(b, y)) for x, y in zip(a.result, b.result, strict=True)]
     numbers = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs if isinstance(x, (torch.Tensor, int, float))]
     return all(gap(x, y) <= ROUNDING * 1e2 for x, y in numbers)
-
-
-def _draws(batches: Sequence[Batch], generator: torch.Generator) -> list[Draw]:
-    first, last = batches[0], batches[-1]
-    n = first.n
-    sizes = [1, max(1, n // 3)]
-    sizes = [*sizes, n - sum(sizes)] if n - sum(sizes) > 0 else [1, n - 1]
-    mixed = last.mixed(generator)
-    halves = [max(1, n - 2), mixed.n - max(1, n - 2)]
-    return [_draw(0, first, sizes), _draw(len(batches) - 1, mixed, halves)]
-
-
-def _draw(run: int, batch: Batch, sizes: list[int]) -> Draw:
-    wide = Batch([widen(t.detach()) for t in batch.tensors], batch.dims)
-    return Draw(run, wide.tensors, [piece.tensors for piece in wide.split(sizes)], sizes)
 
 
 def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:

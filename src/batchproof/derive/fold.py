@@ -214,7 +214,8 @@ def _used(lines: Sequence[str], result: str) -> list[str]:
 
 def _settled(program: Program, index: int, name: str, centred: dict[int, Centred | Extremes]) -> str:
     value = program.values[index]
-    counts = value.kind == "sum" and not value.dtype.is_floating_point and value.dtype is not torch.int64
+    whole = not (value.dtype.is_floating_point or value.dtype.is_complex)
+    counts = value.kind == "sum" and whole and value.dtype is not torch.int64
     return f"{name}.long()" if counts else name
 
 

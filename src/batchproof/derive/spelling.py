@@ -81,6 +81,8 @@ def spelled(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: di
         return f"{rendered[0]}.{_cast(keywords['dtype'], space)}" if set(keywords) == {"dtype"} else None
     if op.func is aten.copy.default:  # which has no derivative
         return f"{rendered[1]}.to({rendered[0]}.dtype).expand_as({rendered[0]})"
+    if name == "as_strided":  # only views are folded, and here the layout may be another
+        return f"{rendered[0]}.reshape({rendered[1]})"
     if name in ("_softmax", "_log_softmax"):
         rendered = rendered[:2]  # the rest is for half precision on a GPU
     if name == "nll_loss_nd" and rendered[3:4] == ["0"]:
