@@ -21,13 +21,17 @@ from torch.func import vmap
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
-from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of
+from batchproof.derive.powers import NoPolynomial, Polynomial, Powers, apply, moved
+from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen_constant
 
 MOST_CENTRES = 8
 PROBES = 15
 MOST_WIDE, WIDE_PROBES = 15, 3  # rows far from the data: so many are tried, so few must have a value
 FAR_CENTRES = 15
 _FIT = 11  # probes that fit the weights; the others test them
+MOST_POWERS = 9
+DISTANCES = (1.0, 32.0, 1e3, 3e4)  # of the probes that weights are found on
+SPARE = 3  # so many more of them than weights
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,71 @@ class Slice:
             env.update(outputs_of(op, result))
         return env[self.leaf]
 
+    def expand(self, at: Centre, rows: Rows, shared: dict[int, torch.Tensor]) -> Polynomial:
+        """The sum as a polynomial in the moves of the statistics from a centre.
+
+        Raises:
+            NoPolynomial: a statistic that moves enters by an operation without a rule.
+        """
+        count = len(at.directions)
+        moving: dict[tuple[bool, int], Any] = {}
+        for number, direction in enumerate(at.directions):
+            moving.setdefault((direction.free, direction.index), {})[number] = direction.step
+        env: dict[int, Any] = {**shared, **rows.values, **at.stats}
+        env |= {i: moved(env[i], moves, count) for (free, i), moves in moving.items() if not free}
+        device = next(iter(env.values())).device if env else None
+        numbers = dict(at.free)
+        for (free, position), moves in moving.items():
+            if free:
+                value = torch.as_tensor(at.free[position], dtype=torch.float64, device=device)
+                numbers[position] = moved(value, moves, count)
+        products: dict[tuple[int, int], torch.Tensor] = {}
+
+        def look(leaf: Any) -> Any:
+            if isinstance(leaf, Ref):
+                return env[leaf.index]
+            return numbers[leaf.position] if isinstance(leaf, Free) else leaf.at(rows.n, rows.lengths)
+
+        for op in self.ops:
+            given = replace(replace((op.args, op.kwargs), (Ref, Size, Free), look), torch.dtype, widen_constant)
+            if any(isinstance(leaf, Polynomial) for leaf in leaves(given)):
+                env[op.outputs[0]] = apply(op, *given, products)
+                continue
+            func = op.func.overloadpacket if any(isinstance(x, Free) for x in leaves((op.args, op.kwargs))) else op.func
+            env.update(outputs_of(op, call(func, *given, look)))
+        found = env[self.leaf]
+        if not isinstance(found, Polynomial):
+            raise NoPolynomial(frozenset(range(count)))
+        return found
+
+    def sums(self, centres: Sequence[Centre], rows: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+        """What is kept of some rows at each centre, (elements, centres)."""
+        if not centres[0].powers:
+            return torch.stack([self.run(at, rows, shared).reshape(-1) for at in centres], 1)
+        found = self.expand(centres[0], rows, shared)
+        return torch.stack([found.unit(at.powers).reshape(-1) for at in centres], 1)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """How a statistic moves from a centre: by a step, or by one everywhere (None)."""
+
+    index: int  # of the value; of a Free number, its position
+    free: bool
+    step: torch.Tensor | None
+
 
 @dataclass
 class Centre:
-    """A point s: a value for every statistic that a conditional sum depends on."""
+    """A point s: a value for every statistic that a conditional sum depends on.
+
+    With ``powers`` it stands for a coefficient, up to a number, of the sum as a polynomial in its moves from that point.
+    """
 
     stats: dict[int, torch.Tensor]
     free: dict[int, Any]
+    powers: Powers = ()
+    directions: tuple[Direction, ...] = ()
 
 
 @dataclass
@@ -76,22 +138,51 @@ class Rows:
 
 
 @dataclass
+class Level:
+    """Probes at one distance from the data: weights found on them are exact where the statistic lies as far."""
+
+    probes: list[Rows]
+    inverse: torch.Tensor  # (elements, centres, probes)
+
+
+@dataclass
 class Centred:
     """A conditional sum that is kept at fixed centres, and what finds the weights at another one."""
 
     slice: Slice
     centres: list[Centre]
-    probes: list[Rows]
-    inverse: torch.Tensor  # (elements, centres, probes)
+    levels: list[Level]
 
-    def weights(self, at: Centre, shared: dict[int, torch.Tensor]) -> torch.Tensor:
-        """(elements, centres): how the sum at a centre is combined from the kept ones."""
-        sums = torch.stack([self.slice.run(at, rows, shared).reshape(-1) for rows in self.probes], 1)
-        return (self.inverse @ sums.unsqueeze(-1)).squeeze(-1)
+    def combined(
+        self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0
+    ) -> Combined:
+        """The sum at a centre, made of the kept ones.
+
+        Args:
+            at: the centre.
+            kept: (centres, ...), the sums.
+            shared: the values that no sample reaches.
+            nudge: relative change put on the total, to see whether a result rests on lost digits.
+        """
+        flat = kept.reshape(kept.shape[0], -1).T
+        found: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for level in self.levels:
+            sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
+            weights = (level.inverse @ sums.unsqueeze(-1)).squeeze(-1)
+            noise = (level.inverse.abs() @ sums.detach().abs().unsqueeze(-1)).squeeze(-1)
+            found.append((weights, (noise * flat.detach().abs()).sum(1)))
+        weights, noise = found[0]
+        for others, less in found[1:]:
+            better = less < noise
+            weights = torch.where(better.unsqueeze(1), others, weights)
+            noise = torch.where(better, less, noise)
+        return combined(weights, kept, noise, nudge)
 
 
-#: Weights of centres so large that what they give is lost in rounding, not zero.
-FAR = 1e4
+#: Of the bound on the rounding of weights, what is met: it adds up as if all errors had one sign.
+MET = 1 / 64
+#: Of a sum that cancels to less than this, nothing is known but that it is small.
+NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -100,29 +191,29 @@ class Combined:
 
     total: torch.Tensor
     overflows: torch.Tensor
-    gone: torch.Tensor  # nothing is left of it but rounding
     cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
 
 
-def combined(weights: torch.Tensor, kept: torch.Tensor, nudge: float = 0.0) -> Combined:
+def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float = 0.0) -> Combined:
     """Weigh the sums kept at the centres.
 
     Args:
         weights: (elements, centres).
         kept: (centres, ...), the sums.
+        noise: (elements), how large the numbers are that the weights, times the sums, were made from.
         nudge: relative change put on the total, to see whether a result rests on lost digits.
     """
     terms = weights * kept.reshape(kept.shape[0], -1).T
-    total, size = terms.sum(1), terms.abs().sum(1)
+    total, size = terms.sum(1), torch.maximum(terms.abs().sum(1), MET * noise)
     sound = torch.isfinite(size)
-    vanishes = sound & (total.abs() <= 1e-12 * size)
-    gone = (vanishes & (weights.abs().sum(1) > FAR)).any()
+    vanishes = sound & (total.abs() <= NOTHING * size)
     total = torch.where(vanishes, total - total.detach(), total)  # zero, and its gradient still there
     none = torch.zeros_like(size)
     cancels = torch.where((size == 0) | ~sound, none, size / total.abs())
-    total = (total + nudge * torch.where(sound, size, none)).reshape(kept.shape[1:])
+    if nudge:
+        total = total + torch.where(sound, torch.where(vanishes, NOTHING, nudge) * size, none)
     worst = cancels.amax() if cancels.numel() else cancels.sum()
-    return Combined(total, ~torch.isfinite(terms).all(), gone, worst)
+    return Combined(total.reshape(kept.shape[1:]), ~torch.isfinite(terms).all(), worst)
 
 
 @dataclass
@@ -208,14 +299,187 @@ def find_centres(
         return None
     if bool((table == 0).all(2).all(1).any()):
         return None  # nothing was summed there: nothing shows how it moves
+    polynomial = _powers(part, subsets, near[0], table, centres, (probes, all_probes[len(probes) :]), shared, generator)
+    if polynomial is not None:
+        return polynomial
     order = _spread(table[:, :, :count_near])
     for count in range(1, min(MOST_CENTRES, count_near - 2) + 1):
         chosen = order[:count]
         tests = [number for number in range(len(centres)) if number not in chosen]
         if _predicts(table, chosen, tests, len(probes)):
             kept = table[:, : len(probes), chosen]
-            return Centred(part, [centres[number] for number in chosen], probes, _inverse(kept))
+            return Centred(part, [centres[number] for number in chosen], [Level(probes, _inverse(kept))])
     return None
+
+
+def _powers(
+    part: Slice,
+    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
+    near: Centre,
+    table: torch.Tensor,
+    tests: Sequence[Centre],
+    probes: tuple[Sequence[Rows], Sequence[Rows]],
+    shared: dict[int, torch.Tensor],
+    generator: torch.Generator,
+) -> Centred | None:
+    """The sum kept as power sums around one centre, or None where it is no polynomial in the statistics.
+
+    Args:
+        part: the conditional sum.
+        subsets: as `find_centres` takes them.
+        near: a centre near the data, with every statistic moved away from where it may have no value.
+        table: (elements, probes, centres), the sum on probes at test centres.
+        tests: those centres.
+        probes: those probes: near the data, and far from it.
+        shared: the values that no sample reaches.
+        generator: of the chance in probes.
+    """
+    for repeats in (1, 2):
+        at = _expansion(part, subsets[-1][0], near, repeats, probes[0][0], shared, generator)
+        if at is None:
+            return None
+        names = list(part.expand(at, probes[0][0], shared).terms)
+        centres = [Centre(at.stats, at.free, powers, at.directions) for powers in names]
+        kept = torch.stack([part.sums(centres, rows, shared) for rows in (*probes[0], *probes[1])], 1)
+        if kept.dtype is not torch.float64 or not bool(torch.isfinite(kept).all()):
+            return None
+        chosen = _independent(kept[:, : len(probes[0])])
+        kept, centres = kept[:, :, chosen], [centres[number] for number in chosen]
+        if 0 < len(centres) <= MOST_POWERS and _foretells(table, kept, len(probes[0])):
+            levels = _levels(part, centres, subsets, shared, generator)
+            return Centred(part, centres, levels) if levels else None
+    return None
+
+
+def _expansion(
+    part: Slice,
+    whole: dict[int, torch.Tensor],
+    near: Centre,
+    repeats: int,
+    probe: Rows,
+    shared: dict[int, torch.Tensor],
+    generator: torch.Generator,
+) -> Centre | None:
+    """The centre to expand around, and as many statistics as the rules let move; None if there is none."""
+    moving = [(index, False) for index in part.stats] + [(position, True) for position in part.free]
+    while moving:
+        directions = []
+        for index, free in moving:
+            like = torch.zeros(()) if free else near.stats[index]
+            for number in range(repeats if like.numel() > 1 or like.dtype.is_complex else 1):
+                directions.append(Direction(index, free, _step(like, generator) if number or repeats > 1 else None))
+        stats = {i: _rounded(whole[i], near.stats[i]) if (i, False) in moving else near.stats[i] for i in part.stats}
+        at = Centre(stats, near.free, (), tuple(directions))
+        try:
+            part.expand(at, probe, shared)
+        except NoPolynomial as refusal:
+            stuck = {(directions[number].index, directions[number].free) for number in refusal.directions}
+            moving = [one for one in moving if one not in stuck] if stuck else []
+            continue
+        except RuntimeError:  # shapes that a rule did not foresee
+            return None
+        return at
+    return None
+
+
+def _step(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    step = 0.5 + torch.rand(like.shape, generator=generator, dtype=torch.float64)
+    if like.dtype.is_complex:
+        step = torch.complex(step, torch.randn(like.shape, generator=generator, dtype=torch.float64))
+    return step.to(like.device)
+
+
+def _rounded(stat: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """The statistic of the first batch, rounded so that it is the same on every machine."""
+    wide = _wide(stat)
+    if wide.dtype.is_complex or not bool(torch.isfinite(wide).all()):
+        return near
+    narrow = wide.float().double()
+    away = (near - wide).abs()
+    return torch.where((narrow - wide).abs() <= away, narrow, wide)
+
+
+def _independent(table: torch.Tensor) -> list[int]:
+    """Columns that no others make up, (elements, probes, columns)."""
+    scale = table.abs().amax((0, 1)).clamp(min=1e-300)
+    columns = (table / scale).reshape(-1, table.shape[2]).clone()
+    sizes = columns.norm(dim=0).clamp(min=1e-300)
+    columns, chosen = columns / sizes, list[int]()
+    for number in range(table.shape[2]):
+        rest = columns[:, number].clone()
+        for _ in range(2):
+            for other in chosen:
+                rest = rest - columns[:, other] * (columns[:, other] @ rest)
+        if float(rest.norm()) > 1e-9 and bool((table[:, :, number] != 0).any()):
+            columns[:, number] = rest / rest.norm()
+            chosen.append(number)
+    return chosen
+
+
+def _foretells(table: torch.Tensor, kept: torch.Tensor, near: int) -> bool:
+    """Whether weights fitted on some probes give the sums on the others, at every centre tried.
+
+    Args:
+        table: (elements, probes, centres), the sums.
+        kept: (elements, probes, coefficients).
+        near: how many of the probes are near the data; the first `_FIT` are fitted.
+    """
+    fit = equilibrated(kept[:, :_FIT])
+    weights, noise = fit @ table[:, :_FIT], fit.abs() @ table[:, :_FIT].abs()
+    gap, size = (kept @ weights - table).abs(), kept.abs() @ noise
+    moves = (table - kept[:, :, :1]).abs()
+    parts = (slice(0, near), slice(near, None))
+    return all(
+        bool((gap[:, p].amax(1) <= 1e-10 * moves[:, p].amax(1) + 1e-13 * size[:, p].amax(1) + 1e-300).all())
+        for p in parts
+    )
+
+
+def _levels(
+    part: Slice,
+    centres: list[Centre],
+    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
+    shared: dict[int, torch.Tensor],
+    generator: torch.Generator,
+) -> list[Level]:
+    """Probes near the data and far from it, on which weights are found."""
+    levels = []
+    for distance in DISTANCES:
+        some = subsets[: len(centres) + SPARE]
+        probes = [_away(part, values, n, distance, generator) for values, n in some]
+        try:
+            table = torch.stack([part.sums(centres, rows, shared) for rows in probes], 1)
+        except RuntimeError:  # outside an operation's domain
+            continue
+        if bool(torch.isfinite(table).all()):
+            levels.append(Level(probes, equilibrated(table)))
+    return levels
+
+
+def _away(part: Slice, values: dict[int, torch.Tensor], n: int, distance: float, generator: torch.Generator) -> Rows:
+    """Rows so many times as far from the data's middle as its ends are."""
+
+    def spread(x: torch.Tensor) -> torch.Tensor:
+        finite = x[torch.isfinite(x)] if x.dtype.is_floating_point else x[:0]
+        if not finite.numel():
+            return _jitter(x, generator)
+        low, high = float(finite.min()), float(finite.max())
+        width = (high - low) / 2
+        width = width if width > 1e-9 * max(abs(low), abs(high)) else 0.1 * abs(low) or 1.0
+        noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
+        middle, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        return (low + high) / 2 + distance * width * (3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1))
+
+    picks = _picks(part, values)
+    rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i]) for i in part.rows}
+    return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
+
+
+def equilibrated(table: torch.Tensor) -> torch.Tensor:
+    """The pseudo-inverse, where columns differ widely in size."""
+    scale = table.abs().amax(1, keepdim=True)
+    scale = torch.where(scale > 0, scale, 1.0)
+    return _inverse(table / scale) / scale.transpose(1, 2)
 
 
 def _near(

@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program, Value
-from batchproof.derive.centre import Centre, Centred, Extremes, combined
+from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
 from batchproof.derive.record import Tape, run_under
 from batchproof.derive.site import call_site
@@ -255,7 +255,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         kept = self.kept[leaf]
         if isinstance(parts, Extremes):
             return parts.at(kept, at, shared)
-        found = combined(parts.weights(at, shared), kept, self.nudge)
+        found = parts.combined(at, kept, shared, self.nudge)
         plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
         finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
         if finite and bool(found.overflows):
@@ -265,8 +265,6 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                     "the batches lie too far from the first; use state='rows' to keep the samples"
                 )
             )
-        if bool(found.gone):
-            self.refuse(Lost())
         self.lost = max(self.lost, float(found.cancels))
         return found.total
 

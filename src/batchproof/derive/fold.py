@@ -15,13 +15,13 @@ import torch
 from torch.func import vmap
 
 from batchproof.derive.align import Program, align
-from batchproof.derive.centre import Centred, Extremes
+from batchproof.derive.centre import Centre, Centred, Direction, Extremes, Rows, Slice
 from batchproof.derive.kinds import MERGEABLE
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import WIDE, Free, Op, Ref, Size, leaves
 from batchproof.derive.record import record
 from batchproof.derive.spelling import SPACE, spelled
-from batchproof.derive.sums import summed
+from batchproof.derive.sums import SUMS, summed
 
 aten = torch.ops.aten
 
@@ -98,7 +98,9 @@ class Source:
             last: the values that nothing is computed from.
         """
         values = program.values
-        total = summed(program, op, names, self.assign, merges, bool(last.intersection(op.outputs)))
+        total = self._counted(program, op, names) or summed(
+            program, op, names, self.assign, merges, bool(last.intersection(op.outputs)), widened
+        )
         if total is not None:
             names[op.outputs[0]] = self.assign(total)
             return
@@ -127,6 +129,19 @@ class Source:
         result = self.assign(expression)
         for position, output in enumerate(op.outputs):
             names[output] = self.assign(f"{result}[{position}]")
+
+    def _counted(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
+        """The sum of one number repeated, as a product."""
+        if op.func not in SUMS or op.kwargs or len(op.args) > 2:
+            return None
+        shape = program.values[op.args[0].index].shape
+        maker = program.values[op.args[0].index].op
+        if maker is None or program.ops[maker].func is not aten.expand.default or len(shape) != 1:
+            return None
+        repeated = program.ops[maker].inputs[0]
+        if program.values[repeated].shape or not isinstance(self.space.get(names[repeated]), torch.Tensor):
+            return None
+        return f"{names[repeated]} * {self.render(program.ops[maker].args[1][0], names, True)}"
 
     def _expression(self, op: Op, rendered: list[str], keywords: dict[str, str]) -> str:
         short = spelled(op, rendered, keywords, self.space)
@@ -246,19 +261,23 @@ def _centred(
     """The sum at every centre, stacked in front."""
     piece = parts.slice
     centres = parts.centres
-    stacked = {i: torch.stack([at.stats[i] for at in centres]) for i in piece.stats}
-    free = {p: torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in piece.free}
+    base = centres[0]
+    if base.powers:
+        constants = [*base.stats.values(), *(d.step for d in base.directions if d.step is not None)]
+    else:
+        constants = [torch.stack([at.stats[i] for at in centres]) for i in piece.stats]
+        constants += [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in piece.free]
     shared = sorted({leaf for op in piece.ops for leaf in op.inputs if program.values[leaf].kind == "shared"})
     order = [*piece.rows, *shared]
 
     def at_all(n: int, lengths: dict[tuple[int, int], int]) -> Callable[..., torch.Tensor]:
-        from batchproof.derive.centre import Centre, Rows
-
         def fn(*tensors: torch.Tensor) -> torch.Tensor:
             env = dict(zip(order, tensors, strict=False))
             rows = Rows({i: env[i] for i in piece.rows}, n, lengths)
             fixed = {i: env[i] for i in shared}
             moving = tensors[len(order) :]
+            if base.powers:
+                return _coefficients(piece, centres, moving, rows, fixed)
 
             def one(*point: torch.Tensor) -> torch.Tensor:
                 at = Centre(
@@ -274,7 +293,7 @@ def _centred(
     runs, sizes = [], []
     for values, n in samples:
         lengths = {key: values[key[0]].shape[key[1]] for key in piece.lengths}
-        tensors = [values[i] for i in order] + [*stacked.values(), *free.values()]
+        tensors = [*(values[i] for i in order), *constants]
         runs.append(record(at_all(n, lengths), tensors, pure=True))
         sizes.append(n)
     inner = align(runs, sizes)
@@ -292,8 +311,23 @@ def _centred(
         inner_names[index] = source.constant(tensor)
     result = inner.result[0].index
     for number in _order(inner, [result]):
-        source.emit(inner, inner.ops[number], inner_names, True)
+        source.emit(inner, inner.ops[number], inner_names, True, inner.ops[number].func in SUMS)
     return inner_names[result]
+
+
+def _coefficients(
+    piece: Slice,
+    centres: Sequence[Centre],
+    constants: Sequence[torch.Tensor],
+    rows: Rows,
+    shared: dict[int, torch.Tensor],
+) -> torch.Tensor:
+    """The kept coefficients of a sum as a polynomial, stacked; its centre and steps come as tensors, to be recorded."""
+    given = iter(constants)
+    stats = {index: next(given) for index in centres[0].stats}
+    steps = [d if d.step is None else Direction(d.index, d.free, next(given)) for d in centres[0].directions]
+    found = piece.expand(Centre(stats, centres[0].free, (), tuple(steps)), rows, shared)
+    return torch.stack([found.unit(at.powers) for at in centres])
 
 
 def build(text: str, space: dict[str, Any]) -> Callable[..., Any]:

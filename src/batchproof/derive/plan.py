@@ -162,9 +162,7 @@ class Plan:
         """A sum that another state keeps at its own centres, at ours."""
         mine = self.centred[leaf]
         assert isinstance(mine, Centred)
-        flat = kept.reshape(kept.shape[0], -1).T
-        moved = [(theirs.weights(at, shared) * flat).sum(1) for at in mine.centres]
-        return torch.stack(moved).reshape(len(moved), *kept.shape[1:])
+        return torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
 
     def __str__(self) -> str:
         from batchproof.derive.text import plan_text

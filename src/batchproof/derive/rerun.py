@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from batchproof.derive.align import Program
-from batchproof.derive.centre import Centre, Extremes, combined
+from batchproof.derive.centre import Centre, Extremes
 from batchproof.derive.finish import Finisher, Step
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import Ref, call, outputs_of
@@ -39,7 +39,7 @@ class Rerun:
 
     Attributes:
         lost: for each centred sum, how much of it cancels.
-        unsound: for each, whether nothing is left of it.
+        unsound: for each, whether it left the range of float64.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Rerun:
         at = Centre({index: self.value(Ref(index)) for index in parts.slice.stats}, self.free)
         if isinstance(parts, Extremes):
             return parts.at(self.state[leaf], at, self.env)
-        found = combined(parts.weights(at, self.env), self.state[leaf], self.nudge)
+        found = parts.combined(at, self.state[leaf], self.env, self.nudge)
         self.lost.append(found.cancels)
-        self.unsound.append(found.gone | found.overflows)
+        self.unsound.append(found.overflows)
         return found.total

@@ -58,13 +58,19 @@ _OVER_DIMS = ("sum", "amin", "amax")
 
 _RENAMED = {"view": "reshape", "_unsafe_view": "reshape", "_softmax": "softmax", "_log_softmax": "log_softmax"}
 
-_FUNCTIONS = {"where": torch.where, "zeros_like": torch.zeros_like, "ones_like": torch.ones_like, "cat": torch.cat}
+_FUNCTIONS = {
+    "where": torch.where,
+    "zeros_like": torch.zeros_like,
+    "ones_like": torch.ones_like,
+    "cat": torch.cat,
+    "stack": torch.stack,
+}
 
 _CASTS = {torch.float64: "double", torch.float32: "float", torch.int64: "long", torch.int32: "int", torch.bool: "bool"}
 
 #: What code written here may name.
 SPACE = {
-    "stack": torch.stack, "dot": torch.dot, "vecdot": torch.linalg.vecdot, "nll_loss": torch.nn.functional.nll_loss,
+    "dot": torch.dot, "vecdot": torch.linalg.vecdot, "nll_loss": torch.nn.functional.nll_loss,
     **_FUNCTIONS,
 }  # fmt: skip
 

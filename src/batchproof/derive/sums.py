@@ -10,6 +10,7 @@ from batchproof.derive.align import Program, Value
 from batchproof.derive.program import Op, Ref
 
 aten = torch.ops.aten
+SUMS = (aten.sum.default, aten.sum.dim_IntList)
 
 
 def summed(
@@ -19,6 +20,7 @@ def summed(
     assign: Callable[[str], str],
     merges: bool,
     last: bool,
+    widened: bool,
 ) -> str | None:
     """A sum as Python; None where it is no sum, or nothing is gained.
 
@@ -29,8 +31,9 @@ def summed(
         assign: gives a name to an expression.
         merges: it sums over samples, so in float64; else it stays in its own dtype.
         last: the sum is kept and not computed with, so a count may stay a whole number.
+        widened: everything is float64 already.
     """
-    if op.func not in (aten.sum.default, aten.sum.dim_IntList):
+    if op.func not in SUMS:
         return None
     values = program.values
     source, result = values[op.args[0].index], values[op.outputs[0]].dtype
@@ -52,7 +55,7 @@ def summed(
         return None
 
     def wide(index: int) -> str:
-        return assign(f"{names[index]}.double()") if merges else names[index]
+        return assign(f"{names[index]}.double()") if merges and not widened else names[index]
 
     if factors is None:
         return f"{wide(source.index)}.sum({over})"
