@@ -12,6 +12,7 @@ is also the numerically stable, shifted form of the sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ FAR_CENTRES = 15
 _FIT = 11  # probes that fit the weights; the others test them
 MOST_POWERS = 9
 DISTANCES = (1.0, 32.0, 1e3, 3e4)  # of the probes that weights are found on
+CLOSER = (1e-6, 1e-3)  # where the data are all alike, and show no scale
 SPARE = 3  # so many more of them than weights
 
 
@@ -126,6 +128,7 @@ class Centre:
     free: dict[int, Any]
     powers: Powers = ()
     directions: tuple[Direction, ...] = ()
+    factor: float = 1.0  # of the coefficient: it is kept without
 
 
 @dataclass
@@ -146,12 +149,56 @@ class Level:
 
 
 @dataclass
+class Taylor:
+    """Weights in closed form: powers of the statistics' moves.
+
+    Where a statistic does not move in the expansion (a standard deviation that divides), the sum must be proportional to
+    a function of it, which a probe shows.
+    """
+
+    probe: Rows | None
+    there: torch.Tensor  # the sum on the probe at the centre, (elements)
+
+    def weights(
+        self, part: Slice, centres: Sequence[Centre], at: Centre, shared: dict[int, torch.Tensor]
+    ) -> torch.Tensor:
+        """(elements or 1, centres): how the sum, or with ``at.powers`` its coefficient, is made of those kept."""
+        base = centres[0]
+        moves = [_move(at, base, direction) for direction in base.directions]
+        ratio: Any = 1.0
+        if self.probe is not None:
+            still = Centre(dict(at.stats), dict(at.free))
+            for direction in base.directions:
+                known, own = (still.free, base.free) if direction.free else (still.stats, base.stats)
+                known[direction.index] = own[direction.index]  # type: ignore[index,assignment]
+            ratio = part.run(still, self.probe, shared).reshape(-1) / self.there
+        columns = []
+        for centre in centres:
+            weight: Any = ratio * (centre.factor / at.factor) if at.powers else ratio * centre.factor
+            for number, power in enumerate(centre.powers):
+                less = at.powers[number] if at.powers else 0
+                weight = weight * math.comb(power, less)
+                for _ in range(power - less):
+                    weight = weight * moves[number]
+            columns.append(torch.as_tensor(weight, dtype=torch.float64, device=self.there.device).reshape(-1))
+        size = max(column.shape[0] for column in columns)
+        return torch.stack([column.expand(size) for column in columns], 1)
+
+
+def _move(at: Centre, base: Centre, direction: Direction) -> Any:
+    if direction.free:
+        return at.free[direction.index] - base.free[direction.index]
+    return (at.stats[direction.index] - base.stats[direction.index]).reshape(-1)
+
+
+@dataclass
 class Centred:
     """A conditional sum that is kept at fixed centres, and what finds the weights at another one."""
 
     slice: Slice
     centres: list[Centre]
     levels: list[Level]
+    taylor: Taylor | None = None
 
     def combined(
         self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0
@@ -165,6 +212,9 @@ class Centred:
             nudge: relative change put on the total, to see whether a result rests on lost digits.
         """
         flat = kept.reshape(kept.shape[0], -1).T
+        if self.taylor is not None:
+            weights = self.taylor.weights(self.slice, self.centres, at, shared)
+            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge)
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         for level in self.levels:
             sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
@@ -338,17 +388,47 @@ def _powers(
         at = _expansion(part, subsets[-1][0], near, repeats, probes[0][0], shared, generator)
         if at is None:
             return None
-        names = list(part.expand(at, probes[0][0], shared).terms)
-        centres = [Centre(at.stats, at.free, powers, at.directions) for powers in names]
+        terms = part.expand(at, probes[0][0], shared).terms
+        centres = [Centre(at.stats, at.free, powers, at.directions, factor) for powers, (factor, _) in terms.items()]
         kept = torch.stack([part.sums(centres, rows, shared) for rows in (*probes[0], *probes[1])], 1)
         if kept.dtype is not torch.float64 or not bool(torch.isfinite(kept).all()):
             return None
+        taylor = _taylor(part, centres, table, kept, tests, probes[0], shared) if repeats == 1 else None
+        if taylor is not None and len(centres) <= MOST_POWERS:
+            return Centred(part, centres, [], taylor)
         chosen = _independent(kept[:, : len(probes[0])])
         kept, centres = kept[:, :, chosen], [centres[number] for number in chosen]
         if 0 < len(centres) <= MOST_POWERS and _foretells(table, kept, len(probes[0])):
             levels = _levels(part, centres, subsets, shared, generator)
             return Centred(part, centres, levels) if levels else None
     return None
+
+
+def _taylor(
+    part: Slice,
+    centres: list[Centre],
+    table: torch.Tensor,
+    kept: torch.Tensor,
+    tests: Sequence[Centre],
+    probes: Sequence[Rows],
+    shared: dict[int, torch.Tensor],
+) -> Taylor | None:
+    """Weights in closed form, if they give the sum on every probe at every test centre."""
+    elements = table.shape[0]
+    sizes = [centres[0].stats[d.index].numel() for d in centres[0].directions if not d.free]
+    if any(size not in (1, elements) for size in sizes):
+        return None
+    moving = {(d.index, d.free) for d in centres[0].directions}
+    still = [(i, False) for i in part.stats] + [(p, True) for p in part.free]
+    probe = probes[0] if any(one not in moving for one in still) else None
+    there = part.run(Centre(centres[0].stats, centres[0].free), probes[0], shared).reshape(-1)
+    taylor = Taylor(probe, there)
+    try:
+        weights = torch.stack([taylor.weights(part, centres, at, shared).expand(elements, -1) for at in tests], 2)
+    except RuntimeError:  # a statistic without a value for each element
+        return None
+    gap, size = (kept @ weights - table).abs(), kept.abs() @ weights.abs()
+    return taylor if bool((gap <= 1e-13 * size + 1e-300).all()) else None
 
 
 def _expansion(
@@ -444,7 +524,8 @@ def _levels(
 ) -> list[Level]:
     """Probes near the data and far from it, on which weights are found."""
     levels = []
-    for distance in DISTANCES:
+    alike = all(_width(values[i]) == 0 for values, _ in subsets[-1:] for i in part.rows)
+    for distance in (*(CLOSER if alike else ()), *DISTANCES):
         some = subsets[: len(centres) + SPARE]
         probes = [_away(part, values, n, distance, generator) for values, n in some]
         try:
@@ -464,8 +545,7 @@ def _away(part: Slice, values: dict[int, torch.Tensor], n: int, distance: float,
         if not finite.numel():
             return _jitter(x, generator)
         low, high = float(finite.min()), float(finite.max())
-        width = (high - low) / 2
-        width = width if width > 1e-9 * max(abs(low), abs(high)) else 0.1 * abs(low) or 1.0
+        width = _width(x) or 0.1 * abs(low) or 1.0
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         middle, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
         return (low + high) / 2 + distance * width * (3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1))
@@ -473,6 +553,15 @@ def _away(part: Slice, values: dict[int, torch.Tensor], n: int, distance: float,
     picks = _picks(part, values)
     rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i]) for i in part.rows}
     return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
+
+
+def _width(x: torch.Tensor) -> float:
+    """Half the range of values; zero where they are all alike."""
+    finite = x[torch.isfinite(x)] if x.dtype.is_floating_point else x[:0]
+    if not finite.numel():
+        return 0.0
+    low, high = float(finite.min()), float(finite.max())
+    return (high - low) / 2 if high - low > 1e-9 * max(abs(low), abs(high)) else 0.0
 
 
 def equilibrated(table: torch.Tensor) -> torch.Tensor:
