@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.align import Program
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
-from batchproof.derive.finish import Lost, State
+from batchproof.derive.finish import Diverged, Lost, State
 from batchproof.derive.fold import build, fold_code
 from batchproof.derive.plan import Plan, Verified, leaf_of
 from batchproof.derive.program import (
@@ -73,15 +73,15 @@ def assemble(
         captured = {index: run.tensors[index] for index in program.captured}
         tried = verify(plan, fold, captured, wide, number)
         state, counted = fold(wide.tensors, captured)
-        alike = False
+        lost: Diverged | None = None
         try:
             result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
             error = _result_gap(result, run)
-        except Lost:  # the samples are all alike
-            alike, error = True, float("inf")
+        except Diverged as refusal:  # the samples are all alike, say
+            lost, error = refusal, float("inf")
         if not error <= 1e3 * ROUNDING:
-            if not alike and not _undetermined(fn, wide, run, plan, shown):
-                raise Refuted(f"the merged state gives another value than the function (by {error:.1e})")
+            if not isinstance(lost, Lost) and not _undetermined(fn, wide, run, plan, shown):
+                raise lost or Refuted(f"the merged state gives another value than the function (by {error:.1e})")
             shown_by_own_data = False
         partitions, worst = partitions + tried.partitions, max(worst, tried.error, error if error <= 1 else 0.0)
     if not shown_by_own_data:
@@ -93,9 +93,9 @@ def assemble(
     def sensitivity(rounding: float) -> float:
         return _sensitivity(fn, first, runs[0], plan, shown, rounding)
 
-    if not shown_by_own_data or _serves(plan, build(narrow_source, dict(narrow_space)), batch, plain, sensitivity):
+    if not shown_by_own_data or _serves(plan, build(narrow_source, dict(narrow_space)), batch, (plain, runs[0]), sensitivity):
         plan.source, plan.space = narrow_source, narrow_space
-    elif not _serves(plan, fold, batch, plain, sensitivity):
+    elif not _serves(plan, fold, batch, (plain, runs[0]), sensitivity):
         raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
     return plan
 
@@ -195,8 +195,26 @@ def _dtypes(arguments: Iterable[Any]) -> list[torch.dtype]:
     return [leaf for leaf in arguments if isinstance(leaf, torch.dtype)]
 
 
-def _serves(plan: Plan, fold: Any, batch: Batch, plain: Any, sensitivity: Callable[[float], float]) -> bool:
-    """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding."""
+#: From here on a function's value in its own dtype is decided by rounding, and shows little.
+DECIDED = 0.02
+SINGLE, HALF = 6e-8, 4e-3
+
+
+def _serves(
+    plan: Plan, fold: Any, batch: Batch, known: tuple[Any, Recording], sensitivity: Callable[[float], float]
+) -> bool:
+    """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding.
+
+    Where rounding decides that value (float32 far from zero), it must lead to that of the same operations in float64.
+
+    Args:
+        plan: with that fold.
+        fold: to try.
+        batch: to try it on.
+        known: the function's own value on it, and its run in float64.
+        sensitivity: how much the value moves when inputs are rounded.
+    """
+    plain, wide = known
     assert plan.program is not None
     casts = (leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs)))
     half = not {torch.float16, torch.bfloat16}.isdisjoint([*(t.dtype for t in batch.tensors), *_dtypes(casts)])
@@ -207,5 +225,7 @@ def _serves(plan: Plan, fold: Any, batch: Batch, plain: Any, sensitivity: Callab
         return False
     pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(plain), strict=True)
     error = max((gap(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if _is_numeric(b)), default=0.0)
-    room = 2e-2 if half else 1e-4
-    return error <= room or error <= 20 * min(sensitivity(4e-3 if half else 6e-8), 0.02)
+    if error <= (2e-2 if half else 1e-4):
+        return True
+    moves = sensitivity(HALF if half else SINGLE)
+    return error <= 20 * min(moves, DECIDED) or (moves > DECIDED and not half and _result_gap(result, wide) <= 1e-6)
