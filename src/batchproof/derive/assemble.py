@@ -93,7 +93,9 @@ def assemble(
     def sensitivity(rounding: float) -> float:
         return _sensitivity(fn, first, runs[0], plan, shown, rounding)
 
-    if not shown_by_own_data or _serves(plan, build(narrow_source, dict(narrow_space)), batch, (plain, runs[0]), sensitivity):
+    if not shown_by_own_data or _serves(
+        plan, build(narrow_source, dict(narrow_space)), batch, (plain, runs[0]), sensitivity
+    ):
         plan.source, plan.space = narrow_source, narrow_space
     elif not _serves(plan, fold, batch, (plain, runs[0]), sensitivity):
         raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")

@@ -29,6 +29,7 @@ MOST_CENTRES = 8
 PROBES = 15
 MOST_WIDE, WIDE_PROBES = 15, 3  # rows far from the data: so many are tried, so few must have a value
 FAR_CENTRES = 15
+ATTEMPTS = 3
 _FIT = 11  # probes that fit the weights; the others test them
 MOST_POWERS = 9
 DISTANCES = (1.0, 32.0, 1e3, 3e4)  # of the probes that weights are found on
@@ -91,10 +92,10 @@ class Slice:
         for op in self.ops:
             given = replace(replace((op.args, op.kwargs), (Ref, Size, Free), look), torch.dtype, widen_constant)
             if any(isinstance(leaf, Polynomial) for leaf in leaves(given)):
-                env[op.outputs[0]] = apply(op, *given, products)
+                env[op.outputs[0]] = apply(op, given[0], given[1], products)
                 continue
             func = op.func.overloadpacket if any(isinstance(x, Free) for x in leaves((op.args, op.kwargs))) else op.func
-            env.update(outputs_of(op, call(func, *given, look)))
+            env.update(outputs_of(op, call(func, given[0], given[1], look)))
         found = env[self.leaf]
         if not isinstance(found, Polynomial):
             raise NoPolynomial(frozenset(range(count)))
@@ -121,7 +122,7 @@ class Direction:
 class Centre:
     """A point s: a value for every statistic that a conditional sum depends on.
 
-    With ``powers`` it stands for a coefficient, up to a number, of the sum as a polynomial in its moves from that point.
+    With ``powers`` it stands for a coefficient, up to a number, of the sum as a polynomial in its moves from there.
     """
 
     stats: dict[int, torch.Tensor]
@@ -152,8 +153,8 @@ class Level:
 class Taylor:
     """Weights in closed form: powers of the statistics' moves.
 
-    Where a statistic does not move in the expansion (a standard deviation that divides), the sum must be proportional to
-    a function of it, which a probe shows.
+    Where a statistic does not move in the expansion (a standard deviation that divides), the sum must be proportional
+    to a function of it, which a probe shows.
     """
 
     probe: Rows | None
@@ -170,7 +171,7 @@ class Taylor:
             still = Centre(dict(at.stats), dict(at.free))
             for direction in base.directions:
                 known, own = (still.free, base.free) if direction.free else (still.stats, base.stats)
-                known[direction.index] = own[direction.index]  # type: ignore[index,assignment]
+                known[direction.index] = own[direction.index]
             ratio = part.run(still, self.probe, shared).reshape(-1) / self.there
         columns = []
         for centre in centres:
@@ -200,9 +201,7 @@ class Centred:
     levels: list[Level]
     taylor: Taylor | None = None
 
-    def combined(
-        self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0
-    ) -> Combined:
+    def combined(self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0) -> Combined:
         """The sum at a centre, made of the kept ones.
 
         Args:
@@ -332,7 +331,22 @@ def find_centres(
         shared: the values that no sample reaches.
     """
     part = conditional_slice(program, leaf)
-    generator = torch.Generator().manual_seed(len(part.ops))
+    for attempt in range(ATTEMPTS):
+        generator = torch.Generator().manual_seed(len(part.ops) + attempt)
+        found = _drawn_centres(program, part, subsets, shared, generator)
+        if found is not None:
+            return found
+    return None
+
+
+def _drawn_centres(
+    program: Program,
+    part: Slice,
+    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
+    shared: dict[int, torch.Tensor],
+    generator: torch.Generator,
+) -> Centred | None:
+    """Centres and probes of one draw: some take an exponential out of the range of float64, and show nothing."""
     near = _near(program, part, subsets, generator)
     far = [_far(at, generator) for at in near[:FAR_CENTRES]]
     probes = [_generic(part, values, n, generator, wide=False) for values, n in subsets[:PROBES]]
@@ -446,8 +460,9 @@ def _expansion(
         directions = []
         for index, free in moving:
             like = torch.zeros(()) if free else near.stats[index]
-            for number in range(repeats if like.numel() > 1 or like.dtype.is_complex else 1):
-                directions.append(Direction(index, free, _step(like, generator) if number or repeats > 1 else None))
+            count = repeats if like.numel() > 1 or like.dtype.is_complex else 1
+            steps = [_step(like, generator) if number or repeats > 1 else None for number in range(count)]
+            directions += [Direction(index, free, step) for step in steps]
         stats = {i: _rounded(whole[i], near.stats[i]) if (i, False) in moving else near.stats[i] for i in part.stats}
         at = Centre(stats, near.free, (), tuple(directions))
         try:
@@ -548,7 +563,10 @@ def _away(part: Slice, values: dict[int, torch.Tensor], n: int, distance: float,
         width = _width(x) or 0.1 * abs(low) or 1.0
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         middle, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        return (low + high) / 2 + distance * width * (3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1))
+        placed: torch.Tensor = (low + high) / 2 + distance * width * (
+            3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1)
+        )
+        return placed
 
     picks = _picks(part, values)
     rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i]) for i in part.rows}
@@ -717,7 +735,9 @@ def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[
         return None
     table = torch.stack(rows, 1)
     fine = torch.isfinite(table)
-    good_centres = [k for k in range(table.shape[2]) if bool(fine[:, :, k].any(1).all()) or table.shape[0] == 0]
+    # a centre so far away that an exponential overflows there on rows like the data's would take those rows with it
+    usual = fine[:, :PROBES].all(0).double().mean(0) if table.shape[0] else torch.ones(table.shape[2])
+    good_centres = [k for k in range(table.shape[2]) if float(usual[k]) >= 0.8]
     table, fine = table[:, :, good_centres], fine[:, :, good_centres]
     good_probes = [j for j in range(table.shape[1]) if bool(fine[:, j].all())]
     return table[:, good_probes], [centres[k] for k in good_centres], [probes[j] for j in good_probes]

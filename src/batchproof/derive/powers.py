@@ -11,7 +11,7 @@ samples and centre has, in place of twice as many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,17 +129,28 @@ def _pair(call: Call) -> tuple[Polynomial, Polynomial]:
     return _numbers(call.args[0], one), _numbers(call.args[1], one)
 
 
+def _subtracted_from(call: Call) -> Polynomial:
+    if call.kwargs:
+        _refuse()
+    left, right = _pair(call)
+    return _sum(right, left, -1.0)
+
+
 def _added(call: Call, sign: float = 1.0) -> Polynomial:
     left, right = _pair(call)
     sign *= float(call.kwargs.get("alpha", 1))
     return _sum(left, right, sign)
 
 
+def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(torch.broadcast_shapes(*map(tuple, shapes)))  # type: ignore[no-untyped-call]
+
+
 def _sum(left: Polynomial, right: Polynomial, sign: float) -> Polynomial:
     terms = dict(left.terms)
     for powers, (factor, tensor) in right.terms.items():
         terms[powers] = _plus(terms.get(powers), (sign * factor, tensor))
-    return Polynomial(tuple(torch.broadcast_shapes(left.shape, right.shape)), terms)
+    return Polynomial(_broadcast(left.shape, right.shape), terms)
 
 
 def _plus(one: Term | None, other: Term) -> Term:
@@ -170,7 +181,7 @@ def _product(left: Polynomial, right: Polynomial, call: Call) -> Polynomial:
             if sum(powers) > HIGHEST:
                 raise NoRule
             terms[powers] = _plus(terms.get(powers), (f * g, _times(x, y, call)))
-    return Polynomial(tuple(torch.broadcast_shapes(left.shape, right.shape)), terms)
+    return Polynomial(_broadcast(left.shape, right.shape), terms)
 
 
 def _times(x: Tensor | None, y: Tensor | None, call: Call) -> Tensor | None:
@@ -211,7 +222,7 @@ def _quotient(call: Call) -> Polynomial:
             terms[powers] = (factor / right, tensor)
         else:
             terms[powers] = (factor, (1.0 if tensor is None else tensor) / right)
-    shape = torch.broadcast_shapes(left.shape, right.shape) if isinstance(right, Tensor) else left.shape
+    shape = _broadcast(left.shape, right.shape) if isinstance(right, Tensor) else left.shape
     return Polynomial(tuple(shape), terms)
 
 
@@ -301,7 +312,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys("cat stack index_add scatter_add".split(), _together),
     "add": _added,
     "sub": lambda call: _added(call, -1.0),
-    "rsub": lambda call: _sum(*reversed(_pair(call)), -1.0) if not call.kwargs else _refuse(),
+    "rsub": _subtracted_from,
     "mul": _multiplied,
     "square": _squared,
     "pow": _power,
@@ -315,4 +326,3 @@ _RULES: dict[str, Rule] = {
 
 def _refuse() -> Polynomial:
     raise NoRule
-
