@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import batchproof as bp
 from batchproof.accumulate import known as memory
-from gradients import Task, same_gradient
+from gradients import Task, same_gradient, same_gradients
 from test_accumulate_hard import LOSSES, mlp, parts, pearson, ranking, rmse, stepped, through
 from test_traps import normal
 
@@ -265,9 +265,7 @@ def test_inference_mode_is_refused_and_no_grad_is_not(model: nn.Module) -> None:
     other.zero_grad()
     with torch.no_grad():
         bp.accumulate(rmse, through(other), parts())
-    for parameter, grad in zip(other.parameters(), expected, strict=True):
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, grad, rtol=1e-10, atol=1e-14)
+    same_gradients([parameter.grad for parameter in other.parameters()], expected, "under no_grad")
 
 
 # ------------------------------------------------------------------ Accumulator
@@ -296,9 +294,7 @@ def test_after_a_refusal_an_accumulator_begins_anew() -> None:
     for part in parts():
         acc.backward(*forward(part))
     acc.finish()
-    for parameter, grad in zip(model.parameters(), expected, strict=True):
-        assert parameter.grad is not None
-        torch.testing.assert_close(parameter.grad, grad, rtol=1e-10, atol=1e-14)
+    same_gradients([parameter.grad for parameter in model.parameters()], expected, "after a refusal")
     model.zero_grad()
     for part in parts()[:3]:
         acc.backward(*forward(part))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import batchproof as bp
 from batchproof.accumulate import known as memory
-from gradients import Data, Task, by_list, by_steps, cut, same_gradient
+from gradients import Data, Task, by_list, by_steps, cut, same_gradient, same_gradients
 
 N, FEATURES, CLASSES, STEPS = 36, 4, 6, 5
 RAGGED = (9, 1, 12, 3, 11)
@@ -869,3 +869,19 @@ def test_texts_of_many_lengths(loss_fn: Callable[..., Tensor]) -> None:
         assert len({part["text"].shape[1] for part in parts}) > 2
         assert same_gradient(task, parts) <= {1, 2, 3}
         step(task)
+
+
+# ------------------------------------------------------------------ what the others are held against
+
+
+@pytest.mark.parametrize(("number", "by", "fails"), [(0, 1e-9, True), (1, 1e-6, True), (2, 1e3, False)])
+def test_the_comparison_sees_a_small_error_and_not_rounding(number: int, by: float, fails: bool) -> None:
+    """A weight, a bias a ten-thousandth as large, and one whose gradient is nothing but rounding."""
+    expected = [normal(3, 4), 1e-4 * normal(4), 1e-16 * normal(4)]
+    found = [grad.clone() for grad in expected]
+    found[number][0] *= 1 + by
+    if fails:
+        with pytest.raises(AssertionError, match=f"parameter {number} is off"):
+            same_gradients(found, expected, "here")
+    else:
+        same_gradients(found, expected, "here")
