@@ -90,7 +90,6 @@ class Exact:
         self.state = state
         self.warmup = warmup
         self._values: Values | None = None  # over samples: the types of the last values
-        self._layout: Layout | None = None
         self._stream = self._new_stream()
 
     def _new_stream(self) -> Stream:
@@ -119,13 +118,14 @@ class Exact:
             return values.mean()
         ready = self._stream.ready(args) if not kwargs else None
         if ready is not None:
+            unread = args if not self._stream.draws(ready[2]) else [arg.detach().clone() for arg in args]
             value = self.fn(*args)
-            self._stream.commit(ready)
+            self._stream.commit(ready, unread)  # fn may have written into its arguments
             return value
         call = keep(self._read(args, kwargs))  # before fn, which may write into its arguments
         self._stream.check(call)
         value = self.fn(*args, **kwargs)
-        self._fold(call)
+        self._stream.fold(call)
         return value
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -141,22 +141,18 @@ class Exact:
             return
         ready = self._stream.ready(args) if not kwargs else None
         if ready is not None:
-            self._stream.commit(ready)
+            self._stream.commit(ready, args)
         else:
-            self._fold(self._read(args, kwargs))
+            self._stream.fold(self._read(args, kwargs))
 
     def _read(self, args: Any, kwargs: Any) -> Call:
         if self._stream.first is None:
             bound(self.fn, args, kwargs)
         return read(self.fn, args, kwargs, self.batch_dim)
 
-    def _fold(self, call: Call) -> None:
-        self._stream.fold(call)
-        self._layout = call.layout
-
     def _fold_values(self, values: Values) -> None:
-        self._fold(values.detached())
         self._values = Values([], values.tree, values.types)
+        self._stream.fold(values.detached())
 
     # ------------------------------------------------------------------ a value
 
@@ -199,6 +195,7 @@ class Exact:
         """
         parts = self._stream.parts()
         if isinstance(parts, Slots):
+            self._stream.recheck()
             if parts.groups == 1:
                 raise BatchproofError(f"a state of {parts.plan.nbytes} bytes is held once, not in groups: no error bar")
             counts = parts.counts
@@ -231,7 +228,7 @@ class Exact:
 
     def reset(self) -> None:
         """Forget all samples, and the plan with them: the next batch is a first one."""
-        self._stream.reset()
+        self._stream = self._stream.emptied()
 
     def merge_state(self, others: Exact | Iterable[Exact]) -> Exact:
         """Take in what other metrics of the same function hold; they stay as they are.
@@ -255,16 +252,11 @@ class Exact:
                 raise BatchproofError(f"merge_state takes metrics made by exact, not {type(other).__name__}")
             if (other.over, other.batch_dim) != (self.over, self.batch_dim):
                 raise BatchproofError("mismatched states: the metrics differ in over= or batch_dim=")
-        before = merging.snapshot(self._stream)
-        try:
-            for other in others:
-                merging.merge(self._stream, other._stream)
-        except BaseException:
-            self._stream.__dict__.update(before)
-            raise
+        draft = self._stream.draft()
         for other in others:
-            self._layout = self._layout or other._layout
-            self._values = self._values or other._values
+            merging.merge(draft, other._stream)
+        self._values = self._values or next((other._values for other in others if other._values is not None), None)
+        self._stream.become(draft)
         return self
 
     def sync(self, group: Any = None) -> Exact:
@@ -282,9 +274,8 @@ class Exact:
         Raises:
             BatchproofError: no process group is initialised, or the ranks hold states of different functions.
         """
-        distributed.sync(self._stream, group)
-        box = distributed.first_known((self._layout, self._values), group)
-        self._layout, self._values = self._layout or box[0], self._values or box[1]
+        told = distributed.sync(self._stream, group, self._values)
+        self._values = self._values or next((values for values in told if values is not None), None)
         return self
 
     def state_dict(self) -> dict[str, Any]:
@@ -300,7 +291,6 @@ class Exact:
         tensor(3.)
         """
         saved = merging.save(self._stream)
-        saved["layout"] = None if self._layout is None else vars(self._layout).copy()
         saved["values"] = None if self._values is None else self._values.described()
         return saved
 
@@ -319,9 +309,9 @@ class Exact:
             assert layout is not None
             return Call(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
 
-        merging.load(self._stream, state, relayout)
-        self._layout = layout
+        fresh = merging.load(self._stream, state, relayout)
         self._values = None if state["values"] is None else Values.of(state["values"])
+        self._stream = fresh
 
     def to(self, device: Any) -> Exact:
         """Move the state to a device, and ``fn`` with it where it is a module.

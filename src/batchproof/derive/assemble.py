@@ -64,6 +64,7 @@ def assemble(
         constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind == "shared"},
         source=wide_source,
         space=wide_space,
+        wide=(wide_source, wide_space),
     )
     fold = build(wide_source, dict(wide_space))
     partitions, worst = 0, 0.0

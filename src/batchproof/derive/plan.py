@@ -98,6 +98,7 @@ class Plan:
     constants: dict[int, torch.Tensor] = field(default_factory=dict)  # values that no sample reaches
     source: str = ""
     space: dict[str, Any] = field(default_factory=dict)
+    wide: tuple[str, dict[str, Any]] = ("", {})  # the fold in float64, for trying the plan
 
     @property
     def is_constant_size(self) -> bool:

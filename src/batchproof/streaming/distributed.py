@@ -1,65 +1,125 @@
 """Merge a stream over the processes of a group: one collective per kind of merge, everything packed.
 
 Every rank must fold by the same plan. The first rank that has one sends the rows that it learnt from; the others derive
-from them, so that centres agree, and fold what they still hold as samples.
+from them, so that centres agree, and fold what they still hold as samples. Before each step the ranks tell each other
+whether they are ready for it: what one cannot do is refused on all, and none is left waiting.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call
-from batchproof.streaming.merging import constants, fingerprint, merge_slots, structure
+from batchproof.streaming.merging import leaves_of, recentred
+from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, Share, shares
+from batchproof.streaming.prints import centres_print, program_print, shared_print
+from batchproof.streaming.reservoir import NOTHING, Sample, mixed, packed, unpacked
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
 
+T = TypeVar("T")
 
-def sync(stream: Stream, group: Any = None) -> None:
-    """Make every rank's stream hold all ranks' samples. What was synced before is not counted twice."""
+
+@dataclass
+class Header:
+    """What a rank says of itself before anything is merged.
+
+    Attributes:
+        origin: whose samples it has.
+        first: one of its samples, on the CPU; None where it has seen none.
+        device: the kind of device where its samples are.
+        plan: prints of the plan that it folds by, None where it keeps samples.
+        empty: whether it has nothing to give.
+        told: what else the ranks are to know of each other.
+    """
+
+    origin: Origin
+    first: Call | None
+    device: str
+    plan: tuple[str, str, str] | None
+    empty: bool
+    told: Any
+
+
+def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
+    """Make every rank's stream hold all ranks' samples. What was synced before is not counted twice.
+
+    Args:
+        stream: changed at the end, in one step.
+        group: of processes.
+        told: something that all ranks are to get from each.
+
+    Returns:
+        What each rank told.
+
+    Raises:
+        BatchproofError: on every rank, where one cannot go on.
+    """
     if not (dist.is_available() and dist.is_initialized()):
         raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
-    mine = own(stream)
-    header = (
-        ("state", (fingerprint(stream), (structure(mine.plan), constants(stream))))
-        if isinstance(mine, Slots)
-        else ("rows", len(mine))
-    )
-    headers: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(headers, header, group=group)
-    _same_kind_of_batch(stream, group)
-    if all(kind == "rows" for kind, _ in headers):
-        assert isinstance(mine, list)
-        stream.own, stream.synced, stream.rows = mine, _gather_rows(mine, group), []
-        return
-    teacher = next(rank for rank, (kind, _) in enumerate(headers) if kind == "state")
-    shapes = [what[1] for kind, what in headers if kind == "state"]
-    if any(shape != shapes[0] for shape in shapes):
-        raise BatchproofError(
-            "mismatched states: the ranks hold different leaves; sync takes the same function on each"
-        )
-    alike = {what[0] for kind, what in headers if kind == "state"}
-    if len(alike) > 1 or any(kind == "rows" for kind, _ in headers):
-        mine = _taught(stream, mine, teacher, group)
-    assert isinstance(mine, Slots)
-    total = mine.clone()
-    reduce(total, group)
-    stream.own, stream.synced = mine, total
-    stream.slots = Slots.empty(mine.plan, _device(mine))
+    headers: list[Header] = _agreed(lambda: _header(stream, told), group)
+    _same_kind_of_batch([header.first for header in headers])
+    share = shares([header.origin for header in headers])
+    mine = _given(stream, share[dist.get_rank(group)])
+    draft = stream.draft()
+    draft.first = stream.first or _first(headers)
+    if all(header.plan is None for header in headers):
+        held: Part = _gather_rows(mine or [], _device_of(draft.first), group)
+    else:
+        mine = _by_one_plan(draft, mine, headers, group)
+        held = reduce(mine, group)
+    own = None if "held" in share else mine
+    clock = _latest([header.origin.held for header in headers])
+    owned = {} if own is None else {log: n for log, n in stream.origin().owned.items() if n}
+    sample = _gather_sample(stream, headers, held, group)
+    draft.forgotten = frozenset()
+    draft.seal(Past(held, own, clock, owned, sample))
+    stream.become(draft)
+    return [header.told for header in headers]
 
 
-def _same_kind_of_batch(stream: Stream, group: Any) -> None:
-    """Refuse on every rank where the ranks' batches have other dtypes or structures."""
-    kinds: list[Any] = [None] * dist.get_world_size(group)
+def _agreed(work: Callable[[], T], group: Any) -> list[T]:
+    """What each rank made; an error on one of them is raised on all."""
+    made: Any = None
+    failure: Exception | None = None
+    try:
+        made = work()
+    except Exception as error:  # noqa: BLE001 - the others wait for us
+        failure = error
+    said: list[Any] = [None] * dist.get_world_size(group)
+    reason = None if failure is None else f"{type(failure).__name__}: {failure}"
+    dist.all_gather_object(said, (reason, made), group=group)
+    if failure is not None:
+        raise failure
+    for rank, (why, _) in enumerate(said):
+        if why is not None:
+            raise BatchproofError(f"sync failed on rank {rank}, and so on all: {why}")
+    return [one for _, one in said]
+
+
+def _header(stream: Stream, told: Any) -> Header:
     first = stream.first
-    mine = None
-    if first is not None:
-        mine = [str(leaf.dtype) if isinstance(leaf, torch.Tensor) else type(leaf).__name__ for leaf in first.leaves]
-    dist.all_gather_object(kinds, mine, group=group)
-    known = [kind for kind in kinds if kind is not None]
+    device = next((leaf.device.type for leaf in first.columns if isinstance(leaf, torch.Tensor)), "") if first else ""
+    plan = None
+    if stream.slots is not None:
+        assert stream.plan is not None
+        plan = program_print(stream.plan), shared_print(stream), centres_print(stream.plan)
+    return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, stream.n == 0, told)
+
+
+def _same_kind_of_batch(firsts: list[Call | None]) -> None:
+    """Refuse where the ranks' batches have other dtypes or structures."""
+    known = [
+        [str(leaf.dtype) if isinstance(leaf, torch.Tensor) else type(leaf).__name__ for leaf in first.leaves]
+        for first in firsts
+        if first is not None
+    ]
     if any(kind != known[0] for kind in known):
         raise BatchproofError(
             f"mismatched states: one rank was fed with {', '.join(known[0])}, another with "
@@ -67,101 +127,193 @@ def _same_kind_of_batch(stream: Stream, group: Any) -> None:
         )
 
 
-def first_known(value: Any, group: Any) -> Any:
-    """Each part of a tuple, from the first rank that has it."""
-    gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, value, group=group)
-    return tuple(next((part for part in column if part is not None), None) for column in zip(*gathered, strict=True))
+def _first(headers: list[Header]) -> Call | None:
+    """What the batches of a rank are to be like that has seen none: as those of the others."""
+    header = next((header for header in headers if header.first is not None), None)
+    return None if header is None or header.first is None else moved(header.first, _device_like(header.device))
 
 
-def own(stream: Stream) -> Slots | list[tuple[int, Call]]:
-    """All that this process has folded in itself, whatever was synced."""
-    if isinstance(stream.own, Slots):
-        total = stream.own.clone()
-        if stream.slots is not None:
-            total.absorb(stream.slots)
-        return total
-    if stream.slots is not None:
-        return stream.slots.clone()
-    return [*(stream.own or []), *stream.rows]
+def _device_like(kind: str) -> torch.device | None:
+    """Our device of the kind that another rank uses."""
+    if kind in ("", "cpu"):
+        return torch.device("cpu")
+    module = getattr(torch, kind, None)
+    return torch.device(kind, module.current_device()) if hasattr(module, "current_device") else torch.device(kind)
 
 
-def _gather_rows(mine: list[tuple[int, Call]], group: Any) -> list[tuple[int, Call]]:
+def _given(stream: Stream, share: Share) -> Any:
+    """The part of what we hold that goes into the total."""
+    past = stream.past
+    if share == "none":
+        return None
+    if share == "since" or past is None:
+        return stream.since if isinstance(stream.since, Slots) else list(stream.since)
+    sealed = stream.sealed()
+    if sealed is None:
+        return None
+    return sealed.held if share == "held" else sealed.own
+
+
+def _latest(clocks: list[Clock]) -> Clock:
+    found: Clock = {}
+    for clock in clocks:
+        found |= {log: max(position, found.get(log, 0)) for log, position in clock.items()}
+    return found
+
+
+def _gather_rows(mine: Rows, device: torch.device | None, group: Any) -> Rows:
+    """All ranks' samples, in the order of the ranks; our own ones are the same objects as before."""
     gathered: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(gathered, [(number, on_cpu(call)) for number, call in mine], group=group)
-    device = next((leaf.device for _, call in mine for leaf in call.columns if isinstance(leaf, torch.Tensor)), None)
-    calls = [(number, moved(call, device)) for rows in gathered for number, call in rows]
+    rank = dist.get_rank(group)
+    gathered = [
+        mine if number == rank else [(place, moved(call, device)) for place, call in rows]
+        for number, rows in enumerate(gathered)
+    ]
+    calls = [entry for rows in gathered for entry in rows]
     return [((position + number) % GROUPS, call) for position, (number, call) in enumerate(calls)]
 
 
-def _taught(stream: Stream, mine: Any, teacher: int, group: Any) -> Slots:
-    """Our state by the teacher's plan."""
+def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) -> Slots:
+    """Our part as a state, by the plan that all ranks then have."""
+    teacher = next(rank for rank, header in enumerate(headers) if header.plan is not None)
+    if all(header.plan == headers[teacher].plan for header in headers):
+        assert draft.slots is not None
+        return mine if mine is not None else Slots.empty(draft.slots.plan, draft.slots.device)
     is_teacher = dist.get_rank(group) == teacher
-    box: list[Any] = [on_cpu(stream.lesson) if is_teacher and stream.lesson is not None else None]
+    box: list[Any] = [on_cpu(draft.lesson) if is_teacher and draft.lesson is not None else None]
     source = teacher if group is None else dist.get_global_rank(group, teacher)
     dist.broadcast_object_list(box, src=source, group=group)
-    if is_teacher:
-        assert isinstance(mine, Slots)
-        return mine
-    lesson = box[0]
-    if isinstance(mine, Slots):
-        device: torch.device | None = _device(mine)
-    else:
-        columns = [leaf for _, call in mine for leaf in call.columns]
-        device = columns[0].device if columns else None
-    student = Stream(stream.fn, stream.state, stream.warmup)
-    student.first = stream.first
-    lesson = moved(lesson, device)
-    student.adopt(student.derived(lesson), lesson, [] if isinstance(mine, Slots) else mine)
+    made: list[Slots] = []
+
+    def learn() -> tuple[str, str]:
+        made.append(_taught(draft, mine, None if is_teacher else box[0], headers[teacher].device))
+        assert draft.plan is not None
+        return program_print(draft.plan), shared_print(draft)
+
+    prints = _agreed(learn, group)
+    if any(one != prints[0] for one in prints):
+        raise BatchproofError(
+            "mismatched states: the ranks' functions differ, in their operations, the numbers in these, or their weights; "
+            "sync takes the same function on each"
+        )
+    return made[0]
+
+
+def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
+    """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
+    plan, slots = draft.plan, draft.slots
+    if lesson is None:
+        assert slots is not None
+        return mine if mine is not None else Slots.empty(slots.plan, slots.device)
+    device = slots.device if slots is not None else _device_of(draft.first)
+    lesson = moved(lesson, device if device is not None else _device_like(kind))
+    student = Stream(draft.fn, draft.state, draft.warmup)
+    student.first = draft.first
+    student.adopt(student.derived(lesson), lesson, [])
+    assert student.plan is not None
     assert student.slots is not None
     if isinstance(mine, Slots):
-        merge_slots(student, mine, stream)
-    stream.plan, stream.lesson, stream.first = student.plan, student.lesson, student.first
-    stream.variants, stream.hot, stream.rows = student.variants, student.hot, []
-    return student.slots
+        assert plan is not None
+        if leaves_of(plan) != leaves_of(student.plan):
+            raise BatchproofError(
+                "mismatched states: the ranks hold different leaves; sync takes the same function on each"
+            )
+        mine = recentred(student.plan, mine, plan)
+    elif mine is not None:
+        mine = student.folded(mine)
+    for key, variant in draft.variants.items():
+        student.variants.setdefault(key, variant)
+    for name in ("plan", "lesson", "first", "variants", "hot", "slots"):
+        setattr(draft, name, getattr(student, name))
+    draft.rows = []
+    return mine if mine is not None else student.slots
 
 
-def reduce(slots: Slots, group: Any) -> None:
-    """All ranks' leaves, merged in place: at most one collective for each of float sums, counts, maxima and minima."""
-    packs: dict[tuple[Any, torch.dtype], list[torch.Tensor]] = {}
-    device = _device(slots)
+def _device_of(call: Call | None) -> torch.device | None:
+    if call is None:
+        return None
+    return next((leaf.device for leaf in call.columns if isinstance(leaf, torch.Tensor)), None)
+
+
+def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any) -> Sample:
+    """A few of all ranks' samples, where the state is folded: what each got since, and once what was there before."""
+    if not isinstance(held, Slots):
+        return NOTHING
+    before = stream.past.sample if stream.past is not None else NOTHING
+    parts = [[[on_cpu(call) for call in packed(sample)], sample.n] for sample in (before, stream.reservoir.sample)]
+    gathered: list[Any] = [None] * dist.get_world_size(group)
+    dist.all_gather_object(gathered, parts, group=group)
+    samples = [unpacked([moved(call, held.device) for call in calls], n) for _, (calls, n) in gathered]
+    past = max((one for one, _ in gathered), key=lambda one: one[1])
+    samples.append(unpacked([moved(call, held.device) for call in past[0]], past[1]))
+    return mixed(samples)
+
+
+_OPERATIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN} if dist.is_available() else {}
+
+
+def reduce(slots: Slots, group: Any) -> Slots:
+    """All ranks' leaves, merged: at most one collective for each of float sums, counts, maxima and minima."""
+    leaves, device = slots.leaves, slots.device
     counts = torch.tensor([[n, *row] for n, row in zip(slots.counts, slots.lengths, strict=True)], device=device)
-    operations = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN}
-    operations |= {"any": dist.ReduceOp.MAX, "all": dist.ReduceOp.MIN}
-    plain = [(leaf, kept) for leaf, kept in zip(slots.plan.leaves, slots.leaves, strict=True) if leaf.merge != "rows"]
-    for leaf, kept in [*plain, (None, counts)]:
-        operation = operations[leaf.merge if leaf is not None else "sum"]
-        width = _wire(kept.dtype)
-        packs.setdefault((operation, width), []).append(kept)
-    for (operation, width), tensors in packs.items():
-        wire = torch.cat(
-            [torch.view_as_real(t).reshape(-1) if t.is_complex() else t.reshape(-1).to(width) for t in tensors]
-        )
-        dist.all_reduce(wire, operation, group=group)
-        start = 0
-        for tensor in tensors:
-            flat = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-            flat.copy_(wire[start : start + flat.numel()].reshape(flat.shape))
-            start += flat.numel()
-    for row, group_counts in enumerate(counts.tolist()):
-        slots.counts[row], slots.lengths[row] = group_counts[0], group_counts[1:]
-    for leaf, kept in zip(slots.plan.leaves, slots.leaves, strict=True):
+    wires = [("sum", counts)]
+    for leaf, kept in zip(slots.plan.leaves, leaves, strict=True):
+        if leaf.merge != "rows":
+            wires += _wires(leaf.merge, kept)
+    merged = iter(_all_reduced(wires, group))
+    counts = next(merged)
+    for position, (leaf, kept) in enumerate(zip(slots.plan.leaves, leaves, strict=True)):
         if leaf.merge == "rows":
-            _gather_chunks(kept, device, group)
+            leaves[position] = _gather_chunks(kept, device, group)
+        else:
+            leaves[position] = _from_wires(leaf.merge, kept, merged)
+    table = counts.tolist()
+    return Slots.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
 
 
-def _gather_chunks(kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any) -> None:
+def _wires(merge: str, kept: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    """What is sent of a leaf. Backends compare a NaN as they like: where there is one goes beside, as a maximum."""
+    plain = torch.view_as_real(kept) if kept.is_complex() else kept
+    if merge in ("any", "all"):
+        return [("max" if merge == "any" else "min", plain)]
+    if merge == "sum" or not plain.is_floating_point():
+        return [(merge, plain)]
+    worst = float("-inf") if merge == "max" else float("inf")
+    return [(merge, torch.where(plain.isnan(), worst, plain)), ("max", plain.isnan())]
+
+
+def _from_wires(merge: str, kept: torch.Tensor, merged: Iterator[torch.Tensor]) -> torch.Tensor:
+    value = next(merged)
+    if kept.is_complex():
+        return torch.view_as_complex(value.contiguous()).to(kept.dtype)
+    if merge in ("max", "min") and kept.is_floating_point():
+        value = torch.where(next(merged) > 0, float("nan"), value)
+    return value.to(kept.dtype)
+
+
+def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torch.Tensor]:
+    """Tensors merged over the ranks, those of one kind in one collective."""
+    packs: dict[tuple[str, torch.dtype], list[int]] = {}
+    for number, (merge, tensor) in enumerate(wires):
+        width = torch.float64 if tensor.is_floating_point() else torch.int64
+        packs.setdefault((merge, width), []).append(number)
+    merged = [tensor for _, tensor in wires]
+    for (merge, width), numbers in packs.items():
+        wire = torch.cat([merged[number].reshape(-1).to(width) for number in numbers])
+        dist.all_reduce(wire, _OPERATIONS[merge], group=group)
+        parts = wire.split([merged[number].numel() for number in numbers])
+        for number, part in zip(numbers, parts, strict=True):
+            merged[number] = part.reshape(merged[number].shape)
+    return merged
+
+
+def _gather_chunks(kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any) -> list[tuple[int, torch.Tensor]]:
+    """Kept rows of all ranks, in their order; our own ones are not copied."""
     gathered: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(gathered, [(number, chunk.cpu()) for number, chunk in kept], group=group)
-    kept[:] = [(number, chunk.to(device)) for rank in gathered for number, chunk in rank]
-
-
-def _wire(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype.is_floating_point or dtype.is_complex else torch.int64
-
-
-def _device(slots: Slots) -> torch.device:
-    return next((kept.device for kept in slots.leaves if isinstance(kept, torch.Tensor)), torch.device("cpu"))
+    gathered[dist.get_rank(group)] = kept
+    return [(number, chunk.to(device)) for rank in gathered for number, chunk in rank]
 
 
 def on_cpu(call: Call) -> Call:

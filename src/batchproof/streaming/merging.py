@@ -2,197 +2,228 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from batchproof.derive.centre import Centred
+from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.deriving import like
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, bound, rebuild
-from batchproof.streaming.modules import held_by
-from batchproof.streaming.state import Slots, merge_into
+from batchproof.streaming.arguments import Call, bound, rebuild, tensors_of
+from batchproof.streaming.folding import no_autocast
+from batchproof.streaming.modules import quiet
+from batchproof.streaming.origin import Part, Past, Rows, both, renamed
+from batchproof.streaming.prints import centres_print, program_print, same_function, shared_print
+from batchproof.streaming.reservoir import mixed, packed, unpacked
+from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream
-
-
-def fingerprint(stream: Stream) -> str:
-    """Two streams with the same print hold the same leaves at the same centres."""
-    assert stream.plan is not None
-    digest = hashlib.sha256(repr(structure(stream.plan)).encode())
-    for index, parts in sorted(stream.plan.centred.items()):
-        for at in parts.centres:
-            digest.update(repr((index, sorted(at.free.items()))).encode())
-            for _, stat in sorted(at.stats.items()):
-                digest.update(stat.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def same_function(a: Any, b: Any) -> bool:
-    """Whether two callables run the same code on the same held values, as far as can be told."""
-    if a is b:
-        return True
-    if isinstance(a, torch.nn.Module) or isinstance(b, torch.nn.Module):
-        return type(a) is type(b) and _alike(list(a.state_dict().items()), list(b.state_dict().items()))
-    codes = getattr(a, "__code__", None), getattr(b, "__code__", None)
-    if any(codes):
-        return codes[0] == codes[1] and _alike(held_by(a), held_by(b))
-    if hasattr(a, "func") and hasattr(b, "func"):
-        return same_function(a.func, b.func) and _alike(held_by(a)[1:], held_by(b)[1:])
-    return type(a) is type(b) and getattr(a, "__name__", None) == getattr(b, "__name__", None)
-
-
-def _alike(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
-        return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
-    if callable(a) and callable(b):
-        return same_function(a, b)
-    return not isinstance(a, (int, float, str)) or a == b
-
-
-def constants(stream: Stream) -> str:
-    """A print of the tensors that a function takes from outside its samples: states merge only where these agree."""
-    digest = hashlib.sha256()
-    if stream.plan is not None and stream.plan.program is not None:
-        for index, tensor in sorted(stream.plan.program.captured.items()):
-            digest.update(
-                repr((index, str(tensor.dtype), tuple(tensor.shape), tensor.detach().cpu().tolist())).encode()
-            )
-    if stream.first is not None:
-        for leaf, dim in zip(stream.first.leaves, stream.first.layout.dims, strict=True):
-            if dim is None:
-                shown = leaf.detach().cpu().tolist() if isinstance(leaf, torch.Tensor) else leaf
-                digest.update(repr(shown).encode())
-    return digest.hexdigest()
-
-
-def structure(plan: Plan) -> list[Any]:
-    """What two plans must share for their states to mean the same."""
-    assert plan.program is not None
-    names = [op.name for op in plan.program.ops]
-    leaves = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
-    return [names, leaves, plan.kept]
 
 
 def merge(stream: Stream, other: Stream) -> None:
     """Take in what another stream of the same function holds; the other stays as it is.
 
     Raises:
-        BatchproofError: it is another function's, or holds another state; ours stays as it was.
+        BatchproofError: it is another function's, or holds another state. Ours may have changed then: give a draft.
     """
     if other.n == 0:
         return
     if not same_function(stream.fn, other.fn):
         raise BatchproofError("mismatched states: the two metrics are of different functions")
-    if other.first is not None:
-        stream.check(other.first)
-    theirs = other.parts()
-    if isinstance(theirs, list):
-        trial = [call for _, call in theirs]
-        for call in trial:
+    assert other.first is not None
+    stream.check(other.first)
+    theirs = other.sealed()
+    assert theirs is not None
+    if isinstance(theirs.held, Slots):
+        _take_plan(stream, other)
+        theirs = _parts_by(theirs, lambda part: moved(stream, part, other))
+        for key, variant in other.variants.items():
+            stream.variants.setdefault(key, variant)
+    else:
+        for _, call in theirs.held:
             stream.check(call)
-        before = snapshot(stream)
-        try:
-            for call in trial:
-                stream.fold(call)
-        except BaseException:
-            stream.__dict__.update(before)
-            raise
+        if stream.slots is not None:
+            known: dict[int, Any] = {}
+            theirs = _parts_by(theirs, lambda part: stream.folded(part, known))
+    ours = stream.sealed()
+    stream.seal(theirs if ours is None else _together(ours, renamed(theirs, ours.clock)))
+    stream.first = stream.first or other.first
+    stream.settle()
+
+
+def _parts_by(past: Past, change: Callable[[Any], Part]) -> Past:
+    held = change(past.held)
+    return replace(past, held=held, own=held if past.own is past.held else None if past.own is None else change(past.own))
+
+
+def _together(ours: Past, theirs: Past) -> Past:
+    own = both(ours.own, theirs.own) if ours.own is not None and theirs.own is not None else None
+    owned = ours.owned | theirs.owned if own is not None else {}
+    sample = mixed([ours.sample, theirs.sample])
+    return Past(both(ours.held, theirs.held), own, ours.clock | theirs.clock, owned, sample)
+
+
+def _take_plan(stream: Stream, other: Stream) -> None:
+    """Fold by another stream's plan, if we have none yet."""
+    if stream.slots is not None:
         return
-    if stream.slots is None:
-        _compatible(stream, other)
-        assert other.plan is not None
-        assert other.lesson is not None
-        if other.first is not None:
-            stream.check(other.first)
-        stream.adopt(other.plan, other.lesson, stream.rows)
-    before = snapshot(stream)
-    try:
-        merge_slots(stream, theirs, other)
-    except BaseException:
-        stream.__dict__.update(before)
-        raise
-    stream.updates += other.updates
-
-
-def _compatible(stream: Stream, other: Stream) -> None:
-    if stream.plan is not None and stream.plan.keeps_inputs:
-        raise BatchproofError("mismatched states: this metric keeps samples and the other holds a folded state")
     if stream.state == "rows":
         raise BatchproofError("mismatched states: this metric was told to keep samples; the other has folded them")
-
-
-def merge_slots(stream: Stream, theirs: Slots, other: Stream) -> None:
-    """Add another stream's state, its sums moved to our centres."""
-    mine, plan = stream.slots, stream.plan
-    assert mine is not None
-    assert plan is not None
     assert other.plan is not None
-    if structure(plan) != structure(other.plan):
+    assert other.lesson is not None
+    stream.adopt(other.plan, other.lesson, stream.rows)
+
+
+def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
+    """Another stream's state, its sums at our centres.
+
+    Raises:
+        BatchproofError: it holds something else.
+    """
+    plan, source = stream.plan, other.plan
+    assert plan is not None
+    assert source is not None
+    if leaves_of(plan) != leaves_of(source):
         raise BatchproofError(
             "mismatched states: the two metrics hold different leaves "
-            f"({_shown(plan)} here, {_shown(other.plan)} there): they belong to different functions or shapes"
+            f"({_shown(plan)} here, {_shown(source)} there): they belong to different functions or shapes"
         )
-    if constants(stream) != constants(other):
+    if shared_print(stream) != shared_print(other):
         raise BatchproofError("mismatched states: the functions hold other weights, or took other shared arguments")
-    if fingerprint(stream) != fingerprint(other):
-        theirs = theirs.clone()
-        shared = _shared(other.plan)
-        for position, index in enumerate(plan.kept):
-            source = other.plan.centred.get(index)
-            if isinstance(source, Centred):
-                moved = [
-                    plan.move(index, theirs.leaves[position][group], source, shared) for group in range(theirs.groups)
-                ]
-                theirs.leaves[position] = torch.stack(moved)
-    for key, variant in other.variants.items():
-        stream.variants.setdefault(key, variant)
-    mine.absorb(theirs)
+    if program_print(plan) != program_print(source):
+        assert other.lesson is not None
+        if program_print(stream.variant(other.lesson).plan) != program_print(source):
+            raise BatchproofError(
+                "mismatched states: the functions do the same operations with other numbers (a threshold, an exponent)"
+            )
+    return recentred(plan, theirs, source)
 
 
-def _shared(plan: Plan) -> dict[int, torch.Tensor]:
-    return plan.constants
+def recentred(plan: Plan, theirs: Slots, source: Plan) -> Slots:
+    """A state kept at the centres of one plan, at those of another one of the same leaves."""
+    if centres_print(plan) == centres_print(source):
+        return Slots(plan, theirs.groups, theirs.device, list(theirs.cells))
+    leaves = theirs.leaves
+    for position, (mine, index) in enumerate(zip(plan.kept, source.kept, strict=True)):
+        at = source.centred.get(index)
+        if isinstance(at, Centred):
+            leaves[position] = torch.stack([plan.move(mine, one, at, source.constants) for one in leaves[position]])
+    return Slots.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
+
+
+def leaves_of(plan: Plan) -> list[Any]:
+    """What two states must have in common to be merged."""
+    return [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
 
 
 def _shown(plan: Plan) -> str:
     return ", ".join(f"{leaf.merge} {tuple(leaf.shape)}" for leaf in plan.leaves)
 
 
-def snapshot(stream: Stream) -> dict[str, Any]:
-    """The stream's fields, the state itself copied."""
-    fields = dict(stream.__dict__)
-    fields["rows"] = list(stream.rows)
-    fields["variants"] = dict(stream.variants)
-    fields["slots"] = stream.slots.clone() if stream.slots is not None else None
-    return fields
+# ------------------------------------------------------------------ save and load
 
 
 def save(stream: Stream) -> dict[str, Any]:
-    """The state as plain containers of tensors. It includes the few rows that the plan was derived from."""
-    saved: dict[str, Any] = {"updates": stream.updates, "n": stream.n}
-    if stream.first is not None:
-        saved["first"] = list(stream.first.leaves)
+    """The state as plain containers of tensors: all samples and our own, whose they are, and a few rows."""
+    saved: dict[str, Any] = {"updates": stream.updates, "n": stream.n, "forgotten": sorted(stream.forgotten)}
+    first = stream.first
+    saved["layout"] = None if first is None else vars(first.layout).copy()
+    if first is not None:
+        saved["first"] = [_copied(leaf) for leaf in first.leaves]
+    past = stream.sealed()
+    if past is not None:
+        saved["clock"], saved["owned"] = dict(past.clock), dict(past.owned)
+        saved["sample"] = [[_copied(leaf) for leaf in call.leaves] for call in packed(past.sample)]
+        saved["sampled"] = past.sample.n
+        saved["own"] = "all" if past.own is past.held else _saved_part(past.own, past.held)
     if stream.slots is not None:
-        total = stream.parts()
-        assert isinstance(total, Slots)
-        assert stream.lesson is not None
-        saved["lesson"] = [_copied(leaf) for leaf in stream.lesson.leaves]
-        saved["fingerprint"] = fingerprint(stream)
-        saved["constants"] = constants(stream)
-        saved["shapes"] = [list(variant.example.leaves) for variant in stream.variants.values()]
-        saved["leaves"] = [list(kept) if isinstance(kept, list) else kept.clone() for kept in total.leaves]
-        saved["counts"], saved["lengths"] = list(total.counts), [list(row) for row in total.lengths]
-    else:
-        rows = [] if stream.n == 0 else stream.parts()
-        assert isinstance(rows, list)
-        saved["rows"] = [(group, [_copied(leaf) for leaf in call.leaves], call.n) for group, call in rows]
-    return saved
+        saved |= _saved_plan(stream)
+    held = past.held if past is not None else stream.since
+    return saved | (_saved_slots(held) if isinstance(held, Slots) else {"rows": _saved_rows(held)})
+
+
+def _saved_plan(stream: Stream) -> dict[str, Any]:
+    assert stream.lesson is not None
+    assert stream.plan is not None
+    return {
+        "lesson": [_copied(leaf) for leaf in stream.lesson.leaves],
+        "program": program_print(stream.plan),
+        "fingerprint": centres_print(stream.plan),
+        "centres": {
+            position: [({i: _copied(x) for i, x in at.stats.items()}, dict(at.free)) for at in stream.plan.centred[index].centres]
+            for position, index in enumerate(stream.plan.kept)
+            if index in stream.plan.centred
+        },
+        "constants": shared_print(stream),
+        "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
+    }
+
+
+def _saved_part(part: Part | None, held: Part) -> Any:
+    """Our own part; of kept samples, which of all they are."""
+    if part is None:
+        return None
+    if isinstance(part, Slots):
+        assert isinstance(held, Slots)
+        places = {id(chunk): place for kept in held.leaves if isinstance(kept, list) for place, (_, chunk) in enumerate(kept)}
+        return _saved_slots(part, places)
+    assert isinstance(held, list)
+    rows = {id(call): place for place, (_, call) in enumerate(held)}
+    return [rows[id(call)] for _, call in part]
+
+
+def _saved_slots(slots: Slots, places: dict[int, int] | None = None) -> dict[str, Any]:
+    """Stacked leaves, which are copies already; kept rows are copied unless they have a place in what is saved."""
+    known = places or {}
+    leaves = [
+        [(group, known.get(id(chunk), chunk.clone())) for group, chunk in kept] if isinstance(kept, list) else kept
+        for kept in slots.leaves
+    ]
+    return {"leaves": leaves, "counts": slots.counts, "lengths": [list(row) for row in slots.lengths]}
+
+
+def _saved_rows(rows: Rows) -> list[Any]:
+    return [(group, [_copied(leaf) for leaf in call.leaves], call.n) for group, call in rows]
 
 
 def _copied(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
+
+
+def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Call]) -> Stream:
+    """A stream that goes on from a saved state, in place of another one.
+
+    Args:
+        stream: of the same function.
+        saved: from `save`.
+        relayout: makes a `Call` of saved leaves.
+
+    Raises:
+        BatchproofError: the state belongs to another function.
+    """
+    fresh = stream.emptied()
+    fresh.forgotten = (fresh.forgotten | set(saved.get("forgotten", ()))) - set(saved.get("owned", ()))
+    if "first" in saved:
+        fresh.first = relayout(saved["first"])
+        _fits(stream, fresh.first)
+    fresh.updates = saved["updates"]
+    if "leaves" in saved:
+        _learn(fresh, saved, relayout)
+        assert fresh.slots is not None
+        held: Part = _loaded_slots(fresh.slots, saved)
+        own: Part | None = held if saved["own"] == "all" else None
+        if isinstance(saved["own"], dict):
+            own = _loaded_slots(fresh.slots, saved["own"], held.leaves)
+    else:
+        held = [(group, relayout(leaves)) for group, leaves, _ in saved["rows"]]
+        mine = saved.get("own")
+        own = held if mine == "all" else None if mine is None else [held[place] for place in mine]
+    if saved["n"]:
+        sample = unpacked([relayout(leaves) for leaves in saved["sample"]], saved["sampled"])
+        fresh.past = Past(held, own, dict(saved["clock"]), dict(saved["owned"]), sample)
+    return fresh
 
 
 def _fits(stream: Stream, call: Call) -> None:
@@ -203,48 +234,42 @@ def _fits(stream: Stream, call: Call) -> None:
         raise BatchproofError(f"the saved state does not fit: it belongs to another function ({error})") from None
 
 
-def load(stream: Stream, saved: dict[str, Any], relayout: Any) -> None:
-    """Put a saved state in place of the stream's.
-
-    Args:
-        stream: of the same function.
-        saved: from `save`.
-        relayout: makes a `Call` of saved leaves.
-
-    Raises:
-        BatchproofError: the state belongs to another function; ours stays as it was.
-    """
-    fresh = Stream(stream.fn, stream.state, stream.warmup)
-    for _, leaves, _ in saved.get("rows", [])[:1]:
-        _fits(stream, relayout(leaves))
-    if "leaves" in saved:
-        lesson: Call = relayout(saved["lesson"])
-        _fits(stream, lesson)
-        fresh.adopt(fresh.derived(lesson), lesson, [])
-        slots = fresh.slots
-        assert slots is not None
-        if constants(fresh) != saved["constants"]:
-            raise BatchproofError("the saved state does not fit: its function held other weights or shared arguments")
-        same = fingerprint(fresh) == saved["fingerprint"] and all(
-            isinstance(mine, list) or mine.shape == theirs.shape
-            for mine, theirs in zip(slots.leaves, saved["leaves"], strict=True)
+def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Call]) -> None:
+    """Derive the plan again, from the rows that it was derived from."""
+    lesson = relayout(saved["lesson"])
+    plan = fresh.derived(lesson)
+    if plan.keeps_inputs or program_print(plan) != saved["program"]:
+        raise BatchproofError(
+            "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
+            "exponent, a unit) were others, or was saved by another version of torch"
         )
-        if not same:
-            raise BatchproofError(
-                "the saved state does not fit: it belongs to another function, or was saved by another version of torch"
-            )
-        for leaf, mine, theirs in zip(slots.plan.leaves, slots.leaves, saved["leaves"], strict=True):
-            if leaf.merge == "rows":
-                mine.extend(theirs)
-                continue
-            for group in range(slots.groups):
-                merge_into(leaf, mine[group], theirs[group])
-        slots.counts, slots.lengths = list(saved["counts"]), [list(row) for row in saved["lengths"]]
-        for leaves in saved["shapes"]:
-            fresh.variant(relayout(leaves))
-    else:
-        fresh.rows = [(group, relayout(leaves)) for group, leaves, _ in saved["rows"]]
-    if "first" in saved:
-        fresh.first = relayout(saved["first"])
-    fresh.updates = saved["updates"]
-    stream.__dict__.update(fresh.__dict__)
+    if centres_print(plan) != saved["fingerprint"]:
+        plan = _at_centres(fresh, plan, saved["centres"], lesson)
+    fresh.adopt(plan, lesson, [])
+    if shared_print(fresh) != saved["constants"]:
+        raise BatchproofError("the saved state does not fit: its function held other weights or shared arguments")
+    for leaves in saved["shapes"]:
+        fresh.variant(relayout(leaves))
+
+
+def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Call) -> Plan:
+    """A plan at the centres that were saved: another machine may find them with other last digits."""
+    centred = dict(plan.centred)
+    for position, saved in centres.items():
+        index = plan.kept[position]
+        centred[index] = replace(centred[index], centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
+    tensors, dims = tensors_of(lesson)
+    assert plan.fn is not None
+    with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
+        return like(replace(plan, centred=centred), plan.fn, tensors, dims)
+
+
+def _loaded_slots(like_these: Slots, saved: dict[str, Any], held: list[Any] | None = None) -> Slots:
+    """A saved state; ``held`` are the leaves among which some of its kept rows have their place."""
+    leaves = []
+    for position, kept in enumerate(saved["leaves"]):
+        if isinstance(kept, torch.Tensor):
+            leaves.append(kept.clone())
+            continue
+        leaves.append([(group, held[position][x][1] if held and isinstance(x, int) else x.clone()) for group, x in kept])
+    return Slots.of(like_these.plan, like_these.device, leaves, saved["counts"], saved["lengths"])

@@ -1,103 +1,233 @@
-"""The state that `exact` holds: one slot of merged leaves for each of a few groups of batches.
+"""The state that `exact` holds: merged leaves for each of a few groups of batches.
 
 Groups cost little and buy an error bar: leaving one out at a time is a jackknife with no samples kept.
+
+What a group holds is never written to: a batch makes new leaves, and one assignment puts them in place of the old
+ones. So an interrupt finds either all of a batch in the state, or nothing of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 
 from batchproof.derive.plan import Leaf, Plan
 from batchproof.derive.verify import join
+from batchproof.errors import BatchproofError
 
 GROUPS = 20
 #: A larger state is held once: then there is no error bar.
 MOST_GROUPED_BYTES = 1 << 18
+#: New memory for a leaf of so many bytes costs more than the addition: two buffers then take turns.
+LARGE = 1 << 16
+
+_order = count()
+
+Chunks = tuple[Any, int, list[torch.Tensor]]  # (those before, or None; when they came; a chunk for each leaf of rows)
+
+
+class Cell(NamedTuple):
+    """What one group holds: a value for each leaf (None for kept rows), what was counted, and the kept rows."""
+
+    values: list[Any]
+    lengths: Sequence[int]
+    n: int
+    chunks: Chunks | None = None
 
 
 @dataclass
 class Slots:
-    """Leaves for every group, stacked along a first dimension, and what was counted."""
+    """The cells of all groups; None where a group has no samples yet."""
 
     plan: Plan
     groups: int
-    leaves: list[Any] = field(default_factory=list)  # tensors (groups, ...); for kept rows (group, rows) in order
-    counts: list[int] = field(default_factory=list)
-    lengths: list[list[int]] = field(default_factory=list)
-    _takers: dict[int, list[Callable[[torch.Tensor], object]]] = field(default_factory=dict, repr=False)
+    device: torch.device
+    cells: list[Cell | None]
+    _spares: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "rows"]
+        self._merges = [_merge_of(leaf) for leaf in self.plan.leaves]
+        leaves = enumerate(self.plan.leaves)
+        self._large = [i for i, leaf in leaves if leaf.merge == "sum" and leaf.nbytes >= LARGE]
 
     @classmethod
     def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
         groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
-        leaves: list[Any] = [[] if leaf.merge == "rows" else identity(leaf, groups, device) for leaf in plan.leaves]
-        return cls(plan, groups, leaves, [0] * groups, [[0] * len(plan.lengths) for _ in range(groups)])
+        return cls(plan, groups, device, [None] * groups)
 
-    def views(self, group: int) -> list[Any]:
-        return [leaf[group] for leaf in self.leaves]
+    @classmethod
+    def of(cls, plan: Plan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> Slots:
+        """From stacked leaves, as `leaves` gives them."""
+        made = cls(plan, len(counts), device, [None] * len(counts))
+        chunks: list[Chunks | None] = [None] * len(counts)
+        for entry in zip(*(leaves[i] for i in made._rows), strict=True):
+            group = entry[0][0]
+            chunks[group] = chunks[group], next(_order), [chunk for _, chunk in entry]
+        for group, n in enumerate(counts):
+            if n:
+                values = [None if i in made._rows else leaf[group] for i, leaf in enumerate(leaves)]
+                made.cells[group] = Cell(values, list(lengths[group]), n, chunks[group])
+        return made
+
+    @property
+    def leaves(self) -> list[Any]:
+        """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order in which they came."""
+        stacked: list[Any] = []
+        for position, leaf in enumerate(self.plan.leaves):
+            if leaf.merge == "rows":
+                stacked.append([(group, parts[self._rows.index(position)]) for group, parts in self._arrivals()])
+                continue
+            blank = identity(leaf, self.device)
+            stacked.append(torch.stack([blank if c is None else c.values[position] for c in self.cells]))
+        return stacked
+
+    @property
+    def counts(self) -> list[int]:
+        return [0 if cell is None else cell.n for cell in self.cells]
+
+    @property
+    def lengths(self) -> list[list[int]]:
+        none = [0] * len(self.plan.lengths)
+        return [none if cell is None else cell.lengths for cell in self.cells]
+
+    @property
+    def n(self) -> int:
+        return sum(cell.n for cell in self.cells if cell is not None)
 
     def add(self, group: int, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> None:
         """Merge one folded batch into a group."""
-        takers = self._takers.get(group)
-        if takers is None:
-            takers = self._takers[group] = [
-                _taker(leaf, kept, group) for leaf, kept in zip(self.plan.leaves, self.leaves, strict=True)
-            ]
-        for take, value in zip(takers, values, strict=True):
-            take(value)
+        cell = self.cells[group]
+        if cell is None:
+            self.cells[group] = self._first(values, lengths, n)
+            return
+        new: list[Any] = []
+        for position, (merge, kept, value) in enumerate(zip(self._merges, cell.values, values, strict=True)):
+            if merge is None:
+                new.append(None)
+            elif kept.shape != value.shape:
+                raise _misshapen(self.plan.leaves[position], value)
+            elif self._large:
+                new.append(self._added(group, position, kept, value))
+            else:
+                new.append(merge(kept, value))
         if lengths:
-            self.lengths[group] = [a + b for a, b in zip(self.lengths[group], lengths, strict=True)]
-        self.counts[group] += n
+            lengths = [a + b for a, b in zip(cell.lengths, lengths, strict=True)]
+        chunks = cell.chunks
+        if self._rows:
+            chunks = chunks, next(_order), [_own(values[i]) for i in self._rows]
+        self.cells[group] = Cell(new, lengths, cell.n + n, chunks)
+        if self._large:
+            self._spares.update({(group, position): cell.values[position] for position in self._large})
+
+    def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> Cell:
+        own: list[Any] = []
+        for leaf, value in zip(self.plan.leaves, values, strict=True):
+            if leaf.merge != "rows" and value.shape != _shape(leaf):
+                raise _misshapen(leaf, value)
+            own.append(None if leaf.merge == "rows" else _own(value).to(leaf.dtype))
+        chunks = (None, next(_order), [_own(values[i]) for i in self._rows]) if self._rows else None
+        return Cell(own, list(lengths), n, chunks)
+
+    def _added(self, group: int, position: int, kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """One of the leaves where some are large: into the buffer that the last batch left."""
+        spare = self._spares.get((group, position))
+        if spare is None or spare is kept:
+            return self._merges[position](kept, value)  # type: ignore[misc]
+        return torch.add(kept, value, out=spare)
 
     def absorb(self, other: Slots) -> None:
-        """Merge another state, group by group; its plan is ours."""
-        for group in range(other.groups):
-            mine = group % self.groups
-            if other.counts[group]:
-                for leaf, kept, theirs in zip(self.plan.leaves, self.leaves, other.leaves, strict=True):
-                    if leaf.merge != "rows":
-                        merge_into(leaf, kept[mine], theirs[group])
-                self.lengths[mine] = [a + b for a, b in zip(self.lengths[mine], other.lengths[group], strict=True)]
-                self.counts[mine] += other.counts[group]
-        for leaf, kept, theirs in zip(self.plan.leaves, self.leaves, other.leaves, strict=True):
-            if leaf.merge == "rows":
-                kept.extend((group % self.groups, chunk) for group, chunk in theirs)
+        """Merge another state, group by group; its plan is ours. Its kept rows come after ours."""
+        cells = list(self.cells)
+        arrivals = sorted(order for cell in other.cells if cell is not None for order, _ in _unrolled(cell.chunks))
+        later = {order: next(_order) for order in arrivals}
+        for number, theirs in enumerate(other.cells):
+            if theirs is not None:
+                cells[number % self.groups] = self._both(cells[number % self.groups], theirs, later)
+        self.cells, self._spares = cells, {}
+
+    def _both(self, mine: Cell | None, theirs: Cell, later: dict[int, int]) -> Cell:
+        chunks = None if mine is None else mine.chunks
+        for order, parts in _unrolled(theirs.chunks):
+            chunks = chunks, later[order], parts
+        if mine is None:
+            return theirs._replace(chunks=chunks)
+        values = [
+            None if merge is None else merge(a, b)
+            for merge, a, b in zip(self._merges, mine.values, theirs.values, strict=True)
+        ]
+        lengths = [a + b for a, b in zip(mine.lengths, theirs.lengths, strict=True)]
+        return Cell(values, lengths, mine.n + theirs.n, chunks)
 
     def filled(self) -> list[int]:
-        return [group for group, count in enumerate(self.counts) if count]
+        return [group for group, cell in enumerate(self.cells) if cell is not None]
 
     def merged(self, groups: Sequence[int]) -> tuple[list[torch.Tensor], list[int], int]:
         """Leaves, lengths and number of samples of some groups together."""
-        index = list(groups)
+        cells = [cell for cell in (self.cells[group] for group in groups) if cell is not None]
         leaves = []
-        for leaf, kept in zip(self.plan.leaves, self.leaves, strict=True):
+        for position, leaf in enumerate(self.plan.leaves):
             if leaf.merge == "rows":
-                leaves.append(torch.cat([chunk for group, chunk in kept if group in index], leaf.dim))
+                place = self._rows.index(position)
+                leaves.append(torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim))
             else:
-                leaves.append(join(leaf.merge, 0, list(kept[index].unbind(0))))
-        lengths = [sum(column) for column in zip(*(self.lengths[group] for group in index), strict=True)]
-        return leaves, lengths, sum(self.counts[group] for group in index)
+                leaves.append(join(leaf.merge, 0, [cell.values[position] for cell in cells]))
+        lengths = [sum(column) for column in zip(*(cell.lengths for cell in cells), strict=True)]
+        return leaves, lengths, sum(cell.n for cell in cells)
+
+    def _arrivals(self) -> Iterator[tuple[int, list[torch.Tensor]]]:
+        """The kept rows and their groups, in the order in which they came."""
+        found = [
+            (order, group, parts)
+            for group, cell in enumerate(self.cells)
+            if cell is not None
+            for order, parts in _unrolled(cell.chunks)
+        ]
+        return ((group, parts) for _, group, parts in sorted(found, key=lambda entry: entry[0]))
 
     def clone(self) -> Slots:
-        leaves = [list(kept) if isinstance(kept, list) else kept.clone() for kept in self.leaves]
-        return Slots(self.plan, self.groups, leaves, list(self.counts), [list(row) for row in self.lengths])
+        """A state that goes its own way. Only what may be written to is copied: the large leaves."""
+
+        def copied(cell: Cell | None) -> Cell | None:
+            if cell is None or not self._large:
+                return cell
+            values = [v.clone() if i in self._large else v for i, v in enumerate(cell.values)]
+            return cell._replace(values=values)
+
+        return Slots(self.plan, self.groups, self.device, [copied(cell) for cell in self.cells])
 
 
-def _taker(leaf: Leaf, kept: Any, group: int) -> Callable[[torch.Tensor], object]:
-    """What merges a value into one group of a leaf."""
-    if leaf.merge == "rows":
-        return lambda value: kept.append((group, value.detach().clone()))
-    view = kept[group]
-    return view.add_ if leaf.merge == "sum" else partial(merge_into, leaf, view)
+def _unrolled(chunks: Chunks | None) -> list[tuple[int, list[torch.Tensor]]]:
+    found = []
+    while chunks is not None:
+        chunks, order, parts = chunks
+        found.append((order, parts))
+    return found[::-1]
 
 
-def identity(leaf: Leaf, groups: int, device: torch.device) -> torch.Tensor:
+def _own(value: torch.Tensor) -> torch.Tensor:
+    """A copy: a fold may return what it was given."""
+    return value.detach().clone()
+
+
+def _shape(leaf: Leaf) -> tuple[int, ...]:
+    return (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
+
+
+def _misshapen(leaf: Leaf, value: torch.Tensor) -> BatchproofError:
+    return BatchproofError(
+        f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {_shape(leaf)}, at "
+        f"{leaf.site}: its size depends on the data; use state='rows' to keep the samples"
+    )
+
+
+def identity(leaf: Leaf, device: torch.device) -> torch.Tensor:
     """What merges with anything to that thing."""
-    shape = (groups, *([leaf.points] if _stacked(leaf) else []), *leaf.shape)
+    shape = _shape(leaf)
     if leaf.merge == "sum":
         return torch.zeros(shape, dtype=leaf.dtype, device=device)
     if leaf.merge in ("any", "all"):
@@ -109,18 +239,16 @@ def identity(leaf: Leaf, groups: int, device: torch.device) -> torch.Tensor:
     return torch.full(shape, info.min if leaf.merge == "max" else info.max, dtype=leaf.dtype, device=device)
 
 
-def _stacked(leaf: Leaf) -> bool:
-    return leaf.centred
+Merge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def merge_into(leaf: Leaf, kept: Any, value: torch.Tensor) -> None:
-    if leaf.merge == "sum":
-        kept.add_(value)
-    elif leaf.merge == "max":
-        torch.maximum(kept, value.to(kept.dtype), out=kept)
-    elif leaf.merge == "min":
-        torch.minimum(kept, value.to(kept.dtype), out=kept)
-    elif leaf.merge == "any":
-        kept.logical_or_(value)
-    else:
-        kept.logical_and_(value)
+def _merge_of(leaf: Leaf) -> Merge | None:
+    """How two values of a leaf become one; None for kept rows, which are only joined at the end."""
+    if leaf.merge == "max":
+        return lambda kept, value: torch.maximum(kept, value.to(kept.dtype))
+    if leaf.merge == "min":
+        return lambda kept, value: torch.minimum(kept, value.to(kept.dtype))
+    return _MERGES[leaf.merge]
+
+
+_MERGES: dict[str, Merge | None] = {"sum": torch.add, "any": torch.logical_or, "all": torch.logical_and, "rows": None}

@@ -1,11 +1,14 @@
 """Stream: the samples or the state that a metric holds, and how batches enter it.
 
 Samples are kept until there are enough to derive the function's constant-size form; then they are folded. Where there
-is no such form they stay. A batch is checked and folded completely before anything is changed.
+is no such form they stay. A batch is checked and folded completely before anything is changed, and then the change is
+one assignment: an error or an interrupt finds the state as it was, or as it will be.
 """
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +19,7 @@ from batchproof.derive import Plan, derive
 from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.plain import OwnError, keep_inputs
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.streaming.arguments import (
     Call,
@@ -32,35 +35,61 @@ from batchproof.streaming.arguments import (
 )
 from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
 from batchproof.streaming.modules import quiet
+from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, both, size
+from batchproof.streaming.recheck import recheck
+from batchproof.streaming.reservoir import NOTHING, Reservoir, Sample, mixed
 from batchproof.streaming.state import GROUPS, Slots
 
 
 class Stream:
-    """What one metric has seen of a function's batches."""
+    """What one metric has seen of a function's batches: its updates since the last `seal`, and all from before."""
 
     def __init__(self, fn: Callable[..., Any], state: str, warmup: int) -> None:
         self.fn = fn
         self.state = state
         self.warmup = warmup
-        self.reset()
-
-    def reset(self) -> None:
-        self.rows: list[tuple[int, Call]] = []  # (group, batch)
-        self.slots: Slots | None = None
+        self.rows: Rows = []  # since the seal, where samples are kept
+        self.slots: Slots | None = None  # since the seal, where they are folded
+        self.past: Past | None = None
+        self.log = ""  # see `origin`; named when it is first asked for
+        self.process = 0
+        self.forgotten: frozenset[str] = frozenset()
         self.variants: dict[Any, Variant] = {}
         self.plan: Plan | None = None
-        self.lesson: Call | None = None  # the rows that the plan was derived from
+        self.lesson: Call | None = None  # the few rows that the plan was derived from
         self.first: Call | None = None  # one sample of the first batch: what all later ones must be like
         self.updates = 0
-        self.enough = self.warmup  # samples to derive from
+        self.enough = warmup  # samples to derive from
         self.hot: Fold | None = None
-        self.synced: Slots | list[tuple[int, Call]] | None = None
-        self.own: Slots | list[tuple[int, Call]] | None = None
+        self.reservoir = Reservoir()
+        self.rechecked: Any = None  # the samples that the plan was last tried on
 
     @property
     def n(self) -> int:
         """Samples folded in, those of other processes included once they are synced."""
-        return sum(_count(part) for part in (self.rows, self.slots, self.synced))
+        return size(self.since) + (size(self.past.held) if self.past is not None else 0)
+
+    @property
+    def since(self) -> Part:
+        """What came since the seal."""
+        return self.rows if self.slots is None else self.slots
+
+    def emptied(self) -> Stream:
+        """A stream of the same function that has seen nothing."""
+        fresh = Stream(self.fn, self.state, self.warmup)
+        origin = self.origin(name=False)
+        fresh.forgotten = origin.forgotten | origin.owned.keys()
+        return fresh
+
+    def draft(self) -> Stream:
+        """A stream to make a change in, which `become` then puts in force at once."""
+        other = object.__new__(Stream)
+        other.__dict__.update(self.__dict__)
+        other.variants = dict(self.variants)
+        return other
+
+    def become(self, draft: Stream) -> None:
+        self.__dict__.update(draft.__dict__)
 
     # ------------------------------------------------------------------ a batch enters
 
@@ -75,12 +104,34 @@ class Stream:
         except Exception as error:
             raise unfoldable(error) from error
 
-    def commit(self, folded: Folded) -> None:
-        """Merge a folded batch into the state."""
+    def commit(self, folded: Folded, args: Sequence[Any]) -> None:
+        """Merge a folded batch into the state.
+
+        Args:
+            folded: by `ready`.
+            args: the batch, its samples not written to since.
+        """
         slots = self.slots
         assert slots is not None
         slots.add(self.updates % slots.groups, *folded)
         self.updates += 1
+        reservoir = self.reservoir
+        seen = reservoir.seen + folded[2]
+        if seen < reservoir.due:
+            reservoir.seen = seen
+        else:
+            self.draw(args, folded[2])
+
+    def draw(self, leaves: Sequence[Any], n: int) -> None:
+        """Keep one or more of a batch's samples for the end."""
+        first = self.first
+        assert first is not None
+        own = [old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)]
+        self.reservoir.take(Call(first.layout, own, n))
+
+    def draws(self, n: int) -> bool:
+        """Whether one of the next n samples is to be kept for the end."""
+        return self.reservoir.seen + n >= self.reservoir.due
 
     def fold(self, call: Call) -> None:
         """Take a batch in, by whatever way it needs."""
@@ -88,19 +139,19 @@ class Stream:
         self.check(call)
         if self.slots is not None:
             with torch.no_grad():
-                self.commit(self.variant(call).fold(call))
+                self.commit(self.variant(call).fold(call), call.leaves)
             return
-        rows = [*self.rows, (self.updates % GROUPS, keep(call))]
-        if self.plan is None and self.state != "rows" and sum(part.n for _, part in rows) >= self.enough:
-            try:
-                self.settle(rows)
-            except OwnError as own:
-                self.postpone(own)
-        if self.slots is None:
-            self.rows = rows
-        if self.first is None:
-            self.first = one_sample(call)
-        self.updates += 1
+        row = self.updates % GROUPS, keep(call)
+        if self.first is not None and (self.plan is not None or self.state == "rows"):
+            self.rows.append(row)
+            self.updates += 1
+            return
+        draft = self.draft()
+        draft.rows = [*self.rows, row]
+        draft.first = self.first or one_sample(call)
+        draft.updates += 1
+        draft.settle()
+        self.become(draft)
 
     def postpone(self, own: OwnError) -> None:
         """The function raises on the samples so far (the maximum of an empty selection): derive from twice as many."""
@@ -164,37 +215,65 @@ class Stream:
 
     # ------------------------------------------------------------------ from rows to a state
 
-    def settle(self, rows: list[tuple[int, Call]]) -> None:
-        """Derive the plan from the rows at hand, and fold them."""
-        lesson = self.learnable([call for _, call in rows])
-        plan = self.derived(lesson)
+    def settle(self) -> None:
+        """Derive the plan from the rows at hand and fold them, where it is time to."""
+        if self.plan is not None or self.state == "rows" or self.n < self.enough:
+            return
+        lesson = self.learnable([call for _, call in self.kept()])
+        try:
+            plan = self.derived(lesson)
+        except OwnError as own:
+            self.postpone(own)
+            return
         if not plan.is_constant_size and self.state == "constant":
             raise NotConstantSize(f"no state of constant size: {plan.reason}; state='auto' keeps samples instead")
         if plan.keeps_inputs:
-            self.plan, self.lesson = plan, lesson
+            self.plan = plan
             return
-        self.adopt(plan, lesson, rows)
-
-    def adopt(self, plan: Plan, lesson: Call, rows: list[tuple[int, Call]]) -> None:
-        """Fold rows by a plan, which from then on is ours; nothing changes if one of them cannot be."""
-        before = dict(self.__dict__)
         try:
-            self.plan, self.lesson, self.first = plan, lesson, self.first or one_sample(lesson)
-            self.variants = {signature(lesson): variant_of(plan, lesson)}
-            with torch.inference_mode(False):
-                slots = Slots.empty(plan, lesson.columns[0].device)
-            with torch.no_grad():
-                for group, call in rows:
-                    slots.add(group % slots.groups, *self.variant(call).fold(call))
-            self.slots, self.rows = slots, []
-            self.hot = next(iter(self.variants.values())).hot
-        except BaseException:
-            self.__dict__.update(before)
-            raise
+            self.adopt(plan, lesson, self.rows)
+        except OwnError as own:
+            self.postpone(own)
+
+    def adopt(self, plan: Plan, lesson: Call, rows: Rows) -> None:
+        """Fold rows, and those from before, by a plan, which from then on is ours.
+
+        Nothing changes if one of them cannot be folded.
+        """
+        draft = self.draft()
+        draft.plan, draft.lesson, draft.first = plan, lesson, self.first or one_sample(lesson)
+        draft.variants = {signature(lesson): variant_of(plan, lesson)}
+        past = self.past
+        held = past.held if past is not None else None
+        own = past.own if past is not None else None
+        assert not isinstance(held, Slots)
+        assert not isinstance(own, Slots)
+        folded: dict[int, Folded] = {}
+        draft.slots, draft.rows = draft.folded(rows, folded), []
+        draft.reservoir = _drawn(rows)
+        if past is not None and held is not None:
+            all_of_it = draft.folded(held, folded)
+            mine = all_of_it if own is held else None if own is None else draft.folded(own, folded)
+            draft.past = Past(all_of_it, mine, past.clock, past.owned, _drawn(held).sample)
+        draft.hot = next(iter(draft.variants.values())).hot
+        self.become(draft)
+
+    def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> Slots:
+        """Kept samples as a state; what was folded already is known by the identity of its batch."""
+        assert self.plan is not None
+        assert self.lesson is not None
+        known = {} if known is None else known
+        with torch.inference_mode(False), torch.no_grad():
+            slots = Slots.empty(self.plan, self.lesson.columns[0].device)
+            for group, call in rows:
+                if id(call) not in known:
+                    known[id(call)] = self.variant(call).fold(call)
+                slots.add(group % slots.groups, *known[id(call)])
+        return slots
 
     def learnable(self, calls: Sequence[Call]) -> Call:
-        """The rows to derive from: those of the shape that most rows have."""
-        return join(by_shape(calls)[0])
+        """The rows to derive from: a few, of the shape that most rows have."""
+        return _few(join(by_shape(calls)[0]))
 
     def derived(self, lesson: Call) -> Plan:
         if not lesson.all_tensors():
@@ -209,9 +288,7 @@ class Stream:
             return self.plan
         if self.n == 0:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
-        rows = self.parts()
-        assert isinstance(rows, list)
-        lesson = self.learnable([call for _, call in rows])
+        lesson = self.learnable([call for _, call in self.kept()])
         if self.state == "rows":
             return keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
         try:
@@ -221,6 +298,62 @@ class Stream:
             return keep_inputs(
                 Batch(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
             )
+
+    # ------------------------------------------------------------------ what is held
+
+    def kept(self) -> Rows:
+        """All samples, where they are kept."""
+        held = self.past.held if self.past is not None else []
+        assert isinstance(held, list)
+        return [*held, *self.rows]
+
+    def parts(self) -> Part:
+        """All that is held, to be read: our updates, and what came from elsewhere."""
+        if self.n == 0:
+            raise BatchproofError("compute before any data: no batch has been folded in yet; call update first")
+        if self.past is None:
+            return self.since
+        return both(self.past.held, self.since)  # type: ignore[no-any-return]
+
+    def sample(self) -> Sample:
+        """A few of all samples."""
+        past = self.past.sample if self.past is not None else NOTHING
+        return mixed([past, self.reservoir.sample]) if past.n else self.reservoir.sample
+
+    def origin(self, name: bool = True) -> Origin:
+        """Whose samples these are.
+
+        Args:
+            name: whether our log is to be named, if it has no name yet.
+        """
+        if name and (not self.log or self.process != os.getpid()):  # a forked process writes a log of its own
+            self.log, self.process = uuid.uuid4().hex, os.getpid()
+        clock: Clock = self.past.clock if self.past is not None else {}
+        owned: Clock = self.past.owned if self.past is not None else {}
+        start = clock.get(self.log, 0)
+        stop = start + size(self.since)
+        if self.log and stop > start:
+            owned = owned | {self.log: stop}
+        return Origin(clock, owned, self.forgotten, self.log, start, stop)
+
+    def sealed(self) -> Past | None:
+        """All that is held, as a past; None where that is nothing. Later updates do not change it."""
+        if self.n == 0:
+            return None
+        origin, past = self.origin(), self.past
+        if past is None:
+            alone = both(self.since, None)
+            return Past(alone, alone, origin.held, origin.owned, self.sample())
+        own = both(past.own, self.since) if past.own is not None else None
+        return Past(both(past.held, self.since), own, origin.held, origin.owned if own is not None else {}, self.sample())
+
+    def seal(self, past: Past | None) -> None:
+        """Go on from a past; updates from now on are held beside it."""
+        if self.slots is not None:
+            self.slots = Slots.empty(self.slots.plan, self.slots.device)
+        if past is not None and past.own is None:
+            self.log = ""  # what we wrote before is no longer known to be ours
+        self.past, self.rows, self.reservoir = past, [], Reservoir()
 
     # ------------------------------------------------------------------ a value comes out
 
@@ -232,21 +365,23 @@ class Stream:
         """
         parts = self.parts()
         if isinstance(parts, Slots):
-            return self.value(parts, parts.filled())
+            value = self.value(parts, parts.filled())
+            self.recheck()
+            return value
         return self.called([call for _, call in parts])
 
-    def parts(self) -> Slots | list[tuple[int, Call]]:
-        """All that is held: our own since the last sync, and what that sync brought."""
-        if self.n == 0:
-            raise BatchproofError("compute before any data: no batch has been folded in yet; call update first")
-        if isinstance(self.synced, Slots):
-            total = self.synced.clone()
-            if self.slots is not None:
-                total.absorb(self.slots)
-            return total
-        if self.slots is not None:
-            return self.slots
-        return [*(self.synced or []), *self.rows]
+    def recheck(self) -> None:
+        """Hold the plan against the function on a few samples of the whole stream, where there are new ones.
+
+        Raises:
+            Contradicted: they differ.
+        """
+        assert self.lesson is not None
+        drawn = self.past, self.reservoir, self.reservoir.changes
+        known = all(now is then for now, then in zip(drawn, self.rechecked or (), strict=False)) and self.rechecked
+        if not known and self.n > self.lesson.n:
+            recheck(self.fn, self.variants, self.sample())
+            self.rechecked = drawn
 
     def called(self, calls: Sequence[Call]) -> Any:
         args, kwargs = rebuild(calls[0].layout, [_own(leaf) for leaf in join(calls).leaves])
@@ -280,10 +415,25 @@ class Stream:
                 )
 
 
-def _count(part: Any) -> int:
-    if part is None:
-        return 0
-    return sum(part.counts) if isinstance(part, Slots) else sum(call.n for _, call in part)
+def _few(call: Call) -> Call:
+    """As many rows as are worth looking at: no more are held for good."""
+    if not call.all_tensors():
+        return call
+    tensors, dims = tensors_of(call)
+    batch = few(Batch(tensors, dims))
+    if batch.n >= call.n:
+        return call
+    remaining = iter(batch.tensors)
+    leaves = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]
+    return Call(call.layout, leaves, batch.n)
+
+
+def _drawn(rows: Rows) -> Reservoir:
+    """A few of kept samples."""
+    reservoir = Reservoir()
+    for _, call in rows:
+        reservoir.take(call)
+    return reservoir
 
 
 def _own(leaf: Any) -> Any:

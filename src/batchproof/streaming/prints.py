@@ -1,0 +1,115 @@
+"""Prints of a function and of what was derived from it: states merge, and a saved one loads, where these agree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from batchproof.derive.plan import Plan
+from batchproof.derive.program import Free, Op, Ref, Size, leaves
+from batchproof.streaming.modules import held_by
+from batchproof.streaming.stream import Stream
+
+DEPTH = 4  # how far to look into objects
+
+
+def program_print(plan: Plan) -> str:
+    """The operations, what flows where, and the Python numbers in them: what decides what a state means.
+
+    A number that follows the number of samples is printed as such. One that is used after the merge and may have been
+    read from the first samples says nothing: the function itself runs there, with its own numbers.
+    """
+    program = plan.program
+    assert program is not None
+    read, lines = False, list[Any]()
+    for number, op in enumerate(program.ops):
+        read |= not op.outputs and any(program.values[index].kind != "shared" for index in op.inputs)
+        lines.append((op.name, *_arguments(op, read and number in plan.after)))
+    kept = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+    inputs = [str(program.values[index].dtype) for index in program.inputs]
+    return hashlib.sha256(repr((lines, kept, plan.kept, plan.lengths, inputs)).encode()).hexdigest()
+
+
+def _arguments(op: Op, loose: bool) -> Iterator[Any]:
+    for name, leaf in [("", leaf) for leaf in leaves(op.args)] + [*_named(op.kwargs)]:
+        if isinstance(leaf, Ref):
+            yield name, leaf.index
+        elif isinstance(leaf, (Size, Free)):
+            yield name, "follows"
+        elif isinstance(leaf, torch.device):
+            yield name, "device"
+        elif loose and isinstance(leaf, (int, float, complex)):
+            yield name, "number"
+        else:
+            yield name, repr(leaf)
+
+
+def _named(kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in sorted(kwargs.items()):
+        yield from ((name, leaf) for leaf in leaves(value))
+
+
+def centres_print(plan: Plan) -> str:
+    """Where the plan keeps its sums."""
+    digest = hashlib.sha256()
+    for index, parts in sorted(plan.centred.items()):
+        for at in parts.centres:
+            digest.update(repr((index, sorted(at.free.items()))).encode())
+            for _, stat in sorted(at.stats.items()):
+                digest.update(_bytes(stat))
+    return digest.hexdigest()
+
+
+def shared_print(stream: Stream) -> str:
+    """The tensors that a function takes from outside its samples: states merge only where these agree."""
+    digest = hashlib.sha256()
+    if stream.plan is not None and stream.plan.program is not None:
+        for index, tensor in sorted(stream.plan.program.captured.items()):
+            digest.update(repr((index, str(tensor.dtype), tuple(tensor.shape))).encode() + _bytes(tensor))
+    if stream.first is not None:
+        for leaf, dim in zip(stream.first.leaves, stream.first.layout.dims, strict=True):
+            if dim is None:
+                digest.update(_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())
+    return digest.hexdigest()
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().tobytes()
+
+
+def same_function(a: Any, b: Any) -> bool:
+    """Whether two callables run the same code on the same held values, as far as can be told."""
+    return _same(a, b, 0)
+
+
+def _same(a: Any, b: Any, depth: int) -> bool:
+    if a is b or depth > DEPTH:
+        return True
+    if isinstance(a, torch.nn.Module) or isinstance(b, torch.nn.Module):
+        return type(a) is type(b) and _alike(list(a.state_dict().items()), list(b.state_dict().items()), depth)
+    codes = getattr(a, "__code__", None), getattr(b, "__code__", None)
+    if any(codes):
+        return codes[0] == codes[1] and _alike(held_by(a), held_by(b), depth + 1)
+    if hasattr(a, "func") and hasattr(b, "func"):
+        return _same(a.func, b.func, depth) and _alike(held_by(a)[1:], held_by(b)[1:], depth)
+    if type(a) is not type(b) or getattr(a, "__name__", None) != getattr(b, "__name__", None):
+        return False
+    return _alike(getattr(a, "__dict__", None), getattr(b, "__dict__", None), depth + 1)
+
+
+def _alike(a: Any, b: Any, depth: int) -> bool:
+    if a is b or depth > DEPTH:
+        return True
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(_alike(x, y, depth) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_alike(a[key], b[key], depth) for key in a)
+    if isinstance(a, (bool, int, float, complex, str, bytes)) or isinstance(b, (bool, int, float, complex, str, bytes)):
+        return type(a) is type(b) and bool(a == b)
+    return type(a) is type(b) and _same(a, b, depth + 1)
