@@ -66,16 +66,17 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
     headers: list[Header] = _agreed(lambda: _header(stream, told), group)
     _same_kind_of_batch([header.first for header in headers])
     share = shares([header.origin for header in headers])
-    mine = _given(stream, share[dist.get_rank(group)])
+    mine = _given(stream, share[dist.get_rank(group)])  # None is nothing, of whatever kind
     draft = stream.draft()
     draft.first = stream.first or _first(headers)
     if all(header.plan is None for header in headers):
-        held: Part = _gather_rows(mine or [], _device_of(draft.first), group)
+        mine = mine or []
+        held: Part = _gather_rows(mine, _device_of(draft.first), group)
     else:
         mine = _by_one_plan(draft, mine, headers, group)
         held = reduce(mine, group)
     own = None if "held" in share else mine
-    clock = _latest([header.origin.held for header in headers])
+    clock = _latest([header.origin.held if own is None else header.origin.owned for header in headers])
     owned = {} if own is None else {log: n for log, n in stream.origin().owned.items() if n}
     sample = _gather_sample(stream, headers, held, group)
     draft.forgotten = frozenset()
@@ -137,7 +138,7 @@ def _device_like(kind: str) -> torch.device | None:
     """Our device of the kind that another rank uses."""
     if kind in ("", "cpu"):
         return torch.device("cpu")
-    module = getattr(torch, kind, None)
+    module: Any = getattr(torch, kind, None)
     return torch.device(kind, module.current_device()) if hasattr(module, "current_device") else torch.device(kind)
 
 
@@ -194,8 +195,8 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
     prints = _agreed(learn, group)
     if any(one != prints[0] for one in prints):
         raise BatchproofError(
-            "mismatched states: the ranks' functions differ, in their operations, the numbers in these, or their weights; "
-            "sync takes the same function on each"
+            "mismatched states: the ranks' functions differ, in their operations, the numbers in these, or their "
+            "weights; sync takes the same function on each"
         )
     return made[0]
 
@@ -250,7 +251,9 @@ def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any
     return mixed(samples)
 
 
-_OPERATIONS = {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN} if dist.is_available() else {}
+_OPERATIONS = (
+    {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN} if dist.is_available() else {}
+)
 
 
 def reduce(slots: Slots, group: Any) -> Slots:
@@ -275,8 +278,8 @@ def reduce(slots: Slots, group: Any) -> Slots:
 def _wires(merge: str, kept: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
     """What is sent of a leaf. Backends compare a NaN as they like: where there is one goes beside, as a maximum."""
     plain = torch.view_as_real(kept) if kept.is_complex() else kept
-    if merge in ("any", "all"):
-        return [("max" if merge == "any" else "min", plain)]
+    if merge in ("any", "all"):  # as maxima, so that they share a collective with whether there was a NaN
+        return [("max", plain if merge == "any" else ~plain)]
     if merge == "sum" or not plain.is_floating_point():
         return [(merge, plain)]
     worst = float("-inf") if merge == "max" else float("inf")
@@ -289,7 +292,7 @@ def _from_wires(merge: str, kept: torch.Tensor, merged: Iterator[torch.Tensor]) 
         return torch.view_as_complex(value.contiguous()).to(kept.dtype)
     if merge in ("max", "min") and kept.is_floating_point():
         value = torch.where(next(merged) > 0, float("nan"), value)
-    return value.to(kept.dtype)
+    return value.to(kept.dtype) if merge != "all" else value == 0
 
 
 def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torch.Tensor]:
@@ -302,13 +305,15 @@ def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torc
     for (merge, width), numbers in packs.items():
         wire = torch.cat([merged[number].reshape(-1).to(width) for number in numbers])
         dist.all_reduce(wire, _OPERATIONS[merge], group=group)
-        parts = wire.split([merged[number].numel() for number in numbers])
+        parts = torch.split(wire, [merged[number].numel() for number in numbers])
         for number, part in zip(numbers, parts, strict=True):
             merged[number] = part.reshape(merged[number].shape)
     return merged
 
 
-def _gather_chunks(kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any) -> list[tuple[int, torch.Tensor]]:
+def _gather_chunks(
+    kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any
+) -> list[tuple[int, torch.Tensor]]:
     """Kept rows of all ranks, in their order; our own ones are not copied."""
     gathered: list[Any] = [None] * dist.get_world_size(group)
     dist.all_gather_object(gathered, [(number, chunk.cpu()) for number, chunk in kept], group=group)

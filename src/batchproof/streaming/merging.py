@@ -55,7 +55,9 @@ def merge(stream: Stream, other: Stream) -> None:
 
 def _parts_by(past: Past, change: Callable[[Any], Part]) -> Past:
     held = change(past.held)
-    return replace(past, held=held, own=held if past.own is past.held else None if past.own is None else change(past.own))
+    return replace(
+        past, held=held, own=held if past.own is past.held else None if past.own is None else change(past.own)
+    )
 
 
 def _together(ours: Past, theirs: Past) -> Past:
@@ -152,7 +154,10 @@ def _saved_plan(stream: Stream) -> dict[str, Any]:
         "program": program_print(stream.plan),
         "fingerprint": centres_print(stream.plan),
         "centres": {
-            position: [({i: _copied(x) for i, x in at.stats.items()}, dict(at.free)) for at in stream.plan.centred[index].centres]
+            position: [
+                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free))
+                for at in stream.plan.centred[index].centres
+            ]
             for position, index in enumerate(stream.plan.kept)
             if index in stream.plan.centred
         },
@@ -167,7 +172,9 @@ def _saved_part(part: Part | None, held: Part) -> Any:
         return None
     if isinstance(part, Slots):
         assert isinstance(held, Slots)
-        places = {id(chunk): place for kept in held.leaves if isinstance(kept, list) for place, (_, chunk) in enumerate(kept)}
+        places = {
+            id(chunk): place for kept in held.leaves if isinstance(kept, list) for place, (_, chunk) in enumerate(kept)
+        }
         return _saved_slots(part, places)
     assert isinstance(held, list)
     rows = {id(call): place for place, (_, call) in enumerate(held)}
@@ -212,10 +219,11 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], 
     if "leaves" in saved:
         _learn(fresh, saved, relayout)
         assert fresh.slots is not None
-        held: Part = _loaded_slots(fresh.slots, saved)
+        all_of_it = _loaded_slots(fresh.slots, saved)
+        held: Part = all_of_it
         own: Part | None = held if saved["own"] == "all" else None
         if isinstance(saved["own"], dict):
-            own = _loaded_slots(fresh.slots, saved["own"], held.leaves)
+            own = _loaded_slots(fresh.slots, saved["own"], all_of_it.leaves)
     else:
         held = [(group, relayout(leaves)) for group, leaves, _ in saved["rows"]]
         mine = saved.get("own")
@@ -257,7 +265,8 @@ def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Cal
     centred = dict(plan.centred)
     for position, saved in centres.items():
         index = plan.kept[position]
-        centred[index] = replace(centred[index], centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
+        found: Any = centred[index]
+        centred[index] = replace(found, centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
     tensors, dims = tensors_of(lesson)
     assert plan.fn is not None
     with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
@@ -266,10 +275,12 @@ def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Cal
 
 def _loaded_slots(like_these: Slots, saved: dict[str, Any], held: list[Any] | None = None) -> Slots:
     """A saved state; ``held`` are the leaves among which some of its kept rows have their place."""
-    leaves = []
+    leaves: list[Any] = []
     for position, kept in enumerate(saved["leaves"]):
         if isinstance(kept, torch.Tensor):
             leaves.append(kept.clone())
             continue
-        leaves.append([(group, held[position][x][1] if held and isinstance(x, int) else x.clone()) for group, x in kept])
+        leaves.append(
+            [(group, held[position][x][1] if held and isinstance(x, int) else x.clone()) for group, x in kept]
+        )
     return Slots.of(like_these.plan, like_these.device, leaves, saved["counts"], saved["lengths"])

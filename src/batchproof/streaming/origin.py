@@ -1,7 +1,7 @@
 """Whose samples a state holds, so that samples which reach a process on two ways are counted once.
 
-A state is this process's own samples, and those that came from others by `sync`. Own samples are known by the log that
-they were written to: a log is one stream's updates from a beginning (a new metric, a reset, a state that was loaded) on,
+A state is this process's own samples, and those that came from others by `sync`. Samples are known by the log that they
+were written to: a log is one stream's updates from a beginning (a new metric, a reset, a state that was loaded) on,
 and a position in it says how many of them. A position is only ever reached with the same samples, so two states that
 name a log share its samples as far as the shorter of the two goes.
 """
@@ -73,9 +73,9 @@ Share = Literal["own", "held", "since", "none"]
 def shares(ranks: Sequence[Origin]) -> list[Share]:
     """What each rank has to give, so that all samples are there and each of them once.
 
-    The own samples of every rank, where each has samples of its own, and these are all that there are. Otherwise what one
-    rank holds in all and what came to the others since: after a checkpoint of one rank was loaded by all, say, or when
-    fewer ranks go on than were before.
+    The own samples of every rank, where each has samples of its own, and these are all that there are. Otherwise what
+    one rank holds in all and what came to the others since: after a checkpoint of one rank was loaded by all, say, or
+    when fewer ranks go on than were before.
 
     Raises:
         BatchproofError: it cannot be told apart which samples are the same.

@@ -76,7 +76,7 @@ class Slots:
 
     @property
     def leaves(self) -> list[Any]:
-        """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order in which they came."""
+        """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order that they came."""
         stacked: list[Any] = []
         for position, leaf in enumerate(self.plan.leaves):
             if leaf.merge == "rows":
@@ -93,7 +93,7 @@ class Slots:
     @property
     def lengths(self) -> list[list[int]]:
         none = [0] * len(self.plan.lengths)
-        return [none if cell is None else cell.lengths for cell in self.cells]
+        return [none if cell is None else list(cell.lengths) for cell in self.cells]
 
     @property
     def n(self) -> int:
@@ -173,7 +173,9 @@ class Slots:
         for position, leaf in enumerate(self.plan.leaves):
             if leaf.merge == "rows":
                 place = self._rows.index(position)
-                leaves.append(torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim))
+                leaves.append(
+                    torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim)
+                )
             else:
                 leaves.append(join(leaf.merge, 0, [cell.values[position] for cell in cells]))
         lengths = [sum(column) for column in zip(*(cell.lengths for cell in cells), strict=True)]

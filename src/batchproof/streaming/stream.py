@@ -126,7 +126,9 @@ class Stream:
         """Keep one or more of a batch's samples for the end."""
         first = self.first
         assert first is not None
-        own = [old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)]
+        own = [
+            old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)
+        ]
         self.reservoir.take(Call(first.layout, own, n))
 
     def draws(self, n: int) -> bool:
@@ -345,7 +347,8 @@ class Stream:
             alone = both(self.since, None)
             return Past(alone, alone, origin.held, origin.owned, self.sample())
         own = both(past.own, self.since) if past.own is not None else None
-        return Past(both(past.held, self.since), own, origin.held, origin.owned if own is not None else {}, self.sample())
+        owned = origin.owned if own is not None else {}
+        return Past(both(past.held, self.since), own, origin.held, owned, self.sample())
 
     def seal(self, past: Past | None) -> None:
         """Go on from a past; updates from now on are held beside it."""
