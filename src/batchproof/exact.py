@@ -163,7 +163,8 @@ class Exact:
 
         Raises:
             BatchproofError: nothing was folded in; or on all samples together ``fn`` goes another way than on the first
-                batch (a branch, a size), or so many digits of a sum have cancelled, that its value is not known.
+                batch (a branch, a size), or so many digits of a sum have cancelled, that its value is not known; or on
+                a few samples drawn from the whole stream the state does not give what ``fn`` itself gives.
         """
         return self._shown(self._stream.compute())
 
@@ -262,8 +263,10 @@ class Exact:
     def sync(self, group: Any = None) -> Exact:
         """Merge over the processes of ``torch.distributed``: every rank then holds all ranks' samples.
 
-        May be called again after more updates: no sample is counted twice. Ranks may hold different numbers of samples,
-        or none.
+        The state is then this rank's own samples and, apart from them, those of the others. So it may go on in any
+        order: more updates, saving, loading, copying, merging and another `sync`; no sample is counted twice. Each rank
+        may load its own checkpoint, or all of them that of one rank. Ranks may hold different numbers of samples, or
+        none.
 
         Args:
             group: the process group; the default one if None.
@@ -272,7 +275,9 @@ class Exact:
             This metric.
 
         Raises:
-            BatchproofError: no process group is initialised, or the ranks hold states of different functions.
+            BatchproofError: no process group is initialised, the ranks hold states of different functions, or states
+                that share samples in a way that cannot be told apart. It is raised on every rank, and the states stay
+                as they were.
         """
         told = distributed.sync(self._stream, group, self._values)
         self._values = self._values or next((values for values in told if values is not None), None)
@@ -281,7 +286,9 @@ class Exact:
     def state_dict(self) -> dict[str, Any]:
         """The state as plain containers of tensors, to save and load.
 
-        The few rows that the plan was derived from are in it: loading derives the plan again.
+        It says which samples are this metric's own and which came from other ranks by `sync`, so that a metric that
+        loads it can be synced again. At most 64 samples that the plan was derived from are in it, because loading derives
+        the plan again, and at most 64 drawn from the whole stream, to try the plan on in `compute`.
 
         >>> import torch, batchproof
         >>> metric, other = batchproof.exact(torch.mean), batchproof.exact(torch.mean)
@@ -298,7 +305,8 @@ class Exact:
         """Put a saved state in place of this one.
 
         Raises:
-            BatchproofError: it belongs to another function; the state stays as it was.
+            BatchproofError: it belongs to another function, or to one with other numbers in it (a threshold, an
+                exponent, a unit); the state stays as it was.
         """
         missing = {"layout", "updates", "values"} - set(state)
         if missing:
