@@ -287,8 +287,8 @@ class Exact:
         """The state as plain containers of tensors, to save and load.
 
         It says which samples are this metric's own and which came from other ranks by `sync`, so that a metric that
-        loads it can be synced again. At most 64 samples that the plan was derived from are in it, because loading derives
-        the plan again, and at most 64 drawn from the whole stream, to try the plan on in `compute`.
+        loads it can be synced again. At most 64 samples that the plan was derived from are in it, because loading
+        derives the plan again, and at most 64 drawn from the whole stream, to try the plan on in `compute`.
 
         >>> import torch, batchproof
         >>> metric, other = batchproof.exact(torch.mean), batchproof.exact(torch.mean)

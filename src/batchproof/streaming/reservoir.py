@@ -89,7 +89,10 @@ def _row(call: Call, position: int) -> Call:
         if dim is None or not isinstance(leaf, torch.Tensor):
             leaves.append(leaf)
             continue
-        with torch.inference_mode(False):
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                leaves.append(leaf.detach().narrow(dim, position, 1).clone())
+        else:
             leaves.append(leaf.detach().narrow(dim, position, 1).clone())
     return Call(call.layout, leaves, 1)
 
