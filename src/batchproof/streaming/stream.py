@@ -150,7 +150,7 @@ class Stream:
             return
         draft = self.draft()
         draft.rows = [*self.rows, row]
-        draft.first = self.first or one_sample(call)
+        draft.first = self.first or one_sample(row[1])  # of the copy: the caller may write into what is shared
         draft.updates += 1
         draft.settle()
         self.become(draft)
