@@ -106,13 +106,14 @@ class Slots:
             self.cells[group] = self._first(values, lengths, n)
             return
         new: list[Any] = []
-        for position, (merge, kept, value) in enumerate(zip(self._merges, cell.values, values, strict=True)):
+        large = self._large
+        for merge, kept, value in zip(self._merges, cell.values, values, strict=True):
             if merge is None:
                 new.append(None)
             elif kept.shape != value.shape:
-                raise _misshapen(self.plan.leaves[position], value)
-            elif self._large:
-                new.append(self._added(group, position, kept, value))
+                raise _misshapen(self.plan.leaves[len(new)], value)
+            elif large:
+                new.append(self._added(group, len(new), kept, value))
             else:
                 new.append(merge(kept, value))
         if lengths:
