@@ -148,7 +148,8 @@ class Exact:
     def _read(self, args: Any, kwargs: Any) -> Call:
         if self._stream.first is None:
             bound(self.fn, args, kwargs)
-        return read(self.fn, args, kwargs, self.batch_dim)
+        first = self._stream.first if self.over == "dataset" else None
+        return read(self.fn, args, kwargs, self.batch_dim, None if first is None else first.layout)
 
     def _fold_values(self, values: Values) -> None:
         self._values = Values([], values.tree, values.types)
@@ -311,7 +312,7 @@ class Exact:
         missing = {"layout", "updates", "values"} - set(state)
         if missing:
             raise BatchproofError(f"this is no state of an exact metric: {', '.join(sorted(missing))} missing")
-        layout = None if state["layout"] is None else Layout(**state["layout"])
+        layout = None if state["layout"] is None else Layout.of(state["layout"])
 
         def relayout(leaves: list[Any]) -> Call:
             assert layout is not None

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from batchproof.explain.explanation import Given
-from batchproof.streaming.arguments import Call, Dims, Layout, is_array, join, length, read, rebuild
+from batchproof.streaming.arguments import Call, Dims, Layout, join, length, read, rebuild
+from batchproof.streaming.trees import is_array
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 

@@ -16,7 +16,8 @@ from batchproof.explain import components, guess
 from batchproof.explain.samples import Samples, gather
 from batchproof.explain.subject import required, signature_of, title_of
 from batchproof.simulate.distributions import CHUNK, Distribution
-from batchproof.streaming.arguments import bound, is_array
+from batchproof.streaming.arguments import bound
+from batchproof.streaming.trees import is_array
 
 Draw = Callable[[int, torch.Generator], list[Any]]
 Arrange = Callable[[Tensor], list[Tensor]]

@@ -131,7 +131,7 @@ def save(stream: Stream) -> dict[str, Any]:
     """The state as plain containers of tensors: all samples and our own, whose they are, and a few rows."""
     saved: dict[str, Any] = {"updates": stream.updates, "n": stream.n, "forgotten": sorted(stream.forgotten)}
     first = stream.first
-    saved["layout"] = None if first is None else vars(first.layout).copy()
+    saved["layout"] = None if first is None else first.layout.described()
     if first is not None:
         saved["first"] = [_copied(leaf) for leaf in first.leaves]
     past = stream.sealed()

@@ -10,7 +10,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, Layout, is_array, rebuild
+from batchproof.streaming.arguments import Call, Layout, copied, rebuild
+from batchproof.streaming.trees import is_array
 
 
 @dataclass
@@ -97,4 +98,4 @@ def _mean_type(leaf: Any) -> Any:
 def _one(leaf: Any, dim: int, i: int) -> Any:
     if isinstance(leaf, torch.Tensor):
         return leaf.narrow(dim, i, 1).clone()  # the function may write into it
-    return leaf[i : i + 1] if dim == 0 else leaf.take([i], dim)
+    return copied(leaf[i : i + 1]) if dim == 0 else leaf.take([i], dim)

@@ -29,6 +29,7 @@ from batchproof.streaming.arguments import (
     keep,
     one_sample,
     rebuild,
+    same,
     shape_of,
     signature,
     tensors_of,
@@ -197,7 +198,7 @@ class Stream:
                 raise BatchproofError(
                     f"argument {label} is a {type(new).__name__}; the first batch's was a {type(old).__name__}"
                 )
-            if dim is None and not _alike(new, old):
+            if dim is None and not same(new, old):
                 raise BatchproofError(
                     f"argument {label} is shared by all batches (it carries no samples), and differs from the "
                     "first batch's"
