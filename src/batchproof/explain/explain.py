@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,13 +18,14 @@ from batchproof.explain.preserve import preserved
 from batchproof.explain.samples import gather
 from batchproof.explain.sizes import Progress, to_try
 from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
+from batchproof.streaming.arguments import check_batch_dim
 from batchproof.streaming.modules import quiet
 
 
 def explain(
     target: Any,
     *example: Any,
-    batch_dim: int | Sequence[int | None] = 0,
+    batch_dim: int | Sequence[int | None] | Mapping[str, int | None] = 0,
     batch_sizes: Iterable[int] | None = None,
     seed: int = 0,
     mark: int | None = None,
@@ -47,7 +48,8 @@ def explain(
         target: A function of a batch, a metric object with update, compute and reset, or a model.
         example: All the samples that there are, as the target takes them: tensors of any dtype, arrays or lists, with
             one entry for each sample.  Guessed from the parameters' names if absent.
-        batch_dim: The batch dimension, or one for each example with None for what all batches share.
+        batch_dim: The batch dimension; or one for each positional example, or by the names of arguments, with None for
+            what all batches share.
         batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
         seed: For the one shuffle of the samples, and before every call of the target.
         mark: Your own batch size: it is measured among the others, and the report says what it reads there.
@@ -69,9 +71,7 @@ def explain(
         guessed = not example and not keywords
         if guessed:
             example = guess.guess(target)
-        samples = gather(
-            signature_of(target), example, keywords, batch_dim if isinstance(batch_dim, int) else tuple(batch_dim)
-        )
+        samples = gather(signature_of(target), example, keywords, check_batch_dim(batch_dim), not is_metric(target))
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
             found = about_metric(subject, samples, sizes, seed, progress)

@@ -121,7 +121,7 @@ def _result(target: Callable[..., Any], samples: Samples, seed: int) -> Any:
 
 def _precise(target: Callable[..., Any], samples: Samples, seed: int) -> tuple[Samples, float]:
     """Double precision shows a dependence at rounding level; a function with float32 parameters may refuse it."""
-    floating = [leaf for leaf in samples.leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+    floating = samples.floating
     narrow = max((_TOLERANCE.get(leaf.dtype, COARSE) for leaf in floating), default=1e-6)
     if sum(leaf.nbytes for leaf in floating) > MOST_BYTES:
         return samples, narrow

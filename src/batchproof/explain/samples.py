@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from batchproof.explain.explanation import Given
-from batchproof.streaming.arguments import Call, Dims, Layout, join, length, read, rebuild
-from batchproof.streaming.trees import is_array
+from batchproof.streaming.arguments import Call, Dims, Layout, copied, join, length, read, rebuild
+from batchproof.streaming.trees import is_array, is_plain
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 
@@ -36,11 +38,17 @@ class Samples:
 
     def all(self) -> Arguments:
         """The arguments of one call on all samples: copies, as the target may write into them."""
-        return self.arrange([leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves])
+        return self.arrange([_own(leaf) for leaf in self.leaves])
 
     def batch(self, lo: int, hi: int) -> Arguments:
         """The arguments of one call on the samples ``lo`` to ``hi``."""
         return self.cut(lo, hi).all()
+
+    @property
+    def floating(self) -> list[torch.Tensor]:
+        """The tensors of floating numbers, those in lists included."""
+        leaves = [leaf for leaf in self.leaves if not isinstance(leaf, list) or not is_plain(leaf)]
+        return [leaf for leaf in tree_leaves(leaves) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
 
     def first(self, count: int) -> Samples:
         """The first ``count`` samples."""
@@ -80,18 +88,45 @@ class Samples:
         return args, kwargs | self.fixed
 
 
-def gather(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], batch_dim: Dims) -> Samples:
+def gather(
+    target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], batch_dim: Dims, tried: bool = True
+) -> Samples:
     """Find the samples of an example.  A keyword is cut with it if it has as many samples, and is fixed otherwise.
+
+    Args:
+        target: whose arguments they are.
+        args: the positional ones.
+        kwargs: those by name.
+        batch_dim: as `exact` takes it.
+        tried: whether the target may be called, to see which of two readings of a list it takes.
 
     Raises:
         BatchproofError: an argument has no batch dimension, or disagrees on the number of samples.
     """
-    n = read(target, args, {}, batch_dim).n if args else None
-    cut = {name: value for name, value in kwargs.items() if n is None or _holds(value, n)}
-    call = read(target, args, cut, batch_dim)
+    call = read(target, args, kwargs, batch_dim, tried=tried)
+    names = call.layout.names
+    fixed = {
+        name: value
+        for name, value in kwargs.items()
+        if all(dim is None for dim in _dims_of(name, names, call.layout.dims))
+    }
+    cut = {name: value for name, value in kwargs.items() if name not in fixed}
+    if fixed:
+        call = read(target, args, cut, _without(batch_dim, fixed), tried=tried)
     leaves = tuple(leaf.detach() if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves)
-    fixed = {name: value for name, value in kwargs.items() if name not in cut}
     return Samples(call.layout, leaves, fixed, call.n)
+
+
+def _dims_of(keyword: str, names: Sequence[str], dims: Sequence[int | None]) -> list[int | None]:
+    """The batch dimensions of one argument's leaves."""
+    own = re.compile(rf"'{re.escape(keyword)}(['\[.]|$)")
+    return [dim for name, dim in zip(names, dims, strict=True) if own.match(name)]
+
+
+def _without(batch_dim: Dims, names: Collection[str]) -> Dims:
+    if not isinstance(batch_dim, dict):
+        return batch_dim
+    return {name: dim for name, dim in batch_dim.items() if name not in names}
 
 
 def together(parts: Sequence[Samples]) -> Samples:
@@ -100,10 +135,10 @@ def together(parts: Sequence[Samples]) -> Samples:
     return replace(parts[0], leaves=tuple(joined.leaves), n=joined.n)
 
 
-def _holds(value: Any, n: int) -> bool:
-    if isinstance(value, torch.Tensor) or is_array(value):
-        return bool(value.ndim) and int(value.shape[0]) == n
-    return isinstance(value, list) and len(value) == n
+def _own(leaf: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return leaf.clone()
+    return copied(leaf) if isinstance(leaf, list) else leaf
 
 
 def _cut(leaf: Any, dim: int | None, lo: int, hi: int) -> Any:
@@ -125,10 +160,14 @@ def _pick(leaf: Any, dim: int | None, order: torch.Tensor) -> Any:
 def _double(leaf: Any) -> Any:
     if isinstance(leaf, torch.Tensor) and leaf.is_floating_point():
         return leaf.double()
+    if isinstance(leaf, list) and not is_plain(leaf):
+        return [tree_map(_double, entry) for entry in leaf]
     return leaf.astype("float64") if is_array(leaf) and leaf.dtype.kind == "f" else leaf
 
 
 def _scaled(leaf: Any, dim: int | None, generator: torch.Generator) -> Any:
+    if isinstance(leaf, list) and dim is not None and not is_plain(leaf):
+        return [tree_map(lambda part: _scaled(part, dim, generator), entry) for entry in leaf]
     if dim is None or not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point():
         return leaf
     factor = 0.5 + 0.5 * torch.rand(leaf.shape, generator=generator, dtype=torch.float64)

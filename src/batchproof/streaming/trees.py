@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from pickle import dumps
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -26,6 +26,7 @@ from batchproof.errors import BatchproofError
 #: How deep, and among how many things, to look for tensors in an object.
 DEPTH, MOST = 6, 2000
 _HEAP_TYPE = 1 << 9  # a class written in Python
+_BASES = (OrderedDict, dict, SimpleNamespace, object)  # what it may build on, and be made again from
 _SINGLE = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.layout)
 _CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, partial, torch.nn.Module)
 
@@ -150,7 +151,7 @@ def closed(tree: Any) -> Any:
 
 def _rebuilt(box: Box) -> Any:
     parts = [closed(part) for part in box.parts]
-    base: Any = next((known for known in (OrderedDict, dict) if issubclass(box.kind, known)), object)
+    base: Any = next(known for known in _BASES if issubclass(box.kind, known))
     made = base.__new__(box.kind)
     pairs = list(zip(box.keys, parts, strict=True))
     for key, part in pairs[: box.entries]:
@@ -176,11 +177,10 @@ def is_fixed(leaf: Any) -> bool:
 def _can_be_rebuilt(thing: Any) -> bool:
     """Whether an object is all in its entries and attributes, so that the same ones make the same object."""
     kind = type(thing)
-    known = (object, dict, OrderedDict)
-    if any(base not in known and not base.__flags__ & _HEAP_TYPE for base in kind.__mro__):
+    if any(base not in _BASES and not base.__flags__ & _HEAP_TYPE for base in kind.__mro__):
         return False
     ways = [(kind, "__reduce_ex__"), (kind, "__reduce__")]
-    if any(getattr(of, way) not in (getattr(object, way), getattr(OrderedDict, way)) for of, way in ways):
+    if any(getattr(of, way) not in [getattr(base, way) for base in _BASES] for of, way in ways):
         return False
     if getattr(thing, "__dict__", None) is thing:  # its attributes are its entries
         return False
