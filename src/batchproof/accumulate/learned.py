@@ -15,11 +15,12 @@ from batchproof.accumulate.outputs import EMPTY, check_loss, loss_of, with_gradi
 from batchproof.derive import Plan
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
-from batchproof.derive.gradient import slope
+from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, signature, tensors_of
 from batchproof.streaming.folding import Variant, fold_by, no_autocast
 from batchproof.streaming.modules import quiet
+from batchproof.streaming.shapes import check_finishes, check_folds
 from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream, typed
 
@@ -83,6 +84,7 @@ class Learned:
             where there are too many of them, or where a number of each sample is kept.
         proportional: kinds of graphs, of model and loss, whose gradient is known to grow with what it is made from.
         far: whether samples have come that lie far from those that this was learned from.
+        alike: pairs of plans, for samples of two shapes, that one state serves.
     """
 
     stream: Stream
@@ -95,6 +97,7 @@ class Learned:
     proportional: set[tuple[str, ...]] = field(default_factory=set)
     far: bool = False
     folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
+    alike: set[tuple[int, int]] = field(default_factory=set)
 
     @property
     def plan(self) -> Plan:
@@ -125,7 +128,7 @@ class Learned:
         """
         key = signature(call)
         if key not in self.folds:
-            plan = self.stream.variant(call).plan
+            plan = self.stream.variant(call, alone=True).plan
             self.folds[key] = plan, build(plan.source, dict(plan.space))
         plan, fold = self.folds[key]
         captured = {index: own.get(tensor, tensor) for index, tensor in captured_by(plan).items()}
@@ -146,8 +149,9 @@ class Learned:
         kept, lengths, n = state.merged([0])
         if n == 0:
             raise BatchproofError(EMPTY)
-        found = []
-        for plan, variant in self._plans(shapes):
+        found, slopes = [], []
+        plans = self._plans(shapes)
+        for plan, variant in plans:
             tensors, dims = tensors_of(variant.example)
             own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
@@ -158,10 +162,19 @@ class Learned:
             check_loss(one.value)
             direct = {own[index]: grad.to(own[index].dtype) for index, grad in one.captured.items()}
             found.append(Found(typed(one.value, plan.dtypes), one.leaves, direct))
-        values = [one.value.double() for one in found]
-        if any(not torch.allclose(value, values[0], rtol=1e-6, atol=0, equal_nan=True) for value in values[1:]):
-            raise Diverged("micro-batches came with samples of different shapes, and the loss depends on which")
+            slopes.append(one)
+        if len(plans) > 1:
+            self._check_shapes([plan for plan, _ in plans], slopes)
         return found[0]
+
+    def _check_shapes(self, plans: Sequence[Plan], slopes: Sequence[Slope]) -> None:
+        """Raise Diverged where the loss hangs on which of the shapes samples came in."""
+        for plan in plans[1:]:
+            pair = id(plans[0]), id(plan)
+            if pair not in self.alike:
+                check_folds(plans[0], plan)
+                self.alike.add(pair)
+        check_finishes(plans, [one.run for one in slopes], [one.value for one in slopes])
 
     def fits(self, flags: Sequence[bool]) -> bool:
         """Whether a gradient flows through the same outputs as when this was learned."""

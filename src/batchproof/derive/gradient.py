@@ -25,12 +25,14 @@ class Slope:
         leaves: for each leaf of the plan, the derivative of the value by it, None where it was not asked for.
         captured: the derivative by each tensor from outside that was asked for, as far as it is used after the sums.
         lost: how much of a sum cancels where it is moved from the centres that it was kept at.
+        run: how the function came to what it returns.
     """
 
     value: Any
     leaves: list[Tensor | None]
     captured: dict[int, Tensor]
     lost: float
+    run: Finisher
 
 
 def slope(
@@ -68,7 +70,7 @@ def slope(
         grads = torch.autograd.grad(number, asked, materialize_grads=True) if number.requires_grad else None
         filled = iter(grads or [torch.zeros_like(x) for x in asked])
     by_leaf = [next(filled) if want else None for want in wanted]
-    return Slope(value, by_leaf, dict(zip(own, filled, strict=True)), run.lost)
+    return Slope(value, by_leaf, dict(zip(own, filled, strict=True)), run.lost, run)
 
 
 def _variable(tensor: Tensor) -> Tensor:

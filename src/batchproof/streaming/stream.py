@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan, derive
 from batchproof.derive.deriving import like
-from batchproof.derive.finish import Diverged, State
+from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plain import OwnError, keep_inputs
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
@@ -39,6 +39,7 @@ from batchproof.streaming.modules import quiet
 from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.streaming.recheck import recheck
 from batchproof.streaming.reservoir import NOTHING, Reservoir, Sample, mixed
+from batchproof.streaming.shapes import check_finishes, check_folds, elsewhere
 from batchproof.streaming.state import GROUPS, Slots
 
 
@@ -204,8 +205,11 @@ class Stream:
                     "first batch's"
                 )
 
-    def variant(self, call: Call) -> Variant:
-        """The fold for batches like this one; a new shape derives again and must fit the state."""
+    def variant(self, call: Call, alone: bool = False) -> Variant:
+        """The fold for batches like this one; a new shape derives again and must fit the state.
+
+        Where it is not folded ``alone``, its samples' sizes must not enter beside those of the first shape.
+        """
         key = signature(call)
         found = self.variants.get(key)
         if found is None:
@@ -213,6 +217,8 @@ class Stream:
             tensors, dims = tensors_of(call)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
                 plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
+            if self.variants and not alone:
+                check_folds(next(iter(self.variants.values())).plan, plan)
             found = self.variants[key] = variant_of(plan, call)
         return found
 
@@ -396,19 +402,26 @@ class Stream:
     def value(self, slots: Slots, groups: Sequence[int]) -> Any:
         """The function's value on the samples of some groups."""
         leaves, lengths, n = slots.merged(groups)
-        values = []
         for variant in self.variants.values():
             self.unchanged(variant)
+        plans = [variant.plan for variant in self.variants.values()]
+        results, runs = self.finished(leaves, lengths, n)
+        if len(plans) > 1:
+            check_finishes(plans, runs, results)
+            if any(isinstance(leaf, float) for leaf in pytree.tree_leaves(results)):  # made by Python: not in the runs
+                check_finishes(plans, *self.finished(elsewhere(leaves), lengths, n)[::-1])
+        return typed(results[0], plans[0].dtypes)
+
+    def finished(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> tuple[list[Any], list[Finisher]]:
+        """The value on a merged state for samples of each shape, and how it came to be."""
+        results, runs = [], []
+        for variant in self.variants.values():
             tensors, dims = tensors_of(variant.example)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-                result = variant.plan.finish(State(leaves, lengths, n), tensors, dims, n)
-            values.append(typed(result, variant.plan.dtypes))
-        if any(not _alike_tree(other, values[0]) for other in values[1:]):
-            raise Diverged(
-                "batches came with samples of different shapes, and the function's value depends on which of them all "
-                "samples have; pad them to one length"
-            )
-        return values[0]
+                result, run = variant.plan.finished(State(list(leaves), lengths, n), tensors, dims, n)
+            results.append(result)
+            runs.append(run)
+        return results, runs
 
     def unchanged(self, variant: Variant) -> None:
         for now, then, writes in variant.used:
@@ -456,15 +469,6 @@ def _alike(a: Any, b: Any) -> bool:
         import numpy
 
         return bool(numpy.array_equal(a, b))
-
-
-def _alike_tree(a: Any, b: Any) -> bool:
-    pairs = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True)
-    for x, y in pairs:
-        x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
-        if x.shape != y.shape or not torch.allclose(x, y, rtol=1e-9, atol=0, equal_nan=True):
-            return False
-    return True
 
 
 def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:

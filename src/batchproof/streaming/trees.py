@@ -25,7 +25,6 @@ from batchproof.errors import BatchproofError
 
 #: How deep, and among how many things, to look for tensors in an object.
 DEPTH, MOST = 6, 2000
-_HEAP_TYPE = 1 << 9  # a class written in Python
 _BASES = (OrderedDict, dict, SimpleNamespace, object)  # what it may build on, and be made again from
 _SINGLE = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.layout)
 _CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, partial, torch.nn.Module)
@@ -177,7 +176,7 @@ def is_fixed(leaf: Any) -> bool:
 def _can_be_rebuilt(thing: Any) -> bool:
     """Whether an object is all in its entries and attributes, so that the same ones make the same object."""
     kind = type(thing)
-    if any(base not in _BASES and not base.__flags__ & _HEAP_TYPE for base in kind.__mro__):
+    if any(base not in _BASES and not _is_heap_type(base) for base in kind.__mro__):
         return False
     ways = [(kind, "__reduce_ex__"), (kind, "__reduce__")]
     if any(getattr(of, way) not in [getattr(base, way) for base in _BASES] for of, way in ways):
@@ -186,6 +185,11 @@ def _can_be_rebuilt(thing: Any) -> bool:
         return False
     described = dataclasses.is_dataclass(kind) or hasattr(kind, "__attrs_attrs__") or issubclass(kind, UserDict)
     return described or getattr(kind, "__getstate__", None) is getattr(object, "__getstate__", None)
+
+
+def _is_heap_type(kind: type) -> bool:
+    """Whether a class was written in Python."""
+    return bool(kind.__flags__ & 1 << 9)
 
 
 def _slots(kind: type) -> list[str]:
