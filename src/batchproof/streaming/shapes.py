@@ -262,11 +262,10 @@ def check_finishes(plans: Sequence[Plan], runs: Sequence[Finisher], results: Seq
     first = _story(plans[0], runs[0], results[0])
     for plan, run, result in zip(plans[1:], runs[1:], results[1:], strict=True):
         story = _story(plan, run, result)
-        different = len(story) != len(first) or runs[0].free != run.free
-        site = next((site for (mine, site), (other, _) in zip(first, story, strict=False) if mine != other), None)
-        if different or site is not None:
-            where = f"that size enters at {site}" if site is not None else "that size enters"
-            raise Unlike(_sentence(plans[0], plan, where))
+        sites = [site for (mine, site), (other, _) in zip(first, story, strict=False) if mine != other]
+        if sites or len(story) != len(first) or runs[0].free != run.free:
+            where = next((f" at {site}" for site in sites if site is not None), "")
+            raise Unlike(_sentence(plans[0], plan, f"that size enters{where}"))
 
 
 def _story(plan: Plan, run: Finisher, result: Any) -> list[tuple[Any, Any]]:

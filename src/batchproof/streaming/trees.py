@@ -25,7 +25,7 @@ from batchproof.errors import BatchproofError
 
 #: How deep, and among how many things, to look for tensors in an object.
 DEPTH, MOST = 6, 2000
-_BASES = (OrderedDict, dict, SimpleNamespace, object)  # what it may build on, and be made again from
+_BASES: tuple[Any, ...] = (OrderedDict, dict, SimpleNamespace, object)  # what it may build on, and be made again from
 _SINGLE = (bool, int, float, complex, str, bytes, type(None), Enum, torch.dtype, torch.device, torch.layout)
 _CODE = (FunctionType, BuiltinFunctionType, MethodType, ModuleType, type, partial, torch.nn.Module)
 
