@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from batchproof.explain.conclude import conclude
 from batchproof.explain.explanation import Explanation
-from batchproof.explain.functions import also_elsewhere, measure_function
+from batchproof.explain.functions import Measured, also_elsewhere, measure_function
 from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress, Sizes
 from batchproof.explain.structure import structure
 from batchproof.explain.subject import Subject, name_of
+from batchproof.streaming.order import NOTE
 
 
 def about_function(
@@ -34,8 +35,15 @@ def about_function(
         keep=None if conclusion.verdict == "broadcast" else found.keep,
         use=_use(subject, conclusion.verdict),
         inputs=subject.inputs,
-        notes=() if measured.random else found.notes,
+        notes=() if measured.random else (*_on_order(measured, conclusion.verdict), *found.notes),
     )
+
+
+def _on_order(measured: Measured, verdict: str) -> tuple[str, ...]:
+    """What joining batches means where samples are not alike: a pair in two halves is torn apart."""
+    if not measured.order_matters or verdict in ("broadcast", "couples"):
+        return ()
+    return (f"{NOTE}; pairs that lie in two halves of a batch are torn apart then",)
 
 
 def _use(subject: Subject, verdict: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from batchproof.streaming.arguments import (
 )
 from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
 from batchproof.streaming.modules import quiet
+from batchproof.streaming.order import noted
 from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.streaming.recheck import recheck
 from batchproof.streaming.reservoir import NOTHING, Reservoir, Sample, mixed
@@ -286,10 +287,11 @@ class Stream:
 
     def derived(self, lesson: Call) -> Plan:
         if not lesson.all_tensors():
-            return _foreign_plan(lesson)
+            return noted(_foreign_plan(lesson), self.fn, lesson)
         tensors, dims = tensors_of(lesson)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-            return derive(_flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims)
+            plan = derive(_flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims)
+        return noted(plan, self.fn, lesson)
 
     def planned(self) -> Plan:
         """The plan, derived now from the samples at hand if it has not been yet."""
@@ -299,7 +301,8 @@ class Stream:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
         lesson = self.learnable([call for _, call in self.kept()])
         if self.state == "rows":
-            return keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
+            plan = keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
+            return noted(plan, self.fn, lesson)
         try:
             return self.derived(lesson)
         except OwnError as own:
