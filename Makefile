@@ -11,7 +11,7 @@ WORKERS := auto
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
 # number depends on the batch size by mistake.
-demo: .venv/torch.stamp
+demo: .venv/torch,data.stamp
 	@$(BIN)/batchproof explain examples/question.py:rmse --data examples/diabetes_predictions.csv || test $$? -eq 1
 	@echo
 	@$(BIN)/batchproof simulate || test $$? -eq 1

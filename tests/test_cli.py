@@ -143,7 +143,7 @@ def test_a_file_finds_its_neighbours_and_may_be_called_like_a_library(
         (["loss.py:Wide"], "loss.py:Wide cannot be made without arguments"),
         (["torch:pi"], "float is neither a function, nor a metric object, nor a model"),
         (["loss.py:mse", "--data", "none.csv"], "there is no file none.csv"),
-        (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .npz"),
+        (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .feather, .npz"),
         (["loss.py:mse", "--batch-sizes", "0,1"], "--batch-sizes takes whole numbers from 1 on"),
         (["loss.py:mse", "--batch-sizes", "a"], "--batch-sizes takes whole numbers from 1 on"),
         (["loss.py:mse", "--seed", "x"], "Invalid value for '--seed'"),
@@ -240,7 +240,7 @@ def test_columns_side_by_side(capsys: pytest.CaptureFixture[str], folder: Path) 
     status, out, _ = run(capsys, "explain", "loss.py:cross_entropy", "--data", "wide.csv", "--json")
     assert status == 0
     shapes = [given["what"] for given in json.loads(out)["inputs"]]
-    assert shapes == ["float32 (40, 3)", "int64 (40,)"]
+    assert shapes == ["float64 (40, 3)", "int64 (40,)"]
 
 
 @pytest.mark.parametrize(

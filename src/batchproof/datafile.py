@@ -1,25 +1,30 @@
-"""Columns of a data file, and the parameters that they fill.  Reads csv, npz, pt and parquet."""
+"""Columns of a data file, and the parameters that they fill.  Reads csv, feather, npz, parquet and pt."""
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from batchproof.datatable import Unusable, read_csv, read_feather, read_parquet, whole_in_torch
 from batchproof.errors import BatchproofError
 
 Columns = dict[str, Any]
 
 
 def load(path: Path) -> Columns:
-    """Every column of a file, by name, as tensors.
+    """Every column of a file, by name, as tensors in the type that it has there.
+
+    A column of text is a list, one of lists of other lengths for each sample a list of tensors, and one that no
+    function of numbers takes is `Unusable`.
 
     Raises:
-        BatchproofError: the file is missing, is of another kind, or holds something other than columns of numbers.
+        BatchproofError: the file is missing, is of another kind, or holds something other than columns.
     """
-    readers = {".csv": _csv, ".npz": _npz, ".pt": _pt, ".pth": _pt, ".parquet": _parquet}
+    readers: dict[str, Callable[[Path], Columns]] = {
+        ".csv": read_csv, ".feather": read_feather, ".npz": _npz, ".parquet": read_parquet, ".pt": _pt, ".pth": _pt
+    }  # fmt: skip
     if not path.is_file():
         raise BatchproofError(f"there is no file {path}")
     if path.suffix.lower() not in readers:
@@ -30,43 +35,26 @@ def load(path: Path) -> Columns:
     return columns
 
 
-def _csv(path: Path) -> Columns:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.reader(file))
-    if len(rows) < 2:
-        raise BatchproofError(f"{path} has no rows below its header")
-    header, body = [name.strip() for name in rows[0]], [row for row in rows[1:] if row]
-    for number, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise BatchproofError(f"{path}, line {number}: {len(row)} values for {len(header)} columns")
-    return {name: _column(path, name, [row[index] for row in body]) for index, name in enumerate(header)}
-
-
-def _column(path: Path, name: str, texts: Sequence[str]) -> Any:
-    """Whole numbers stay whole; an empty cell is NaN; text stays text."""
-    import torch
-
-    try:
-        return torch.tensor([int(text) for text in texts])
-    except ValueError:
-        pass
-    try:
-        return torch.tensor([float(text) if text.strip() else float("nan") for text in texts])
-    except ValueError:
-        return list(texts)
-
-
 def _npz(path: Path) -> Columns:
     numpy = _needed("numpy", path)
     import torch
 
-    with numpy.load(path, allow_pickle=False) as file:
-        return {name: _tensor(torch, file[name]) for name in file.files}
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            return {name: _tensor(torch, file[name]) for name in file.files}
+    except Exception as error:
+        raise BatchproofError(f"{path}: {(str(error).splitlines() or [''])[0]}") from error
 
 
 def _tensor(torch: Any, array: Any) -> Any:
-    tensor = torch.as_tensor(array)
-    return tensor.float() if tensor.dtype == torch.float64 else tensor
+    if array.dtype.kind in "US":
+        return array.astype(str).tolist()
+    if array.dtype.kind not in "biufc":
+        return Unusable(f"holds {array.dtype}, not numbers")
+    native = array.astype(array.dtype.newbyteorder("="))
+    if native.dtype.itemsize > 8 and native.dtype.kind == "f":
+        return Unusable(f"holds {array.dtype}, which torch does not have: save it as float64")
+    return whole_in_torch(native, torch)
 
 
 def _pt(path: Path) -> Columns:
@@ -83,21 +71,6 @@ def _pt(path: Path) -> Columns:
     if isinstance(found, Mapping):
         return {str(name): value for name, value in found.items()}
     raise BatchproofError(f"{path} holds {type(found).__name__}; save a dict of tensors by name, or a tuple of them")
-
-
-def _parquet(path: Path) -> Columns:
-    parquet = _needed("pyarrow.parquet", path)
-    import torch
-
-    table = parquet.read_table(path)
-    return {name: _from_list(torch, table.column(name).to_pylist()) for name in table.column_names}
-
-
-def _from_list(torch: Any, values: list[Any]) -> Any:
-    try:
-        return torch.tensor([float("nan") if value is None else value for value in values])
-    except (TypeError, ValueError):
-        return values
 
 
 def _needed(module: str, path: Path) -> Any:
@@ -127,9 +100,26 @@ def fill(columns: Columns, parameters: Sequence[str], mapping: Mapping[str, str]
             f"name the column of {(missing or unknown)[0]} with --column {(missing or list(mapping))[0]}=..."
         )
     for name, value in zip(parameters, found, strict=True):
-        if isinstance(value, list) and any(isinstance(item, str) for item in value):
-            raise BatchproofError(f"{path}: the column of {name} holds text ({value[0]!r}), not numbers")
+        if isinstance(value, Unusable):
+            raise BatchproofError(f"{path}: the column of {name} {value.why}")
+        text = _text_in(value)
+        if text is not None:
+            raise BatchproofError(f"{path}: the column of {name} holds text ({text!r}), not numbers")
     return found
+
+
+def _text_in(value: Any) -> str | None:
+    """The first text that is no number, where there is text."""
+    texts = [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    return next((text for text in texts if not _is_number(text)), texts[0]) if texts else None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _match(columns: Columns, name: str) -> Any:
@@ -144,7 +134,14 @@ def _match(columns: Columns, name: str) -> Any:
         return None
     import torch
 
-    return torch.stack([columns[column] for _, column in numbered], 1)
+    side_by_side = [columns[column] for _, column in numbered]
+    strange = next((value for value in side_by_side if not isinstance(value, torch.Tensor)), None)
+    if strange is not None:
+        return strange
+    together = side_by_side[0].dtype
+    for value in side_by_side:
+        together = torch.promote_types(together, value.dtype)
+    return torch.stack([value.to(together) for value in side_by_side], 1)
 
 
 def _plain(name: str) -> str:
@@ -155,7 +152,17 @@ def as_floats(values: Sequence[Any]) -> list[Any]:
     """Whole numbers as floating ones: a target in whole units is still a quantity."""
     import torch
 
+    floating = [value.dtype for value in values if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    to = floating[0] if floating else torch.float64
     return [
-        value.float() if isinstance(value, torch.Tensor) and not value.is_floating_point() else value
-        for value in values
+        value.to(to) if isinstance(value, torch.Tensor) and not value.is_floating_point() else value for value in values
+    ]
+
+
+def as_narrow(values: Sequence[Any]) -> list[Any]:
+    """Numbers in float64 as float32: what a function with parameters of its own takes."""
+    import torch
+
+    return [
+        value.float() if isinstance(value, torch.Tensor) and value.dtype is torch.float64 else value for value in values
     ]

@@ -29,12 +29,13 @@ def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[
     except BatchproofError:
         raise
     except Exception:
-        # a column of whole numbers may hold classes, or a quantity: the function says which it takes
+        # a column of whole numbers may hold classes, or a quantity, and a model is in float32: the function says which
+        # it takes, and the report shows it
         floats = datafile.as_floats(example)
-        if all(new is old for new, old in zip(floats, example, strict=True)):
-            raise
-        with contextlib.suppress(Exception):
-            return run(*floats)
+        for other in (datafile.as_narrow(example), floats, datafile.as_narrow(floats)):
+            if any(new is not old for new, old in zip(other, example, strict=True)):
+                with contextlib.suppress(Exception):
+                    return run(*other)
         raise
 
 
@@ -94,6 +95,7 @@ def _numbers(values: Any, name: str, path: Path) -> Tensor:
     import torch
 
     if not isinstance(values, torch.Tensor):
-        raise BatchproofError(f"{path}: the column of {name} does not hold numbers")
+        why = getattr(values, "why", "does not hold numbers")
+        raise BatchproofError(f"{path}: the column of {name} {why}")
     # whole numbers are quantities here, and the difference of two near ones should keep its digits
     return values.double()

@@ -12,7 +12,7 @@ from batchproof.errors import BatchproofError
 
 _File = click.Path(path_type=Path)
 
-data = click.option("--data", type=_File, help="csv, npz, pt or parquet; columns go to parameters by name.")
+data = click.option("--data", type=_File, help="csv, parquet, feather, npz or pt; columns go to parameters by name.")
 columns = click.option(
     "--column", "columns", multiple=True, metavar="PARAM=COLUMN", help="Name a parameter's column yourself."
 )
