@@ -17,7 +17,7 @@ from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
 from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, signature, tensors_of
+from batchproof.streaming.arguments import Call, copied, same, signature, tensors_of
 from batchproof.streaming.folding import Variant, fold_by, no_autocast
 from batchproof.streaming.modules import quiet
 from batchproof.streaming.shapes import check_finishes, check_folds
@@ -34,12 +34,18 @@ Grads = list[Tensor | None]
 
 @dataclass(frozen=True)
 class Folded:
-    """The statistics of one micro-batch, with their graph; ``shape`` is what its samples are like."""
+    """The statistics of one micro-batch, with their graph.
+
+    Attributes:
+        shape: what its samples are like.
+        shared: by name, the arguments that carry no samples.
+    """
 
     values: list[Tensor]
     lengths: list[int]
     n: int
     shape: Any
+    shared: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,21 @@ class Found:
 
 @dataclass
 class Total:
-    """The statistics of all micro-batches so far, and in which shapes their samples came."""
+    """The statistics of all micro-batches so far, in which shapes their samples came, and what they share."""
 
     state: Slots
     shapes: set[Any] = field(default_factory=set)
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def add(self, part: Folded) -> None:
+        """Take in a micro-batch.
+
+        Raises:
+            BatchproofError: what is shared by all micro-batches is something else in this one.
+        """
+        if self.shapes:
+            check_shared(part.shared, self.shared)
+        self.shared = self.shared or part.shared
         self.state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
         self.shapes.add(part.shape)
 
@@ -132,14 +147,15 @@ class Learned:
             self.folds[key] = plan, build(plan.source, dict(plan.space))
         plan, fold = self.folds[key]
         captured = {index: own.get(tensor, tensor) for index, tensor in captured_by(plan).items()}
-        return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key)
+        return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key, shared_of(call))
 
-    def slope(self, state: Slots, shapes: set[Any]) -> Found:
+    def slope(self, state: Slots, total: Total) -> Found:
         """The loss on a merged state, and its derivatives.
 
         Args:
-            state: merged.
-            shapes: that the samples came in; the loss must be the same for all of them.
+            state: merged over ranks.
+            total: this rank's: the shapes that samples came in, for all of which the loss must be the same, and what
+                batches share.
 
         Raises:
             Diverged: on all samples the loss goes another way, or what it takes from outside has changed.
@@ -150,9 +166,9 @@ class Learned:
         if n == 0:
             raise BatchproofError(EMPTY)
         found, slopes = [], []
-        plans = self._plans(shapes)
+        plans = self._plans(total.shapes)
         for plan, variant in plans:
-            tensors, dims = tensors_of(variant.example)
+            tensors, dims = tensors_of(_with_shared(variant.example, total.shared))
             own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
                 one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, list(own))
@@ -240,6 +256,28 @@ class Learned:
         scaled = [grad * by for grad in grads]
         found = torch.autograd.grad(values, variables, scaled, retain_graph=True, materialize_grads=True)
         return [grad.to_dense() if grad.is_sparse else grad for grad in found]
+
+
+def shared_of(call: Call) -> dict[str, Any]:
+    """By name, the arguments that carry no samples."""
+    named = zip(call.layout.names, call.layout.dims, call.leaves, strict=True)
+    return {name: copied(leaf) for name, dim, leaf in named if dim is None}
+
+
+def check_shared(now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Raise BatchproofError where micro-batches differ in what they share."""
+    for name, leaf in now.items():
+        if name not in then or not same(leaf, then[name]):
+            raise BatchproofError(
+                f"argument {name} is shared by all micro-batches (it carries no samples), and differs from that of the "
+                "first one"
+            )
+
+
+def _with_shared(example: Call, shared: dict[str, Any]) -> Call:
+    """A sample beside what its batches share now."""
+    named = zip(example.layout.names, example.leaves, strict=True)
+    return Call(example.layout, [shared.get(name, leaf) for name, leaf in named], example.n)
 
 
 def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:

@@ -26,6 +26,7 @@ class Variant:
     hot: Fold
     fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
+    beside: Plan | None = None  # the plan for another shape that this one was compared with
 
 
 def unfoldable(error: Exception) -> BatchproofError:

@@ -218,10 +218,18 @@ class Stream:
             tensors, dims = tensors_of(call)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
                 plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
-            if self.variants and not alone:
-                check_folds(next(iter(self.variants.values())).plan, plan)
-            found = self.variants[key] = variant_of(plan, call)
+            found = variant_of(plan, call)
+            if not alone:
+                self.beside(found)
+            self.variants[key] = found
         return found
+
+    def beside(self, variant: Variant) -> None:
+        """Compare what a variant folds with what the first one does, once."""
+        first = next(iter(self.variants.values()), variant).plan
+        if variant.plan is not first and variant.beside is not first:
+            check_folds(first, variant.plan)
+            variant.beside = first
 
     # ------------------------------------------------------------------ from rows to a state
 
@@ -407,6 +415,7 @@ class Stream:
         leaves, lengths, n = slots.merged(groups)
         for variant in self.variants.values():
             self.unchanged(variant)
+            self.beside(variant)  # it may have come by a merge
         plans = [variant.plan for variant in self.variants.values()]
         results, runs = self.finished(leaves, lengths, n)
         if len(plans) > 1:
