@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.streaming.arguments import is_column
+from batchproof.streaming.trees import is_column
 
 #: How deep to look for samples in what a micro-batch is made of.
 DEPTH = 4

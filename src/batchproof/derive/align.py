@@ -59,6 +59,14 @@ class Program:
     lengths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)  # of selections, in each run
     sizes: tuple[int, ...] = ()  # numbers of samples of the recordings
 
+    def last_uses(self) -> dict[int, list[int]]:
+        """For each operation, by number, the values that no later one takes."""
+        last = {index: number for number, op in enumerate(self.ops) for index in (*op.outputs, *op.inputs)}
+        found: dict[int, list[int]] = {}
+        for index, number in last.items():
+            found.setdefault(number, []).append(index)
+        return found
+
     def site(self, value: int) -> Site:
         op = self.values[value].op
         return Site() if op is None else self.ops[op].site

@@ -21,7 +21,7 @@ from batchproof.derive.program import (
     widen,
 )
 from batchproof.derive.record import record
-from batchproof.derive.replay import result_of
+from batchproof.derive.replay import result_of, taken_by, values_of
 from batchproof.derive.samples import Batch
 from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
 
@@ -42,7 +42,8 @@ def assemble(
     lengths = _lengths(program, frontier)
     batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
     dtypes = [t.dtype for t in batch.tensors]
-    samples = [(_env(program, run), b.n) for run, b in zip(runs, batches, strict=True)]
+    wanted = taken_by([found.slice for found in centred.values()])
+    samples = [(values_of(program, run, b, wanted), b.n) for run, b in zip(runs, batches, strict=True)]
 
     def code(widened: bool) -> tuple[str, dict[str, Any]]:
         return fold_code(program, frontier.leaves, lengths, centred, batched, dtypes, widened, samples)
@@ -155,10 +156,6 @@ def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: P
     error = _result_gap(result, run)
     if not error <= 1e3 * ROUNDING:
         raise Refuted(f"the merged state gives another value than the function (by {error:.1e})")
-
-
-def _env(program: Program, run: Recording) -> dict[int, torch.Tensor]:
-    return dict(enumerate(run.tensors))
 
 
 def _type_of(leaf: Any) -> Any:

@@ -22,7 +22,7 @@ from torch.func import vmap
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
-from batchproof.derive.powers import NoPolynomial, Polynomial, Powers, apply, moved
+from batchproof.derive.powers import NoPolynomial, NoRule, Polynomial, Powers, apply, moved
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen_constant
 
 MOST_CENTRES = 8
@@ -90,7 +90,7 @@ class Slice:
             return numbers[leaf.position] if isinstance(leaf, Free) else leaf.at(rows.n, rows.lengths)
 
         for op in self.ops:
-            given = replace(replace((op.args, op.kwargs), (Ref, Size, Free), look), torch.dtype, widen_constant)
+            given: Any = replace(replace((op.args, op.kwargs), (Ref, Size, Free), look), torch.dtype, widen_constant)
             if any(isinstance(leaf, Polynomial) for leaf in leaves(given)):
                 env[op.outputs[0]] = apply(op, given[0], given[1], products)
                 continue
@@ -99,7 +99,11 @@ class Slice:
         found = env[self.leaf]
         if not isinstance(found, Polynomial):
             raise NoPolynomial(frozenset(range(count)))
-        return found
+        try:
+            units = {powers: (factor, found.unit(powers)) for powers, (factor, _) in found.terms.items()}
+        except NoRule:
+            raise NoPolynomial(frozenset()) from None
+        return Polynomial(found.shape, {**units})
 
     def sums(self, centres: Sequence[Centre], rows: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """What is kept of some rows at each centre, (elements, centres)."""
@@ -461,7 +465,7 @@ def _expansion(
         for index, free in moving:
             like = torch.zeros(()) if free else near.stats[index]
             count = repeats if like.numel() > 1 or like.dtype.is_complex else 1
-            steps = [_step(like, generator) if number or repeats > 1 else None for number in range(count)]
+            steps = [None] if repeats == 1 else [_step(like, generator) for _ in range(count)]
             directions += [Direction(index, free, step) for step in steps]
         stats = {i: _rounded(whole[i], near.stats[i]) if (i, False) in moving else near.stats[i] for i in part.stats}
         at = Centre(stats, near.free, (), tuple(directions))
@@ -563,10 +567,8 @@ def _away(part: Slice, values: dict[int, torch.Tensor], n: int, distance: float,
         width = _width(x) or 0.1 * abs(low) or 1.0
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         middle, share = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-        placed: torch.Tensor = (low + high) / 2 + distance * width * (
-            3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1)
-        )
-        return placed
+        away: torch.Tensor = (low + high) / 2 + distance * width * (3 * middle - 1.5 + (0.3 + share) * (2 * noise - 1))
+        return away
 
     picks = _picks(part, values)
     rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i]) for i in part.rows}
@@ -584,9 +586,10 @@ def _width(x: torch.Tensor) -> float:
 
 def equilibrated(table: torch.Tensor) -> torch.Tensor:
     """The pseudo-inverse, where columns differ widely in size."""
-    scale = table.abs().amax(1, keepdim=True)
-    scale = torch.where(scale > 0, scale, 1.0)
-    return _inverse(table / scale) / scale.transpose(1, 2)
+    size = table.abs().amax(1, keepdim=True)
+    scale: torch.Tensor = torch.where(size > 0, size, torch.ones_like(size))
+    inverse: torch.Tensor = _inverse(table / scale) / scale.transpose(1, 2)
+    return inverse
 
 
 def _near(

@@ -26,7 +26,7 @@ from batchproof.derive.program import (
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import record
 from batchproof.derive.replay import result_of, small_batches
-from batchproof.derive.samples import Batch, few
+from batchproof.derive.samples import FEWEST_LARGE, Batch, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.errors import BatchproofError
 
@@ -182,7 +182,8 @@ def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
     """Three batches of different sizes, each with every row of the first: a class that is there stays there."""
     n = batch.n
     everything = torch.arange(n)
-    extra = [torch.randint(0, n, (size,), generator=generator) for size in (3, n + 1)]
+    sizes = (3, n + 1) if n > FEWEST_LARGE else (1, 2)
+    extra = [torch.randint(0, n, (size,), generator=generator) for size in sizes]
     return [batch, *(batch.take(torch.cat([everything, more])) for more in extra)]
 
 
@@ -194,7 +195,7 @@ def _classified(
     plain: Recording | None = None
     batched = {position for position, d in enumerate(batches[0].dims) if d is not None}
     for _ in range(MOST_ROUNDS):
-        runs = [record(fn, batch.tensors, split, shown) for batch in batches]
+        runs = [record(fn, batch.tensors, split, shown, batched=batched) for batch in batches]
         plain = plain or runs[0]
         if not _same_results(plain, runs[0]):
             raise Unrecordable("written out in simpler operations it gives another value")

@@ -26,6 +26,7 @@ from batchproof.derive.sums import SUMS, summed
 aten = torch.ops.aten
 
 _NAME = re.compile(r"[a-z]\w*")
+_LOCAL = re.compile(r"t\d+")
 
 
 class Source:
@@ -131,17 +132,19 @@ class Source:
             names[output] = self.assign(f"{result}[{position}]")
 
     def _counted(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
-        """The sum of one number repeated, as a product."""
+        """The sum of as many ones as a value has elements."""
         if op.func not in SUMS or op.kwargs or len(op.args) > 2:
             return None
-        shape = program.values[op.args[0].index].shape
-        maker = program.values[op.args[0].index].op
-        if maker is None or program.ops[maker].func is not aten.expand.default or len(shape) != 1:
+        maker, shape = program.values[op.args[0].index].op, program.values[op.args[0].index].shape
+        while maker is not None and program.ops[maker].func is aten.detach.default:
+            maker = program.values[program.ops[maker].inputs[0]].op
+        if maker is None or program.ops[maker].func is not aten.ones_like.default or len(shape) != 1:
             return None
-        repeated = program.ops[maker].inputs[0]
-        if program.values[repeated].shape or not isinstance(self.space.get(names[repeated]), torch.Tensor):
-            return None
-        return f"{names[repeated]} * {self.render(program.ops[maker].args[1][0], names, True)}"
+        like = program.ops[maker].inputs[0]
+        if program.values[like].op is not None:  # its factor has as many elements, and is there anyway
+            inputs = program.ops[program.values[like].op].inputs
+            like = next((i for i in inputs if program.values[i].shape == shape), like)
+        return f"{names[like]}.new_full((), {names[like]}.numel())"
 
     def _expression(self, op: Op, rendered: list[str], keywords: dict[str, str]) -> str:
         short = spelled(op, rendered, keywords, self.space)
@@ -213,7 +216,7 @@ def fold_code(
     counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
     lines = [f"n = x[{position}].shape[{dim}]", *source.lines]
     result = f"return [{returned}], [{counted}]"
-    return "\n    ".join(["def fold(x, w):", *_used(lines, result), result]), source.space
+    return "\n    ".join(["def fold(x, w):", *_released(_used(lines, result), result), result]), source.space
 
 
 def _used(lines: Sequence[str], result: str) -> list[str]:
@@ -225,6 +228,16 @@ def _used(lines: Sequence[str], result: str) -> list[str]:
             used.update(_NAME.findall(expression))
             kept.append(line)
     return kept[::-1]
+
+
+def _released(lines: Sequence[str], result: str) -> list[str]:
+    """The assignments, each with the names that it is the last to use let go of: what they hold may be large."""
+    needed, released = set(_NAME.findall(result)), []
+    for line in reversed(lines):
+        last = sorted(name for name in set(_NAME.findall(line)) - needed if _LOCAL.fullmatch(name))
+        needed.update(last)
+        released.append(f"{line}; del {', '.join(last)}" if last else line)
+    return released[::-1]
 
 
 def _settled(program: Program, index: int, name: str, centred: dict[int, Centred | Extremes]) -> str:

@@ -11,7 +11,7 @@ samples and centre has, in place of twice as many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,6 @@ import torch
 from torch import Tensor
 
 from batchproof.derive.program import Op, leaves, replace
-
-aten = torch.ops.aten
 
 #: Powers of the moves of the statistics, one for each direction that is followed.
 Powers = tuple[int, ...]
@@ -36,6 +34,10 @@ class NoPolynomial(Exception):
         self.directions = directions
 
 
+class NoRule(Exception):
+    """The rule does not hold for these arguments."""
+
+
 @dataclass(frozen=True)
 class Polynomial:
     """A tensor that hangs on the moves of statistics; its terms may be smaller than its shape, to be expanded."""
@@ -44,12 +46,18 @@ class Polynomial:
     terms: dict[Powers, Term]
 
     def unit(self, powers: Powers) -> Tensor:
-        """A coefficient in full size, without its number."""
+        """A coefficient in full size, without its number.
+
+        The size is another coefficient's, never a number: a selection's length must not pass for the batch's.
+        """
         _, tensor = self.terms[powers]
-        if tensor is None:
-            device = next(tensor.device for _, tensor in self.terms.values() if tensor is not None)
-            tensor = torch.ones((), dtype=torch.float64, device=device)
-        return tensor if tuple(tensor.shape) == self.shape else tensor.expand(self.shape)
+        if tensor is not None and tuple(tensor.shape) == self.shape:
+            return tensor
+        large = next((t for _, t in self.terms.values() if t is not None and tuple(t.shape) == self.shape), None)
+        if large is None:
+            raise NoRule
+        ones = torch.ones_like(large)
+        return ones if tensor is None else ones * tensor
 
     def full(self, powers: Powers) -> Tensor:
         """A coefficient in full size."""
@@ -86,10 +94,6 @@ def apply(op: Op, args: Any, kwargs: Any, products: dict[tuple[int, int], Tensor
     except NoRule:
         blamed = frozenset[int]().union(*(leaf.directions for leaf in _entering(op, args)))
         raise NoPolynomial(blamed or involved) from None
-
-
-class NoRule(Exception):
-    """The rule does not hold for these arguments."""
 
 
 def _entering(op: Op, args: Any) -> list[Polynomial]:
@@ -129,28 +133,30 @@ def _pair(call: Call) -> tuple[Polynomial, Polynomial]:
     return _numbers(call.args[0], one), _numbers(call.args[1], one)
 
 
-def _subtracted_from(call: Call) -> Polynomial:
-    if call.kwargs:
-        _refuse()
-    left, right = _pair(call)
-    return _sum(right, left, -1.0)
-
-
 def _added(call: Call, sign: float = 1.0) -> Polynomial:
     left, right = _pair(call)
     sign *= float(call.kwargs.get("alpha", 1))
     return _sum(left, right, sign)
 
 
-def _broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
-    return tuple(torch.broadcast_shapes(*map(tuple, shapes)))  # type: ignore[no-untyped-call]
+def _subtracted_from(call: Call) -> Polynomial:
+    left, right = _pair(call)
+    if len(call.args) > 2 or call.kwargs:
+        raise NoRule
+    return _sum(right, left, -1.0)
 
 
 def _sum(left: Polynomial, right: Polynomial, sign: float) -> Polynomial:
     terms = dict(left.terms)
     for powers, (factor, tensor) in right.terms.items():
         terms[powers] = _plus(terms.get(powers), (sign * factor, tensor))
-    return Polynomial(_broadcast(left.shape, right.shape), terms)
+    return Polynomial(_together_in(left.shape, right.shape), terms)
+
+
+def _together_in(left: tuple[int, ...], right: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that two broadcast to."""
+    shape: tuple[int, ...] = tuple(torch.broadcast_shapes(left, right))  # type: ignore[no-untyped-call]
+    return shape
 
 
 def _plus(one: Term | None, other: Term) -> Term:
@@ -181,7 +187,7 @@ def _product(left: Polynomial, right: Polynomial, call: Call) -> Polynomial:
             if sum(powers) > HIGHEST:
                 raise NoRule
             terms[powers] = _plus(terms.get(powers), (f * g, _times(x, y, call)))
-    return Polynomial(_broadcast(left.shape, right.shape), terms)
+    return Polynomial(_together_in(left.shape, right.shape), terms)
 
 
 def _times(x: Tensor | None, y: Tensor | None, call: Call) -> Tensor | None:
@@ -222,8 +228,8 @@ def _quotient(call: Call) -> Polynomial:
             terms[powers] = (factor / right, tensor)
         else:
             terms[powers] = (factor, (1.0 if tensor is None else tensor) / right)
-    shape = _broadcast(left.shape, right.shape) if isinstance(right, Tensor) else left.shape
-    return Polynomial(tuple(shape), terms)
+    shape = _together_in(left.shape, tuple(right.shape)) if isinstance(right, Tensor) else left.shape
+    return Polynomial(shape, terms)
 
 
 def _negative(call: Call) -> Polynomial:
@@ -322,7 +328,3 @@ _RULES: dict[str, Rule] = {
     "where": _selected,
     "masked_fill": _filled,
 }
-
-
-def _refuse() -> Polynomial:
-    raise NoRule

@@ -8,7 +8,8 @@ be asked at rounding level.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -148,12 +149,18 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 class Recorder(Tape):  # type: ignore[no-untyped-call]
-    def __init__(self, inputs: Sequence[torch.Tensor], split: frozenset[int]) -> None:
+    """Writes down every operation. Of large values that samples reach, only the shape stays once they are used up."""
+
+    def __init__(
+        self, inputs: Sequence[torch.Tensor], split: frozenset[int], batched: Collection[int] = frozenset()
+    ) -> None:
         super().__init__(split)
         self.run = Recording()
         self.index: dict[int, int] = {}
         self.alive: list[torch.Tensor] = []  # an id means a tensor only while that tensor lives
         self.run.inputs = tuple(self.add(tensor) for tensor in inputs)
+        self.reached = {self.run.inputs[position] for position in batched}
+        self.large: set[int] = set()
 
     def add(self, tensor: torch.Tensor) -> int:
         self.run.tensors.append(tensor)
@@ -193,7 +200,35 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in flat):
             self.run.reads.append(Read(inputs[0], site, result))
         self.run.ops.append(Op(func, template[0], template[1], inputs, outputs, site, self.step))
+        if not self.reached.isdisjoint(inputs):
+            self.reached.update(outputs)
+            self.large.update(index for index in outputs if values[index].nbytes >= LARGE)
+        if self.large:
+            self.spare()
         return result
+
+    def spare(self) -> None:
+        """Let go of large values that nothing else holds any more: the function cannot use them again."""
+        for index in list(self.large):
+            tensor = self.run.tensors[index]
+            # two names of ours, and the list; below Python, one owner
+            if sys.getrefcount(tensor) <= 3 and tensor._use_count() == 1:  # type: ignore[attr-defined]
+                self.forget(index)
+
+    def forget(self, index: int) -> None:
+        tensor = self.run.tensors[index]
+        self.index.pop(id(tensor), None)
+        self.run.tensors[index] = outline(tensor)
+        self.large.discard(index)
+
+
+#: Bytes of a value that is not held longer than it is used.
+LARGE = 1 << 16
+
+
+def outline(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's shape, strides and dtype, without its memory."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
 def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor], shown: torch.dtype | None) -> Any:
@@ -217,6 +252,7 @@ def record(
     split: frozenset[int] = frozenset(),
     shown: torch.dtype | None = None,
     pure: bool = False,
+    batched: Collection[int] = frozenset(),
 ) -> Recording:
     """Run ``fn`` on tensors and write down every operation.
 
@@ -226,12 +262,13 @@ def record(
         split: the function's operations that are to be written out in simpler ones.
         shown: the floating dtype that the function believes in.
         pure: whether ``fn`` is known to write nothing in place (then it may use ``vmap``).
+        batched: the positions of tensors that carry samples: of large values made of them only the shapes are kept.
 
     Raises:
         Unrecordable: the function leaves torch, or does something that cannot be recorded.
         RandomFunction: the function draws random numbers.
     """
-    tape = Recorder([widen(tensor.detach()) for tensor in inputs], split)
+    tape = Recorder([widen(tensor.detach()) for tensor in inputs], split, batched)
     tensors = tape.run.tensors[: len(inputs)]
     if pure:
         with torch.no_grad(), tape:
@@ -240,4 +277,8 @@ def record(
         result = run_under(tape, fn, tensors, shown)
     flat, tape.run.spec = pytree.tree_flatten(result)
     tape.run.result = [Ref(tape.index[id(leaf)]) if id(leaf) in tape.index else leaf for leaf in flat]
+    returned = {leaf.index for leaf in tape.run.result if isinstance(leaf, Ref)}
+    for index in tape.reached - returned:
+        if tape.run.tensors[index].nbytes >= LARGE:
+            tape.forget(index)
     return tape.run

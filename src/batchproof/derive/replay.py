@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.align import Program
-from batchproof.derive.centre import PROBES
+from batchproof.derive.centre import PROBES, Slice, conditional_slice
 from batchproof.derive.program import (
     Recording,
     Ref,
@@ -17,7 +17,8 @@ from batchproof.derive.program import (
     outputs_of,
     widen,
 )
-from batchproof.derive.samples import Batch
+from batchproof.derive.record import LARGE, outline
+from batchproof.derive.samples import FEWEST_LARGE, Batch
 
 
 def small_batches(
@@ -26,17 +27,37 @@ def small_batches(
     """Small batches run on their own; the last is the whole batch."""
     if not any(value.kind == "sum" and value.given for value in program.values):
         return []
+    wanted = taken_by([conditional_slice(program, v.index) for v in program.values if v.kind == "sum" and v.given])
     subsets = []
     for number in range(PROBES + 1):
-        size = min(batch.n, 5 + number % 7)
+        size = min(batch.n, 5 + number % 7 if batch.n > FEWEST_LARGE else 1 + number % 2)
         rows = torch.randperm(batch.n, generator=generator)[:size]
         small = batch.take(rows).mixed(generator) if number < PROBES else batch
-        subsets.append((replay(program, runs[0], small), small.n))
+        subsets.append((replay(program, runs[0], small, wanted), small.n))
     return subsets
 
 
-def replay(program: Program, run: Recording, batch: Batch) -> dict[int, torch.Tensor]:
-    """Every value of a program on a batch, as a straight line; values that cannot be had are left out."""
+def taken_by(slices: Sequence[Slice]) -> set[int]:
+    """The values that conditional sums start from."""
+    found: set[int] = set()
+    for part in slices:
+        found.update(part.rows, part.stats, (index for index, _ in part.lengths))
+    return found
+
+
+def values_of(program: Program, run: Recording, batch: Batch, wanted: set[int]) -> dict[int, torch.Tensor]:
+    """The wanted values of a recording, and what else it holds."""
+    if any(run.tensors[index].is_meta for index in wanted):
+        return replay(program, run, batch, wanted)
+    return dict(enumerate(run.tensors))
+
+
+def replay(program: Program, run: Recording, batch: Batch, wanted: set[int]) -> dict[int, torch.Tensor]:
+    """The values of a program on a batch, as a straight line; values that cannot be had are left out.
+
+    Of large ones that are not wanted, only the shape stays once they are used up.
+    """
+    last = program.last_uses()
     env: dict[int, torch.Tensor] = {index: run.tensors[index] for index in program.captured}
     env.update({index: widen(t.detach()) for index, t in zip(program.inputs, batch.tensors, strict=True)})
     n = batch.n
@@ -49,12 +70,15 @@ def replay(program: Program, run: Recording, batch: Batch) -> dict[int, torch.Te
             return leaf.at(n, lengths)
         return _free_at(program, leaf.position, n)
 
-    for op in program.ops:
+    for number, op in enumerate(program.ops):
         try:
             result = call(op.func, op.args, op.kwargs, look)
         except Exception:  # noqa: BLE001 - no value on this batch
             continue
         env.update(outputs_of(op, result))
+        for index in last.get(number, ()):
+            if index in env and index not in wanted and env[index].nbytes >= LARGE and program.values[index].from_data:
+                env[index] = outline(env[index])
     return env
 
 

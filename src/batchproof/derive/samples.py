@@ -11,6 +11,8 @@ import torch
 MOST_BYTES = 1 << 18
 MOST_ROWS = 64
 FEWEST_ROWS = 6
+#: Of rows as large as this, so few do.
+LARGE_ROW, FEWEST_LARGE = 1 << 17, 3
 
 
 @dataclass
@@ -61,8 +63,9 @@ def few(batch: Batch) -> Batch:
     """As many of the rows as are worth looking at."""
     n = batch.n
     carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)
-    rows = min(n, MOST_ROWS, max(FEWEST_ROWS, MOST_BYTES * n // max(carried, 1)))
-    rows = max(rows, FEWEST_ROWS)  # fewer are repeated
+    fewest = FEWEST_ROWS if carried < LARGE_ROW * n else FEWEST_LARGE
+    rows = min(n, MOST_ROWS, max(fewest, MOST_BYTES * n // max(carried, 1)))
+    rows = max(rows, fewest)  # fewer are repeated
     return batch if rows == n else batch.take(torch.arange(rows) % n)
 
 

@@ -11,6 +11,9 @@ from batchproof.derive.plan import Plan, Verified
 from batchproof.derive.samples import Batch, ragged
 
 PARTITIONS = 64
+#: Bytes of samples that are folded in all these partitions together.
+MOST_BYTES = 1 << 26
+FEWEST_PARTITIONS = 4
 ROUNDING = 1e-9
 
 
@@ -71,7 +74,9 @@ def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Bat
     """
     generator = torch.Generator().manual_seed(seed)
     whole, lengths = fold(batch.tensors, captured)
-    partitions = [[1] * batch.n] + [ragged(batch.n, generator) for _ in range(PARTITIONS // 2 - 1)]
+    carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)
+    count = min(PARTITIONS // 2, max(FEWEST_PARTITIONS, MOST_BYTES // max(carried, 1)))
+    partitions = [[1] * batch.n] + [ragged(batch.n, generator) for _ in range(count - 1)]
     worst = 0.0
     for sizes in partitions:
         parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
