@@ -57,8 +57,13 @@ def centres_print(plan: Plan) -> str:
     digest = hashlib.sha256()
     for index, parts in sorted(plan.centred.items()):
         for at in parts.centres:
-            digest.update(repr((index, sorted(at.free.items()))).encode())
-            for _, stat in sorted(at.stats.items()):
+            digest.update(repr((index, sorted(at.free.items()), at.powers, at.factor)).encode())
+            steps = [direction.step for direction in at.directions]
+            digest.update(repr([(direction.index, direction.free) for direction in at.directions]).encode())
+            for stat in [
+                *(stat for _, stat in sorted(at.stats.items())),
+                *(step for step in steps if step is not None),
+            ]:
                 digest.update(_bytes(stat))
     return digest.hexdigest()
 
