@@ -309,12 +309,3 @@ def test_lint_never_imports(heavy: str) -> None:
     loop = f"for args in {commands}: main(args)"
     code = f"import sys; from batchproof.cli import main\n{loop}\nprint({heavy!r} in sys.modules)"
     assert in_a_process(code).splitlines()[-1] == "False"
-
-
-def test_lint_starts_at_once(tmp_path: Path) -> None:
-    """The whole process, for a small file: processor time, since the tests' machine does other things meanwhile."""
-    measure = "import time; main(['lint', 'mean.py']); print(time.process_time())"
-    code = f"from batchproof.cli import main; {measure}"
-    # an installed package is compiled; a checkout, where nothing may be written, is not
-    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
-    assert min(float(in_a_process(code, **compiled).splitlines()[-1]) for _ in range(6)) < 0.15
