@@ -1,0 +1,181 @@
+"""Run many programs in worker processes, so that a crash is found, named by its seed, and ends nothing.
+
+A worker prints a line before each program and one with its ends after it; where it dies or says nothing for too long,
+the program that it had begun is the finding, and another worker goes on behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+#: Seconds after which a silent worker is given up.
+PATIENCE = 240
+CHUNK = 100
+
+
+@dataclass
+class Tally:
+    """Counts of ends, and what was found."""
+
+    programs: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+    gradients: Counter[str] = field(default_factory=Counter)
+    heads: Counter[str] = field(default_factory=Counter)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def take(self, report: dict[str, Any]) -> None:
+        self.programs += 1
+        self.heads[report.get("head", "?")] += 1
+        for end in report["ends"]:
+            (self.gradients if end["way"] == "gradient" else self.ends)[end["kind"]] += 1
+            if end["kind"].startswith("refused"):
+                self.reasons[end["what"][:70]] += 1
+        self.found += report["found"]
+
+    def table(self) -> str:
+        lines = [f"{self.programs:,} programs, {self.ends.total():,} streams, {self.gradients.total():,} gradients"]
+        for name, counts in (("streams", self.ends), ("gradients", self.gradients)):
+            lines += [f"  {name:<10} {kind:<20} {count:>9,}" for kind, count in counts.most_common()]
+        lines += ["refusals, most frequent first:"]
+        lines += [f"  {count:>7,}  {reason}" for reason, count in self.reasons.most_common(12)]
+        lines += [f"found: {len(self.found)}"]
+        return "\n".join(lines)
+
+
+def examined(seed: int, shrink_s: float) -> dict[str, Any]:
+    """One program's ends, and the faults among them made small."""
+    from .gradients import gradient_trials
+    from .program import write
+    from .shrink import shrunk_by_stream
+    from .trial import plan_of_trials, trials
+
+    program = write(seed)
+    streams = trials(program)
+    gradients = gradient_trials(program)
+    found = []
+    for end, (_, _, state) in zip(streams, plan_of_trials(program), strict=True):
+        if end.fault and not found:
+            small, now = (
+                shrunk_by_stream(program, end, state, shrink_s) if end.kind in ("wrong", "crash") else (program, end)
+            )
+            found.append({"seed": seed, **asdict(now), "state": state, "script": small.script()})
+    found += [{"seed": seed, **asdict(e), "script": program.script()} for e in gradients if e.fault][:1]
+    head = f"{program.data.kind}/{program.data.late}"
+    return {"seed": seed, "head": head, "ends": [asdict(end) for end in (*streams, *gradients)], "found": found}
+
+
+def work(seeds: Sequence[int], shrink_s: float) -> None:
+    """What a worker process does."""
+    import faulthandler
+    import warnings
+
+    import torch
+
+    faulthandler.enable()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    for seed in seeds:
+        print(json.dumps({"begins": seed}), flush=True)
+        print(json.dumps(examined(seed, shrink_s)), flush=True)
+
+
+def reports(seeds: Sequence[int], shrink_s: float) -> Iterator[dict[str, Any]]:
+    """The report on every seed, by as many worker processes, one after the other, as it takes."""
+    left = list(seeds)
+    while left:
+        begun = None
+        command = [
+            sys.executable,
+            "-m",
+            "tests.search",
+            "--worker",
+            ",".join(map(str, left)),
+            "--shrink",
+            str(shrink_s),
+        ]
+        root = Path(__file__).parents[2]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            said: list[str] = []
+            listener = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+            listener.start()
+            watch = _watch(process)
+            for line in process.stdout or ():
+                watch.cancel()
+                watch = _watch(process)
+                report = json.loads(line)
+                if "begins" in report:
+                    begun = report["begins"]
+                else:
+                    left.remove(report["seed"])
+                    begun = None
+                    yield report
+            watch.cancel()
+            listener.join()
+        if not left:
+            return
+        seed = left[0] if begun is None else begun
+        left.remove(seed)
+        yield _died(seed, process.returncode, said)
+
+
+def _watch(process: subprocess.Popen[str]) -> threading.Timer:
+    timer = threading.Timer(PATIENCE, process.kill)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _died(seed: int, status: int | None, said: list[str]) -> dict[str, Any]:
+    from .program import write
+
+    kind = "hang" if status == -9 else "crash"
+    what = f"the process ended with status {status}: " + "".join(said)[:1500]
+    end = {"kind": kind, "partition": "?", "way": "?", "what": what}
+    return {"seed": seed, "ends": [end], "found": [{"seed": seed, **end, "script": write(seed).script()}]}
+
+
+def search(seeds: Sequence[int], workers: int, shrink_s: float = 20.0, finds: Path | None = None) -> Tally:
+    """Try the programs of these seeds."""
+    tally, lock, start = Tally(), threading.Lock(), time.monotonic()
+
+    def chunk(some: Sequence[int]) -> None:
+        for report in reports(some, shrink_s):
+            with lock:
+                tally.take(report)
+                if finds is not None and report["found"]:
+                    with finds.open("a") as file:
+                        file.writelines(shown(found) for found in report["found"])
+                if tally.programs % 25 == 0 or report["found"]:
+                    _progress(tally, len(seeds), time.monotonic() - start)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(chunk, [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]))
+    return tally
+
+
+def shown(found: dict[str, Any]) -> str:
+    where = f"{found['partition']}, {found['way']}" + (", state='rows'" if found.get("state") == "rows" else "")
+    return f"\n## seed {found['seed']}: {found['kind']} ({where})\n{found['what']}\n```python\n{found['script']}```\n"
+
+
+def _progress(tally: Tally, total: int, seconds: float) -> None:
+    print(
+        f"{tally.programs:,} of {total:,} programs in {seconds:,.0f} s, {len(tally.found)} found",
+        file=sys.stderr,
+        flush=True,
+    )
