@@ -12,12 +12,14 @@ from torch import Tensor
 COLUMNS = {"x": "row", "y": "row", "z": "mat", "u": "cube", "l": "label", "h": "small", "f": "flag", "c": "comp"}
 SHAPES = {"row": (), "mat": (4,), "cube": (2, 3), "label": (), "small": (), "flag": (), "comp": ()}
 
+#: Heads whose rows are all the same: on them what mixes rows looks as if it did not.
+SAME = ("zero", "one", "alike", "repeated")
 HEADS = (
-    "generic", "generic", "zero", "one", "alike", "two values", "sorted", "reversed", "ordered", "row by row",
-    "repeated", "pairs", "whole", "positive", "tiny", "1e6", "1e30", "last apart",
+    *SAME, *SAME, "generic", "generic", "two values", "sorted", "reversed", "ordered", "row by row", "pairs",
+     "whole", "positive", "tiny", "1e6", "1e30", "last apart",
 )  # fmt: skip
 LATE = ("", "", "", "", "nan", "inf", "-inf", "class", "huge", "drift")
-HEAD_ROWS = (64, 64, 40, 32, 33, 8, 2, 1)
+HEAD_ROWS = (64, 64, 64, 70, 40, 32, 33, 8, 2, 1)
 FLOATS = (torch.float64,) * 5 + (torch.float32,) * 3 + (torch.float16, torch.bfloat16)
 NARROW = (torch.int8, torch.uint8, torch.int16, torch.int32)
 

@@ -1,10 +1,10 @@
 """The grammar of the search: what a program may compute, as templates by the kind of value that they make.
 
-Values with n rows: ``{row}`` (n,), ``{mat}`` (n, 4) and ``{cube}`` (n, 2, 3) are floating, ``{label}`` is int64 in 0 to 3,
-``{small}`` a narrow whole number, ``{flag}`` a truth, ``{comp}`` complex.  ``{bag}`` is a floating vector of whatever
-length, ``{four}`` has 4 numbers, ``{one}`` has one, ``{num}`` is a Python number.  The rest are literals: ``{C}`` a number,
-``{D}`` 0 to 3, ``{N}`` a size near that of a batch, ``{Q}`` a share, ``{T}`` True or False, ``{M}`` a reduction of a loss,
-``{S}`` a reduction of a scatter.  ``{new}`` is the variable that a block of statements makes.
+Values with n rows: ``{row}`` (n,), ``{mat}`` (n, 4) and ``{cube}`` (n, 2, 3) are floating, ``{label}`` is int64 in 0 to
+3, ``{small}`` a narrow whole number, ``{flag}`` a truth, ``{comp}`` complex, ``{bag}`` a floating vector of whatever
+length, ``{four}`` has 4 numbers, ``{one}`` has one, ``{num}`` is a Python number.  The rest are literals: ``{C}`` a
+number, ``{D}`` 0 to 3, ``{N}`` a size near that of a batch, ``{Q}`` a share, ``{T}`` True or False, ``{M}`` a reduction
+of a loss, ``{S}`` and ``{I}`` one of a scatter.  ``{new}`` is the variable that a block of statements makes.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ row: {row}.slice_scatter({row}[:1], 0, n - 1, n)
 row: torch.searchsorted({row}.sort().values, {row}).to(x.dtype)
 row: torch.unique({row}, return_inverse=True)[1].to(x.dtype)
 row: torch.unique({label}, return_inverse=True)[1].to(x.dtype)
-row: torch.unique({label}, return_inverse=True, return_counts=True)[2][torch.unique({label}, return_inverse=True)[1]].to(x.dtype)
+row: torch.unique({label}, return_counts=True)[1].to(x.dtype)[torch.unique({label}, return_inverse=True)[1]]
 row: ({row}[:, None] - {row}).abs().mean(1)
 row: ({row}[:, None] > {row}).sum(1).to(x.dtype)
 row: torch.diag({row}).sum(1)
@@ -430,7 +430,8 @@ one: F.cross_entropy({mat}, {label}, torch.tensor([0.1, 1.0, 2.0, 0.5], dtype=x.
 one: F.cross_entropy({mat}, {mat}.softmax(1), reduction='{M}').sum()
 one: F.nll_loss({mat}.log_softmax(1), {label}, reduction='{M}').sum()
 one: F.binary_cross_entropy({row}.sigmoid(), {flag}.to(x.dtype), reduction='{M}').sum()
-one: F.binary_cross_entropy_with_logits({row}, {flag}.to(x.dtype), reduction='{M}', pos_weight=torch.tensor(2.0, dtype=x.dtype)).sum()
+one: F.binary_cross_entropy_with_logits({row}, {flag}.to(x.dtype), {row}.abs(), reduction='{M}').sum()
+one: F.binary_cross_entropy_with_logits({row}, {flag}.to(x.dtype), pos_weight=torch.tensor(2.0, dtype=x.dtype))
 one: F.kl_div({mat}.log_softmax(1), {mat}.softmax(1), reduction='{M}').sum()
 one: F.kl_div({mat}.log_softmax(1), {mat}.softmax(1), reduction='batchmean')
 one: F.poisson_nll_loss({row}.clamp(max=5), {row}.abs(), reduction='{M}').sum()
@@ -827,10 +828,11 @@ def paragraphs(text: str) -> Rules:
     return by_kind([block.strip("\n") for block in text.strip().split("\n\n")])
 
 
+MIXING = lines(ACROSS)
 #: Each table with how often it is drawn.
 TABLES: tuple[tuple[Rules, int], ...] = (
     (lines(WITHIN), 16),
-    (lines(ACROSS), 5),
+    (MIXING, 6),
     (lines(SELECT), 5),
     (lines(REDUCE), 16),
     (lines(PICK), 3),

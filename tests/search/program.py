@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .data import COLUMNS, Data, draw
-from .grammar import TABLES
+from .data import COLUMNS, SAME, Data, draw
+from .grammar import MIXING, TABLES
 
 HEADING = """\
 import math
@@ -250,7 +250,8 @@ class Writer:
         return True
 
     def write(self) -> None:
-        table = self.rng.choices([rules for rules, _ in TABLES], [share for _, share in TABLES])[0]
+        shares = [share * (3 if self.data.kind in SAME and rules is MIXING else 1) for rules, share in TABLES]
+        table = self.rng.choices([rules for rules, _ in TABLES], shares)[0]
         kind = self.rng.choices(list(table), [len(texts) for texts in table.values()])[0]
         self.add(kind, self.fill(self.rng.choice(table[kind])))
 
@@ -273,7 +274,7 @@ def write(seed: int) -> Program:
     rng = Random(seed)
     data = draw(rng)
     writer = Writer(rng, data)
-    for _ in range(rng.choice((1, 1, 2, 2, 3, 4, 6))):
+    for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
         writer.write()
     returns = writer.finish()
     shape = rng.choice(("one", "tuple", "list", "dict", "sum"))

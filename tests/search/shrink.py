@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from random import Random
 
 import torch
 
+from .data import COLUMNS
 from .program import Program, Step, trimmed
-from .trial import End, end_of, quietly
+from .trial import End, quietly
 
 Fails = Callable[[Program], bool]
 
@@ -35,7 +36,7 @@ def shrunk_by_stream(program: Program, end: End, state: str, seconds: float = 20
 
     def again(smaller: Program, partition: str, way: str) -> End:
         try:
-            return quietly(lambda: end_of(smaller, partition, way, Random(program.seed + 2), state))
+            return quietly(smaller, partition, way, state, program.seed + 2)
         finally:
             smaller.forget()
 
@@ -74,8 +75,6 @@ def neighbours(program: Program) -> Iterator[Program]:
 
 def _without(program: Program, position: int, step: Step) -> Iterator[Program]:
     """Every other variable of its kind in the place of one that a statement makes."""
-    from .data import COLUMNS
-
     before = [name for name, kind in COLUMNS.items() if kind == step.kind]
     before += [other.name for other in program.steps[:position] if other.kind == step.kind]
     for name in before:
@@ -85,8 +84,6 @@ def _without(program: Program, position: int, step: Step) -> Iterator[Program]:
 
 
 def _renamed(step: Step, old: str, new: str) -> Step:
-    import re
-
     if old not in step.reads:
         return step
     lines = tuple(re.sub(rf"\b{old}\b", new, line) for line in step.lines)

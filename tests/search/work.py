@@ -55,23 +55,21 @@ class Tally:
 
 
 def examined(seed: int, shrink_s: float) -> dict[str, Any]:
-    """One program's ends, and the faults among them made small."""
+    """One program's ends, and the first fault of its streams made small, the first of its gradients as it is."""
     from .gradients import gradient_trials
     from .program import write
     from .shrink import shrunk_by_stream
     from .trial import plan_of_trials, trials
 
     program = write(seed)
-    streams = trials(program)
-    gradients = gradient_trials(program)
+    streams, gradients = trials(program), gradient_trials(program)
     found = []
     for end, (_, _, state) in zip(streams, plan_of_trials(program), strict=True):
-        if end.fault and not found:
-            small, now = (
-                shrunk_by_stream(program, end, state, shrink_s) if end.kind in ("wrong", "crash") else (program, end)
-            )
+        if end.fault:
+            small, now = shrunk_by_stream(program, end, state, shrink_s)
             found.append({"seed": seed, **asdict(now), "state": state, "script": small.script()})
-    found += [{"seed": seed, **asdict(e), "script": program.script()} for e in gradients if e.fault][:1]
+            break
+    found += [{"seed": seed, **asdict(end), "script": program.script()} for end in gradients if end.fault][:1]
     head = f"{program.data.kind}/{program.data.late}"
     return {"seed": seed, "head": head, "ends": [asdict(end) for end in (*streams, *gradients)], "found": found}
 
@@ -96,41 +94,58 @@ def reports(seeds: Sequence[int], shrink_s: float) -> Iterator[dict[str, Any]]:
     left = list(seeds)
     while left:
         begun = None
+        worker = Worker(left, shrink_s)
+        for report in worker.reports():
+            if "begins" in report:
+                begun = report["begins"]
+            else:
+                left.remove(report["seed"])
+                begun = None
+                yield report
+        if left:  # it died
+            seed = left[0] if begun is None else begun
+            left.remove(seed)
+            yield _died(seed, worker.process.returncode, worker.said)
+
+
+class Worker:
+    """A process that tries seeds one after the other."""
+
+    def __init__(self, seeds: Sequence[int], shrink_s: float) -> None:
         command = [
             sys.executable,
             "-m",
             "tests.search",
             "--worker",
-            ",".join(map(str, left)),
+            ",".join(map(str, seeds)),
             "--shrink",
-            str(shrink_s),
+            f"{shrink_s}",
         ]
-        root = Path(__file__).parents[2]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(
-            command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            said: list[str] = []
-            listener = threading.Thread(target=lambda: said.extend(process.stderr or ()))
+        self.process = subprocess.Popen(
+            command,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[str] = []
+
+    def reports(self) -> Iterator[dict[str, Any]]:
+        """What it says, until it ends or is silent for too long."""
+        with self.process as process:
+            listener = threading.Thread(target=self._listen)
             listener.start()
             watch = _watch(process)
             for line in process.stdout or ():
                 watch.cancel()
                 watch = _watch(process)
-                report = json.loads(line)
-                if "begins" in report:
-                    begun = report["begins"]
-                else:
-                    left.remove(report["seed"])
-                    begun = None
-                    yield report
+                yield json.loads(line)
             watch.cancel()
             listener.join()
-        if not left:
-            return
-        seed = left[0] if begun is None else begun
-        left.remove(seed)
-        yield _died(seed, process.returncode, said)
+
+    def _listen(self) -> None:
+        self.said.extend(self.process.stderr or ())
 
 
 def _watch(process: subprocess.Popen[str]) -> threading.Timer:
