@@ -17,7 +17,6 @@ from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.loop import Loop
 from batchproof.accumulate.one_pass import Unsuited, once
 from batchproof.accumulate.outputs import EMPTY, carries_gradient, read_outputs, uncompiled, variables
-from batchproof.accumulate.probe import looked_at
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
@@ -92,7 +91,7 @@ def accumulate(
     source = Source(micro_batches)
     replay = Replay(modules)
     job = Job(loss_fn, Ledger(), ranks, modules, replay, allow_coupling)
-    loop = Loop(outputs, source, replay, look=None if allow_coupling else looked_at(job, outputs, forward))
+    loop = Loop(outputs, source, replay)
     with ranks.alone(), torch.enable_grad():
         try:
             loss, scheme = _made(job, loop, source, known(loss_fn))
@@ -151,8 +150,8 @@ def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
     calls: list[Call] = []
     flags: tuple[bool, ...] = ()
     for micro_batch in source.peek():
-        # the first with a graph, to see which outputs carry a gradient
-        call = loop.bare(micro_batch) if calls else loop.outputs(micro_batch)
+        with torch.set_grad_enabled(not calls):  # the first with a graph, to see which outputs carry a gradient
+            call = loop.outputs(micro_batch)
         if not calls:
             flags = carries_gradient(call)
             if not job.allow_coupling:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from batchproof.accumulate.replay import Moment, Replay
 from batchproof.errors import BatchproofError
@@ -22,52 +21,27 @@ class Loop:
         moments: from where each forward pass of the first of two rounds began.
         begin: from where that round began.
         end: where it ended.
-        differentiates: whether forward takes a derivative itself, which it cannot where gradients are off.
-        look: is shown each micro-batch before its first forward pass, as long as there is something to see.
     """
 
-    forward: Callable[[Any], Call]
+    outputs: Callable[[Any], Call]
     micro_batches: Iterable[Any]
     replay: Replay
     moments: list[Moment] = field(default_factory=list)
     begin: Moment | None = None
     end: Moment | None = None
-    differentiates: bool = False
-    look: Callable[[Any], bool] | None = None
-
-    def outputs(self, micro_batch: Any) -> Call:
-        """The outputs of one micro-batch, with their graph if gradients are on."""
-        if self.look is not None and self.look(micro_batch):
-            self.look = None
-        return self.forward(micro_batch)
 
     def once(self) -> Iterator[Call]:
         """The outputs of each micro-batch, with their graph."""
         for micro_batch in self.micro_batches:
             yield self.outputs(micro_batch)
 
-    def bare(self, micro_batch: Any) -> Call:
-        """The outputs of one micro-batch without a graph."""
-        if not self.differentiates:
-            start = self.replay.moment()
-            try:
-                with torch.no_grad():
-                    return self.outputs(micro_batch)
-            except RuntimeError as error:
-                # forces, penalties and scores are derivatives that forward takes: of what has no graph there is none
-                if "require grad" not in str(error):
-                    raise
-            self.differentiates = True
-            self.replay.at(start)
-        call = self.outputs(micro_batch)
-        return replace(call, leaves=[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in call.leaves])
-
     def first(self, graph_of_first: bool) -> Iterator[Call]:
         """The outputs of each without a graph, but for the first one's if asked."""
         self.begin, self.moments = self.replay.moment(), []
         for micro_batch in self.micro_batches:
-            self.moments.append(self.replay.moment())
-            call = self.outputs(micro_batch) if graph_of_first and len(self.moments) == 1 else self.bare(micro_batch)
+            with torch.set_grad_enabled(graph_of_first and not self.moments):
+                self.moments.append(self.replay.moment())
+                call = self.outputs(micro_batch)
             yield call
             del call
         self.end = self.replay.moment()
