@@ -128,7 +128,7 @@ def _walk(label: str, value: Any, columns: frozenset[str]) -> Iterator[tuple[str
 
 def _children(value: Any) -> list[tuple[str, Any]] | None:
     """What is directly in a container, None for a leaf."""
-    found, tree = pytree.tree_flatten_with_path(value, is_leaf=lambda leaf: leaf is not value)
+    found, tree = pytree.tree_flatten_with_path(value, is_leaf=_all_below(value))
     if tree.is_leaf():
         return None
     return [(pytree.keystr(path), child) for path, child in found]
@@ -142,7 +142,7 @@ def _skeleton(label: str, value: Any, columns: frozenset[str]) -> Any:
     inner = _children(value)
     if inner is None:
         return 0
-    tree = pytree.tree_structure(value, is_leaf=lambda leaf: leaf is not value)
+    tree = pytree.tree_structure(value, is_leaf=_all_below(value))
     return pytree.tree_unflatten([_skeleton(label + key, child, columns) for key, child in inner], tree)
 
 
@@ -363,7 +363,7 @@ def _changed(label: str, value: Any, labels: frozenset[str], change: Callable[[l
     inner = _children(value)
     if inner is None:
         return copied(value)
-    tree = pytree.tree_structure(value, is_leaf=lambda leaf: leaf is not value)
+    tree = pytree.tree_structure(value, is_leaf=_all_below(value))
     return pytree.tree_unflatten([_changed(label + key, child, labels, change) for key, child in inner], tree)
 
 
@@ -425,6 +425,15 @@ def _say_shared(label: str) -> str:
     """What to write where an argument is shared."""
     name = label.strip("'").partition("[")[0].partition(".")[0]
     return f"batch_dim={{{name!r}: None}}"
+
+
+def _all_below(value: Any) -> Callable[[Any], bool]:
+    """For `pytree`: everything but a value itself is a leaf.
+
+    By its number: `pytree` leaves a reference cycle behind, in which the value, and the graph of a tensor, would stay.
+    """
+    own = id(value)
+    return lambda leaf: id(leaf) != own
 
 
 def length(leaf: Any, dim: int) -> int:
