@@ -76,7 +76,7 @@ def _frompieces_of(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> 
         parts = [learned.fold(piece, own) for piece in pieces]
     for part in parts:
         total.add(part)
-    found = learned.slope(total.state, total.shapes)
+    found = learned.slope(total.state, total)
     cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
     for part in parts:
         learned.pull(part, cut.next(part))

@@ -155,4 +155,4 @@ def _slope_on(learned: Learned, call: Call) -> Found:
     total = learned.empty()
     with torch.no_grad():
         total.add(learned.fold(call, {}))
-    return learned.slope(total.state, total.shapes)
+    return learned.slope(total.state, total)

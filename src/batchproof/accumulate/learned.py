@@ -15,11 +15,12 @@ from batchproof.accumulate.outputs import EMPTY, check_loss, loss_of, with_gradi
 from batchproof.derive import Plan
 from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
-from batchproof.derive.gradient import slope
+from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, signature, tensors_of
+from batchproof.streaming.arguments import Call, copied, same, signature, tensors_of
 from batchproof.streaming.folding import Variant, fold_by, no_autocast
 from batchproof.streaming.modules import quiet
+from batchproof.streaming.shapes import check_finishes, check_folds
 from batchproof.streaming.state import Slots
 from batchproof.streaming.stream import Stream, typed
 
@@ -33,12 +34,18 @@ Grads = list[Tensor | None]
 
 @dataclass(frozen=True)
 class Folded:
-    """The statistics of one micro-batch, with their graph; ``shape`` is what its samples are like."""
+    """The statistics of one micro-batch, with their graph.
+
+    Attributes:
+        shape: what its samples are like.
+        shared: by name, the arguments that carry no samples.
+    """
 
     values: list[Tensor]
     lengths: list[int]
     n: int
     shape: Any
+    shared: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -58,12 +65,21 @@ class Found:
 
 @dataclass
 class Total:
-    """The statistics of all micro-batches so far, and in which shapes their samples came."""
+    """The statistics of all micro-batches so far, in which shapes their samples came, and what they share."""
 
     state: Slots
     shapes: set[Any] = field(default_factory=set)
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def add(self, part: Folded) -> None:
+        """Take in a micro-batch.
+
+        Raises:
+            BatchproofError: what is shared by all micro-batches is something else in this one.
+        """
+        if self.shapes:
+            check_shared(part.shared, self.shared)
+        self.shared = self.shared or part.shared
         self.state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
         self.shapes.add(part.shape)
 
@@ -83,6 +99,7 @@ class Learned:
             where there are too many of them, or where a number of each sample is kept.
         proportional: kinds of graphs, of model and loss, whose gradient is known to grow with what it is made from.
         far: whether samples have come that lie far from those that this was learned from.
+        alike: pairs of plans, for samples of two shapes, that one state serves.
     """
 
     stream: Stream
@@ -95,6 +112,7 @@ class Learned:
     proportional: set[tuple[str, ...]] = field(default_factory=set)
     far: bool = False
     folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
+    alike: set[tuple[int, int]] = field(default_factory=set)
 
     @property
     def plan(self) -> Plan:
@@ -125,18 +143,19 @@ class Learned:
         """
         key = signature(call)
         if key not in self.folds:
-            plan = self.stream.variant(call).plan
+            plan = self.stream.variant(call, alone=True).plan
             self.folds[key] = plan, build(plan.source, dict(plan.space))
         plan, fold = self.folds[key]
         captured = {index: own.get(tensor, tensor) for index, tensor in captured_by(plan).items()}
-        return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key)
+        return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key, shared_of(call))
 
-    def slope(self, state: Slots, shapes: set[Any]) -> Found:
+    def slope(self, state: Slots, total: Total) -> Found:
         """The loss on a merged state, and its derivatives.
 
         Args:
-            state: merged.
-            shapes: that the samples came in; the loss must be the same for all of them.
+            state: merged over ranks.
+            total: this rank's: the shapes that samples came in, for all of which the loss must be the same, and what
+                batches share.
 
         Raises:
             Diverged: on all samples the loss goes another way, or what it takes from outside has changed.
@@ -146,9 +165,10 @@ class Learned:
         kept, lengths, n = state.merged([0])
         if n == 0:
             raise BatchproofError(EMPTY)
-        found = []
-        for plan, variant in self._plans(shapes):
-            tensors, dims = tensors_of(variant.example)
+        found, slopes = [], []
+        plans = self._plans(total.shapes)
+        for plan, variant in plans:
+            tensors, dims = tensors_of(_with_shared(variant.example, total.shared))
             own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
                 one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, list(own))
@@ -158,10 +178,19 @@ class Learned:
             check_loss(one.value)
             direct = {own[index]: grad.to(own[index].dtype) for index, grad in one.captured.items()}
             found.append(Found(typed(one.value, plan.dtypes), one.leaves, direct))
-        values = [one.value.double() for one in found]
-        if any(not torch.allclose(value, values[0], rtol=1e-6, atol=0, equal_nan=True) for value in values[1:]):
-            raise Diverged("micro-batches came with samples of different shapes, and the loss depends on which")
+            slopes.append(one)
+        if len(plans) > 1:
+            self._check_shapes([plan for plan, _ in plans], slopes)
         return found[0]
+
+    def _check_shapes(self, plans: Sequence[Plan], slopes: Sequence[Slope]) -> None:
+        """Raise Diverged where the loss hangs on which of the shapes samples came in."""
+        for plan in plans[1:]:
+            pair = id(plans[0]), id(plan)
+            if pair not in self.alike:
+                check_folds(plans[0], plan)
+                self.alike.add(pair)
+        check_finishes(plans, [one.run for one in slopes], [one.value for one in slopes])
 
     def fits(self, flags: Sequence[bool]) -> bool:
         """Whether a gradient flows through the same outputs as when this was learned."""
@@ -227,6 +256,28 @@ class Learned:
         scaled = [grad * by for grad in grads]
         found = torch.autograd.grad(values, variables, scaled, retain_graph=True, materialize_grads=True)
         return [grad.to_dense() if grad.is_sparse else grad for grad in found]
+
+
+def shared_of(call: Call) -> dict[str, Any]:
+    """By name, the arguments that carry no samples."""
+    named = zip(call.layout.names, call.layout.dims, call.leaves, strict=True)
+    return {name: copied(leaf) for name, dim, leaf in named if dim is None}
+
+
+def check_shared(now: dict[str, Any], then: dict[str, Any]) -> None:
+    """Raise BatchproofError where micro-batches differ in what they share."""
+    for name, leaf in now.items():
+        if name not in then or not same(leaf, then[name]):
+            raise BatchproofError(
+                f"argument {name} is shared by all micro-batches (it carries no samples), and differs from that of the "
+                "first one"
+            )
+
+
+def _with_shared(example: Call, shared: dict[str, Any]) -> Call:
+    """A sample beside what its batches share now."""
+    named = zip(example.layout.names, example.leaves, strict=True)
+    return Call(example.layout, [shared.get(name, leaf) for name, leaf in named], example.n)
 
 
 def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:

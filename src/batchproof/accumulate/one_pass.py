@@ -119,7 +119,7 @@ class Sums:
         Raises:
             Diverged: on all samples the loss goes another way, or its derivative has another direction.
         """
-        found = self.learned.slope(self.job.ranks.merged(self.total.state), self.total.shapes)
+        found = self.learned.slope(self.job.ranks.merged(self.total.state), self.total)
         weights = self.learned.weights(found.leaves)
         if weights is None:
             raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")

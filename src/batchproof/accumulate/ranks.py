@@ -115,9 +115,7 @@ class Ranks:
         if not self.together:
             return state
         self.gathered(None)  # all could fold their outputs
-        total = state.clone()
-        reduce(total, self.group)
-        return total
+        return reduce(state, self.group)
 
     def know(self, parameters: Iterable[Tensor]) -> None:
         """More parameters, in an order that is the same on every rank."""

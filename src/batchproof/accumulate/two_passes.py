@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.job import Job, fold, settle
-from batchproof.accumulate.learned import Cut, Learned
+from batchproof.accumulate.learned import Cut, Learned, check_shared, shared_of
 from batchproof.accumulate.ledger import leaves_of
 from batchproof.accumulate.loop import Loop
 from batchproof.accumulate.outputs import (
@@ -40,7 +40,7 @@ def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
         for call in loop.first(graph_of_first=False):
             fold(job, learned, call, {}, total)
             del call
-    found = learned.slope(job.ranks.merged(total.state), total.shapes)
+    found = learned.slope(job.ranks.merged(total.state), total)
     cut = Cut(learned.plan, found.leaves, job.ranks.starts(total.state))
     for call in loop.again():
         part = fold(job, learned, call, own, second)
@@ -72,6 +72,8 @@ def back_from_outputs(
     job: Job, calls: Sequence[Call], flags: tuple[bool, ...], connected: Iterable[Call]
 ) -> tuple[Tensor, int]:
     """The loss on all outputs, and its gradient handed back to those same outputs with their graph."""
+    for call in calls[1:]:
+        check_shared(shared_of(call), shared_of(calls[0]))
     if not any(job.ranks.gathered(len(calls))):
         raise BatchproofError(EMPTY)
     everything, start = job.ranks.joined(calls)
