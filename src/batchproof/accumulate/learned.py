@@ -162,9 +162,9 @@ class Learned:
         """
         if any(now.shape != then.shape or not torch.equal(now, then) for now, then in self.sources):
             raise Diverged("a tensor that the loss takes from outside has changed")
-        kept, lengths, n = state.merged([0])
-        if n == 0:
+        if state.n == 0:
             raise BatchproofError(EMPTY)
+        kept, lengths, n = state.merged([0])
         found, slopes = [], []
         plans = self._plans(total.shapes)
         for plan, variant in plans:

@@ -324,7 +324,11 @@ def conditional_slice(program: Program, leaf: int) -> Slice:
 
 
 def find_centres(
-    program: Program, leaf: int, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], shared: dict[int, torch.Tensor]
+    program: Program,
+    leaf: int,
+    subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
+    shared: dict[int, torch.Tensor],
+    powers: bool = True,
 ) -> Centred | None:
     """Centres and probes for a conditional sum, or None where no small number of centres does.
 
@@ -333,11 +337,12 @@ def find_centres(
         leaf: the conditional sum.
         subsets: small batches as run on their own: every value of the program, and the number of samples.
         shared: the values that no sample reaches.
+        powers: whether power sums around one centre will do, where there are such.
     """
     part = conditional_slice(program, leaf)
     for attempt in range(ATTEMPTS):
         generator = torch.Generator().manual_seed(len(part.ops) + attempt)
-        found = _drawn_centres(program, part, subsets, shared, generator)
+        found = _drawn_centres(program, part, subsets, shared, generator, powers)
         if found is not None:
             return found
     return None
@@ -349,6 +354,7 @@ def _drawn_centres(
     subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
     shared: dict[int, torch.Tensor],
     generator: torch.Generator,
+    powers: bool,
 ) -> Centred | None:
     """Centres and probes of one draw: some take an exponential out of the range of float64, and show nothing."""
     near = _near(program, part, subsets, generator)
@@ -367,7 +373,8 @@ def _drawn_centres(
         return None
     if bool((table == 0).all(2).all(1).any()):
         return None  # nothing was summed there: nothing shows how it moves
-    polynomial = _powers(part, subsets, near[0], table, centres, (probes, all_probes[len(probes) :]), shared, generator)
+    rows = probes, all_probes[len(probes) :]
+    polynomial = _powers(part, subsets, near[0], table, centres, rows, shared, generator) if powers else None
     if polynomial is not None:
         return polynomial
     order = _spread(table[:, :, :count_near])

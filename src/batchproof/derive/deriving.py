@@ -34,13 +34,16 @@ MOST_ROUNDS = 8
 _LAYOUT = frozenset("clone view _unsafe_view reshape alias".split())
 
 
-def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
+def derive(
+    fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None], powers: bool = True
+) -> Plan:
     """The exact streaming form of a function of tensors.
 
     Args:
         fn: called as ``fn(*tensors)``; returns tensors or numbers, in any structure.
         tensors: a batch to learn from.
         dims: for each tensor, along which dimension it carries samples; None where all batches share it.
+        powers: whether sums around a statistic may be kept as power sums; else at several centres.
 
     Returns:
         A plan. Where no state of constant size is found, it keeps samples, and its ``reason`` says why.
@@ -54,7 +57,7 @@ def derive(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequen
         return keep_inputs(batch, f"it writes into a tensor that it holds, at {writes}")
     trace: list[Program] = []
     try:
-        return _derive(fn, batch, plain, trace=trace)
+        return _derive(fn, batch, plain, trace=trace, powers=powers)
     except RandomFunction as random:
         raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
     except (Unrecordable, Refuted, Diverged) as refusal:
@@ -97,6 +100,7 @@ def _derive(
     plain: Any,
     model: Plan | None = None,
     trace: list[Program] | None = None,
+    powers: bool = True,
 ) -> Plan:
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
@@ -114,7 +118,7 @@ def _derive(
         if value.kind not in ("sum", "max"):
             return 0
         if value.index not in centres and value.kind == "sum":
-            centres[value.index] = find_centres(program, value.index, subsets, shared)
+            centres[value.index] = find_centres(program, value.index, subsets, shared, powers)
         elif value.index not in centres:
             centres[value.index] = find_extremes(program, value.index)
         found = centres[value.index]

@@ -47,8 +47,9 @@ from batchproof.streaming.state import GROUPS, Slots
 class Stream:
     """What one metric has seen of a function's batches: its updates since the last `seal`, and all from before."""
 
-    def __init__(self, fn: Callable[..., Any], state: str, warmup: int) -> None:
+    def __init__(self, fn: Callable[..., Any], state: str, warmup: int, powers: bool = True) -> None:
         self.fn = fn
+        self.powers = powers  # see `derive`
         self.state = state
         self.warmup = warmup
         self.rows: Rows = []  # since the seal, where samples are kept
@@ -79,7 +80,7 @@ class Stream:
 
     def emptied(self) -> Stream:
         """A stream of the same function that has seen nothing."""
-        fresh = Stream(self.fn, self.state, self.warmup)
+        fresh = Stream(self.fn, self.state, self.warmup, self.powers)
         origin = self.origin(name=False)
         fresh.forgotten = origin.forgotten | origin.owned.keys()
         return fresh
@@ -298,7 +299,9 @@ class Stream:
             return noted(_foreign_plan(lesson), self.fn, lesson)
         tensors, dims = tensors_of(lesson)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-            plan = derive(_flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims)
+            plan = derive(
+                _flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims, self.powers
+            )
         return noted(plan, self.fn, lesson)
 
     def planned(self) -> Plan:
