@@ -204,6 +204,7 @@ class Centred:
     centres: list[Centre]
     levels: list[Level]
     taylor: Taylor | None = None
+    noise: float = 1.0  # how many times a rounding of the kept sums grows in one near them
 
     def combined(self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0) -> Combined:
         """The sum at a centre, made of the kept ones.
@@ -337,15 +338,19 @@ def find_centres(
         leaf: the conditional sum.
         subsets: small batches as run on their own: every value of the program, and the number of samples.
         shared: the values that no sample reaches.
-        powers: whether power sums around one centre will do, where there are such.
+        powers: whether power sums around one centre will do, where there are such; else, of a few draws of centres, the
+            one is taken that keeps most digits.
     """
     part = conditional_slice(program, leaf)
+    best: Centred | None = None
     for attempt in range(ATTEMPTS):
         generator = torch.Generator().manual_seed(len(part.ops) + attempt)
         found = _drawn_centres(program, part, subsets, shared, generator, powers)
-        if found is not None:
+        if found is not None and powers:
             return found
-    return None
+        if found is not None and (best is None or found.noise < best.noise):
+            best = found
+    return best
 
 
 def _drawn_centres(
@@ -383,8 +388,16 @@ def _drawn_centres(
         tests = [number for number in range(len(centres)) if number not in chosen]
         if _predicts(table, chosen, tests, len(probes)):
             kept = table[:, : len(probes), chosen]
-            return Centred(part, [centres[number] for number in chosen], [Level(probes, _inverse(kept))])
+            noise = _noise(kept, table[:, : len(probes), [n for n in tests if n < count_near]])
+            return Centred(part, [centres[number] for number in chosen], [Level(probes, _inverse(kept))], noise=noise)
     return None
+
+
+def _noise(kept: torch.Tensor, others: torch.Tensor) -> float:
+    """How much larger the terms are, at worst, that a sum at another centre near the data is made of."""
+    weights = _inverse(kept) @ others
+    terms, size = (kept.abs() @ weights.abs()).amax(1), others.abs().amax(1).clamp(min=1e-300)
+    return float((terms / size).amax())
 
 
 def _powers(
