@@ -30,6 +30,7 @@ def fed(n: int = 100, seed: int = 0) -> tuple[bp.Exact, Tensor]:
 def interrupted_at_every_line(action: Callable[[], Any], owner: Any, after: Callable[[], None]) -> int:
     """Run an action again and again, interrupted at a later line of a file each time, until it gets through."""
     file, line = sys.modules[owner.__module__].__file__, 0
+    before = sys.gettrace()  # the one that measures coverage
     while True:
         left = line
 
@@ -52,7 +53,7 @@ def interrupted_at_every_line(action: Callable[[], Any], owner: Any, after: Call
         else:
             return line
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
         line += 1 if line < 6 else 29  # the first lines, then some of each loop: a plan is derived anew for each
 
 
