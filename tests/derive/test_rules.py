@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from batchproof.derive.align import Program, align
+from batchproof.derive.content import name_values
 from batchproof.derive.kinds import Classifier
 from batchproof.derive.record import record
 
@@ -102,6 +103,7 @@ CASES: list[Case] = [
 def classified(fn: Callable[..., Tensor], make: Callable[[int], tuple[Tensor, Tensor]]) -> Program:
     runs = [record(fn, make(n)) for n in SIZES]
     program = align(runs, list(SIZES))
+    name_values(program, runs)
     Classifier(program, runs, {0, 1}).run()
     return program
 

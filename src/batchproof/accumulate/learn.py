@@ -50,7 +50,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         return "the loss keeps something from call to call, so it is called once, on everything"
     lesson = few_of(lesson)
     # the derivatives by power sums differ in size by powers of the distance from the centre, and lose digits by that
-    stream = Stream(loss_fn, "auto", 1, powers=False)
+    stream = Stream(loss_fn, "auto", 1, differentiated=True)
     try:
         plan = stream.derived(lesson)
     except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say

@@ -177,7 +177,7 @@ class Learned:
                 raise Diverged("samples lie too far from those that it was learned from, and too few digits are left")
             check_loss(one.value)
             direct = {own[index]: grad.to(own[index].dtype) for index, grad in one.captured.items()}
-            found.append(Found(typed(one.value, plan.dtypes), one.leaves, direct))
+            found.append(Found(typed(one.value, plan), one.leaves, direct))
             slopes.append(one)
         if len(plans) > 1:
             self._check_shapes([plan for plan, _ in plans], slopes)

@@ -58,6 +58,11 @@ class Program:
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
     lengths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)  # of selections, in each run
     sizes: tuple[int, ...] = ()  # numbers of samples of the recordings
+    others: list[list[Any]] = field(default_factory=list)  # the results of other ways
+    first: int = 0  # how many of the operations are those of the first way
+    ways: Sequence[Any] = ((),)  # what Python is told on each way
+    same: list[int] = field(default_factory=list)  # for each value, the first one of the same content
+    doubles: dict[int, set[int]] = field(default_factory=dict)  # by value, the steps of other ways that make it again
 
     def last_uses(self) -> dict[int, list[int]]:
         """For each operation, by number, the values that no later one takes."""
@@ -73,7 +78,7 @@ class Program:
 
 
 def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
-    """Lay recordings side by side.
+    """Lay recordings side by side; `content` then names values that are the same.
 
     Raises:
         Unrecordable: the function does different things on different numbers of samples.
@@ -82,6 +87,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
     program = Program([], [], first.inputs, first.captured, first.reads, first.result, first.spec)
     program.asked = set().union(*(run.asked for run in runs))
     program.sizes = tuple(sizes)
+    program.others, program.first = first.others, first.first
     lengths = program.lengths
     for index in (*first.inputs, *first.captured):
         _value(program, runs, sizes, index, None, lengths, ())
@@ -109,7 +115,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
 
 
 def _result_shape(run: Recording) -> list[Any]:
-    return [leaf if isinstance(leaf, Ref) else type(leaf) for leaf in run.result]
+    return [leaf if isinstance(leaf, Ref) else type(leaf) for end in (run.result, *run.others) for leaf in end]
 
 
 def _is_number(leaf: Any) -> bool:

@@ -20,7 +20,7 @@ from batchproof.derive.program import (
     leaves,
     widen,
 )
-from batchproof.derive.record import record
+from batchproof.derive.record import Way, answers, record
 from batchproof.derive.replay import result_of, taken_by, values_of
 from batchproof.derive.samples import Batch
 from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
@@ -76,9 +76,11 @@ def assemble(
         tried = verify(plan, fold, captured, wide, number)
         state, counted = fold(wide.tensors, captured)
         lost: Diverged | None = None
+        own, *others = answers(program.ways, number)
+        _try_ways(plan, State(state, counted, wide.n), wide, list(zip(others, run.others, strict=True)), run)
         try:
-            result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
-            error = _result_gap(result, run)
+            result, _ = plan.finished(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n, own)
+            error = _result_gap(result, run, run.result)
         except Diverged as refusal:  # the samples are all alike, say
             lost, error = refusal, float("inf")
         if not error <= 1e3 * ROUNDING:
@@ -102,6 +104,18 @@ def assemble(
     elif not _serves(plan, fold, batch, (plain, runs[0]), sensitivity):
         raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
     return plan
+
+
+def _try_ways(plan: Plan, state: State, batch: Batch, ways: Sequence[tuple[Way, list[Any]]], run: Recording) -> None:
+    """Lead the merged state down other ways, and hold it against the function on the samples themselves."""
+    for way, end in ways:
+        try:
+            result, _ = plan.finished(state, batch.tensors, batch.dims, batch.n, way)
+        except Lost:  # these samples do not belong there
+            continue
+        error = _result_gap(result, run, end)
+        if not error <= 1e3 * ROUNDING:
+            raise Refuted(f"on another way the merged state gives another value than the function (by {error:.1e})")
 
 
 def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
@@ -153,7 +167,7 @@ def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: P
     verify(plan, fold, captured, apart, 2)
     state, counted = fold(apart.tensors, captured)
     result = plan.finish(State(state, counted, apart.n), apart.tensors, apart.dims, apart.n)
-    error = _result_gap(result, run)
+    error = _result_gap(result, run, run.result)
     if not error <= 1e3 * ROUNDING:
         raise Refuted(f"the merged state gives another value than the function (by {error:.1e})")
 
@@ -182,9 +196,9 @@ def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...
     return tuple(found)
 
 
-def _result_gap(result: Any, run: Recording) -> float:
+def _result_gap(result: Any, run: Recording, end: list[Any]) -> float:
     worst = 0.0
-    for mine, theirs in zip(pytree.tree_leaves(result), run.result, strict=True):
+    for mine, theirs in zip(pytree.tree_leaves(result), end, strict=True):
         expected = result_of(run, theirs)
         if isinstance(expected, (torch.Tensor, int, float)):
             worst = max(worst, gap(torch.as_tensor(mine), torch.as_tensor(expected)))
@@ -228,4 +242,6 @@ def _serves(
     if error <= (2e-2 if half else 1e-4):
         return True
     moves = sensitivity(HALF if half else SINGLE)
-    return error <= 20 * min(moves, DECIDED) or (moves > DECIDED and not half and _result_gap(result, wide) <= 1e-6)
+    return error <= 20 * min(moves, DECIDED) or (
+        moves > DECIDED and not half and _result_gap(result, wide, wide.result) <= 1e-6
+    )

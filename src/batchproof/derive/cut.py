@@ -76,8 +76,9 @@ def additive_stats(program: Program) -> set[int]:
 
 
 def sinks(program: Program) -> set[int]:
-    """The values that must be right at the end: the result, and all that Python reads on the way."""
-    wanted = {leaf.index for leaf in program.result if isinstance(leaf, Ref)} | {read.value for read in program.reads}
+    """The values that must be right at the end: each way's result, and all that Python reads on the way."""
+    results = [*program.result, *(leaf for end in program.others for leaf in end)]
+    wanted = {leaf.index for leaf in results if isinstance(leaf, Ref)} | {read.value for read in program.reads}
     for index in program.asked:  # Python looked at a size that does not add over batches: the value must be there
         value = program.values[index]
         sources = {size.of[0] for size in value.shape if isinstance(size, Size) and size.of is not None}

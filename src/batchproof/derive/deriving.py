@@ -10,6 +10,7 @@ import torch
 from batchproof.derive.align import Program, Value, align
 from batchproof.derive.assemble import assemble
 from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
+from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.finish import Diverged
@@ -24,10 +25,11 @@ from batchproof.derive.program import (
     shown_dtype,
 )
 from batchproof.derive.reasons import reason_for, saves
-from batchproof.derive.record import record
+from batchproof.derive.record import Way, answers, record
 from batchproof.derive.replay import result_of, small_batches
 from batchproof.derive.samples import FEWEST_LARGE, Batch, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
+from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
 
 MOST_ROUNDS = 8
@@ -35,7 +37,7 @@ _LAYOUT = frozenset("clone view _unsafe_view reshape alias".split())
 
 
 def derive(
-    fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None], powers: bool = True
+    fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None], differentiated: bool = False
 ) -> Plan:
     """The exact streaming form of a function of tensors.
 
@@ -43,7 +45,8 @@ def derive(
         fn: called as ``fn(*tensors)``; returns tensors or numbers, in any structure.
         tensors: a batch to learn from.
         dims: for each tensor, along which dimension it carries samples; None where all batches share it.
-        powers: whether sums around a statistic may be kept as power sums; else at several centres.
+        differentiated: whether the value's derivatives are wanted. Then sums around a statistic are kept at several
+            centres, never as power sums, and only the way that these samples take is looked at.
 
     Returns:
         A plan. Where no state of constant size is found, it keeps samples, and its ``reason`` says why.
@@ -52,12 +55,13 @@ def derive(
         BatchproofError: the function is random, or changes from call to call: no plan can be exact.
     """
     batch = few(Batch(list(tensors), tuple(dims)))
-    plain, writes = plain_call(fn, batch)
-    if writes is not None:
-        return keep_inputs(batch, f"it writes into a tensor that it holds, at {writes}")
+    plain, seen = plain_call(fn, batch)
+    if seen.written is not None:
+        return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
     trace: list[Program] = []
     try:
-        return _derive(fn, batch, plain, trace=trace, powers=powers)
+        ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
+        return _derive(fn, batch, plain, ways, trace=trace, powers=not differentiated)
     except RandomFunction as random:
         raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
     except (Unrecordable, Refuted, Diverged) as refusal:
@@ -80,10 +84,11 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
     batch = few(Batch(list(tensors), tuple(dims)))
     shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
     try:
-        plain, writes = plain_call(fn, batch)
-        if writes is not None:
-            raise Unrecordable(f"it writes into a tensor that it holds, at {writes}")
-        return _derive(fn, batch, plain, plan)
+        plain, seen = plain_call(fn, batch)
+        if seen.written is not None:
+            raise Unrecordable(f"it writes into a tensor that it holds, at {seen.written}")
+        assert plan.program is not None
+        return _derive(fn, batch, plain, plan.program.ways, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
@@ -98,6 +103,7 @@ def _derive(
     fn: Callable[..., Any],
     batch: Batch,
     plain: Any,
+    ways: Sequence[Way],
     model: Plan | None = None,
     trace: list[Program] | None = None,
     powers: bool = True,
@@ -105,7 +111,7 @@ def _derive(
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
-    program, runs = _classified(fn, batches, shown)
+    program, runs = _classified(fn, batches, shown, ways)
     if trace is not None:
         trace.append(program)
     if model is not None:
@@ -192,19 +198,23 @@ def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
 
 
 def _classified(
-    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None
+    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None, ways: Sequence[Way]
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()
     plain: Recording | None = None
     batched = {position for position, d in enumerate(batches[0].dims) if d is not None}
     for _ in range(MOST_ROUNDS):
-        runs = [record(fn, batch.tensors, split, shown, batched=batched) for batch in batches]
+        runs = [
+            record(fn, batch.tensors, split, shown, batched=batched, ways=answers(ways, number))
+            for number, batch in enumerate(batches)
+        ]
         plain = plain or runs[0]
         if not _same_results(plain, runs[0]):
             raise Unrecordable("written out in simpler operations it gives another value")
         program = align(runs, [batch.n for batch in batches])
-        program.split = split
+        program.split, program.ways = split, ways
+        name_values(program, runs)
         for position, d in enumerate(batches[0].dims):
             if d is not None:
                 program.values[program.inputs[position]].dim = d
@@ -226,7 +236,7 @@ def _same_results(a: Recording, b: Recording) -> bool:
 
 def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:
     """The function's own operations that mix samples and can be written out in simpler ones."""
-    found = set()
+    found: set[int] = set()
     for op in program.ops:
         if op.step in split or decomposition(op.func) is None:
             continue
@@ -234,5 +244,5 @@ def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:
         if any(value.kind == "opaque" for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
             continue
         if any(program.values[output].kind == "opaque" for output in op.outputs):
-            found.add(op.step)
+            found.update({op.step}, *(program.doubles.get(output, ()) for output in op.outputs))
     return frozenset(found)

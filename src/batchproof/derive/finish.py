@@ -2,8 +2,11 @@
 
 Work on samples is skipped: their place is taken by stand-ins of the right shape that hold no memory. Where the
 function reaches a value that was kept, the merged value goes in, and from there on everything is real. So sizes,
-branches and Python numbers are the function's own at that size; where it does something else than what was folded,
-it is refused.
+branches and Python numbers are the function's own at that size.
+
+As long as it does what was recorded on its first way, operations are known by their number. From where it strays, they
+are known by what they do to what. What it does to merged values needs no recording; where it does something else to
+samples than what was folded, it is refused.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.decompose import at_once
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
-from batchproof.derive.record import Tape, run_under
-from batchproof.derive.site import call_site
+from batchproof.derive.record import Tape, Way, run_under
+from batchproof.derive.site import Site, call_site
 from batchproof.errors import BatchproofError
 
 
@@ -71,8 +75,16 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         centred: dict[int, Centred | Extremes],
         n: int,
         nudge: float,
+        way: Way,
     ) -> None:
         super().__init__(program.split)
+        self.ahead = list(way)
+        self.reads = 0
+        self.strayed: Diverged | None = None  # from the way that was recorded first: how
+        self.by_content: dict[Any, list[int]] = {}
+        self.alike: dict[int, list[int]] = {}  # values of the same content
+        self.made: dict[int, str] = {}  # the kinds of values that were not recorded
+        self.outside: set[int] = set()  # those that no operation made
         self.program = program
         self.after = after
         self.kept = kept
@@ -98,7 +110,16 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.index[id(tensor)] = index
         if real:
             self.real.add(index)
+        if self.strayed:
+            self.share(index)
         return tensor
+
+    def share(self, index: int) -> None:
+        """Put a value in the place of all of its content: a sum's statistics are named by one of them."""
+        if index in self.real and index < len(self.program.same):
+            for twin in self.alike.get(self.program.same[index], ()):
+                self.values[twin] = self.values[index]
+                self.real.add(twin)
 
     def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
         index = self.index[id(new)]
@@ -111,31 +132,138 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         index = self.index.get(id(tensor))
         return tensor if index is None else Ref(index)
 
-    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
-        number, self.number = self.number, self.number + 1
-        ops = self.program.ops
-        if number >= len(ops) or ops[number].func is not func:
-            self.refuse(Diverged(self.elsewhere(number)))
-        op = ops[number]
+    def splits(self, func: Any, args: Any, kwargs: Any) -> bool:
+        if self.strayed is None or at_once(func, args, kwargs):
+            return super().splits(func, args, kwargs)
         template = replace((args, kwargs), torch.Tensor, self.ref)
-        self.match(op, template, number)
+        return not self.all_real(template) and self.content(func, template) not in self.by_content
+
+    def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
+        template = replace((args, kwargs), torch.Tensor, self.ref)
+        op = self.recorded(func, template)
         template = replace(template, torch.Tensor, self.ref)  # captures are known now
-        if number in self.after or not op.outputs or self.shared(op):
-            result = call(func, template[0], template[1], self.lookup)
-            self.reads_data |= self.python_sees(op, result)
-            self.script.append(Step(op, template[0], template[1], self.shared(op)))
-            held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
-            return _rebuild(result, held)
-        return self.stand_in(op, template)
+        if op is None:
+            op = self.unrecorded(func, template)
+            template = op.args, op.kwargs
+        elif not self.runs(op, template):
+            return self.stand_in(op, template)
+        result = call(func, template[0], template[1], self.lookup)
+        self.reads_data |= self.python_sees(op, result)
+        if isinstance(result, (bool, int, float, complex)):
+            result = self.answer(result)
+        if not op.outputs and op.step < 0:
+            op.outputs = tuple(self.new(self.kind_of(op)) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
+        self.script.append(Step(op, template[0], template[1], self.shared(op)))
+        held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
+        return _rebuild(result, held)
+
+    def runs(self, op: Op, template: Any) -> bool:
+        """Whether a recorded operation is run for real."""
+        if self.strayed is None:
+            return self.number - 1 in self.after or not op.outputs or self.shared(op)
+        computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
+        return self.all_real(template) and (computed or bool(op.inputs))
+
+    def all_real(self, template: Any) -> bool:
+        return all(leaf.index in self.real for leaf in leaves(template) if isinstance(leaf, Ref))
+
+    def recorded(self, func: Any, template: Any) -> Op | None:
+        """The recorded operation that this is; None where it works on merged values, and was not recorded."""
+        ops = self.program.ops
+        if self.strayed is None:
+            number, self.number = self.number, self.number + 1
+            if number < self.program.first and ops[number].func is func:
+                try:
+                    self.match(ops[number], template, number in self.after or not ops[number].outputs)
+                    return ops[number]
+                except Diverged as how:
+                    self.stray(how)
+            else:
+                self.stray(Diverged(self.elsewhere(number)))
+        kept = self.kept.keys() | self.centred.keys()
+        candidates = [ops[number] for number in self.by_content.get(self.content(func, template), ())]
+        for op in sorted(candidates, key=lambda op: kept.isdisjoint(op.outputs)):
+            try:
+                self.match(op, template, False)
+            except Diverged:
+                continue
+            return op
+        if not self.all_real(template):
+            self.refuse(self.strayed or Diverged(self.elsewhere(self.number - 1)))
+        return None
+
+    def stray(self, how: Diverged) -> None:
+        """From here on, know operations by their content."""
+        self.strayed = how
+        for number, op in enumerate(self.program.ops):
+            self.by_content.setdefault(self.content(op.func, (op.args, op.kwargs)), []).append(number)
+        for index, named in enumerate(self.program.same):
+            self.alike.setdefault(named, []).append(index)
+        for index in list(self.real):
+            self.share(index)
+
+    def content(self, func: Any, template: Any) -> Any:
+        """What an operation does to which values; its numbers, and what it takes from outside, are left open."""
+        captured = self.program.captured
+
+        def name(leaf: Any) -> Any:
+            known = isinstance(leaf, Ref) and leaf.index not in captured and leaf.index not in self.outside
+            return self.name(leaf.index) if known else None
+
+        tensors = [leaf for leaf in leaves(template) if isinstance(leaf, (Ref, torch.Tensor))]
+        return func, tuple(name(leaf) for leaf in tensors)
+
+    def unrecorded(self, func: Any, template: Any) -> Op:
+        """An operation on merged values that no recording has."""
+
+        def known(tensor: torch.Tensor) -> Ref:
+            index = self.new("shared")
+            self.outside.add(index)
+            self.keep_outside(index, tensor)
+            return Ref(index)
+
+        args, kwargs = replace(template, torch.Tensor, known)
+        inputs = tuple(leaf.index for leaf in leaves((args, kwargs)) if isinstance(leaf, Ref))
+        return Op(func, args, kwargs, inputs, (), call_site(), -1)
+
+    def new(self, kind: str) -> int:
+        index = len(self.program.values) + len(self.made)
+        self.made[index] = kind
+        return index
+
+    def kind(self, index: int) -> str:
+        return self.made[index] if index in self.made else self.program.values[index].kind
+
+    def kind_of(self, op: Op) -> str:
+        return "shared" if all(self.kind(index) == "shared" for index in op.inputs) else "stat"
+
+    def given(self, index: int) -> bool:
+        """Whether a value that no sample reaches was made by no operation."""
+        if index in self.made:
+            return index in self.outside
+        return self.program.values[index].op is None and self.unreached(index)
+
+    def unreached(self, index: int) -> bool:
+        """Whether a value is the same for all states: taken from outside the function, or made of such alone."""
+        return index in self.program.captured or self.kind(index) == "shared"
+
+    def answer(self, seen: Any) -> Any:
+        """What Python is told where it reads a value, and whether that leads away from the first way."""
+        number, self.reads = self.reads, self.reads + 1
+        told = self.ahead[number] if number < len(self.ahead) and self.ahead[number] is not None else seen
+        first = self.program.ways[0]
+        if self.strayed is None and number < len(first) and first[number] is not None and told != first[number]:
+            self.stray(Diverged(self.elsewhere(self.number - 1)))
+        return told
 
     def shared(self, op: Op) -> bool:
         """Whether no sample reaches the operation: then it costs nothing to run it."""
-        return all(self.program.values[output].kind == "shared" for output in op.outputs)
+        return all(self.kind(output) == "shared" for output in op.outputs)
 
     def python_sees(self, op: Op, result: Any) -> bool:
         """Whether a number that comes from samples leaves torch."""
         numbers = any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result))
-        return numbers and any(self.program.values[index].kind != "shared" for index in op.inputs)
+        return numbers and any(self.kind(index) != "shared" for index in op.inputs)
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
@@ -143,35 +271,57 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         return self.values[leaf.index]
 
     def elsewhere(self, number: int) -> str:
-        site = self.program.ops[min(number, len(self.program.ops) - 1)].site
+        site = self.program.ops[min(number, self.program.first - 1)].site if self.program.ops else Site()
         return (
             f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
             f" (there: {site}); use state='rows' to keep the samples"
         )
 
-    def match(self, op: Op, template: Any, number: int) -> None:
-        """The arguments must be the recorded ones, at this number of samples."""
+    def match(self, op: Op, template: Any, free: bool) -> None:
+        """The arguments must be the recorded ones, at this number of samples.
+
+        Args:
+            op: recorded.
+            template: the arguments.
+            free: whether numbers may be others: it runs for real, with its real numbers.
+
+        Raises:
+            Diverged: they are others.
+        """
         recorded, actual = list(leaves((op.args, op.kwargs))), list(leaves(template))
         if len(recorded) != len(actual):
-            self.refuse(Diverged(self.elsewhere(number)))
+            raise Diverged(self.elsewhere(self.number - 1))
+        numbers: dict[int, Any] = {}
+        outside: dict[int, torch.Tensor] = {}
         for expected, given in zip(recorded, actual, strict=False):
             if isinstance(given, torch.Tensor):
-                self.capture(expected, given, number)
+                outside[self.captured(expected, given, free)] = given
             elif isinstance(expected, Free):
-                self.free[expected.position] = given
-            elif (
-                (number in self.after or not op.outputs)
-                and isinstance(given, (int, float))
-                and not isinstance(expected, Ref)
-            ):
-                continue  # runs for real, with its real numbers
+                if self.strayed and self.free.get(expected.position, given) != given:
+                    raise Diverged(self.elsewhere(self.number - 1))  # another number than the one that it was
+                numbers[expected.position] = given
+            elif free and isinstance(given, (int, float)) and not isinstance(expected, Ref):
+                continue
             elif isinstance(expected, Size):
+                if expected.of is not None and expected.of not in self.lengths:
+                    raise Diverged(self.elsewhere(self.number - 1))
                 if given != expected.at(self.n, self.lengths):
-                    self.refuse(Diverged(self.other_number(op, given, expected.at(self.n, self.lengths))))
-            elif given != expected and not (given != given and expected != expected):
+                    raise Diverged(self.other_number(op, given, expected.at(self.n, self.lengths)))
+            elif not self.alike_leaves(expected, given):
                 if not isinstance(given, (int, float)):
-                    self.refuse(Diverged(self.elsewhere(number)))
-                self.refuse(Diverged(self.other_number(op, given, expected)))
+                    raise Diverged(self.elsewhere(self.number - 1))
+                raise Diverged(self.other_number(op, given, expected))
+        self.free.update(numbers)
+        for index, tensor in outside.items():
+            self.keep_outside(index, tensor)
+
+    def alike_leaves(self, expected: Any, given: Any) -> bool:
+        if self.strayed and isinstance(expected, Ref) and isinstance(given, Ref):
+            return self.name(expected.index) == self.name(given.index)
+        return bool(given == expected) or (given != given and expected != expected)
+
+    def name(self, index: int) -> int:
+        return self.program.same[index] if index < len(self.program.same) else index
 
     def other_number(self, op: Op, given: Any, expected: Any) -> str:
         return (
@@ -179,23 +329,24 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             "use state='rows' to keep the samples"
         )
 
-    def capture(self, expected: Any, given: torch.Tensor, number: int) -> None:
+    def captured(self, expected: Any, given: torch.Tensor, free: bool) -> int:
         """A tensor that no operation made: the one recorded, or a constant of the same value."""
         if not isinstance(expected, Ref) or expected.index not in self.program.captured:
-            self.refuse(Diverged(self.elsewhere(number)))
+            raise Diverged(self.elsewhere(self.number - 1))
         known = self.program.captured[expected.index]
-        fixed = self.program.values[expected.index].kind == "shared"
-        if known is not given and fixed and number not in self.after and not _same(known, given):
-            self.refuse(
-                Diverged(
-                    f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
-                    "pass it as an argument, or use state='rows'"
-                )
+        fixed = self.program.values[expected.index].kind == "shared" or self.strayed
+        if known is not given and fixed and not free and not _same(known, given):
+            raise Diverged(
+                f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
+                "pass it as an argument, or use state='rows'"
             )
-        self.values[expected.index] = widen(given.detach())
-        self.real.add(expected.index)
-        self.index[id(given)] = expected.index
-        self.kept.setdefault(-1 - expected.index, given)  # keeps the object, and so its identity, alive
+        return expected.index
+
+    def keep_outside(self, index: int, tensor: torch.Tensor) -> None:
+        self.values[index] = widen(tensor.detach())
+        self.real.add(index)
+        self.index[id(tensor)] = index
+        self.kept.setdefault(-1 - index, tensor)  # keeps the object, and so its identity, alive
 
     def stand_in(self, op: Op, template: Any) -> Any:
         if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs) or self._follows(op):
@@ -330,6 +481,7 @@ def finish(
     state: State,
     shown: torch.dtype | None,
     nudge: float = 0.0,
+    way: Way = (),
 ) -> tuple[Any, Finisher]:
     """What ``fn`` returns on all samples together, and how it came to that.
 
@@ -344,23 +496,22 @@ def finish(
         state: merged.
         shown: the floating dtype that the function believes in.
         nudge: relative change put on every centred sum, to see whether the result rests on lost digits.
+        way: what Python is told where it reads values; what the samples say where it is not told.
 
     Raises:
-        Diverged: at this size the function does something else than what was folded.
+        Diverged: at this size the function does something else to samples than what was folded.
     """
     total_lengths = dict(zip(lengths, state.lengths, strict=False))
     held = {
         index: leaf if leaf.dtype is not torch.float32 else leaf.double()
         for index, leaf in zip(kept, state.leaves, strict=False)
     }
-    tape = Finisher(program, after, held, total_lengths, centred, state.n, nudge)
+    tape = Finisher(program, after, held, total_lengths, centred, state.n, nudge, way)
     tensors = []
     for position, index in enumerate(program.inputs):
         real = index in held or program.values[index].kind == "shared"
         tensors.append(tape.hold(index, held[index] if index in held else inputs[position], real))
     result = run_under(tape, fn, tensors, shown)
-    if tape.number != len(program.ops):
-        raise Diverged(tape.elsewhere(tape.number))
     flat, spec = pytree.tree_flatten(result)
     for leaf in flat:
         if isinstance(leaf, torch.Tensor) and id(leaf) in tape.index and tape.index[id(leaf)] not in tape.real:

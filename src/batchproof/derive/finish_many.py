@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, Plan, cancels
-from batchproof.derive.rerun import Rerun, target_of, unreached
+from batchproof.derive.rerun import Rerun, target_of
 
 #: A run on one of so many states is tried for the operations.
 TRIED = 6
@@ -110,7 +110,7 @@ def _is_numeric(leaf: Any) -> bool:
 
 def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
-    fixed = {index: run.values[index] for index in run.real if unreached(run.program, index)}
+    fixed = {index: run.values[index] for index in run.real if run.unreached(index)}
     steps = [step for step in run.script if not step.shared]
 
     def one(*state: torch.Tensor) -> Any:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import widen
-from batchproof.derive.rerun import Rerun, target_of, unreached
+from batchproof.derive.rerun import Rerun, target_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,6 @@ def _variable(tensor: Tensor) -> Tensor:
 
 def _again(plan: Plan, run: Finisher, leaves: Sequence[Tensor], own: dict[int, Tensor], value: Any) -> Tensor:
     """The function's value, with a graph down to the state and to the tensors from outside."""
-    program = run.program
-    fixed = {i: run.values[i] for i in run.real if program.values[i].op is None and unreached(program, i)}
+    fixed = {index: run.values[index] for index in run.real if run.given(index)}
     again = Rerun(plan, run, dict(zip(plan.kept, leaves, strict=True)), {**fixed, **own})
     return again.run(run.script, [target_of(run, leaf) for leaf in pytree.tree_leaves(value)])[0]

@@ -27,7 +27,7 @@ import torch
 from batchproof.derive.align import Program, Value
 from batchproof.derive.operators import ADDS, ANALYTIC, EXACT_ARITHMETIC, SHAPE_ONLY, VIEWS, base_name
 from batchproof.derive.placement import MERGEABLE, OPAQUE, ORDERED, ROWLIKE, Application, Known, Placement
-from batchproof.derive.program import Free, Op, Recording, Ref, Size, leaves, replace
+from batchproof.derive.program import Free, Op, Recording, Ref, Size, leaves
 from batchproof.derive.rules import arguments_follow, mask_of, place
 from batchproof.derive.trial import tried
 
@@ -50,8 +50,6 @@ class Classifier:
         self.runs = runs
         self.convex: set[int] = set()
         self.known = Known()
-        self.expressions: dict[Any, int] = {}
-        self.expression_of: dict[int, int] = {}
         for position, index in enumerate(program.inputs):
             value = program.values[index]
             value.from_data = position in batched
@@ -74,7 +72,7 @@ class Classifier:
         free = [leaf for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, Free)]
         from_data = any(value.from_data for value in app.tensors)
         name = base_name(op)
-        self._name(op, app)
+        self._name_lengths(app)
         self.known.zeros.update(op.outputs if self._gives_zeros(op, name) else ())
         for output in app.outputs:
             output.from_data = from_data
@@ -92,23 +90,13 @@ class Classifier:
             found = self._conditional(app, name, output, placement, position) if given else placement
             output.kind, output.dim, output.blocks = found.kind, found.dim, found.blocks
 
-    def _name(self, op: Op, app: Application) -> None:
-        """Give values that are computed alike one name, and selections by one mask one length."""
-        expression = self._expression(op)
-        for position, index in enumerate(op.outputs):
-            self.expression_of[index] = self.expressions.setdefault((expression, position), index)
+    def _name_lengths(self, app: Application) -> None:
+        """Give selections by one mask one length."""
         mask = mask_of(app)
         if mask is not None:
-            mask = self.expression_of.get(mask, mask)
             sizes = [size for output in app.outputs for size in output.shape if isinstance(size, Size)]
-            self.known.lengths.update({size.of: ("where", mask) for size in sizes if size.of is not None})
-
-    def _expression(self, op: Op) -> Any:
-        def named(leaf: Any) -> Any:
-            return Ref(self.expression_of.get(leaf.index, leaf.index))
-
-        template = replace((op.args, tuple(sorted(op.kwargs.items()))), Ref, named)
-        return repr((str(op.func), template))
+            named = ("where", self.program.same[mask])
+            self.known.lengths.update({size.of: named for size in sizes if size.of is not None})
 
     def _given(self, app: Application, free: list[Free]) -> frozenset[Any]:
         """The batch statistics that the outputs depend on. Zeros depend on nothing."""

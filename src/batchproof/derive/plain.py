@@ -20,8 +20,8 @@ class OwnError(Exception):
     """The function itself raises on these samples; its error is the cause."""
 
 
-def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Site | None]:
-    """The function's own result on the batch, and where it writes into tensors that it holds, if it does.
+def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Watch]:
+    """The function's own result on the batch, and what was seen of it.
 
     It is called twice: it must be a function.
     """
@@ -41,7 +41,7 @@ def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Site | None]:
     a, b = pytree.tree_leaves(first), pytree.tree_leaves(second)
     if len(a) != len(b) or any(_differs(x, y) for x, y in zip(a, b, strict=False)):
         raise BatchproofError("two calls on the same batch give different values: it is random or keeps a state")
-    return pytree.tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, first), watch.written
+    return pytree.tree_map(lambda x: x.detach() if isinstance(x, torch.Tensor) else x, first), watch
 
 
 def _differs(x: Any, y: Any) -> bool:

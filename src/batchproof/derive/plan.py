@@ -17,6 +17,7 @@ from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import build
 from batchproof.derive.program import WIDE
+from batchproof.derive.record import Way
 from batchproof.derive.samples import Batch
 from batchproof.derive.site import Site
 
@@ -139,25 +140,31 @@ class Plan:
         return self.finished(state, shared, dims, n)[0]
 
     def finished(
-        self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
+        self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, way: Way = ()
     ) -> tuple[Any, Finisher]:
-        """The same, and how it came to its result."""
-        result, run = self.run(state, shared, dims, n)
+        """The same, and how it came to its result; told what Python reads, where `way` says so."""
+        result, run = self.run(state, shared, dims, n, way=way)
         if cancels(run.lost):
-            nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE)
+            nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE, way=way)
             if not _near(result, nudged):
                 raise Lost
         return result, run
 
     def run(
-        self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, nudge: float = 0.0
+        self,
+        state: State,
+        shared: Sequence[torch.Tensor],
+        dims: Sequence[int | None],
+        n: int,
+        nudge: float = 0.0,
+        way: Way = (),
     ) -> tuple[Any, Finisher]:
         """The function on a merged state, and how it came to its result; lost digits are not looked for."""
         assert self.program is not None
         assert self.fn is not None
         stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
         arguments = (self.program, self.fn, self.after, self.kept, self.lengths, self.centred, stand_ins, state)
-        return finish(*arguments, self.shown, nudge)
+        return finish(*arguments, self.shown, nudge, way)
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours."""

@@ -95,6 +95,8 @@ class Recording:
     reads: list[Read] = field(default_factory=list)
     result: list[Any] = field(default_factory=list)
     spec: Any = None
+    others: list[list[Any]] = field(default_factory=list)  # the results of other ways
+    first: int = 0  # how many of the operations are those of the first way
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
 
 

@@ -44,8 +44,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.depth == 0:
             self.step += 1
-        splits = self.step in self.split or at_once(func, args, kwargs)
-        rule = decomposition(func, self.depth) if splits else None
+        rule = decomposition(func, self.depth) if self.splits(func, args, kwargs) else None
         if rule is not None:
             self.depth += 1
             try:
@@ -66,6 +65,10 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = self.execute(functional, args, kwargs)
         self.overwrite(args[0], result)
         return args[0]
+
+    def splits(self, func: Any, args: Any, kwargs: Any) -> bool:
+        """Whether an operation is to be written out in simpler ones."""
+        return self.step in self.split or at_once(func, args, kwargs)
 
     def overwrite(self, old: torch.Tensor, new: torch.Tensor) -> None:
         """The tensor `old` holds from now on what `new` holds."""
@@ -100,7 +103,12 @@ def _functional(func: Any) -> Any | None:
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees a plain run, to tell whether the function writes into tensors that it did not make and was not given."""
+    """Sees a plain run.
+
+    Attributes:
+        written: where the function writes into a tensor that it did not make and was not given, if it does.
+        reads: whether Python reads values.
+    """
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -112,6 +120,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive: list[Any] = list(inputs)
         self.storages = {_storage(tensor) for tensor in inputs}
         self.written: Site | None = None
+        self.reads = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,6 +139,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if writes.intersection(foreign) and self.written is None:
             self.written = call_site()
         result = func(*args, **kwargs)
+        self.reads |= isinstance(result, (bool, int, float, complex))
         if func is torch.ops.aten.lift_fresh.default:  # a constant that the function makes on the way
             self.alive.append(args[0])
             self.storages.add(_storage(args[0]))
@@ -148,6 +158,16 @@ def _storage(tensor: torch.Tensor) -> int:
         return id(tensor)
 
 
+#: What is answered to Python where it reads a value, in order: None for what the samples say, and numbers for each of
+#: the batches that are recorded.
+Way = tuple[Any, ...]
+
+
+def answers(ways: Sequence[Way], number: int) -> list[Way]:
+    """What Python is told on one of the batches: numbers are others on each, so that none is taken for fixed."""
+    return [tuple(told[number] if isinstance(told, tuple) else told for told in way) for way in ways]
+
+
 class Recorder(Tape):  # type: ignore[no-untyped-call]
     """Writes down every operation. Of large values that samples reach, only the shape stays once they are used up."""
 
@@ -155,6 +175,7 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         self, inputs: Sequence[torch.Tensor], split: frozenset[int], batched: Collection[int] = frozenset()
     ) -> None:
         super().__init__(split)
+        self.ahead: list[Any] = []  # answers to come
         self.run = Recording()
         self.index: dict[int, int] = {}
         self.alive: list[torch.Tensor] = []  # an id means a tensor only while that tensor lives
@@ -198,7 +219,8 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         inputs = tuple(leaf.index for leaf in leaves(template) if isinstance(leaf, Ref))
         site = call_site()
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in flat):
-            self.run.reads.append(Read(inputs[0], site, result))
+            result = self.answer(inputs, result) if result is flat[0] else result
+            self.run.reads.extend(Read(index, site, result) for index in inputs)
         self.run.ops.append(Op(func, template[0], template[1], inputs, outputs, site, self.step))
         if not self.reached.isdisjoint(inputs):
             self.reached.update(outputs)
@@ -206,6 +228,11 @@ class Recorder(Tape):  # type: ignore[no-untyped-call]
         if self.large:
             self.spare()
         return result
+
+    def answer(self, inputs: Sequence[int], seen: Any) -> Any:
+        """What Python is told where it reads a value."""
+        told = self.ahead.pop(0) if self.ahead else None
+        return seen if told is None else told
 
     def spare(self) -> None:
         """Let go of large values that nothing else holds any more: the function cannot use them again."""
@@ -253,6 +280,7 @@ def record(
     shown: torch.dtype | None = None,
     pure: bool = False,
     batched: Collection[int] = frozenset(),
+    ways: Sequence[Way] = ((),),
 ) -> Recording:
     """Run ``fn`` on tensors and write down every operation.
 
@@ -263,6 +291,7 @@ def record(
         shown: the floating dtype that the function believes in.
         pure: whether ``fn`` is known to write nothing in place (then it may use ``vmap``).
         batched: the positions of tensors that carry samples: of large values made of them only the shapes are kept.
+        ways: what Python is told where it reads values; one run for each, which follow one another in the recording.
 
     Raises:
         Unrecordable: the function leaves torch, or does something that cannot be recorded.
@@ -270,14 +299,20 @@ def record(
     """
     tape = Recorder([widen(tensor.detach()) for tensor in inputs], split, batched)
     tensors = tape.run.tensors[: len(inputs)]
-    if pure:
-        with torch.no_grad(), tape:
-            result = fn(*tensors)
-    else:
-        result = run_under(tape, fn, tensors, shown)
-    flat, tape.run.spec = pytree.tree_flatten(result)
-    tape.run.result = [Ref(tape.index[id(leaf)]) if id(leaf) in tape.index else leaf for leaf in flat]
-    returned = {leaf.index for leaf in tape.run.result if isinstance(leaf, Ref)}
+    ends = []
+    for way in ways:
+        tape.ahead = list(way)
+        if pure:
+            with torch.no_grad(), tape:
+                result = fn(*tensors)
+        else:
+            result = run_under(tape, fn, tensors, shown)
+        flat, spec = pytree.tree_flatten(result)
+        ends.append([Ref(tape.index[id(leaf)]) if id(leaf) in tape.index else leaf for leaf in flat])
+        if len(ends) == 1:
+            tape.run.spec, tape.run.first = spec, len(tape.run.ops)
+    tape.run.result, *tape.run.others = ends
+    returned = {leaf.index for end in ends for leaf in end if isinstance(leaf, Ref)}
     for index in tape.reached - returned:
         if tape.run.tensors[index].nbytes >= LARGE:
             tape.forget(index)

@@ -8,16 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive.align import Program
 from batchproof.derive.centre import Centre, Extremes
 from batchproof.derive.finish import Finisher, Step
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import Ref, call, outputs_of
-
-
-def unreached(program: Program, index: int) -> bool:
-    """Whether a value is the same for all states: taken from outside the function, or made of such alone."""
-    return index in program.captured or program.values[index].kind == "shared"
 
 
 def target_of(run: Finisher, leaf: Any) -> Any:

@@ -42,6 +42,12 @@ _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 OUTERMOST: set[Any] = set()  # code objects that call the user's function: nothing further out belongs to it
 
 
+def is_library(file: str) -> bool:
+    """Whether a file belongs to torch, to batchproof or to the standard library."""
+    standard = file.startswith(_STDLIB) and "site-packages" not in file
+    return standard or file.startswith((_TORCH, _OURS, "<frozen"))
+
+
 def call_site() -> Site:
     """The innermost line that belongs neither to torch nor to batchproof nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
@@ -49,8 +55,7 @@ def call_site() -> Site:
         name = frame.f_code.co_filename
         if frame.f_code in OUTERMOST:
             return Site()
-        library = name.startswith((_TORCH, _OURS)) or (name.startswith(_STDLIB) and "site-packages" not in name)
-        if not library and not name.startswith("<frozen"):
+        if not is_library(name):
             text = linecache.getline(name, frame.f_lineno).strip()
             return Site(name, frame.f_lineno, text, frame.f_code.co_name)
         frame = frame.f_back

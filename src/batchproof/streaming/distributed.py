@@ -209,7 +209,7 @@ def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
         return mine if mine is not None else Slots.empty(slots.plan, slots.device)
     device = slots.device if slots is not None else _device_of(draft.first)
     lesson = moved(lesson, device if device is not None else _device_like(kind))
-    student = Stream(draft.fn, draft.state, draft.warmup, draft.powers)
+    student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
     student.first = draft.first
     student.adopt(student.derived(lesson), lesson, [])
     assert student.plan is not None

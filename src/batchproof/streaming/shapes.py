@@ -277,7 +277,7 @@ def _story(plan: Plan, run: Finisher, result: Any) -> list[tuple[Any, Any]]:
     needed = _needed(plan)
     told: list[tuple[Any, Any]] = []
     for step in run.script:
-        if not needed.intersection(step.op.outputs) and step.op.outputs:
+        if not needed.intersection(step.op.outputs) and step.op.outputs and run.made.keys().isdisjoint(step.op.outputs):
             continue
         if base_name(step.op) in (*_COPIES, *_VIEWS):
             names[step.op.outputs[0]] = names[step.op.inputs[0]]

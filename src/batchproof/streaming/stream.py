@@ -19,6 +19,7 @@ from batchproof.derive import Plan, derive
 from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plain import OwnError, keep_inputs
+from batchproof.derive.program import WIDE
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.streaming.arguments import (
@@ -47,9 +48,9 @@ from batchproof.streaming.state import GROUPS, Slots
 class Stream:
     """What one metric has seen of a function's batches: its updates since the last `seal`, and all from before."""
 
-    def __init__(self, fn: Callable[..., Any], state: str, warmup: int, powers: bool = True) -> None:
+    def __init__(self, fn: Callable[..., Any], state: str, warmup: int, differentiated: bool = False) -> None:
         self.fn = fn
-        self.powers = powers  # see `derive`
+        self.differentiated = differentiated  # see `derive`
         self.state = state
         self.warmup = warmup
         self.rows: Rows = []  # since the seal, where samples are kept
@@ -80,7 +81,7 @@ class Stream:
 
     def emptied(self) -> Stream:
         """A stream of the same function that has seen nothing."""
-        fresh = Stream(self.fn, self.state, self.warmup, self.powers)
+        fresh = Stream(self.fn, self.state, self.warmup, self.differentiated)
         origin = self.origin(name=False)
         fresh.forgotten = origin.forgotten | origin.owned.keys()
         return fresh
@@ -299,9 +300,8 @@ class Stream:
             return noted(_foreign_plan(lesson), self.fn, lesson)
         tensors, dims = tensors_of(lesson)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-            plan = derive(
-                _flat(self.fn, lesson), [t.clone() if t.is_inference() else t for t in tensors], dims, self.powers
-            )
+            own = [t.clone() if t.is_inference() else t for t in tensors]
+            plan = derive(_flat(self.fn, lesson), own, dims, self.differentiated)
         return noted(plan, self.fn, lesson)
 
     def planned(self) -> Plan:
@@ -425,7 +425,7 @@ class Stream:
             check_finishes(plans, runs, results)
             if any(isinstance(leaf, float) for leaf in pytree.tree_leaves(results)):  # made by Python: not in the runs
                 check_finishes(plans, *self.finished(elsewhere(leaves), lengths, n)[::-1])
-        return typed(results[0], plans[0].dtypes)
+        return typed(results[0], plans[0])
 
     def finished(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> tuple[list[Any], list[Finisher]]:
         """The value on a merged state for samples of each shape, and how it came to be."""
@@ -512,13 +512,33 @@ def _foreign_plan(call: Call) -> Plan:
     return keep_inputs(Batch(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
 
 
-def typed(result: Any, dtypes: Sequence[Any]) -> Any:
-    """A result in the types that the function returns."""
+def typed(result: Any, plan: Plan) -> Any:
+    """A result in the types that the function returns: those of the first batch, where it goes the same way now."""
     flat, tree = pytree.tree_flatten(result)
-    cast = []
-    for leaf, dtype in zip(flat, dtypes, strict=True):
-        if isinstance(leaf, torch.Tensor):
-            cast.append(leaf.to(dtype) if isinstance(dtype, torch.dtype) else dtype(leaf.item()))
-        else:
-            cast.append(torch.as_tensor(leaf, dtype=dtype) if isinstance(dtype, torch.dtype) else leaf)
-    return pytree.tree_unflatten(cast, tree)
+    dtypes = plan.dtypes if len(plan.dtypes) == len(flat) else [None] * len(flat)
+    return pytree.tree_unflatten(
+        [_typed(leaf, dtype, plan.shown) for leaf, dtype in zip(flat, dtypes, strict=True)], tree
+    )
+
+
+def _typed(leaf: Any, dtype: Any, shown: torch.dtype | None) -> Any:
+    """A leaf in a type of its own category; otherwise, of floating ones, in that which the function believes in."""
+    if not isinstance(leaf, (torch.Tensor, bool, int, float, complex)):
+        return leaf
+    if dtype is not None and _category(leaf) == _category(dtype):
+        if isinstance(dtype, torch.dtype):
+            return torch.as_tensor(leaf, dtype=dtype)
+        return dtype(leaf.item()) if isinstance(leaf, torch.Tensor) else leaf
+    if isinstance(leaf, torch.Tensor) and shown is not None and leaf.dtype is WIDE[shown]:
+        return leaf.to(shown)
+    return leaf
+
+
+def _category(of: Any) -> type:
+    """The Python type of numbers like a tensor's, a number's or a dtype's."""
+    dtype = of.dtype if isinstance(of, torch.Tensor) else of if isinstance(of, torch.dtype) else None
+    if dtype is None:
+        return of if isinstance(of, type) else type(of)
+    if dtype.is_complex:
+        return complex
+    return float if dtype.is_floating_point else bool if dtype is torch.bool else int
