@@ -141,12 +141,14 @@ def _merge_numbers(
 ) -> Op:
     op = ops[0]
     near = _sources(op.inputs, ordered)
+    counts = _constant_counts(program, op, lengths, ordered)
 
     def settle(trees: Sequence[Any], by_value: bool) -> Any:
         tree = trees[0]
         if isinstance(tree, (tuple, list)):
             return type(tree)(settle([other[i] for other in trees], by_value) for i in range(len(tree)))
-        if not _is_number(tree) or all(_same(other, tree) for other in trees):
+        counted = by_value and type(tree) is int and tree in counts
+        if not _is_number(tree) or (all(_same(other, tree) for other in trees) and not counted):
             return tree
         if not by_value:
             size = _follow(trees, sizes, lengths, near)
@@ -162,6 +164,31 @@ def _merge_numbers(
     types = {argument.name: argument.type for argument in schema}
     kwargs = {key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs}
     return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step)
+
+
+def _constant_counts(
+    program: Program, op: Op, lengths: dict[tuple[int, int], tuple[int, ...]], ordered: dict[int, Value]
+) -> set[int]:
+    """Numbers by which a mean or a variance divides, of a selection as long in each recording.
+
+    The rows of a rare class are as many in each, and those of a class to come none: a number that is constant by
+    accident.
+    """
+    constant = {of: seen[0] for (of, _), seen in lengths.items() if len(set(seen)) == 1}
+    if not constant or op.func._schema.name not in ("aten::div", "aten::mul"):
+        return set()
+    found: set[int] = set()
+    todo, met = list(op.inputs), set[int]()
+    while todo:
+        index = todo.pop()
+        if index in met:
+            continue
+        met.add(index)
+        if index in constant:
+            found |= {constant[index], constant[index] - 1}
+        number = ordered[index].op
+        todo.extend(() if number is None else program.ops[number].inputs)
+    return found
 
 
 def _sources(inputs: Sequence[int], values: dict[int, Value]) -> list[tuple[int, int]]:

@@ -70,16 +70,17 @@ def assemble(
     fold = build(wide_source, dict(wide_space))
     partitions, worst = 0, 0.0
     shown_by_own_data = True
-    for number, run in ((0, runs[0]), (len(runs) - 1, runs[-1])):
+    for number, told in ((0, runs[0]), (len(runs) - 1, runs[-1])):
         wide = Batch([widen(t.detach()) for t in batches[number].tensors], batch.dims)
-        captured = {index: run.tensors[index] for index in program.captured}
+        run = _own_run(fn, program, told, wide, shown)
+        captured = {index: told.tensors[index] for index in program.captured}
         tried = verify(plan, fold, captured, wide, number)
         state, counted = fold(wide.tensors, captured)
         lost: Diverged | None = None
-        own, *others = answers(program.ways, number)
-        _try_ways(plan, State(state, counted, wide.n), wide, list(zip(others, run.others, strict=True)), run)
+        if run is not told:
+            _try_ways(plan, State(state, counted, wide.n), wide, answers(program.ways, number), told)
         try:
-            result, _ = plan.finished(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n, own)
+            result = plan.finish(State(state, counted, wide.n), wide.tensors, wide.dims, wide.n)
             error = _result_gap(result, run, run.result)
         except Diverged as refusal:  # the samples are all alike, say
             lost, error = refusal, float("inf")
@@ -94,28 +95,37 @@ def assemble(
     narrow_source, narrow_space = code(False)
     first = Batch([widen(t.detach()) for t in batch.tensors], batch.dims)
 
-    def sensitivity(rounding: float) -> float:
-        return _sensitivity(fn, first, runs[0], plan, shown, rounding)
+    known = plain, _own_run(fn, program, runs[0], first, shown)
 
-    if not shown_by_own_data or _serves(
-        plan, build(narrow_source, dict(narrow_space)), batch, (plain, runs[0]), sensitivity
-    ):
+    def sensitivity(rounding: float) -> float:
+        return _sensitivity(fn, first, known[1], plan, shown, rounding)
+
+    if not shown_by_own_data or _serves(plan, build(narrow_source, dict(narrow_space)), batch, known, sensitivity):
         plan.source, plan.space = narrow_source, narrow_space
-    elif not _serves(plan, fold, batch, (plain, runs[0]), sensitivity):
+    elif not _serves(plan, fold, batch, known, sensitivity):
         raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
     return plan
 
 
-def _try_ways(plan: Plan, state: State, batch: Batch, ways: Sequence[tuple[Way, list[Any]]], run: Recording) -> None:
-    """Lead the merged state down other ways, and hold it against the function on the samples themselves."""
-    for way, end in ways:
+def _own_run(
+    fn: Callable[..., Any], program: Program, told: Recording, batch: Batch, shown: torch.dtype | None
+) -> Recording:
+    """The function by the way that the samples take, where it was told others."""
+    return record(fn, batch.tensors, shown=shown) if any(program.ways) else told
+
+
+def _try_ways(plan: Plan, state: State, batch: Batch, ways: Sequence[Way], run: Recording) -> None:
+    """Lead the merged state down each way, and hold it against the function on the samples themselves."""
+    for way, end in zip(ways, (run.result, *run.others), strict=True):
         try:
             result, _ = plan.finished(state, batch.tensors, batch.dims, batch.n, way)
         except Lost:  # these samples do not belong there
             continue
         error = _result_gap(result, run, end)
         if not error <= 1e3 * ROUNDING:
-            raise Refuted(f"on another way the merged state gives another value than the function (by {error:.1e})")
+            raise Refuted(
+                f"on a way that it may take the merged state gives another value than the function (by {error:.1e})"
+            )
 
 
 def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
@@ -139,7 +149,7 @@ def _sensitivity(
         for t in batch.tensors
     ]
     try:
-        again = record(fn, nudged, plan.program.split, shown)
+        again = record(fn, nudged, shown=shown)
     except Exception:  # noqa: BLE001 - rounding takes it out of the function's domain: it says nothing
         return 0.0
     pairs = [(result_of(again, a), result_of(run, b)) for a, b in zip(again.result, run.result, strict=True)]
@@ -162,8 +172,8 @@ def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: P
             wide = wide + noise * (0.1 * wide.abs() + (wide == 0))
         moved.append(wide)
     apart = Batch(moved, batch.dims)
-    run = record(fn, apart.tensors, plan.program.split, shown)
-    captured = {index: run.tensors[index] for index in plan.program.captured}
+    run = record(fn, apart.tensors, shown=shown)
+    captured = {index: widen(tensor.detach()) for index, tensor in plan.program.captured.items()}
     verify(plan, fold, captured, apart, 2)
     state, counted = fold(apart.tensors, captured)
     result = plan.finish(State(state, counted, apart.n), apart.tensors, apart.dims, apart.n)

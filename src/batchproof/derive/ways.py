@@ -1,8 +1,9 @@
 """The ways that a function can take: what else it does to samples where Python reads another answer than it does now.
 
 ``if positives.sum() == 0: return 1`` goes one way on the first samples and may go the other on all of them.  So the
-function is run again with its answers turned round, and what it does then to samples is recorded beside the rest.  One
-run turns as many answers as it can: ten bins that are skipped while they are empty take two runs, not a thousand.
+function is told answers until each has been both true and false, and what it then does to samples is recorded.  One run
+tells as many answers as it can: ten bins that are skipped while they are empty take two runs, not a thousand.  What the
+samples would say hardly matters, so that two processes with other samples find the same ways in the same order.
 """
 
 from __future__ import annotations
@@ -25,24 +26,33 @@ from batchproof.derive.site import is_library
 MOST_RUNS = 48
 #: Where the last so many still found new ones, there is no end in sight: a loop until convergence.
 LAST_RUNS = 12
-#: A function that reads more numbers than this turns samples into Python numbers; which of them decide is not tried.
+#: After so many answers the samples decide again: a loop that is told to go on would never end.
+MOST_TOLD = 256
+#: So many numbers that Python reads are tried: a function that turns samples into Python numbers reads any number.
 MOST_NUMBERS = 12
-#: What is answered in place of a zero, on batches of different sizes; other numbers are replaced by zero.
-WHOLE, REAL = (3, 5, 8), (0.37, 0.61, 0.83)
+#: What is told in place of a number, on batches of different sizes.
+ZERO, WHOLE = (0, 0, 0), (3, 5, 8)
 
 
 class _Explorer(Recorder):  # type: ignore[no-untyped-call]
-    """Answers a read by what is to be turned, and notes by content what is read and what is done to samples."""
+    """Answers what Python reads, and notes by content what is read and what is done to samples.
 
-    def __init__(self, batch: Batch, turned: Callable[[int, Any], Any], number: int = -1) -> None:
+    Args:
+        batch: to run on.
+        tell: the answer to a question, of its content and what the samples say.
+        numbers: what is told where a number is read, by its place among all that is read.
+    """
+
+    def __init__(self, batch: Batch, tell: Tell, numbers: dict[int, tuple[Any, ...]]) -> None:
         batched = {position for position, dim in enumerate(batch.dims) if dim is not None}
         super().__init__([widen(tensor.detach()) for tensor in batch.tensors], frozenset(), batched)
-        self.turned = turned
-        self.number = number  # the read whose number is replaced
+        self.tell = tell
+        self.numbers = numbers
         self.n = batch.n
         self.content: dict[int, int] = {index: hash(("input", index)) for index in self.run.inputs}
         self.way: list[Any] = []
         self.answers: list[tuple[int, bool]] = []
+        self.read: list[int] = []  # the places of numbers
         self.done: set[int] = set()  # to samples, by content, as far as the value or an answer hangs on it
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -89,17 +99,22 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
 
     def answer(self, inputs: Sequence[int], seen: Any) -> Any:
         place = len(self.way)
-        if isinstance(seen, bool):
-            key = hash(tuple(self.content_of(Ref(index)) for index in inputs))
-            seen = self.turned(key, seen)
-            self.answers.append((key, seen))
-            self.way.append(seen)
-        elif place == self.number:
-            self.way.append(_other_numbers(seen))
-            seen = self.way[-1][0]
-        else:
+        if not isinstance(seen, bool):
+            self.read.append(place)
+            told = tuple(map(type(seen), self.numbers[place])) if place in self.numbers else None
+            self.way.append(told)
+            return told[0] if told else seen
+        if place >= MOST_TOLD:
             self.way.append(None)
-        return seen
+            return seen
+        question = hash(tuple(self.content_of(Ref(index)) for index in inputs))
+        self.way.append(self.tell(question, seen))
+        self.answers.append((question, self.way[-1]))
+        return self.way[-1]
+
+
+Tell = Callable[[int, bool], bool]
+Explore = Callable[..., _Explorer]
 
 
 _REDUCTIONS = frozenset(
@@ -113,38 +128,48 @@ class _Found:
     """What has been found so far.
 
     Attributes:
-        seen: for each answer, by content, the values that it has had.
-        failed: those whose other value only raises.
+        told: for each question, the answers that were tried.
+        raising: the answers after which the function only raises.
         done: what is done to samples, by content.
-        ways: those that do something to samples.
+        ways: runs that did something new to samples.
         late: after how many runs each was found.
+        runs: how many there were.
     """
 
-    seen: dict[int, set[bool]] = field(default_factory=dict)
-    failed: set[int] = field(default_factory=set)
+    told: dict[int, set[bool]] = field(default_factory=dict)
+    raising: set[tuple[int, bool]] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
-    ways: list[Way] = field(default_factory=list)
+    ways: list[_Explorer] = field(default_factory=list)
     late: list[int] = field(default_factory=list)
     runs: int = 0
 
-    def open(self) -> list[int]:
-        """Answers that have had one value."""
-        return [key for key, seen in self.seen.items() if len(seen) == 1 and key not in self.failed]
+    def missing(self, question: int) -> bool | None:
+        """The answer to be tried next, true before false; None where there is none."""
+        for answer in (True, False):
+            if answer not in self.told.get(question, ()) and (question, answer) not in self.raising:
+                return answer
+        return None
+
+    def untold(self) -> list[int]:
+        return [question for question in self.told if self.missing(question) is not None]
+
+    def usual(self, question: int) -> bool:
+        return (question, True) not in self.raising
 
     def note(self, tape: _Explorer) -> bool:
-        """Keep a way that does something new to samples; whether an answer was new."""
-        fresh = [(key, answer) for key, answer in tape.answers if answer not in self.seen.get(key, ())]
-        for key, answer in fresh:
-            self.seen.setdefault(key, set()).add(answer)
+        """Keep a run that does something new to samples; whether an answer was new."""
+        fresh = [(question, told) for question, told in tape.answers if told not in self.told.get(question, ())]
+        for question, told in fresh:
+            self.told.setdefault(question, set()).add(told)
         if not self.ways or tape.done - self.done:
-            self.ways.append(tuple(tape.way))
+            self.ways.append(tape)
             self.late.append(self.runs)
         self.done |= tape.done
         return bool(fresh)
 
 
 def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -> list[Way]:
-    """The ways of a function that do something to samples, the batch's own first.
+    """The ways of a function that do something to samples; one on which nothing is told where there are no others.
 
     Args:
         fn: the function, of the tensors alone.
@@ -155,75 +180,102 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
         Unrecordable: there is a way that cannot be tried on this batch, or no end of them.
     """
 
-    def explored(turned: Callable[[int, Any], Any], number: int = -1) -> _Explorer:
-        tape = _Explorer(batch, turned, number)
+    def explore(tell: Tell, numbers: dict[int, tuple[Any, ...]] | None = None) -> _Explorer:
+        tape = _Explorer(batch, tell, numbers or {})
         tape.finish(run_under(tape, fn, tape.run.tensors[: len(batch.tensors)], shown))
         return tape
 
-    first, found = explored(lambda key, seen: seen), _Found()
-    found.note(first)
-    while (wanted := found.open()) and found.runs < MOST_RUNS:
-        if not _turned(explored, found, set(wanted)):  # together they lead nowhere new: one at a time
-            for key in wanted:
-                if not _turned(explored, found, {key}):
-                    found.failed.add(key)
-    if found.open() and any(run > MOST_RUNS - LAST_RUNS for run in found.late):
-        raise Unrecordable(f"it decides by its samples again and again, at {first.run.reads[-1].site}")
-    return found.ways + _ways_by_numbers(explored, first, found.done)
+    natural, found = explore(_as_seen), _Found()
+    if not natural.way:
+        return [()]
+    while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS:
+        if not _all_told(explore, found):  # together they lead nowhere new: one at a time
+            for question in found.untold():
+                _one_told(explore, found, question)
+    if found.untold() and any(run > MOST_RUNS - LAST_RUNS for run in found.late):
+        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+    found.note(natural)
+    _try_numbers(explore, found)
+    return [()] if found.done <= natural.done else [tuple(tape.way) for tape in found.ways]
 
 
-def _turned(explored: Callable[..., _Explorer], found: _Found, wanted: set[int]) -> bool:
-    """Run with answers turned round where their other value was not met; whether that showed anything new."""
-    last: list[int] = []
+def _as_seen(question: int, seen: bool) -> bool:
+    return seen
 
-    def turn(key: int, seen: bool) -> bool:
-        if key not in wanted or (not seen) in found.seen[key]:
-            return seen
-        last.append(key)
-        return not seen
+
+def _all_told(explore: Explore, found: _Found) -> bool:
+    """Run with an answer that was not told yet to each question; whether that led on."""
+    told: list[tuple[int, bool]] = []
+
+    def tell(question: int, seen: bool) -> bool:
+        missing = found.missing(question)
+        if missing is None:
+            return found.usual(question)
+        told.append((question, missing))
+        return missing
 
     found.runs += 1
     try:
-        tape = explored(turn)
+        return found.note(explore(tell))
+    except Exception:  # noqa: BLE001 - a function may raise anything on what cannot be
+        for question, _ in told:
+            found.told.setdefault(question, set())
+        if told:
+            _one_told(explore, found, *told[-1])
+        return bool(told)
+
+
+def _one_told(explore: Explore, found: _Found, question: int, answer: bool | None = None) -> None:
+    """Run with an answer to one question, all others as the samples say."""
+    answer = found.missing(question) if answer is None else answer
+    if answer is None:
+        return
+    asked: list[bool] = []
+
+    def tell(other: int, seen: bool) -> bool:
+        asked.extend([seen] if other == question else [])
+        return answer if other == question else seen
+
+    found.runs += 1
+    try:
+        found.note(explore(tell))
     except Exception as error:  # noqa: BLE001 - a function may raise anything on what cannot be
-        if last and len(wanted) > 1:
-            if not _turned(explored, found, {last[-1]}):
-                found.failed.add(last[-1])
-            return True
-        if not raised_by_itself(error):
+        if asked and not raised_by_itself(error):
             raise Unrecordable(
                 "on other samples it goes another way, which cannot be tried on the first ones "
                 f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
             ) from None
-        return False
-    return found.note(tape)
+    if answer not in found.told.get(question, ()):
+        found.told.setdefault(question, set())
+        found.raising.add((question, answer))
 
 
 def raised_by_itself(error: Exception) -> bool:
-    """Whether a function's own line raises, and no operation of torch's."""
+    """Whether a line raises that is there to raise, or one of the function's own, and no operation of torch's."""
     frames = traceback.extract_tb(error.__traceback__)
-    return not isinstance(error, Unrecordable) and bool(frames) and not is_library(frames[-1].filename)
+    if isinstance(error, Unrecordable) or not frames:
+        return False
+    return not is_library(frames[-1].filename) or (frames[-1].line or "").startswith(("raise", "assert"))
 
 
-def _ways_by_numbers(explored: Callable[..., _Explorer], first: _Explorer, done: set[int]) -> list[Way]:
-    """Ways that a number decides: ``if int(positives.sum()) == 0``."""
-    places = [place for place, answer in enumerate(first.way) if answer is None]
+def _try_numbers(explore: Explore, found: _Found) -> None:
+    """Find ways that a number decides: ``if int(positives.sum()) == 0``."""
+    places = [(tape, place) for tape in found.ways for place in tape.read][: MOST_NUMBERS + 1]
     if len(places) > MOST_NUMBERS:
-        return []
-    ways = []
-    own = [op.func for op in first.run.ops]
-    for place in places:
-        try:
-            tape = explored(lambda key, seen: seen, place)
-        except Exception:  # noqa: BLE001 - a size that cannot be, most often
-            continue
-        if [op.func for op in tape.run.ops] != own and tape.done - done:
-            ways.append(tuple(tape.way))
-            done.update(tape.done)
-    return ways
+        return
+    for tape, place in places:
+        tried = []
+        for numbers in (ZERO, WHOLE):
+            try:
+                tried.append(explore(_again(tape, found), {place: numbers}))
+            except Exception:  # noqa: BLE001 - a size that cannot be, most often
+                continue
+        if len({tuple(op.func for op in one.run.ops) for one in tried}) > 1:
+            for one in tried:
+                found.note(one)
 
 
-def _other_numbers(seen: Any) -> tuple[Any, ...]:
-    if seen != 0:
-        return (type(seen)(0),) * len(WHOLE)
-    return WHOLE if isinstance(seen, int) else REAL
+def _again(tape: _Explorer, found: _Found) -> Tell:
+    """The answers of a run once more."""
+    answers = iter([answer for answer in tape.way if isinstance(answer, bool)])
+    return lambda question, seen: next(answers, found.usual(question))

@@ -74,7 +74,7 @@ def _difference(plan: Plan, batch: Batch, generator: torch.Generator) -> tuple[f
     """The first number in which the plan contradicts the function, from both; None where there is none."""
     try:
         run = _recorded(plan, batch)
-        result = _merged(plan, run, batch, generator)
+        result = _merged(plan, batch, generator)
         pairs = list(_numbers(result, run))
     except Exception:  # noqa: BLE001 - no value on these few samples: they show nothing
         return None
@@ -91,16 +91,15 @@ def _difference(plan: Plan, batch: Batch, generator: torch.Generator) -> tuple[f
 
 def _recorded(plan: Plan, batch: Batch) -> Recording:
     """The function on the samples, in float64."""
-    assert plan.program is not None
     assert plan.fn is not None
-    return record(plan.fn, batch.tensors, plan.program.split, plan.shown)
+    return record(plan.fn, batch.tensors, shown=plan.shown)
 
 
-def _merged(plan: Plan, run: Recording, batch: Batch, generator: torch.Generator) -> Any:
+def _merged(plan: Plan, batch: Batch, generator: torch.Generator) -> Any:
     """The samples by the plan, in pieces of random sizes."""
     assert plan.program is not None
     fold = build(plan.wide[0], dict(plan.wide[1]))
-    captured = {index: run.tensors[index] for index in plan.program.captured}
+    captured = {index: widen(tensor.detach()) for index, tensor in plan.program.captured.items()}
     sizes = [1] * min(4, batch.n // 2)
     sizes += ragged(batch.n - len(sizes), generator)
     parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
