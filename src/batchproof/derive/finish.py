@@ -252,7 +252,8 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         number, self.reads = self.reads, self.reads + 1
         told = self.ahead[number] if number < len(self.ahead) and self.ahead[number] is not None else seen
         first = self.program.ways[0]
-        if self.strayed is None and number < len(first) and first[number] is not None and told != first[number]:
+        expected = first[number] if number < len(first) else None
+        if self.strayed is None and isinstance(expected, bool) and told != expected:
             self.stray(Diverged(self.elsewhere(self.number - 1)))
         return told
 

@@ -24,10 +24,8 @@ from batchproof.derive.site import is_library
 
 #: So many runs are spent on finding ways.
 MOST_RUNS = 48
-#: Where the last so many still found new ones, there is no end in sight: a loop until convergence.
-LAST_RUNS = 12
-#: After so many answers the samples decide again: a loop that is told to go on would never end.
-MOST_TOLD = 256
+#: After so many answers the samples decide again: a loop until convergence that is told to go on would never end.
+MOST_TOLD = 128
 #: So many numbers that Python reads are tried: a function that turns samples into Python numbers reads any number.
 MOST_NUMBERS = 12
 #: What is told in place of a number, on batches of different sizes.
@@ -130,42 +128,77 @@ class _Found:
     Attributes:
         told: for each question, the answers that were tried.
         raising: the answers after which the function only raises.
-        done: what is done to samples, by content.
-        ways: runs that did something new to samples.
-        late: after how many runs each was found.
-        runs: how many there were.
+        resting: those after which it raised beside others, which wait until another run has told those otherwise.
+        failed: those that have waited.
+        context: for each question, what was told before it was first asked.
+        ways: what was told in each run, and what was then done to samples, by content.
+        read: for each, the places of numbers.
+        runs: how many there were, those that raised among them.
     """
 
     told: dict[int, set[bool]] = field(default_factory=dict)
     raising: set[tuple[int, bool]] = field(default_factory=set)
-    done: set[int] = field(default_factory=set)
-    ways: list[_Explorer] = field(default_factory=list)
-    late: list[int] = field(default_factory=list)
+    resting: set[tuple[int, bool]] = field(default_factory=set)
+    failed: set[tuple[int, bool]] = field(default_factory=set)
+    context: dict[int, dict[int, bool]] = field(default_factory=dict)
+    ways: dict[Way, frozenset[int]] = field(default_factory=dict)
+    read: dict[Way, list[int]] = field(default_factory=dict)
     runs: int = 0
 
     def missing(self, question: int) -> bool | None:
         """The answer to be tried next, true before false; None where there is none."""
-        for answer in (True, False):
-            if answer not in self.told.get(question, ()) and (question, answer) not in self.raising:
-                return answer
-        return None
-
-    def untold(self) -> list[int]:
-        return [question for question in self.told if self.missing(question) is not None]
+        told = self.told.get(question, ())
+        return next((answer for answer in self.leading(question) if answer not in told), None)
 
     def usual(self, question: int) -> bool:
-        return (question, True) not in self.raising
+        return next(iter(self.leading(question)), True)
+
+    def leading(self, question: int) -> list[bool]:
+        """The answers that may lead on."""
+        return [answer for answer in (True, False) if (question, answer) not in self.raising | self.resting]
+
+    def untold(self) -> list[int]:
+        """Questions of which one answer was not tried."""
+        return [
+            question
+            for question, told in self.told.items()
+            if any(answer not in told and (question, answer) not in self.raising for answer in (True, False))
+        ]
 
     def note(self, tape: _Explorer) -> bool:
-        """Keep a run that does something new to samples; whether an answer was new."""
-        fresh = [(question, told) for question, told in tape.answers if told not in self.told.get(question, ())]
+        """Keep what a run showed; whether an answer was new."""
+        self.asked(tape.answers)
+        fresh = [(question, told) for question, told in tape.answers if told not in self.told[question]]
         for question, told in fresh:
-            self.told.setdefault(question, set()).add(told)
-        if not self.ways or tape.done - self.done:
-            self.ways.append(tape)
-            self.late.append(self.runs)
-        self.done |= tape.done
+            self.told[question].add(told)
+        way = tuple(tape.way)
+        self.ways.setdefault(way, frozenset(tape.done))
+        self.read.setdefault(way, tape.read)
+        self.resting.clear()
         return bool(fresh)
+
+    def asked(self, answers: Sequence[tuple[int, bool]]) -> None:
+        """Remember questions, and how they are come by."""
+        before: dict[int, bool] = {}
+        for question, told in answers:
+            self.told.setdefault(question, set())
+            self.context.setdefault(question, dict(before))
+            before[question] = told
+
+    def needed(self) -> list[Way]:
+        """Ways, as short as can be, that together do all that is done to samples."""
+        chosen: list[Way] = []
+        for way in sorted(self.ways, key=len):
+            if not chosen or self.ways[way] - self.done(chosen):
+                chosen.append(way)
+        for way in chosen[:-1]:
+            others = [other for other in chosen if other != way]
+            if self.ways[way] <= self.done(others):
+                chosen = others
+        return chosen
+
+    def done(self, ways: Sequence[Way]) -> frozenset[int]:
+        return frozenset[int]().union(*(self.ways[way] for way in ways))
 
 
 def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -> list[Way]:
@@ -186,17 +219,19 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
         return tape
 
     natural, found = explore(_as_seen), _Found()
-    if not natural.way:
-        return [()]
     while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS:
         if not _all_told(explore, found):  # together they lead nowhere new: one at a time
+            found.resting.clear()
             for question in found.untold():
-                _one_told(explore, found, question)
-    if found.untold() and any(run > MOST_RUNS - LAST_RUNS for run in found.late):
-        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+                answer = found.missing(question)
+                if answer is not None:
+                    _one_told(explore, found, question, answer, found.context[question])
     found.note(natural)
     _try_numbers(explore, found)
-    return [()] if found.done <= natural.done else [tuple(tape.way) for tape in found.ways]
+    chosen = found.needed()
+    if any(len(way) > MOST_TOLD for way in chosen):
+        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+    return chosen if any(answer is not None for way in chosen for answer in way) else [()]
 
 
 def _as_seen(question: int, seen: bool) -> bool:
@@ -205,36 +240,37 @@ def _as_seen(question: int, seen: bool) -> bool:
 
 def _all_told(explore: Explore, found: _Found) -> bool:
     """Run with an answer that was not told yet to each question; whether that led on."""
-    told: list[tuple[int, bool]] = []
+    answers: list[tuple[int, bool]] = []
+    new: list[tuple[int, bool]] = []
 
     def tell(question: int, seen: bool) -> bool:
         missing = found.missing(question)
-        if missing is None:
-            return found.usual(question)
-        told.append((question, missing))
-        return missing
+        answers.append((question, found.usual(question) if missing is None else missing))
+        new.extend(answers[-1:] if missing is not None else ())
+        return answers[-1][1]
 
     found.runs += 1
     try:
         return found.note(explore(tell))
     except Exception:  # noqa: BLE001 - a function may raise anything on what cannot be
-        for question, _ in told:
-            found.told.setdefault(question, set())
-        if told:
-            _one_told(explore, found, *told[-1])
-        return bool(told)
+        found.asked(answers)
+    if not new:
+        return False
+    if new[-1] in found.failed:
+        _one_told(explore, found, *new[-1], {})
+    found.resting.add(new[-1])
+    found.failed.add(new[-1])
+    return True
 
 
-def _one_told(explore: Explore, found: _Found, question: int, answer: bool | None = None) -> None:
-    """Run with an answer to one question, all others as the samples say."""
-    answer = found.missing(question) if answer is None else answer
-    if answer is None:
-        return
-    asked: list[bool] = []
+def _one_told(explore: Explore, found: _Found, question: int, answer: bool, context: dict[int, bool]) -> None:
+    """Run with an answer to one question, after answers by which it is come to; all others as the samples say."""
+    asked = False
 
     def tell(other: int, seen: bool) -> bool:
-        asked.extend([seen] if other == question else [])
-        return answer if other == question else seen
+        nonlocal asked
+        asked |= other == question
+        return answer if other == question else context.get(other, seen)
 
     found.runs += 1
     try:
@@ -245,8 +281,7 @@ def _one_told(explore: Explore, found: _Found, question: int, answer: bool | Non
                 "on other samples it goes another way, which cannot be tried on the first ones "
                 f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
             ) from None
-    if answer not in found.told.get(question, ()):
-        found.told.setdefault(question, set())
+    if answer not in found.told[question]:
         found.raising.add((question, answer))
 
 
@@ -260,14 +295,14 @@ def raised_by_itself(error: Exception) -> bool:
 
 def _try_numbers(explore: Explore, found: _Found) -> None:
     """Find ways that a number decides: ``if int(positives.sum()) == 0``."""
-    places = [(tape, place) for tape in found.ways for place in tape.read][: MOST_NUMBERS + 1]
+    places = [(way, place) for way in found.needed() for place in found.read[way]]
     if len(places) > MOST_NUMBERS:
         return
-    for tape, place in places:
+    for way, place in places:
         tried = []
         for numbers in (ZERO, WHOLE):
             try:
-                tried.append(explore(_again(tape, found), {place: numbers}))
+                tried.append(explore(_again(way, found), {place: numbers}))
             except Exception:  # noqa: BLE001 - a size that cannot be, most often
                 continue
         if len({tuple(op.func for op in one.run.ops) for one in tried}) > 1:
@@ -275,7 +310,7 @@ def _try_numbers(explore: Explore, found: _Found) -> None:
                 found.note(one)
 
 
-def _again(tape: _Explorer, found: _Found) -> Tell:
+def _again(way: Way, found: _Found) -> Tell:
     """The answers of a run once more."""
-    answers = iter([answer for answer in tape.way if isinstance(answer, bool)])
+    answers = iter([answer for answer in way if isinstance(answer, bool)])
     return lambda question, seen: next(answers, found.usual(question))

@@ -522,23 +522,15 @@ def typed(result: Any, plan: Plan) -> Any:
 
 
 def _typed(leaf: Any, dtype: Any, shown: torch.dtype | None) -> Any:
-    """A leaf in a type of its own category; otherwise, of floating ones, in that which the function believes in."""
-    if not isinstance(leaf, (torch.Tensor, bool, int, float, complex)):
+    """A tensor in a type of its own category; otherwise, of floating ones, in that which the function believes in."""
+    if not isinstance(leaf, torch.Tensor):
         return leaf
-    if dtype is not None and _category(leaf) == _category(dtype):
-        if isinstance(dtype, torch.dtype):
-            return torch.as_tensor(leaf, dtype=dtype)
-        return dtype(leaf.item()) if isinstance(leaf, torch.Tensor) else leaf
-    if isinstance(leaf, torch.Tensor) and shown is not None and leaf.dtype is WIDE[shown]:
-        return leaf.to(shown)
-    return leaf
+    if isinstance(dtype, torch.dtype) and _category(leaf.dtype) is _category(dtype):
+        return leaf.to(dtype)
+    return leaf.to(shown) if shown is not None and leaf.dtype is WIDE[shown] else leaf
 
 
-def _category(of: Any) -> type:
-    """The Python type of numbers like a tensor's, a number's or a dtype's."""
-    dtype = of.dtype if isinstance(of, torch.Tensor) else of if isinstance(of, torch.dtype) else None
-    if dtype is None:
-        return of if isinstance(of, type) else type(of)
+def _category(dtype: torch.dtype) -> type:
     if dtype.is_complex:
         return complex
     return float if dtype.is_floating_point else bool if dtype is torch.bool else int
