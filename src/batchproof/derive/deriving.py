@@ -75,6 +75,17 @@ def derive(
     return plan
 
 
+def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Program:
+    """What a function does, by the way that these samples take.
+
+    Raises:
+        Unrecordable, RandomFunction: as `record`.
+    """
+    batch = few(Batch(list(tensors), tuple(dims)))
+    batches = _batches(batch, torch.Generator().manual_seed(batch.n))
+    return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
+
+
 def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
     """The plan for samples of another shape, with the same state as a plan that exists.
 

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 
 from batchproof.derive import Plan, derive
+from batchproof.derive.align import Program
+from batchproof.derive.deriving import program_of
+from batchproof.derive.program import RandomFunction, Unrecordable
 from batchproof.errors import BatchproofError
 from batchproof.explain.branches import branches
 from batchproof.explain.counts import counter
@@ -41,11 +44,23 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
         first = (str(error).splitlines() or [""])[0]
         text = first if isinstance(error, BatchproofError) else f"{type(error).__name__}: {first}"
         return Structure(notes=(f"no exact form: {_without_place(text)}",))
-    read = Reasons()
-    if plan.program is not None:
-        read = reasons(plan.program, counter(plan.program, fn, tensors, dims), names)
+    read, program = Reasons(), _own_program(plan, fn, tensors, dims)
+    if program is not None:
+        read = reasons(program, counter(program, fn, tensors, dims), names)
     causes = [*read.causes, *branches(fn, tensors, dims)]
     return Structure(causes, read.proved, _keep(plan))
+
+
+def _own_program(
+    plan: Plan, fn: Callable[..., Any], tensors: list[torch.Tensor], dims: list[int | None]
+) -> Program | None:
+    """What the function does on the samples; the plan knows what else it may do."""
+    if plan.program is None or not any(plan.program.ways):
+        return plan.program
+    try:
+        return program_of(fn, tensors, dims)
+    except (Unrecordable, RandomFunction):
+        return None
 
 
 def _flatten(
