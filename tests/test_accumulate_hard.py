@@ -206,6 +206,36 @@ def test_functional_call() -> None:
     )
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_forward_that_differentiates(dropout: float) -> None:
+    """Forces are the derivative of an energy by positions: they need a graph in passes that have none otherwise."""
+    model = mlp(nn.Dropout(dropout), nn.Softplus())
+
+    def forward(part: Any) -> tuple[Tensor, Tensor]:
+        x = part[0].clone().requires_grad_()
+        energy = model(x)
+        forces = torch.autograd.grad(energy.sum(), x, create_graph=True)[0]
+        return energy.squeeze(1) + forces.sum(1), part[1]
+
+    exact_for_all(forward, model.parameters())
+
+
+@every_scheme
+def test_a_forward_that_differentiates_keeps_one_graph_alive(scheme: str) -> None:
+    loss, how = SCHEMES[scheme]
+    model = mlp()
+
+    def forward(part: Any) -> tuple[Tensor, Tensor]:
+        x = part[0].clone().requires_grad_()
+        slope = torch.autograd.grad(model(x).sum(), x, create_graph=True)[0].sum(1)
+        return Alive.apply(slope), part[1]  # type: ignore[no-untyped-call]
+
+    for _ in range(2):
+        Alive.now = Alive.most = 0
+        bp.accumulate(loss, forward, how(parts()))
+        assert (Alive.most, Alive.now) == (1, 0)
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_activation_checkpointing(reentrant: bool) -> None:
     """Reentrant checkpointing makes its graph on the way back: its parameters are in no graph before."""

@@ -150,8 +150,8 @@ def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
     calls: list[Call] = []
     flags: tuple[bool, ...] = ()
     for micro_batch in source.peek():
-        with torch.set_grad_enabled(not calls):  # the first with a graph, to see which outputs carry a gradient
-            call = loop.outputs(micro_batch)
+        # the first with a graph, to see which outputs carry a gradient
+        call = loop.bare(micro_batch, loop.replay.moment()) if calls else loop.outputs(micro_batch)
         if not calls:
             flags = carries_gradient(call)
             if not job.allow_coupling:
