@@ -130,6 +130,37 @@ def through_ddp(rank: int, counts: tuple[int, ...]) -> dict[str, Any]:
     return {"value": metric.compute(), "n": metric.n_samples, "seen": tuple(map(torch.cat, zip(*seen, strict=True)))}
 
 
+def wide(rank: int) -> tuple[Tensor, Tensor]:
+    """Samples of another width on each rank but the last of several, which has none; means drift."""
+    n, width = (0 if rank == 3 else 60), (4, 6, 3, 4)[rank]
+    real = normal(n, width, seed=rank) + 5 * rank
+    return real + 0.3 * normal(n, width, seed=10 + rank), real
+
+
+def r2_of_sums(pred: Tensor, real: Tensor) -> Tensor:
+    """A width leaves no trace in what is summed over samples."""
+    return r2(pred.sum(1), real.sum(1))
+
+
+def mean_of_all(pred: Tensor, real: Tensor) -> Tensor:
+    """How many numbers a sample has enters the value."""
+    return (pred - real).square().mean().sqrt()
+
+
+def of_widths(rank: int, fn: Function, **options: Any) -> list[Any]:
+    """The value after a sync, and after another batch of the first rank's shape on all."""
+    metric = bp.exact(fn, **options)
+    for piece in split(wide(rank), (40, 1, 19)) if len(wide(rank)[0]) else ():
+        metric.update(*piece)
+    try:
+        metric.sync()
+    except bp.BatchproofError as error:
+        return [f"refused: {error}"]
+    before = value(metric)
+    metric.update(*(a[:7] for a in wide(0)))
+    return [before, value(metric)]
+
+
 def scenarios(rank: int, world: int) -> dict[str, Any]:
     lo, hi = shares(SHARES[world])[rank]
     out: dict[str, Any] = {name: synced(fed(fn, lo, hi)) for name, fn in FUNCTIONS.items()}
@@ -153,6 +184,10 @@ def scenarios(rank: int, world: int) -> dict[str, Any]:
     kept.reset()
     kept.update(*(a[:50] for a in samples()))
     out["reset after"] = value(kept)
+
+    out["widths"] = of_widths(rank, r2_of_sums)
+    out["widths that enter"] = of_widths(rank, mean_of_all)
+    out["widths over samples"] = of_widths(rank, mean_of_all, over="samples")
 
     first, second = fed(rmse, lo, hi), fed(many, lo, hi)
     out["collectives"] = count_collectives(first.sync), count_collectives(second.sync)
@@ -279,6 +314,20 @@ def test_updates_and_reset_after_the_sync(ranks: list[dict[str, Any]]) -> None:
         assert difference(result["more after"], r2(*whole), 1e-8) is None
     for result in ranks:
         assert difference(result["reset after"], r2(*(a[:50] for a in whole)), 1e-8) is None
+
+
+def test_samples_of_other_shapes_on_other_ranks(ranks: list[dict[str, Any]]) -> None:
+    """As in one process: the value where a sample's sizes do not enter it, and a refusal on every rank elsewhere."""
+    parts = [wide(rank) for rank in range(len(ranks)) if rank != 3]
+    for late, more in enumerate(([], [tuple(a[:7] for a in wide(0))])):
+        columns = list(zip(*parts, *more))
+        whole = r2(*(torch.cat([part.sum(1) for part in column]) for column in columns))
+        each = torch.cat([(p - y).square().mean(1).sqrt() for p, y in zip(*columns)]).mean()
+        for result in ranks:
+            assert difference(result["widths"][late], whole, 1e-8) is None
+            assert difference(result["widths over samples"][late], each, 1e-8) is None
+    for result in ranks:
+        assert all(str(one).startswith("refused") for one in result["widths that enter"])
 
 
 def test_collectives_are_packed(ranks: list[dict[str, Any]]) -> None:

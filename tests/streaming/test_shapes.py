@@ -103,6 +103,35 @@ def test_padded_to_the_batchs_longest(name: str) -> None:
         torch.testing.assert_close(folded(EXACT[name], batches(size)), right, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("name", EXACT)
+def test_shapes_that_came_with_a_merge(name: str) -> None:
+    """Later batches of another metric's shapes are folded at our centres, not at those that it kept its sums at."""
+    parts = [(v + 3 * place, *rest) for place, (v, *rest) in enumerate(batches(7)) if place in (0, 1, 3)]
+    assert len({part[0].shape[1] for part in parts}) == 3
+    right = torch.as_tensor(EXACT[name](*_padded([*parts, parts[1]])))
+    mine, other = (bp.exact(EXACT[name], warmup=7) for _ in range(2))
+    mine.update(*parts[0])
+    for part in parts[1:]:
+        other.update(*part)
+    mine.merge_state(other)
+    mine.update(*parts[1])
+    torch.testing.assert_close(torch.as_tensor(mine.compute()), right, rtol=1e-9, atol=0)
+
+
+def _padded(parts: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """All batches as one, padded to the longest."""
+    longest = max(part[0].shape[1] for part in parts)
+    columns = list(
+        zip(
+            *(
+                [F.pad(x, (*(0, 0) * (x.ndim - 2), 0, longest - x.shape[1])) if x.ndim > 1 else x for x in part]
+                for part in parts
+            )
+        )
+    )
+    return [torch.cat(column) for column in columns]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_padded_length_that_enters(name: str) -> None:
     with pytest.raises(bp.BatchproofError) as caught:

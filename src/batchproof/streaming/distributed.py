@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call
+from batchproof.streaming.arguments import Call, signature
 from batchproof.streaming.merging import leaves_of, recentred
 from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, Share, shares
 from batchproof.streaming.prints import centres_print, program_print, shared_print
@@ -35,6 +35,7 @@ class Header:
         first: one of its samples, on the CPU; None where it has seen none.
         device: the kind of device where its samples are.
         plan: prints of the plan that it folds by, None where it keeps samples.
+        shapes: one sample of each shape that its samples came in, on the CPU.
         empty: whether it has nothing to give.
         told: what else the ranks are to know of each other.
     """
@@ -43,6 +44,7 @@ class Header:
     first: Call | None
     device: str
     plan: tuple[str, str, str] | None
+    shapes: list[Call]
     empty: bool
     told: Any
 
@@ -74,6 +76,7 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
         held: Part = _gather_rows(mine, _device_of(draft.first), group)
     else:
         mine = _by_one_plan(draft, mine, headers, group)
+        _meet_all(draft, headers, group)
         held = reduce(mine, group)
     own = None if "held" in share else mine
     clock = _latest([header.origin.held if own is None else header.origin.owned for header in headers])
@@ -111,7 +114,8 @@ def _header(stream: Stream, told: Any) -> Header:
     if stream.slots is not None:
         assert stream.plan is not None
         plan = program_print(stream.plan), shared_print(stream), centres_print(stream.plan)
-    return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, stream.n == 0, told)
+    shapes = [on_cpu(call) for call in stream.shapes()]
+    return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, shapes, stream.n == 0, told)
 
 
 def _same_kind_of_batch(firsts: list[Call | None]) -> None:
@@ -201,6 +205,15 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
     return made[0]
 
 
+def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
+    """Every rank learns the shapes that samples came in on any: the value must be one for all of them, or is none."""
+    met = [frozenset(map(signature, header.shapes)) for header in headers]
+    everywhere = frozenset[Any]().union(*met)
+    if len(everywhere) > 1 and any(shapes != everywhere for shapes in met):  # one alone came with the plan
+        device = _device_of(draft.first)
+        _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
+
+
 def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
     """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
     plan, slots = draft.plan, draft.slots
@@ -223,8 +236,7 @@ def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
         mine = recentred(student.plan, mine, plan)
     elif mine is not None:
         mine = student.folded(mine)
-    for key, variant in draft.variants.items():
-        student.variants.setdefault(key, variant)
+    student.meet(draft.shapes())
     for name in ("plan", "lesson", "first", "variants", "hot", "slots"):
         setattr(draft, name, getattr(student, name))
     draft.rows = []

@@ -39,8 +39,7 @@ def merge(stream: Stream, other: Stream) -> None:
     if isinstance(theirs.held, Slots):
         _take_plan(stream, other)
         theirs = _parts_by(theirs, lambda part: moved(stream, part, other))
-        for key, variant in other.variants.items():
-            stream.variants.setdefault(key, variant)
+        stream.meet(other.shapes())
     else:
         for _, call in theirs.held:
             stream.check(call)

@@ -233,6 +233,21 @@ class Stream:
             check_folds(first, variant.plan)
             variant.beside = first
 
+    def shapes(self) -> list[Call]:
+        """One sample of each shape that samples came in, here or elsewhere."""
+        if self.slots is not None:
+            return [variant.example for variant in self.variants.values()]
+        return [one_sample(group[0]) for group in by_shape([call for _, call in self.kept()])]
+
+    def meet(self, shapes: Sequence[Call]) -> None:
+        """Learn the shapes of samples that come from elsewhere, by our own plan: their sums are at our centres.
+
+        Raises:
+            BatchproofError: the state is another one for them.
+        """
+        for call in shapes:
+            self.variant(self.ordered(call))
+
     # ------------------------------------------------------------------ from rows to a state
 
     def settle(self) -> None:
@@ -418,7 +433,7 @@ class Stream:
         leaves, lengths, n = slots.merged(groups)
         for variant in self.variants.values():
             self.unchanged(variant)
-            self.beside(variant)  # it may have come by a merge
+            self.beside(variant)  # it may have come with a plan that was taken over
         plans = [variant.plan for variant in self.variants.values()]
         results, runs = self.finished(leaves, lengths, n)
         if len(plans) > 1:
