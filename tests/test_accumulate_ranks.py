@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed._composable.replicate import replicate
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import batchproof as bp
@@ -269,10 +271,6 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         pred, real = through(model)(part)
         return pred * found, real
 
-    class FSDPLinear(nn.Linear):
-        pass
-
-    sharded = nn.Sequential(FSDPLinear(FEATURES, 1).double())
     weight = torch.tensor(1.0 + rank, dtype=torch.float64)
     width = (2, 3, 4)[rank]
     line = nn.Linear(FEATURES, 3).double()
@@ -281,7 +279,6 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "coupled": verdict(lambda: bp.accumulate(rmse, through(coupled), parts)),
         "hidden": verdict(lambda: bp.accumulate(rmse, through(hidden), parts)),
         "unnamed": verdict(lambda: bp.accumulate(rmse, unnamed, parts, group=world_group)),
-        "sharded": verdict(lambda: bp.accumulate(rmse, through(sharded), parts, group=world_group)),
         "nothing": verdict(lambda: bp.accumulate(rmse, through(model), [], group=world_group)),
         "weights": verdict(
             lambda: bp.accumulate(lambda p, y: rmse(p, y) * weight, through(model), parts, group=world_group)
@@ -289,6 +286,112 @@ def refusals(rank: int, world: int) -> dict[str, str]:
         "padded": verdict(lambda: bp.accumulate(F.mse_loss, padded, parts, group=world_group)),
         "last": verdict(lambda: bp.accumulate(rmse, through(model), parts, group=world_group)),
     }
+
+
+def sharded(**options: Any) -> nn.Module:
+    model = mlp()
+    for part in (model[0], model[2], model):
+        fully_shard(part, **options)
+    return model
+
+
+def replicated() -> nn.Module:
+    model = mlp()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return replicate(model)
+
+
+#: Models whose gradients are sent between ranks on the way back; told by what is there, so by no name.
+SENDING: dict[str, Callable[[], nn.Module]] = {
+    "ddp": lambda: DistributedDataParallel(mlp()),
+    "ddp inside": lambda: nn.Sequential(nn.Identity(), DistributedDataParallel(mlp())),
+    "replicate": replicated,
+    "fully_shard": sharded,
+    "fully_shard, kept whole": lambda: sharded(reshard_after_forward=False),
+    "FSDP": lambda: FullyShardedDataParallel(mlp(), device_id=torch.device("cpu")),
+    "FSDP, own parameters": lambda: FullyShardedDataParallel(
+        mlp(), device_id=torch.device("cpu"), use_orig_params=True
+    ),
+}
+
+
+class FSDPLinear(nn.Linear):
+    """A name and no more."""
+
+
+class SendingByHand:
+    """A wrapper of somebody's own: hooks where a graph gathers its gradients, which it holds on to."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.ends = [p.expand_as(p).grad_fn.next_functions[0][0] for p in model.parameters()]  # type: ignore[union-attr]
+        for end, p in zip(self.ends, model.parameters(), strict=True):
+            end.register_hook(partial(self.send, p))
+
+    def send(self, parameter: Tensor, *args: Any) -> None:
+        dist.all_reduce(parameter.grad)
+
+
+def wrappers(rank: int, world: int) -> dict[str, str]:
+    """What becomes of gradients that a wrapper sends, by both verbs; nothing is left behind in ``.grad``."""
+    parts = batches()[3 + rank : 5 + rank]
+    out: dict[str, str] = {}
+
+    def in_steps(model: nn.Module, loss: Any, group: Any = None) -> Any:
+        acc = bp.Accumulator(loss, group=group)
+        for part in parts:
+            acc.backward(*through(model)(part))
+        return acc.finish(model.parameters())
+
+    for name, make in SENDING.items():
+        for loss in (rmse, pearson):
+            model = make()
+            out[f"Accumulator, {name}, {loss.__name__}"] = verdict(partial(in_steps, model, loss))
+            assert all(p.grad is None for p in model.parameters()), name
+        if name.startswith("ddp"):
+            continue
+        for loss in (rmse, pearson, ranking):
+            model = make()
+            out[f"accumulate, {name}, {loss.__name__}"] = verdict(partial(bp.accumulate, loss, through(model), parts))
+            assert all(p.grad is None for p in model.parameters()), name
+    model = mlp()
+    by_hand = SendingByHand(model)
+    out["accumulate, by hand"] = verdict(lambda: bp.accumulate(rmse, through(model), parts))
+    out["Accumulator, by hand"] = verdict(lambda: in_steps(model, rmse))
+    assert by_hand.ends and all(p.grad is None for p in model.parameters())
+    return out
+
+
+def joined_by_hand(rank: int, world: int) -> None:
+    """Wrappers that keep still: no_sync, and a class that has a wrapper's name only."""
+    parts = batches()
+    torch.manual_seed(0)
+    model = nn.Sequential(FSDPLinear(FEATURES, 1)).double()
+    run = DistributedDataParallel(model)
+    expected = whole(rmse, through(model), parts[3 : 4 + world], list(model.parameters()))
+    mine = [parts[3 + rank], *(parts[3 + world : 4 + world] if rank == 0 else [])]
+    for wrapped, group in ((run, None), (model, dist.group.WORLD)):
+        model.zero_grad()
+        found = bp.accumulate(rmse, through(wrapped), mine, group=group)
+        same((found, gradients(model.parameters())), expected, "a name")
+    model.zero_grad()
+    acc = bp.Accumulator(rmse, group=dist.group.WORLD)
+    with run.no_sync():
+        for part in mine:
+            acc.backward(*through(run)(part))
+    same((acc.finish(model.parameters()), gradients(model.parameters())), expected, "no_sync")
+
+
+def weights_in_the_loss(rank: int, world: int) -> None:
+    """A parameter of the model that the loss takes by itself has some gradient before the model's own comes."""
+    model, parts = mlp(), batches()
+    for make in (rmse, ranking):
+        loss = lambda p, y, make=make: make(p, y) + model[0].weight.square().sum()  # noqa: E731
+        expected = whole(loss, through(model), parts[3 : 3 + world], list(model.parameters()))
+        for _ in range(2):
+            model.zero_grad()
+            found = bp.accumulate(loss, through(model), parts[3 + rank : 4 + rank], group=dist.group.WORLD)
+            same((found, gradients(model.parameters())), expected, make.__name__)
 
 
 def job(rank: int, world: int) -> dict[str, Any]:
@@ -305,6 +408,9 @@ def job(rank: int, world: int) -> dict[str, Any]:
     cases = {"rmse": (rmse, 1), "pearson": (pearson, 3), "outputs": (ranking, 2), "second pass": (ranking, 4)}
     out["failing"] = {name: failing(rank, loss, when) for name, (loss, when) in cases.items()}
     out["refusals"] = refusals(rank, world)
+    out["wrappers"] = wrappers(rank, world)
+    out["weights in the loss"] = verdict(lambda: weights_in_the_loss(rank, world))
+    out["joined by hand"] = verdict(lambda: joined_by_hand(rank, world))
     return out
 
 
@@ -334,7 +440,6 @@ def test_an_error_on_one_rank_stops_all(ranks: list[dict[str, Any]]) -> None:
         ("coupled", "module.1 (BatchNorm1d)"),
         ("hidden", "DistributedDataParallel model that cannot be found"),
         ("unnamed", "cannot be found from outside forward"),
-        ("sharded", "FSDPLinear shards its gradients"),
         ("nothing", "micro_batches is empty"),
         ("weights", "ranks come to different losses"),
         ("last", "ok"),
@@ -343,6 +448,13 @@ def test_an_error_on_one_rank_stops_all(ranks: list[dict[str, Any]]) -> None:
 def test_refusals(ranks: list[dict[str, Any]], name: str, match: str) -> None:
     for result in ranks:
         assert match in result["refusals"][name], result["refusals"][name]
+
+
+def test_what_sends_gradients_on_the_way_is_refused(ranks: list[dict[str, Any]]) -> None:
+    for result in ranks:
+        assert len(result["wrappers"]) > 30
+        for name, said in result["wrappers"].items():
+            assert said.startswith("refused: ") and "sends gradients between ranks" in said, (name, said)
 
 
 def test_samples_of_other_shapes_on_other_ranks(ranks: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from batchproof.accumulate.ledger import Ledger, leaves_of
 from batchproof.accumulate.outputs import carries_gradient
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
+from batchproof.accumulate.wrappers import refuse_shards, undisturbed
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call
@@ -36,6 +38,12 @@ class Job:
         if not self.ledger.before and not self.allow_coupling:
             refuse_coupling(outputs, self.modules, self.replay)
         self.ledger.reach(outputs, own)
+        refuse_shards(self.ledger.fresh)
+
+    def backward(self) -> AbstractContextManager[None]:
+        """Around a backward pass: where parameters are reached for the first time, their gradients must stay here."""
+        fresh, self.ledger.fresh = self.ledger.fresh, []
+        return undisturbed(fresh)
 
     def close(self, loss: Tensor, common: Sequence[Tensor]) -> Tensor:
         """All gradients are made: add those of other ranks, and what was there before."""

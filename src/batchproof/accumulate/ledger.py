@@ -22,9 +22,14 @@ class Ledger:
 
     While it is open, a parameter's ``.grad`` holds only what was made since. Activations that a model makes leaves of
     (for reentrant checkpointing) are reached too, and are not kept alive.
+
+    Attributes:
+        before: the gradients.
+        fresh: parameters that no backward pass has come to yet.
     """
 
     def __init__(self) -> None:
+        self.fresh: list[Tensor] = []
         self.before: MutableMapping[Tensor, Tensor | None] = WeakTensorKeyDictionary()
 
     def reach(self, outputs: Sequence[Tensor], apart: Iterable[Tensor] = ()) -> None:
@@ -38,6 +43,7 @@ class Ledger:
             if parameter not in self.before:
                 _refuse_hooks(parameter)
                 self.before[parameter] = parameter.grad
+                self.fresh.append(parameter)
                 parameter.grad = None
 
     @property

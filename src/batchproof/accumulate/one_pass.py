@@ -63,12 +63,14 @@ class Sums:
         if first:
             self.check_model(part, room_for(variables(call)))
         if len(self.cotangents) == 1:  # straight into .grad
-            self.learned.pull(part, self.cotangents[0])
+            with self.job.backward():
+                self.learned.pull(part, self.cotangents[0])
             return
         for number, cotangents in enumerate(self.cotangents):
             self.show(self.grads[number])
             try:
-                self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+                with self.job.backward():
+                    self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
             except RuntimeError as error:
                 if "donated" not in str(error):
                     raise

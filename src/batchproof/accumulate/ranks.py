@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from batchproof.accumulate.ledger import Ledger
+from batchproof.accumulate.wrappers import refuse_wrapped
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, join
@@ -38,7 +39,7 @@ class Ranks:
         self.parameters = list(dict.fromkeys(parameters))
         self.device = next((p.device for p in self.parameters), torch.device("cpu"))
         self.told = False  # whether the ranks know that one of them cannot go on
-        _refuse_shards(parts)
+        refuse_wrapped(parts)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -174,12 +175,3 @@ def _many() -> bool:
 
 def _rows(kept: Any, dim: int) -> int:
     return sum(chunk.shape[dim] for _, chunk in kept) if isinstance(kept, list) else 0
-
-
-def _refuse_shards(modules: Sequence[torch.nn.Module]) -> None:
-    for module in modules:
-        if any("FSDP" in kind.__name__ or "FullySharded" in kind.__name__ for kind in type(module).__mro__):
-            raise BatchproofError(
-                f"{type(module).__name__} shards its gradients as they are made; accumulate adds them up itself, and "
-                "works with plain and DistributedDataParallel models"
-            )

@@ -45,7 +45,8 @@ def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
     for call in loop.again():
         part = fold(job, learned, call, own, second)
         room = room or room_for(variables(call))
-        learned.pull(part, cut.next(part))
+        with job.backward():
+            learned.pull(part, cut.next(part))
         del call, part
     if total.shapes:
         pairs = zip(second.state.merged([0])[0], total.state.merged([0])[0], strict=True)
@@ -91,7 +92,8 @@ def back_from_outputs(
         errors += [differs(*pair) for pair in zip(outputs, values, strict=True)]
         flowing = [number for number, output in enumerate(outputs) if output.requires_grad]
         if flowing:
-            torch.autograd.backward([outputs[number] for number in flowing], [grads[number] for number in flowing])
+            with job.backward():
+                torch.autograd.backward([outputs[number] for number in flowing], [grads[number] for number in flowing])
         start += call.n
         del call, outputs
     check_repeats(errors, room)
