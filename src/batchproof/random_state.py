@@ -30,6 +30,15 @@ class RandomState:
             None if numpy is None else numpy.random.get_state(),
         )
 
+    def same(self, other: RandomState) -> bool:
+        """Whether no number lies between the two."""
+        pairs = zip([self.cpu, *self.cuda], [other.cpu, *other.cuda], strict=False)
+        return (
+            all(torch.equal(mine, theirs) for mine, theirs in pairs)
+            and self.python == other.python
+            and repr(self.numpy) == repr(other.numpy)
+        )
+
     def put_back(self) -> None:
         """As it was read."""
         torch.set_rng_state(self.cpu)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,17 +16,21 @@ from batchproof.accumulate.known import Known, known
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.loop import Loop
+from batchproof.accumulate.meeting import look, looked_at, to_look_at
 from batchproof.accumulate.one_pass import Unsuited, once
 from batchproof.accumulate.outputs import EMPTY, carries_gradient, read_outputs, uncompiled, variables
 from batchproof.accumulate.ranks import Ranks
 from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.accumulate.source import Source
+from batchproof.accumulate.starting import Start
 from batchproof.accumulate.two_passes import joined, twice
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, Dims, check_batch_dim, keep
 from batchproof.streaming.modules import outermost
+
+Made = tuple[Call, tuple[bool, ...]]  # outputs, and for each leaf whether a gradient flows through it
 
 
 def accumulate(
@@ -58,7 +63,8 @@ def accumulate(
         loss_fn: a function or module of the model's outputs, tensors of any shape and dtype whose first dimension
             counts samples. It returns one real number as a tensor.
         forward: of one micro-batch; returns the arguments of ``loss_fn``: a tuple or list of them, a dictionary of
-            keyword arguments, or one tensor. It is called once or twice for each micro-batch.
+            keyword arguments, or one tensor. It is called once or twice for each micro-batch, and a few times more for
+            the first one of a model, to see whether its samples meet.
         micro_batches: a list, or whatever can be gone through twice in the same order. An iterator will do for losses
             that need one pass.
         group: a process group of ``torch.distributed``, whose samples count as one batch; that of the model if it is a
@@ -72,9 +78,10 @@ def accumulate(
         `Scheme`, which prints how the gradient was made and why.
 
     Raises:
-        BatchproofError: the model couples samples (BatchNorm in training mode, by name), the loss is random or returns
-            no number, no gradient flows to any parameter, the loss needs a second pass and an iterator has none, or
-            ``forward`` gives something else in it. ``.grad`` is as it was before. What ``loss_fn`` and ``forward``
+        BatchproofError: samples of a micro-batch meet in the model (BatchNorm in training mode, by name; others as far
+            as replacing some of the first samples shows), the loss is random or returns no number, no gradient flows to
+            any parameter, the loss needs a second pass and an iterator has none, or ``forward`` gives something else in
+            it. ``.grad`` is as it was before. What ``loss_fn`` and ``forward``
             raise themselves passes through untouched, and ``.grad`` is as it was then, too.
     """
     for name, thing in (("loss_fn", loss_fn), ("forward", forward)):
@@ -92,9 +99,11 @@ def accumulate(
     replay = Replay(modules)
     job = Job(loss_fn, Ledger(), ranks, modules, replay, allow_coupling)
     loop = Loop(outputs, source, replay)
+    looks = not allow_coupling and to_look_at(forward, modules)
+    first = partial(_first_look if looks else _first, job, loop, forward)
     with ranks.alone(), torch.enable_grad():
         try:
-            loss, scheme = _made(job, loop, source, known(loss_fn))
+            loss, scheme = _made(job, loop, source, known(loss_fn), first, looks)
         except BaseException as error:
             job.ledger.undo()
             if isinstance(error, Exception):
@@ -104,14 +113,21 @@ def accumulate(
     return loss
 
 
-def _made(job: Job, loop: Loop, source: Source, about: Known) -> tuple[Tensor, Scheme]:
+def _made(
+    job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made], looks: bool
+) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
     start = loop.replay.moment()
     about.check()
     if any(token != about.token for token in job.ranks.gathered(about.token)):
         about.forget()  # ranks that learned it apart centre their sums elsewhere
     if about.learned is None:
-        _study(job, loop, source, about)
+        _study(job, loop, source, about, first)
+        loop.replay.at(start)
+    elif looks:
+        for micro_batch in source.peek():
+            first(micro_batch)
+            break
         loop.replay.at(start)
     learned, replayable = about.learned, job.ranks.every(source.replayable)
     if not isinstance(learned, Learned):
@@ -145,19 +161,16 @@ def _joined(job: Job, loop: Loop, why: str, replayable: bool) -> tuple[Tensor, S
     return loss, on_outputs(why, row_nbytes)
 
 
-def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
+def _study(job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made]) -> None:
     """Learn from the outputs of as many micro-batches as it takes; their gradients are not needed yet."""
     calls: list[Call] = []
     flags: tuple[bool, ...] = ()
     for micro_batch in source.peek():
-        # the first with a graph, to see which outputs carry a gradient
-        call = loop.bare(micro_batch, loop.replay.moment()) if calls else loop.outputs(micro_batch)
-        if not calls:
-            flags = carries_gradient(call)
-            if not job.allow_coupling:
-                refuse_coupling(variables(call), job.modules, job.replay)
-        calls.append(keep(call))
-        del call
+        if calls:
+            call = keep(loop.bare(micro_batch, loop.replay.moment()))
+        else:
+            call, flags = first(micro_batch)
+        calls.append(call)
         if about.enough(calls):
             break
     everything = [call for rank in job.ranks.calls(calls) for call in rank]
@@ -165,3 +178,23 @@ def _study(job: Job, loop: Loop, source: Source, about: Known) -> None:
         raise BatchproofError(EMPTY)
     about.study(everything, next(known for known in job.ranks.gathered(flags) if known))
     about.token = job.ranks.gathered(uuid4().hex)[0]
+
+
+def _first(job: Job, loop: Loop, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
+    """The first micro-batch's outputs, which are made with a graph to see where a gradient flows."""
+    call = loop.outputs(micro_batch)
+    if not job.allow_coupling:
+        refuse_coupling(variables(call), job.modules, job.replay)
+    return keep(call), carries_gradient(call)
+
+
+def _first_look(job: Job, loop: Loop, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
+    """The same of a model that was not seen before: its samples must not meet."""
+    start = Start(loop.replay, job.modules, forward)
+    call = loop.outputs(micro_batch)
+    refuse_coupling(variables(call), job.modules, job.replay)
+    judged = look(lambda other: loop.bare(other, start.moment), start, micro_batch, call, job.modules)
+    made = keep(call), carries_gradient(call)
+    del call
+    looked_at(forward, job.modules, judged())
+    return made
