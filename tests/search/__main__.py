@@ -7,23 +7,31 @@ import os
 import sys
 from pathlib import Path
 
-from .work import search, shown, work
+from .grid import cells
+from .grid import examined as examined_cell
+from .work import examined, search, shown, work
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.search", description=__doc__)
-    parser.add_argument("programs", type=int, nargs="?", default=200)
+    parser.add_argument("programs", type=int, nargs="?", help="200, or the whole grid")
     parser.add_argument("--seed", type=int, default=0, help="of the first program; the others follow")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--shrink", type=float, default=20.0, help="seconds to make a failing program smaller")
     parser.add_argument("--finds", type=Path, help="a file that findings are added to as they come")
+    parser.add_argument("--grid", type=int, nargs="?", const=1, help="try cells of the grid instead, every so many")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work([int(seed) for seed in options.worker.split(",")], options.shrink)
+        examine = examined_cell if options.grid else lambda seed: examined(seed, options.shrink)
+        work([int(seed) for seed in options.worker.split(",")], examine)
         return 0
-    seeds = range(options.seed, options.seed + options.programs)
-    tally = search(seeds, options.workers, options.shrink, options.finds)
+    if options.grid:
+        numbers = range(options.seed, len(cells()), options.grid)[: options.programs]
+        tally = search(numbers, options.workers, ["--grid"], options.finds)
+    else:
+        seeds = range(options.seed, options.seed + (options.programs or 200))
+        tally = search(seeds, options.workers, ["--shrink", f"{options.shrink}"], options.finds)
     for found in tally.found:
         print(shown(found))
     print(tally.table())

@@ -57,7 +57,7 @@ class Data:
         most = {"label": 4, "small": 100 if self.seed % 2 else 6, "flag": 2}[kind]
         values = torch.randint(0, most, shape, generator=generator)
         if peculiar:
-            values[:first] = _whole_head(values[:first], self.kind, most)
+            values[:first] = whole_head(values[:first], self.kind, most)
         if self.late == "class" and kind == "label":
             values[:first] %= 3
         return values.to({"label": torch.int64, "small": self.narrow, "flag": torch.bool}[kind])
@@ -65,7 +65,7 @@ class Data:
     def _floats(self, shape: tuple[int, ...], first: int, peculiar: bool, generator: torch.Generator) -> Tensor:
         values = torch.randn(shape, generator=generator, dtype=torch.float64)
         if peculiar:
-            values[:first] = _head(values[:first], self.kind)
+            values[:first] = wide_head(values[:first], self.kind)
         if first < self.rows and self.late in ("nan", "inf", "-inf", "huge"):
             place = first + int(torch.randint(0, self.rows - first, (), generator=generator))
             values[place] = float(self.late) if self.late != "huge" else 1e4
@@ -77,7 +77,7 @@ class Data:
         return replace(self, rows=rows, head=min(self.head, rows))
 
 
-def _head(rows: Tensor, kind: str) -> Tensor:
+def wide_head(rows: Tensor, kind: str) -> Tensor:
     simple = {"zero": rows * 0, "one": rows * 0 + 1, "alike": rows * 0 + 0.7, "tiny": rows * 1e-6}
     if kind in simple:
         return simple[kind]
@@ -104,7 +104,7 @@ def _head(rows: Tensor, kind: str) -> Tensor:
     return torch.cat([rows[:1].expand_as(rows[1:]), rows[-1:]]) if kind == "last apart" else rows
 
 
-def _whole_head(rows: Tensor, kind: str, most: int) -> Tensor:
+def whole_head(rows: Tensor, kind: str, most: int) -> Tensor:
     if kind in ("generic", "tiny", "1e6", "1e30", "whole", "positive"):
         return rows
     if kind == "one":
@@ -113,7 +113,7 @@ def _whole_head(rows: Tensor, kind: str, most: int) -> Tensor:
         return rows * 0 + most - 1
     if kind == "zero":
         return rows * 0
-    return _head(rows.double(), kind).long() % most
+    return wide_head(rows.double(), kind).long() % most
 
 
 def draw(rng: Random) -> Data:

@@ -1,5 +1,6 @@
 """Whether two values are the same number, differ by rounding that the function itself amplifies, or are different.
 
+A number has the room of its own type: a float32 result of float64 samples is held to float32.
 Inputs are nudged by a unit of rounding, equal inputs equally: what was tied stays tied, so that a rule for ties cannot
 pass for rounding.
 """
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-ROOM = {torch.float64: 1e-8, torch.float32: 3e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+ROOM = {torch.float64: 1e-7, torch.float32: 3e-5, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 UNIT = {torch.float64: 1e-14, torch.float32: 2e-7, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 NUDGES = 12
 
@@ -45,12 +46,18 @@ def whole(leaf: Any) -> bool:
     return isinstance(leaf, (bool, int))
 
 
-def close(got: Any, right: Any, rtol: float, extra: list[Tensor] | None = None) -> bool:
+def narrower(leaf: Any, dtype: torch.dtype) -> torch.dtype:
+    """Of a number's own type and that of the samples, the one that keeps fewer digits."""
+    own = leaf.dtype.to_real() if isinstance(leaf, Tensor) else dtype
+    return max(dtype, own, key=lambda kind: ROOM.get(kind, 0.0))
+
+
+def close(got: Any, right: Any, dtype: torch.dtype, extra: list[Tensor] | None = None) -> bool:
     for place, (mine, theirs) in enumerate(zip(flat(got), flat(right), strict=True)):
         a, b = numbers(mine), numbers(theirs)
         if a.shape != b.shape:
             return False
-        room = 0.0 if whole(mine) else rtol
+        room = 0.0 if whole(mine) else ROOM[narrower(mine, dtype)]
         finite = b[b.isfinite()]
         scale = finite.abs().max() if finite.numel() else torch.zeros(())
         near = (a - b).abs() <= room * scale + (0.0 if extra is None else extra[place])
@@ -80,25 +87,25 @@ def judge(f: Callable[..., Any], call: tuple[Any, Any], got: Any, right: Any, dt
     """'same', 'rounding' where the function's own rounding explains the gap, else what is wrong."""
     if not same_type(got, right):
         return f"another type: {got!r} for {right!r}"
-    room = ROOM[dtype]
-    if close(got, right, room):
+    if close(got, right, dtype):
         return "same"
-    others = list(_moved(f, call, dtype))
-    if any(close(got, other, room) for other in others):
-        return "same" if close(got, others[0], room) else "rounding"
+    unit = max(UNIT[narrower(leaf, dtype)] for leaf in (*flat(right), None))
+    others = list(_moved(f, call, dtype, unit))
+    if any(close(got, other, dtype) for other in others):
+        return "same" if close(got, others[0], dtype) else "rounding"
     spread = [_spread([flat(other)[place] for other in others], leaf) for place, leaf in enumerate(flat(right))]
-    if any(close(got, other, room, spread) for other in (right, *others[:1])):
+    if any(close(got, other, dtype, spread) for other in (right, *others[:1])):
         return "rounding"
     return f"another number: {got!r} for {right!r}"
 
 
-def _moved(f: Callable[..., Any], call: tuple[Any, Any], dtype: torch.dtype) -> Iterator[Any]:
+def _moved(f: Callable[..., Any], call: tuple[Any, Any], dtype: torch.dtype, unit: float) -> Iterator[Any]:
     """The function in float64, then on nudged inputs, in float64 and in its own type."""
     tries = [(wide(call), None)]
     for seed in range(NUDGES):
-        tries.append((nudged(call, UNIT[dtype], seed), None))
+        tries.append((nudged(call, unit, seed), None))
         if dtype is not torch.float64:
-            tries.append((nudged(call, UNIT[dtype], seed), dtype))
+            tries.append((nudged(call, unit, seed), dtype))
     for inputs, narrow in tries:
         args, kwargs = pytree.tree_map(
             lambda t, to=narrow: t.to(to) if to is not None and isinstance(t, Tensor) and t.is_floating_point() else t,

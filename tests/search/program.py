@@ -78,8 +78,32 @@ class Step:
     reads: frozenset[str]
 
 
+class Written:
+    """A function by its source, compiled as one of a module of its own: so it pickles."""
+
+    def source(self) -> str:
+        raise NotImplementedError
+
+    def function(self) -> Callable[..., Any]:
+        source, name = self.source(), self.module()
+        if name not in sys.modules:
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            module = types.ModuleType(name)
+            exec(compile(source, name, "exec"), module.__dict__)
+            sys.modules[name] = module
+        return sys.modules[name].f  # type: ignore[no-any-return]
+
+    def module(self) -> str:
+        return f"searched_{hashlib.sha256(self.source().encode()).hexdigest()[:16]}"
+
+    def forget(self) -> None:
+        name = self.module()
+        sys.modules.pop(name, None)
+        linecache.cache.pop(name, None)
+
+
 @dataclass(frozen=True)
-class Program:
+class Program(Written):
     """Statements and what is returned of them, the samples, and in which form a call passes these."""
 
     steps: tuple[Step, ...]
@@ -112,24 +136,6 @@ class Program:
         if self.shape == "list":
             return f"[{inside}]"
         return inside if self.shape == "sum" else f"({inside},)"
-
-    def function(self) -> Callable[..., Any]:
-        """Compiled, as a function of a module of its own: so it pickles."""
-        source, name = self.source(), self.module()
-        if name not in sys.modules:
-            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-            module = types.ModuleType(name)
-            exec(compile(source, name, "exec"), module.__dict__)
-            sys.modules[name] = module
-        return sys.modules[name].f  # type: ignore[no-any-return]
-
-    def module(self) -> str:
-        return f"searched_{hashlib.sha256(self.source().encode()).hexdigest()[:16]}"
-
-    def forget(self) -> None:
-        name = self.module()
-        sys.modules.pop(name, None)
-        linecache.cache.pop(name, None)
 
     def call(self, columns: dict[str, Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments that pass these columns."""

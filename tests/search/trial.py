@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import pickle
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +24,7 @@ from .judge import judge
 from .program import Program
 
 PARTITIONS = ("ones", "ragged", "whole", "equal")
-WAYS = ("update", "update", "call", "merge", "save", "pickle", "copy", "permuted", "reset")
+WAYS = ("update", "update", "call", "merge", "save", "pickle", "copy", "permuted", "reset", "interrupted")
 Columns = dict[str, Tensor]
 #: Every end that is no fault.
 FINE = ("constant", "rows", "refused", "refused at the end", "rounding", "own error")
@@ -61,7 +63,34 @@ def saved(metric: bp.Exact, fresh: Callable[[], bp.Exact]) -> bp.Exact:
     return again
 
 
-def feed(program: Program, batches: list[Columns], way: str, state: str) -> bp.Exact:
+class Broken(BaseException):
+    """What breaks an update off; no handler takes it for an error of the function."""
+
+
+def broken_off(update: Callable[[], None], own: str, after: int) -> None:
+    """An update that ends at some line of the function, in a module of its own, or of what keeps the state."""
+    left, before = after, sys.gettrace()
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal left
+        file = frame.f_code.co_filename
+        if file != own and "batchproof/streaming" not in file:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(before)
+                raise Broken
+        return trace
+
+    sys.settrace(trace)
+    try:
+        update()
+    finally:
+        sys.settrace(before)
+
+
+def feed(program: Program, batches: list[Columns], way: str, state: str, rng: Random) -> bp.Exact:
     """A metric that has seen the batches, in one of the ways that users have."""
     f = program.function()
 
@@ -73,6 +102,7 @@ def feed(program: Program, batches: list[Columns], way: str, state: str) -> bp.E
         metric.update(*args, **kwargs)
 
     half = len(batches) // 2
+    broken = rng.randrange(len(batches)) if way == "interrupted" else -1
     metric = fresh()
     if way == "merge":
         other = fresh()
@@ -90,6 +120,12 @@ def feed(program: Program, batches: list[Columns], way: str, state: str) -> bp.E
             metric = pickle.loads(pickle.dumps(metric))
         elif number == half and way == "copy":
             metric = copy.deepcopy(metric)
+        if number == broken:
+            seen = metric.n_samples
+            with contextlib.suppress(Broken):
+                broken_off(lambda: take(metric, batch), program.module(), rng.randrange(400))  # noqa: B023
+            if metric.n_samples > seen:
+                continue
         if way == "call" and number % 3 == 0:
             args, kwargs = program.call(batch)
             metric(*args, **kwargs)
@@ -111,7 +147,7 @@ def end_of(program: Program, kind: str, way: str, rng: Random, state: str = "aut
     right = pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, right)
     stage = "update"
     try:
-        metric = feed(program, batches, way, state)
+        metric = feed(program, batches, way, state, rng)
         stage = "compute"
         got = metric.compute()
         constant = metric.plan.is_constant_size

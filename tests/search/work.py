@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -74,27 +74,29 @@ def examined(seed: int, shrink_s: float) -> dict[str, Any]:
     return {"seed": seed, "head": head, "ends": [asdict(end) for end in (*streams, *gradients)], "found": found}
 
 
-def work(seeds: Sequence[int], shrink_s: float) -> None:
+def work(seeds: Sequence[int], examine: Callable[[int], dict[str, Any]]) -> None:
     """What a worker process does."""
     import faulthandler
     import warnings
 
     import torch
 
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no report
     faulthandler.enable()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for seed in seeds:
-        print(json.dumps({"begins": seed}), flush=True)
-        print(json.dumps(examined(seed, shrink_s)), flush=True)
+        print(json.dumps({"begins": seed}), file=told, flush=True)
+        print(json.dumps(examine(seed)), file=told, flush=True)
 
 
-def reports(seeds: Sequence[int], shrink_s: float) -> Iterator[dict[str, Any]]:
+def reports(seeds: Sequence[int], options: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The report on every seed, by as many worker processes, one after the other, as it takes."""
     left = list(seeds)
     while left:
         begun = None
-        worker = Worker(left, shrink_s)
+        worker = Worker(left, options)
         for report in worker.reports():
             if "begins" in report:
                 begun = report["begins"]
@@ -105,22 +107,14 @@ def reports(seeds: Sequence[int], shrink_s: float) -> Iterator[dict[str, Any]]:
         if left:  # it died
             seed = left[0] if begun is None else begun
             left.remove(seed)
-            yield _died(seed, worker.process.returncode, worker.said)
+            yield _died(seed, options, worker.process.returncode, worker.said)
 
 
 class Worker:
     """A process that tries seeds one after the other."""
 
-    def __init__(self, seeds: Sequence[int], shrink_s: float) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.search",
-            "--worker",
-            ",".join(map(str, seeds)),
-            "--shrink",
-            f"{shrink_s}",
-        ]
+    def __init__(self, seeds: Sequence[int], options: Sequence[str]) -> None:
+        command = [sys.executable, "-m", "tests.search", "--worker", ",".join(map(str, seeds)), *options]
         self.process = subprocess.Popen(
             command,
             cwd=Path(__file__).parents[2],
@@ -155,21 +149,27 @@ def _watch(process: subprocess.Popen[str]) -> threading.Timer:
     return timer
 
 
-def _died(seed: int, status: int | None, said: list[str]) -> dict[str, Any]:
-    from .program import write
-
+def _died(seed: int, options: Sequence[str], status: int | None, said: list[str]) -> dict[str, Any]:
     kind = "hang" if status == -9 else "crash"
     what = f"the process ended with status {status}: " + "".join(said)[:1500]
     end = {"kind": kind, "partition": "?", "way": "?", "what": what}
-    return {"seed": seed, "ends": [end], "found": [{"seed": seed, **end, "script": write(seed).script()}]}
+    return {"seed": seed, "ends": [end], "found": [{"seed": seed, **end, "script": script(seed, options)}]}
 
 
-def search(seeds: Sequence[int], workers: int, shrink_s: float = 20.0, finds: Path | None = None) -> Tally:
-    """Try the programs of these seeds."""
+def script(seed: int, options: Sequence[str]) -> str:
+    """What a worker that died had begun."""
+    from .grid import cell
+    from .program import write
+
+    return cell(seed).script() if "--grid" in options else write(seed).script()
+
+
+def search(seeds: Sequence[int], workers: int, options: Sequence[str] = (), finds: Path | None = None) -> Tally:
+    """Try the programs of these seeds, or these cells of the grid."""
     tally, lock, start = Tally(), threading.Lock(), time.monotonic()
 
     def chunk(some: Sequence[int]) -> None:
-        for report in reports(some, shrink_s):
+        for report in reports(some, options):
             with lock:
                 tally.take(report)
                 if finds is not None and report["found"]:
