@@ -53,6 +53,21 @@ def test_nan_in_the_first_batch(fn: Function) -> None:
     promise(fn, x, refuse=False)
 
 
+@pytest.mark.parametrize("late", [math.inf, -math.inf])
+@pytest.mark.parametrize("first", range(3))
+@table(
+    ("scaled by a mean", lambda x, y: (x * y.mean()).sum()),
+    ("around another's mean", lambda x, y: (x - y.mean()).square().mean()),
+    ("over another's norm", lambda x, y: (x / y.norm()).sum()),
+    ("scaled, each column", lambda x, y: (torch.stack([x, y], 1) * (x @ torch.stack([x, y], 1))).sum(0)),
+)
+def test_an_infinite_statistic(fn: Function, first: int, late: float) -> None:
+    """Infinity less infinity among the samples is no number; one infinity times a sum of theirs is another thing."""
+    x, y = normal(200, seed=first), normal(200, seed=first + 10)
+    y[150] = late
+    promise(fn, x, y)
+
+
 def test_infinity_in_masked_scores() -> None:
     scores = normal(200, 4)
     scores[100:, 3] = -math.inf

@@ -218,7 +218,7 @@ class Centred:
         flat = kept.reshape(kept.shape[0], -1).T
         if self.taylor is not None:
             weights = self.taylor.weights(self.slice, self.centres, at, shared)
-            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge)
+            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, _any_nan(at))
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         for level in self.levels:
             sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
@@ -230,7 +230,13 @@ class Centred:
             better = less < noise
             weights = torch.where(better.unsqueeze(1), others, weights)
             noise = torch.where(better, less, noise)
-        return combined(weights, kept, noise, nudge)
+        return combined(weights, kept, noise, nudge, _any_nan(at))
+
+
+def _any_nan(at: Centre) -> torch.Tensor:
+    """Whether a statistic is not a number: then what rests on it is none either."""
+    unknown = [torch.isnan(stat).any() for stat in at.stats.values()]
+    return torch.stack(unknown).any() if unknown else torch.tensor(False)
 
 
 #: Of the bound on the rounding of weights, what is met: it adds up as if all errors had one sign.
@@ -248,16 +254,24 @@ class Combined:
     cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
 
 
-def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float = 0.0) -> Combined:
+def combined(
+    weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, unknown: torch.Tensor
+) -> Combined:
     """Weigh the sums kept at the centres.
+
+    Where a statistic is infinite, a total that is so too is not known: with samples of both signs, ``(x * s).sum()``
+    is infinity less infinity for the function, and one infinity for the sums. Nor is one that is no number where all
+    that is kept is finite.
 
     Args:
         weights: (elements, centres).
         kept: (centres, ...), the sums.
         noise: (elements), how large the numbers are that the weights, times the sums, were made from.
         nudge: relative change put on the total, to see whether a result rests on lost digits.
+        unknown: whether a statistic is not a number.
     """
-    terms = weights * kept.reshape(kept.shape[0], -1).T
+    flat = kept.reshape(kept.shape[0], -1).T
+    terms = weights * flat
     total, size = terms.sum(1), torch.maximum(terms.abs().sum(1), MET * noise)
     sound = torch.isfinite(size)
     vanishes = sound & (total.abs() <= NOTHING * size)
@@ -266,6 +280,11 @@ def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nud
     cancels = torch.where((size == 0) | ~sound, none, size / total.abs())
     if nudge:
         total = total + torch.where(sound, torch.where(vanishes, NOTHING, nudge) * size, none)
+    lost = torch.isinf(total) | (torch.isnan(total) & torch.isfinite(flat).all(1))
+    lost = lost & ~torch.isfinite(weights).all(1) & ~unknown
+    cancels = torch.where(lost, torch.inf, cancels)
+    if nudge:
+        total = torch.where(lost, torch.where(torch.isnan(total), torch.inf, torch.nan), total)
     worst = cancels.amax() if cancels.numel() else cancels.sum()
     return Combined(total.reshape(kept.shape[1:]), ~torch.isfinite(terms).all(), worst)
 
