@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from .grid import cells
+from .grid import cell, cells
 from .grid import examined as examined_cell
+from .program import write
 from .work import examined, search, shown, work
 
 
@@ -23,8 +24,11 @@ def main() -> int:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        examine = examined_cell if options.grid else lambda seed: examined(seed, options.shrink)
-        work([int(seed) for seed in options.worker.split(",")], examine)
+        numbers = [int(seed) for seed in options.worker.split(",")]
+        if options.grid:
+            work(numbers, cell, examined_cell)
+        else:
+            work(numbers, write, lambda program: examined(program, options.shrink))
         return 0
     if options.grid:
         numbers = range(options.seed, len(cells()), options.grid)[: options.programs]

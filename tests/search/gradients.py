@@ -24,6 +24,12 @@ def smooth(program: Program) -> bool:
     return program.form == "plain" and program.data.dtype in (torch.float64, torch.float32)
 
 
+def coarsest(program: Program) -> torch.dtype:
+    """The type of the samples, or of what they are cast to: a gradient passes through that type on its way back."""
+    casts = {".half()": torch.float16, ".bfloat16()": torch.bfloat16}
+    return next((dtype for cast, dtype in casts.items() if cast in program.source()), program.data.dtype)
+
+
 def forward(weights: Tensor, batch: Columns, names: list[str]) -> dict[str, Tensor]:
     """A model of few weights: its outputs are the samples, and its gradient is a draw of theirs."""
     out = {}
@@ -91,7 +97,7 @@ def _end(program: Program, columns: Columns, kind: str, rng: Random, right: Any,
         with torch.enable_grad():
             return truth(batch)
 
-    verdict = judge(again, ((), columns), got, right, program.data.dtype)
+    verdict = judge(again, ((), columns), got, right, coarsest(program))
     if verdict in ("same", "rounding"):
         kept = "rows" if value.scheme.plan is None else "constant"
         return End(kept if verdict == "same" else verdict, kind, "gradient")

@@ -780,7 +780,7 @@ for v in {row}[1:4]:
     {new} = {new} * 0.5 + v
 
 one: {new} = {one}
-while {new} > 4:
+while 4 < {new} < 1e30:
     {new} = {new} / 2
 
 four: {new} = torch.zeros(4, dtype=x.dtype)

@@ -154,18 +154,17 @@ def _along(few: Tensor, many: Tensor) -> int | str:
     return moving[0] if len(moving) == 1 and others and few.ndim == many.ndim else "some"
 
 
-def examined(number: int) -> dict[str, Any]:
+def examined(this: Cell) -> dict[str, Any]:
     """How every stream of a cell ends."""
-    this = cell(number)
     ends: list[End] = []
     if this.dims:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ends = [end_of(this, kind, way, Random(number), state) for kind, way, state in STREAMS]
+            ends = [end_of(this, kind, way, Random(this.seed), state) for kind, way, state in STREAMS]
         this.forget()
     found = [
-        {"seed": number, **asdict(end), "state": state, "script": this.script()}
+        {"seed": this.seed, **asdict(end), "state": state, "script": this.script()}
         for end, (_, _, state) in zip(ends, STREAMS)
         if end.fault
     ]
-    return {"seed": number, "head": this.data.kind, "ends": [asdict(end) for end in ends], "found": found[:1]}
+    return {"seed": this.seed, "head": this.data.kind, "ends": [asdict(end) for end in ends], "found": found[:1]}

@@ -17,7 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .program import Program
 
 #: Seconds after which a silent worker is given up.
 PATIENCE = 240
@@ -54,16 +57,14 @@ class Tally:
         return "\n".join(lines)
 
 
-def examined(seed: int, shrink_s: float) -> dict[str, Any]:
-    """One program's ends, and the first fault of its streams made small, the first of its gradients as it is."""
+def examined(program: Program, shrink_s: float) -> dict[str, Any]:
+    """A program's ends, and the first fault of its streams made small, the first of its gradients as it is."""
     from .gradients import gradient_trials
-    from .program import write
     from .shrink import shrunk_by_stream
     from .trial import plan_of_trials, trials
 
-    program = write(seed)
     streams, gradients = trials(program), gradient_trials(program)
-    found = []
+    seed, found = program.seed, []
     for end, (_, _, state) in zip(streams, plan_of_trials(program), strict=True):
         if end.fault:
             small, now = shrunk_by_stream(program, end, state, shrink_s)
@@ -74,8 +75,8 @@ def examined(seed: int, shrink_s: float) -> dict[str, Any]:
     return {"seed": seed, "head": head, "ends": [asdict(end) for end in (*streams, *gradients)], "found": found}
 
 
-def work(seeds: Sequence[int], examine: Callable[[int], dict[str, Any]]) -> None:
-    """What a worker process does."""
+def work(seeds: Sequence[int], make: Callable[[int], Any], examine: Callable[[Any], dict[str, Any]]) -> None:
+    """What a worker process does: it says which seed it begins, what it made of it, and how that ended."""
     import faulthandler
     import warnings
 
@@ -88,26 +89,27 @@ def work(seeds: Sequence[int], examine: Callable[[int], dict[str, Any]]) -> None
     warnings.simplefilter("ignore")
     for seed in seeds:
         print(json.dumps({"begins": seed}), file=told, flush=True)
-        print(json.dumps(examine(seed)), file=told, flush=True)
+        made = make(seed)
+        print(json.dumps({"script": made.script()}), file=told, flush=True)
+        print(json.dumps(examine(made)), file=told, flush=True)
 
 
 def reports(seeds: Sequence[int], options: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The report on every seed, by as many worker processes, one after the other, as it takes."""
     left = list(seeds)
     while left:
-        begun = None
-        worker = Worker(left, options)
+        worker, last = Worker(left, options), dict[str, Any]()
         for report in worker.reports():
-            if "begins" in report:
-                begun = report["begins"]
+            if "ends" not in report:
+                last |= report
             else:
                 left.remove(report["seed"])
-                begun = None
+                last = {}
                 yield report
         if left:  # it died
-            seed = left[0] if begun is None else begun
+            seed = last.get("begins", left[0])
             left.remove(seed)
-            yield _died(seed, options, worker.process.returncode, worker.said)
+            yield _died(seed, last.get("script", ""), worker.process.returncode, worker.said)
 
 
 class Worker:
@@ -149,19 +151,11 @@ def _watch(process: subprocess.Popen[str]) -> threading.Timer:
     return timer
 
 
-def _died(seed: int, options: Sequence[str], status: int | None, said: list[str]) -> dict[str, Any]:
+def _died(seed: int, script: str, status: int | None, said: list[str]) -> dict[str, Any]:
     kind = "hang" if status == -9 else "crash"
     what = f"the process ended with status {status}: " + "".join(said)[:1500]
     end = {"kind": kind, "partition": "?", "way": "?", "what": what}
-    return {"seed": seed, "ends": [end], "found": [{"seed": seed, **end, "script": script(seed, options)}]}
-
-
-def script(seed: int, options: Sequence[str]) -> str:
-    """What a worker that died had begun."""
-    from .grid import cell
-    from .program import write
-
-    return cell(seed).script() if "--grid" in options else write(seed).script()
+    return {"seed": seed, "ends": [end], "found": [{"seed": seed, **end, "script": script}]}
 
 
 def search(seeds: Sequence[int], workers: int, options: Sequence[str] = (), finds: Path | None = None) -> Tally:
