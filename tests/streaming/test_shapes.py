@@ -139,6 +139,36 @@ def test_a_padded_length_that_enters(name: str) -> None:
     assert "shape" in str(caught.value) and "\n" not in str(caught.value)
 
 
+#: What stands at padded places enters: which these are is seen on the samples, no operation tells it.
+LEAKS: dict[str, Function] = {
+    "all but the last": lambda v, e, m, k: v[:, :-1].sum() / m[:, :-1].sum(),
+    "largest of each": lambda v, e, m, k: (-v).amax(1).mean(),
+    "smallest of each": lambda v, e, m, k: v.sort(1).values[:, 0].mean(),
+    "softmax without a mask": lambda v, e, m, k: (v.softmax(1) * m).sum() / m.sum(),
+    "attention without a mask": lambda v, e, m, k: ((e @ e.mT).softmax(-1) @ e).square().sum() / m.sum(),
+    "exponentials": lambda v, e, m, k: v.exp().sum() / m.sum(),
+    "zeros counted": lambda v, e, m, k: (v == 0).sum() / m.sum(),
+    "product": lambda v, e, m, k: v.prod(1).mean(),
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_padding_that_enters(name: str) -> None:
+    with pytest.raises(bp.BatchproofError, match="padded to different lengths"):
+        folded(LEAKS[name], batches(10))
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_samples_that_are_not_padded(name: str) -> None:
+    """Batches of samples that are equally long: each value is what the samples alone give."""
+    generator = torch.Generator().manual_seed(5)
+    metric = bp.exact(LEAKS[name])
+    for k in (5, 9):
+        v, e = torch.rand(N, k, generator=generator, dtype=D), torch.randn(N, k, 4, generator=generator, dtype=D)
+        metric.update(v, e, torch.ones(N, k, dtype=D), torch.full((N,), k))
+    metric.compute()
+
+
 def test_both_shapes_and_the_line_are_named() -> None:
     with pytest.raises(bp.BatchproofError, match=r"\(7,\), .* and \(5,\), .*test_shapes.py:\d+.*over='samples'"):
         folded(REFUSED["a ramp"], [(v[:, :k], e[:, :k], m[:, :k], n) for k, (v, e, m, n) in zip((7, 5), [texts()] * 2)])

@@ -38,16 +38,21 @@ def depends_on_order(fn: Callable[..., Any], call: Call) -> bool:
         return False
     order = torch.randperm(n, generator=torch.Generator().manual_seed(1))
     try:
-        values = [_value(fn, call, rows) for rows in (torch.arange(n), order)]
+        values = [value_on(fn, call, rows) for rows in (torch.arange(n), order)]
     except Exception:  # noqa: BLE001 - it has no value on so few samples: nothing is known
         return False
-    room = ROUNDING if all(_is_wide(leaf) for leaf in pytree.tree_leaves(call.columns)) else NARROW_ROUNDING
+    room = rounding(call)
     pairs = zip(*(pytree.tree_leaves(value) for value in values), strict=False)
     return any(
         not gap(torch.as_tensor(a), torch.as_tensor(b)) <= room
         for a, b in pairs
         if isinstance(a, (torch.Tensor, int, float)) and _is_one(a)
     )
+
+
+def rounding(call: Call) -> float:
+    """How far two ways to the same value may differ, relatively, on samples of such types."""
+    return ROUNDING if all(_is_wide(leaf) for leaf in pytree.tree_leaves(call.columns)) else NARROW_ROUNDING
 
 
 def _is_one(value: Any) -> bool:
@@ -59,7 +64,8 @@ def _is_wide(leaf: Any) -> bool:
     return not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point() or leaf.dtype is torch.float64
 
 
-def _value(fn: Callable[..., Any], call: Call, rows: torch.Tensor) -> Any:
+def value_on(fn: Callable[..., Any], call: Call, rows: torch.Tensor) -> Any:
+    """The function's value on some samples of a batch."""
     leaves = [
         copied(leaf) if dim is None else _taken(leaf, dim, rows)
         for leaf, dim in zip(call.leaves, call.layout.dims, strict=True)

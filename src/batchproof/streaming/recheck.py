@@ -25,6 +25,7 @@ from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import by_shape, join, signature, tensors_of
 from batchproof.streaming.folding import Variant, no_autocast
 from batchproof.streaming.modules import quiet
+from batchproof.streaming.padding import leaks
 from batchproof.streaming.reservoir import Sample
 
 #: Relative differences up to this are rounding.
@@ -53,6 +54,12 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
     groups = by_shape(sample.rows)
     if not groups or len(groups[0]) < 2:
         return
+    padded = leaks(fn, sample.rows)
+    if padded is not None:
+        raise Contradicted(
+            "batches came padded to different lengths, and padding enters the value: on some samples it is "
+            f"{padded[0]:.6g}, and {padded[1]:.6g} with less padding; pad all to one length, or mask what was added"
+        )
     call = join(groups[0])
     variant = variants.get(signature(call))
     if variant is None or not call.all_tensors():
