@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from batchproof.derive.align import Program, align
@@ -94,6 +95,43 @@ CASES: list[Case] = [
     ("rank among samples", lambda x, y: torch.searchsorted(y.sort().values, y), "opaque", 0),
     ("positions", lambda x, y: torch.arange(len(y)), "index", 0),
     ("positions as numbers", lambda x, y: torch.arange(len(y)) * y, "opaque", 0),
+    ("positions moved", lambda x, y: torch.arange(len(y)) + 1, "opaque", 0),
+    ("positions from three", lambda x, y: torch.arange(3, len(y) + 3), "opaque", 0),
+    ("places where it is true", lambda x, y: torch.nonzero(x[:, 0] > 0)[:, 0], "index", 0),
+    ("places in two dimensions", lambda x, y: torch.nonzero(x > 0) * 1, "opaque", 0),
+    ("two sorts", lambda x, y: x[:, 0].sort().values * y.sort().values, "opaque", 0),
+    ("two selections", lambda x, y: x[y < 3] * x[x[:, 0] < 1e9], "opaque", 0),
+    ("a selection and all", lambda x, y: x[y < 3] * x, "opaque", 0),
+    ("upper triangle by a large number", lambda x, y: x.triu(-1000), "opaque", 0),
+    ("the first part of a thousand", lambda x, y: x.split(1000)[0] * 1, "opaque", 0),
+    ("all as one part", lambda x, y: x.chunk(1)[0] * 1, "rows", 0),
+    ("sum within, samples last", lambda x, y: x.t().sum(0), "rows", 0),
+    ("sum of distinct values", lambda x, y: torch.unique(y).sum(), "opaque", 0),
+    ("place of the maximum", lambda x, y: x.max(0)[1] * 1, "opaque", 0),
+    ("bins by the data's own edges", lambda x, y: torch.histc(x, 4), "opaque", 0),
+    ("a product added to ones", lambda x, y: torch.ones(3, 3, dtype=x.dtype).addmm(x.t(), x), "opaque", 0),
+    ("convolved", lambda x, y: F.conv1d(x[:, None], torch.ones(1, 1, 2, dtype=x.dtype)), "rows", 0),
+    ("convolved over samples", lambda x, y: F.conv1d(x.t()[None], torch.ones(1, 3, 2, dtype=x.dtype)), "opaque", 0),
+    ("pooled over samples", lambda x, y: F.avg_pool1d(x.t()[None], 2, 1, 1), "opaque", 0),
+    ("normalised over samples", lambda x, y: F.layer_norm(x.t(), (len(y),)), "opaque", 0),
+    ("written into zeros", lambda x, y: torch.zeros(3, dtype=x.dtype).index_put((y,), x[:, 0]), "opaque", 0),
+    (
+        "added at places of ones",
+        lambda x, y: torch.ones(3, dtype=x.dtype).index_put((y,), x[:, 0], accumulate=True),
+        "opaque",
+        0,
+    ),
+    ("scattered into ones", lambda x, y: torch.ones(3, dtype=x.dtype).scatter_add(0, y, x[:, 0]), "opaque", 0),
+    ("scattered over samples", lambda x, y: x.scatter(0, y[:, None].expand(-1, 3), x), "opaque", 0),
+    ("copied into zeros", lambda x, y: torch.zeros(3, dtype=x.dtype).index_copy(0, y, x[:, 0]), "opaque", 0),
+    (
+        "filled with zeros, and added",
+        lambda x, y: torch.full((3,), 2.0, dtype=x.dtype).index_add(0, y, x[:, 0]),
+        "opaque",
+        0,
+    ),
+    ("joined and flipped", lambda x, y: torch.cat([y, y]).flip(0) * torch.cat([y, y]), "opaque", 0),
+    ("a bag cut", lambda x, y: y.sort().values.view(-1, 1) * y[:, None], "opaque", 0),
     ("distinct values", lambda x, y: torch.unique(y), "set", 0),
     ("no rule: rows by trial", lambda x, y: torch.cdist(x, torch.ones(2, 3, dtype=x.dtype)), "rows", 0),
     ("no rule: opaque by trial", lambda x, y: torch.cdist(x, x), "opaque", 0),
