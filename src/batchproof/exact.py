@@ -11,8 +11,20 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.streaming import distributed, jackknife, merging
-from batchproof.streaming.arguments import Call, Dims, Layout, bound, check_batch_dim, copied, keep, read, samples_in
+from batchproof.streaming.arguments import (
+    Call,
+    Dims,
+    Layout,
+    bound,
+    check_batch_dim,
+    copied,
+    keep,
+    one_sample,
+    read,
+    samples_in,
+)
 from batchproof.streaming.persample import Values, mean_of_each, per_sample
+from batchproof.streaming.prints import same_function
 from batchproof.streaming.state import GROUPS, Slots
 from batchproof.streaming.stream import Stream
 
@@ -113,8 +125,10 @@ class Exact:
                 ``fn`` itself raises passes through untouched, and the state stays as it was then, too.
         """
         if self.over == "samples":
-            values = per_sample(self.fn, self._read(args, kwargs))
-            self._fold_values(values)
+            call = self._read(args, kwargs)
+            sample = self._known_sample(call)  # before fn, which may write into its arguments
+            values = per_sample(self.fn, call)
+            self._fold_values(values, sample)
             return values.mean()
         ready = self._stream.ready(args) if not kwargs else None
         if ready is not None:
@@ -137,7 +151,9 @@ class Exact:
         """
         if self.over == "samples":
             with torch.no_grad():
-                self._fold_values(per_sample(self.fn, self._read(args, kwargs)))
+                call = self._read(args, kwargs)
+                sample = self._known_sample(call)
+                self._fold_values(per_sample(self.fn, call), sample)
             return
         ready = self._stream.ready(args) if not kwargs else None
         if ready is not None:
@@ -151,8 +167,11 @@ class Exact:
         first = self._stream.first if self.over == "dataset" else None
         return read(self.fn, args, kwargs, self.batch_dim, None if first is None else first.layout)
 
-    def _fold_values(self, values: Values) -> None:
-        self._values = Values([], values.tree, values.types)
+    def _known_sample(self, call: Call) -> Call:
+        return one_sample(call) if self._values is None or self._values.sample is None else self._values.sample
+
+    def _fold_values(self, values: Values, sample: Call) -> None:
+        self._values = Values([], values.tree, values.types, sample)
         self._stream.fold(values.detached())
 
     # ------------------------------------------------------------------ a value
@@ -254,6 +273,8 @@ class Exact:
                 raise BatchproofError(f"merge_state takes metrics made by exact, not {type(other).__name__}")
             if (other.over, other.batch_dim) != (self.over, self.batch_dim):
                 raise BatchproofError("mismatched states: the metrics differ in over= or batch_dim=")
+            if self.over == "samples" and not same_function(self.fn, other.fn):
+                raise BatchproofError("mismatched states: the two metrics are of different functions")
         draft = self._stream.draft()
         for other in others:
             merging.merge(draft, other._stream)
@@ -299,7 +320,7 @@ class Exact:
         tensor(3.)
         """
         saved = merging.save(self._stream)
-        saved["values"] = None if self._values is None else self._values.described()
+        saved["values"] = None if self._values is None else self._values.described(self.fn)
         return saved
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -318,8 +339,11 @@ class Exact:
             assert layout is not None
             return Call(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
 
+        if state["n"] and (state["values"] is None) != (self.over == "dataset"):
+            raise BatchproofError("the saved state does not fit: it is of a metric with another over=")
+        values = None if state["values"] is None else Values.of(state["values"], self.fn)
         fresh = merging.load(self._stream, state, relayout)
-        self._values = None if state["values"] is None else Values.of(state["values"])
+        self._values = values
         self._stream = fresh
 
     def to(self, device: Any) -> Exact:

@@ -205,10 +205,32 @@ def test_few_rows_are_held_and_saved() -> None:
     ],
     ids=["threshold", "clamp", "exponent", "unit"],
 )
-def test_a_state_of_a_function_with_other_numbers_is_refused(mine: Any, theirs: Any) -> None:
-    metric, other = bp.exact(mine), bp.exact(theirs)
+@pytest.mark.parametrize("over", ["dataset", "samples"])
+def test_a_state_of_a_function_with_other_numbers_is_refused(mine: Any, theirs: Any, over: Any) -> None:
+    metric, other, same = (bp.exact(fn, over=over) for fn in (mine, theirs, mine))
     metric.update(torch.randn(100, dtype=torch.float64))
     with pytest.raises(bp.BatchproofError, match="another function"):
+        other.load_state_dict(metric.state_dict())
+    same.load_state_dict(metric.state_dict())
+    assert same.compute() == metric.compute()
+    other.update(torch.randn(100, dtype=torch.float64))
+    with pytest.raises(bp.BatchproofError, match="mismatched"):
+        metric.merge_state(other)
+
+
+def test_a_state_over_samples_is_none_over_the_dataset() -> None:
+    metric, other = bp.exact(torch.std), bp.exact(torch.std, over="samples")
+    metric.update(torch.randn(100, 3))
+    other.update(torch.randn(100, 3))
+    for mine, theirs in ((metric, other), (other, metric)):
+        with pytest.raises(bp.BatchproofError, match="over="):
+            mine.load_state_dict(theirs.state_dict())
+
+
+def test_a_state_over_samples_knows_the_weights_of_its_function() -> None:
+    metric, other = (bp.exact(torch.nn.Linear(3, 1), over="samples") for _ in range(2))
+    metric.update(torch.randn(100, 3))
+    with pytest.raises(bp.BatchproofError, match="weights"):
         other.load_state_dict(metric.state_dict())
 
 

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
 from batchproof.streaming.arguments import Call, Layout, copied, rebuild
+from batchproof.streaming.prints import sample_print
 from batchproof.streaming.trees import is_array
 
 
@@ -21,6 +22,7 @@ class Values:
     columns: list[torch.Tensor]
     tree: Any  # what the function returns, every leaf a zero
     types: list[Any]
+    sample: Call | None = None  # the first one of all, by which a saved state knows its function
 
     def mean(self) -> Any:
         """Their mean, in the type that the function returns."""
@@ -33,13 +35,32 @@ class Values:
         ]
         return pytree.tree_unflatten(leaves, pytree.tree_structure(self.tree))
 
-    def described(self) -> dict[str, Any]:
-        """What the function returns, in plain containers."""
-        return {"tree": self.tree, "types": [kind if isinstance(kind, torch.dtype) else "float" for kind in self.types]}
+    def described(self, fn: Callable[..., Any]) -> dict[str, Any]:
+        """What the function returns and what it does to a sample, in plain containers."""
+        types = [kind if isinstance(kind, torch.dtype) else "float" for kind in self.types]
+        assert self.sample is not None
+        return {
+            "tree": self.tree,
+            "types": types,
+            "layout": self.sample.layout.described(),
+            "sample": [copied(leaf) for leaf in self.sample.leaves],
+            "function": sample_print(fn, self.sample),
+        }
 
     @classmethod
-    def of(cls, described: dict[str, Any]) -> Values:
-        return cls([], described["tree"], [float if kind == "float" else kind for kind in described["types"]])
+    def of(cls, described: dict[str, Any], fn: Callable[..., Any]) -> Values:
+        """What was saved.
+
+        Raises:
+            BatchproofError: the function does something else to the saved sample than the one that was saved.
+        """
+        sample = Call(Layout.of(described["layout"]), [copied(leaf) for leaf in described["sample"]], 1)
+        if described["function"] != sample_print(fn, sample):
+            raise BatchproofError(
+                "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, "
+                "an exponent, a unit) or weights were others"
+            )
+        return cls([], described["tree"], [float if kind == "float" else kind for kind in described["types"]], sample)
 
     def detached(self) -> Call:
         """The values as a batch, to be averaged."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import Free, Op, Ref, Size, leaves
-from batchproof.streaming.modules import held_by
+from batchproof.derive.record import record
+from batchproof.streaming.arguments import Call, rebuild
+from batchproof.streaming.modules import held_by, quiet
 from batchproof.streaming.stream import Stream
 
 DEPTH = 4  # how far to look into objects
@@ -31,6 +33,30 @@ def program_print(plan: Plan) -> str:
     kept = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
     inputs = [str(program.values[index].dtype) for index in program.inputs]
     return hashlib.sha256(repr((lines, kept, plan.kept, plan.lengths, inputs)).encode()).hexdigest()
+
+
+def sample_print(fn: Callable[..., Any], sample: Call) -> str | None:
+    """What a function does to one sample: the operations, the numbers in them and the tensors that it holds.
+
+    None where it cannot be recorded.
+    """
+    if not sample.all_tensors():
+        return None
+
+    def flat(*tensors: torch.Tensor) -> Any:
+        args, kwargs = rebuild(sample.layout, tensors)
+        return fn(*args, **kwargs)
+
+    try:
+        with torch.inference_mode(False), quiet(fn):
+            run = record(flat, [leaf.clone() for leaf in sample.leaves])
+    except Exception:  # noqa: BLE001 - whatever keeps it from being recorded, nothing is known then
+        return None
+    lines = [(op.name, op.outputs, *_arguments(op, False)) for op in run.ops]
+    digest = hashlib.sha256(repr(lines).encode())
+    for index, tensor in sorted(run.captured.items()):
+        digest.update(repr((index, tuple(tensor.shape))).encode() + _bytes(tensor))
+    return digest.hexdigest()
 
 
 def _arguments(op: Op, loose: bool) -> Iterator[Any]:
