@@ -53,6 +53,17 @@ def test_nan_in_the_first_batch(fn: Function) -> None:
     promise(fn, x, refuse=False)
 
 
+@table(
+    ("product with itself", lambda c: torch.vdot(c, c).real),
+    ("sum", lambda c: c.sum().imag),
+    ("of each column", lambda c: torch.stack([c, c * 1j], 1).sum(0).abs()),
+)
+def test_infinity_in_a_part_of_a_complex_sum(fn: Function) -> None:
+    c = torch.complex(normal(200, seed=3), normal(200, seed=4))
+    c[150] = complex(-math.inf, 1.0)
+    promise(fn, c, sizes=[1] * 200)
+
+
 @pytest.mark.parametrize("late", [math.inf, -math.inf])
 @pytest.mark.parametrize("first", range(3))
 @table(

@@ -52,8 +52,8 @@ class Slots:
     def __post_init__(self) -> None:
         self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "rows"]
         self._merges = [_merge_of(leaf) for leaf in self.plan.leaves]
-        leaves = enumerate(self.plan.leaves)
-        self._large = [i for i, leaf in leaves if leaf.merge == "sum" and leaf.nbytes >= LARGE]
+        sums = [(i, leaf) for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "sum"]
+        self._large = [i for i, leaf in sums if leaf.nbytes >= LARGE and not leaf.dtype.is_complex]
 
     @classmethod
     def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
@@ -251,7 +251,15 @@ def _merge_of(leaf: Leaf) -> Merge | None:
         return lambda kept, value: torch.maximum(kept, value.to(kept.dtype))
     if leaf.merge == "min":
         return lambda kept, value: torch.minimum(kept, value.to(kept.dtype))
+    if leaf.merge == "sum" and leaf.dtype.is_complex:
+        return _complex_sum
     return _MERGES[leaf.merge]
+
+
+def _complex_sum(kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """By parts: torch multiplies what it adds by one, which makes of an infinite part next to NaN a NaN as well."""
+    parts = (torch.view_as_real(x.resolve_conj().to(kept.dtype)) for x in (kept, value))
+    return torch.view_as_complex(torch.add(*parts))
 
 
 _MERGES: dict[str, Merge | None] = {"sum": torch.add, "any": torch.logical_or, "all": torch.logical_and, "rows": None}
