@@ -154,7 +154,17 @@ def _by_number(app: Application, value: Value) -> bool:
 
 def strided(app: Application) -> Sequence[Placement]:
     """``as_strided``: a view where the strides are those of a tensor without gaps; else a matter of memory."""
-    return movement(app) if is_view(app.op) else app.all(OPAQUE)
+    return movement(app) if is_view(app.op) and _in_rows(app.first) else app.all(OPAQUE)
+
+
+def _in_rows(value: Value) -> bool:
+    """Whether a tensor lies in memory row after row without gaps, as those do that `movement` tries."""
+    step = 1
+    for size, stride in zip(reversed(value.sizes), reversed(value.strides), strict=True):
+        if size != 1 and stride != step:
+            return False
+        step *= size
+    return True
 
 
 def is_view(op: Op) -> bool:
