@@ -116,6 +116,24 @@ def test_a_function_that_raises_leaves_the_state() -> None:
     assert fn_of_state.n_samples == 100
 
 
+def test_a_function_that_raises_at_its_second_call_leaves_the_samples() -> None:
+    """As a singular value decomposition of samples with infinities does now and then."""
+    calls = []
+
+    def fn(x: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.linalg.LinAlgError
+        return x.square().mean().sqrt()
+
+    metric = bp.exact(fn)
+    x = torch.randn(100, dtype=torch.float64)
+    for part in x.split(40):
+        metric.update(part)
+    assert len(calls) > 2
+    assert difference(metric.compute(), x.square().mean().sqrt(), 1e-12) is None
+
+
 # ------------------------------------------------------------------ the plan, tried again at the end
 
 
