@@ -53,6 +53,10 @@ def test_nan_in_the_first_batch(fn: Function) -> None:
     promise(fn, x, refuse=False)
 
 
+def test_a_tensor_made_of_the_number_of_samples() -> None:
+    promise(lambda x: (x * torch.tensor(1 / len(x), dtype=x.dtype)).square().sum().sqrt(), normal(200), constant=True)
+
+
 @table(
     ("product with itself", lambda c: torch.vdot(c, c).real),
     ("sum", lambda c: c.sum().imag),

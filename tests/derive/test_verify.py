@@ -1,0 +1,104 @@
+"""What a plan is tried by before it is used: planted faults in the fold, the finish and the lengths are refuted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import batchproof as bp
+from batchproof.derive import assemble
+from batchproof.derive.deriving import derive
+from batchproof.derive.fold import build
+from batchproof.derive.plan import Plan
+from batchproof.derive.samples import Batch
+from batchproof.derive.verify import Refuted, gap, joined, verify
+from batchproof.streaming.folding import fold_by
+
+X = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def selected(x: Tensor) -> Tensor:
+    return x[x > 0].sum() / x[x > 0].numel()
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return derive(selected, [X], [0])
+
+
+Change = Callable[[list[Tensor], list[int], int], tuple[list[Tensor], list[int]]]
+
+
+def tried(plan: Plan, change: Change) -> None:
+    """Verify the plan with a fold that something was done to."""
+    fold = build(plan.wide[0], dict(plan.wide[1]))
+
+    def changed(tensors: Any, captured: Any) -> Any:
+        values, lengths = fold(tensors, captured)
+        return change(values, lengths, len(tensors[0]))
+
+    assert plan.program is not None
+    verify(plan, changed, dict(plan.program.captured), Batch([X], (0,)), 0)
+
+
+def test_the_plan_itself(plan: Plan) -> None:
+    assert plan.is_constant_size
+    tried(plan, lambda values, lengths, n: (values, lengths))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values, lengths, n: ([v + (n == 1) * 1e-3 for v in values], lengths),
+        lambda values, lengths, n: ([v * (1 + 1e-6 * (n < 20)) for v in values], lengths),
+        lambda values, lengths, n: ([v + (n < 20) * float("inf") if n < 20 else v for v in values], lengths),
+        lambda values, lengths, n: ([v * float("nan") if n < 3 else v for v in values], lengths),
+        lambda values, lengths, n: (values, [k + 1 for k in lengths]),
+        lambda values, lengths, n: (values, [k + (n == 1) for k in lengths]),
+    ],
+    ids=["of one sample", "of pieces, a little", "infinite", "none of few", "a length too long", "a length of one"],
+)
+def test_a_fold_that_is_wrong_on_pieces_is_refuted(plan: Plan, change: Change) -> None:
+    with pytest.raises(Refuted):
+        tried(plan, change)
+
+
+def test_a_finish_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Plan.finish
+    monkeypatch.setattr(Plan, "finish", lambda self, *args: right(self, *args) * 1.001)
+    assert not derive(selected, [X], [0]).is_constant_size
+
+
+def test_a_fold_in_the_samples_own_type_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "_serves", lambda *args: False)
+    assert not derive(selected, [X], [0]).is_constant_size
+
+
+def test_a_folded_value_of_another_shape_is_refused(plan: Plan) -> None:
+    fold = build(plan.wide[0], dict(plan.wide[1]))
+
+    def changed(tensors: Any, captured: Any) -> Any:
+        values, lengths = fold(tensors, captured)
+        return [torch.stack([v, v]) for v in values], lengths
+
+    assert plan.program is not None
+    with pytest.raises(bp.BatchproofError, match="shape"):
+        fold_by(plan, changed, [X], dict(plan.program.captured))
+
+
+def test_a_gap_between_what_is_finite_and_what_is_not() -> None:
+    one, inf, nan = (torch.tensor(x, dtype=torch.float64) for x in (1.0, float("inf"), float("nan")))
+    assert gap(one, inf) == gap(inf, one) == gap(nan, one) == gap(inf, -inf) == float("inf")
+    assert gap(nan, nan) == gap(inf, inf) == 0
+    assert gap(one, one * 1.5) == pytest.approx(1 / 3)
+    assert gap(one, torch.ones(2)) == float("inf")
+
+
+@pytest.mark.parametrize(("kind", "value"), [("sum", 3.0), ("max", 4.0), ("min", -1.0), ("any", True), ("all", False)])
+def test_how_leaves_merge(kind: str, value: float | bool) -> None:
+    parts = torch.tensor([True, False]) if isinstance(value, bool) else torch.tensor([4.0, 0.0, -1.0])
+    assert joined(kind, parts).item() == value
