@@ -382,16 +382,27 @@ def test_only_keywords() -> None:
     torch.testing.assert_close(metric.compute(), F.cross_entropy(x, y, weight=weight))
 
 
-def test_a_keyword_as_long_as_the_first_batch_is_not_guessed() -> None:
+@pytest.mark.parametrize("size", [3, 40])
+def test_a_keyword_as_long_as_the_first_batch(size: int) -> None:
+    """Three classes and three samples: with one sample more the function takes no more weights."""
     x, y, weight = scores()
-    metric = bp.exact(F.cross_entropy)
-    metric.update(x[:3], y[:3], weight=weight)
-    with pytest.raises(bp.BatchproofError, match=r"batch_dim=\{'weight': None\}"):
-        metric.update(x[3:], y[3:], weight=weight)
-    metric = bp.exact(F.cross_entropy, batch_dim={"weight": None})
-    for cut in (slice(0, 3), slice(3, 6), slice(6, N)):
-        metric.update(x[cut], y[cut], weight=weight)
-    torch.testing.assert_close(metric.compute(), F.cross_entropy(x, y, weight=weight))
+    for options in ({}, {"batch_dim": {"weight": None}}):
+        metric = bp.exact(F.cross_entropy, **options)  # type: ignore[arg-type]
+        for cut in [slice(0, 3), *(slice(at, at + size) for at in range(3, N, size))]:
+            metric.update(x[cut], y[cut], weight=weight)
+        torch.testing.assert_close(metric.compute(), F.cross_entropy(x, y, weight=weight))
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 40])
+def test_weights_of_samples_by_keyword(first: int) -> None:
+    def weighted(x: Tensor, *, weight: Tensor) -> Tensor:
+        return (x.square().sum(1) * weight).sum() / weight.sum()
+
+    x, weight = normal(N, 3), normal(N).abs()
+    metric = bp.exact(weighted)
+    for cut in (slice(0, first), slice(first, N)):
+        metric.update(x[cut], weight=weight[cut])
+    torch.testing.assert_close(metric.compute(), weighted(x, weight=weight))
 
 
 def test_batch_dim_by_name() -> None:

@@ -162,7 +162,7 @@ def read(
         kwargs: those by name.
         batch_dim: as `check_batch_dim` gives it.
         known: how the first batch was read: later ones are read alike.
-        tried: whether ``fn`` may be called, to see which of two readings of a list it takes.
+        tried: whether ``fn`` may be called, to see which of two readings of a list or a keyword it takes.
 
     Raises:
         BatchproofError: an argument has no batch dimension, is empty, or disagrees on the number of samples; or it is
@@ -171,7 +171,7 @@ def read(
     found = _arguments(fn, args, kwargs, batch_dim)
     if known is None:
         _decide_lists(found, fn if tried else None)
-        _decide_shared(found)
+        _decide_shared(found, fn if tried else None)
     else:
         _as_known(found, known)
     leaves: list[Any] = []
@@ -370,8 +370,12 @@ def _changed(label: str, value: Any, labels: frozenset[str], change: Callable[[l
 # ---------------------------------------------------------------------- shared keywords
 
 
-def _decide_shared(found: Sequence[_Argument]) -> None:
-    """Take a keyword as shared by all batches where it cannot hold the batch: it is as long as no other argument."""
+def _decide_shared(found: Sequence[_Argument], fn: Callable[..., Any] | None) -> None:
+    """Take a keyword as shared by all batches where it cannot hold the batch.
+
+    It is as long as no other argument; or, by chance as long as the first batch, the function does not take more of it
+    with more samples (the weights of 20 classes, with 20 samples).
+    """
     lengths = {
         argument.label: [_length_at(leaf, argument.dim) for path, leaf in argument.parts() if _may_hold(leaf)]
         for argument in found
@@ -382,8 +386,45 @@ def _decide_shared(found: Sequence[_Argument]) -> None:
         return
     for argument in found:
         own = lengths.get(argument.label)
-        if own and argument.keyword and not argument.said and n not in own:
+        if not own or not argument.keyword or argument.said:
+            continue
+        if n not in own or (n > 1 and fn is not None and _keeps_its_length(fn, found, argument)):
             argument.dim = None
+
+
+def _keeps_its_length(fn: Callable[..., Any], found: Sequence[_Argument], keyword: _Argument) -> bool:
+    """Whether with one sample more a function takes a keyword as it is, and does not take it with one entry more."""
+
+    def takes(shared: _Argument | None) -> bool:
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        try:
+            for argument in found:
+                value = _longer(argument.value, None if argument is shared else argument.dim)
+                if argument.keyword:
+                    kwargs[argument.label] = trees.closed(value)
+                else:
+                    args.append(trees.closed(value))
+            with torch.no_grad(), quiet(fn):
+                fn(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not take them
+            return False
+        return True
+
+    return not takes(None) and takes(keyword)
+
+
+def _longer(value: Any, dim: int | None) -> Any:
+    """Tensors and lists with their first sample once more at the end."""
+
+    def one(leaf: Any) -> Any:
+        if dim is not None and isinstance(leaf, torch.Tensor):
+            return torch.cat([leaf.detach(), leaf.detach().narrow(dim, 0, 1)], dim)
+        if dim is not None and is_column(leaf):
+            return [*leaf, leaf[0]]
+        return copied(leaf)
+
+    return pytree.tree_map(one, value, is_leaf=is_column)
 
 
 def _may_hold(leaf: Any) -> bool:
