@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,14 +24,15 @@ def call(*args: Any) -> Any:
     return read(lambda *a: a, args, {}, 0, None)
 
 
-def test_the_jackknife_of_a_mean() -> None:
-    """Leaving out a group of a mean gives back the group's mean as its pseudo-value."""
+@pytest.mark.parametrize("statistic", [torch.mean, torch.std, torch.amax])
+def test_the_jackknife_of_unequal_groups(statistic: Callable[[Tensor], Tensor]) -> None:
     groups = [torch.tensor(values, dtype=D) for values in ([1.0, 2.0, 4.0], [3.0], [0.0, 5.0], [2.0, 2.0, 8.0, 1.0])]
-    n, whole = 10, torch.cat(groups)
-    error = standard_error(lambda some: torch.cat([groups[g] for g in some]).mean(), [3, 1, 2, 4])
-    left_out = [torch.cat([x for x in groups if x is not group]).mean() for group in groups]
-    centre = 4 * whole.mean() - sum((1 - len(x) / n) * out for x, out in zip(groups, left_out))
-    squares = [(x.mean() - centre) ** 2 / (n / len(x) - 1) for x in groups]
+    n, whole = 10, statistic(torch.cat(groups))
+    error = standard_error(lambda some: statistic(torch.cat([groups[g] for g in some])), [3, 1, 2, 4])
+    left_out = [statistic(torch.cat([x for x in groups if x is not group])) for group in groups]
+    centre = 4 * whole - sum((1 - len(x) / n) * out for x, out in zip(groups, left_out))
+    pseudo = [n / len(x) * whole - (n / len(x) - 1) * out for x, out in zip(groups, left_out)]
+    squares = [(value - centre) ** 2 / (n / len(x) - 1) for x, value in zip(groups, pseudo)]
     torch.testing.assert_close(error, torch.stack(squares).mean().sqrt())
 
 
@@ -114,29 +116,41 @@ def test_extremes_of_numbers_on_one_side_of_zero(dtype: torch.dtype) -> None:
         assert again.compute() == ends(x)
 
 
-def test_a_copy_goes_its_own_way() -> None:
+@pytest.mark.parametrize("before", [0, 1, 30])
+def test_a_state_that_was_merged_goes_its_own_way(before: int) -> None:
     """A state so large that it is added into: two buffers take turns, and a copy has its own."""
 
     def outer(x: Tensor) -> Tensor:
         return x.t() @ x
 
-    metric, other = bp.exact(outer), bp.exact(outer)
-    x = torch.randn(5, 64, 100, generator=torch.Generator().manual_seed(0), dtype=D)
-    for part in x[:3]:
+    metric, other, third = (bp.exact(outer) for _ in range(3))
+    x = torch.randn(150, 20, 100, generator=torch.Generator().manual_seed(0), dtype=D)
+    y = torch.randn(30, 20, 100, generator=torch.Generator().manual_seed(1), dtype=D)[:before]
+    for part in y:
+        other.update(part)
+    if before:
+        third.update(y[0])
+        metric.merge_state(third)
+    for part in x[:60]:  # three to a group
         metric.update(part)
     other.merge_state(metric)
-    for part in x[3:]:
+    for part in x[60:]:
         metric.update(part)
-    torch.testing.assert_close(other.compute(), outer(x[:3].flatten(0, 1)))
-    torch.testing.assert_close(metric.compute(), outer(x.flatten(0, 1)))
+    torch.testing.assert_close(other.compute(), outer(torch.cat([y, y[: min(before, 1)], x[:60]]).flatten(0, 1)))
+    torch.testing.assert_close(metric.compute(), outer(torch.cat([y[: min(before, 1)], x]).flatten(0, 1)))
 
 
 def test_what_a_fold_returns_is_copied() -> None:
     """A fold may return what it was given, and the caller may write into that afterwards."""
-    metric = bp.exact(lambda x: x.sort().values.diff().amax())
-    x = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=D)
+
+    def middle(x: Tensor) -> Tensor:
+        return x[:, 0].median()
+
+    metric = bp.exact(middle)
+    x = torch.randn(100, 50, generator=torch.Generator().manual_seed(0), dtype=D)
     for part in x.split(20):
         given = part.clone()
         metric.update(given)
         given.zero_()
-    assert metric.compute() == x.sort().values.diff().amax()
+    assert metric.plan.row_nbytes == 8  # of a view of what was given
+    assert metric.compute() == middle(x)

@@ -126,9 +126,10 @@ def renamed(past: Past, taken: Clock) -> Past:
 
 
 def both(a: Part | None, b: Part | None) -> Any:
-    """Two parts of one kind, together."""
+    """Two parts of one kind, together; later updates of either do not change it."""
     if a is None or b is None:
-        return b if a is None else a
+        one = b if a is None else a
+        return one.clone() if isinstance(one, Slots) else one
     if isinstance(a, Slots) and isinstance(b, Slots):
         total = a.clone()
         total.absorb(b)

@@ -156,7 +156,7 @@ class Slots:
         for order, parts in _unrolled(theirs.chunks):
             chunks = chunks, later[order], parts
         if mine is None:
-            return theirs._replace(chunks=chunks)
+            return self._copied(theirs)._replace(chunks=chunks)
         values = [
             None if merge is None else merge(a, b)
             for merge, a, b in zip(self._merges, mine.values, theirs.values, strict=True)
@@ -194,14 +194,13 @@ class Slots:
 
     def clone(self) -> Slots:
         """A state that goes its own way. Only what may be written to is copied: the large leaves."""
+        cells = [None if cell is None else self._copied(cell) for cell in self.cells]
+        return Slots(self.plan, self.groups, self.device, cells)
 
-        def copied(cell: Cell | None) -> Cell | None:
-            if cell is None or not self._large:
-                return cell
-            values = [v.clone() if i in self._large else v for i, v in enumerate(cell.values)]
-            return cell._replace(values=values)
-
-        return Slots(self.plan, self.groups, self.device, [copied(cell) for cell in self.cells])
+    def _copied(self, cell: Cell) -> Cell:
+        if not self._large:
+            return cell
+        return cell._replace(values=[v.clone() if i in self._large else v for i, v in enumerate(cell.values)])
 
 
 def _unrolled(chunks: Chunks | None) -> list[tuple[int, list[torch.Tensor]]]:
