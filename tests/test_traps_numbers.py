@@ -83,6 +83,14 @@ def test_an_infinite_statistic(fn: Function, first: int, late: float) -> None:
     promise(fn, x, y)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_column_overflows_and_the_others_lie_far_away(dtype: torch.dtype) -> None:
+    """The statistic of one column is infinite; the sums of the others overflow, since the first samples were small."""
+    x = torch.cat([normal(80, seed=5), 1e30 * normal(120, seed=6) * (1e130 if dtype is torch.float64 else 1)]).to(dtype)
+    promise(lambda x: torch.stack([x, 0.5 * x, x * x], 1).log_softmax(0).mean(0), x)
+    promise(lambda x: torch.stack([x, 0.5 * x, x * x], 1).logsumexp(0), x)
+
+
 def test_infinity_in_masked_scores() -> None:
     scores = normal(200, 4)
     scores[100:, 3] = -math.inf

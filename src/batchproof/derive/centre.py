@@ -13,7 +13,7 @@ is also the numerically stable, shifted form of the sum.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,7 +218,7 @@ class Centred:
         flat = kept.reshape(kept.shape[0], -1).T
         if self.taylor is not None:
             weights = self.taylor.weights(self.slice, self.centres, at, shared)
-            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, _any_nan(at))
+            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, at)
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         for level in self.levels:
             sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
@@ -230,13 +230,16 @@ class Centred:
             better = less < noise
             weights = torch.where(better.unsqueeze(1), others, weights)
             noise = torch.where(better, less, noise)
-        return combined(weights, kept, noise, nudge, _any_nan(at))
+        return combined(weights, kept, noise, nudge, at)
 
 
-def _any_nan(at: Centre) -> torch.Tensor:
-    """Whether a statistic is not a number: then what rests on it is none either."""
-    unknown = [torch.isnan(stat).any() for stat in at.stats.values()]
-    return torch.stack(unknown).any() if unknown else torch.tensor(False)
+def _any_of(at: Centre, test: Callable[[torch.Tensor], torch.Tensor], elements: int) -> torch.Tensor:
+    """For each element of a sum, whether a statistic of its own, or of all, is such."""
+    found = torch.zeros(elements, dtype=torch.bool)
+    for stat in at.stats.values():
+        is_such = test(stat).reshape(-1)
+        found = found.to(stat.device) | (is_such if len(is_such) in (1, elements) else is_such.any())
+    return found
 
 
 #: Of the bound on the rounding of weights, what is met: it adds up as if all errors had one sign.
@@ -254,21 +257,19 @@ class Combined:
     cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
 
 
-def combined(
-    weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, unknown: torch.Tensor
-) -> Combined:
+def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, at: Centre) -> Combined:
     """Weigh the sums kept at the centres.
 
     Where a statistic is infinite, a total that is so too is not known: with samples of both signs, ``(x * s).sum()``
     is infinity less infinity for the function, and one infinity for the sums. Nor is one that is no number where all
-    that is kept is finite.
+    that is kept is finite, or where the statistic is: a sum that was kept overflowed.
 
     Args:
         weights: (elements, centres).
         kept: (centres, ...), the sums.
         noise: (elements), how large the numbers are that the weights, times the sums, were made from.
         nudge: relative change put on the total, to see whether a result rests on lost digits.
-        unknown: whether a statistic is not a number.
+        at: the centre.
     """
     flat = kept.reshape(kept.shape[0], -1).T
     terms = weights * flat
@@ -280,11 +281,13 @@ def combined(
     cancels = torch.where((size == 0) | ~sound, none, size / total.abs())
     if nudge:
         total = total + torch.where(sound, torch.where(vanishes, NOTHING, nudge) * size, none)
+    unknown, infinite = (_any_of(at, test, len(total)) for test in (torch.isnan, torch.isinf))
     lost = torch.isinf(total) | (torch.isnan(total) & torch.isfinite(flat).all(1))
     lost = lost & ~torch.isfinite(weights).all(1) & ~unknown
+    lost = lost | (torch.isnan(total) & ~torch.isnan(flat).any(1) & ~unknown & ~infinite)
     cancels = torch.where(lost, torch.inf, cancels)
     if nudge:
-        total = torch.where(lost, torch.where(torch.isnan(total), torch.inf, torch.nan), total)
+        total = torch.where(lost, torch.where(torch.isnan(total), 1.0, torch.nan), total)
     worst = cancels.amax() if cancels.numel() else cancels.sum()
     return Combined(total.reshape(kept.shape[1:]), ~torch.isfinite(terms).all(), worst)
 
