@@ -229,8 +229,6 @@ MUTANTS = (
            "return one", PARTS),
     Mutant("samples of a cell are not counted", "streaming/state.py", "return Cell(values, lengths, mine.n + theirs.n, chunks)",
            "return Cell(values, lengths, mine.n, chunks)", MACHINE),
-    Mutant("a maximum begins at zero", "streaming/state.py",
-           'worst = float("-inf") if leaf.merge == "max" else float("inf")', "worst = 0.0", PARTS),
     Mutant("kept rows in another order", "streaming/state.py", "return found[::-1]", "return found", MACHINE),
     Mutant("a copy shares its large leaves", "streaming/state.py", "        if not self._large:\n            return cell\n", "        if True:\n            return cell\n", PARTS),
     Mutant("the plan is not tried at the end", "streaming/recheck.py", "if found is not None:", "if False:", STATES),
