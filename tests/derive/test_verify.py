@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.derive import assemble
+from batchproof.derive import assemble, decompose
+from batchproof.derive.centre import Centre, combined
 from batchproof.derive.deriving import derive
 from batchproof.derive.fold import build
 from batchproof.derive.plan import Plan
@@ -102,3 +103,23 @@ def test_a_gap_between_what_is_finite_and_what_is_not() -> None:
 def test_how_leaves_merge(kind: str, value: float | bool) -> None:
     parts = torch.tensor([True, False]) if isinstance(value, bool) else torch.tensor([4.0, 0.0, -1.0])
     assert joined(kind, parts).item() == value
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3, float("inf"), float("-inf")])
+def test_a_norm_written_out(order: float) -> None:
+    for keep in (False, True):
+        torch.testing.assert_close(
+            decompose.vector_norm(X.view(4, 5), order, 1, keep), torch.linalg.vector_norm(X.view(4, 5), order, 1, keep)
+        )
+
+
+@pytest.mark.parametrize("share", [1e-2, 1e-5, 1e-9])
+def test_a_small_total_is_no_zero(share: float) -> None:
+    """Only where it is as small as the rounding of its terms nothing is known of it."""
+    weights, kept = (
+        torch.tensor([[1.0, -1.0]], dtype=torch.float64),
+        torch.tensor([1 + share, 1.0], dtype=torch.float64),
+    )
+    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}))
+    assert found.total.item() == pytest.approx(share, rel=1e-6)
+    assert found.cancels.item() == pytest.approx(2 / share, rel=1e-2)

@@ -143,7 +143,7 @@ MUTANTS = (
            "total_weight = torch.sum(kept).to(x.dtype)", "total_weight = torch.sum(kept | True).to(x.dtype)", NUMBERS),
     Mutant("a logarithm of sums at an infinite maximum", "derive/decompose.py",
            "top = torch.where(torch.isinf(top), torch.zeros_like(top), top)", "top = top + 0", NUMBERS),
-    Mutant("a norm without its root", "derive/decompose.py", "keepdim) ** (1.0 / order)", "keepdim)", EXACT),
+    Mutant("a norm without its root", "derive/decompose.py", "keepdim) ** (1.0 / order)", "keepdim)", VERIFY),
     # ------------------------------------------------------------------ the cut
     Mutant("rows around a statistic can be kept", "derive/cut.py", 'if value.kind == "rows" and not value.given:',
            'if value.kind == "rows":', CODE),
@@ -158,7 +158,7 @@ MUTANTS = (
            EXACT),
     # ------------------------------------------------------------------ centres
     Mutant("small totals set to zero", "derive/centre.py", "vanishes = sound & (total.abs() <= NOTHING * size)",
-           "vanishes = sound & (total.abs() <= 1e-3 * size)", CENTRING),
+           "vanishes = sound & (total.abs() <= 1e-3 * size)", VERIFY),
     Mutant("lost digits go unseen", "derive/centre.py",
            "cancels = torch.where((size == 0) | ~sound, none, size / total.abs())", "cancels = none", CENTRING),
     Mutant("infinite totals are believed", "derive/centre.py", "cancels = torch.where(lost, torch.inf, cancels)",
