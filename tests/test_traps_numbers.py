@@ -115,6 +115,8 @@ def test_undefined_on_small_batches_defined_on_all() -> None:
 
 # ------------------------------------------------------------------ integers
 
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def test_overflow_of_int32() -> None:
     x = torch.randint(0, 2**30, (200,), generator=torch.Generator().manual_seed(1), dtype=torch.int32)
@@ -164,11 +166,42 @@ def test_sums_beyond_two_to_the_53() -> None:
     ("product", lambda x: x.prod()),
     ("deviation", lambda x: x.double().std()),
 )
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64], ids=str)
+@pytest.mark.parametrize("dtype", WHOLE, ids=str)
 def test_integers_of_every_width(fn: Function, dtype: torch.dtype) -> None:
     bits = torch.iinfo(dtype)
     x = torch.randint(max(bits.min, -(2**40)), min(bits.max, 2**40), (200,), generator=torch.Generator().manual_seed(1))
     promise(fn, x.to(dtype), sizes=(64, 2, 8, 40), rtol=1e-4)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["large from the start", "small at first"])
+@pytest.mark.parametrize("dtype", WHOLE, ids=str)
+@table(
+    ("used as another type", lambda x, y: x[:, 0].sum(dtype=x.dtype).double() / 7),
+    ("divided", lambda x, y: x.sum(0, dtype=x.dtype) / 3),
+    ("summed again", lambda x, y: x.sum(0, dtype=x.dtype).sum()),
+    ("summed again as float", lambda x, y: x.sum(0, dtype=x.dtype).sum(dtype=torch.float64)),
+    ("beside a wider sum", lambda x, y: torch.cat([x.sum(0, dtype=x.dtype), x.sum(0)])),
+    ("plus a wider sum", lambda x, y: x.sum(0, dtype=x.dtype) + x.sum(0, dtype=torch.float64)),
+    ("less a sum", lambda x, y: (x.sum(0, dtype=x.dtype) - x.sum(0, dtype=x.dtype).flip(0)).double()),
+    ("mean", lambda x, y: x[:, 0].sum(dtype=torch.float64) / len(x)),
+    ("count", lambda x, y: (x > 0).sum(dtype=x.dtype).double()),
+    ("count into a buffer", lambda x, y: torch.zeros(2, dtype=x.dtype).add_((x > 0).sum()).double()),
+    ("matrix product", lambda x, y: (x.T @ x).double()),
+    ("dot product", lambda x, y: torch.dot(x[:, 0], x[:, 1]).double()),
+    ("added at places", lambda x, y: torch.zeros(6, 3, dtype=x.dtype).index_add(0, y, x).double()),
+    ("scattered", lambda x, y: torch.ones(6, dtype=x.dtype).scatter_add(0, y, x[:, 0]).double()),
+    ("put at places", lambda x, y: torch.zeros(6, 3, dtype=x.dtype).index_put((y,), x, accumulate=True).double()),
+    ("read in Python", lambda x, y: torch.tensor(float(x.sum(dtype=x.dtype).item()))),
+)
+def test_sums_of_whole_numbers_wrap_around(fn: Function, dtype: torch.dtype, late: bool) -> None:
+    """As the function's own do: in their type, and as nothing wider before all samples are in."""
+    bits = torch.iinfo(dtype)
+    x = torch.randint(
+        max(bits.min, -(2**62)), min(bits.max, 2**62), (200, 3), generator=torch.Generator().manual_seed(1)
+    )
+    if late:
+        x[:100] %= 2
+    promise(fn, x.to(dtype), labels(200, high=6), constant=True, rtol=1e-6)
 
 
 @table(

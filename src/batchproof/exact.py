@@ -91,7 +91,7 @@ class Exact:
     >>> round(metric.compute().item(), 4)
     2.6458
 
-    Sums are kept in float64 and counts in int64, on the device of the batches.  A value has the
+    Sums are kept in float64, those of whole numbers in their own type, on the device of the batches.  A value has the
     type, dtype and shape that ``fn`` gives.
     """
 

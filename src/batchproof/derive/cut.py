@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 import networkx as nx
+import torch
 
 from batchproof.derive.align import Program, Value
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
@@ -70,9 +71,22 @@ def additive_stats(program: Program) -> set[int]:
         scaled = name in ("mul", "div") and not op.kwargs.get("rounding_mode") and adds(op.args[0])
         scaled = scaled and all(fixed(leaf) for leaf in operands[1:])
         scaled = scaled or (name == "mul" and fixed(op.args[0]) and adds(operands[-1]) and len(tensors) == 2)
-        if (linear or scaled) and (values[op.outputs[0]].dtype.is_floating_point or name in _LINEAR_VIEWS):
+        result = values[op.outputs[0]].dtype
+        linear = linear or (scaled and result.is_floating_point)
+        if linear and all(_wraps_alike(values[i].dtype, result) for i in op.inputs if values[i].kind != "shared"):
             found.update(op.outputs)
     return found
+
+
+def _wraps_alike(source: torch.dtype, result: torch.dtype) -> bool:
+    """Whether parts may be converted before they are added: a whole number that wraps around must not be widened."""
+    if _whole(source) or _whole(result):
+        return _whole(source) and _whole(result) and result.itemsize <= source.itemsize
+    return True
+
+
+def _whole(dtype: torch.dtype) -> bool:
+    return not (dtype.is_floating_point or dtype.is_complex)
 
 
 def sinks(program: Program) -> set[int]:

@@ -1,7 +1,8 @@
 """Fold code: what `update` runs on a batch, as Python source made from the Program.
 
 Per-sample terms stay in the batch's own dtype (float32 at least), just as the user's function computes them; every sum
-over samples is taken in float64, counts in int64.  Sums kept at several centres are computed for all centres at once.
+over samples is taken in float64, those of whole numbers in their own dtype.  Sums kept at several centres are computed
+for all centres at once.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def fold_code(
             continue
         names[leaf] = _centred(source, parts, names, program, samples)
     position, dim = batched[0]
-    returned = ", ".join(_settled(program, index, names[index], centred) for index in kept)
+    returned = ", ".join(names[index] for index in kept)
     counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
     lines = [f"n = x[{position}].shape[{dim}]", *source.lines]
     result = f"return [{returned}], [{counted}]"
@@ -238,13 +239,6 @@ def _released(lines: Sequence[str], result: str) -> list[str]:
         needed.update(last)
         released.append(f"{line}; del {', '.join(last)}" if last else line)
     return released[::-1]
-
-
-def _settled(program: Program, index: int, name: str, centred: dict[int, Centred | Extremes]) -> str:
-    value = program.values[index]
-    whole = not (value.dtype.is_floating_point or value.dtype.is_complex)
-    counts = value.kind == "sum" and whole and value.dtype is not torch.int64
-    return f"{name}.long()" if counts else name
 
 
 def _input(source: Source, text: str, dtype: torch.dtype, widened: bool) -> str:

@@ -207,13 +207,10 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes]
         )
     merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
-    dtype = value.dtype
-    if merge == "sum" and not dtype.is_floating_point and not dtype.is_complex:
-        dtype = torch.int64
     return Leaf(
         merge=merge,
         shape=shape,
-        dtype=dtype,
+        dtype=value.dtype,
         nbytes=nbytes(value) * points,
         points=points,
         site=program.site(index),

@@ -44,6 +44,8 @@ def summed(
     truths = _truths(program, source)
     if truths is not None or not source.dtype.is_floating_point:
         name = names[source.index if truths is None else truths]
+        if merges and result.is_floating_point and truths is None and source.dtype is torch.int64:
+            return f"{name}.double().sum({over})"  # as a whole number it might wrap around
         whole = f"{name}.count_nonzero()" if everything and truths is not None else f"{name}.sum({over})"
         if result.is_floating_point and merges:
             return whole if last else f"{whole}.double()"

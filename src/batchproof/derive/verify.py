@@ -41,7 +41,7 @@ def join(kind: str, dim: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
 def joined(kind: str, stacked: torch.Tensor) -> torch.Tensor:
     """The same, of states that lie along the first dimension; not for rows."""
     if kind == "sum":
-        return stacked.sum(0)
+        return stacked.sum(0, dtype=stacked.dtype)  # narrow whole numbers wrap around as the function's own sum does
     if kind == "max":
         return stacked.amax(0)
     if kind == "min":
