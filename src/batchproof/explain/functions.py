@@ -83,7 +83,7 @@ def measure_function(
     drawn = _differs(exact, _scorer(target, samples, seed + 1)(0, n), tolerance)
     ordered = not drawn and _differs(exact, _scorer(target, head.shuffled(seed), seed)(0, n), tolerance)
     working = head if ordered else mixed
-    exact, rows = measure(_scorer(target, working, seed), n, sizes(n), progress)
+    exact, rows = measure(_scorer(target, working, seed), n, sizes(n), progress, shuffled=not ordered)
     behaviours = [_behaviour(exact, rows, which, n, tolerance) for which in range(len(exact))]
     return Measured(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
 
@@ -94,7 +94,7 @@ def also_elsewhere(target: Callable[..., Any], measured: Measured, seed: int) ->
     sizes = [size for size in (1, 2, 5, 16) if size < other.n]
     try:
         score = _scorer(target, other, seed)
-        exact, rows = measure(score, other.n, sizes)
+        exact, rows = measure(score, other.n, sizes, shuffled=not measured.order_matters)
     except Exception:  # noqa: BLE001 - other data may lie outside the function's domain: then nothing is known
         return False
     found = {_behaviour(exact, rows, which, other.n, measured.tolerance) for which in range(len(exact))}

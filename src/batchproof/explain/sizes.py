@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -19,12 +20,20 @@ Sizes = Callable[[int], list[int]]
 CALLS = 2048
 FEWEST_CALLS = 32
 SECONDS = 1.0
-GROUPS = 8
+#: Batches are tried in runs of so many neighbours.
+NEIGHBOURS = 4
+#: Where many are affordable in so many runs; what their samples give together is a guide only where they are long.
+RUNS, LONG = 32, 16
+#: Below this, relative to the values, a difference is one of rounding.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Row:
-    """One batch size, every component: what the batches gave, and what their samples give together."""
+    """One batch size, every component: what the batches gave, and what their samples give together.
+
+    Of a function that adds over batches ``total`` and ``together`` are the same.
+    """
 
     size: int
     batches: int
@@ -65,52 +74,140 @@ def workable(score: Score, n: int, seconds: float = 1.0) -> int:
 
 
 def measure(
-    score: Score, n: int, sizes: Sequence[int], progress: Progress | None = None
+    score: Score, n: int, sizes: Sequence[int], progress: Progress | None = None, shuffled: bool = True
 ) -> tuple[torch.Tensor, list[Row]]:
-    """The exact value, and one row for each batch size."""
+    """The exact value, and one row for each batch size.
+
+    Args:
+        score: what the samples from one number to another give.
+        n: how many there are.
+        sizes: of batches.
+        progress: told of each size.
+        shuffled: whether the samples are in random order. They are not where a function depends on their order.
+    """
     exact = score(0, n)
     rows = []
     for position, size in enumerate(sizes):
         if progress is not None:
             progress(f"batches of {size}", position, len(sizes))
-        rows.append(_row(score, n, size, exact))
+        allowed = _allowed(score, size, math.ceil(n / size), n)
+        if allowed * size < n:
+            rows.append(_sampled(score, n, size, exact, allowed, shuffled))
+        else:
+            rows.append(_row(score, n, size, exact))
     return exact, rows
 
 
 def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> Row:
-    starts = list(range(0, n, size))
-    allowed = _allowed(score, size, len(starts), n)
-    sampled = allowed < len(starts)
-    # the samples are shuffled: the first batches are as good a draw as any, and they are whole
-    chosen = starts[:allowed]
-    stop = min(n, chosen[-1] + size)
-    values, lengths, undefined, raised = _values(score, chosen, size, n, like=exact)
-    whole = values[lengths == size]
-    weights = lengths.double()[:, None]
-    weighted = (values * weights).sum(0) / weights.sum()
-    mean, dropped = values.mean(0), whole.mean(0) if len(whole) else torch.full_like(exact, math.nan)
-    together, error = exact, None
-    if sampled and not undefined:
-        # what these samples give together serves as a control variate: it takes out their own luck
-        together = score(0, stop)
-        luck = exact - together
-        mean, weighted, dropped = mean + luck, weighted + luck, dropped + luck
-        error = _standard_error(score, values, chosen, size, n)
-    last = 0 if sampled or n % size == 0 else n % size
+    starts = range(0, n, size)
+    values, undefined, raised = _values(score, [(start, min(n, start + size)) for start in starts], like=exact)
+    last = n % size
+    whole = values[:-1] if last else values
+    weights = torch.tensor([min(n, start + size) - start for start in starts]).double()[:, None]
     return Row(
-        size, len(chosen), len(starts), last, mean, weighted, dropped,
-        values.sum(0), values.abs().mean(0), together, error, undefined, raised,
+        size, len(values), len(values), last,
+        values.mean(0), (values * weights).sum(0) / weights.sum(),
+        whole.mean(0) if len(whole) else torch.full_like(exact, math.nan),
+        values.sum(0), values.abs().mean(0), exact, None, undefined, raised,
     )  # fmt: skip
 
 
-def _values(
-    score: Score, starts: Sequence[int], size: int, n: int, like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, int, str | None]:
+def _sampled(score: Score, n: int, size: int, exact: torch.Tensor, allowed: int, shuffled: bool) -> Row:
+    """The same from some of the whole batches, in runs of neighbours: a run gives one value when taken together."""
+    guided = shuffled and allowed >= RUNS * LONG
+    per = allowed // RUNS if guided else NEIGHBOURS
+    runs = _runs(n // size, per, allowed // per, shuffled, seed=size)
+    spans = [(size * number, size * (number + 1)) for run in runs for number in range(run, run + per)]
+    values, undefined, raised = _values(score, spans, like=exact)
+    together, _, _ = _values(score, [(size * run, size * (run + per)) for run in runs], like=exact)
+    mean, error = values.mean(0), None
+    if not undefined:
+        left, of_runs = 1 - len(spans) * size / n, values.reshape(len(runs), per, -1).mean(1)
+        drawn = values if shuffled else of_runs
+        error = (drawn.var(0) * (left / len(drawn))).sqrt()
+        room = ROUNDING * values.abs().mean(0)
+        is_mean = ((of_runs - together).abs() <= room).all(0) & ((mean - exact).abs() <= 4 * error)
+        if bool(is_mean.any()):
+            is_mean &= _splits(score, n, size, exact, room)
+        mean, error = torch.where(is_mean, exact, mean), torch.where(is_mean, 0.0, error)
+        if guided:
+            tried, _, _ = _values(score, [(0, spans[-1][1])], like=exact)
+            mean, error = _without_luck(mean, error, of_runs, together, tried[0], exact, left)
+    return Row(
+        size, len(spans), math.ceil(n / size), 0, mean, mean, mean,
+        values.sum(0), values.abs().mean(0), together.sum(0), error, undefined, raised,
+    )  # fmt: skip
+
+
+def _runs(batches: int, per: int, count: int, shuffled: bool, seed: int) -> list[int]:
+    """The first batches of so many runs that do not overlap: of shuffled samples the first are as good as any."""
+    if shuffled:
+        return [per * run for run in range(count)]
+    generator = torch.Generator().manual_seed(seed)
+    start = int(torch.randint(batches % per + 1, (), generator=generator))
+    return [start + per * int(run) for run in torch.randperm(batches // per, generator=generator)[:count]]
+
+
+def _without_luck(
+    mean: torch.Tensor,
+    error: torch.Tensor,
+    of_runs: torch.Tensor,
+    together: torch.Tensor,
+    tried: torch.Tensor,
+    exact: torch.Tensor,
+    left: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of all batches and its error, by regression on what samples give together, where that helps.
+
+    Args:
+        mean: of the batches that were tried.
+        error: its own.
+        of_runs: the mean of each run's batches.
+        together: what each run's samples give at once.
+        tried: what the samples of all runs give at once.
+        exact: what all samples give.
+        left: the share of batches that were not tried.
+    """
+    runs, middle = len(of_runs), together.mean(0)
+    off = together - middle
+    spread = off.square().sum(0)
+    luck = exact - tried + (middle - tried) * left / (runs - 1)  # what few samples give is off like 1 over their number
+    slope = torch.where(spread > 0, (off * of_runs).sum(0) / spread, 0.0)
+    rest = (of_runs - of_runs.mean(0) - slope * off).square().sum(0) / (runs - 2)
+    better = (rest * (left / runs + luck.square() / spread)).sqrt()
+    # what grows with the number of samples (a sum, a maximum) is no guide to a mean
+    one = spread / (runs - 1)
+    level = (luck.square() <= 16 * one * left / runs) & ((tried - middle).square() <= one / 4)
+    helps = level & (better < error)
+    return torch.where(helps, mean + slope * luck, mean), torch.where(helps, better, error)
+
+
+def _splits(score: Score, n: int, size: int, exact: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    """Whether the samples, some quarter of them, a quarter of that, … give the mean of what their quarters give.
+
+    Neighbours may be alike (data sorted by class), and then their root, say, is the mean of their roots.
+    """
+    generator = torch.Generator().manual_seed(n)
+    first, batches, whole, holds = 0, n // size, exact, torch.ones_like(exact, dtype=torch.bool)
+    while batches > NEIGHBOURS:
+        cuts = [first + batches * quarter // 4 for quarter in range(5)]
+        spans = [(size * lo, size * hi) for lo, hi in itertools.pairwise(cuts)]
+        if first == 0 and batches == n // size:
+            spans[-1] = (spans[-1][0], n)
+        values, _, _ = _values(score, spans, like=exact)
+        weights = torch.tensor([hi - lo for lo, hi in spans]).double()[:, None]
+        holds &= ((values * weights).sum(0) / weights.sum() - whole).abs() <= room
+        quarter = int(torch.randint(4, (), generator=generator))
+        first, batches, whole = cuts[quarter], cuts[quarter + 1] - cuts[quarter], values[quarter]
+    return holds
+
+
+def _values(score: Score, spans: Sequence[tuple[int, int]], like: torch.Tensor) -> tuple[torch.Tensor, int, str | None]:
     """Each batch's values; NaN where the function raised or returned another shape."""
     found, undefined, raised = [], 0, None
-    for start in starts:
+    for lo, hi in spans:
         try:
-            value = score(start, min(n, start + size))
+            value = score(lo, hi)
         except Exception as error:  # noqa: BLE001 - a function that fails on small batches is a finding
             raised = raised or _one_line(error)
             value = torch.full_like(like, math.nan)
@@ -119,8 +216,7 @@ def _values(
             value = torch.full_like(like, math.nan)
         undefined += bool((~value.isfinite() & like.isfinite()).any())
         found.append(value)
-    lengths = torch.tensor([min(n, start + size) - start for start in starts])
-    return torch.stack(found), lengths, undefined, raised
+    return torch.stack(found), undefined, raised
 
 
 def _allowed(score: Score, size: int, batches: int, n: int) -> int:
@@ -137,15 +233,6 @@ def _allowed(score: Score, size: int, batches: int, n: int) -> int:
         each = min(each, max(time.perf_counter() - start, 1e-6))
     affordable = min(CALLS, max(FEWEST_CALLS, 1 << int(math.log2(max(SECONDS / each, 1)))))
     return min(batches, affordable)
-
-
-def _standard_error(score: Score, values: torch.Tensor, starts: Sequence[int], size: int, n: int) -> torch.Tensor:
-    per = len(starts) // GROUPS
-    gaps = []
-    for group in range(GROUPS):
-        mine = starts[group * per : (group + 1) * per]
-        gaps.append(values[group * per : (group + 1) * per].mean(0) - score(mine[0], min(n, mine[-1] + size)))
-    return torch.stack(gaps).std(0) / math.sqrt(GROUPS)
 
 
 def _one_line(error: Exception) -> str:
