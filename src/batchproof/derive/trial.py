@@ -155,6 +155,8 @@ def _batches(
 
 def _cut(whole: torch.Tensor, dim: int, blocks: int, lengths: Sequence[int]) -> list[torch.Tensor]:
     """The pieces of a batch whose samples stand in blocks, each piece with its share of every block."""
+    if blocks == 1:  # along the first dimension these are views: large samples are not copied
+        return [part.contiguous() for part in whole.split_with_sizes(list(lengths), dim)]
     sizes = [length // blocks for length in lengths]
     shares = [block.split_with_sizes(sizes, dim) for block in whole.chunk(blocks, dim)]
     return [torch.cat(share, dim) for share in zip(*shares, strict=True)]
@@ -176,7 +178,7 @@ def _length(value: Value, batch: _Batch) -> int:
 def _labels(value: Value, shape: tuple[int, ...]) -> torch.Tensor:
     """A number of its own for every element; halves, so that no constant among the arguments is one of them."""
     count = torch.Size(shape).numel()
-    return (torch.arange(count, dtype=torch.float64) + 0.5 + count * value.index).reshape(shape)
+    return torch.arange(count, dtype=torch.float64).add_(0.5 + count * value.index).reshape(shape)
 
 
 def _scrambled(x: torch.Tensor, dim: int, generator: torch.Generator) -> torch.Tensor:
@@ -203,15 +205,15 @@ def _generic(
 
 def _moved(kind: str, scrambled: bool, value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
     for dim in value.varying:
-        joined = _cat(pieces, dim, whole)
-        if joined is None:
+        if not _fit(pieces, dim, whole):
             continue
-        if not scrambled and torch.equal(joined, whole):
+        parts = whole.split_with_sizes([piece.shape[dim] for piece in pieces], dim)
+        if not scrambled and all(map(torch.equal, parts, pieces)):
             return Placement(kind, dim)
         blocks = _blocks(value, dim, whole, pieces) if kind == "rows" else None
         if blocks is not None:
             return Placement("blocks", dim, blocks)
-        if kind != "index" and torch.equal(joined.sort(dim).values, whole.sort(dim).values):
+        if kind != "index" and torch.equal(torch.cat(list(pieces), dim).sort(dim).values, whole.sort(dim).values):
             return Placement("bag" if kind == "rows" else kind, dim)
     return OPAQUE
 
@@ -229,18 +231,15 @@ def _blocks(value: Value, dim: int, whole: torch.Tensor, pieces: Sequence[torch.
 
 def _joined(value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
     for dim in value.varying:
-        joined = _cat(pieces, dim, whole)
-        if joined is not None and _close(joined, whole):
+        if _fit(pieces, dim, whole) and _close(torch.cat(list(pieces), dim), whole):
             return Placement("rows", dim)
     return OPAQUE
 
 
-def _cat(pieces: Sequence[torch.Tensor], dim: int, whole: torch.Tensor) -> torch.Tensor | None:
+def _fit(pieces: Sequence[torch.Tensor], dim: int, whole: torch.Tensor) -> bool:
+    """Whether pieces joined along a dimension have the whole's shape."""
     rest = [[size for d, size in enumerate(piece.shape) if d != dim] for piece in (*pieces, whole)]
-    if any(shape != rest[0] for shape in rest):
-        return None
-    joined = torch.cat(list(pieces), dim)
-    return joined if joined.shape == whole.shape else None
+    return all(shape == rest[0] for shape in rest) and sum(piece.shape[dim] for piece in pieces) == whole.shape[dim]
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -76,7 +76,7 @@ def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Bat
     whole, lengths = fold(batch.tensors, captured)
     carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)
     count = min(PARTITIONS // 2, max(FEWEST_PARTITIONS, MOST_BYTES // max(carried, 1)))
-    partitions = [[1] * batch.n] + [ragged(batch.n, generator) for _ in range(count - 1)]
+    partitions = _partitions(batch.n, count, generator)
     worst = 0.0
     for sizes in partitions:
         parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
@@ -92,6 +92,16 @@ def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Bat
         if [sum(column) for column in zip(*(part[1] for part in parts), strict=False)] != lengths:
             raise Refuted("the lengths of a selection do not add up")
     return Verified(len(partitions), worst)
+
+
+def _partitions(n: int, count: int, generator: torch.Generator) -> list[list[int]]:
+    """So many ways of cutting samples, each another one and none the whole, as far as there are so many."""
+    found = [[1] * n]
+    while len(found) < min(count, 2 ** (n - 1) - 1):
+        sizes = ragged(n, generator)
+        if sizes not in [*found, [n]]:
+            found.append(sizes)
+    return found
 
 
 def _column(plan: Plan, parts: Any, leaf: Any) -> list[torch.Tensor]:
