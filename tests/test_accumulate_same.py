@@ -709,6 +709,21 @@ def test_no_labels_and_a_count_that_is_at_least_one() -> None:
         same_gradient(task, mixture)
 
 
+def test_no_labels_among_the_few_that_are_looked_at() -> None:
+    """A loss that raises where nothing is labelled, as nothing is in the first samples of a large micro-batch."""
+    model = network()
+    x, y = normal(160, FEATURES, seed=1), normal(160, seed=2)
+    y[:80] = -1e3
+
+    def worst(pred: Tensor, real: Tensor) -> Tensor:
+        here = real > -1e2
+        off = (pred[here] - real[here]).square()
+        return off.mean() / off.detach().amax()
+
+    forward = lambda part: (model(part[0])[:, 0], part[1])  # noqa: E731
+    same_gradient(Task(worst, forward, list(model.parameters())), list(zip(x.split(100), y.split(100))), [by_list])
+
+
 def test_large_units() -> None:
     """A sum of squares of 1e9 has a derivative that is small beside the others, and counts as much."""
 

@@ -57,29 +57,35 @@ def compare(learned: Learned, lesson: Call) -> None:
 
 
 def _gradient_gap(learned: Learned, lesson: Call) -> float:
-    call = with_gradient(lesson, learned.flags)
     params = list(learned.own())
-    with torch.enable_grad(), quiet(learned.stream.fn):
-        loss = loss_of(learned.stream.fn, call)
-    inputs = [*variables(call), *params]
-    expected = torch.autograd.grad(loss, inputs, materialize_grads=True)
-    found = _frompieces_of(learned, lesson, params)
+    expected = _own_gradient(learned, lesson, params)
+    found = _from_pieces(learned, lesson, params)
     return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 
-def _frompieces_of(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient by the outputs and by the loss's own parameters, as `accumulate` comes to it."""
+def _own_gradient(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradient by the outputs and by the loss's own parameters, as the loss gives it."""
+    call = with_gradient(lesson, learned.flags)
+    with torch.enable_grad(), quiet(learned.stream.fn):
+        loss = loss_of(learned.stream.fn, call)
+    return torch.autograd.grad(loss, [*variables(call), *params], materialize_grads=True)
+
+
+def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
+    """The same, as `accumulate` comes to it."""
     own = learned.own()
     total = learned.empty()
     pieces = [with_gradient(piece, learned.flags) for piece in pieces_of(lesson)]
-    with torch.enable_grad():
-        parts = [learned.fold(piece, own) for piece in pieces]
-    for part in parts:
-        total.add(part)
+    with torch.no_grad():
+        for piece in pieces:
+            total.add(learned.fold(piece, {}))
     found = learned.slope(total.state, total)
     cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
-    for part in parts:
+    for piece in pieces:
+        with torch.enable_grad():
+            part = learned.fold(piece, own)
         learned.pull(part, cut.next(part))
+        del part  # and its graph
     through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
     direct = found.direct
     zero = [torch.zeros_like(param) for param in params]

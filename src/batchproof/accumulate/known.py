@@ -34,7 +34,8 @@ class Known:
 
     def enough(self, calls: Sequence[Call]) -> bool:
         """Whether these and the samples of earlier calls suffice to learn from."""
-        return enough(lesson_of([*self.lesson, *calls]))
+        calls = [*self.lesson, *calls]
+        return enough(*calls) if joinable(calls) else enough(lesson_of(calls))
 
     def study(self, calls: Sequence[Call], flags: tuple[bool, ...]) -> None:
         """Learn from samples; or lay them by where there are too few of them, but can be put together without that."""

@@ -41,14 +41,20 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
     Raises:
         BatchproofError: the loss is random, or returns no number that could be differentiated.
     """
-    with torch.enable_grad(), quiet(loss_fn):
-        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
-    check_loss(loss)
+    small = few_of(lesson) if lesson.all_tensors() else lesson
+    try:
+        changed = _remembers(loss_fn, small, flags)
+    except BatchproofError:
+        raise
+    except Exception:  # a maximum over labels, say, of which these few have none
+        if small.n >= lesson.n:
+            raise
+        changed = _remembers(loss_fn, lesson, flags)
     if not lesson.all_tensors():
         return "forward returns something else than tensors"
     if changed:
         return "the loss keeps something from call to call, so it is called once, on everything"
-    lesson = few_of(lesson)
+    lesson = small
     # the derivatives by power sums differ in size by powers of the distance from the centre, and lose digits by that
     stream = Stream(loss_fn, "auto", 1, differentiated=True)
     try:
@@ -66,6 +72,14 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         raise
     except RuntimeError as error:  # some operations have a derivative only within those that they are a part of
         return f"its operations, one by one, have no derivative ({str(error).partition(chr(10))[0]})"
+
+
+def _remembers(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> bool:
+    """Whether a loss, which must be one, keeps something from call to call."""
+    with torch.enable_grad(), quiet(loss_fn):
+        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
+    check_loss(loss)
+    return changed
 
 
 def _tried(learned: Learned, lesson: Call) -> Learned:

@@ -16,9 +16,10 @@ ENOUGH = 32
 LARGE = 1 << 25
 
 
-def enough(lesson: Call) -> bool:
-    """Whether these samples suffice to learn from."""
-    return lesson.n >= ENOUGH or (lesson.n >= FEWEST_ROWS and size_of(lesson) >= LARGE)
+def enough(*calls: Call) -> bool:
+    """Whether these samples suffice to learn from, once they are put together."""
+    n, size = sum(call.n for call in calls), sum(size_of(call) for call in calls)
+    return n >= ENOUGH or (n >= FEWEST_ROWS and size >= LARGE)
 
 
 def joinable(calls: Sequence[Call]) -> bool:
