@@ -105,7 +105,6 @@ CASES: list[Case] = [
     ("upper triangle by a large number", lambda x, y: x.triu(-1000), "opaque", 0),
     ("the first part of a thousand", lambda x, y: x.split(1000)[0] * 1, "opaque", 0),
     ("all as one part", lambda x, y: x.chunk(1)[0] * 1, "rows", 0),
-    ("around a sum", lambda x, y: x - x.sum(0), "rows", 0),
     ("rounded around a sum", lambda x, y: (x - x.sum(0)).floor(), "opaque", 0),
     ("divided by a sum and rounded", lambda x, y: torch.div(x, x.sum(0), rounding_mode="floor"), "opaque", 0),
     ("above a sum", lambda x, y: (x > x.sum(0)).double(), "opaque", 0),
