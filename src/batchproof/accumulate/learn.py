@@ -88,6 +88,7 @@ def _tried(learned: Learned, lesson: Call) -> Learned:
     with torch.enable_grad():
         whole = learned.fold(with_gradient(lesson, learned.flags), learned.own())
     learned.wanted = tuple(value.requires_grad for value in whole.values)
+    del whole  # and its graph
     for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
         if want and leaf.merge not in ("sum", "rows"):
             raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")

@@ -8,18 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from batchproof.accumulate.outputs import size_of
-from batchproof.derive.samples import FEWEST_ROWS, Batch, few
+from batchproof.derive.samples import FEWEST_LARGE, LARGE_ROW, Batch, few
 from batchproof.streaming.arguments import Call, by_shape, join, tensors_of
 
-#: Samples to learn from; fewer will do where they are large.
+#: Samples to learn from; fewer will do where they are large, since no more are looked at.
 ENOUGH = 32
-LARGE = 1 << 25
 
 
 def enough(*calls: Call) -> bool:
     """Whether these samples suffice to learn from, once they are put together."""
     n, size = sum(call.n for call in calls), sum(size_of(call) for call in calls)
-    return n >= ENOUGH or (n >= FEWEST_ROWS and size >= LARGE)
+    return n >= ENOUGH or (n >= FEWEST_LARGE and size >= LARGE_ROW * n)
 
 
 def joinable(calls: Sequence[Call]) -> bool:

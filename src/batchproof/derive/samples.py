@@ -12,7 +12,7 @@ MOST_BYTES = 1 << 18
 MOST_ROWS = 64
 FEWEST_ROWS = 6
 #: Of rows as large as this, so few do.
-LARGE_ROW, FEWEST_LARGE = 1 << 17, 3
+LARGE_ROW, FEWEST_LARGE = 1 << 17, 2
 
 
 @dataclass
