@@ -106,7 +106,7 @@ def test_padded_to_the_batchs_longest(name: str) -> None:
 @pytest.mark.parametrize("name", EXACT)
 def test_shapes_that_came_with_a_merge(name: str) -> None:
     """Later batches of another metric's shapes are folded at our centres, not at those that it kept its sums at."""
-    parts = [(v + 3 * place, *rest) for place, (v, *rest) in enumerate(batches(7)) if place in (0, 1, 3)]
+    parts = [((v + 3 * place) * m, e, m, k) for place, (v, e, m, k) in enumerate(batches(7)) if place in (0, 1, 3)]
     assert len({part[0].shape[1] for part in parts}) == 3
     right = torch.as_tensor(EXACT[name](*_padded([*parts, parts[1]])))
     mine, other = (bp.exact(EXACT[name], warmup=7) for _ in range(2))
