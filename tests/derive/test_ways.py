@@ -279,6 +279,18 @@ def test_no_end_of_ways_is_said() -> None:
         ways(growing, torch.rand(30, dtype=D))
 
 
+def test_a_loop_that_only_its_own_samples_end() -> None:
+    def halved(x: Tensor) -> Tensor:
+        value, step = x.sum(), 1.0
+        if (x > 2).any():
+            step = 0.0
+        while value > 1:  # never ends where it is told that some are larger
+            value = value - step
+        return value
+
+    promise(halved, torch.rand(N, dtype=D), sizes=(FIRST, 30), refuse=False)
+
+
 def test_what_raises_at_the_end_raises_there() -> None:
     confidence, right = samples("as all")
     outcome = stream(guarded, [(confidence, right)])

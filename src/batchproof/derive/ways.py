@@ -26,6 +26,8 @@ from batchproof.derive.site import is_library
 MOST_RUNS = 48
 #: After so many answers the samples decide again: a loop until convergence that is told to go on would never end.
 MOST_TOLD = 128
+#: What is told may lead where no end is: a run of so many times the operations of the samples' own is given up.
+MOST_TIMES, SPARE_OPERATIONS = 20, 2000
 #: So many numbers that Python reads are tried: a function that turns samples into Python numbers reads any number.
 MOST_NUMBERS = 12
 #: What is told in place of a number, on batches of different sizes.
@@ -39,13 +41,15 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         batch: to run on.
         tell: the answer to a question, of its content and what the samples say.
         numbers: what is told where a number is read, by its place among all that is read.
+        most: operations, after which it is given up.
     """
 
-    def __init__(self, batch: Batch, tell: Tell, numbers: dict[int, tuple[Any, ...]]) -> None:
+    def __init__(self, batch: Batch, tell: Tell, numbers: dict[int, tuple[Any, ...]], most: float) -> None:
         batched = {position for position, dim in enumerate(batch.dims) if dim is not None}
         super().__init__([widen(tensor.detach()) for tensor in batch.tensors], frozenset(), batched)
         self.tell = tell
         self.numbers = numbers
+        self.most = most
         self.n = batch.n
         self.content: dict[int, int] = {index: hash(("input", index)) for index in self.run.inputs}
         self.way: list[Any] = []
@@ -55,6 +59,8 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         result = super().execute(func, args, kwargs)
+        if len(self.run.ops) > self.most:
+            self.refuse(Unrecordable("no end was seen"))
         op = self.run.ops[-1]
         parts = (self.content_of(leaf) for leaf in leaves((op.args, list(op.kwargs.items()))))
         content = hash((op.func, *parts))
@@ -214,11 +220,13 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
     """
 
     def explore(tell: Tell, numbers: dict[int, tuple[Any, ...]] | None = None) -> _Explorer:
-        tape = _Explorer(batch, tell, numbers or {})
+        tape = _Explorer(batch, tell, numbers or {}, most)
         tape.finish(run_under(tape, fn, tape.run.tensors[: len(batch.tensors)], shown))
         return tape
 
+    most = float("inf")
     natural, found = explore(_as_seen), _Found()
+    most = MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS
     while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS:
         if not _all_told(explore, found):  # together they lead nowhere new: one at a time
             found.resting.clear()
