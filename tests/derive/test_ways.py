@@ -61,6 +61,14 @@ def recall_by_count(confidence: Tensor, right: Tensor) -> Any:
     return (confidence * right).sum() / count if count else 0.0
 
 
+def nested_in_count(confidence: Tensor, right: Tensor) -> Tensor:
+    if int(right.sum()) == 0:
+        return confidence.sum()
+    if (confidence > 0.5).any():
+        return (confidence * right).square().sum()
+    return (confidence.exp() * right).sum() / right.sum()
+
+
 def nested(confidence: Tensor, right: Tensor) -> Tensor:
     if right.any():
         if (confidence > 0.5).any():
@@ -122,8 +130,8 @@ def in_place(confidence: Tensor, right: Tensor) -> Tensor:
 CONSTANT: dict[str, Function] = {
     function.__name__: function
     for function in (
-        calibration, macro_recall, recall, recall_by_item, recall_by_count, nested, one_of_three, scale, guarded,
-        both_named, equal_ones, in_place,
+        calibration, macro_recall, recall, recall_by_item, recall_by_count, nested_in_count, nested, one_of_three,
+        scale, guarded, both_named, equal_ones, in_place,
     )
 }  # fmt: skip
 

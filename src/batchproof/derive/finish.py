@@ -159,10 +159,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def runs(self, op: Op, template: Any) -> bool:
         """Whether a recorded operation is run for real."""
-        if self.strayed is None:
-            return self.number - 1 in self.after or not op.outputs or self.shared(op)
+        if self.strayed is None and (self.number - 1 in self.after or not op.outputs or self.shared(op)):
+            return True
         computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
-        return self.all_real(template) and (computed or bool(op.inputs))
+        return self.all_real(template) and (computed or bool(self.strayed and op.inputs))
 
     def all_real(self, template: Any) -> bool:
         return all(leaf.index in self.real for leaf in leaves(template) if isinstance(leaf, Ref))
@@ -174,7 +174,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             number, self.number = self.number, self.number + 1
             if number < self.program.first and ops[number].func is func:
                 try:
-                    self.match(ops[number], template, number in self.after or not ops[number].outputs)
+                    self.match(ops[number], template, self.runs(ops[number], template))
                     return ops[number]
                 except Diverged as how:
                     self.stray(how)

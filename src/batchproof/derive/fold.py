@@ -120,8 +120,8 @@ class Source:
             if leaf is not None and key not in ("pin_memory", "memory_format", "layout")
         }
         expression = self._expression(op, rendered, keywords)
-        if bins and merges:
-            expression = f"{expression}.double()"
+        if (bins and merges) or (widened and _made_narrow(program, op)):
+            expression = f"({expression}).double()"
         if len(op.outputs) == 1 and not _returns_list(op):
             if self._fixed(op, names):
                 names[op.outputs[0]] = self.evaluated(expression)
@@ -229,6 +229,18 @@ def _used(lines: Sequence[str], result: str) -> list[str]:
             used.update(_NAME.findall(expression))
             kept.append(line)
     return kept[::-1]
+
+
+def _made_narrow(program: Program, op: Op) -> bool:
+    """Whether torch gives the result its default type: it is made of whole numbers, and of a Python number at most."""
+    values = program.values
+    whole = bool(op.inputs) and not any(_floats(values[index].dtype) for index in op.inputs)
+    named = any(isinstance(leaf, torch.dtype) for leaf in leaves((op.args, op.kwargs)))
+    return whole and not named and len(op.outputs) == 1 and values[op.outputs[0]].dtype is torch.float64
+
+
+def _floats(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _released(lines: Sequence[str], result: str) -> list[str]:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from random import Random
 from typing import Any
 
 import torch
@@ -26,6 +29,8 @@ from batchproof.derive.site import is_library
 MOST_RUNS = 48
 #: After so many answers the samples decide again: a loop until convergence that is told to go on would never end.
 MOST_TOLD = 128
+#: Two answers may matter only together: so many runs are told at random.
+DRAWS = 12
 #: What is told may lead where no end is: a run of so many times the operations of the samples' own is given up.
 MOST_TIMES, SPARE_OPERATIONS = 20, 2000
 #: So many numbers that Python reads are tried: a function that turns samples into Python numbers reads any number.
@@ -40,7 +45,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
     Args:
         batch: to run on.
         tell: the answer to a question, of its content and what the samples say.
-        numbers: what is told where a number is read, by its place among all that is read.
+        numbers: what is told where a number is read, by its content.
         most: operations, after which it is given up.
     """
 
@@ -54,7 +59,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         self.content: dict[int, int] = {index: hash(("input", index)) for index in self.run.inputs}
         self.way: list[Any] = []
         self.answers: list[tuple[int, bool]] = []
-        self.read: list[int] = []  # the places of numbers
+        self.read: list[int] = []  # numbers, by content
         self.done: set[int] = set()  # to samples, by content, as far as the value or an answer hangs on it
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -102,16 +107,15 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         return self.content[leaf.index]
 
     def answer(self, inputs: Sequence[int], seen: Any) -> Any:
-        place = len(self.way)
+        question = hash(tuple(self.content_of(Ref(index)) for index in inputs))
         if not isinstance(seen, bool):
-            self.read.append(place)
-            told = tuple(map(type(seen), self.numbers[place])) if place in self.numbers else None
+            self.read.append(question)
+            told = tuple(map(type(seen), self.numbers[question])) if question in self.numbers else None
             self.way.append(told)
             return told[0] if told else seen
-        if place >= MOST_TOLD:
+        if len(self.way) >= MOST_TOLD:
             self.way.append(None)
             return seen
-        question = hash(tuple(self.content_of(Ref(index)) for index in inputs))
         self.way.append(self.tell(question, seen))
         self.answers.append((question, self.way[-1]))
         return self.way[-1]
@@ -138,7 +142,7 @@ class _Found:
         failed: those that have waited.
         context: for each question, what was told before it was first asked.
         ways: what was told in each run, and what was then done to samples, by content.
-        read: for each, the places of numbers.
+        read: for each, the numbers that were read, by content.
         runs: how many there were, those that raised among them.
     """
 
@@ -227,6 +231,19 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
     most = float("inf")
     natural, found = explore(_as_seen), _Found()
     most = MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS
+    _search(explore, found)
+    for draw in range(DRAWS if len(found.told) > 1 else 0):
+        _told_at_random(explore, found, Random(draw))
+    found.note(natural)
+    _try_numbers(explore, found)
+    chosen = found.needed()
+    if any(len(way) > MOST_TOLD for way in chosen):
+        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+    return chosen if any(answer is not None for way in chosen for answer in way) else [()]
+
+
+def _search(explore: Explore, found: _Found) -> None:
+    """Run until each question has had both answers."""
     while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS:
         if not _all_told(explore, found):  # together they lead nowhere new: one at a time
             found.resting.clear()
@@ -234,12 +251,18 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
                 answer = found.missing(question)
                 if answer is not None:
                     _one_told(explore, found, question, answer, found.context[question])
-    found.note(natural)
-    _try_numbers(explore, found)
-    chosen = found.needed()
-    if any(len(way) > MOST_TOLD for way in chosen):
-        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
-    return chosen if any(answer is not None for way in chosen for answer in way) else [()]
+
+
+def _told_at_random(explore: Explore, found: _Found, random: Random) -> None:
+    """Run with any answers, to the same question the same."""
+    answers: dict[int, bool] = {}
+
+    def tell(question: int, seen: bool) -> bool:
+        drawn = random.choice(found.leading(question) or [seen])
+        return answers.setdefault(question, drawn)
+
+    with suppress(Exception):  # these answers do not go together
+        found.note(explore(tell))
 
 
 def _as_seen(question: int, seen: bool) -> bool:
@@ -303,19 +326,21 @@ def raised_by_itself(error: Exception) -> bool:
 
 def _try_numbers(explore: Explore, found: _Found) -> None:
     """Find ways that a number decides: ``if int(positives.sum()) == 0``."""
-    places = [(way, place) for way in found.needed() for place in found.read[way]]
-    if len(places) > MOST_NUMBERS:
+    read = dict.fromkeys((way, number) for way in found.needed() for number in found.read[way])
+    if len(read) > MOST_NUMBERS:
         return
-    for way, place in places:
+    for way, number in read:
         tried = []
-        for numbers in (ZERO, WHOLE):
+        for told in (ZERO, WHOLE):
             try:
-                tried.append(explore(_again(way, found), {place: numbers}))
+                tried.append((told, explore(_again(way, found), {number: told})))
             except Exception:  # noqa: BLE001 - a size that cannot be, most often
                 continue
-        if len({tuple(op.func for op in one.run.ops) for one in tried}) > 1:
-            for one in tried:
+        if len({tuple(op.func for op in one.run.ops) for _, one in tried}) > 1:
+            for told, one in tried:
                 found.note(one)
+                found.runs = 1
+                _search(partial(explore, numbers={number: told}), found)
 
 
 def _again(way: Way, found: _Found) -> Tell:
