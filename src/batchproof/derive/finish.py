@@ -70,6 +70,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self,
         program: Program,
         after: frozenset[int],
+        folds: frozenset[int],
         kept: dict[int, torch.Tensor],
         lengths: dict[tuple[int, int], int],
         centred: dict[int, Centred | Extremes],
@@ -87,6 +88,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.outside: set[int] = set()  # those that no operation made
         self.program = program
         self.after = after
+        self.folds = folds
         self.kept = kept
         self.lengths = lengths
         self.centred = centred
@@ -164,6 +166,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
         return self.all_real(template) and (computed or bool(self.strayed and op.inputs))
 
+    def may_differ(self, op: Op, template: Any) -> bool:
+        """Whether an operation may be done with other numbers: it is run for real, and the fold knew nothing of it."""
+        return self.runs(op, template) and not (self.shared(op) and op.outputs and self.folds.issuperset(op.outputs))
+
     def all_real(self, template: Any) -> bool:
         return all(leaf.index in self.real for leaf in leaves(template) if isinstance(leaf, Ref))
 
@@ -174,7 +180,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             number, self.number = self.number, self.number + 1
             if number < self.program.first and ops[number].func is func:
                 try:
-                    self.match(ops[number], template, self.runs(ops[number], template))
+                    self.match(ops[number], template, self.may_differ(ops[number], template))
                     return ops[number]
                 except Diverged as how:
                     self.stray(how)
@@ -475,6 +481,7 @@ def finish(
     program: Program,
     fn: Callable[..., Any],
     after: frozenset[int],
+    folds: frozenset[int],
     kept: Sequence[int],
     lengths: Sequence[tuple[int, int]],
     centred: dict[int, Centred | Extremes],
@@ -490,6 +497,7 @@ def finish(
         program: classified.
         fn: the function of the input tensors.
         after: the operations to run for real.
+        folds: the values that the fold reads or makes.
         kept: the values whose merged form the state holds.
         lengths: the selections whose total length the state holds.
         centred: how to move the sums kept at fixed centres.
@@ -507,7 +515,7 @@ def finish(
         index: leaf if leaf.dtype is not torch.float32 else leaf.double()
         for index, leaf in zip(kept, state.leaves, strict=False)
     }
-    tape = Finisher(program, after, held, total_lengths, centred, state.n, nudge, way)
+    tape = Finisher(program, after, folds, held, total_lengths, centred, state.n, nudge, way)
     tensors = []
     for position, index in enumerate(program.inputs):
         real = index in held or program.values[index].kind == "shared"

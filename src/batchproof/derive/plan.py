@@ -163,8 +163,8 @@ class Plan:
         assert self.program is not None
         assert self.fn is not None
         stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
-        arguments = (self.program, self.fn, self.after, self.kept, self.lengths, self.centred, stand_ins, state)
-        return finish(*arguments, self.shown, nudge, way)
+        folded = self.folds, self.kept, self.lengths, self.centred
+        return finish(self.program, self.fn, self.after, *folded, stand_ins, state, self.shown, nudge, way)
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours."""
