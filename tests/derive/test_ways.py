@@ -248,6 +248,35 @@ def test_numbers_that_python_makes_are_told_apart() -> None:
         promise(two_thresholds, torch.cat([ones, late]), sizes=(FIRST, 30, 7))
 
 
+def places(x: Tensor) -> Tensor:
+    return (x[:, None] * torch.arange(int(x.max()), dtype=x.dtype)).sum()
+
+
+def filled(x: Tensor) -> Tensor:
+    weight = torch.full((2,), float(x.max()), dtype=x.dtype)
+    return (x[:, None] * weight).sum() + weight.sum()
+
+
+def clamped(x: Tensor) -> Tensor:
+    largest = int(x.max())
+    return x.clamp(max=largest - 1).sum() / largest
+
+
+def counted_classes(x: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(x.long(), int(x.max()) + 1).double().mean(0).square().sum()
+
+
+def made_constant(x: Tensor) -> Tensor:
+    largest = torch.tensor(float(x.max()), dtype=x.dtype)
+    return (x * largest).sum() + largest
+
+
+@pytest.mark.parametrize("function", [places, filled, clamped, counted_classes, made_constant])
+def test_numbers_that_the_first_samples_have_in_common(function: Function) -> None:
+    """A number that Python reads is no constant, although it is the same on all batches of the first samples."""
+    promise(function, torch.cat([torch.full((FIRST,), 3.0), torch.full((FIRST,), 5.0)]), sizes=(FIRST,), refuse=False)
+
+
 def test_a_loop_that_decides_by_samples_keeps_them() -> None:
     def until(x: Tensor) -> Tensor:
         bound = x.mean()

@@ -8,8 +8,9 @@ samples would say hardly matters, so that two processes with other samples find 
 
 from __future__ import annotations
 
+import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,15 @@ MOST_NUMBERS = 12
 ZERO, WHOLE = (0, 0, 0), (3, 5, 8)
 
 
+@dataclass(frozen=True)
+class Number:
+    """A number that Python reads: its place among all that is read, its content, and what the samples say."""
+
+    place: int
+    question: int
+    seen: Any
+
+
 class _Explorer(Recorder):  # type: ignore[no-untyped-call]
     """Answers what Python reads, and notes by content what is read and what is done to samples.
 
@@ -59,7 +69,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         self.content: dict[int, int] = {index: hash(("input", index)) for index in self.run.inputs}
         self.way: list[Any] = []
         self.answers: list[tuple[int, bool]] = []
-        self.read: list[int] = []  # numbers, by content
+        self.read: list[Number] = []
         self.done: set[int] = set()  # to samples, by content, as far as the value or an answer hangs on it
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -85,6 +95,9 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
             if not (self.reached - merged).isdisjoint(op.inputs):
                 self.done.update(self.content[output] for output in op.outputs)
 
+    def steps(self) -> tuple[Any, ...]:
+        return tuple(op.func for op in self.run.ops)
+
     def merged(self) -> set[int]:
         """Values that are no samples any more: single numbers, sums over samples, and what is made of such."""
         found: set[int] = set()
@@ -109,7 +122,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
     def answer(self, inputs: Sequence[int], seen: Any) -> Any:
         question = hash(tuple(self.content_of(Ref(index)) for index in inputs))
         if not isinstance(seen, bool):
-            self.read.append(question)
+            self.read.append(Number(len(self.way), question, seen))
             told = tuple(map(type(seen), self.numbers[question])) if question in self.numbers else None
             self.way.append(told)
             return told[0] if told else seen
@@ -142,7 +155,8 @@ class _Found:
         failed: those that have waited.
         context: for each question, what was told before it was first asked.
         ways: what was told in each run, and what was then done to samples, by content.
-        read: for each, the numbers that were read, by content.
+        read: for each, the numbers that were read.
+        steps: for each, the operations.
         runs: how many there were, those that raised among them.
     """
 
@@ -152,7 +166,8 @@ class _Found:
     failed: set[tuple[int, bool]] = field(default_factory=set)
     context: dict[int, dict[int, bool]] = field(default_factory=dict)
     ways: dict[Way, frozenset[int]] = field(default_factory=dict)
-    read: dict[Way, list[int]] = field(default_factory=dict)
+    read: dict[Way, list[Number]] = field(default_factory=dict)
+    steps: dict[Way, tuple[Any, ...]] = field(default_factory=dict)
     runs: int = 0
 
     def missing(self, question: int) -> bool | None:
@@ -184,6 +199,7 @@ class _Found:
         way = tuple(tape.way)
         self.ways.setdefault(way, frozenset(tape.done))
         self.read.setdefault(way, tape.read)
+        self.steps.setdefault(way, tape.steps())
         self.resting.clear()
         return bool(fresh)
 
@@ -239,6 +255,7 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
     chosen = found.needed()
     if any(len(way) > MOST_TOLD for way in chosen):
         raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+    chosen = [_told_apart(explore, found, way) for way in chosen]
     return chosen if any(answer is not None for way in chosen for answer in way) else [()]
 
 
@@ -326,21 +343,54 @@ def raised_by_itself(error: Exception) -> bool:
 
 def _try_numbers(explore: Explore, found: _Found) -> None:
     """Find ways that a number decides: ``if int(positives.sum()) == 0``."""
-    read = dict.fromkeys((way, number) for way in found.needed() for number in found.read[way])
+    read = dict.fromkeys((way, number.question) for way in found.needed() for number in found.read[way])
     if len(read) > MOST_NUMBERS:
         return
-    for way, number in read:
+    for way, question in read:
         tried = []
         for told in (ZERO, WHOLE):
             try:
-                tried.append((told, explore(_again(way, found), {number: told})))
+                tried.append((told, explore(_again(way, found), {question: told})))
             except Exception:  # noqa: BLE001 - a size that cannot be, most often
                 continue
-        if len({tuple(op.func for op in one.run.ops) for _, one in tried}) > 1:
+        if len({one.steps() for _, one in tried}) > 1:
             for told, one in tried:
                 found.note(one)
                 found.runs = 1
-                _search(partial(explore, numbers={number: told}), found)
+                _search(partial(explore, numbers={question: told}), found)
+
+
+def _told_apart(explore: Explore, found: _Found, way: Way) -> Way:
+    """A way on which numbers that enter what is done to samples are others on each batch.
+
+    The largest label, say, is the same on batches of the same samples: it would pass for a constant.
+    """
+    apart = {
+        number.question: _near(number.seen)
+        for number in found.read[way]
+        if way[number.place] is None and isinstance(number.seen, (int, float)) and math.isfinite(number.seen)
+    }
+    if not 0 < len(apart) <= MOST_NUMBERS:
+        return way
+
+    def matters(questions: Collection[int]) -> bool:
+        """Whether other numbers change what is done to samples, and nothing else."""
+        try:
+            tried = [explore(_again(way, found), {q: apart[q][place:] for q in questions}) for place in (1, 2)]
+        except Exception:  # noqa: BLE001 - what it is told cannot be: then it stays what the samples say
+            return False
+        alike = all(tape.steps() == found.steps[way] for tape in tried)
+        return alike and any(tape.done != found.ways[way] for tape in tried)
+
+    told = [question for question in apart if matters([question])] if len(apart) == 1 or matters(apart) else []
+    places = {number.place: apart[number.question] for number in found.read[way] if number.question in told}
+    return tuple(places.get(place, answer) for place, answer in enumerate(way))
+
+
+def _near(seen: Any) -> tuple[Any, ...]:
+    """A number, and two others near it; whole numbers, where it may be a count or a label."""
+    step = 1 if seen == int(seen) else 0.1 * abs(seen)
+    return seen, seen + step, seen + 3 * step
 
 
 def _again(way: Way, found: _Found) -> Tell:
