@@ -73,6 +73,7 @@ def test_infinity_in_a_part_of_a_complex_sum(fn: Function) -> None:
 @table(
     ("scaled by a mean", lambda x, y: (x * y.mean()).sum()),
     ("around another's mean", lambda x, y: (x - y.mean()).square().mean()),
+    ("scaled and squared", lambda x, y: (y * y.mean()).square().mean()),
     ("over another's norm", lambda x, y: (x / y.norm()).sum()),
     ("scaled, each column", lambda x, y: (torch.stack([x, y], 1) * (x @ torch.stack([x, y], 1))).sum(0)),
 )

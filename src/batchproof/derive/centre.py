@@ -282,8 +282,7 @@ def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nud
     if nudge:
         total = total + torch.where(sound, torch.where(vanishes, NOTHING, nudge) * size, none)
     unknown, infinite = (_any_of(at, test, len(total)) for test in (torch.isnan, torch.isinf))
-    lost = torch.isinf(total) | (torch.isnan(total) & torch.isfinite(flat).all(1))
-    lost = lost & ~torch.isfinite(weights).all(1) & ~unknown
+    lost = ~torch.isfinite(total) & ~torch.isfinite(weights).all(1) & ~unknown
     lost = lost | (torch.isnan(total) & ~torch.isnan(flat).any(1) & ~unknown & ~infinite)
     cancels = torch.where(lost, torch.inf, cancels)
     if nudge:

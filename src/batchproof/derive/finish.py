@@ -37,7 +37,7 @@ class Lost(Diverged):
     def __init__(self) -> None:
         super().__init__(
             "too few digits are left in a sum around a batch statistic: the samples lie too far from the first "
-            "batch's, or are all alike; use state='rows' to keep them"
+            "batch's, are all alike, or one is infinite; use state='rows' to keep them"
         )
 
 
