@@ -22,6 +22,7 @@ from torch.func import vmap
 
 from batchproof.derive.align import Program
 from batchproof.derive.kinds import MERGEABLE, ROWLIKE
+from batchproof.derive.operators import VIEWS, base_name
 from batchproof.derive.powers import NoPolynomial, NoRule, Polynomial, Powers, apply, moved
 from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen_constant
 
@@ -218,7 +219,7 @@ class Centred:
         flat = kept.reshape(kept.shape[0], -1).T
         if self.taylor is not None:
             weights = self.taylor.weights(self.slice, self.centres, at, shared)
-            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, at)
+            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, at, _shifts(self.slice))
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         for level in self.levels:
             sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
@@ -230,7 +231,7 @@ class Centred:
             better = less < noise
             weights = torch.where(better.unsqueeze(1), others, weights)
             noise = torch.where(better, less, noise)
-        return combined(weights, kept, noise, nudge, at)
+        return combined(weights, kept, noise, nudge, at, _shifts(self.slice))
 
 
 def _any_of(at: Centre, test: Callable[[torch.Tensor], torch.Tensor], elements: int) -> torch.Tensor:
@@ -257,12 +258,28 @@ class Combined:
     cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
 
 
-def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, at: Centre) -> Combined:
+def _shifts(part: Slice) -> bool:
+    """Whether statistics are only added to samples and taken from them."""
+    still = set(part.stats)
+    for op in part.ops:
+        if still.isdisjoint(op.inputs):
+            continue
+        if base_name(op) in VIEWS:
+            still.update(op.outputs)
+        elif base_name(op) not in ("add", "sub", "rsub"):
+            return False
+    return not part.free
+
+
+def combined(
+    weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, at: Centre, shifts: bool
+) -> Combined:
     """Weigh the sums kept at the centres.
 
-    Where a statistic is infinite, a total that is so too is not known: with samples of both signs, ``(x * s).sum()``
-    is infinity less infinity for the function, and one infinity for the sums. Nor is one that is no number where all
-    that is kept is finite, or where the statistic is: a sum that was kept overflowed.
+    Where a statistic is infinite, a total that is not finite is not known: with samples of both signs,
+    ``(x * s).sum()`` is infinity less infinity for the function, and one infinity for the sums;
+    ``(x * s).square().sum()`` is infinite where the sums give no number. Nor is one that is no number where the statistic is finite: a sum that was kept
+    overflowed.
 
     Args:
         weights: (elements, centres).
@@ -270,6 +287,7 @@ def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nud
         noise: (elements), how large the numbers are that the weights, times the sums, were made from.
         nudge: relative change put on the total, to see whether a result rests on lost digits.
         at: the centre.
+        shifts: whether statistics are only added to samples and taken from them.
     """
     flat = kept.reshape(kept.shape[0], -1).T
     terms = weights * flat
@@ -283,6 +301,8 @@ def combined(weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nud
         total = total + torch.where(sound, torch.where(vanishes, NOTHING, nudge) * size, none)
     unknown, infinite = (_any_of(at, test, len(total)) for test in (torch.isnan, torch.isinf))
     lost = ~torch.isfinite(total) & ~torch.isfinite(weights).all(1) & ~unknown
+    if shifts:  # infinity less infinity: no number, where a sample is infinite as its mean is
+        lost &= torch.isinf(total) | torch.isfinite(flat).all(1)
     lost = lost | (torch.isnan(total) & ~torch.isnan(flat).any(1) & ~unknown & ~infinite)
     cancels = torch.where(lost, torch.inf, cancels)
     if nudge:
