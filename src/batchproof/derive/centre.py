@@ -278,8 +278,8 @@ def combined(
 
     Where a statistic is infinite, a total that is not finite is not known: with samples of both signs,
     ``(x * s).sum()`` is infinity less infinity for the function, and one infinity for the sums;
-    ``(x * s).square().sum()`` is infinite where the sums give no number. Nor is one that is no number where the statistic is finite: a sum that was kept
-    overflowed.
+    ``(x * s).square().sum()`` is infinite where the sums give no number. Nor is one that is no number where the
+    statistic is finite: a sum that was kept overflowed.
 
     Args:
         weights: (elements, centres).
