@@ -21,10 +21,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Ref, Unrecordable, leaves, widen
+from batchproof.derive.program import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.record import Recorder, Way, run_under
 from batchproof.derive.samples import Batch
-from batchproof.derive.site import is_library
+from batchproof.derive.site import Site, is_library
 
 #: So many runs are spent on finding ways.
 MOST_RUNS = 48
@@ -34,6 +34,8 @@ MOST_TOLD = 128
 DRAWS = 12
 #: What is told may lead where no end is: a run of so many times the operations of the samples' own is given up.
 MOST_TIMES, SPARE_OPERATIONS = 20, 2000
+#: So many are spent on all runs together: a few seconds. A loop over samples in Python takes that many in one run.
+MOST_OPERATIONS = 30_000
 #: So many numbers that Python reads are tried: a function that turns samples into Python numbers reads any number.
 MOST_NUMBERS = 12
 #: What is told in place of a number, on batches of different sizes.
@@ -158,6 +160,7 @@ class _Found:
         read: for each, the numbers that were read.
         steps: for each, the operations.
         runs: how many there were, those that raised among them.
+        operations: in all of them.
     """
 
     told: dict[int, set[bool]] = field(default_factory=dict)
@@ -169,6 +172,7 @@ class _Found:
     read: dict[Way, list[Number]] = field(default_factory=dict)
     steps: dict[Way, tuple[Any, ...]] = field(default_factory=dict)
     runs: int = 0
+    operations: int = 0
 
     def missing(self, question: int) -> bool | None:
         """The answer to be tried next, true before false; None where there is none."""
@@ -241,27 +245,37 @@ def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -
 
     def explore(tell: Tell, numbers: dict[int, tuple[Any, ...]] | None = None) -> _Explorer:
         tape = _Explorer(batch, tell, numbers or {}, most)
-        tape.finish(run_under(tape, fn, tape.run.tensors[: len(batch.tensors)], shown))
+        try:
+            tape.finish(run_under(tape, fn, tape.run.tensors[: len(batch.tensors)], shown))
+        finally:
+            found.operations += len(tape.run.ops)
         return tape
 
-    most = float("inf")
-    natural, found = explore(_as_seen), _Found()
-    most = MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS
+    most, found = float("inf"), _Found()
+    natural = explore(_as_seen)
+    most = min(MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS, MOST_OPERATIONS)
+    endless = Unrecordable(f"it decides by its samples again and again, at {_last(natural.run.reads)}")
+    if len(natural.answers) >= MOST_TOLD:
+        raise endless
     _search(explore, found)
-    for draw in range(DRAWS if len(found.told) > 1 else 0):
+    for draw in range(DRAWS if len(found.told) > 1 and found.operations < MOST_OPERATIONS else 0):
         _told_at_random(explore, found, Random(draw))
     found.note(natural)
     _try_numbers(explore, found)
     chosen = found.needed()
-    if any(len(way) > MOST_TOLD for way in chosen):
-        raise Unrecordable(f"it decides by its samples again and again, at {natural.run.reads[-1].site}")
+    if any(len(way) > MOST_TOLD for way in chosen) or found.operations > MOST_OPERATIONS:
+        raise endless
     chosen = [_told_apart(explore, found, way) for way in chosen]
     return chosen if any(answer is not None for way in chosen for answer in way) else [()]
 
 
+def _last(reads: Sequence[Read]) -> Site:
+    return reads[-1].site if reads else Site()
+
+
 def _search(explore: Explore, found: _Found) -> None:
     """Run until each question has had both answers."""
-    while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS:
+    while (found.runs == 0 or found.untold()) and found.runs < MOST_RUNS and found.operations < MOST_OPERATIONS:
         if not _all_told(explore, found):  # together they lead nowhere new: one at a time
             found.resting.clear()
             for question in found.untold():
