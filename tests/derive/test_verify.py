@@ -120,6 +120,6 @@ def test_a_small_total_is_no_zero(share: float) -> None:
         torch.tensor([[1.0, -1.0]], dtype=torch.float64),
         torch.tensor([1 + share, 1.0], dtype=torch.float64),
     )
-    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}))
+    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert found.total.item() == pytest.approx(share, rel=1e-6)
     assert found.cancels.item() == pytest.approx(2 / share, rel=1e-2)
