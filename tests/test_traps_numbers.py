@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 
@@ -90,6 +91,21 @@ def test_one_column_overflows_and_the_others_lie_far_away(dtype: torch.dtype) ->
     x = torch.cat([normal(80, seed=5), 1e30 * normal(120, seed=6) * (1e130 if dtype is torch.float64 else 1)]).to(dtype)
     promise(lambda x: torch.stack([x, 0.5 * x, x * x], 1).log_softmax(0).mean(0), x)
     promise(lambda x: torch.stack([x, 0.5 * x, x * x], 1).logsumexp(0), x)
+
+
+def test_a_sum_that_overflowed_is_not_moved() -> None:
+    """It is infinite around any centre; those that it was kept at give no number for it."""
+    parts = [(normal(100, seed=7), normal(100, seed=8)), (normal(100, seed=9) + 50, normal(100, seed=10))]
+    parts[0][0][90], parts[0][1][90] = -torch.finfo(torch.float64).max, math.inf
+    metrics = [bp.exact(lambda x, y: torch.stack([x.std(), y.sum()])) for _ in parts]
+    for metric, part in zip(metrics, parts, strict=True):
+        for piece in zip(*(column.split(20) for column in part), strict=True):
+            metric.update(*piece)
+    for first, second in (metrics, metrics[::-1]):
+        with pytest.raises(bp.BatchproofError, match=r"range|digits"):
+            merged = copy.deepcopy(first)
+            merged.merge_state(second)
+            merged.compute()
 
 
 def test_infinity_in_masked_scores() -> None:

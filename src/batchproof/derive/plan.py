@@ -14,7 +14,7 @@ import torch
 from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import Finisher, Lost, State, finish, stand_in
+from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import build
 from batchproof.derive.program import WIDE
 from batchproof.derive.record import Way
@@ -167,10 +167,21 @@ class Plan:
         return finish(self.program, self.fn, self.after, *folded, stand_ins, state, self.shown, nudge, way)
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
-        """A sum that another state keeps at its own centres, at ours."""
+        """A sum that another state keeps at its own centres, at ours.
+
+        Raises:
+            Diverged: it is infinite, and infinity cannot be moved.
+        """
         mine = self.centred[leaf]
         assert isinstance(mine, Centred)
-        return torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
+        moved = torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
+        if bool(torch.isnan(moved).any()) and not bool(torch.isnan(kept).any()):
+            assert self.program is not None
+            raise Diverged(
+                f"a sum left the range of float64 at {self.program.site(leaf)}, and cannot be merged with one around "
+                "other samples; use state='rows' to keep the samples"
+            )
+        return moved
 
     def __str__(self) -> str:
         from batchproof.derive.text import plan_text
