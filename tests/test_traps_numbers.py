@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -101,11 +102,15 @@ def test_a_sum_that_overflowed_is_not_moved() -> None:
     for metric, part in zip(metrics, parts, strict=True):
         for piece in zip(*(column.split(20) for column in part), strict=True):
             metric.update(*piece)
+
+    def together(first: bp.Exact, second: bp.Exact) -> Any:
+        merged = copy.deepcopy(first)
+        merged.merge_state(second)
+        return merged.compute()
+
     for first, second in (metrics, metrics[::-1]):
         with pytest.raises(bp.BatchproofError, match=r"range|digits"):
-            merged = copy.deepcopy(first)
-            merged.merge_state(second)
-            merged.compute()
+            together(first, second)
 
 
 def test_infinity_in_masked_scores() -> None:

@@ -361,6 +361,13 @@ def _last(count: int) -> Rule:
     return rule
 
 
+def renormed(app: Application) -> Sequence[Placement]:
+    """``renorm``: each slice along a dimension by its own norm, which is a sample's own where samples lie along it."""
+    value, dim = app.first, app.arguments.get("dim")
+    alone = isinstance(dim, int) and value.kind in ORDERED and value.dim == dim % len(value.shape)
+    return [_kept(value, value.dim) if alone else OPAQUE]
+
+
 def _batched(rank: int | None = None) -> Rule:
     """An operator on samples that lie along dimension 0, of inputs with a rank or more."""
 
@@ -706,6 +713,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_WITHIN.split(), within),
     **{name: _last(count) for count, names in _LAST.items() for name in names.split()},
     "as_strided": strided,
+    "renorm": renormed,
     **dict.fromkeys("trace eye linspace logspace masked_scatter put index_reduce".split(), by_place),
     **dict.fromkeys(
         "mse_loss smooth_l1_loss huber_loss soft_margin_loss binary_cross_entropy l1_loss kl_div".split(),

@@ -24,11 +24,12 @@ PIECES = (2, 1, 4)
 #: Lengths of selections in the pieces, in turn: another one for each.
 _SELECTED = ((3, 1, 2), (1, 4, 2), (2, 3, 5))
 
-#: How the numbers of an attempt are drawn: any, between 0 and 1 (probabilities), positive.
+#: How the numbers of an attempt are drawn: any, between 0 and 1 (probabilities), positive, beyond any threshold.
 _DOMAINS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
     lambda noise: noise,
     lambda noise: 0.05 + 0.9 * torch.sigmoid(noise),
     lambda noise: noise.abs() + 0.5,
+    lambda noise: 1e9 * noise,
 )
 TOLERANCE = 1e-9
 #: Blocks of samples are looked for up to so many: SSIM joins five pictures of each sample in one convolution.
