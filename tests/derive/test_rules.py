@@ -114,6 +114,12 @@ CASES: list[Case] = [
         0,
     ),
     ("without a rule, over samples", lambda x, y: torch.linalg.householder_product(x, y[:3] * 0.5), "opaque", 0),
+    (
+        "without a rule, from a picture that all samples make",
+        lambda x, y: F.grid_sample(x[None, None], x[None, :, :, None].expand(1, -1, 3, 2), align_corners=True),
+        "opaque",
+        0,
+    ),
     ("rounded around a sum", lambda x, y: (x - x.sum(0)).floor(), "opaque", 0),
     ("divided by a sum and rounded", lambda x, y: torch.div(x, x.sum(0), rounding_mode="floor"), "opaque", 0),
     ("above a sum", lambda x, y: (x > x.sum(0)).double(), "opaque", 0),
