@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import torch
-
 from batchproof.derive.align import Program
-from batchproof.derive.program import Free, Op, Recording, Ref, Size, leaves, replace
+from batchproof.derive.program import Free, Op, Recording, Ref, Size, equal, leaves, replace
 
 
 def key_of(op: Op, named: Callable[[int], int], free: Callable[[int], int] = lambda position: position) -> Hashable:
@@ -102,13 +100,9 @@ def _name_captured(program: Program, runs: Sequence[Recording], same: list[int])
         for other, known in program.captured.items():
             if index <= own or other >= index:
                 break
-            if known is tensor or all(_equal(run.tensors[index], run.tensors[other]) for run in runs):
+            if known is tensor or all(equal(run.tensors[index], run.tensors[other]) for run in runs):
                 same[index] = same[other]
                 break
-
-
-def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
 
 
 def _keep(program: Program, ops: list[Op]) -> None:

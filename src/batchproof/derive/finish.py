@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.decompose import at_once
-from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen
+from batchproof.derive.program import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
 from batchproof.derive.record import Tape, Way, run_under
 from batchproof.derive.site import Site, call_site
 from batchproof.errors import BatchproofError
@@ -164,7 +164,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if self.strayed is None and (self.number - 1 in self.after or not op.outputs or self.shared(op)):
             return True
         computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
-        return self.all_real(template) and (computed or bool(self.strayed and op.inputs))
+        return (computed or bool(self.strayed and op.inputs)) and self.all_real(template)
 
     def may_differ(self, op: Op, template: Any) -> bool:
         """Whether an operation may be done with other numbers: it is run for real, and the fold knew nothing of it."""
@@ -344,7 +344,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             raise Diverged(self.elsewhere(self.number - 1))
         known = self.program.captured[expected.index]
         fixed = self.program.values[expected.index].kind == "shared" or self.strayed
-        if known is not given and fixed and not free and not _same(known, given):
+        if known is not given and fixed and not free and not equal(known, given):
             raise Diverged(
                 f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
                 "pass it as an argument, or use state='rows'"
@@ -473,10 +473,6 @@ def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:
 def _rebuild(result: Any, held: list[torch.Tensor]) -> Any:
     remaining = iter(held)
     return replace(result, torch.Tensor, lambda leaf: next(remaining, leaf))
-
-
-def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
 
 
 def finish(

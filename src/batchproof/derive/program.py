@@ -100,6 +100,11 @@ class Recording:
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
 
 
+def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are the same constant."""
+    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+
+
 def widen(tensor: torch.Tensor) -> torch.Tensor:
     """The same tensor, floating types at their widest."""
     wide = WIDE.get(tensor.dtype)
