@@ -19,7 +19,7 @@ from batchproof.derive.align import Program, align
 from batchproof.derive.centre import Centre, Centred, Direction, Extremes, Rows, Slice
 from batchproof.derive.kinds import MERGEABLE
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import WIDE, Free, Op, Ref, Size, leaves
+from batchproof.derive.program import WIDE, Free, Op, Ref, Size, equal, leaves
 from batchproof.derive.record import record
 from batchproof.derive.spelling import SPACE, spelled
 from batchproof.derive.sums import SUMS, summed
@@ -43,6 +43,9 @@ class Source:
     def constant(self, value: Any) -> str:
         for name, other in self.space.items():
             if other is value:
+                return name
+            # sums around one statistic have equal centres: what is added to samples is then computed once
+            if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor) and equal(other, value):
                 return name
         name = f"c{len(self.space)}"
         self.space[name] = value

@@ -101,8 +101,12 @@ class Recording:
 
 
 def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two tensors are the same constant."""
-    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+    """Whether two tensors are the same constant: -0.0 is another one than 0.0."""
+    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device or not torch.equal(a, b):
+        return False
+    if a.dtype.is_complex:
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    return not a.dtype.is_floating_point or torch.equal(a.signbit(), b.signbit())
 
 
 def widen(tensor: torch.Tensor) -> torch.Tensor:
