@@ -12,9 +12,10 @@ import click
 import pytest
 
 from batchproof.lint.finding import Linted
+from batchproof.lint.forms import github, sarif
+from batchproof.lint.forms import text as lint_text
 from batchproof.lint.one_file import lint
 from batchproof.lint.rules import RULES
-from batchproof.report import github, lint_text, sarif
 from commands import command as run
 from commands import inside
 

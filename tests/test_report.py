@@ -18,7 +18,7 @@ from torch import Tensor
 
 from batchproof import BatchproofError, Explanation, explain
 from batchproof.explain import Finding, Place, Reading
-from batchproof.report import about_explanation as about
+from batchproof.explain import wording as about
 from batchproof.report.forms import render, show
 from batchproof.report.numbers import decimals_for, number, percent
 from batchproof.report.plot import plot

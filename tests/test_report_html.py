@@ -19,9 +19,9 @@ from torch import Tensor
 
 from batchproof import Explanation, Simulation, explain
 from batchproof.explain import Finding, Given, Place
-from batchproof.report import inks
+from batchproof.report import palette
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
-from batchproof.report.drawing import CHARACTER, HEIGHT, WIDTH, Box, Mark, Stroke, Words, layout
+from batchproof.report.chart_layout import CHARACTER, HEIGHT, WIDTH, Box, Mark, Stroke, Words, layout
 from batchproof.report.forms import document_of
 from batchproof.report.html import page, render
 from batchproof.report.source import around
@@ -177,24 +177,24 @@ def test_lines_differ_in_more_than_colour() -> None:
     assert forms["measured"] != forms["pooled"] != forms["published"]
 
 
-@pytest.mark.parametrize("palette", [inks.LIGHT, inks.DARK])
-def test_colours_stand_out_from_the_paper(palette: dict[str, str]) -> None:
+@pytest.mark.parametrize("colours", [palette.LIGHT, palette.DARK])
+def test_colours_stand_out_from_the_paper(colours: dict[str, str]) -> None:
     def light(colour: str) -> float:
         parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    for name, colour in palette.items():
+    for name, colour in colours.items():
         if name not in ("paper", "soft", "line"):
-            high, low = sorted((light(palette["paper"]), light(colour)), reverse=True)
+            high, low = sorted((light(colours["paper"]), light(colour)), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= 4.5, name
 
 
 def test_every_colour_has_a_value_in_every_palette() -> None:
-    assert inks.LIGHT.keys() == inks.DARK.keys() == inks.EITHER.keys()
+    assert palette.LIGHT.keys() == palette.DARK.keys() == palette.EITHER.keys()
     text = page(simulation())
     used = set(re.findall(r"var\(--(\w+)\)", text)) - {"mono", "state"}
-    assert used <= inks.LIGHT.keys()
+    assert used <= palette.LIGHT.keys()
     assert "prefers-color-scheme: dark" in text
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from batchproof.place import Place
-from batchproof.report import about_run, save
+from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from batchproof.report.run_lines import live_line
-from batchproof.run import Epoch, Measured, Reported, Run, Seen
+from batchproof.run import Epoch, Measured, Reported, Run, Seen, wording
+from batchproof.run.lines import live_line
 
 EPOCH = Epoch(
     2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28
@@ -79,8 +79,8 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     ],
 )
 def test_headlines(run: Run, headline: str, state: bool | None) -> None:
-    assert about_run.headline(run) == headline
-    assert about_run.state_of(run) is state
+    assert wording.headline(run) == headline
+    assert wording.state_of(run) is state
     assert headline in render(run, 100)
 
 

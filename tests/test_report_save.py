@@ -16,7 +16,7 @@ from tests.reports import STRANGE, curve, simulation
 from batchproof import BatchproofError, Explanation, explain
 from batchproof.explain import Finding, Place
 from batchproof.report import save
-from batchproof.report.drawing import Mark, Stroke, Words
+from batchproof.report.chart_layout import Mark, Stroke, Words
 from batchproof.report.forms import document_of
 from batchproof.report.html import page
 from batchproof.report.poster import MARGIN, MONO, SANS, WIDTH, poster

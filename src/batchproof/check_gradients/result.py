@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from batchproof.explain.explanation import Finding
-from batchproof.result import Result
+from batchproof.report.result import Result
 
 #: With these causes the two gradients differ, and whether the accumulation is right could not be told.
 UNDECIDED = frozenset({"random-state", "nondeterministic"})
@@ -111,8 +111,6 @@ class GradientCheck(Result):
         ran: What was run, in words.
         notes: What else to know.
     """
-
-    form: ClassVar[str] = "gradients"
 
     target: str
     ok: bool

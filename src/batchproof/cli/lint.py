@@ -128,9 +128,9 @@ def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
 
 def _show_diff(path: str, before: bytes, after: bytes) -> None:
     if before != after:
-        from batchproof.report import lint_diff
+        from batchproof.lint.forms.diff import diff as unified
 
-        click.echo(lint_diff.diff(path, before, after), nl=False, color=_colour())
+        click.echo(unified(path, before, after), nl=False, color=_colour())
 
 
 def _complain(files: Sequence[Linted]) -> None:
@@ -144,27 +144,27 @@ def _complain(files: Sequence[Linted]) -> None:
 def _report(files: Sequence[Linted], excluded: int, form: str, quiet: bool, on_screen: bool) -> str:
     """The report in one of its forms."""
     if form == "json":
-        from batchproof.report.lint_json import findings
+        from batchproof.lint.forms.data import findings
 
         return findings(files)
     if form == "sarif":
-        from batchproof.report.sarif import log
+        from batchproof.lint.forms.sarif import log
 
         return log(files)
     if form == "github":
-        from batchproof.report.github import commands
+        from batchproof.lint.forms.github import commands
 
         return "\n".join(commands(files))
-    from batchproof.report import lint_text
+    from batchproof.lint.forms import text
 
     if form == "statistics":
-        lines = list(lint_text.statistics(files))
+        lines = list(text.statistics(files))
     elif form == "concise":
-        lines = list(lint_text.concise(files))
+        lines = list(text.concise(files))
     else:
-        width = shutil.get_terminal_size((100, 24)).columns if on_screen else lint_text.WIDEST
-        lines = list(lint_text.full(files, width))
-    return "\n".join([*lines, *([] if quiet else [lint_text.summary(files, excluded)])])
+        width = shutil.get_terminal_size((100, 24)).columns if on_screen else text.WIDEST
+        lines = list(text.full(files, width))
+    return "\n".join([*lines, *([] if quiet else [text.summary(files, excluded)])])
 
 
 def _give(shown: str, output: Path | None, to_stderr: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from batchproof.result import Result
+    from batchproof.report.result import Result
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ def command(code: str | None, as_json: bool) -> int:
 
     Without a CODE all rules are listed.
     """
+    from batchproof.lint.forms import data, rule_page
     from batchproof.lint.rules import RULES
-    from batchproof.report import lint_json, lint_rule
 
     width = shutil.get_terminal_size((100, 24)).columns
     if code is None:
-        click.echo(lint_json.rules(RULES) if as_json else "\n".join(lint_rule.listing(RULES, width)))
+        click.echo(data.rules(RULES) if as_json else "\n".join(rule_page.listing(RULES, width)))
         return 0
     rule = _named(code)
-    click.echo(lint_json.rule(rule) if as_json else "\n".join(lint_rule.page(rule, width)))
+    click.echo(data.rule(rule) if as_json else "\n".join(rule_page.page(rule, width)))
     return 0
 
 

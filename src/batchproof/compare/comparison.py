@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from batchproof.compare.split import Cause, Mean
 from batchproof.place import Place
-from batchproof.result import Result
+from batchproof.report.result import Result
 from batchproof.run.result import Phase
 
 Verdict = Literal["the same", "normal", "mostly normal", "partly wrong", "wrong", "could not tell"]
@@ -177,8 +177,6 @@ class Comparison(Result):
         interrupted: whether Ctrl-C ended it.
         seconds: how long it took.
     """
-
-    form: ClassVar[str] = "comparison"
 
     target: str
     sizes: tuple[int, ...]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from batchproof.place import Place
-from batchproof.result import Result, plain
+from batchproof.report.result import Result, plain
 
 Kind = Literal["function", "metric", "model"]
 Direction = Literal["low", "high", "varies"]
@@ -175,8 +175,6 @@ class Explanation(Result):
         notes: What else to know.
         marked: The reader's own batch size: the reports point at it.
     """
-
-    form: ClassVar[str] = "explanation"
 
     target: str
     kind: Kind

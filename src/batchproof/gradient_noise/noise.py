@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from batchproof.place import Place
-from batchproof.result import Result, plain
+from batchproof.report.result import Result, plain
 from batchproof.simulate.simulation import Estimate
 
 #: What the noise was estimated from.
@@ -86,8 +86,6 @@ class GradientNoise(Result):
         seconds: How long it took.
         marked: The reader's own batch size: the reports point at it.
     """
-
-    form: ClassVar[str] = "noise"
 
     target: str
     place: Place | None

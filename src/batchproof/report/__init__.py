@@ -1,1 +1,1 @@
-"""What the other parts found, shown: data in, text out."""
+"""A document in, text, a page or a picture out. Knows no verb: each makes its own document."""

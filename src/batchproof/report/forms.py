@@ -16,17 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from batchproof.report.document import Document
-    from batchproof.result import Result
-
-#: By a result's form: what its modules are called by, each with `_lines` and `_document` after it.
-_MODULES = {
-    "comparison": "compare",
-    "explanation": "explanation",
-    "gradients": "gradients",
-    "noise": "noise",
-    "run": "run",
-    "simulation": "simulation",
-}
+    from batchproof.report.result import Result
 
 
 def render(found: Result, width: int | None = None) -> str:
@@ -51,7 +41,7 @@ def _lines(found: Result, width: int) -> Iterator[Text]:
 
 
 def _in(found: Result, part: str) -> Callable[..., Any]:
-    """The function that makes a part of the report."""
-    module = import_module(f"batchproof.report.{_MODULES[found.form]}_{part}")
-    made: Callable[..., Any] = getattr(module, part)
+    """The function that makes a part of the report, from the module of its name beside the result's own."""
+    room = type(found).__module__.rpartition(".")[0]
+    made: Callable[..., Any] = getattr(import_module(f"{room}.{part}"), part)
     return made

@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from batchproof.report import inks
+from batchproof.report import palette
 from batchproof.report.document import Document, Group, Reason, Sheet
 from batchproof.report.forms import document_of
 from batchproof.report.source import SourceLine, around
@@ -16,14 +16,14 @@ from batchproof.version import VERSION
 
 if TYPE_CHECKING:
     from batchproof.place import Place
-    from batchproof.result import Result
+    from batchproof.report.result import Result
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
 def render(found: Result) -> str:
     """The report as one ``div``, for a notebook."""
-    style = f".batchproof {{ {inks.variables(inks.EITHER)} }}\n{_sheet('report.css')}"
+    style = f".batchproof {{ {palette.variables(palette.EITHER)} }}\n{_sheet('report.css')}"
     return f'<div class="batchproof"><style>{style}</style>{_article(document_of(found))}</div>'
 
 
@@ -43,7 +43,7 @@ def page(found: Result) -> str:
 
 
 def _colours() -> str:
-    light, dark = inks.variables(inks.LIGHT), inks.variables(inks.DARK)
+    light, dark = palette.variables(palette.LIGHT), palette.variables(palette.DARK)
     return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
 
 

@@ -7,18 +7,22 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from batchproof.errors import BatchproofError
-from batchproof.report import inks
-from batchproof.report.drawing import FILLED, RADIUS, Mark, Shape, Stroke, Words, corners
+from batchproof.report import palette
+from batchproof.report.chart_layout import FILLED, RADIUS, Mark, Shape, Stroke, Words, corners
 from batchproof.report.forms import document_of
 from batchproof.report.poster import WIDTH, poster
 
 if TYPE_CHECKING:
-    from batchproof.result import Result
+    from batchproof.report.result import Result
 
 #: Pixels of the layout to an inch, and pixels of the picture.
 LAYOUT_DPI, PICTURE_DPI = 96, 192
 POINTS = 72 / LAYOUT_DPI
-_COLOUR = inks.LIGHT | {"pooled": inks.LIGHT["exact"], "grid": inks.LIGHT["soft"], "axis": inks.LIGHT["line"]}
+_COLOUR = palette.LIGHT | {
+    "pooled": palette.LIGHT["exact"],
+    "grid": palette.LIGHT["soft"],
+    "axis": palette.LIGHT["line"],
+}
 
 
 def needed() -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import textwrap
 from dataclasses import dataclass, field, replace
 
-from batchproof.report import drawing
+from batchproof.report import chart_layout
 from batchproof.report.chart import Chart
+from batchproof.report.chart_layout import Ink, Shape, Stroke, Words
 from batchproof.report.document import Document, Reason, Sheet
-from batchproof.report.drawing import Ink, Shape, Stroke, Words
+from batchproof.report.grid import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.report.page import beginning
-from batchproof.report.sheet import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.version import VERSION
 
 MARGIN = 32.0
-WIDTH = drawing.WIDTH + 2 * MARGIN
+WIDTH = chart_layout.WIDTH + 2 * MARGIN
 #: Widths of a character, as shares of the font's size.
 MONO, SANS, BOLD = 0.605, 0.56, 0.63
 _STATE: dict[bool | None, tuple[Ink, str]] = {True: ("good", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
@@ -53,8 +53,8 @@ class Poster:
 
     def draw(self, chart: Chart) -> None:
         """The chart, across the sheet."""
-        self.shapes += [_moved(shape, MARGIN, self.height) for shape in drawing.layout(chart)]
-        self.height += drawing.HEIGHT
+        self.shapes += [_moved(shape, MARGIN, self.height) for shape in chart_layout.layout(chart)]
+        self.height += chart_layout.HEIGHT
 
 
 def poster(document: Document) -> Poster:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.result import Result
+    from batchproof.report.result import Result
 
 
 def html(found: Result, path: str | os.PathLike[str]) -> None:

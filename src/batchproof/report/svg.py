@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from batchproof.report.chart import Chart
-from batchproof.report.drawing import FILLED, HEIGHT, RADIUS, WIDTH, Mark, Shape, Stroke, Words, corners, layout
+from batchproof.report.chart_layout import FILLED, HEIGHT, RADIUS, WIDTH, Mark, Shape, Stroke, Words, corners, layout
 
 
 def svg(chart: Chart) -> str:

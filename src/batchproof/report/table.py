@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report.about_explanation import is_same_everywhere, measured, same_everywhere, sampled
+from batchproof.explain.wording import is_same_everywhere, measured, same_everywhere, sampled
 from batchproof.report.numbers import decimals_for, is_drawable, number, percent, within_sight
 from batchproof.report.plot import Grid, Scale, plot
 

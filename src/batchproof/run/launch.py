@@ -106,7 +106,7 @@ def _show(result: Run, asked: Asked, pages: list[Path | None], output: Path) -> 
 
 def _live_on(stream: TextIO) -> Callable[[Measured, Epoch], None]:
     def live(row: Measured, epoch: Epoch) -> None:
-        from batchproof.report.run_lines import live_line
+        from batchproof.run.lines import live_line
 
         stream.write(f"{live_line(row, epoch)}\n")
         stream.flush()

@@ -6,11 +6,11 @@ import json
 import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
 from batchproof.place import Place
-from batchproof.result import Result
+from batchproof.report.result import Result
 from batchproof.run.control import Control
 
 Phase = Literal["training", "evaluation", "unknown"]
@@ -221,8 +221,6 @@ class Run(Result):
         world: how many processes trained together.
         notes: what else to know.
     """
-
-    form: ClassVar[str] = "run"
 
     script: str
     measured: tuple[Measured, ...] = ()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from batchproof.place import Place
-from batchproof.result import Result, plain
+from batchproof.report.result import Result, plain
 
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
@@ -100,8 +100,6 @@ class Simulation(Result):
         seconds: How long it took.
         marked: The reader's own batch size: the reports point at it.
     """
-
-    form: ClassVar[str] = "simulation"
 
     target: str
     place: Place | None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchproof.report import about_run as about
 from batchproof.report.document import Column, Document, Group, Reason, Sheet
 from batchproof.report.numbers import aligned
+from batchproof.run import wording as about
 
 if TYPE_CHECKING:
     from batchproof.run.result import Measured, Run

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from batchproof.report import about_simulation as about
 from batchproof.report.chart import Chart, Line, Look, Point
 from batchproof.report.document import Column, Document, Group, Sheet, row_of
 from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, percent, size
+from batchproof.simulate import wording as about
 
 if TYPE_CHECKING:
     from batchproof.simulate.simulation import Estimate, Row, Simulation

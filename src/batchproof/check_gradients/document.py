@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batchproof.report import about_gradients as about
+from batchproof.check_gradients import wording as about
 from batchproof.report.document import Document, Group, Reason, Sheet
 
 if TYPE_CHECKING:

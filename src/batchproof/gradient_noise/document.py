@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.report import about_noise as about
+from batchproof.gradient_noise import wording as about
 from batchproof.report.chart import Chart, Line, Point
 from batchproof.report.document import Column, Document, Group, Sheet, row_of
 from batchproof.report.estimates import beside, with_error

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from batchproof.compare.document import state_of
+from batchproof.compare.table import Entry, aligned, ran, sections, title
 from batchproof.report import page
 from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
-from batchproof.report.compare_document import state_of
-from batchproof.report.compare_table import Entry, aligned, ran, sections, title
 from batchproof.report.page import INDENT, labelled, paragraph
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report import about_run as about
 from batchproof.report import page
 from batchproof.report.document import Column
-from batchproof.report.run_document import columns
+from batchproof.run import wording as about
+from batchproof.run.document import columns
 
 if TYPE_CHECKING:
     from batchproof.run.result import Epoch, Measured, Run

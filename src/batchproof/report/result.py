@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 
 class Result:
     """A dataclass that some verb gives back.
 
-    Attributes:
-        form: which of the reports it prints as.
+    Beside the module of such a class are two more, which its reports come from: ``lines``, whose
+    ``lines(result, width)`` is its text, and ``document``, whose ``document(result)`` is made into pages and pictures.
     """
-
-    form: ClassVar[str]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able data; a number that is not finite becomes None."""
         data: dict[str, Any] = plain(dataclasses.asdict(self))  # type: ignore[call-overload]
         return data
-
-    # Arrows run down from reports to results. These two go back up, so that `print` works.
 
     def __str__(self) -> str:
         from batchproof.report.forms import render

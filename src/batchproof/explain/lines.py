@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report import about_explanation as about
+from batchproof.explain import wording as about
 from batchproof.report import page
 from batchproof.report.page import INDENT, labelled, paragraph
 from batchproof.report.table import size_lines

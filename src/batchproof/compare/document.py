@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from batchproof.compare.say import decimals_of, figure
 from batchproof.compare.split import Cause, Mean
+from batchproof.compare.table import aligned, ran, sections, title
 from batchproof.report.chart import Chart, Line, Look, Point
-from batchproof.report.compare_table import aligned, ran, sections, title
 from batchproof.report.document import Column, Document, Group, Reason, Sheet
 
 if TYPE_CHECKING:

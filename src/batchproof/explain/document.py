@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batchproof.report import about_explanation as about
+from batchproof.explain import wording as about
 from batchproof.report.chart import Chart, Line, Point
 from batchproof.report.document import Column, Document, Group, Reason, Sheet, row_of
 from batchproof.report.numbers import aligned, decimals_for, known_to, number, percent, size

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report import about_gradients as about
+from batchproof.check_gradients import wording as about
+from batchproof.explain.lines import finding_section
 from batchproof.report import page
 from batchproof.report.document import Column
-from batchproof.report.explanation_lines import finding_section
 from batchproof.report.page import INDENT, labelled, paragraph
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report import about_simulation as about
 from batchproof.report import page
 from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Group, Sheet
-from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, packed, width_of
-from batchproof.report.simulation_document import RATIO, sheet
+from batchproof.report.grid import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, packed, width_of
+from batchproof.simulate import wording as about
+from batchproof.simulate.document import RATIO, sheet
 
 if TYPE_CHECKING:
     from batchproof.simulate.simulation import Simulation

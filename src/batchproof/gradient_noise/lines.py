@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.report import about_noise as about
+from batchproof.gradient_noise import wording as about
+from batchproof.gradient_noise.document import sheet, state_of
 from batchproof.report import page
 from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Sheet
-from batchproof.report.noise_document import sheet, state_of
-from batchproof.report.sheet import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, width_of
+from batchproof.report.grid import BETWEEN_COLUMNS, BETWEEN_GROUPS, body, margin_of, width_of
 
 if TYPE_CHECKING:
     from batchproof.gradient_noise.noise import GradientNoise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchproof.report.lint_text import INK, NARROWEST
+from batchproof.lint.forms.text import INK, NARROWEST
 
 if TYPE_CHECKING:
     from batchproof.lint.rules import Rule
