@@ -17,7 +17,7 @@ from batchproof.compare.reading import Reading
 from batchproof.compare.record import Outcome, Setting
 from batchproof.compare.runs import Made, Script
 from batchproof.compare.slots import Slots
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run import Seen
 
 ADDS = Place("train.py", 12, "running += loss.item()")

@@ -281,7 +281,7 @@ def test_reports_as_files(capsys: pytest.CaptureFixture[str], folder: Path) -> N
 def test_files_that_cannot_be_written_are_refused_before_the_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("batchproof.targets.resolve", lambda typed: pytest.fail("the work has begun"))
+    monkeypatch.setattr("batchproof.ground.target.resolve", lambda typed: pytest.fail("the work has begun"))
     target = "loss.py:rmse"
     assert "there is no directory nowhere" in fails(capsys, command, target, "--html", "nowhere/report.html")
     assert "cannot write .: it is a directory" in fails(capsys, command, target, "--png", ".")

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from batchproof.compare.passes import readings_of
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run import Epoch, Measured
 
 TRAIN, VALIDATE, TEST = (10, 320), (0, 64), (0, 96)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from pyarrow import feather, parquet
 
-from batchproof import BatchproofError, datafile
-from batchproof.datatable import Unusable
+from batchproof import BatchproofError
+from batchproof.ground import datafile
+from batchproof.ground.datatable import Unusable
 
 LOSS = """
 def error(pred, real):

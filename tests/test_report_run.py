@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page

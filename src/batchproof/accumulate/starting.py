@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.accumulate.replay import Replay
-from batchproof.random_state import RandomState
+from batchproof.ground.random_state import RandomState
 from batchproof.streaming.modules import held_by, reachable
 
 

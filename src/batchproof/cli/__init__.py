@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
     except Exception as error:  # noqa: BLE001 - the user's own function raised: its error, without our frames
-        from batchproof.targets import described
+        from batchproof.ground.target import described
 
         _fail(f"the target raised {described(error)}")
     return COULD_NOT_TELL

@@ -19,8 +19,8 @@ _PREDICTION = ("pred", "hat", "forecast", "estimate", "output")
 
 def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[str, str]) -> Found:
     """Run on the columns that the target's parameters name."""
-    from batchproof import datafile
     from batchproof.explain.subject import required, title_of
+    from batchproof.ground import datafile
 
     names = [parameter.name for parameter in required(target)]
     example = datafile.fill(datafile.load(path), names, mapping, path, title_of(target))
@@ -45,7 +45,7 @@ def errors_in(path: Path, mapping: Mapping[str, str]) -> Tensor:
     Raises:
         BatchproofError: it has neither.
     """
-    from batchproof import datafile
+    from batchproof.ground import datafile
 
     columns = datafile.load(path)
     names = _named(columns, mapping, path) if mapping else _recognised(list(columns))

@@ -58,7 +58,7 @@ def command(
 def _explained(target: str, data: Path | None, mapping: dict[str, str], choices: dict[str, Any]) -> Explanation:
     from batchproof import explain as verb
     from batchproof.cli.example import run_on
-    from batchproof.targets import resolve
+    from batchproof.ground.target import resolve
 
     subject = resolve(target)
     with progress() as shown:

@@ -59,7 +59,7 @@ def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:
     from batchproof import gradient_noise
     from batchproof.explain.subject import place_of
     from batchproof.gradient_noise.example import EXPECTED, regression
-    from batchproof.targets import resolve
+    from batchproof.ground.target import resolve
 
     make = resolve(target) if target is not None else regression
     with progress(with_time=True) as shown:

@@ -94,7 +94,7 @@ def _with_mark(sizes: list[int] | None, mark: int | None) -> list[int] | None:
 def _simulated(target: str | None, data: Path | None, mapping: dict[str, str], choices: dict[str, Any]) -> Simulation:
     from batchproof import simulate as verb
     from batchproof.cli.example import errors_in, run_on
-    from batchproof.targets import resolve
+    from batchproof.ground.target import resolve
 
     subject = resolve(target) if target is not None else None
     with progress(with_time=True) as shown:

@@ -11,7 +11,7 @@ from batchproof.compare.record import Outcome
 from batchproof.compare.say import change, decimals_of, figure, times
 from batchproof.compare.split import Cause
 from batchproof.compare.verdict import is_mistaken, is_noticed
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 _Moved = tuple[Number, Row, float]
 _EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from batchproof.asked import whole
 from batchproof.compare import cache as caching
 from batchproof.compare.cache import Cache
 from batchproof.compare.check import check
@@ -18,6 +17,7 @@ from batchproof.compare.plan import Question
 from batchproof.compare.record import Outcome
 from batchproof.compare.runs import Progress, Script, make, usual_jobs
 from batchproof.errors import BatchproofError, TorchMissing
+from batchproof.ground.validation import whole
 from batchproof.run import execute
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from batchproof.compare.split import Cause, Mean
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.report.result import Result
 from batchproof.run.result import Phase
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run.result import Phase
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from batchproof.compare.passes import readings_of
 from batchproof.compare.reading import Reading
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run import Control, Run, Seen
 from batchproof.run.control import Mend
 

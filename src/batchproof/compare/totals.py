@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 
 def totals(script: Path) -> dict[str, Place]:

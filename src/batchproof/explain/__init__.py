@@ -2,6 +2,6 @@
 
 from batchproof.explain.explain import explain
 from batchproof.explain.explanation import Curve, Explanation, Finding, Given, Keep, Reading
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 __all__ = ["Curve", "Explanation", "Finding", "Given", "Keep", "Place", "Reading", "explain"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchproof.explain.explanation import Direction, Finding
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 
 @dataclass(frozen=True)

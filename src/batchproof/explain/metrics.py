@@ -18,7 +18,7 @@ from batchproof.explain import components
 from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress, Row
 from batchproof.explain.subject import parameters, place
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 MOST_SAMPLES = 2048
 Piece = tuple[int, int]

@@ -17,7 +17,7 @@ from batchproof.explain import components
 from batchproof.explain.preserve import seed_all
 from batchproof.explain.samples import Arguments, Samples
 from batchproof.explain.watch import Run, Step, watch
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 ROWS = 4
 MOST_CULPRITS = 200

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from batchproof.random_state import RandomState, cuda_in_use
+from batchproof.ground.random_state import RandomState, cuda_in_use
 
 
 @contextmanager

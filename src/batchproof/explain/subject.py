@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.explain.explanation import Given
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.explain import components
 from batchproof.explain.subject import place
-from batchproof.place import Place
+from batchproof.ground.place import Place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")

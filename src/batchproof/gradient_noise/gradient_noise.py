@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.asked import sizes_of, whole
 from batchproof.errors import BatchproofError
 from batchproof.explain.preserve import preserved, seed_all
 from batchproof.explain.sizes import Progress
@@ -24,6 +23,7 @@ from batchproof.gradient_noise.method import Way, choose
 from batchproof.gradient_noise.noise import GradientNoise, Row
 from batchproof.gradient_noise.samples import samples_of
 from batchproof.gradient_noise.say import headline, notes
+from batchproof.ground.validation import sizes_of, whole
 from batchproof.simulate.interrupt import noted
 from batchproof.streaming.modules import quiet
 

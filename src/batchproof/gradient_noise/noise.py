@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.report.result import Result, plain
 from batchproof.simulate.simulation import Estimate
 

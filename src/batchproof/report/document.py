@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchproof.report.chart import Chart
 
 if TYPE_CHECKING:
-    from batchproof.place import Place
+    from batchproof.ground.place import Place
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from batchproof.report.svg import svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.place import Place
+    from batchproof.ground.place import Place
     from batchproof.report.result import Result
 
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}

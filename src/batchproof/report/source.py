@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchproof.place import Place
+    from batchproof.ground.place import Place
 
 BEFORE, AFTER = 3, 2
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.random_state import RandomState
+from batchproof.ground.random_state import RandomState
 from batchproof.run.formula import Formula, Unmeasured
 from batchproof.streaming.folding import no_autocast
 from batchproof.streaming.modules import quiet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.report.result import Result
 from batchproof.run.control import Control
 

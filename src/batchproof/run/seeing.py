@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.run.recorder import LoopState
 from batchproof.run.registry import LoopPlace, Registry

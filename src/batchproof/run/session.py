@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.run import execute
 from batchproof.run.control import Control
 from batchproof.run.execute import Ending, Target

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.asked import sizes_of, whole
 from batchproof.errors import BatchproofError
 from batchproof.explain.preserve import preserved
 from batchproof.explain.sizes import Progress
 from batchproof.explain.subject import is_metric, place_of, title_of
+from batchproof.ground.validation import sizes_of, whole
 from batchproof.simulate import published
 from batchproof.simulate.direct import DrawStates, direct_draw, pays
 from batchproof.simulate.distributions import parse

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.report.result import Result, plain
 
 #: How the values of batches came about.

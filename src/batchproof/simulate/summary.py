@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from batchproof.explain.words import share
-from batchproof.place import Place
+from batchproof.ground.place import Place
 from batchproof.simulate import published
 from batchproof.simulate.distributions import Distribution
 from batchproof.simulate.run import Outcome

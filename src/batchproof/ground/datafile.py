@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from batchproof.datatable import Unusable, read_csv, read_feather, read_parquet, whole_in_torch
 from batchproof.errors import BatchproofError
+from batchproof.ground.datatable import Unusable, read_csv, read_feather, read_parquet, whole_in_torch
 
 Columns = dict[str, Any]
 
