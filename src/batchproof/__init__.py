@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from batchproof import testing
     from batchproof.accumulate import Accumulator, accumulate
     from batchproof.check_gradients import GradientCheck, check_gradients
-    from batchproof.exact import Exact, exact
     from batchproof.explain import Explanation, explain
     from batchproof.gradient_noise import GradientNoise, gradient_noise
+    from batchproof.metric.exact import Exact, exact
     from batchproof.simulate import Simulation, simulate
 
 __version__ = VERSION
@@ -30,9 +30,9 @@ __all__ = [
 ]  # fmt: skip
 
 _HOME = {
-    "Accumulator": "accumulate", "Exact": "exact", "Explanation": "explain", "GradientCheck": "check_gradients",
+    "Accumulator": "accumulate", "Exact": "metric.exact", "Explanation": "explain", "GradientCheck": "check_gradients",
     "GradientNoise": "gradient_noise", "Simulation": "simulate", "accumulate": "accumulate",
-    "check_gradients": "check_gradients", "exact": "exact", "explain": "explain", "gradient_noise": "gradient_noise",
+    "check_gradients": "check_gradients", "exact": "metric.exact", "explain": "explain", "gradient_noise": "gradient_noise",
     "simulate": "simulate", "testing": "testing",
 }  # fmt: skip
 

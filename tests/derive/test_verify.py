@@ -17,7 +17,7 @@ from batchproof.derive.fold import build
 from batchproof.derive.plan import Plan
 from batchproof.derive.samples import Batch
 from batchproof.derive.verify import Refuted, gap, joined, verify
-from batchproof.streaming.folding import fold_by
+from batchproof.metric.fast_path import fold_by
 
 X = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

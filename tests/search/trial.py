@@ -74,7 +74,7 @@ def broken_off(update: Callable[[], None], own: str, after: int) -> None:
     def trace(frame: Any, event: str, arg: Any) -> Any:
         nonlocal left
         file = frame.f_code.co_filename
-        if file != own and "batchproof/streaming" not in file:
+        if file != own and "batchproof/metric" not in file:
             return None
         if event == "line":
             left -= 1

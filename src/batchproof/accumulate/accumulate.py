@@ -27,8 +27,8 @@ from batchproof.accumulate.starting import Start
 from batchproof.accumulate.two_passes import joined, twice
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, Dims, check_batch_dim, keep
-from batchproof.streaming.modules import outermost
+from batchproof.metric.batch import Call, Dims, check_batch_dim, keep
+from batchproof.metric.restored import outermost
 
 Made = tuple[Call, tuple[bool, ...]]  # outputs, and for each leaf whether a gradient flows through it
 

@@ -21,8 +21,8 @@ from batchproof.accumulate.scheme import Scheme, choose, on_outputs, on_statisti
 from batchproof.accumulate.two_passes import back_from_outputs
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, Dims, check_batch_dim, keep
-from batchproof.streaming.modules import outermost
+from batchproof.metric.batch import Call, Dims, check_batch_dim, keep
+from batchproof.metric.restored import outermost
 
 
 class Accumulator:

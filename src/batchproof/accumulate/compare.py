@@ -14,8 +14,8 @@ from batchproof.accumulate.outputs import loss_of, variables, with_gradient
 from batchproof.derive import Plan
 from batchproof.derive.program import WIDE, leaves
 from batchproof.derive.verify import gap
-from batchproof.streaming.arguments import Call, signature
-from batchproof.streaming.modules import quiet
+from batchproof.metric.batch import Call, signature
+from batchproof.metric.restored import quiet
 
 #: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
 ROUNDING = 1e-8

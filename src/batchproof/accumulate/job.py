@@ -19,7 +19,7 @@ from batchproof.accumulate.replay import Replay
 from batchproof.accumulate.wrappers import refuse_shards, undisturbed
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call
+from batchproof.metric.batch import Call
 
 
 @dataclass

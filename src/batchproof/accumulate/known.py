@@ -11,7 +11,7 @@ from typing import Any
 from batchproof.accumulate.learn import learn
 from batchproof.accumulate.learned import Learned
 from batchproof.accumulate.lesson import enough, joinable, lesson_of
-from batchproof.streaming.arguments import Call
+from batchproof.metric.batch import Call
 
 #: Losses that are remembered. Each holds on to its function, and to what that closes over.
 MOST = 8

@@ -19,9 +19,9 @@ from batchproof.derive.finish import Diverged
 from batchproof.derive.plain import OwnError
 from batchproof.derive.samples import Batch
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, tensors_of
-from batchproof.streaming.modules import quiet, remembers
-from batchproof.streaming.stream import Stream
+from batchproof.metric.batch import Call, tensors_of
+from batchproof.metric.restored import quiet, remembers
+from batchproof.metric.stream import Stream
 
 #: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
 MOST_STATISTICS = 64

@@ -17,12 +17,12 @@ from batchproof.derive.finish import Diverged, State
 from batchproof.derive.fold import build
 from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, copied, same, signature, tensors_of
-from batchproof.streaming.folding import Variant, fold_by, no_autocast
-from batchproof.streaming.modules import quiet
-from batchproof.streaming.shapes import check_finishes, check_folds
-from batchproof.streaming.state import Slots
-from batchproof.streaming.stream import Stream, typed
+from batchproof.metric.batch import Call, copied, same, signature, tensors_of
+from batchproof.metric.fast_path import Variant, fold_by, no_autocast
+from batchproof.metric.grouped_state import Slots
+from batchproof.metric.restored import quiet
+from batchproof.metric.shapes import check_finishes, check_folds
+from batchproof.metric.stream import Stream, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchproof.accumulate.replay import Moment, Replay
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call
+from batchproof.metric.batch import Call
 
 
 @dataclass

@@ -23,9 +23,9 @@ from batchproof.accumulate.outputs import variables
 from batchproof.accumulate.repeats import room_for
 from batchproof.accumulate.starting import Start
 from batchproof.errors import BatchproofError
-from batchproof.streaming import trees
-from batchproof.streaming.arguments import Call
-from batchproof.streaming.modules import reachable
+from batchproof.metric import trees
+from batchproof.metric.batch import Call
+from batchproof.metric.restored import reachable
 
 #: Micro-batches in which nothing could be seen, until no more are looked at.
 MOST_LOOKS = 4

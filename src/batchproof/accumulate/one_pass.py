@@ -15,7 +15,7 @@ from batchproof.accumulate.loop import Loop
 from batchproof.accumulate.outputs import variables
 from batchproof.accumulate.repeats import room_for
 from batchproof.derive.finish import Diverged
-from batchproof.streaming.arguments import Call
+from batchproof.metric.batch import Call
 
 #: A gradient is tried at so many times its size too, by so many numbers at most: it takes their memory twice.
 GROWN = 2.0**13

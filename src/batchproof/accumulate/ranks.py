@@ -15,9 +15,9 @@ from batchproof.accumulate.ledger import Ledger
 from batchproof.accumulate.wrappers import refuse_wrapped
 from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, join
-from batchproof.streaming.distributed import moved, on_cpu, reduce
-from batchproof.streaming.state import Slots
+from batchproof.metric.batch import Call, join
+from batchproof.metric.distributed import moved, on_cpu, reduce
+from batchproof.metric.grouped_state import Slots
 
 #: All ranks compute the loss from the same sums, so it differs by rounding at most.
 SAME_LOSS = 1e-5

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from batchproof.ground.random_state import RandomState
-from batchproof.streaming.folding import version
+from batchproof.metric.fast_path import version
 
 
 @dataclass(frozen=True)

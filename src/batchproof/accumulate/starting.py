@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchproof.accumulate.replay import Replay
 from batchproof.ground.random_state import RandomState
-from batchproof.streaming.modules import held_by, reachable
+from batchproof.metric.restored import held_by, reachable
 
 
 class Start:

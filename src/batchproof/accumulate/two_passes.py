@@ -22,8 +22,8 @@ from batchproof.accumulate.outputs import (
 )
 from batchproof.accumulate.repeats import check_repeats, differs, room_for
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, keep
-from batchproof.streaming.folding import no_autocast
+from batchproof.metric.batch import Call, keep
+from batchproof.metric.fast_path import no_autocast
 
 OTHER_OUTPUTS = (
     "a gradient flows through an output of forward that had none in the first micro-batch: give it one there too "

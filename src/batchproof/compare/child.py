@@ -23,7 +23,7 @@ def load() -> None:
     import torch._dynamo  # noqa: F401 - the first optimizer brings it in, and it takes longer than the rest of torch
 
     import batchproof.cli.run
-    import batchproof.exact
+    import batchproof.metric.exact
     import batchproof.run.launch
     import batchproof.run.passes  # noqa: F401
 

@@ -9,7 +9,7 @@ from batchproof.explain.samples import Samples
 from batchproof.explain.sizes import Progress, Sizes
 from batchproof.explain.structure import structure
 from batchproof.explain.subject import Subject, name_of
-from batchproof.streaming.order import NOTE
+from batchproof.metric.order import NOTE
 
 
 def about_function(

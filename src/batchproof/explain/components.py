@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming.trees import is_array
+from batchproof.metric.trees import is_array
 
 MOST = 64
 

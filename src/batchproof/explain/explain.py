@@ -18,8 +18,8 @@ from batchproof.explain.preserve import preserved
 from batchproof.explain.samples import gather
 from batchproof.explain.sizes import Progress, to_try
 from batchproof.explain.subject import Subject, is_metric, place_of, signature_of, title_of
-from batchproof.streaming.arguments import check_batch_dim
-from batchproof.streaming.modules import quiet
+from batchproof.metric.batch import check_batch_dim
+from batchproof.metric.restored import quiet
 
 
 def explain(

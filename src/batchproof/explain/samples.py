@@ -11,8 +11,8 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from batchproof.explain.explanation import Given
-from batchproof.streaming.arguments import Call, Dims, Layout, copied, join, length, read, rebuild
-from batchproof.streaming.trees import is_array, is_plain
+from batchproof.metric.batch import Call, Dims, Layout, copied, join, length, read, rebuild
+from batchproof.metric.trees import is_array, is_plain
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 

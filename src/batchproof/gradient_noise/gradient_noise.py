@@ -24,8 +24,8 @@ from batchproof.gradient_noise.noise import GradientNoise, Row
 from batchproof.gradient_noise.samples import samples_of
 from batchproof.gradient_noise.say import headline, notes
 from batchproof.ground.validation import sizes_of, whole
+from batchproof.metric.restored import quiet
 from batchproof.simulate.interrupt import noted
-from batchproof.streaming.modules import quiet
 
 #: Without sizes asked for: 1, 2, 4, ... up to the data, or to this.
 LARGEST = 4096

@@ -12,9 +12,9 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.random_state import RandomState
+from batchproof.metric.fast_path import no_autocast
+from batchproof.metric.restored import quiet
 from batchproof.run.formula import Formula, Unmeasured
-from batchproof.streaming.folding import no_autocast
-from batchproof.streaming.modules import quiet
 
 Batch = Sequence[torch.Tensor]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.exact import Exact, exact
+from batchproof.metric.exact import Exact, exact
 from batchproof.run.calling import MOST_WORK, Batch, called, is_narrow, joined, number, reason, unnoticed
 from batchproof.run.formula import Formula, Unmeasured
 from batchproof.run.trials import FEW, affordable, unordered

@@ -15,9 +15,9 @@ from batchproof.errors import BatchproofError
 from batchproof.explain import components, guess
 from batchproof.explain.samples import Samples, gather
 from batchproof.explain.subject import required, signature_of, title_of
+from batchproof.metric.batch import bound
+from batchproof.metric.trees import is_array
 from batchproof.simulate.distributions import CHUNK, Distribution
-from batchproof.streaming.arguments import bound
-from batchproof.streaming.trees import is_array
 
 Draw = Callable[[int, torch.Generator], list[Any]]
 Arrange = Callable[[Tensor], list[Tensor]]

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from batchproof.derive.finish import Diverged, State
 from batchproof.explain.samples import Samples, together
+from batchproof.metric.jackknife import standard_error
 from batchproof.simulate.direct import DrawStates
 from batchproof.simulate.simulation import How
 from batchproof.simulate.spans import Round
 from batchproof.simulate.trial import Trial
 from batchproof.simulate.ways import POOLED_SAMPLES, Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
-from batchproof.streaming.jackknife import standard_error
 
 T = TypeVar("T")
 #: Called with the number of batches done since it was last called.

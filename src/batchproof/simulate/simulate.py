@@ -19,6 +19,7 @@ from batchproof.explain.preserve import preserved
 from batchproof.explain.sizes import Progress
 from batchproof.explain.subject import is_metric, place_of, title_of
 from batchproof.ground.validation import sizes_of, whole
+from batchproof.metric.restored import quiet
 from batchproof.simulate import published
 from batchproof.simulate.direct import DrawStates, direct_draw, pays
 from batchproof.simulate.distributions import parse
@@ -29,7 +30,6 @@ from batchproof.simulate.simulation import Simulation
 from batchproof.simulate.spans import Round
 from batchproof.simulate.summary import summarised
 from batchproof.simulate.trial import Trial, trial_of
-from batchproof.streaming.modules import quiet
 
 #: All samples of a size together, drawn or not: torch counts the bytes of what has their shape in 64 bits.
 MOST_BYTES = 2**63

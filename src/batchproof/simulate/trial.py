@@ -20,8 +20,8 @@ from batchproof.derive.verify import join, joined
 from batchproof.errors import BatchproofError
 from batchproof.explain import components
 from batchproof.explain.samples import Samples
+from batchproof.metric.batch import bound
 from batchproof.simulate.population import Population
-from batchproof.streaming.arguments import bound
 
 States = list[Tensor]  # for each leaf of a plan, the states of several batches along the first dimension
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.streaming.state import Slots
+from batchproof.metric.grouped_state import Slots
 from promise import difference
 
 

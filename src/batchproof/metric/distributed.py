@@ -15,13 +15,13 @@ import torch
 import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, signature
-from batchproof.streaming.merging import leaves_of, recentred
-from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, Share, shares
-from batchproof.streaming.prints import centres_print, program_print, shared_print
-from batchproof.streaming.reservoir import NOTHING, Sample, mixed, packed, unpacked
-from batchproof.streaming.state import GROUPS, Slots
-from batchproof.streaming.stream import Stream
+from batchproof.metric.batch import Call, signature
+from batchproof.metric.fingerprints import centres_print, program_print, shared_print
+from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.merging import leaves_of, recentred
+from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares
+from batchproof.metric.reservoir import NOTHING, Sample, mixed, packed, unpacked
+from batchproof.metric.stream import Stream
 
 T = TypeVar("T")
 

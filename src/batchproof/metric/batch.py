@@ -18,9 +18,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming import trees
-from batchproof.streaming.modules import quiet
-from batchproof.streaming.trees import is_column
+from batchproof.metric import trees
+from batchproof.metric.restored import quiet
+from batchproof.metric.trees import is_column
 
 Dims = int | tuple[int | None, ...] | dict[str, int | None]
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.streaming.arguments import read
-from batchproof.streaming.jackknife import standard_error
-from batchproof.streaming.order import depends_on_order
-from batchproof.streaming.origin import Origin, shares
-from batchproof.streaming.persample import per_sample
-from batchproof.streaming.reservoir import Reservoir, Sample, mixed
+from batchproof.metric.batch import read
+from batchproof.metric.jackknife import standard_error
+from batchproof.metric.order import depends_on_order
+from batchproof.metric.origin import Origin, shares
+from batchproof.metric.per_sample import per_sample
+from batchproof.metric.reservoir import Reservoir, Sample, mixed
 
 D = torch.float64
 

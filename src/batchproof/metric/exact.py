@@ -10,8 +10,8 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
-from batchproof.streaming import distributed, jackknife, merging
-from batchproof.streaming.arguments import (
+from batchproof.metric import distributed, jackknife, merging
+from batchproof.metric.batch import (
     Call,
     Dims,
     Layout,
@@ -23,10 +23,10 @@ from batchproof.streaming.arguments import (
     read,
     samples_in,
 )
-from batchproof.streaming.persample import Values, mean_of_each, per_sample
-from batchproof.streaming.prints import same_function
-from batchproof.streaming.state import GROUPS, Slots
-from batchproof.streaming.stream import Stream
+from batchproof.metric.fingerprints import same_function
+from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.per_sample import Values, mean_of_each, per_sample
+from batchproof.metric.stream import Stream
 
 Over = Literal["dataset", "samples"]
 Keep = Literal["auto", "rows", "constant"]

@@ -11,9 +11,9 @@ import torch
 from batchproof.derive.plan import Plan
 from batchproof.derive.program import Free, Op, Ref, Size, leaves
 from batchproof.derive.record import record
-from batchproof.streaming.arguments import Call, rebuild
-from batchproof.streaming.modules import held_by, quiet
-from batchproof.streaming.stream import Stream
+from batchproof.metric.batch import Call, rebuild
+from batchproof.metric.restored import held_by, quiet
+from batchproof.metric.stream import Stream
 
 DEPTH = 4  # how far to look into objects
 

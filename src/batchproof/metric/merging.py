@@ -12,14 +12,14 @@ from batchproof.derive.centre import Centre, Centred
 from batchproof.derive.deriving import like
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call, bound, rebuild, tensors_of
-from batchproof.streaming.folding import no_autocast
-from batchproof.streaming.modules import quiet
-from batchproof.streaming.origin import Part, Past, Rows, both, renamed
-from batchproof.streaming.prints import centres_print, program_print, same_function, shared_print
-from batchproof.streaming.reservoir import mixed, packed, unpacked
-from batchproof.streaming.state import Slots
-from batchproof.streaming.stream import Stream
+from batchproof.metric.batch import Call, bound, rebuild, tensors_of
+from batchproof.metric.fast_path import no_autocast
+from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
+from batchproof.metric.grouped_state import Slots
+from batchproof.metric.origin import Part, Past, Rows, both, renamed
+from batchproof.metric.reservoir import mixed, packed, unpacked
+from batchproof.metric.restored import quiet
+from batchproof.metric.stream import Stream
 
 
 def merge(stream: Stream, other: Stream) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import Call
-from batchproof.streaming.reservoir import NOTHING, Sample
-from batchproof.streaming.state import Slots
+from batchproof.metric.batch import Call
+from batchproof.metric.grouped_state import Slots
+from batchproof.metric.reservoir import NOTHING, Sample
 
 Rows = list[tuple[int, Call]]  # (group, batch)
 Part = Slots | Rows

@@ -22,11 +22,11 @@ from batchproof.derive.replay import result_of
 from batchproof.derive.samples import Batch, ragged
 from batchproof.derive.verify import gap, merge
 from batchproof.errors import BatchproofError
-from batchproof.streaming.arguments import by_shape, join, signature, tensors_of
-from batchproof.streaming.folding import Variant, no_autocast
-from batchproof.streaming.modules import quiet
-from batchproof.streaming.padding import leaks
-from batchproof.streaming.reservoir import Sample
+from batchproof.metric.batch import by_shape, join, signature, tensors_of
+from batchproof.metric.fast_path import Variant, no_autocast
+from batchproof.metric.padding import leaks
+from batchproof.metric.reservoir import Sample
+from batchproof.metric.restored import quiet
 
 #: Relative differences up to this are rounding.
 ROOM = 1e-6

@@ -22,7 +22,7 @@ from batchproof.derive.plain import OwnError, keep_inputs
 from batchproof.derive.program import WIDE
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
-from batchproof.streaming.arguments import (
+from batchproof.metric.batch import (
     Call,
     Layout,
     by_shape,
@@ -35,14 +35,14 @@ from batchproof.streaming.arguments import (
     signature,
     tensors_of,
 )
-from batchproof.streaming.folding import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
-from batchproof.streaming.modules import quiet
-from batchproof.streaming.order import noted
-from batchproof.streaming.origin import Clock, Origin, Part, Past, Rows, both, size
-from batchproof.streaming.recheck import recheck
-from batchproof.streaming.reservoir import NOTHING, Reservoir, Sample, mixed
-from batchproof.streaming.shapes import check_finishes, check_folds, elsewhere
-from batchproof.streaming.state import GROUPS, Slots
+from batchproof.metric.fast_path import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
+from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.order import noted
+from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
+from batchproof.metric.recheck import recheck
+from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
+from batchproof.metric.restored import quiet
+from batchproof.metric.shapes import check_finishes, check_folds, elsewhere
 
 
 class Stream:
