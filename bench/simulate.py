@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import batchproof
-from batchproof.simulate.published import SIZES
+from batchproof.simulation.published import SIZES
 from bench.section import Aim, Section
 
 SCALE = 100.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from batchproof.explain import Curve, Reading
-from batchproof.simulate import Estimate, Row, Simulation, published
+from batchproof.explanation import Curve, Reading
+from batchproof.simulation import Estimate, Row, Simulation, published
 
 STRANGE = [
     (1.0, 1.0), (math.nan, math.nan, math.nan), (-math.inf, 0.5, 1.0), (1e9, 1e-9, 1.0), (0.0, 0.0, 0.0),

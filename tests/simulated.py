@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.explain import components
-from batchproof.simulate.run import Group
-from batchproof.simulate.simulation import Estimate, Row, Simulation
-from batchproof.simulate.spans import Round
+from batchproof.explanation import components
+from batchproof.simulation.chunks import Round
+from batchproof.simulation.result import Estimate, Row, Simulation
+from batchproof.simulation.run import Group
 from promise import fresh
 
 Function = Callable[..., Any]
@@ -81,7 +81,7 @@ class Watched:
 
 def watched(fn: Function | None, errors: Any, size: int, batches: int, **options: Any) -> Watched:
     """Simulate, and keep what is thrown away: a way to the values that is given up may leave some of them in front."""
-    module = importlib.import_module("batchproof.simulate.simulate")
+    module = importlib.import_module("batchproof.simulation.simulate")
     trials: list[Any] = []
     spans: list[Any] = []
     values: list[Tensor] = []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import batchproof as bp
-from batchproof.accumulate import known as memory
+from batchproof.gradients.accumulation import cache as memory
 from gradients import Task, same_gradient, same_gradients
 from test_accumulate_hard import LOSSES, mlp, parts, pearson, ranking, rmse, stepped, through
 from test_traps import normal

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import batchproof as bp
-from batchproof.accumulate import known as memory
+from batchproof.gradients.accumulation import cache as memory
 from gradients import Task, by_list, clear, gradients, same, same_gradient, same_gradients
 from test_traps import normal
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import batchproof
-from batchproof.accumulate import known
+from batchproof.gradients.accumulation import cache
 
 Part = tuple[Tensor, Tensor]
 PAD = -100
@@ -29,7 +29,7 @@ class Tagger(torch.nn.Module):
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    known._known.clear()
+    cache._known.clear()
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_few_texts_all_of_other_lengths(model):
     token_mean(model(x), labels).backward()
     whole = gradient(model)
     for way in (listed, stepped):
-        known._known.clear()
+        cache._known.clear()
         way(token_mean, model, in_parts(every, 1))
         assert float((gradient(model) - whole).norm()) <= 1e-10 * float(whole.norm())
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import batchproof as bp
-from batchproof.accumulate import known as memory
+from batchproof.gradients.accumulation import cache as memory
 from gradients import Task, gradients, same_gradient
 from test_accumulate_hard import pearson, ranking, refused, rmse
 from test_traps import normal

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import batchproof as bp
-from batchproof.accumulate import known as memory
+from batchproof.gradients.accumulation import cache as memory
 from gradients import Data, Task, by_list, by_steps, cut, same_gradient, same_gradients
 
 N, FEATURES, CLASSES, STEPS = 36, 4, 6, 5

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 import batchproof
 from batchproof import GradientCheck, check_gradients
-from batchproof.check_gradients import MicroBatchWeights, ParameterGradient, WindowGradient
+from batchproof.gradients.check import MicroBatchWeights, ParameterGradient, WindowGradient
 from batchproof.report.forms import render
 from batchproof.testing import assert_same_gradients
 

@@ -14,7 +14,7 @@ import torch
 
 from batchproof import gradient_noise
 from batchproof.cli import main
-from batchproof.gradient_noise.example import regression
+from batchproof.gradients.noise.example import regression
 from commands import command, inside, refusal, watched
 
 TRAIN = """

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 import batchproof
-from batchproof.accumulate import Scheme
-from batchproof.check_gradients import GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient
 from batchproof.derive import Leaf, Site, Verified
-from batchproof.explain import Curve, Explanation, Finding, Given, Keep, Place, Reading
-from batchproof.explain.catalogue import CAUSES
-from batchproof.gradient_noise import GradientNoise
-from batchproof.gradient_noise import Row as NoiseRow
-from batchproof.simulate import Estimate, Row, Simulation
+from batchproof.explanation import Curve, Explanation, Finding, Given, Keep, Place, Reading
+from batchproof.explanation.cause_texts import CAUSES
+from batchproof.gradients.accumulation import Scheme
+from batchproof.gradients.check import GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient
+from batchproof.gradients.noise import GradientNoise
+from batchproof.gradients.noise import Row as NoiseRow
+from batchproof.simulation import Estimate, Row, Simulation
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -16,7 +16,7 @@ import torchmetrics.functional as tm
 from torch import Tensor, nn
 
 from batchproof import BatchproofError, Explanation, exact, explain
-from batchproof.explain import counts
+from batchproof.explanation import counts
 
 Function = Callable[..., Any]
 

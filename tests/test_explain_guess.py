@@ -11,7 +11,7 @@ import torchmetrics
 from torch import Tensor, nn
 
 from batchproof import BatchproofError, explain
-from batchproof.explain.guess import guess, role_of
+from batchproof.explanation.guess import guess, role_of
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from batchproof import BatchproofError, explain
-from batchproof.explain import sizes
-from batchproof.explain.components import names, values
-from batchproof.explain.explanation import Curve, Reading
+from batchproof.explanation import measure
+from batchproof.explanation.components import names, values
+from batchproof.explanation.result import Curve, Reading
 
 
 def scorer(data: Tensor):  # type: ignore[no-untyped-def]
@@ -20,15 +20,15 @@ def scorer(data: Tensor):  # type: ignore[no-untyped-def]
 
 
 def test_the_sizes_that_are_tried() -> None:
-    assert sizes.default_sizes(1) == [1]
-    assert sizes.default_sizes(2) == [1, 2]
-    assert sizes.default_sizes(442) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 442]
-    assert sizes.default_sizes(64) == [1, 2, 4, 8, 16, 32, 64]
+    assert measure.default_sizes(1) == [1]
+    assert measure.default_sizes(2) == [1, 2]
+    assert measure.default_sizes(442) == [1, 2, 4, 8, 16, 32, 64, 128, 256, 442]
+    assert measure.default_sizes(64) == [1, 2, 4, 8, 16, 32, 64]
 
 
 def test_averages_agree_with_averages_made_by_hand() -> None:
     data = torch.randn(10, dtype=torch.float64)
-    exact, (row,) = sizes.measure(scorer(data), 10, [4])
+    exact, (row,) = measure.measure(scorer(data), 10, [4])
     pieces = [data[:4], data[4:8], data[8:]]
     batches = [float(piece.pow(2).mean().sqrt()) for piece in pieces]
     assert exact.item() == pytest.approx(float(data.pow(2).mean().sqrt()))
@@ -40,21 +40,21 @@ def test_averages_agree_with_averages_made_by_hand() -> None:
 
 def test_one_short_last_batch_moves_the_mean_of_a_mean_and_not_the_weighted_one() -> None:
     data = torch.arange(10, dtype=torch.float64)
-    exact, (row,) = sizes.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 10, [4])
+    exact, (row,) = measure.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 10, [4])
     assert row.mean.item() == pytest.approx((1.5 + 5.5 + 8.5) / 3)
     assert row.weighted.item() == pytest.approx(exact.item()) == pytest.approx(4.5)
 
 
 def test_many_batches_are_sampled_and_their_luck_is_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "CALLS", 64)
-    monkeypatch.setattr(sizes, "FEWEST_CALLS", 64)
+    monkeypatch.setattr(measure, "CALLS", 64)
+    monkeypatch.setattr(measure, "FEWEST_CALLS", 64)
     data = torch.randn(2000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    exact, (row,) = sizes.measure(scorer(data), 2000, [2])
+    exact, (row,) = measure.measure(scorer(data), 2000, [2])
     assert (row.batches, row.of) == (64, 1000)
     assert row.standard_error is not None
     everything = data.reshape(-1, 2).pow(2).mean(1).sqrt().mean()
     assert abs(row.mean.item() - everything.item()) < 4 * row.standard_error.item() < 0.3
-    _, (means,) = sizes.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 2000, [2])
+    _, (means,) = measure.measure(lambda lo, hi: data[lo:hi].mean().reshape(1), 2000, [2])
     assert means.mean.item() == pytest.approx(data.mean().item()), "a mean has no luck left"
     assert exact.shape == (1,)
 
@@ -78,7 +78,7 @@ def sampled(fn: Callable[[Tensor], Tensor], data: Tensor, size: int, shuffled: b
     def score(lo: int, hi: int) -> Tensor:
         return fn(data[lo:hi]).reshape(1)
 
-    _, (row,) = sizes.measure(score, len(data), [size], shuffled=shuffled)
+    _, (row,) = measure.measure(score, len(data), [size], shuffled=shuffled)
     assert row.standard_error is not None
     every = torch.stack([fn(batch) for batch in data.split(size)])
     return float(every.mean()), row.mean.item(), row.standard_error.item()
@@ -101,7 +101,7 @@ def test_an_error_covers_the_mean_of_all_batches(
     fn: Callable[[Tensor], Tensor], size: int, calls: int, shuffled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In about 95 of 100 trials two standard errors reach the truth."""
-    monkeypatch.setattr(sizes, "_allowed", lambda score, size, batches, n: calls)
+    monkeypatch.setattr(measure, "_allowed", lambda score, size, batches, n: calls)
     covered, trials = 0, 40
     for seed in range(trials):
         n = (3 * calls + 4 * seed) * size
@@ -114,7 +114,7 @@ def test_an_error_covers_the_mean_of_all_batches(
 
 
 def test_what_samples_give_together_is_a_guide_where_batches_follow_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "_allowed", lambda score, size, batches, n: 512)
+    monkeypatch.setattr(measure, "_allowed", lambda score, size, batches, n: 512)
     data = torch.randn(20_000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     true, mean, error = sampled(root, data, 8, shuffled=True)
     alone = float(torch.stack([root(batch) for batch in data.split(8)]).std()) / 512**0.5
@@ -126,7 +126,7 @@ def test_what_samples_give_together_is_a_guide_where_batches_follow_it(monkeypat
 
 
 def test_a_mean_of_samples_in_their_order_has_no_luck_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "_allowed", lambda score, size, batches, n: 64)
+    monkeypatch.setattr(measure, "_allowed", lambda score, size, batches, n: 64)
 
     def pairs(data: Tensor) -> Tensor:
         return (data[0::2] - data[1::2]).abs().mean()
@@ -157,7 +157,7 @@ def test_batches_that_fail_or_are_infinite_are_counted() -> None:
             raise RuntimeError("one is too few\nand more")
         return (1 / (data[lo:hi] * 0).sum() if hi - lo == 2 else data[lo:hi].mean()).reshape(1)
 
-    _, rows = sizes.measure(score, 12, [1, 2, 3, 12])
+    _, rows = measure.measure(score, 12, [1, 2, 3, 12])
     assert [row.undefined for row in rows] == [12, 6, 0, 0]
     assert rows[0].raised == "RuntimeError: one is too few"
     assert math.isnan(rows[0].mean.item())
@@ -170,14 +170,14 @@ def test_work_that_grows_like_the_square_gets_fewer_samples() -> None:
         calls.append(hi)
         return torch.zeros(1)
 
-    assert sizes.workable(score, 1000) == 1000
+    assert measure.workable(score, 1000) == 1000
     assert calls == [], "few samples need no trial"
-    assert sizes.workable(score, 5000, seconds=-1) == 2048
-    assert sizes.workable(score, 5000) == 5000
+    assert measure.workable(score, 5000, seconds=-1) == 2048
+    assert measure.workable(score, 5000) == 5000
 
 
 def test_large_data_is_still_quick_and_says_what_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sizes, "CALLS", 32)
+    monkeypatch.setattr(measure, "CALLS", 32)
     found = explain(lambda x: x.square().mean().sqrt(), torch.randn(3000), batch_sizes=[1, 1000])
     assert "sampled: 32 of 3,000 batches at size 1" in str(found)
     assert found.is_safe is False

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from batchproof import BatchproofError, GradientNoise, gradient_noise
-from batchproof.gradient_noise import Row, draw, estimate, gradients
-from batchproof.gradient_noise.example import INPUTS, NOISE, OFF, noise_scale, regression
+from batchproof.gradients.noise import Row, draw, estimate, gradients
+from batchproof.gradients.noise.example import INPUTS, NOISE, OFF, noise_scale, regression
 
 
 class Mean(nn.Module):

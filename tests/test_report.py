@@ -17,8 +17,8 @@ from tests.reports import STRANGE, curve
 from torch import Tensor
 
 from batchproof import BatchproofError, Explanation, explain
-from batchproof.explain import Finding, Place, Reading
-from batchproof.explain import wording as about
+from batchproof.explanation import Finding, Place, Reading
+from batchproof.explanation import wording as about
 from batchproof.report.forms import render, show
 from batchproof.report.numbers import decimals_for, number, percent
 from batchproof.report.plot import plot

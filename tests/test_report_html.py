@@ -18,7 +18,7 @@ from tests.reports import STRANGE, curve, row, simulation
 from torch import Tensor
 
 from batchproof import Explanation, Simulation, explain
-from batchproof.explain import Finding, Given, Place
+from batchproof.explanation import Finding, Given, Place
 from batchproof.report import palette
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
 from batchproof.report.chart_layout import CHARACTER, HEIGHT, WIDTH, Box, Mark, Stroke, Words, layout

@@ -13,12 +13,12 @@ import pytest
 from rich.console import Console
 
 from batchproof import GradientNoise
-from batchproof.gradient_noise import Row
-from batchproof.gradient_noise.say import headline, plus_minus, rounded
+from batchproof.gradients.noise import Row
+from batchproof.gradients.noise.headline import headline, plus_minus, rounded
 from batchproof.report import save
 from batchproof.report.forms import document_of, render, show
 from batchproof.report.html import page
-from batchproof.simulate import Estimate
+from batchproof.simulation import Estimate
 
 SAMPLES, SCALE = 1024, 48.0
 

@@ -14,7 +14,7 @@ import torch
 from tests.reports import STRANGE, curve, simulation
 
 from batchproof import BatchproofError, Explanation, explain
-from batchproof.explain import Finding, Place
+from batchproof.explanation import Finding, Place
 from batchproof.report import save
 from batchproof.report.chart_layout import Mark, Stroke, Words
 from batchproof.report.forms import document_of

@@ -13,7 +13,7 @@ from tests.reports import row, simulation
 
 from batchproof.report.forms import render, show
 from batchproof.report.numbers import aligned, error_bar, known_to, size, size_on_axis, within_sight
-from batchproof.simulate import Estimate, Simulation
+from batchproof.simulation import Estimate, Simulation
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])

@@ -18,7 +18,7 @@ import torchmetrics.functional
 from torch import Tensor, nn
 
 import batchproof as bp
-from batchproof.simulate import Simulation
+from batchproof.simulation import Simulation
 from simulated import near, run
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.simulate import Simulation
+from batchproof.simulation import Simulation
 from simulated import near, run
 
 SIZES = [1, 3, 50]

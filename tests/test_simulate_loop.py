@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.simulate.distributions import CHUNK
+from batchproof.simulation.distributions import CHUNK
 from programs import Program, programs
 from promise import fresh
 from simulated import Function, check, equal, loop, near, run, value, watched

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import batchproof as bp
-from batchproof.simulate import Simulation, published
+from batchproof.simulation import Simulation, published
 from simulated import near
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import batchproof as bp
-from batchproof.simulate import Simulation
+from batchproof.simulation import Simulation
 from simulated import Function, near, run
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchproof.simulate.distributions import parse
-from batchproof.simulate.simulation import Row
-from batchproof.simulate.theory import Theory
+from batchproof.simulation.distributions import parse
+from batchproof.simulation.result import Row
+from batchproof.simulation.theory import Theory
 from simulated import Function, near, run
 from test_simulate_question import chi
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from types import ModuleType
 
 from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
@@ -16,12 +15,12 @@ from batchproof.version import VERSION
 TYPE_CHECKING = False  # typing's own constant costs more to import than all of this
 if TYPE_CHECKING:
     from batchproof import testing
-    from batchproof.accumulate import Accumulator, accumulate
-    from batchproof.check_gradients import GradientCheck, check_gradients
-    from batchproof.explain import Explanation, explain
-    from batchproof.gradient_noise import GradientNoise, gradient_noise
-    from batchproof.metric.exact import Exact, exact
-    from batchproof.simulate import Simulation, simulate
+    from batchproof.explanation import Explanation, explain
+    from batchproof.gradients.accumulation import Accumulator, accumulate
+    from batchproof.gradients.check import GradientCheck, check_gradients
+    from batchproof.gradients.noise import GradientNoise, gradient_noise
+    from batchproof.metric import Exact, exact
+    from batchproof.simulation import Simulation, simulate
 
 __version__ = VERSION
 __all__ = [
@@ -29,31 +28,30 @@ __all__ = [
     "__version__", "accumulate", "check_gradients", "exact", "explain", "gradient_noise", "simulate", "testing",
 ]  # fmt: skip
 
-_HOME = {
-    "Accumulator": "accumulate", "Exact": "metric.exact", "Explanation": "explain", "GradientCheck": "check_gradients",
-    "GradientNoise": "gradient_noise", "Simulation": "simulate", "accumulate": "accumulate",
-    "check_gradients": "check_gradients", "exact": "metric.exact", "explain": "explain", "gradient_noise": "gradient_noise",
-    "simulate": "simulate", "testing": "testing",
-}  # fmt: skip
-
-
-class _Package(ModuleType):
-    # `exact`, `explain` and others are functions that live in modules of the same name. The import of such a module
-    # ends by setting it as this package's attribute, where it would hide the function.
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, ModuleType) and _HOME.get(name) == name:
-            value = getattr(value, name, value)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+#: The room of each name.
+_ROOMS = {
+    "Accumulator": "gradients.accumulation",
+    "Exact": "metric",
+    "Explanation": "explanation",
+    "GradientCheck": "gradients.check",
+    "GradientNoise": "gradients.noise",
+    "Simulation": "simulation",
+    "accumulate": "gradients.accumulation",
+    "check_gradients": "gradients.check",
+    "exact": "metric",
+    "explain": "explanation",
+    "gradient_noise": "gradients.noise",
+    "simulate": "simulation",
+}
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name == "testing":
+        return import_module("batchproof.testing")
+    if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        module = import_module(f"{__name__}.{_HOME[name]}")
+        module = import_module(f"{__name__}.{_ROOMS[name]}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -64,7 +62,7 @@ def __getattr__(name: str) -> object:
             "Install it with: pip install torch    (other builds: https://pytorch.org/get-started/locally)",
             name="torch",
         ) from error
-    value: object = module if name == "testing" else getattr(module, name)
+    value: object = getattr(module, name)
     globals()[name] = value
     return value
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batchproof.explain import explain
+from batchproof.explanation import explain
 
 if TYPE_CHECKING:
-    from batchproof.check_gradients.check import Model
+    from batchproof.gradients.check.check_gradients import Model
 
 
 def assert_batch_invariant(
@@ -80,7 +80,7 @@ def assert_same_gradients(
         BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
     """
     __tracebackhide__ = True
-    from batchproof.check_gradients import check_gradients
+    from batchproof.gradients.check import check_gradients
 
     found = check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
     if not found.ok:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import batchproof as bp
-from batchproof.accumulate import known
+from batchproof.gradients.accumulation import cache
 
 D = torch.float64
 N, LONGEST = 60, 9
@@ -21,7 +21,7 @@ Function = Callable[..., Tensor]
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    known._known.clear()
+    cache._known.clear()
 
 
 def texts() -> tuple[Tensor, Tensor, Tensor, Tensor]:

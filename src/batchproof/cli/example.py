@@ -19,7 +19,7 @@ _PREDICTION = ("pred", "hat", "forecast", "estimate", "output")
 
 def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[str, str]) -> Found:
     """Run on the columns that the target's parameters name."""
-    from batchproof.explain.subject import required, title_of
+    from batchproof.explanation.subject import required, title_of
     from batchproof.ground import datafile
 
     names = [parameter.name for parameter in required(target)]
@@ -65,7 +65,7 @@ def errors_in(path: Path, mapping: Mapping[str, str]) -> Tensor:
 
 def _named(columns: Mapping[str, Any], mapping: Mapping[str, str], path: Path) -> list[str] | None:
     """The columns that the user named, the prediction first."""
-    from batchproof.explain.guess import role_of
+    from batchproof.explanation.guess import role_of
 
     for column in mapping.values():
         if column not in columns:
@@ -79,7 +79,7 @@ def _named(columns: Mapping[str, Any], mapping: Mapping[str, str], path: Path) -
 
 def _recognised(names: list[str]) -> list[str] | None:
     """The columns that are what their names say."""
-    from batchproof.explain.guess import role_of
+    from batchproof.explanation.guess import role_of
 
     of_errors = [name for name in names if name.lower() in _ERRORS]
     if of_errors or names in (["#1"], ["#1", "#2"]):

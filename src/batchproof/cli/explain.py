@@ -17,7 +17,7 @@ from batchproof.cli.output import Output
 from batchproof.cli.progress import progress
 
 if TYPE_CHECKING:
-    from batchproof.explain import Explanation
+    from batchproof.explanation import Explanation
 
 
 @click.command("explain", epilog=EXPLAIN)

@@ -19,7 +19,7 @@ from batchproof.cli.simulate import INTERRUPTED
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.gradient_noise import GradientNoise
+    from batchproof.gradients.noise import GradientNoise
 
 
 @click.command("noise", epilog=NOISE)
@@ -57,8 +57,8 @@ def command(
 
 def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:
     from batchproof import gradient_noise
-    from batchproof.explain.subject import place_of
-    from batchproof.gradient_noise.example import EXPECTED, regression
+    from batchproof.explanation.subject import place_of
+    from batchproof.gradients.noise.example import EXPECTED, regression
     from batchproof.ground.target import resolve
 
     make = resolve(target) if target is not None else regression
@@ -75,7 +75,7 @@ def _parts(make: Callable[[], Any] | Any, target: str) -> tuple[Any, Any, Any]:
     Raises:
         BatchproofError: the target does not give these three.
     """
-    from batchproof.explain.subject import required
+    from batchproof.explanation.subject import required
 
     wanted = "(model, loss_fn, data)"
     if callable(make) and required(make):

@@ -19,7 +19,7 @@ from batchproof.cli.progress import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.simulate import Simulation
+    from batchproof.simulation import Simulation
 
 INTERRUPTED = 130
 
@@ -86,7 +86,7 @@ def _with_mark(sizes: list[int] | None, mark: int | None) -> list[int] | None:
     """The reader's own size is simulated too."""
     if mark is None:
         return sizes
-    from batchproof.simulate import published
+    from batchproof.simulation import published
 
     return sorted({*(sizes or published.SIZES), mark})
 

@@ -1,1 +1,5 @@
-"""exact: a metric of all samples, from batches. Reads a call, holds the state, merges it, saves it, gives its error bar."""
+"""A metric of all samples, from batches: reads a call, holds the state, merges it, saves it, gives its error bar."""
+
+from batchproof.metric.exact import Exact, exact
+
+__all__ = ["Exact", "exact"]

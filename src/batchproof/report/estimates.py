@@ -9,7 +9,7 @@ from batchproof.report.document import Column
 from batchproof.report.numbers import MOST_DIGITS, aligned, error_bar, known_to
 
 if TYPE_CHECKING:
-    from batchproof.simulate.simulation import Estimate
+    from batchproof.simulation.result import Estimate
 
 
 def with_error(estimates: Sequence[Estimate], digits: int = MOST_DIGITS) -> Column:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.explain.wording import is_same_everywhere, measured, same_everywhere, sampled
+from batchproof.explanation.wording import is_same_everywhere, measured, same_everywhere, sampled
 from batchproof.report.numbers import decimals_for, is_drawable, number, percent, within_sight
 from batchproof.report.plot import Grid, Scale, plot
 
 if TYPE_CHECKING:
-    from batchproof.explain.explanation import Curve, Explanation, Reading
+    from batchproof.explanation.result import Curve, Explanation, Reading
 
 LABEL = 9
 HEIGHT = 4

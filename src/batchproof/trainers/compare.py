@@ -7,13 +7,13 @@ from contextlib import nullcontext
 
 import torch
 
-from batchproof.check_gradients.causes import COUNT
-from batchproof.check_gradients.check import conclude, subject_of
-from batchproof.check_gradients.measure import NARROW_TOLERANCE
-from batchproof.check_gradients.record import Recorder
-from batchproof.check_gradients.result import GradientCheck
-from batchproof.check_gradients.still import drops, without_dropout
 from batchproof.errors import BatchproofError
+from batchproof.gradients.check.causes import COUNT
+from batchproof.gradients.check.check_gradients import conclude, subject_of
+from batchproof.gradients.check.determinism import drops, without_dropout
+from batchproof.gradients.check.measure import NARROW_TOLERANCE
+from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check.result import GradientCheck
 from batchproof.trainers.samples import Samples
 
 #: Train over the samples once: with batches of so many, and so many of them accumulated.

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from batchproof.check_gradients.record import Recorder
-from batchproof.check_gradients.result import GradientCheck
 from batchproof.errors import BatchproofError
+from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check.result import GradientCheck
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.process_state import own_state

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from batchproof.check_gradients.record import Recorder
-from batchproof.check_gradients.result import GradientCheck
 from batchproof.errors import BatchproofError
+from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check.result import GradientCheck
 from batchproof.trainers.compare import compare, module
 from batchproof.trainers.samples import Count, of_loader
 

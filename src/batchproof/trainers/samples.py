@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from batchproof.check_gradients.record import Recorder
 from batchproof.errors import BatchproofError
+from batchproof.gradients.check.record import Recorder
 
 #: From a batch, what its micro-batch might have to be weighted by.
 Count = Callable[[Any], Mapping[str, float]]

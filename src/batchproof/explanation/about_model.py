@@ -1,0 +1,109 @@
+"""A report on a model: does a sample's output depend on the other samples of its batch?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.measure import Sizes
+from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
+from batchproof.explanation.result import Curve, Explanation, Finding, Reading
+from batchproof.explanation.samples import Samples
+from batchproof.explanation.subject import Subject
+
+MOST_SAMPLES = 256
+_NORMS = ("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")
+
+
+def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], sizes: Sizes, seed: int) -> Explanation:
+    """Find what couples the samples; where something does, how far the outputs move with the batch size."""
+    coupling = inspect_model(subject.target, samples, leaves, seed)
+    some = samples.shuffled(seed).first(MOST_SAMPLES)
+    curve = None
+    if coupling.couples:
+        curve = _curve(change_with_size(subject.target, some, leaves, sizes(some.n), seed), some, samples.n)
+    notes = [*_side_values(leaves), *_mode(subject.target)]
+    findings = tuple(_finding(culprit) for culprit in coupling.culprits)
+    return Explanation(
+        target=subject.title,
+        kind="model",
+        is_safe={None: None, True: False, False: True}[coupling.couples],
+        verdict="random" if coupling.couples is None else "couples" if coupling.couples else "independent",
+        headline=_headline(subject.target, coupling),
+        findings=findings or _otherwise(coupling),
+        place=subject.place,
+        curve=curve,
+        keep=None,
+        use=_use(subject, coupling),
+        inputs=subject.inputs,
+        notes=tuple(notes),
+    )
+
+
+def _headline(target: Any, coupling: Coupling) -> str:
+    if coupling.couples is None:
+        return "could not tell: two runs from the same random numbers differ"
+    if not coupling.couples:
+        return "safe: each sample's output depends on that sample alone"
+    head = "depends on the batch: "
+    others = "a sample's output moves with the other samples of its batch"
+    if coupling.couples_in_eval is None:
+        return head + others
+    return head + others + ("; eval() does not end it" if coupling.couples_in_eval else "; not in eval mode")
+
+
+def _otherwise(coupling: Coupling) -> tuple[Finding, ...]:
+    if coupling.couples is None:
+        return (finding("random"),)
+    return () if coupling.couples else (finding("independent"),)
+
+
+def _finding(culprit: Culprit) -> Finding:
+    more = f" and {culprit.alike} more {culprit.kind} in training mode" if culprit.alike else ""
+    place = culprit.place
+    if culprit.kind.startswith(_NORMS):
+        what = "it normalises each sample by the mean and variance of its batch"
+        remedy = "score in eval mode; to train exactly at any batch size: GroupNorm, LayerNorm, or frozen statistics"
+    else:
+        what = f"{culprit.op.removeprefix('aten.').strip('_')} takes all samples of the batch together"
+        remedy = "work within a sample: mind the dim argument" if not culprit.ends_in_eval else "score in eval mode"
+    return finding("couples", place, title=f"{culprit}{more}", what=what, remedy=remedy)
+
+
+def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -> Curve:
+    readings = []
+    for size, change in changes.items():
+        value = change if isinstance(change, float) else float("nan")
+        raised = change if isinstance(change, str) else None
+        batches = -(-samples.n // size)
+        undefined = batches if raised else 0
+        readings.append(
+            Reading(size, batches, batches, samples.n % size, value, value, value, undefined=undefined, raised=raised)
+        )
+    return Curve(0.0, tuple(readings), samples.n, of_samples, quantity="change of the output", scale=1.0)
+
+
+def _side_values(leaves: Sequence[bool]) -> list[str]:
+    """Outputs without a batch dimension: an auxiliary loss, for one."""
+    single = [str(index) for index, grows in enumerate(leaves) if not grows]
+    if not single:
+        return []
+    return [f"output {', '.join(single)} has one value for the whole batch: explain it as a function of its own"]
+
+
+def _mode(target: Any) -> list[str]:
+    if not isinstance(target, torch.nn.Module):
+        return []
+    modes = {module.training for module in target.modules()}
+    return ["looked at in training mode"] if modes == {True} else ["looked at in eval mode"] if modes == {False} else []
+
+
+def _use(subject: Subject, coupling: Coupling) -> tuple[str, ...]:
+    if not coupling.couples or not isinstance(subject.target, torch.nn.Module):
+        return ()
+    if coupling.couples_in_eval is False:
+        return ("model.eval() before you score", "in training no accumulation of micro-batches is exact")
+    return ()

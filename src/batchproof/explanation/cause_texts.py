@@ -1,0 +1,153 @@
+"""The reasons why a reported number depends on the batch size, in words: what happens, and what to do instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchproof.explanation.result import Direction, Finding
+from batchproof.ground.place import Place
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One reason, in general."""
+
+    title: str
+    what: str
+    remedy: str
+    harmless: bool = False
+
+
+CAUSES = {
+    "mean": Cause(
+        "a mean over samples",
+        "each sample counts the same, in any batch",
+        "weight each batch's value by its number of samples",
+        harmless=True,
+    ),
+    "sum": Cause(
+        "a sum over samples",
+        "the value grows with the batch",
+        "add the batches' values, and divide once by the number of samples",
+    ),
+    "divisor": Cause(
+        "divided by the batch size twice",
+        "what is divided was a mean already, so the value shrinks as the batch grows",
+        "leave one of the two divisions out",
+    ),
+    "nonlinear": Cause(
+        "a nonlinear function of a mean",
+        "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",
+        "average its argument over all samples; apply it once, at the end",
+    ),
+    "limit": Cause(
+        "clipped or bent in each batch",
+        "a limit is applied to each batch's value, and not to that of all samples",
+        "apply it once, at the end",
+    ),
+    "ratio": Cause(
+        "a ratio whose denominator comes from the data",
+        "each batch divides by its own total, so a batch with a small total weighs too much",
+        "add up numerators and denominators over batches; divide once",
+    ),
+    "centred": Cause(
+        "centred on the batch",
+        "samples are measured from their batch's mean, not from that of all",
+        "keep sums that give the statistic of all samples, as exact does",
+    ),
+    "couples": Cause(
+        "samples meet each other (B×B)",
+        "every sample is compared with the others of its batch, so another batch is another question",
+        "no averaging mends it: fix the batch size, and report it with the number",
+    ),
+    "broadcast": Cause(
+        "(B, 1) meets (B,)",
+        "broadcasting pairs every sample with every other one; almost always a missing squeeze",
+        "give both the same shape: squeeze(1) or unsqueeze(1) one of them",
+    ),
+    "branch": Cause(
+        "decides per batch",
+        "a branch is taken from the batch's own values, so different batches are treated differently",
+        "decide once before the batches, and pass the decision in",
+    ),
+    "constant-term": Cause(
+        "a term that no data reaches",
+        "it is added once per batch, not once per sample",
+        "add it once, after the batches",
+    ),
+    "undefined": Cause(
+        "undefined on small batches",
+        "some batches give no number",
+        "fold all batches into one state first",
+    ),
+    "order": Cause(
+        "depends on order or rank",
+        "a sample's part in it depends on where the others of its batch lie",
+        "rank all samples together",
+    ),
+    "extreme": Cause(
+        "the largest or smallest of the batch",
+        "a small batch rarely holds the extreme sample",
+        "take the extreme over the batches, not their mean",
+    ),
+    "random": Cause(
+        "draws random numbers",
+        "two calls on the same samples differ",
+        "switch the randomness off (eval mode, a fixed seed) to compare",
+    ),
+    "independent": Cause(
+        "no sample meets another",
+        "replacing one sample of a batch leaves the outputs of the others as they were",
+        "",
+        harmless=True,
+    ),
+    "accumulated": Cause(
+        "accumulated, then computed",
+        "what it keeps adds up over the batches",
+        "",
+        harmless=True,
+    ),
+    "per-batch": Cause(
+        "folds values of batches, not of samples",
+        "its state is not the same after one update and after many",
+        "add up numerators and denominators in update(), and divide in compute()",
+    ),
+    "merge": Cause(
+        "merges copies as if they had seen the same",
+        "merged from uneven copies it is another number",
+        "keep counts beside the sums, and add both when merging",
+    ),
+    "rounding": Cause(
+        "rounding of its narrow accumulators",
+        "the same metric in double precision does not depend on the batches",
+        "metric.set_dtype(torch.float64), or batchproof.exact",
+    ),
+    "unexplained": Cause(
+        "measured, with no line to blame",
+        "averaging over batches does not give the value on all samples",
+        "keep the samples, and call it once on all of them",
+    ),
+}  # fmt: skip
+
+
+def finding(
+    code: str,
+    place: Place | None = None,
+    *,
+    title: str = "",
+    what: str = "",
+    remedy: str = "",
+    direction: Direction | None = None,
+    harmless: bool | None = None,
+) -> Finding:
+    """A finding in the catalogue's words, or in words of its own."""
+    cause = CAUSES[code]
+    return Finding(
+        code=code,
+        title=title or cause.title,
+        what=what or cause.what,
+        remedy=remedy or cause.remedy,
+        place=place,
+        direction=direction,
+        harmless=cause.harmless if harmless is None else harmless,
+    )

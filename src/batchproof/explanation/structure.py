@@ -1,0 +1,98 @@
+"""Ask the engine for the function's exact form, and its program for the reasons why batches differ."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batchproof.derive import Plan, derive
+from batchproof.derive.align import Program
+from batchproof.derive.deriving import program_of
+from batchproof.derive.program import RandomFunction, Unrecordable
+from batchproof.errors import BatchproofError
+from batchproof.explanation.branches import branches
+from batchproof.explanation.causes import Reasons, reasons
+from batchproof.explanation.counts import counter
+from batchproof.explanation.result import Finding, Keep
+from batchproof.explanation.samples import Samples
+from batchproof.explanation.words import kept_words
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the function's code says, whatever the samples happen to show."""
+
+    causes: list[Finding] = field(default_factory=list)
+    proved: bool = False
+    keep: Keep | None = None
+    notes: tuple[str, ...] = ()
+
+
+def structure(target: Callable[..., Any], samples: Samples) -> Structure:
+    """Derive a plan; a function that torch cannot record is explained by measurement alone."""
+    flat = _flatten(target, samples)
+    if flat is None:
+        return Structure(notes=("its inputs are not tensors: its operations cannot be read",))
+    fn, tensors, dims, names = flat
+    try:
+        plan = derive(fn, tensors, dims)
+    except Exception as error:  # noqa: BLE001 - it ran on the samples; on a few of them, drawn again, it need not
+        first = (str(error).splitlines() or [""])[0]
+        text = first if isinstance(error, BatchproofError) else f"{type(error).__name__}: {first}"
+        return Structure(notes=(f"no exact form: {_without_place(text)}",))
+    read, program = Reasons(), _own_program(plan, fn, tensors, dims)
+    if program is not None:
+        read = reasons(program, counter(program, fn, tensors, dims), names)
+    causes = [*read.causes, *branches(fn, tensors, dims)]
+    return Structure(causes, read.proved, _keep(plan))
+
+
+def _own_program(
+    plan: Plan, fn: Callable[..., Any], tensors: list[torch.Tensor], dims: list[int | None]
+) -> Program | None:
+    """What the function does on the samples; the plan knows what else it may do."""
+    if plan.program is None or not any(plan.program.ways):
+        return plan.program
+    try:
+        return program_of(fn, tensors, dims)
+    except (Unrecordable, RandomFunction):
+        return None
+
+
+def _flatten(
+    target: Callable[..., Any], samples: Samples
+) -> tuple[Callable[..., Any], list[torch.Tensor], list[int | None], list[str]] | None:
+    """The target as a function of tensors alone."""
+    slots = [index for index, leaf in enumerate(samples.leaves) if isinstance(leaf, torch.Tensor)]
+    if any(dim is not None and index not in slots for index, dim in enumerate(samples.dims)):
+        return None
+
+    def fn(*tensors: torch.Tensor) -> Any:
+        given = list(samples.leaves)
+        for slot, tensor in zip(slots, tensors, strict=True):
+            given[slot] = tensor
+        args, kwargs = samples.arrange(given)
+        return target(*args, **kwargs)
+
+    named = [samples.names[slot] for slot in slots]
+    return fn, [samples.leaves[slot] for slot in slots], [samples.dims[slot] for slot in slots], named
+
+
+def _keep(plan: Plan) -> Keep:
+    return Keep(
+        what=kept_words(plan.leaves) if plan.is_constant_size else "the samples",
+        nbytes=plan.nbytes,
+        row_nbytes=plan.row_nbytes,
+        partitions=plan.verified.partitions,
+        error=plan.verified.error if plan.verified.partitions else None,
+        reason=_without_place(plan.reason or ""),
+    )
+
+
+def _without_place(reason: str) -> str:
+    """The report shows places in one form of its own."""
+    return re.split(r",? (?:at|near) \S*:\d+", reason)[0].splitlines()[0] if reason else ""

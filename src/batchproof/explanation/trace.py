@@ -1,0 +1,125 @@
+"""Record each operation of a run, with what it gave, the module it ran in, and the user's line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from batchproof.explanation import components
+from batchproof.explanation.subject import place
+from batchproof.ground.place import Place
+
+#: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
+_SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")
+_HIDDEN = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent), "<frozen")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation that the data reach: copies of its results, and the steps that its inputs come from."""
+
+    op: str
+    module: str
+    place: Place | None
+    results: tuple[torch.Tensor, ...]
+    sources: tuple[int, ...]
+
+
+@dataclass
+class Run:
+    """The steps of one run, and for each numeric leaf of the result the step that made it (-1: an input, or none)."""
+
+    steps: list[Step] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled; to say so costs an import of torch._dynamo, more than a second."""
+        return False
+
+    def __init__(self, run: Run, modules: list[str], inputs: list[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.run = run
+        self.modules = modules
+        self.made_by: Any = WeakTensorKeyDictionary()
+        for tensor in inputs:
+            self.made_by[tensor] = -1
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        known = [self.made_by.get(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        sources = tuple(sorted({source for source in known if source is not None}))
+        if sources and not func._schema.name.endswith(_SHAPE_ONLY):
+            self._note(func, sources, [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)])
+        return result
+
+    def _note(self, func: Any, sources: tuple[int, ...], results: list[torch.Tensor]) -> None:
+        copies = tuple(tensor.detach().clone() for tensor in results)
+        module = self.modules[-1] if self.modules else ""
+        self.run.steps.append(Step(str(func.overloadpacket), module, _place(), copies, sources))
+        for tensor in results:
+            self.made_by[tensor] = len(self.run.steps) - 1
+
+
+def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
+    """Call the target and record what it does."""
+    run = Run()
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    with _module_names(target) as modules:
+        mode = _Watch(run, modules, inputs)
+        with mode:
+            result = _watched(target, args, kwargs)
+    run.ends = [
+        mode.made_by.get(leaf, -1) if isinstance(leaf, torch.Tensor) else -1 for _, leaf in components.leaves(result)
+    ]
+    return run
+
+
+def _watched(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The frame above which nothing belongs to the user's function."""
+    return target(*args, **kwargs)
+
+
+@contextmanager
+def _module_names(target: object) -> Iterator[list[str]]:
+    """The names of the modules that are running, innermost last."""
+    stack: list[str] = []
+    handles = []
+    if isinstance(target, torch.nn.Module):
+        for name, module in target.named_modules():
+
+            def enter(_module: Any, _args: Any, name: str = name) -> None:
+                stack.append(name)
+
+            def leave(_module: Any, _args: Any, _output: Any) -> None:
+                stack.pop()
+
+            handles.append(module.register_forward_pre_hook(enter, prepend=True))
+            handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        yield stack
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _place() -> Place | None:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not _watched.__code__:
+        if not frame.f_code.co_filename.startswith(_HIDDEN):
+            return place(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return None

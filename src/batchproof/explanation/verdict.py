@@ -1,0 +1,131 @@
+"""From what was measured and what was found to one verdict and one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.functions import Behaviour, Measured, direction
+from batchproof.explanation.result import Curve, Direction, Finding
+from batchproof.explanation.words import share
+
+#: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
+CONDITIONAL = frozenset({"ratio", "limit", "branch"})
+#: A batch size that people train with.
+USUAL = 64
+SAFE_MEAN = "safe: the mean of per-batch values, weighted by batch size, is the value on all samples"
+DEPENDS = "depends on the batch size: "
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The head of a report."""
+
+    is_safe: bool | None
+    verdict: str
+    headline: str
+    findings: tuple[Finding, ...]
+
+
+def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confirmed: bool) -> Conclusion:
+    """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
+
+    Args:
+        measured: on the user's samples.
+        causes: what the program's structure says.
+        proved: the structure alone makes it a mean.
+        confirmed: the value behaves on other data as it was measured to.
+    """
+    about = measured.curve()
+    if measured.random:
+        return Conclusion(None, "random", "could not tell: it draws random numbers", (finding("random"),))
+    if measured.samples.n < 2:
+        return Conclusion(None, "unexplained", "could not tell: one sample cannot be batched in two ways", ())
+    if about.exact != about.exact:
+        return Conclusion(None, "undefined", "could not tell: the value on all samples is NaN", tuple(causes))
+    way = direction(about, measured.samples.n)
+    found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
+    harmful = [cause for cause in found if not cause.harmless]
+    if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
+        found = harmful = [finding("unexplained", direction=way), *harmful]
+    if not harmful:
+        return _plain(measured.behaviour, found, proved)
+    headline = _depends(measured, harmful[0], way, about)
+    notes = [cause for cause in found if cause.harmless and cause.code != "mean"]
+    return Conclusion(False, harmful[0].code, headline, (*harmful, *notes))
+
+
+def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
+    """A conditional cause harms where it shows; any other one would show on all data, and is dropped if it does not."""
+    found = []
+    nothing_else = behaviour == "other" and all(cause.harmless for cause in causes)
+    for cause in causes:
+        if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
+            continue
+        if cause.code in CONDITIONAL and behaviour == "mean" and not cause.harmless:
+            cause = replace(cause, harmless=True, what=f"{cause.what}; it makes no difference on these samples")
+        elif cause.code == "ratio" and nothing_else:
+            cause = finding("ratio", cause.place)
+        found.append(cause)
+    return found
+
+
+def _plain(behaviour: Behaviour, found: Sequence[Finding], proved: bool) -> Conclusion:
+    """Nothing harmful: a mean or a sum."""
+    others = tuple(cause for cause in found if cause.code not in ("mean", "sum"))
+    if behaviour == "sum":
+        own = next((cause for cause in found if cause.code == "sum"), finding("sum"))
+        headline = DEPENDS + "it is a sum, so the mean of per-batch values grows with the batch"
+        return Conclusion(False, "sum", headline, (own, *others))
+    own = next((cause for cause in found if cause.code == "mean"), finding("mean"))
+    return Conclusion(True, "mean", SAFE_MEAN if proved else f"{SAFE_MEAN} ({_reservation(others)})", (own, *others))
+
+
+def _reservation(others: Sequence[Finding]) -> str:
+    """Why the measurement is not a proof."""
+    return "on samples like these: see the note" if others else "as measured; its code could not be read"
+
+
+def _depends(measured: Measured, first: Finding, way: Direction | None, about: Curve) -> str:
+    if first.code == "undefined":
+        return DEPENDS + f"small batches give no number ({first.what})"
+    if measured.behaviour == "mean":
+        return DEPENDS + f"{first.title}; on these samples it does not show"
+    if measured.behaviour == "sum":
+        return DEPENDS + "the mean of per-batch values grows with the batch"
+    reads = {"low": "reads LOW", "high": "reads HIGH", "varies": "reads low at some sizes and high at others"}
+    head = DEPENDS + f"the mean of per-batch values {reads[way] if way else 'is not the value on all samples'}"
+    return head + how_far(about)
+
+
+def how_far(about: Curve) -> str:
+    """``, by 17.6% at size 1, 0.2% at 64``: the worst, and a usual size."""
+    errors = {
+        reading.size: abs(about.error(reading.mean))
+        for reading in about.readings
+        if not reading.undefined and not about.is_exact(reading.mean)
+    }
+    if not errors:
+        return ""
+    worst = max(errors, key=lambda size: errors[size])
+    usual = max((size for size in errors if worst < size <= min(USUAL, about.samples // 4)), default=worst)
+    text = f", by {share(errors[worst])} at size {worst:,}"
+    return text if usual == worst else f"{text}, {share(errors[usual])} at {usual:,}"
+
+
+def _with_direction(causes: Sequence[Finding], way: Direction | None) -> list[Finding]:
+    """The measured direction belongs to the first cause: the others act on what it leaves."""
+    first = next((index for index, cause in enumerate(causes) if not cause.harmless), None)
+    return [replace(cause, direction=way) if index == first else cause for index, cause in enumerate(causes)]
+
+
+def _undefined(measured: Measured) -> list[Finding]:
+    rows = measured.undefined
+    if not rows:
+        return []
+    smallest = rows[0]
+    how = smallest.raised or "no finite value"
+    what = f"{how} on {smallest.undefined:,} of {smallest.batches:,} batches of {smallest.size}"
+    defined = [row.size for row in measured.rows if not row.undefined and row.size > rows[-1].size]
+    return [finding("undefined", what=f"{what}; from batches of {defined[0]:,} on, there is one" if defined else what)]

@@ -1,6 +1,0 @@
-"""gradient_noise: how near a mini-batch's gradient comes to the full one, over batch sizes."""
-
-from batchproof.gradient_noise.gradient_noise import gradient_noise
-from batchproof.gradient_noise.noise import GradientNoise, Method, Row
-
-__all__ = ["GradientNoise", "Method", "Row", "gradient_noise"]

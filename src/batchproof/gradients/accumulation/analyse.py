@@ -1,0 +1,174 @@
+"""Learn what a loss's gradient hangs on, and try it against the gradient that the loss gives itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.derive import Plan
+from batchproof.derive.cut import ancestors
+from batchproof.derive.finish import Diverged
+from batchproof.derive.plain import OwnError
+from batchproof.derive.samples import Batch
+from batchproof.errors import BatchproofError
+from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
+from batchproof.gradients.accumulation.compare import Unfit, compare
+from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
+from batchproof.gradients.accumulation.samples import few_of, with_tensors
+from batchproof.metric.batch import Call, tensors_of
+from batchproof.metric.restored import quiet, remembers
+from batchproof.metric.stream import Stream
+
+#: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
+MOST_STATISTICS = 64
+MOST_BUFFERS = 8
+#: So many batches more than directions are looked at.
+SPARE = 3
+
+
+def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> Learned | str:
+    """What the gradient of a loss hangs on; or, where all outputs have to be kept, the reason.
+
+    Args:
+        loss_fn: the loss.
+        lesson: outputs to learn from.
+        flags: for each leaf of the outputs, whether a gradient flows through it.
+
+    Raises:
+        BatchproofError: the loss is random, or returns no number that could be differentiated.
+    """
+    small = few_of(lesson) if lesson.all_tensors() else lesson
+    try:
+        changed = _remembers(loss_fn, small, flags)
+    except BatchproofError:
+        raise
+    except Exception:  # a maximum over labels, say, of which these few have none
+        if small.n >= lesson.n:
+            raise
+        changed = _remembers(loss_fn, lesson, flags)
+    if not lesson.all_tensors():
+        return "forward returns something else than tensors"
+    if changed:
+        return "the loss keeps something from call to call, so it is called once, on everything"
+    lesson = small
+    # the derivatives by power sums differ in size by powers of the distance from the centre, and lose digits by that
+    stream = Stream(loss_fn, "auto", 1, differentiated=True)
+    try:
+        plan = stream.derived(lesson)
+    except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
+        return f"it cannot be called on its own ({str(error.__cause__).partition(chr(10))[0]})"
+    if plan.keeps_inputs:
+        return plan.reason or "the loss needs all outputs together"
+    stream.adopt(plan, lesson, [])
+    try:
+        return _tried(Learned(stream, flags, graph_of(loss_fn, lesson, flags), _sources(plan)), lesson)
+    except (Unfit, Diverged) as refusal:
+        return str(refusal)
+    except BatchproofError:
+        raise
+    except RuntimeError as error:  # some operations have a derivative only within those that they are a part of
+        return f"its operations, one by one, have no derivative ({str(error).partition(chr(10))[0]})"
+
+
+def _remembers(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> bool:
+    """Whether a loss, which must be one, keeps something from call to call."""
+    with torch.enable_grad(), quiet(loss_fn):
+        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
+    check_loss(loss)
+    return changed
+
+
+def _tried(learned: Learned, lesson: Call) -> Learned:
+    """What was learned, once its gradient is that of the loss."""
+    plan = learned.plan
+    with torch.enable_grad():
+        whole = learned.fold(with_gradient(lesson, learned.flags), learned.own())
+    learned.wanted = tuple(value.requires_grad for value in whole.values)
+    del whole  # and its graph
+    for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
+        if want and leaf.merge not in ("sum", "rows"):
+            raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
+    if not any(learned.wanted):
+        raise Unfit("no gradient flows through its sums")
+    if not learned.keeps_rows:
+        learned.sizes = _sizes(learned, lesson)
+        learned.directions = _directions(learned, lesson)
+    compare(learned, lesson)
+    return learned
+
+
+def _sizes(learned: Learned, lesson: Call) -> Tensor:
+    """How large the gradient of each statistic by the outputs is."""
+    call = with_gradient(lesson, learned.flags)
+    with torch.enable_grad():
+        folded = learned.fold(call, {})
+    wanted = [value for value, want in zip(folded.values, learned.wanted, strict=True) if want]
+    numbers = list(torch.cat([value.reshape(-1) for value in wanted]))
+    device = numbers[0].device
+    if len(numbers) > MOST_STATISTICS:
+        return torch.ones(len(numbers), dtype=torch.float64, device=device)
+    squares = []
+    for number in numbers:
+        grads = torch.autograd.grad(number, variables(call), retain_graph=True, materialize_grads=True)
+        squares.append(torch.stack([grad.double().square().sum() for grad in grads]).sum())
+    sizes = torch.stack(squares).sqrt()
+    shown = (sizes > 0) & sizes.isfinite()
+    largest = torch.where(shown, sizes, 0).amax()
+    return torch.where(shown, sizes, torch.where(largest > 0, largest, 1))  # one that shows none here may later
+
+
+def _directions(learned: Learned, lesson: Call) -> Tensor | None:
+    """The few directions that the derivative by the statistics has on many batches.
+
+    Later derivatives are held against these too, before they are used.
+    """
+    count = learned.statistics
+    if count > MOST_STATISTICS:
+        return None
+    seen = [flat(found) for found in _slopes(learned, lesson)]
+    seen = [vector for vector in seen if bool(vector.isfinite().all()) and bool(vector.any())]
+    if count == 1:  # its size keeps gradients in half precision about as large as those of a batch
+        return seen[0].unsqueeze(0) if seen else torch.ones_like(learned.sizes).unsqueeze(0)
+    if not seen:
+        return None
+    rows = torch.stack([vector * learned.sizes / (vector * learned.sizes).norm() for vector in seen])
+    _, strengths, basis = torch.linalg.svd(rows, full_matrices=False)
+    rank = int((strengths > ROUNDING / 10 * strengths[0]).sum())
+    if rank == 1:
+        return seen[0].unsqueeze(0)
+    if rank == len(rows):  # more would be seen on more batches
+        return torch.eye(count, dtype=torch.float64, device=rows.device) if count <= MOST_BUFFERS else None
+    return basis[:rank] / learned.sizes * seen[0].norm() if rank <= MOST_BUFFERS else None
+
+
+def _slopes(learned: Learned, lesson: Call) -> Iterator[Grads]:
+    """The derivative by the statistics on all samples, and on random parts of them."""
+    generator = torch.Generator().manual_seed(0)
+    yield _slope_on(learned, lesson).leaves
+    batch = Batch(*tensors_of(lesson))
+    for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
+        size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
+        with suppress(Diverged):  # a part may have no value of its own: no labels in it
+            rows = torch.randint(0, batch.n, (size,), generator=generator)
+            yield _slope_on(learned, with_tensors(lesson, batch.take(rows))).leaves
+
+
+def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
+    """The tensors from outside that the centres of sums were chosen by, as they are."""
+    program = plan.program
+    assert program is not None
+    inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
+    shared = [index for index in inside if program.values[index].kind == "shared"]
+    behind = [captured_by(plan)[index] for index in sorted(ancestors(program, shared)) if index in captured_by(plan)]
+    return [(tensor, tensor.detach().clone()) for tensor in behind]
+
+
+def _slope_on(learned: Learned, call: Call) -> Found:
+    total = learned.empty()
+    with torch.no_grad():
+        total.add(learned.fold(call, {}))
+    return learned.slope(total.state, total)

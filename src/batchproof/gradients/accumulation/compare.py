@@ -1,0 +1,119 @@
+"""Hold what was learned of a loss's gradient against the gradient that the loss gives itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.derive import Plan
+from batchproof.derive.program import WIDE, leaves
+from batchproof.derive.verify import gap
+from batchproof.gradients.accumulation.analysis import Cut, Learned
+from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
+from batchproof.gradients.accumulation.samples import pieces_of
+from batchproof.metric.batch import Call, signature
+from batchproof.metric.restored import quiet
+
+#: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
+ROUNDING = 1e-8
+NARROW_ROUNDING = 1e-4
+HALF_ROUNDING = 2e-2
+
+
+class Unfit(Exception):
+    """No gradient can be had from the plan; the message says why, and the outputs are kept."""
+
+
+def compare(learned: Learned, lesson: Call) -> None:
+    """Hold the gradient of the pieces against the one that the loss gives itself.
+
+    They differ where the loss computes a part without a graph (`no_grad`), with a backward of its own, or through a
+    hook: the recorded operations know nothing of that.
+
+    Raises:
+        Unfit: they differ.
+    """
+    if any(tensor.requires_grad for tensor, _ in learned.sources):
+        raise Unfit("a parameter of its own enters a sum around a batch statistic")
+    wide = Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
+    folds = dict(learned.folds)
+    learned.folds[signature(wide)] = folds[signature(lesson)]  # the very same code
+    try:
+        error = _gradient_gap(learned, wide)
+        room = NARROW_ROUNDING if _works_narrow(learned.plan) else ROUNDING
+    except Exception:  # noqa: BLE001 - its own parameters are float32, say, and cannot meet float64
+        error = _gradient_gap(learned, lesson)
+        room = HALF_ROUNDING if _is_half(lesson) else NARROW_ROUNDING
+    finally:
+        learned.folds = folds
+    if not error <= room:
+        raise Unfit(
+            f"its own gradient is another one than that of its operations (by {error:.0e}): it computes a part "
+            "without a graph, or with a backward of its own"
+        )
+
+
+def _gradient_gap(learned: Learned, lesson: Call) -> float:
+    params = list(learned.own())
+    expected = _own_gradient(learned, lesson, params)
+    found = _from_pieces(learned, lesson, params)
+    return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
+
+
+def _own_gradient(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The gradient by the outputs and by the loss's own parameters, as the loss gives it."""
+    call = with_gradient(lesson, learned.flags)
+    with torch.enable_grad(), quiet(learned.stream.fn):
+        loss = loss_of(learned.stream.fn, call)
+    return torch.autograd.grad(loss, [*variables(call), *params], materialize_grads=True)
+
+
+def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
+    """The same, as `accumulate` comes to it."""
+    own = learned.own()
+    total = learned.empty()
+    pieces = [with_gradient(piece, learned.flags) for piece in pieces_of(lesson)]
+    with torch.no_grad():
+        for piece in pieces:
+            total.add(learned.fold(piece, {}))
+    found = learned.slope(total.state, total)
+    cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
+    for piece in pieces:
+        with torch.enable_grad():
+            part = learned.fold(piece, own)
+        learned.pull(part, cut.next(part))
+        del part  # and its graph
+    through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
+    direct = found.direct
+    zero = [torch.zeros_like(param) for param in params]
+    own_grads = [through.get(p, z) + direct.get(p, z) for p, z in zip(params, zero, strict=True)]
+    return [*_joined(pieces), *own_grads]
+
+
+def _joined(pieces: Sequence[Call]) -> list[Tensor]:
+    """The gradients of each output's pieces, put together."""
+    gathered = []
+    for place, dim in enumerate(pieces[0].layout.dims):
+        parts = [piece.leaves[place] for piece in pieces]
+        if isinstance(parts[0], Tensor) and parts[0].requires_grad:
+            grads = [torch.zeros_like(part) if part.grad is None else part.grad for part in parts]
+            gathered.append(torch.stack(grads).sum(0) if dim is None else torch.cat(grads, dim))
+    return gathered
+
+
+def _widened(leaf: Any) -> Any:
+    return leaf.detach().double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+
+def _is_half(call: Call) -> bool:
+    return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
+
+
+def _works_narrow(plan: Plan) -> bool:
+    """Whether the loss casts to a narrow type on the way, and rounds there."""
+    assert plan.program is not None
+    arguments = [leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs))]
+    return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))

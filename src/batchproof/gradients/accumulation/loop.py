@@ -1,0 +1,94 @@
+"""The micro-batches, gone through once, or twice in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.errors import BatchproofError
+from batchproof.gradients.accumulation.replay import Moment, Replay
+from batchproof.metric.batch import Call
+
+
+@dataclass
+class Loop:
+    """The micro-batches, and the forward pass over each.
+
+    Attributes:
+        moments: from where each forward pass of the first of two rounds began.
+        begin: from where that round began.
+        end: where it ended.
+        differentiates: whether forward takes a derivative itself, which it cannot where gradients are off.
+    """
+
+    outputs: Callable[[Any], Call]
+    micro_batches: Iterable[Any]
+    replay: Replay
+    moments: list[Moment] = field(default_factory=list)
+    begin: Moment | None = None
+    end: Moment | None = None
+    differentiates: bool = False
+
+    def once(self) -> Iterator[Call]:
+        """The outputs of each micro-batch, with their graph."""
+        for micro_batch in self.micro_batches:
+            yield self.outputs(micro_batch)
+
+    def bare(self, micro_batch: Any, start: Moment) -> Call:
+        """The outputs of one micro-batch without a graph.
+
+        Args:
+            micro_batch: what forward takes.
+            start: now.
+        """
+        if not self.differentiates:
+            try:
+                with torch.no_grad():
+                    return self.outputs(micro_batch)
+            except RuntimeError as error:
+                # forces, penalties and scores are derivatives that forward takes: of what has no graph there is none
+                if "require grad" not in str(error):
+                    raise
+            self.differentiates = True
+            self.replay.at(start)
+        with torch.enable_grad():
+            call = self.outputs(micro_batch)
+        return replace(call, leaves=[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in call.leaves])
+
+    def first(self, graph_of_first: bool) -> Iterator[Call]:
+        """The outputs of each without a graph, but for the first one's if asked."""
+        self.begin, self.moments = self.replay.moment(), []
+        for micro_batch in self.micro_batches:
+            start = self.replay.moment()
+            with_graph = graph_of_first and not self.moments
+            self.moments.append(start)
+            call = self.outputs(micro_batch) if with_graph else self.bare(micro_batch, start)
+            yield call
+            del call
+        self.end = self.replay.moment()
+
+    def again(self) -> Iterator[Call]:
+        """The same once more with a graph, each forward pass from where it began the first time.
+
+        Raises:
+            BatchproofError: the micro-batches are not there a second time.
+        """
+        assert self.begin is not None
+        assert self.end is not None
+        self.replay.at(self.begin)  # a loader shuffles anew, as it did
+        count = 0
+        for micro_batch in self.micro_batches:
+            if count < len(self.moments):
+                self.replay.at(self.moments[count])
+                yield self.outputs(micro_batch)
+            count += 1
+        if count != len(self.moments):
+            raise BatchproofError(
+                f"micro_batches gave {len(self.moments)} micro-batches in the first pass and {count} in the second, "
+                "which this loss needs: pass a list of them"
+            )
+        self.replay.at(self.end)

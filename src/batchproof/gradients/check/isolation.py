@@ -1,0 +1,71 @@
+"""Let somebody's code do to a model what it likes, and put everything back."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from batchproof.explanation.preserve import preserved
+from batchproof.gradients.check.settings import settings_of
+
+#: What a module keeps its hooks, its submodules and its flags in; of other types it is not known how to fill them.
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+
+
+@contextmanager
+def untouched(parameters: Mapping[str, torch.nn.Parameter], model: torch.nn.Module | None) -> Iterator[None]:
+    """No gradients at first; on the way out all is as before.
+
+    That is weights, gradients, buffers, train flags and random state, and of every module the attributes, the hooks and
+    the settings: trainers wrap ``forward``, add hooks, and switch on what they are asked for.
+    """
+    kept = [(p, p.detach().clone(), p.grad) for p in parameters.values()]
+    # the frozen ones are not copied: nothing trains them, but they move to another device and type with the others
+    every = dict.fromkeys([*parameters.values(), *(model.parameters() if model is not None else ())])
+    placed = [(p, p.data, p.requires_grad) for p in every]
+    for parameter in parameters.values():
+        parameter.grad = None
+    try:
+        with same_attributes(model), preserved(model):
+            yield
+    finally:
+        for parameter, data, trained in placed:
+            if parameter.device != data.device or parameter.dtype != data.dtype:
+                parameter.grad = None  # it is there, and of that type
+                parameter.data = data
+            parameter.requires_grad_(trained)
+        for parameter, value, gradient in kept:
+            # written only where it changed: somebody's graph may still hold the parameter as it is
+            if not torch.equal(parameter.detach(), value):
+                with torch.no_grad():
+                    parameter.copy_(value)
+            parameter.grad = gradient
+
+
+@contextmanager
+def same_attributes(model: torch.nn.Module | None) -> Iterator[None]:
+    """Attributes of all modules and of their settings, with what the containers among them hold, are put back."""
+    tables = [vars(module) for module in model.modules()] if model is not None else []
+    tables += settings_of(model)
+    kept = [(table, dict(table)) for table in tables]
+    held = [(value, value.copy()) for _, table in kept for value in table.values() if type(value) in CONTAINERS]
+    try:
+        yield
+    finally:
+        for table, before in kept:
+            _refill(table, before)
+        for container, before in held:
+            _refill(container, before)
+
+
+def _refill(container: Any, before: Any) -> None:
+    """The same object with what it held, in the order in which it held it."""
+    if isinstance(container, list):
+        container[:] = before
+    else:
+        container.clear()
+        container.update(before)

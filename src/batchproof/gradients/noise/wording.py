@@ -1,0 +1,124 @@
+"""What the reports on a GradientNoise say in words, in every form: terminal, HTML and PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from batchproof.gradients.noise.headline import rounded
+from batchproof.report.numbers import size
+
+if TYPE_CHECKING:
+    from batchproof.gradients.noise.result import GradientNoise
+
+#: A label and what it says.
+Said = tuple[str, str]
+#: Below this a variance is rounding: the batch has all samples.
+NOTHING = 1e-9
+
+
+def drawn(found: GradientNoise) -> str:
+    """What was drawn, and from what."""
+    counts = sorted({row.batches for row in found.rows})
+    several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{found.batches}"
+    of = f"{found.samples:,} samples, {found.parameters:,} parameter{'s' if found.parameters != 1 else ''}"
+    return f"{of}; {several} batches of each size, without replacement, seed {found.seed}; ± one standard error"
+
+
+def at_marked_row(found: GradientNoise) -> str:
+    """``at your batch size 32 ...``; empty where no size is marked."""
+    row = next((row for row in found.rows if row.size == found.marked), None)
+    if found.marked is None:
+        return ""
+    head = f"at your batch size {size(found.marked)}"
+    if row is None:
+        return f"your batch size {size(found.marked)} was not reached"
+    if not math.isfinite(row.variance.value):
+        return f"{head} the gradient is not to be told from its noise"
+    text = (
+        f"{head} the cosine to the {full_name(found)} is {row.cosine.value:.2f}, and a step makes "
+        f"{share(row.progress)} of its progress"
+    )
+    larger = found.expected_variance(2 * row.size)
+    if not found.is_clear or 2 * row.size > found.samples:
+        return text
+    return f"{text}; with {size(2 * row.size)} it is {share(1 / (1 + larger))}"
+
+
+def full_name(found: GradientNoise) -> str:
+    """What batches are compared with."""
+    return "full gradient" if found.method != "batches" else "mean gradient"
+
+
+def share(progress: float) -> str:
+    """A step's progress: ``41%``, ``2.1%``."""
+    return f"{progress:.0%}" if progress >= 0.095 else f"{progress:.1%}"
+
+
+def asides(found: GradientNoise) -> Iterator[Said]:
+    """What a reader of the table should know, each line under its label."""
+    if found.interrupted:
+        yield "ended", f"interrupted after size {size(found.rows[-1].size)}"
+    if found.method == "per-sample" and not found.random:  # otherwise what is expected is only estimated
+        yield from (("check", text) for text in _checked(found))
+    if found.method != "batches" and found.is_clear:
+        yield "pays", _pays(found)
+    yield "method", _way(found)
+    yield "full", _full(found)
+    if found.method == "batches" or found.is_clear:
+        yield "limits", _LIMITS
+    yield from (("note", note) for note in found.notes)
+
+
+def _pays(found: GradientNoise) -> str:
+    scale, source = rounded(found.noise_scale), "(McCandlish et al. 2018, arXiv 1812.06162)"
+    share_of = f"1 / (1 + relative variance), or about 1 / (1 + {scale} / b)"
+    text = f"a step makes {share_of}, of the progress of one without noise"
+    if found.noise_scale < 1:
+        return f"{text} {source}"
+    shares = (("a tenth", 1 / 9), ("half", 1.0), ("nine tenths", 9.0))
+    at = [(part, round(found.noise_scale * factor)) for part, factor in shares]
+    listed = ", ".join(f"{part} with batches of {count:,}" for part, count in at if count >= 1)
+    return (
+        f"{text}: {listed}. With batches of {scale}, training takes twice the fewest steps and twice the fewest "
+        f"samples that it can {source}"
+    )
+
+
+def _way(found: GradientNoise) -> str:
+    if found.method == "batches":
+        return f"each size by itself: {found.reason}"
+    if found.method == "per-sample":
+        return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
+    count = found.samples // found.unit
+    return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
+
+
+def _full(found: GradientNoise) -> str:
+    if found.method == "batches":
+        return (
+            "G is the mean of the gradients g of all batches of a size; relative variance is |g - G|² / |G|² on "
+            "average, and the cosine the root of |G|² / |g|²"
+        )
+    return (
+        f"G is the gradient of all {found.samples:,} samples, of norm {found.gradient_norm:.4g}, and g that of a "
+        "batch; relative variance is |g - G|² / |G|² on average, expected (1 - b/N) tr(S) / (b |G|²) with the "
+        "covariance S of per-sample gradients"
+    )
+
+
+_LIMITS = (
+    "true here and now: noise mostly grows beside the gradient in training, so measure again. What it says of progress "
+    "assumes plain SGD and a loss that is equally curved in all directions. With Adam it can be far off: in two "
+    "language models the noise scale lay several orders of magnitude below the batch size up to which nothing was lost "
+    "(Merrill et al. 2025, arXiv 2505.23971)"
+)
+
+
+def _checked(found: GradientNoise) -> Iterator[str]:
+    """How far the drawn variances lie from what is expected: a reader sees at once whether to believe them."""
+    known = [row.variance for row in found.rows if row.variance.value > NOTHING]
+    off = [abs(estimate.deviations) for estimate in known if estimate.deviations is not None]
+    if off:
+        yield f"the variances lie within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"

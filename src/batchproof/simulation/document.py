@@ -1,0 +1,103 @@
+"""A Simulation as a document: the question's two tables side by side, and the curve that they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from batchproof.report.chart import Chart, Line, Look, Point
+from batchproof.report.document import Column, Document, Group, Sheet, row_of
+from batchproof.report.estimates import beside, with_error
+from batchproof.report.numbers import aligned, error_bar, known_to, percent, size
+from batchproof.simulation import wording as about
+
+if TYPE_CHECKING:
+    from batchproof.simulation.result import Estimate, Row, Simulation
+
+POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
+RATIO_DIGITS = 6
+
+
+def document(simulation: Simulation) -> Document:
+    """What is shown of a simulation."""
+    return Document(
+        title=simulation.target,
+        place=simulation.place,
+        state=None if simulation.depends is None else not simulation.depends,
+        headline=simulation.headline,
+        yours=about.at_marked_row(simulation),
+        chart=_chart(simulation) if simulation.rows else None,
+        caption=about.drawn(simulation),
+        sheet=sheet(simulation),
+        use=about.remedy(simulation),
+        asides=tuple(about.asides(simulation)),
+    )
+
+
+def sheet(simulation: Simulation) -> Sheet:
+    """The table, as text: values to the second digit of their standard errors."""
+    rows = simulation.rows
+    published = bool(simulation.published)
+    groups = (
+        _group(POOLED + " (Example 1)" * published, [row.pooled for row in rows]),
+        _group(MEAN + " (Example 2)" * published, [row.mean for row in rows]),
+        _ratios(rows),
+    )
+    sizes = [row.size for row in rows]
+    return Sheet(tuple(map(size, sizes)), groups, row_of(simulation.marked, sizes)).filled
+
+
+def _group(title: str, estimates: Sequence[Estimate]) -> Group:
+    return Group(
+        title,
+        (
+            with_error(estimates),
+            beside("expected", estimates, lambda estimate: estimate.expected),
+            beside("published", estimates, lambda estimate: estimate.published),
+        ),
+    )
+
+
+def _ratios(rows: Sequence[Row]) -> Group:
+    ratios = [row.ratio for row in rows]
+    reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])))
+    expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS)
+    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads))
+
+
+def _chart(simulation: Simulation) -> Chart | None:
+    rows = simulation.rows
+    name = simulation.target.partition("(")[0]
+    lines = [
+        Line(MEAN, "measured", tuple(_points(rows, lambda row: row.mean, tagged=True))),
+        Line(POOLED, "pooled", tuple(_points(rows, lambda row: row.pooled))),
+        *_known("expected: ", "theory", rows, lambda estimate: estimate.expected),
+        *_known("published: ", "published", rows, lambda estimate: estimate.published),
+    ]
+    found = Chart(
+        about=f"{MEAN} of {name} over batch sizes, beside {POOLED}. {simulation.headline}",
+        y_label=f"value of {simulation.target}",
+        lines=tuple(lines),
+        marked=simulation.marked if simulation.marked in [row.size for row in rows] else None,
+        missing=tuple(row.size for row in rows if not math.isfinite(row.mean.value)),
+        span=1e-6 * max((abs(row.pooled.value) for row in rows if math.isfinite(row.pooled.value)), default=1.0),
+    )
+    return None if found.is_empty else found
+
+
+def _points(rows: Sequence[Row], pick: Callable[[Row], Estimate], tagged: bool = False) -> Iterator[Point]:
+    for row in rows:
+        estimate = pick(row)
+        error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
+        tag = percent(-row.shortfall).removeprefix("0") if tagged else ""
+        note = f"batches of {size(row.size)}: {known_to(estimate.value, error)}{error_bar(estimate.value, error)}"
+        yield Point(row.size, estimate.value, error, tag, note)
+
+
+def _known(label: str, look: Look, rows: Sequence[Row], pick: Callable[[Estimate], float | None]) -> Iterator[Line]:
+    """What is known of the means."""
+    values = [(row.size, pick(row.mean)) for row in rows]
+    points = tuple(Point(size, value, note=f"{label}{value:.6g}") for size, value in values if value is not None)
+    if points:
+        yield Line(label.rstrip(": "), look, points)
