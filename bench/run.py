@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchproof.run import Control
-from batchproof.run.execute import Target
-from batchproof.run.registry import NAME
-from batchproof.run.session import Session
+from batchproof.scripts.run import Control
+from batchproof.scripts.run.execute import Target
+from batchproof.scripts.run.registry import NAME
+from batchproof.scripts.run.session import Session
 from bench.section import Aim, Section
 
 SCRIPT = """

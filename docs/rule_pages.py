@@ -6,7 +6,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from batchproof.lint.rules import RULES, Rule
+from batchproof.scripts.lint.rules import RULES, Rule
 
 PLACE = "{rules}"
 _HEADING = re.compile(r"^(#+ )", re.MULTILINE)

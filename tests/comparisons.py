@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchproof.compare import plan
-from batchproof.compare.comparison import Comparison
-from batchproof.compare.conclude import concluded
-from batchproof.compare.plan import Question
-from batchproof.compare.reading import Reading
-from batchproof.compare.record import Outcome, Setting
-from batchproof.compare.runs import Made, Script
-from batchproof.compare.slots import Slots
 from batchproof.ground.place import Place
-from batchproof.run import Seen
+from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.comparison import Comparison
+from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.plan import Question
+from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.record import Outcome, Setting
+from batchproof.scripts.compare.scheduler import Made, Script
+from batchproof.scripts.compare.workers import Slots
+from batchproof.scripts.run import Seen
 
 ADDS = Place("train.py", 12, "running += loss.item()")
 SAMPLES = 320

@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import dedent
 
-from batchproof.run import Control, Epoch, Measured, Run, execute
-from batchproof.run.session import Session
+from batchproof.scripts.run import Control, Epoch, Measured, Run, execute
+from batchproof.scripts.run.session import Session
 
 #: A regression on 100 samples, so that batches of 16 leave a short last one.
 HEAD = """\

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.sites import find
-from batchproof.sites.site import Script, Site
+from batchproof.scripts.source import find
+from batchproof.scripts.source.site import Script, Site
 
 
 def loop(body: str, after: str = "return total / len(loader)", start: str = "total = 0") -> str:

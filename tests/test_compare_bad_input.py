@@ -9,7 +9,7 @@ import pytest
 from tests.commands import inside, refusal
 from tests.comparisons import shared_slots
 
-from batchproof.compare import runs
+from batchproof.scripts.compare import scheduler
 
 NOTHING_ADDED = """
 import torch
@@ -39,7 +39,7 @@ SIZES = ("--batch-size", "2,4", "--no-controls", "--jobs", "1", "--no-cache")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(runs, "slots", shared_slots)
+    monkeypatch.setattr(scheduler, "slots", shared_slots)
     files = {"nothing.py": NOTHING_ADDED, "total.py": TOTAL, "loaded.py": LOADED, "notes.txt": "", "broken.py": "def ("}
     with inside(tmp_path, monkeypatch, files, 100) as path:
         yield path

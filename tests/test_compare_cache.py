@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.comparisons import World
 
-from batchproof.compare.cache import Cache, key_of, local_modules, stamp
-from batchproof.compare.record import Outcome, Setting
+from batchproof.scripts.compare.cache import Cache, key_of, local_modules, stamp
+from batchproof.scripts.compare.record import Outcome, Setting
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 

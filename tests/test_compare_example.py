@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from batchproof.compare.compare import compare
-from batchproof.compare.comparison import Comparison, Number
-from batchproof.compare.split import Cause
+from batchproof.scripts.compare.compare import compare
+from batchproof.scripts.compare.comparison import Comparison, Number
+from batchproof.scripts.compare.split import Cause
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "larger_batch_larger_loss.py"
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from batchproof.compare.passes import readings_of
 from batchproof.ground.place import Place
-from batchproof.run import Epoch, Measured
+from batchproof.scripts.compare.passes import readings_of
+from batchproof.scripts.run import Epoch, Measured
 
 TRAIN, VALIDATE, TEST = (10, 320), (0, 64), (0, 96)
 

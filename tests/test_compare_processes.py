@@ -17,9 +17,9 @@ from tests.commands import command, inside
 from tests.comparisons import shared_slots
 from tests.planted_runs import DATA, FROZEN, MSE, evaluated, trained
 
-from batchproof.compare import runs
-from batchproof.compare.compare import compare
-from batchproof.compare.comparison import Comparison
+from batchproof.scripts.compare import scheduler
+from batchproof.scripts.compare.compare import compare
+from batchproof.scripts.compare.comparison import Comparison
 
 SCORED = DATA + FROZEN + evaluated(MSE)
 #: The size of the batches, in the script itself.
@@ -28,7 +28,7 @@ SIZE = "len(next(iter(DataLoader(data, batch_size=32)))[0])"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(runs, "slots", shared_slots)
+    monkeypatch.setattr(scheduler, "slots", shared_slots)
     with inside(tmp_path, monkeypatch, {}, 100) as path:
         yield path
 

@@ -13,15 +13,15 @@ from tests.commands import inside
 from tests.comparisons import shared_slots
 from tests.planted_runs import BROADCAST, DATA, FROZEN, MSE, NORMED, RMSE, SUM, evaluated, trained
 
-from batchproof.compare import runs
-from batchproof.compare.compare import compare
-from batchproof.compare.comparison import Comparison, Number
-from batchproof.compare.split import Cause
+from batchproof.scripts.compare import scheduler
+from batchproof.scripts.compare.compare import compare
+from batchproof.scripts.compare.comparison import Comparison, Number
+from batchproof.scripts.compare.split import Cause
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(runs, "slots", shared_slots)
+    monkeypatch.setattr(scheduler, "slots", shared_slots)
     with inside(tmp_path, monkeypatch, {}, 100) as path:
         yield path
 

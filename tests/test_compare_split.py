@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 
-from batchproof.compare import plan
-from batchproof.compare.comparison import Comparison
-from batchproof.compare.plan import Question
-from batchproof.compare.reading import Reading
-from batchproof.compare.record import Setting
-from batchproof.compare.say import change, decimals_of, differences, figure
-from batchproof.compare.split import Cause, Run, mean_parts, parts
-from batchproof.run import Seen
+from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.comparison import Comparison
+from batchproof.scripts.compare.plan import Question
+from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.record import Setting
+from batchproof.scripts.compare.split import Cause, Run, mean_parts, parts
+from batchproof.scripts.compare.text import change, decimals_of, differences, figure
+from batchproof.scripts.run import Seen
 
 EVALUATION = World(phase="evaluation", training=False)
 

@@ -71,7 +71,7 @@ def test_a_broken_file_is_reported_and_the_others_are_linted(capsys: pytest.Capt
 
 
 def test_a_bug_of_ours_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchproof.lint.check.find", lambda tree: {}["nothing"])
+    monkeypatch.setattr("batchproof.scripts.lint.check.find", lambda tree: {}["nothing"])
     status, _, err = run(capsys, "lint", "mean.py")
     assert status == 1
     assert err == "error: mean.py: batchproof itself failed on it (KeyError: 'nothing'); please report this file\n"
@@ -85,15 +85,15 @@ def test_many_files_are_read_in_several_processes(
     (folder / "broken.py").write_text("def f(:")
     one_by_one = run(capsys, "lint"), run(capsys, "lint", "--diff")
     readers = set()
-    monkeypatch.setattr("batchproof.lint.many.WORTH_PROCESSES", 5)
+    monkeypatch.setattr("batchproof.scripts.lint.many.WORTH_PROCESSES", 5)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    monkeypatch.setattr("batchproof.lint.one_file.lint", lambda *_: readers.add("this process"))
+    monkeypatch.setattr("batchproof.scripts.lint.one_file.lint", lambda *_: readers.add("this process"))
     assert (run(capsys, "lint"), run(capsys, "lint", "--diff")) == one_by_one
     assert readers == set()
 
 
 def test_a_long_list_shows_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchproof.lint.many.WORTH_PROCESSES", 2)
+    monkeypatch.setattr("batchproof.scripts.lint.many.WORTH_PROCESSES", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     terminal = watched(monkeypatch)
     assert main(["lint", "-q"]) == 1

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchproof.lint.mend import mended
-from batchproof.lint.one_file import lint
+from batchproof.scripts.lint.autofix import mended
+from batchproof.scripts.lint.one_file import lint
 from commands import command as run
 from commands import inside
 

@@ -11,11 +11,11 @@ from typing import Any
 import click
 import pytest
 
-from batchproof.lint.finding import Linted
-from batchproof.lint.forms import github, sarif
-from batchproof.lint.forms import text as lint_text
-from batchproof.lint.one_file import lint
-from batchproof.lint.rules import RULES
+from batchproof.scripts.lint.finding import Linted
+from batchproof.scripts.lint.forms import github, sarif
+from batchproof.scripts.lint.forms import text as lint_text
+from batchproof.scripts.lint.one_file import lint
+from batchproof.scripts.lint.rules import RULES
 from commands import command as run
 from commands import inside
 

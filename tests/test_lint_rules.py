@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.lint.finding import Severity
-from batchproof.lint.one_file import lint, lint_path
-from batchproof.lint.rules import BY_CODE, CODES, RULES, Rule
+from batchproof.scripts.lint.finding import Severity
+from batchproof.scripts.lint.one_file import lint, lint_path
+from batchproof.scripts.lint.rules import BY_CODE, CODES, RULES, Rule
 
 FOLDER = Path(__file__).parent / "lint"
 CASES = [*sorted(FOLDER.glob("*.py")), *sorted((FOLDER / "styles").glob("*.py"))]

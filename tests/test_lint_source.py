@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from batchproof.lint.finding import Linted
-from batchproof.lint.notebook import with_cells, without_magics
-from batchproof.lint.one_file import lint, lint_path
-from batchproof.lint.source import LARGEST
+from batchproof.scripts.lint.finding import Linted
+from batchproof.scripts.lint.notebook import with_cells, without_magics
+from batchproof.scripts.lint.one_file import lint, lint_path
+from batchproof.scripts.lint.source import LARGEST
 
 SCRIPT = """\
 import torch.nn.functional as F

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 from tests.comparisons import World, comparison, made
 
-from batchproof.compare.comparison import Comparison
-from batchproof.compare.conclude import concluded
-from batchproof.compare.plan import Question
-from batchproof.compare.runs import Made, Script
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
+from batchproof.scripts.compare.comparison import Comparison
+from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.plan import Question
+from batchproof.scripts.compare.scheduler import Made, Script
 
 FALLS = World(noise=lambda size, seed: 0.001 * math.sin(size + seed), averaging=lambda size: -0.3 / size)
 EVALUATED = World(phase="evaluation", training=False, scored=lambda size: 320 // size * size, tail=0.001)

@@ -11,8 +11,8 @@ from batchproof.ground.place import Place
 from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from batchproof.run import Epoch, Measured, Reported, Run, Seen, wording
-from batchproof.run.lines import live_line
+from batchproof.scripts.run import Epoch, Measured, Reported, Run, Seen, wording
+from batchproof.scripts.run.lines import live_line
 
 EPOCH = Epoch(
     2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28

@@ -73,7 +73,7 @@ def test_a_device_is_written_to_and_not_replaced(capsys: pytest.CaptureFixture[s
     link = folder / "link.json"
     link.symlink_to("/dev/null")
     from batchproof.report import save
-    from batchproof.run import Run
+    from batchproof.scripts.run import Run
 
     save.data(Run("train.py"), link)
     assert link.is_symlink()

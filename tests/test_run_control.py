@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchproof.run import Control, load
-from batchproof.run.result import Run
+from batchproof.scripts.run import Control, load
+from batchproof.scripts.run.result import Run
 from running import HEAD, one, run
 
 TRAIN = """
@@ -84,7 +84,7 @@ def test_a_seed(tmp_path: Path) -> None:
 def run_alone(folder: Path, seed: int) -> str:
     import subprocess
 
-    from batchproof.run import command_line
+    from batchproof.scripts.run import command_line
 
     line = command_line(str(folder / "seeded.py"), [], Control(seed=seed), folder / "out.json")
     done = subprocess.run(line, capture_output=True, text=True, check=True)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from batchproof.report import save
-from batchproof.run import Run
-from batchproof.run.passes import Pass
-from batchproof.run.recorder import Recorder
-from batchproof.run.registry import Registry
-from batchproof.run.result import load
+from batchproof.scripts.run import Run
+from batchproof.scripts.run.epochs import Pass
+from batchproof.scripts.run.recorder import Recorder
+from batchproof.scripts.run.registry import Registry
+from batchproof.scripts.run.result import load
 from running import one, run
 
 METER = """

@@ -447,7 +447,7 @@ def test_a_progress_line_is_no_result(tmp_path: Path) -> None:
 
 
 def test_large_batches_are_folded_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchproof.run.together.MOST_BYTES", 300)
+    monkeypatch.setattr("batchproof.scripts.run.pooled.MOST_BYTES", 300)
     exact, _ = known()
     _, epoch = one(tmp_path, RMSE["a list"])
     assert epoch.exact == pytest.approx(exact, rel=1e-6)

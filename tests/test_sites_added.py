@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.scripts_read import loop, only
 
-from batchproof.sites.site import Quantity, Weight
+from batchproof.scripts.source.site import Quantity, Weight
 
 HELPERS = """
 import torch

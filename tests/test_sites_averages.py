@@ -7,7 +7,7 @@ from ast import unparse
 import pytest
 from tests.scripts_read import loop, only, read
 
-from batchproof.sites.site import Divisor, Phase, Quantity, Weight
+from batchproof.scripts.source.site import Divisor, Phase, Quantity, Weight
 
 TOP = "import numpy as np\nimport torch\nimport torch.nn.functional as F\nfrom torch.utils.data import DataLoader\n"
 ADDS = "total += F.mse_loss(model(x), y).item()"

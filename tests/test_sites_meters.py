@@ -9,8 +9,8 @@ import pytest
 from tests.scripts_read import loop, only, read
 
 from batchproof.errors import BatchproofError
-from batchproof.sites import find
-from batchproof.sites.site import Divisor, Phase, Quantity, Weight
+from batchproof.scripts.source import find
+from batchproof.scripts.source.site import Divisor, Phase, Quantity, Weight
 
 TOP = """
 import torch

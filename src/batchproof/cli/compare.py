@@ -62,7 +62,7 @@ def command(
         raise BatchproofError(f"--timeout takes seconds, more than 0, not {timeout:g}")
     output = Output(as_json, html, png)
     with contextlib.redirect_stdout(sys.stderr), progress() as shown:
-        from batchproof.compare.compare import compare
+        from batchproof.scripts.compare.compare import compare
 
         found = compare(
             script,

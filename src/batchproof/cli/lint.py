@@ -17,8 +17,8 @@ from batchproof.cli.progress import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
-    from batchproof.lint.finding import Linted
-    from batchproof.lint.many import Task
+    from batchproof.scripts.lint.finding import Linted
+    from batchproof.scripts.lint.many import Task
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
 FOUND = 1
@@ -54,8 +54,8 @@ def command(
 
     PATH is a script, a notebook, a folder of them, or - for stdin.  Nothing is imported or run.
     """
-    from batchproof.lint.config import codes_in
-    from batchproof.lint.many import task, tasks
+    from batchproof.scripts.lint.config import codes_in
+    from batchproof.scripts.lint.many import task, tasks
 
     chosen = codes_in(select, "--select"), codes_in(ignore, "--ignore")
     if output is not None:
@@ -80,7 +80,7 @@ def command(
 
 def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
     """Lint the files, and mend them where that was asked for; a long list shows how far it has come."""
-    from batchproof.lint.many import WORTH_PROCESSES, each
+    from batchproof.scripts.lint.many import WORTH_PROCESSES, each
 
     with progress() if len(todo) >= WORTH_PROCESSES and not diff else nullcontext() as show:
         for done, (task, (before, after, linted)) in enumerate(
@@ -98,21 +98,21 @@ def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
 
 
 def _read(task: Task) -> tuple[bytes, bytes, Linted]:
-    from batchproof.lint.one_file import lint_path
+    from batchproof.scripts.lint.one_file import lint_path
 
     return b"", b"", lint_path(task.path, task.codes or ())
 
 
 def _mended(task: Task) -> tuple[bytes, bytes, Linted]:
-    from batchproof.lint.mend import mended_path
+    from batchproof.scripts.lint.autofix import mended_path
 
     return mended_path(task.path, task.codes or ())
 
 
 def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
     """The same for stdin; what is mended goes to stdout."""
-    from batchproof.lint.mend import mended
-    from batchproof.lint.one_file import lint
+    from batchproof.scripts.lint.autofix import mended
+    from batchproof.scripts.lint.one_file import lint
 
     assert task.codes is not None
     content = sys.stdin.buffer.read()
@@ -128,7 +128,7 @@ def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
 
 def _show_diff(path: str, before: bytes, after: bytes) -> None:
     if before != after:
-        from batchproof.lint.forms.diff import diff as unified
+        from batchproof.scripts.lint.forms.diff import diff as unified
 
         click.echo(unified(path, before, after), nl=False, color=_colour())
 
@@ -144,18 +144,18 @@ def _complain(files: Sequence[Linted]) -> None:
 def _report(files: Sequence[Linted], excluded: int, form: str, quiet: bool, on_screen: bool) -> str:
     """The report in one of its forms."""
     if form == "json":
-        from batchproof.lint.forms.data import findings
+        from batchproof.scripts.lint.forms.data import findings
 
         return findings(files)
     if form == "sarif":
-        from batchproof.lint.forms.sarif import log
+        from batchproof.scripts.lint.forms.sarif import log
 
         return log(files)
     if form == "github":
-        from batchproof.lint.forms.github import commands
+        from batchproof.scripts.lint.forms.github import commands
 
         return "\n".join(commands(files))
-    from batchproof.lint.forms import text
+    from batchproof.scripts.lint.forms import text
 
     if form == "statistics":
         lines = list(text.statistics(files))

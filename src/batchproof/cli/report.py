@@ -18,7 +18,7 @@ from batchproof.cli.output import Output
 @options.png
 def command(file: Path | None, as_json: bool, html: Path | None, png: Path | None) -> int:
     """Print what `batchproof run` measured again, from the FILE that it wrote (.batchproof/run.json)."""
-    from batchproof.run.result import DEFAULT, load
+    from batchproof.scripts.run.result import DEFAULT, load
 
     output = Output(as_json, html, png)
     found = load(file or DEFAULT)

@@ -10,7 +10,7 @@ import click
 from batchproof.cli.examples import RULE
 
 if TYPE_CHECKING:
-    from batchproof.lint.rules import Rule
+    from batchproof.scripts.lint.rules import Rule
 
 
 @click.command("rule", epilog=RULE)
@@ -21,8 +21,8 @@ def command(code: str | None, as_json: bool) -> int:
 
     Without a CODE all rules are listed.
     """
-    from batchproof.lint.forms import data, rule_page
-    from batchproof.lint.rules import RULES
+    from batchproof.scripts.lint.forms import data, rule_page
+    from batchproof.scripts.lint.rules import RULES
 
     width = shutil.get_terminal_size((100, 24)).columns
     if code is None:
@@ -40,8 +40,8 @@ def _named(code: str) -> Rule:
         BatchproofError: there is none.
     """
     from batchproof.errors import BatchproofError
-    from batchproof.lint.config import meant
-    from batchproof.lint.rules import BY_CODE
+    from batchproof.scripts.lint.config import meant
+    from batchproof.scripts.lint.rules import BY_CODE
 
     by_name = {rule.name: rule for rule in BY_CODE.values()}
     found = BY_CODE.get(code.upper()) or by_name.get(code.lower())

@@ -56,8 +56,8 @@ def command(
     """
     if find_spec("torch") is None:
         raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")
-    from batchproof.run import launch
-    from batchproof.run.control import Control
+    from batchproof.scripts.run import launch
+    from batchproof.scripts.run.control import Control
 
     chosen = Control.from_json(control) if control is not None else Control(last_weights=last_weights, report=report)
     asked = launch.Asked(output, as_json, html, png, live, quiet)

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from batchproof.ground.place import OWN_FOLDER
+
 
 @dataclass(frozen=True)
 class Site:
@@ -35,7 +37,6 @@ class Site:
 
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
-_OURS = str(Path(__file__).parent.parent) + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
 
 
@@ -45,7 +46,7 @@ OUTERMOST: set[Any] = set()  # code objects that call the user's function: nothi
 def is_library(file: str) -> bool:
     """Whether a file belongs to torch, to batchproof or to the standard library."""
     standard = file.startswith(_STDLIB) and "site-packages" not in file
-    return standard or file.startswith((_TORCH, _OURS, "<frozen"))
+    return standard or file.startswith((_TORCH, OWN_FOLDER, "<frozen"))
 
 
 def call_site() -> Site:

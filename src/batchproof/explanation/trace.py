@@ -17,11 +17,11 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.explanation import components
 from batchproof.explanation.subject import place
-from batchproof.ground.place import Place
+from batchproof.ground.place import OWN_FOLDER, Place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")
-_HIDDEN = (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent), "<frozen")
+_HIDDEN = (str(Path(torch.__file__).parent), OWN_FOLDER, "<frozen")
 
 
 @dataclass(frozen=True)

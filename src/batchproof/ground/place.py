@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+
+#: The folder of this package: a frame of a file under it is none of the user's.
+OWN_FOLDER = str(Path(__file__).parents[1]) + os.sep
 
 
 @dataclass(frozen=True)

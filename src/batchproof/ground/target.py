@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import OWN_FOLDER
 
 
 def resolve(typed: str) -> Any:
@@ -123,7 +124,7 @@ def described(error: BaseException) -> str:
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if isinstance(error, SyntaxError):
         return f"{text}\n       {error.filename}:{error.lineno}   {(error.text or '').strip()}"
-    hidden = (str(Path(__file__).parent), str(Path(importlib.__file__ or "").parent), "<frozen")
+    hidden = (OWN_FOLDER, str(Path(importlib.__file__ or "").parent), "<frozen")
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

@@ -1,1 +1,0 @@
-"""What a script's source says about batch sizes: rules over the places that ``sites`` finds.  Never imports torch."""

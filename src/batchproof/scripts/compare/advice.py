@@ -1,0 +1,186 @@
+"""What is wrong and what to change, each with its line and its size; the most important first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from batchproof.ground.place import Place
+from batchproof.scripts.compare.comparison import Advice, Number, Rescaled, Row
+from batchproof.scripts.compare.plan import steps_with_sum
+from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.record import Outcome
+from batchproof.scripts.compare.split import Cause
+from batchproof.scripts.compare.text import change, decimals_of, figure, times
+from batchproof.scripts.compare.verdict import is_mistaken, is_noticed
+
+_Moved = tuple[Number, Row, float]
+_EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
+_MADE_RIGHT = {"statistics": Cause.STATISTICS}
+
+
+def advice(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    """All there is to say.
+
+    Args:
+        numbers: what was compared.
+        outcomes: the plain runs.
+    """
+    yield from _seen(numbers, outcomes)
+    for cause, say in ((Cause.ARITHMETIC, _arithmetic), (Cause.LEFT_OUT, _left_out), (Cause.SHORT_BATCH, _short)):
+        yield from say(_moved(numbers, cause), outcomes)
+    yield from _sum(numbers, outcomes)
+    yield from _totals(numbers)
+    yield from _updates(numbers)
+
+
+def _moved(numbers: Sequence[Number], cause: Cause) -> list[_Moved]:
+    """The numbers that a cause moves, where it moves them most, and by how much."""
+    found = []
+    for each in numbers:
+        parts = [(row, part) for row in each.rows if (part := row.part(cause)) is not None]
+        row, part = max(parts, key=lambda pair: abs(pair[1].value), default=(None, None))
+        if row is not None and part is not None and is_noticed(part, row):
+            found.append((each, row, part.value))
+    return found
+
+
+def _amounts(moved: Sequence[_Moved]) -> str:
+    """``+0.027 of train_loss at 128, -0.010 of test_loss at 64``."""
+    said = []
+    for each, row, amount in moved:
+        said.append(f"{change(amount, decimals_of(each))} of {each.name} at {row.size:,}")
+    return ", ".join(said)
+
+
+def _seen(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    """What only a run shows, and is wrong; each line once, whatever the batch size."""
+    places = set()
+    for outcome in outcomes:
+        for seen in outcome.seen:
+            at = (seen.kind, str(seen.place))
+            if seen.harmless or at in places:
+                continue
+            places.add(at)
+            moved = _moved(numbers, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
+            by = f" ({_amounts(moved)})" if moved else ""
+            yield Advice(_TITLES.get(seen.kind, seen.kind), f"{seen.what}{by}", seen.place, seen.remedy, True)
+
+
+_TITLES = {
+    "broadcast": "shapes that do not match",
+    "statistics": "BatchNorm in training mode in evaluation",
+    "duplicates": "samples drawn twice",
+    "undefined": "batches without a value",
+    "skipped": "batches skipped",
+    "accumulation": "gradients accumulated",
+}
+
+
+def _reading(each: Number, outcomes: Sequence[Outcome]) -> Reading | None:
+    found = (
+        reading
+        for outcome in outcomes
+        for reading in outcome.readings
+        if (reading.name, reading.phase, reading.place) == (each.name, each.phase, each.place)
+    )
+    return next(found, None)
+
+
+def _arithmetic(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    """Numbers that go through the same line are spoken of together."""
+    together: dict[tuple[str, Place | None, str], list[_Moved]] = {}
+    for each, row, amount in moved:
+        reading = _reading(each, outcomes)
+        why = reading.why if reading is not None and reading.why else "the mean of batches is another quantity"
+        place = (reading.cause if reading is not None else None) or each.place
+        remedy = reading.remedy if reading is not None else ""
+        together.setdefault((why, place, remedy), []).append((each, row, amount))
+    for (why, place, remedy), group in together.items():
+        yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy or _EXACT, True)
+
+
+def _short(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    if moved:
+        yield Advice(
+            "short last batch",
+            f"the last batch has fewer samples and counts as much as the others ({_amounts(moved)})",
+            moved[0][0].place,
+            "weight each batch by how many samples it has, and divide by how many there are",
+            any(is_mistaken(part, row) for _, row, _ in moved for part in row.parts if part.cause is Cause.SHORT_BATCH),
+        )
+
+
+def _left_out(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    if moved:
+        row = moved[0][1]
+        yield Advice(
+            "samples left out",
+            f"of {row.samples + row.left_out:,} samples the evaluation scores {row.samples:,} with batches of "
+            f"{row.size} ({_amounts(moved)})",
+            moved[0][0].place,
+            "build the evaluation's loader with drop_last=False",
+            True,
+        )
+
+
+def _sum(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+    summed = next((outcome for outcome in outcomes if steps_with_sum(outcome)), None)
+    if summed is None:
+        return
+    reading = next(reading for reading in summed.readings if reading.trains_on_sum)
+    low, high = outcomes[0].setting.batch_size, outcomes[-1].setting.batch_size
+    yield Advice(
+        "the loss is a sum",
+        f"the loss that is trained on is a sum over the batch: a step with batches of {high} is {times(high / low)} "
+        f"as long as one with batches of {low}",
+        reading.place,
+        "use the mean over the batch, and multiply the learning rate by the batch size that it was found with",
+        True,
+    )
+
+
+def _totals(numbers: Sequence[Number]) -> Iterator[Advice]:
+    for each in numbers:
+        if each.is_total and each.verdict == "wrong":
+            yield Advice(
+                "a total that nothing divides",
+                f"{each.name} grows with how many batches there are, whatever the model",
+                each.place,
+                "weight each batch by how many samples it has, and divide by how many there are",
+                True,
+            )
+
+
+def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
+    """What the control runs with another learning rate say."""
+    for each in numbers:
+        row = each.farthest
+        rules = [rescaled for rescaled in each.rescaled if rescaled.size == row.size and rescaled.gone is not None]
+        part = row.part(Cause.UPDATES)
+        if part is None or not rules or not is_noticed(part, row):
+            continue
+        told = "; ".join(_rescaled(each, rescaled) for rescaled in rules)
+        best = max(rules, key=lambda rescaled: rescaled.gone.value if rescaled.gone is not None else -1e9)
+        helps = best.gone is not None and best.gone.value > 0.5
+        first = each.rows[0]
+        own, base = (row.steps, first.steps) if row.steps else (row.updates, first.updates)
+        has, too = ("an epoch has", "it has") if row.steps else ("there are", "there are")
+        yield Advice(
+            "fewer updates" if own < base else "more updates",
+            f"with batches of {row.size}, {has} {own:,} updates, with batches of {first.size} {too} {base:,}. "
+            f"At {row.size}, {told}",
+            None,
+            f"let the learning rate follow the batch size ({best.rule} rule), or compare after as many updates rather "
+            "than after as many epochs"
+            if helps
+            else "compare after as many updates rather than after as many epochs",
+        )
+        return
+
+
+def _rescaled(each: Number, rescaled: Rescaled) -> str:
+    assert rescaled.gone is not None
+    value = figure(rescaled.reported.value, decimals_of(each))
+    gone = rescaled.gone.value
+    share = f"{gone:.0%} of the difference disappears" if gone >= 0.005 else "none of the difference disappears"
+    return f"the learning rate times {rescaled.factor:.3g} ({rescaled.rule}) makes {each.name} {value}: {share}"

@@ -1,0 +1,203 @@
+"""From outcomes to numbers: which readings belong together, and their parts over the seeds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.comparison import Number, Part, Rescaled, Row
+from batchproof.scripts.compare.plan import Done, Question
+from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.record import Outcome, Setting
+from batchproof.scripts.compare.split import Cause, Mean, Run, controlled, mean, mean_parts, parts
+from batchproof.scripts.run.result import Phase
+
+#: A difference of a smaller share of the number is none.
+NOTHING = 1e-6
+#: A difference of fewer standard errors may be noise.
+CLEAR = 2.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """One number of a script: a name may be reported more than once in an epoch."""
+
+    name: str
+    phase: Phase
+    place: int
+
+
+def numbers(question: Question, done: Done, report: str | None, epoch: int | None) -> list[Number]:
+    """Every number that the base run and another one report."""
+    base = done.get(Setting(plan.base_of(question, done)))
+    if base is None or base.failed:
+        return []
+    keys = [key for key, reading in _keyed(base) if report is None or report in (reading.name, *reading.aliases)]
+    keys = list(dict.fromkeys(keys))
+    return [_Tabled(question, done, key, epoch).number() for key in keys]
+
+
+def names(outcome: Outcome) -> list[str]:
+    """What a run reports."""
+    return list(dict.fromkeys(reading.name for reading in outcome.readings))
+
+
+def _keyed(outcome: Outcome) -> Iterator[tuple[Key, Reading]]:
+    seen: Counter[tuple[str, Phase, int]] = Counter()
+    for reading in outcome.readings:
+        at = (reading.name, reading.phase, reading.epoch)
+        yield Key(reading.name, reading.phase, seen[at]), reading
+        seen[at] += 1
+
+
+def is_clear(difference: Mean, scale: float) -> bool:
+    """Whether two numbers differ by more than rounding and noise."""
+    return abs(difference.value) > max(NOTHING * abs(scale), CLEAR * (difference.standard_error or 0.0))
+
+
+class _Tabled:
+    """One number, gathered from all runs."""
+
+    def __init__(self, question: Question, done: Done, key: Key, epoch: int | None) -> None:
+        self.question, self.done, self.key = question, done, key
+        self.base = plan.base_of(question, done)
+        self.takes_last = self._is_named_at_odds()
+        self.epochs = 1 if self.takes_last else self._last_epoch()
+        self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
+        self.mends = plan.mends_of(question, done)
+        self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
+        self.seeds = self._seeds()
+
+    def number(self) -> Number:
+        """With its rows; the words come later."""
+        first = self._reading(Setting(self.base))
+        assert first is not None
+        return Number(
+            self.key.name,
+            self.key.phase,
+            self.epoch,
+            self.epochs,
+            first.place,
+            tuple(map(self._row, self.sizes)),
+            tuple(self._rescaled()),
+            "" if first.exact is not None else first.no_exact or "no loop that adds it up was recognised",
+        )
+
+    def _last_epoch(self) -> int:
+        """The last that all plain runs came to."""
+        found = [self._readings(Setting(size)) for size in self.question.sizes]
+        return min(max(reading.epoch for reading in readings) for readings in found if readings)
+
+    def _is_named_at_odds(self) -> bool:
+        """Whether runs give a variable another number of values: they are not one for each epoch, and the last counts.
+
+        A total has as many as there are batches.
+        """
+        found = [self._readings(setting) for setting in self.done]
+        counts = {len(readings) for readings in found if readings and readings[0].is_named}
+        return len(counts) > 1
+
+    def _reading(self, setting: Setting | None) -> Reading | None:
+        found = self._readings(setting) if setting is not None else []
+        if self.takes_last:
+            return found[-1] if found else None
+        return next((reading for reading in found if reading.epoch == self.epoch), None)
+
+    def _readings(self, setting: Setting) -> list[Reading]:
+        """All its passes in one run."""
+        outcome = self.done.get(setting)
+        if outcome is None or outcome.failed:
+            return []
+        return [reading for key, reading in _keyed(outcome) if key == self.key]
+
+    def _seeds(self) -> list[int]:
+        """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
+        tried = range(plan.seeds(self.question, self.done))
+        plain = [s for s in tried if all(self._reading(Setting(size, s)) is not None for size in self.sizes)]
+        wanted = plan.wanted(self.question, self.done)
+        full = [s for s in plain if all(setting in self.done for setting in wanted if setting.seed == s)]
+        return full or plain
+
+    def _run(self, size: int, seed: int) -> Run:
+        plain = Setting(size, seed)
+        reading = self._reading(plain)
+        assert reading is not None
+        outcome, base = self.done[plain], self.done[Setting(self.base, seed)]
+        is_controlled = size != self.base and self.question.controls
+        ratio = plan.rate_ratio(outcome, base)
+        same = {Cause.UPDATES: plan.has_same_updates(outcome, base), Cause.RATE: ratio is None or plan.is_one(ratio)}
+        return Run(
+            plain=reading,
+            whole=self._reading(replace(plain, mends=("tail",))) if "tail" in self.mends else None,
+            mended=self._reading(replace(plain, mends=self.mends)) if "statistics" in self.mends else None,
+            updates=self._reading(plan.same_updates(outcome, base, self.mends)) if is_controlled else None,
+            rate=self._reading(plan.same_rate(outcome, base, self.mends)) if is_controlled else None,
+            is_same=frozenset(cause for cause, holds in same.items() if holds),
+        )
+
+    def _row(self, size: int) -> Row:
+        runs = [self._run(size, seed) for seed in self.seeds]
+        readings = [run.plain for run in runs]
+        outcome, reading = self.done[Setting(size, self.seeds[0])], readings[0]
+        row = Row(
+            size,
+            mean([reading.reported for reading in readings]),
+            _mean_if_all(readings, lambda reading: reading.exact),
+            _mean_if_all(readings, lambda reading: reading.settled),
+            mean([controlled(run) for run in runs]) if self.question.controls else None,
+            updates=outcome.steps
+            if reading.is_named
+            else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
+            steps=0 if reading.is_named else _steps(outcome, self.epoch),
+            learning_rate=outcome.learning_rate,
+            batches=reading.batches,
+            samples=reading.samples,
+            left_out=reading.left_out,
+            seeds=len(self.seeds),
+        )
+        if size == self.base:
+            return row
+        bases = [self._run(self.base, seed) for seed in self.seeds]
+        pairs = list(zip(runs, bases, strict=True))
+        found = mean_parts([parts(run, base) for run, base in pairs])
+        return replace(
+            row,
+            difference=mean([run.plain.reported - base.plain.reported for run, base in pairs]),
+            parts=tuple(Part(cause, part, cause.is_mistake) for cause, part in found.items()),
+        )
+
+    def _rescaled(self) -> Iterator[Rescaled]:
+        base = mean([self._run(self.base, seed).plain.reported for seed in self.seeds])
+        for size in self.sizes:
+            own = mean([self._run(size, seed).plain.reported for seed in self.seeds])
+            for rule, factor in plan.factors(size, self.base).items():
+                settings = [Setting(size, seed, learning_rate=factor) for seed in self.seeds]
+                readings = [reading for setting in settings if (reading := self._reading(setting)) is not None]
+                if size == self.base or len(readings) < len(self.seeds):
+                    continue
+                scaled = mean([reading.reported for reading in readings])
+                gap, left = abs(own.value - base.value), abs(scaled.value - base.value)
+                gone = Mean(1 - left / gap) if gap > NOTHING * abs(base.value) else None
+                yield Rescaled(size, rule, factor, scaled, gone)
+
+
+def _steps(outcome: Outcome, epoch: int) -> int:
+    """Optimizer steps in an epoch: those that a number of its training counts, or else those of a training pass."""
+    counted = [reading.updates for reading in outcome.readings if reading.epoch == epoch and reading.updates]
+    if counted:
+        return max(counted)
+    return outcome.updates[epoch - 1] if len(outcome.updates) >= epoch else 0
+
+
+def _mean_if_all(readings: Sequence[Reading], pick: Callable[[Reading], float | None]) -> Mean | None:
+    values = [value for value in map(pick, readings) if value is not None]
+    return mean(values) if len(values) == len(readings) else None
+
+
+def has_cause(number: Number, cause: Cause) -> bool:
+    """Whether some row has a part of this cause that is more than rounding."""
+    found = (row.part(cause) for row in number.rows)
+    scale = abs(number.rows[0].reported.value)
+    return any(part is not None and abs(part.value) > NOTHING * scale for part in found)

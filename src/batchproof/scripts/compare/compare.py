@@ -1,0 +1,96 @@
+"""The verb: a script run at several batch sizes, and the difference of what it reports split by cause."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from batchproof.errors import BatchproofError, TorchMissing
+from batchproof.ground.validation import whole
+from batchproof.scripts.compare import cache as caching
+from batchproof.scripts.compare.cache import Cache
+from batchproof.scripts.compare.check import check
+from batchproof.scripts.compare.comparison import Comparison
+from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.plan import Question
+from batchproof.scripts.compare.record import Outcome
+from batchproof.scripts.compare.scheduler import Progress, Script, make, usual_jobs
+from batchproof.scripts.run import execute
+
+
+def compare(
+    target: str,
+    batch_sizes: Sequence[int],
+    arguments: Sequence[str] = (),
+    *,
+    as_module: bool = False,
+    seeds: int | None = None,
+    report: str | None = None,
+    epoch: int | None = None,
+    controls: bool = True,
+    jobs: int | None = None,
+    timeout: float | None = None,
+    cache: bool = True,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run a script at several batch sizes, and say why what it reports differs.
+
+    Args:
+        target: the script's path, or its name as a module.
+        batch_sizes: what to compare; the first is what the others are compared with.
+        arguments: of the script; ``{batch_size}`` in them is filled in, and where no argument has one, the batch size
+            of every loader is set as it is built.
+        as_module: whether the target is a module's name.
+        seeds: how many times to run all of it; by default three times where that takes a minute or two.
+        report: the number that is meant; all that are found, by default.
+        epoch: the pass whose number is compared, from 1 on; the last, by default.
+        controls: whether to run the script with something held fixed, too: without, real causes are not told apart.
+        jobs: how many runs go on at once.
+        timeout: seconds that one run may take.
+        cache: whether to use runs that were made before, and to keep new ones.
+        progress: called with what is run, how many runs are done, and how many there are.
+
+    Raises:
+        BatchproofError: there is nothing to compare, with the reason.
+    """
+    started = time.monotonic()
+    sizes = tuple(dict.fromkeys(whole(size, "a batch size", 1) for size in batch_sizes))
+    if len(sizes) < 2:
+        raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
+    script = Script(target, tuple(arguments), as_module, report)
+    path = _path(script)
+    if find_spec("torch") is None:
+        raise TorchMissing(f"compare needs torch, and this Python has none ({sys.executable})", name="torch")
+    kept = Cache(caching.FOLDER, _key(script, path)) if cache else Cache(None)
+    if epoch is not None:
+        whole(epoch, "--epoch", 1)
+    question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
+    count = usual_jobs(sizes) if jobs is None else whole(jobs, "--jobs", 1)
+
+    def is_worth_it(outcome: Outcome) -> None:
+        check(script, outcome, epoch)
+
+    made = make(script, question, kept, count, timeout, progress, is_worth_it)
+    return concluded(script, question, made, epoch, time.monotonic() - started)
+
+
+def _key(script: Script, path: Path | None) -> str:
+    more = [script.target, script.report or "", str(Path.cwd())]
+    return caching.key_of(path, script.arguments, more) if path is not None else caching.digest(more)
+
+
+def _path(script: Script) -> Path | None:
+    """The script's file; None for a module, which is found where it runs.
+
+    Raises:
+        BatchproofError: there is none, or it is not Python.
+    """
+    if script.as_module:
+        base = Path(*script.target.split("."))
+        return next((path for path in (base.with_suffix(".py"), base / "__main__.py") if path.is_file()), None)
+    found = execute.script(script.target, script.arguments)
+    execute.parsed(execute.read(found), script.target)
+    return found.path

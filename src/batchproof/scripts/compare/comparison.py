@@ -1,0 +1,203 @@
+"""What ``compare`` found, as plain frozen data.  Nothing here draws anything, and nothing here needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from batchproof.ground.place import Place
+from batchproof.report.result import Result
+from batchproof.scripts.compare.split import Cause, Mean
+from batchproof.scripts.run.result import Phase
+
+Verdict = Literal["the same", "normal", "mostly normal", "partly wrong", "wrong", "could not tell"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one cause adds to the difference; over the seeds.
+
+    Attributes:
+        cause: which.
+        mean: how much.
+        is_mistake: whether the number moves although the model is the same.
+    """
+
+    cause: Cause
+    mean: Mean
+    is_mistake: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number at one batch size.
+
+    Attributes:
+        size: the batch size.
+        reported: what the script reports.
+        exact: on the same predictions, all together; None where there is no exact value.
+        settled: exact, with the weights at the end of the pass; None where it was not measured.
+        controlled: the same after as many updates as the first batch size has, at its learning rate.
+        difference: of what is reported, from the first batch size; None at the first itself.
+        parts: what the difference is made of; empty at the first.
+        updates: optimizer steps in the passes that led here.
+        steps: optimizer steps in the last of them.
+        learning_rate: that the script set.
+        batches: over which the number is averaged.
+        samples: that they have.
+        left_out: samples of the data that were not scored.
+        seeds: over how many.
+    """
+
+    size: int
+    reported: Mean
+    exact: Mean | None = None
+    settled: Mean | None = None
+    controlled: Mean | None = None
+    difference: Mean | None = None
+    parts: tuple[Part, ...] = ()
+    updates: int = 0
+    steps: int = 0
+    learning_rate: float | None = None
+    batches: int = 0
+    samples: int = 0
+    left_out: int = 0
+    seeds: int = 1
+
+    def part(self, cause: Cause) -> Mean | None:
+        """What a cause adds; None where that was not measured."""
+        return next((part.mean for part in self.parts if part.cause is cause), None)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """A control run: the number at a batch size if the learning rate had followed it.
+
+    Attributes:
+        size: the batch size.
+        rule: ``"linear"`` or ``"square root"``.
+        factor: what the learning rate was multiplied by.
+        reported: the number then.
+        gone: which share of the difference is gone: below 0 where it is larger than before, to whichever side; None
+            where there is hardly any difference.
+    """
+
+    size: int
+    rule: str
+    factor: float
+    reported: Mean
+    gone: Mean | None = None
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number that the script reports.
+
+    Attributes:
+        name: as the script calls it.
+        phase: whether the weights change on the way.
+        epoch: which pass was compared.
+        epochs: how many there were.
+        place: the statement that adds a batch.
+        rows: one for each batch size, the first among them.
+        rescaled: control runs with another learning rate.
+        no_exact: why it has no exact value, as half a sentence; empty where it has one.
+        is_total: whether it is a total over the batches that nothing divides.
+        verdict: in a word or two.
+        headline: the answer in a sentence.
+    """
+
+    name: str
+    phase: Phase
+    epoch: int
+    epochs: int
+    place: Place | None
+    rows: tuple[Row, ...]
+    rescaled: tuple[Rescaled, ...] = ()
+    no_exact: str = ""
+    is_total: bool = False
+    verdict: Verdict = "could not tell"
+    headline: str = ""
+
+    @property
+    def farthest(self) -> Row:
+        """The row that differs most from the first."""
+        return max(self.rows, key=lambda row: abs(row.difference.value) if row.difference is not None else -1.0)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to know or to change.
+
+    Attributes:
+        title: in a few words.
+        text: what happens, in a sentence without its full stop.
+        place: at which line.
+        remedy: what to write or do instead; empty where nothing need be done.
+        is_mistake: whether something is wrong.
+    """
+
+    title: str
+    text: str
+    place: Place | None = None
+    remedy: str = ""
+    is_mistake: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that came to no end.
+
+    Attributes:
+        run: which, in words.
+        size: its batch size.
+        error: its last line.
+    """
+
+    run: str
+    size: int
+    error: str
+
+
+@dataclass(frozen=True)
+class Comparison(Result):
+    """What a script reports at several batch sizes, and why it differs.
+
+    Attributes:
+        target: the script with its arguments.
+        sizes: that were asked for, the base first.
+        seeds: how many were run.
+        numbers: what it reports; the first is the one that the headline is about.
+        headline: the answer in a sentence.
+        advice: what is wrong, and what to change, the most important first.
+        failures: runs that came to no end.
+        notes: what else to know.
+        runs: how many there were, control runs among them.
+        cached: how many of them were made earlier.
+        interrupted: whether Ctrl-C ended it.
+        seconds: how long it took.
+    """
+
+    target: str
+    sizes: tuple[int, ...]
+    seeds: int
+    numbers: tuple[Number, ...]
+    headline: str
+    advice: tuple[Advice, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    runs: int = 0
+    cached: int = 0
+    interrupted: bool = False
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-able data, and what follows from them."""
+        return {**super().to_dict(), "exit_status": self.exit_status}
+
+    @property
+    def exit_status(self) -> int:
+        """0: nothing is wrong.  1: a number depends on the batch size by mistake.  2: could not tell."""
+        if any(advice.is_mistake for advice in self.advice):
+            return 1
+        return 0 if any(number.verdict != "could not tell" for number in self.numbers) else 2

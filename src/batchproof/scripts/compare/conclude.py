@@ -1,0 +1,156 @@
+"""From runs to a Comparison: what could not be compared is an error or a failure, the rest gets its words."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from batchproof.errors import BatchproofError
+from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.advice import advice
+from batchproof.scripts.compare.assemble import numbers
+from batchproof.scripts.compare.check import check
+from batchproof.scripts.compare.comparison import Comparison, Failure, Number
+from batchproof.scripts.compare.plan import Question
+from batchproof.scripts.compare.record import Outcome, Setting
+from batchproof.scripts.compare.scheduler import BLANK, REFUSED, Made, Script
+from batchproof.scripts.compare.totals import totals
+from batchproof.scripts.compare.verdict import judged
+
+
+def concluded(script: Script, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
+    """What the runs say.
+
+    Args:
+        script: what was run.
+        question: what was to be compared.
+        made: the runs.
+        epoch: the pass that was asked for; None for the last.
+        seconds: that it took.
+
+    Raises:
+        BatchproofError: nothing was reported that could be compared.
+    """
+    done = made.done
+    base = plan.base_of(question, done)
+    plain = [outcome for size in question.sizes if (outcome := done.get(Setting(size))) is not None]
+    works = [outcome for outcome in plain if not outcome.failed]
+    if works:
+        check(script, works[0], epoch)
+    elif plain and all(outcome.failed.startswith(REFUSED) for outcome in plain):
+        raise BatchproofError(plain[0].failed.removeprefix(REFUSED))
+    found = [judged(_looked_up(number, script), works) for number in numbers(question, done, script.report, epoch)]
+    found = sorted(found, key=_order)
+    seeds = max((row.seeds for number in found for row in number.rows), default=0)
+    return Comparison(
+        target=_title(script),
+        sizes=question.sizes,
+        seeds=seeds,
+        numbers=tuple(found),
+        headline=_headline(found, plain, made.interrupted),
+        advice=tuple(advice(found, works)),
+        failures=tuple(_failures(made, question)),
+        notes=tuple(_notes(script, question, made, base, found, seeds)),
+        runs=len(done),
+        cached=sum(outcome.cached for outcome in done.values()),
+        interrupted=made.interrupted,
+        seconds=seconds,
+    )
+
+
+def _looked_up(number: Number, script: Script) -> Number:
+    """A number that was asked for by name, with what the source tells of it: a total has no parts of any sense."""
+    if number.phase != "unknown" or script.as_module or any(row.batches for row in number.rows):
+        return number
+    place = totals(Path(script.target)).get(number.name)
+    if place is None:
+        return number
+    rows = tuple(replace(row, parts=(), controlled=None) for row in number.rows)
+    return replace(number, place=place, rows=rows, rescaled=(), is_total=True)
+
+
+def _title(script: Script) -> str:
+    named = ["-m", script.target] if script.as_module else [script.target]
+    return " ".join(part if part.count(BLANK) else shlex.quote(part) for part in (*named, *script.arguments))
+
+
+def _order(number: Number) -> tuple[bool, bool]:
+    """What is trained on comes first, as in the script; a number that cannot be compared comes last."""
+    return len(number.rows) < 2, number.phase != "training"
+
+
+def _headline(found: list[Number], plain: list[Outcome], interrupted: bool) -> str:
+    told = [number for number in found if len(number.rows) > 1]
+    if told:
+        worst = [number for number in told if number.verdict in ("wrong", "partly wrong")]
+        return (worst or told)[0].headline
+    if plain and all(outcome.failed for outcome in plain):
+        return f"could not tell: the script fails at every batch size: {plain[0].failed}"
+    if interrupted:
+        return "could not tell: interrupted before two batch sizes were run"
+    return "could not tell: only one batch size reports a number"
+
+
+def _failures(made: Made, question: Question) -> Iterator[Failure]:
+    """Each error of a batch size once, however many seeds and control runs end with it."""
+    seen = set()
+    for setting, outcome in made.done.items():
+        kind = replace(setting, seed=0, again=False)
+        if outcome.failed and setting.batch_size in question.sizes and (kind, outcome.failed) not in seen:
+            seen.add((kind, outcome.failed))
+            yield Failure(str(setting), setting.batch_size, outcome.failed)
+
+
+def _notes(script: Script, question: Question, made: Made, base: int, found: list[Number], seeds: int) -> Iterator[str]:
+    done = made.done
+    if base != question.sizes[0]:
+        yield f"the others are compared with batch size {base}, the first at which the script comes to its end"
+    first, again = done.get(Setting(base)), done.get(Setting(base, again=True))
+    is_steady = first is None or again is None or again.failed or same_numbers(first, again)
+    if not is_steady:
+        yield (
+            f"not deterministic: two runs at batch size {base} from the same seed differ"
+            f"{_gap(first, again)}; the parts of a difference hold no better than that"
+        )
+    others = [done.get(Setting(base, seed)) for seed in range(1, seeds)]
+    if is_steady and any(other is not None and first is not None and same_numbers(first, other) for other in others):
+        yield "other seeds give the same numbers: the script sets its own, so there is no error bar"
+    elif seeds == 1:
+        yield "one seed: there is no error bar; --seeds 3 gives one"
+    sizes = [size for size in question.sizes if (outcome := done.get(Setting(size))) and not outcome.failed]
+    for number in found:
+        lacking = [size for size in sizes if size not in [row.size for row in number.rows]]
+        if lacking:
+            yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
+        if number.no_exact and not number.is_total:
+            yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
+    if not question.controls:
+        yield "without control runs, what is real is not told apart"
+    if any(outcome.scheduled for outcome in done.values()):
+        yield (
+            "the learning rate follows a schedule: with another number of updates, a control run may come to another "
+            "part of it"
+        )
+    yield from dict.fromkeys(note for outcome in done.values() for note in outcome.notes)
+
+
+def same_numbers(one: Outcome, other: Outcome) -> bool:
+    """Whether two runs report the same, to the last bit."""
+    return [(r.name, r.epoch, _bits(r.reported)) for r in one.readings] == [
+        (r.name, r.epoch, _bits(r.reported)) for r in other.readings
+    ]
+
+
+def _bits(value: float) -> float | str:
+    return "nan" if math.isnan(value) else value
+
+
+def _gap(first: Outcome | None, again: Outcome | None) -> str:
+    if first is None or again is None or len(first.readings) != len(again.readings):
+        return ""
+    pairs = zip(first.readings, again.readings, strict=True)
+    name, gap = max(((one.name, abs(one.reported - two.reported)) for one, two in pairs), key=lambda pair: pair[1])
+    return f" ({name} by {gap:.2g})"

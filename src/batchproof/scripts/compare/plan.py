@@ -1,0 +1,139 @@
+"""Which runs a comparison needs: known little by little, since a control run is told what the plain runs did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import isclose, sqrt
+
+from batchproof.scripts.compare.record import STATISTICS, Outcome, Setting
+from batchproof.scripts.run.control import Mend
+
+#: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
+SEEDS, BEARABLE = 3, 20.0
+
+Done = Mapping[Setting, Outcome]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be compared.
+
+    Attributes:
+        sizes: batch sizes; the first is what the others are compared with.
+        seeds: how many; None leaves it to how long the runs take.
+        controls: whether to run the script with something held fixed, too.
+    """
+
+    sizes: tuple[int, ...]
+    seeds: int | None = None
+    controls: bool = True
+
+
+def base_of(question: Question, done: Done) -> int:
+    """What the others are compared with: the first size at which the script does not fail."""
+    works = (size for size in question.sizes if not (has := done.get(Setting(size))) or not has.failed)
+    return next(works, question.sizes[0])
+
+
+def wanted(question: Question, done: Done) -> list[Setting]:
+    """Every run that is known to be needed by now, the earlier the more telling; those that are done among them."""
+    found = [Setting(size) for size in question.sizes]
+    base = base_of(question, done)
+    if (first := done.get(Setting(base))) is not None and not first.failed:
+        found.append(Setting(base, again=True))
+    for seed in range(seeds(question, done)):
+        found += [Setting(size, seed) for size in question.sizes]
+        if question.controls:
+            found += [setting for size in question.sizes for setting in _controls(question, done, size, seed)]
+    return list(dict.fromkeys(found))
+
+
+def seeds(question: Question, done: Done) -> int:
+    """How many."""
+    if question.seeds is not None:
+        return question.seeds
+    first = [done.get(Setting(size)) for size in question.sizes]
+    took = [outcome.seconds for outcome in first if outcome is not None]
+    return SEEDS if len(took) == len(first) and sum(took) <= BEARABLE else 1
+
+
+def _controls(question: Question, done: Done, size: int, seed: int) -> list[Setting]:
+    mends = mends_of(question, done)
+    settings = [replace(mended, seed=seed) for mended in _mended(size, mends)]
+    base_size = base_of(question, done)
+    plain, base = done.get(Setting(size, seed)), done.get(Setting(base_size, seed))
+    if size == base_size or plain is None or base is None or plain.failed or base.failed:
+        return settings
+    same = (same_updates(plain, base, mends), same_rate(plain, base, mends))
+    settings += [setting for setting in same if setting is not None]
+    if plain.learning_rate:
+        settings += [replace(plain.setting, learning_rate=factor) for factor in factors(size, base_size).values()]
+    return settings
+
+
+def mends_of(question: Question, done: Done) -> tuple[Mend, ...]:
+    """What evaluation gets wrong at some size: it is then put right in every control run."""
+    found: list[Mend] = []
+    plain = [outcome for setting, outcome in done.items() if setting.is_plain and setting.batch_size in question.sizes]
+    if any(reading.phase == "evaluation" and reading.left_out for outcome in plain for reading in outcome.readings):
+        found.append("tail")
+    if any(seen.kind == STATISTICS for outcome in plain for seen in outcome.seen):
+        found.append("statistics")
+    return tuple(found)
+
+
+def _mended(size: int, mends: tuple[Mend, ...]) -> list[Setting]:
+    """One mend after the other."""
+    return [Setting(size, mends=mends[:count]) for count in range(1, len(mends) + 1)]
+
+
+def same_updates(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting | None:
+    """The control run with the base's number of updates; None where they are as many anyway."""
+    if not base.updates or not plain.updates or plain.updates == base.updates:
+        return None
+    return replace(plain.setting, updates=base.updates, mends=mends)
+
+
+def same_rate(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting | None:
+    """The control run whose steps are as long as the base's, too; None where they are so anyway."""
+    ratio = rate_ratio(plain, base)
+    if ratio is None or is_one(ratio):
+        return None
+    same = same_updates(plain, base, mends) or replace(plain.setting, mends=mends)
+    return replace(same, learning_rate=1 / ratio)
+
+
+def has_same_updates(plain: Outcome, base: Outcome) -> bool:
+    """Whether both are known to make as many updates in every pass."""
+    if plain.updates or base.updates:
+        return plain.updates == base.updates
+    return plain.steps == base.steps  # a trainer's own loop has no passes, or nothing is trained
+
+
+def rate_ratio(plain: Outcome, base: Outcome) -> float | None:
+    """How many times longer a step is than the base's at the same mean gradient; None where nothing steps."""
+    if not plain.learning_rate or not base.learning_rate:
+        return None
+    return _per_mean(plain) / _per_mean(base)
+
+
+def is_one(ratio: float) -> bool:
+    """Whether two steps are as long, but for rounding."""
+    return isclose(ratio, 1.0, rel_tol=1e-9)
+
+
+def _per_mean(outcome: Outcome) -> float:
+    """The learning rate for a mean over the batch: a sum's gradient is larger by the number of samples."""
+    assert outcome.learning_rate is not None
+    return outcome.learning_rate * (outcome.setting.batch_size if steps_with_sum(outcome) else 1)
+
+
+def steps_with_sum(outcome: Outcome) -> bool:
+    """Whether a step grows with the batch: the loss is a sum over it, and the optimizer goes as far as it is steep."""
+    return outcome.follows_scale and any(reading.trains_on_sum for reading in outcome.readings)
+
+
+def factors(size: int, base: int) -> dict[str, float]:
+    """What a learning rate is multiplied by when it follows the batch size, by rule."""
+    return {"linear": size / base, "square root": sqrt(size / base)}

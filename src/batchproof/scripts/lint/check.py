@@ -1,0 +1,128 @@
+"""A file held against the rules."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterator
+
+from batchproof.scripts.lint.finding import Finding, Related, Severity, Span
+from batchproof.scripts.lint.noqa import silence
+from batchproof.scripts.lint.rules import CODES, RULES, Rule, Verdict
+from batchproof.scripts.lint.source import Source
+from batchproof.scripts.source import find
+from batchproof.scripts.source.site import Doubt, Quantity, Script, Site
+
+#: A file that has none of these is about something else, whatever it adds up in its loops.
+_ABOUT_TRAINING = re.compile(
+    "torch|loader|batch|epoch|loss|model|dataset|lightning|keras|tensorflow|jax|accura|metric|criterion", re.IGNORECASE
+)
+_WEIGHT = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+#: The rules about averages, the weightiest first: a place is reported once.
+_OF_SITES = sorted((rule for rule in RULES if rule.site), key=lambda rule: _WEIGHT[rule.severity])
+_OF_DOUBTS = {rule.topic: rule for rule in RULES if rule.topic}
+
+
+def check(source: Source, codes: Collection[str] = CODES) -> list[Finding]:
+    """What the rules find, in the order of the lines; what a comment silences is left out."""
+    return [finding for finding, _ in check_with_sites(source, codes)]
+
+
+def check_with_sites(source: Source, codes: Collection[str] = CODES) -> list[tuple[Finding, Site | None]]:
+    """The same, with the places that the findings are about."""
+    if not _ABOUT_TRAINING.search(source.text):
+        return []
+    script = find(source.tree)
+    silenced = silence(source)
+    found: dict[tuple[Span, str], tuple[Finding, Site | None]] = {}
+    for rule, verdict, site in _verdicts(script):
+        if rule.code not in codes or silenced.covers(rule.code, _statement_lines(source, verdict.node)):
+            continue
+        finding = _finding(source, rule, verdict)
+        found.setdefault((finding.span, site.name if site else rule.code), (finding, site))
+    return sorted(found.values(), key=lambda pair: _order(pair[0].span))
+
+
+def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, Site | None]]:
+    consumed = _parts_of_running(script)
+    for site in script.sites:
+        if site.averages and all(id(average.node) in consumed for average in site.averages):
+            continue  # `running / (i + 1)` is a part of what is wrong with `total += running / (i + 1)`
+        found = _of(site)
+        if found is not None:
+            yield *found, site
+    for doubt in script.doubts:
+        found = _about(doubt)
+        if found is not None:
+            yield *found, None
+
+
+def _parts_of_running(script: Script) -> set[int]:
+    """What running totals are made of."""
+    running = [site.add for site in script.sites if site.added.quantity is Quantity.RUNNING]
+    return {id(node) for add in running for node in ast.walk(add)}
+
+
+def _of(site: Site) -> tuple[Rule, Verdict] | None:
+    for rule in _OF_SITES:
+        assert rule.site is not None
+        verdict = rule.site(site)
+        if verdict is not None:
+            return rule, verdict
+    return None
+
+
+def _about(doubt: Doubt) -> tuple[Rule, Verdict] | None:
+    rule = _OF_DOUBTS.get(doubt.topic)
+    if rule is None or rule.doubt is None:
+        return None
+    return rule, rule.doubt(doubt)
+
+
+def _finding(source: Source, rule: Rule, verdict: Verdict) -> Finding:
+    span = span_of(source, verdict.node)
+    marks = dict.fromkeys((span_of(source, mark.node), mark.message) for mark in verdict.marks)
+    return Finding(
+        code=rule.code,
+        severity=rule.severity,
+        path=source.path,
+        span=span,
+        message=verdict.message,
+        remedy=verdict.remedy,
+        related=tuple(Related(place, message) for place, message in marks if place != span),
+    )
+
+
+def span_of(source: Source, node: ast.AST) -> Span:
+    """Where a node stands in its file; of a statement with a body only the head."""
+    first, offset = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
+    last, end = getattr(node, "end_lineno", None) or first, getattr(node, "end_col_offset", None) or offset
+    body = getattr(node, "body", None)
+    if isinstance(body, list) and body:
+        last, end = first, len(source.line(first).encode("utf-8", "surrogatepass"))
+    column, end_column = source.column(first, offset), source.column(last, end)
+    cell = source.cell(first)
+    if cell is None:
+        return Span(first, column, last, end_column)
+    return Span(first - cell.start + 1, column, last - cell.start + 1, end_column, cell.number)
+
+
+def _statement_lines(source: Source, node: ast.AST) -> range:
+    """The lines of the statement that a node stands in, where a comment may silence it; of a compound one the head."""
+    line = getattr(node, "lineno", 1)
+    first, last = line, getattr(node, "end_lineno", line) or line
+    if "noqa" in source.text.lower():
+        for statement in ast.walk(source.tree):
+            if not isinstance(statement, ast.stmt):
+                continue
+            end = statement.end_lineno or statement.lineno
+            body = getattr(statement, "body", None)
+            if isinstance(body, list) and body:
+                end = max(statement.lineno, body[0].lineno - 1)
+            if statement.lineno <= line <= end:
+                first, last = min(first, statement.lineno), max(last, end)
+    return range(first, last + 1)
+
+
+def _order(span: Span) -> tuple[int, int, int]:
+    return span.cell or 0, span.line, span.column

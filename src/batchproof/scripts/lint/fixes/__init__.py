@@ -1,0 +1,53 @@
+"""Safe edits: only where all that they need stands in one function, and only if they turn out to mend the finding."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from batchproof.errors import BatchproofError
+from batchproof.scripts.lint.check import check_with_sites
+from batchproof.scripts.lint.finding import Finding, Fix
+from batchproof.scripts.lint.fixes.edits import applied, in_cells
+from batchproof.scripts.lint.fixes.exact import through_exact
+from batchproof.scripts.lint.fixes.scope import Scopes
+from batchproof.scripts.lint.fixes.weight_by_samples import weigh
+from batchproof.scripts.lint.rules import CODES
+from batchproof.scripts.lint.source import Source, Unreadable, parsed
+from batchproof.scripts.source.site import Site
+
+FIXES = {"BP101": through_exact, "BP201": weigh, "BP203": weigh}
+
+
+def with_fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> list[Finding]:
+    """The findings, those that can be mended with their edits."""
+    return [replace(finding, fix=fix) for finding, fix in fixes(source, found)]
+
+
+def fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> Iterator[tuple[Finding, Fix | None]]:
+    """Each finding with its fix, made when it is asked for.  One changes what the others have to do."""
+    scopes = Scopes(source.tree)
+    before = Counter(finding.code for finding, _ in check_with_sites(source, CODES))
+    for finding, site in found:
+        make = FIXES.get(finding.code)
+        fix = make(source, scopes, site) if make is not None and site is not None else None
+        if fix is None or not _mends(source, before, finding, fix):
+            yield finding, None
+            continue
+        edits = in_cells(source, fix.edits)
+        yield finding, None if edits is None else Fix(fix.message, edits)
+
+
+def _mends(source: Source, before: Counter[str], finding: Finding, fix: Fix) -> bool:
+    """Whether what comes out is Python, has this finding no more, and no other that was not there before."""
+    text = applied(source.text, fix.edits)
+    try:
+        after = check_with_sites(replace(source, text=text, tree=parsed(text)), CODES)
+    except (Unreadable, BatchproofError):
+        return False
+    left = Counter(other.code for other, _ in after)
+    return left < before and left[finding.code] < before[finding.code]
+
+
+__all__ = ["FIXES", "fixes", "with_fixes"]

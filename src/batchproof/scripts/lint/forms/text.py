@@ -1,0 +1,157 @@
+"""What lint found, as text: a line for each finding, or the source beside it with everything that matters marked."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from batchproof.scripts.lint.rules import BY_CODE
+
+if TYPE_CHECKING:
+    from batchproof.scripts.lint.finding import Finding, Linted, Span
+
+NARROWEST, WIDEST = 60, 120
+INK = {"error": "red", "warning": "yellow", "note": "cyan"}
+_TAB = "    "
+Lines = Mapping[tuple["int | None", int], str]
+
+
+def concise(files: Iterable[Linted]) -> Iterator[str]:
+    """One line for each finding."""
+    for linted in files:
+        for finding in linted.findings:
+            yield f"{_place(finding)} {_code(finding)} {finding.message}"
+
+
+def full(files: Iterable[Linted], width: int) -> Iterator[str]:
+    """The finding, the lines of source that it is about, and what to write instead."""
+    room = max(NARROWEST, min(WIDEST, width))
+    for linted in files:
+        for finding in linted.findings:
+            yield from _headed(finding, room)
+            yield from _excerpt(finding, linted.lines, room)
+            yield from _labelled("use", finding.remedy, room)
+            yield ""
+
+
+def summary(files: Sequence[Linted], excluded: int = 0) -> str:
+    """The closing line."""
+    findings = [finding for linted in files for finding in linted.findings]
+    fixed = sum(linted.fixed for linted in files)
+    without = f" ({excluded} excluded)" if excluded else ""
+    begin = [f"{fixed} fixed"] if fixed else []
+    if not findings:
+        return "; ".join(
+            [*begin, f"nothing {'left ' if fixed else ''}to report in {_many(len(files), 'file')}{without}"]
+        )
+    places = sum(1 for linted in files if linted.findings)
+    kinds = Counter(finding.severity.value for finding in findings)
+    counted = ", ".join(_many(kinds[kind], kind) for kind in INK if kinds[kind])
+    fixable = sum(finding.fix is not None for finding in findings)
+    where = f"{_many(places, 'file')} of {len(files)}{without}"
+    end = [f"[*] {fixable} fixable with --fix"] if fixable else []
+    text = f"{_many(len(findings), 'problem')} {'left' if fixed else 'found'} in {where}: {counted}"
+    return "; ".join([*begin, text, *end])
+
+
+def statistics(files: Iterable[Linted]) -> Iterator[str]:
+    """How often each rule was broken, the most frequent first."""
+    findings = [finding for linted in files for finding in linted.findings]
+    fixable = Counter(finding.code for finding in findings if finding.fix is not None)
+    counts = Counter(finding.code for finding in findings)
+    for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        rule = BY_CODE[code]
+        yield (
+            f"{count:>5}  {click.style(code, fg=INK[rule.severity.value], bold=True)}  {rule.severity.value:<7}  "
+            f"{rule.name}" + (f" ({fixable[code]} fixable)" if fixable[code] else "")
+        )
+
+
+def _place(finding: Finding) -> str:
+    cell = f"cell {finding.cell}:" if finding.cell is not None else ""
+    return click.style(f"{finding.path}:{cell}{finding.span.line}:{finding.span.column}:", bold=True)
+
+
+def _code(finding: Finding) -> str:
+    code = click.style(finding.code, fg=INK[finding.severity.value], bold=True)
+    return code + (click.style(" [*]", fg="cyan") if finding.fix is not None else "")
+
+
+def _headed(finding: Finding, room: int) -> Iterator[str]:
+    """The place and the message, wrapped; what is quoted stays on one line."""
+    head = f"{_place(finding)} {_code(finding)} {click.style(finding.severity.value, fg=INK[finding.severity.value])}"
+    yield head
+    yield from _wrapped(finding.message, "  ", room)
+
+
+def _labelled(label: str, text: str, room: int) -> Iterator[str]:
+    if text:
+        margin = f"  {label}  "
+        first, *rest = _wrapped(text, " " * len(margin), room)
+        yield click.style(margin, fg="cyan", bold=True) + first[len(margin) :]
+        yield from rest
+
+
+def _wrapped(text: str, indent: str, room: int) -> Iterator[str]:
+    """Wrapped between words; a space inside of backticks is no place to break."""
+    parts = text.split("`")
+    glued = "`".join(part.replace(" ", "\0") if index % 2 else part for index, part in enumerate(parts))
+    lines = textwrap.wrap(glued, room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    yield from (line.replace("\0", " ") for line in lines)
+
+
+def _excerpt(finding: Finding, lines: Lines, room: int) -> Iterator[str]:
+    """The lines that matter, in the order of the file, each with its marks below."""
+    ink = INK[finding.severity.value]
+    marks: dict[tuple[int | None, int], list[tuple[Span, str, str]]] = {}
+    marks.setdefault((finding.span.cell, finding.span.line), []).append((finding.span, "", ink))
+    for related in finding.related:
+        span = related.span
+        marks.setdefault((span.cell, span.line), []).append((span, related.message, "blue"))
+    digits = max(len(str(line)) for _, line in marks)
+    shown_cell = finding.span.cell
+    for cell, line in sorted(marks, key=lambda place: (place[0] or 0, place[1])):
+        if cell != shown_cell:
+            yield click.style(f"{'':>{digits + 2}} cell {cell}", dim=True)
+            shown_cell = cell
+        text = lines.get((cell, line), "")
+        yield click.style(f"{line:>{digits + 2}} | ", dim=True) + _beginning(_tabless(text), room - digits - 5)
+        for span, message, colour in marks[cell, line]:
+            yield from _underlined(span, text, message, colour, digits, room)
+
+
+def _underlined(span: Span, text: str, message: str, ink: str, digits: int, room: int) -> Iterator[str]:
+    """A line of carets below what is meant, with what it does beside them, or below where there is no room."""
+    width = room - digits - 5
+    before = len(_tabless(text[: span.column - 1]))
+    end = span.end_column - 1 if span.end_line == span.line else len(text.rstrip())
+    length = max(1, len(_tabless(text[:end])) - before)
+    margin = click.style(f"{'':>{digits + 2}} | ", dim=True)
+    if before >= width:
+        before, length = 0, 0
+    length = min(length, width - before)
+    carets = " " * before + "^" * length
+    if not message:
+        yield margin + click.style(carets, fg=ink, bold=True)
+    elif len(carets) + 1 + len(message) <= width:
+        yield margin + click.style(f"{carets} {message}", fg=ink)
+    else:
+        yield margin + click.style(carets, fg=ink)
+        for line in textwrap.wrap(message, max(30, width - before)):
+            yield margin + click.style(" " * min(before, max(0, width - len(line))) + line, fg=ink)
+
+
+def _tabless(text: str) -> str:
+    return text.replace("\t", _TAB).replace("\f", " ")
+
+
+def _beginning(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count != 1 else ''}"

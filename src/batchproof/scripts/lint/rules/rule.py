@@ -1,0 +1,136 @@
+"""What a rule is made of, and the words that several rules share."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from batchproof.scripts.lint.finding import Severity
+from batchproof.scripts.source.site import Divisor
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.site import Average, Doubt, Site
+
+SHOWN = 48
+_ADDING = ("add", "append", "extend", "update")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A line that belongs to a verdict, and what it does."""
+
+    node: ast.AST
+    message: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule says about a place.
+
+    Attributes:
+        node: what is pointed at.
+        message: what is wrong, in a sentence.
+        remedy: what to write instead.
+        marks: the other lines that make it so.
+    """
+
+    node: ast.AST
+    message: str
+    remedy: str
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        code: as in "BP101".
+        name: the same in words, as in "nonlinear-metric-averaged".
+        severity: how much the number tends to be off.
+        summary: what it finds, in a line.
+        page: all about it, in Markdown; the first example is wrong, the second right.
+        site: the verdict on an average over batches; None where there is nothing to say.
+        topic: the doubts that it takes up.
+        doubt: the verdict on such a doubt.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    page: str
+    site: Callable[[Site], Verdict | None] | None = None
+    topic: str = ""
+    doubt: Callable[[Doubt], Verdict] | None = None
+
+
+def code_of(node: ast.AST | None) -> str:
+    """An expression as it is quoted in a sentence, on one line and not too long.
+
+    >>> code_of(ast.parse("loss . item()").body[0])
+    '`loss.item()`'
+    """
+    if node is None:
+        return "a value"
+    text = " ".join(ast.unparse(node).split())
+    if len(text) > SHOWN and isinstance(node, ast.Call):
+        text = f"{ast.unparse(node.func)}(...)"
+    return f"`{text if len(text) <= SHOWN else text[: SHOWN - 3] + '...'}`"
+
+
+def value_of(site: Site) -> str:
+    """What is added, as a reader knows it: the call that computes it rather than ``loss.item()``."""
+    return code_of(call_of(site) or site.added.node)
+
+
+def call_of(site: Site) -> ast.Call | None:
+    """The call whose value is added; where a meter's class stands in between, the one that its ``update`` is given."""
+    for node in (site.added.call, site.added.origin):
+        if isinstance(node, ast.Call):
+            return node
+    return None
+
+
+def name_of(site: Site) -> str:
+    """The accumulator as the loop knows it: ``losses`` of ``losses.update(loss.item())``, whatever it does inside."""
+    add = site.add.value if isinstance(site.add, ast.Expr) else site.add
+    if isinstance(add, ast.Call) and isinstance(add.func, ast.Attribute) and add.func.attr in _ADDING:
+        return code_of(add.func.value)
+    return f"`{site.name}`"
+
+
+def reported(site: Site) -> Average | None:
+    """The average that is a result: one that is read after the loop rather than inside, and not a window's."""
+    results = [average for average in site.averages if not average.window]
+    results = [average for average in results if average.divisor is not Divisor.UNKNOWN] or results
+    return next((average for average in results if not average.inside), results[0] if results else None)
+
+
+def origin(site: Site) -> tuple[Mark, ...]:
+    """Where the value becomes what it is, if that is another line than where it is added."""
+    found, why = site.added.origin, site.added.why
+    if found is None or getattr(found, "lineno", None) in (None, getattr(site.add, "lineno", None)):
+        return ()
+    return (Mark(found, why or "computed here"),)
+
+
+def division(site: Site, message: str) -> tuple[Mark, ...]:
+    """Where the total is divided."""
+    average = reported(site)
+    if average is None or getattr(average.node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
+        return ()
+    return (Mark(average.node, message),)
+
+
+def function_of(site: Site) -> str | None:
+    """The name of the function whose value is added, where the call is one of a plain or dotted name."""
+    call = site.added.call
+    if not isinstance(call, ast.Call):
+        return None
+    name = call.func
+    while isinstance(name, ast.Attribute):
+        name = name.value
+    return ast.unparse(call.func) if isinstance(name, ast.Name) else None

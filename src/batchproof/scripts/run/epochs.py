@@ -1,0 +1,262 @@
+"""One pass of an accumulator over a loader: what each batch added, and in the end an `Epoch`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from batchproof.scripts.run.evaluate import first_line, number
+from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
+from batchproof.scripts.run.last_weights import Inputs
+from batchproof.scripts.run.pooled import Batches
+from batchproof.scripts.run.probes import broadcast, grows
+from batchproof.scripts.run.registry import Place
+from batchproof.scripts.run.result import Epoch
+from batchproof.scripts.source import Divisor, Quantity
+
+#: What an average may be multiplied by on its way: percent, thousandths.
+SCALES = (1.0, 100.0, 1000.0)
+_AFTER = {"sqrt": math.sqrt, "exp": math.exp, "log": math.log, "log10": math.log10, "log2": math.log2}
+
+
+@dataclass
+class Pass:
+    """What came in since the accumulator had its first value.
+
+    Attributes:
+        values: what each batch added, before its weight.
+        weights: what each was multiplied by; None where there is no weight.
+        counts: how many samples each batch has; None where that is not known.
+        batches: the arguments of what is added.
+        problem: why there will be no exact value.
+        printed: the average, where it was read.
+        inputs: what the batches were computed from; None unless it was asked for.
+    """
+
+    place: Place
+    number: int
+    values: list[Any] = field(default_factory=list)
+    weights: list[Any] = field(default_factory=list)
+    counts: list[int | None] = field(default_factory=list)
+    batches: Batches | None = None
+    problem: str = ""
+    printed: Any = None
+    after: str = ""
+    divisor: Divisor = Divisor.UNKNOWN
+    ended: bool = False
+    steps: int = 0
+    updates: int = 0
+    loader: int | None = None
+    dataset: int | None = None
+    duplicates: int = 0
+    inputs: Inputs | None = None
+    across: bool = False  # samples lie along the second dimension of what comes from the loader
+
+    def fails(self, error: BaseException) -> None:
+        """No exact value; what was kept for it is let go."""
+        self.problem = self.problem or first_line(error)
+        self.batches = None
+
+    def take(self, formula: Formula, batch: list[Any], versions: list[int | None], count: int) -> None:
+        """A batch's arguments."""
+        try:
+            if self.batches is None:
+                self.batches = Batches(formula, self.values)
+            elif self.batches.formula is not formula and not same_function(self.batches.formula, formula):
+                raise Unmeasured("batches take different ways through the loop")
+            self.batches.add(batch, versions, count)
+        except Exception as error:  # noqa: BLE001 - the script goes on
+            self.fails(error)
+
+
+def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: float | None) -> Epoch:
+    """The pass as numbers.
+
+    Args:
+        done: what came in.
+        is_sum: whether a batch's value is a sum over its samples.
+        settled: the formula on all samples with the last weights.
+        exact: the formula on all samples.
+    """
+    values = as_numbers(done.values)
+    are_numbers = all(map(is_number, done.values))
+    counts = [count for count in done.counts if count is not None]
+    known = len(counts) == len(values) and bool(values)
+    weights = as_numbers(done.weights)
+    weights = weights if len(weights) == len(values) else [1.0] * len(values)
+    total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
+    printed = None if done.printed is None else as_number(done.printed)
+    reckoned = _Reckoned(done, printed, total, math.fsum(weights), sum(counts) if known else None, len(values), is_sum)
+    finish = _AFTER.get(done.after)
+
+    def shown(value: float | None) -> float | None:
+        if value is None or finish is None:
+            return value
+        try:
+            return float(finish(value))
+        except (ValueError, OverflowError):
+            return math.nan
+
+    guessed = is_sum is not None and exact is None and done.across  # then a sum may be one over time
+    singles = values
+    if is_sum and known:
+        singles = [value / count for value, count in zip(values, counts, strict=True)]
+    scale = reckoned.scale
+    return Epoch(
+        number=done.number,
+        printed=shown(printed),
+        exact=shown(reckoned.exact(exact)),
+        mean=shown(scale * _mean(singles)) if are_numbers else None,
+        weighted=shown(scale * _mean(singles, counts)) if known and are_numbers and not guessed else None,
+        averaged=shown(scale * _mean(singles, weights)) if are_numbers else None,
+        settled=shown(reckoned.exact(settled)),
+        sizes=run_lengths(counts if known else []) or ((0, len(values)),),
+        steps=done.steps,
+        updates=done.updates,
+        loader=done.loader,
+        dataset=done.dataset,
+        undefined=sum(not math.isfinite(value) for value in values) if are_numbers else 0,
+        duplicates=done.duplicates,
+        reason=done.problem if are_numbers else _not_a_number(done.values),
+    )
+
+
+@dataclass(frozen=True)
+class _Reckoned:
+    """How the script gets from what was added to what it reports: its divisor, and a factor such as 100."""
+
+    done: Pass
+    printed: float | None
+    total: float
+    weight: float
+    samples: int | None
+    batches: int
+    is_sum: bool | None
+
+    @property
+    def divisor(self) -> float | None:
+        """What the total was divided by."""
+        return self.total / self.printed if self.printed and math.isfinite(self.printed) and self.total else None
+
+    @property
+    def scale(self) -> float:
+        """100 for percent, 1 otherwise."""
+        divisor = self.divisor
+        if divisor is None:
+            return 1.0
+        known = [self.weight, self.batches, self.samples, self.done.dataset, self.done.loader]
+        for scale in SCALES:
+            if any(count and math.isclose(divisor * scale, count, rel_tol=1e-5) for count in known):
+                return scale
+        return 1.0
+
+    def exact(self, value: float | None) -> float | None:
+        """The formula's value on all samples, in the unit of what is printed."""
+        if value is None:
+            return None
+        if not self.is_sum:
+            return self.scale * value
+        divisor, samples = self.divisor, self.samples
+        if divisor is not None:
+            if self.done.divisor is Divisor.NOTHING:
+                return value
+            by_samples = samples is not None and math.isclose(divisor * self.scale, samples, rel_tol=1e-6)
+            if by_samples or self.done.divisor in (Divisor.WEIGHTS, Divisor.SAMPLES):
+                return value / divisor
+        return self.scale * value / samples if samples else None
+
+
+def exact_value(done: Pass) -> tuple[float | None, bool | None]:
+    """The formula on all samples, and whether it is a sum; the pass says why where there is none."""
+    if done.batches is None or done.problem:
+        return None, _sum_by_kind(done)
+    first = done.batches.kept[0] if done.batches.kept else None
+    try:
+        value = done.batches.value()
+    except Exception as error:  # noqa: BLE001 - the script goes on
+        done.fails(error)
+        return None, _sum_by_kind(done)
+    formula = done.batches.formula
+    if formula.is_sum is None and first is not None:
+        formula.is_sum = grows(formula, first)
+    if formula.broadcasts is None and first is not None:
+        formula.broadcasts = broadcast(formula, first)
+    return value, formula.is_sum if formula.is_sum is not None else _sum_by_kind(done)
+
+
+def settled_value(done: Pass, exact: float | None) -> float | None:
+    """The formula on the same samples with the weights as they are now; None where that cannot be computed."""
+    if done.updates == 0:
+        return exact
+    if done.inputs is None or done.problem:
+        return None
+    try:
+        return done.inputs.value()
+    except Exception as error:  # noqa: BLE001 - the script goes on
+        done.inputs.problem = first_line(error)
+        return None
+
+
+def is_average(done: Pass, value: Any) -> bool:
+    """Whether a number is the plain or the weighted mean of what was added."""
+    values, weights = as_numbers(done.values), as_numbers(done.weights)
+    means = [_mean(values), *([_mean(values, weights)] if len(weights) == len(values) else [])]
+    return any(math.isclose(as_number(value), mean, rel_tol=1e-5) for mean in means)
+
+
+def _sum_by_kind(done: Pass) -> bool:
+    return done.place.site.added.quantity in (Quantity.SUM, Quantity.COUNT)
+
+
+def run_lengths(counts: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Equal neighbours together: ``((16, 27), (10, 1))``."""
+    return tuple((size, len(list(group))) for size, group in itertools.groupby(counts))
+
+
+def _mean(values: Sequence[float], weights: Sequence[float] | None = None) -> float:
+    if weights is None:
+        weights = [1.0] * len(values)
+    whole = math.fsum(weights)
+    if not whole:
+        return math.nan
+    return math.fsum(value * weight for value, weight in zip(values, weights, strict=True)) / whole
+
+
+def _not_a_number(values: Sequence[Any]) -> str:
+    """What is added in its place."""
+    if any(isinstance(value, dict) for value in values):
+        return "what is added is a table of several numbers"
+    return "what is added is not a single number"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that the script computed is a number at all, though it may be NaN."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 1  # read nothing: on a GPU each read waits for it
+    try:
+        number(value)
+    except Unmeasured:
+        return False
+    return True
+
+
+def as_numbers(values: Sequence[Any]) -> list[float]:
+    """Each as a number; tensors are read from their device all at once."""
+    scalars = [value for value in values if isinstance(value, torch.Tensor) and value.numel() == 1]
+    if scalars and len(scalars) == len(values) and len({(value.dtype, value.device) for value in scalars}) == 1:
+        together = torch.stack([value.detach().reshape(()) for value in scalars])
+        return [float(value) for value in together.tolist()]
+    return [as_number(value) for value in values]
+
+
+def as_number(value: Any) -> float:
+    """A value that the script computed; NaN where it is no number."""
+    try:
+        return number(value)
+    except Unmeasured:
+        return math.nan

@@ -1,0 +1,107 @@
+"""What a run was asked to hold fixed, done: the seed, the batch size, updates, learning rates, evaluation put right."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from batchproof.scripts.run.backward_roots import Roots
+from batchproof.scripts.run.control import Control
+from batchproof.scripts.run.loaders import Loaders, Longer
+from batchproof.scripts.run.optimizers import Optimizers
+from batchproof.scripts.run.recorder import LoopState, Recorder
+from batchproof.scripts.run.registry import LoopPlace
+
+
+class Steering:
+    """Acts on loops, loaders and optimizers as the script comes to them."""
+
+    def __init__(self, control: Control, recorder: Recorder) -> None:
+        self.control = control
+        self.recorder = recorder
+        self.loaders = Loaders(control.batch_size)
+        self.optimizers = Optimizers(control.learning_rate, bool(control.updates), self._stepped)
+        self.roots = Roots(self._running)
+        self.passes: list[int] = []  # updates of each pass over a training loader
+        self.undo: list[Callable[[], None]] = []
+        self.training = 0  # passes that began
+
+    def watched(self) -> dict[str, Callable[[ModuleType], None]]:
+        """What to do once modules are imported."""
+        found: dict[str, Callable[[ModuleType], None]] = {
+            "torch.optim.optimizer": self.optimizers.watch,
+            "torch.utils.data.dataloader": self.loaders.watch,
+        }
+        if self.control.last_weights:
+            found["torch.autograd"] = self.roots.watch
+        if self.control.seed is not None:
+            seed = self.control.seed
+            random.seed(seed)
+            found["torch"] = lambda torch: torch.manual_seed(seed)
+            found["numpy"] = lambda numpy: numpy.random.seed(seed)
+        return found
+
+    # ------------------------------------------------------------------ loops
+
+    def begins(self, loop: LoopPlace, loader: Any) -> Any:
+        """A loop is about to take its batches."""
+        if loop.trains:
+            self.training += 1
+            self.roots.begins(loop.number)
+            if self.control.updates:
+                return Longer(loader, lambda: self.recorder.updates, self._wanted())
+        elif "tail" in self.control.mends:
+            self._whole(loader)
+        return loader
+
+    def steps(self, state: LoopState) -> None:
+        """A loop's body begins."""
+        if self.control.updates and state.place.trains:
+            self.optimizers.frozen = self.recorder.updates - state.updates_before >= self._wanted()
+
+    def ends(self, state: LoopState) -> None:
+        """A loop is over."""
+        self.optimizers.frozen = False
+        if state.place.trains:
+            self.passes.append(self.recorder.updates - state.updates_before)
+        while self.undo:
+            self.undo.pop()()
+
+    def _wanted(self) -> int:
+        """Updates in this training pass."""
+        updates = self.control.updates
+        return updates[min(max(self.training, 1), len(updates)) - 1]
+
+    def stop(self) -> None:
+        """Leave torch as it was."""
+        self.optimizers.stop()
+        self.loaders.stop()
+        self.roots.stop()
+
+    def _running(self) -> int | None:
+        """The loop that runs."""
+        return self.recorder.running[-1].place.number if self.recorder.running else None
+
+    def _stepped(self) -> None:
+        self.recorder.updates += 1
+        if self.control.updates and self.recorder.running:
+            self.steps(self.recorder.running[-1])
+
+    def _whole(self, loader: Any) -> None:
+        """Let an evaluation loader give its short last batch, until the loop ends."""
+        batches = getattr(loader, "batch_sampler", None)
+        if getattr(batches, "drop_last", False) is True:
+            assert batches is not None
+            batches.drop_last = False
+            self.undo.append(lambda: setattr(batches, "drop_last", True))
+
+
+def already_imported(watched: dict[str, Callable[[ModuleType], None]]) -> dict[str, Callable[[ModuleType], None]]:
+    """Do what is to be done for modules that are there already; what remains to wait for."""
+    for name in list(watched):
+        if name in sys.modules:
+            watched.pop(name)(sys.modules[name])
+    return watched

@@ -1,0 +1,202 @@
+"""What only a run shows: samples drawn twice, batches skipped, BatchNorm left in training mode, shapes that broadcast.
+
+Nothing is watched that costs time in every step: samplers are looked at where they may repeat a sample, and a model's
+modules when a loop has ended.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchproof.ground.place import Place
+from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
+from batchproof.scripts.run.recorder import LoopState
+from batchproof.scripts.run.registry import LoopPlace, Registry
+from batchproof.scripts.run.result import Measured, Seen
+
+_READS = ("item", "cpu", "tolist", "numpy")
+
+
+@dataclass
+class LoopFacts:
+    """What one loop has shown, in its last pass."""
+
+    place: LoopPlace
+    steps: int = 0
+    updates: int = 0
+    twice: int = 0
+    drawn: int = 0
+    padded: int = 0
+    left_out: int = 0
+    norms: set[str] = field(default_factory=set)
+
+
+class Seeing:
+    """Looks on as the script comes to its loops."""
+
+    def __init__(self, registry: Registry, mend_norms: bool) -> None:
+        self.registry = registry
+        self.mend_norms = mend_norms
+        self.loops: dict[int, LoopFacts] = {}
+        self.broadcasts: dict[int, str] = {}  # by place: the shapes
+        self._drawn: dict[int, tuple[Any, Drawn]] = {}
+        self._hook: Any = None
+        self._switched: list[Any] = []
+
+    def begins(self, loop: LoopPlace, loader: Any) -> None:
+        """A loop is about to take its batches."""
+        facts = self._facts(loop)
+        facts.padded = padding(loader)
+        facts.left_out = left_out(loader)
+        if may_draw_twice(loader):
+            batches = loader.batch_sampler
+            drawn = Drawn(batches.sampler)
+            batches.sampler = drawn
+            self._drawn[loop.number] = batches, drawn
+
+    def steps(self, state: LoopState) -> None:
+        """A loop's body begins."""
+        if state.steps == 1 and self.mend_norms and not state.place.trains:
+            self._mend_modules()
+
+    def ends(self, state: LoopState, updates: int) -> None:
+        """A loop is over."""
+        self._mended()
+        facts = self._facts(state.place)
+        if not state.place.trains:
+            self._look_at_modules(state, facts)
+        facts.steps, facts.updates = state.steps, updates
+        held = self._drawn.pop(state.place.number, None)
+        if held is not None:
+            sampler, drawn = held
+            sampler.sampler = drawn._sampler
+            facts.twice, facts.drawn = drawn.twice, len(drawn.indices)
+
+    def duplicates(self, loop: int) -> int:
+        """Samples of a loop's last pass that came twice."""
+        facts = self.loops.get(loop)
+        return max(facts.twice, facts.padded) if facts is not None else 0
+
+    def _facts(self, loop: LoopPlace) -> LoopFacts:
+        return self.loops.setdefault(loop.number, LoopFacts(loop))
+
+    # ------------------------------------------------------------------ modules
+
+    def _look_at_modules(self, state: LoopState, facts: LoopFacts) -> None:
+        """Which of the modules that an evaluation loop has used take statistics of their batch."""
+        torch = sys.modules.get("torch")
+        if torch is None:
+            return
+        norms: Any = torch.nn.modules.batchnorm._BatchNorm
+        for value in state.trace.values:
+            if isinstance(value, torch.nn.Module):
+                found = (part for part in value.modules() if isinstance(part, norms) and part.training)
+                facts.norms.update(type(part).__name__ for part in found)
+
+    def _mend_modules(self) -> None:
+        """Let such modules use what they learned, as they are called, until the loop ends."""
+        torch = sys.modules.get("torch")
+        if torch is None or self._hook is not None:
+            return
+        norms: Any = torch.nn.modules.batchnorm._BatchNorm
+
+        def mend(module: Any, arguments: Any) -> None:
+            if module.training and isinstance(module, norms):
+                module.training = False
+                self._switched.append(module)
+
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(mend)
+
+    def _mended(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        while self._switched:
+            self._switched.pop().training = True
+
+    # ------------------------------------------------------------------ in words
+
+    def found(self, rows: list[tuple[int, Measured]]) -> Iterator[Seen]:
+        """All of it; ``rows`` are what was measured, by the number of its place."""
+        for facts in self.loops.values():
+            if facts.steps:
+                yield from self._of_loop(facts)
+        for number, row in rows:
+            yield from self._of_row(self.registry.places[number].loop, row)
+            if number in self.broadcasts:
+                what = f"shapes {self.broadcasts[number]} meet: every sample is compared with every other one"
+                yield Seen("broadcast", what, row.place, False, "give both the same shape: squeeze(1) one of them")
+
+    def _of_loop(self, facts: LoopFacts) -> Iterator[Seen]:
+        place = self._place(facts.place)
+        if facts.place.trains:
+            yield Seen("updates", self._updates(facts), place)
+            if reads := self._reads(facts.place):
+                what = f"{reads} value{'s are' if reads > 1 else ' is'} read on the host in every step"
+                yield Seen("reads", f"{what}: on a GPU each read waits for it", place)
+        if facts.norms:
+            what = f"{' and '.join(sorted(facts.norms))} in training mode: each sample's output depends on its batch"
+            yield Seen("statistics", what, place, False, "call model.eval() before the loop")
+        if facts.twice:
+            what = f"the sampler drew {facts.twice:,} of {facts.drawn:,} samples that it had drawn before"
+            harmless = facts.place.trains
+            yield Seen(
+                "duplicates", what, place, harmless, "" if harmless else "evaluate with a sampler that repeats none"
+            )
+        if facts.padded and not facts.place.trains:
+            what = f"DistributedSampler repeats {_counted(facts.padded, 'sample')} so that all processes get as many"
+            yield Seen("duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler")
+
+        if facts.left_out and not facts.place.trains:
+            what = f"the loader drops its short last batch: {_counted(facts.left_out, 'sample')} left out"
+            yield Seen("dropped", what, place, False, "evaluate with drop_last=False")
+
+    def _updates(self, facts: LoopFacts) -> str:
+        steps, updates = facts.steps, facts.updates
+        if updates == 0:
+            return f"no optimizer step in {_counted(steps, 'batch')}"
+        if updates == steps:
+            return f"{_counted(updates, 'optimizer step')} in a pass, one for each batch"
+        every = f": one for every {steps / updates:.3g} batches, which accumulate gradients" if updates < steps else ""
+        return f"{_counted(updates, 'optimizer step')} in a pass of {_counted(steps, 'batch')}{every}"
+
+    def _reads(self, loop: LoopPlace) -> int:
+        found = 0
+        for number in loop.sites:
+            root = self.registry.places[number].site.added.node
+            found += any(
+                isinstance(node, ast.Call)
+                and (getattr(node.func, "attr", "") in _READS or getattr(node.func, "id", "") == "float")
+                for node in ast.walk(root)
+            )
+        return found
+
+    def _of_row(self, loop: int, row: Measured) -> Iterator[Seen]:
+        last = row.last
+        if last.undefined:
+            what = (
+                f"{last.undefined:,} of {last.batches:,} batches added a value to {row.accumulator} that is not finite"
+            )
+            yield Seen("undefined", what, row.place, False)
+        facts = self.loops.get(loop)
+        if last.steps > last.batches and facts is not None and facts.place.takes:
+            skipped = last.steps - last.batches
+            what = f"{skipped:,} of {last.steps:,} batches did not reach {row.accumulator}"
+            yield Seen("skipped", what, row.place, False)
+        elif facts is not None and last.loader is not None and 0 < last.steps < last.loader and not facts.place.trains:
+            what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
+            yield Seen("skipped", what, row.place)
+
+    def _place(self, loop: LoopPlace) -> Place:
+        from batchproof.scripts.run.session import short
+
+        return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))
+
+
+def _counted(count: int, word: str) -> str:
+    """``1 batch``, ``2 batches``."""
+    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('ch') else 's'}"

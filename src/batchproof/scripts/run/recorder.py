@@ -1,0 +1,393 @@
+"""What a rewritten script calls as it runs.  Values pass through unchanged; nothing here may break the script."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchproof.scripts.run.counting import dimension_of, samples_of
+from batchproof.scripts.run.formula import Formula, Unmeasured
+from batchproof.scripts.run.formula_builder import formula, predictions
+from batchproof.scripts.run.registry import LoopPlace, Place, Registry
+from batchproof.scripts.run.trace import Trace, is_tensor
+from batchproof.scripts.source import Weight
+
+#: Ways through a loop's body that are followed back before a place is given up.
+MOST_WAYS = 24
+#: Values kept in one pass through a loop's body, beyond which something else runs.
+MOST_KEPT = 20_000
+
+
+@dataclass
+class LoopState:
+    """A loop that runs, or ran last."""
+
+    place: LoopPlace
+    trace: Trace = field(default_factory=Trace)
+    loader: Any = None
+    steps: int = 0
+    count: int | None = None
+    counted: bool = False
+    updates_before: int = 0
+
+
+class Recorder:
+    """Takes notes while a script runs.
+
+    Attributes:
+        finish: what is called with each pass that has ended; it may take its time.
+        updates: optimizer steps so far.
+    """
+
+    def __init__(self, registry: Registry, finish: Callable[[Any], None]) -> None:
+        self.registry = registry
+        self.finish = finish
+        self.updates = 0
+        self.running: list[LoopState] = []
+        self.loops: dict[int, LoopState] = {}
+        self.open: dict[int, Any] = {}
+        self.passes: dict[int, int] = {}
+        self.formulas: dict[int, list[Formula]] = {}
+        self.given_up: dict[int, str] = {}
+        self.pending: dict[int, Any] = {}
+        self.meters: dict[int, Any] = {}
+        self.on_loader: Callable[[LoopPlace, Any], Any] = lambda loop, loader: loader
+        self.on_step: Callable[[LoopState], None] = lambda state: None
+        self.on_left: Callable[[LoopState], None] = lambda state: None
+        self.reported: list[tuple[int, Any]] = []
+        self._trace: Trace | None = None
+        self._tensor: Any = None
+        self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
+        self.steers = False  # whether every step is to be told
+        self.last_weights = False
+        self.unsettled = ""
+
+    # ------------------------------------------------------------------ values on their way
+
+    def keep(self, number: int, value: Any) -> Any:
+        """An expression's value."""
+        trace = self._trace
+        if trace is not None:
+            trace.numbers.append(number)
+            trace.values.append(value)
+            if type(value) is self._tensor:
+                try:
+                    trace.versions.append(value._version)
+                except RuntimeError:  # made in inference mode: nothing counts its writes
+                    trace.versions.append(None)
+            else:
+                trace.versions.append(None)
+        return value
+
+    def inside(self, number: int, value: Any) -> Any:
+        """As `keep`, in a function that other code may call too, outside of any loop that takes batches."""
+        trace = self._trace
+        if trace is None or _is_compiling():
+            return value
+        if len(trace.numbers) > MOST_KEPT:
+            trace.clear()
+        return self.keep(number, value)
+
+    def added(self, number: int, value: Any) -> Any:
+        """What a batch adds, evaluated just now."""
+        try:
+            usual = self._usual.get(number)
+            if usual is None or not self._added_as_usual(number, value, *usual):
+                self._added(number, value)
+        except Exception as error:  # noqa: BLE001 - the script goes on
+            self.give_up(number, error)
+        return value
+
+    def weight_before(self, number: int, value: Any) -> Any:
+        """What the next value is multiplied by."""
+        self.pending[number] = value
+        return value
+
+    def weight(self, number: int, value: Any) -> Any:
+        """What the last value is multiplied by."""
+        done = self.open.get(number)
+        if done is not None and len(done.weights) == len(done.values) - 1:
+            done.weights.append(value)
+        return value
+
+    def average(self, number: int, index: int, value: Any) -> Any:
+        """The accumulator after its division."""
+        done = self.open.get(number)
+        if done is not None and done.values:
+            site = self.registry.places[number].site
+            average = site.averages[index]
+            printed = self._entry_of(done, value) if isinstance(value, dict) else value
+            if index in done.place.shared and not (done.place.meter or self._is_of(done, printed)):
+                return value
+            if not average.window and printed is not None:
+                done.printed, done.after, done.divisor = printed, average.after, average.divisor
+                if not average.inside:
+                    self._close(number)
+        return value
+
+    def meter(self, number: int, value: Any) -> Any:
+        """The object that takes what a batch adds."""
+        self.meters[number] = value
+        return value
+
+    def average_of(self, number: int, index: int, meter: Any, value: Any) -> Any:
+        """As `average`, in a method of a class that has several objects."""
+        return self.average(number, index, value) if self.meters.get(number) is meter else value
+
+    def start_of(self, number: int, meter: Any) -> None:
+        """As `start`, in a method of a class that has several objects."""
+        if self.meters.get(number) is meter:
+            self.start(number)
+
+    def report(self, number: int, value: Any) -> Any:
+        """A number that was asked for by name."""
+        self.reported.append((number, value.detach() if is_tensor(value) else value))
+        return value
+
+    # ------------------------------------------------------------------ loops
+
+    def loader(self, number: int, value: Any) -> Any:
+        """What a loop takes its batches from, before it begins."""
+        state = self._loop(number)
+        state.loader, state.steps = value, 0
+        return self.on_loader(state.place, value)
+
+    def step(self, number: int, target: Any) -> None:
+        """The loop's body begins."""
+        state = self._loop(number)
+        if not self.running or self.running[-1] is not state:
+            self._enter(state)
+        trace = state.trace
+        trace.numbers.clear()
+        trace.values.clear()
+        trace.versions.clear()
+        trace.target = target
+        if state.steps == 0:
+            state.updates_before = self.updates
+            torch = sys.modules.get("torch")
+            self._tensor = torch.Tensor if torch is not None else None
+        state.steps += 1
+        state.counted = False
+        if state.steps <= 2 or self.steers:
+            self.on_step(state)
+
+    def stepped(self, number: int, target: Any) -> bool:
+        """As `step`, as a comprehension's condition."""
+        self.step(number, target)
+        return True
+
+    def left_with(self, number: int, value: Any) -> Any:
+        """As `left`, around a comprehension."""
+        self.left(number)
+        return value
+
+    def left(self, number: int) -> None:
+        """The loop has ended."""
+        state = self._loop(number)
+        if state in self.running:
+            del self.running[self.running.index(state) :]
+        self._trace = self.running[-1].trace if self.running else None
+        self.on_left(state)
+        state.trace.clear()
+        state.trace.target = None
+        for place in state.place.sites:
+            done = self.open.get(place)
+            if done is None:
+                continue
+            self._note(done, state)
+            averages = self.registry.places[place].site.averages
+            if done.printed is not None and all(average.inside for average in averages):
+                self._close(place)
+        state.loader, state.steps = None, 0
+
+    def start(self, number: int) -> None:
+        """The accumulator has its first value."""
+        if number in self.open:
+            self._close(number)
+
+    def end(self) -> None:
+        """The script has ended."""
+        for number in list(self.open):
+            self._close(number)
+
+    # ------------------------------------------------------------------ how it works
+
+    def _is_of(self, done: Any, value: Any) -> bool:
+        """Whether an average is that of this accumulator: told by what was added."""
+        try:
+            from batchproof.scripts.run.epochs import is_average
+
+            return is_average(done, value)
+        except Exception:  # noqa: BLE001 - what is no number is no average
+            return False
+
+    def _entry_of(self, done: Any, table: dict[Any, Any]) -> Any:
+        """Of several averages by name, the one that is of this accumulator; None where there is none."""
+        return next((value for value in table.values() if self._is_of(done, value)), None)
+
+    def _loop(self, number: int) -> LoopState:
+        state = self.loops.get(number)
+        if state is None:
+            state = self.loops[number] = LoopState(self.registry.loops[number])
+            state.trace.takes = state.place.takes
+        return state
+
+    def _enter(self, state: LoopState) -> None:
+        if state in self.running:
+            del self.running[self.running.index(state) + 1 :]
+        else:
+            self.running.append(state)
+        self._trace = state.trace
+
+    def _added_as_usual(self, number: int, value: Any, done: Any, state: LoopState, found: Formula) -> bool:
+        """Take in a batch that came the same way as the one before it; False, and nothing done, where it did not."""
+        trace = state.trace
+        values, versions = trace.values, trace.versions
+        if found.numbers != trace.numbers:
+            return False
+        for index, fixed in found.fixed:
+            if values[index] is not fixed:
+                return False
+        if not state.counted:
+            state.count, state.counted = samples_of(trace.target, trace.along), True
+        batch = [values[index] for index in found.arguments]
+        count = state.count if state.count is not None else batch[0].shape[0]
+        done.values.append(value.detach() if type(value) is self._tensor else value)
+        done.counts.append(count)
+        if number in self.pending:
+            done.weights.append(self.pending.pop(number))
+        done.batches.add(
+            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
+            [versions[index] for index in found.arguments],
+            count,
+        )
+        return True
+
+    def _added(self, number: int, value: Any) -> None:
+        place = self.registry.places[number]
+        done = self.open.get(number) or self._opened(number, place)
+        state = self._loop(place.loop)
+        done.values.append(value.detach() if is_tensor(value) else value)
+        if not state.counted:
+            if state.steps == 1:
+                state.trace.along = dimension_of(state.trace.target, getattr(state.loader, "batch_size", None))
+            state.count, state.counted = samples_of(state.trace.target, state.trace.along), True
+            state.trace.count = state.count
+        done.counts.append(state.count)
+        if place.site.added.weight is not Weight.NONE and number in self.pending:
+            done.weights.append(self.pending.pop(number))
+        if not done.problem:
+            self._take(number, place, done, state, value)
+
+    def _take(self, number: int, place: Place, done: Any, state: LoopState, value: Any) -> None:
+        if number in self.given_up:
+            done.problem = self.given_up[number]
+            return
+        trace = state.trace
+        found = self._known(number, trace) or self._learn(number, place, trace)
+        values, versions = trace.values, trace.versions
+        batch = [values[index] for index in found.arguments]
+        if done.counts[-1] is None:
+            done.counts[-1] = batch[0].shape[0]
+        done.take(
+            found,
+            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
+            [versions[index] for index in found.arguments],
+            done.counts[-1],
+        )
+        if done.batches is not None and done.batches.formula is found and not self.last_weights:
+            self._usual[number] = done, state, found
+        wanted = done.inputs is not None or len(done.values) == 1
+        if self.last_weights and wanted and state.place.trains and not done.problem:
+            self._inputs(done, found, trace)
+
+    def _inputs(self, done: Any, found: Formula, trace: Trace) -> None:
+        """What the batch was computed from, for a second forward pass."""
+        from batchproof.scripts.run.last_weights import Inputs
+
+        predict = done.inputs.predict if done.inputs is not None else None
+        if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):
+            try:
+                predict = predictions(self.registry, trace, found)
+            except Unmeasured as error:
+                self.unsettled = str(error)
+                return
+            if done.inputs is None:
+                done.inputs = Inputs(predict, found)
+        if done.inputs is not None:
+            done.inputs.add(predict, tuple([trace.values[index].detach() for index in predict.arguments]))
+
+    def _known(self, number: int, trace: Trace) -> Formula | None:
+        for found in self.formulas.get(number, ()):
+            if found.numbers == trace.numbers and _has(trace, found):
+                return found
+        return None
+
+    def _learn(self, number: int, place: Place, trace: Trace) -> Formula:
+        known = self.formulas.setdefault(number, [])
+        if len(known) >= MOST_WAYS:
+            raise Unmeasured("every batch takes another way through the loop")
+        found = formula(self.registry, trace, place.root)
+        known.append(found)
+        return found
+
+    def give_up(self, number: int, error: BaseException) -> None:
+        """There will be no exact value for a place."""
+        from batchproof.scripts.run.evaluate import first_line
+
+        reason = first_line(error) if isinstance(error, Unmeasured) else f"{type(error).__name__}: {first_line(error)}"
+        self.given_up[number] = reason
+        self._usual.pop(number, None)
+        if number in self.open:
+            self.open[number].fails(Unmeasured(reason))
+
+    def _opened(self, number: int, place: Place) -> Any:
+        from batchproof.scripts.run.epochs import Pass
+
+        self.passes[number] = self.passes.get(number, 0) + 1
+        done = self.open[number] = Pass(place, self.passes[number])
+        return done
+
+    def _note(self, done: Any, state: LoopState) -> None:
+        """What the loop knows of a pass."""
+        done.ended = True
+        done.steps = state.steps
+        done.across = state.trace.along != 0
+        done.updates = self.updates - state.updates_before
+        done.loader = _length(state.loader)
+        done.dataset = _length(getattr(state.loader, "dataset", None))
+
+    def _close(self, number: int) -> None:
+        done = self.open.pop(number)
+        self._usual.pop(number, None)
+        if not done.ended:
+            self._note(done, self._loop(done.place.loop))
+        if done.values:
+            try:
+                self.finish(done)
+            except Exception as error:  # noqa: BLE001 - the script goes on
+                self.give_up(number, error)
+
+
+def _is_compiling() -> bool:
+    """Whether torch is looking through the function now: it is to see nothing of us."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.compiler.is_compiling()
+
+
+def _has(trace: Trace, found: Formula) -> bool:
+    """Whether what must be the same for every batch is the same."""
+    for index, value in found.fixed:
+        now = trace.values[index]
+        if now is not value and not (type(now) is type(value) and isinstance(now, (int, float, str)) and now == value):
+            return False
+    return True
+
+
+def _length(thing: Any) -> int | None:
+    try:
+        return len(thing)
+    except Exception:  # noqa: BLE001 - an iterable without a length, or one whose length raises
+        return None

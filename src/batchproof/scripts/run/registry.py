@@ -1,0 +1,92 @@
+"""What was rewritten, by number: the rewritten script names these numbers, and the measuring looks them up."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field
+from typing import Any
+
+from batchproof.scripts.source import Site
+
+#: The name that rewritten code reaches the measuring by.  A builtin: a script's own namespace stays its own.
+NAME = "__batchproof__"
+
+
+class Kept(ast.Call):
+    """``__batchproof__.keep(7, expression)``: the expression's value, noted under a number on its way."""
+
+    number: int
+
+    @property
+    def inner(self) -> ast.expr:
+        """The expression as the script has it."""
+        return self.args[1]
+
+
+@dataclass
+class Source:
+    """One file that was rewritten.
+
+    Attributes:
+        file: its path.
+        lines: its text, line by line.
+        names: the namespace that it runs in.
+    """
+
+    file: str
+    lines: list[str]
+    names: dict[str, Any]
+
+    def line(self, number: int) -> str:
+        return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
+
+
+@dataclass
+class Place:
+    """One of the script's accumulators.
+
+    Attributes:
+        root: the added expression, rewritten.
+        meter: the object that is called with what a batch adds, as written; empty where there is none.
+        shared: which of its averages are those of other accumulators, too: ``{k: mean(v) for k, v in log.items()}``.
+    """
+
+    number: int
+    source: Source
+    site: Site
+    loop: int
+    root: Kept
+    meter: str = ""
+    shared: frozenset[int] = frozenset()
+
+
+@dataclass
+class LoopPlace:
+    """One loop over batches."""
+
+    number: int
+    source: Source
+    line: int
+    sites: list[int] = field(default_factory=list)
+    trains: bool = False
+    takes: frozenset[str] = frozenset()  # the variables that it takes from its loader
+
+
+@dataclass
+class Node:
+    """One kept expression."""
+
+    source: Source
+    kept: Kept | None  # None for what `loss += penalty` leaves in `loss`
+    assigned: tuple[str, ...]
+    changed: ast.AugAssign | None = None
+
+
+@dataclass
+class Registry:
+    """All that was rewritten, over all files."""
+
+    nodes: list[Node] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    loops: list[LoopPlace] = field(default_factory=list)
+    reports: list[tuple[Source, int]] = field(default_factory=list)  # where a number asked for by name is given

@@ -1,0 +1,335 @@
+"""What a run measured, as plain frozen data that turns into JSON and back.  Nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from batchproof.errors import BatchproofError
+from batchproof.ground.place import Place
+from batchproof.report.result import Result
+from batchproof.scripts.run.control import Control
+
+Phase = Literal["training", "evaluation", "unknown"]
+#: Where results go unless another file is named.
+DEFAULT = Path(".batchproof") / "run.json"
+#: Relative difference below which two values are the same: single precision, added up in another order.
+TOLERANCE = 2e-6
+#: What may be NaN in an epoch.
+_VALUES = ("printed", "exact", "mean", "weighted", "averaged", "settled")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over a loader: from an accumulator's first value to the average that is reported.
+
+    Attributes:
+        number: from 1 on, for each accumulator of its own.
+        printed: the number that the script computed.
+        exact: the same quantity on all of the pass's samples together; None where it is not known.
+        mean: the mean of the batches' values, each of the same weight.
+        weighted: the same, each batch weighted by the number of its samples; None where that number is not known.
+        averaged: the same with the weights that the script gives them.
+        settled: exact, on the same samples with the weights as they are when the pass ends; None unless asked for.
+        sizes: how many samples the batches had, as runs of equal ones: ``((16, 27), (10, 1))``.
+        steps: how often the loop's body began.
+        updates: optimizer steps in it.
+        loader: how many batches the loader says it has.
+        dataset: how many samples the loader's data has.
+        undefined: batches whose value is NaN or infinite.
+        duplicates: samples that the sampler drew more than once.
+        rank: which process measured it.
+        reason: why there is no exact value, as half a sentence; empty where there is one.
+    """
+
+    number: int
+    printed: float | None
+    exact: float | None
+    mean: float | None
+    weighted: float | None
+    averaged: float | None
+    settled: float | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
+    steps: int = 0
+    updates: int = 0
+    loader: int | None = None
+    dataset: int | None = None
+    undefined: int = 0
+    duplicates: int = 0
+    rank: int = 0
+    reason: str = ""
+
+    @property
+    def batches(self) -> int:
+        """How many were added."""
+        return sum(count for _, count in self.sizes)
+
+    @property
+    def samples(self) -> int:
+        """How many were added."""
+        return sum(size * count for size, count in self.sizes)
+
+    @property
+    def size(self) -> int:
+        """Of the largest batch."""
+        return max((size for size, _ in self.sizes), default=0)
+
+    @property
+    def difference(self) -> float | None:
+        """What the script printed, less the exact value; 0 where they differ by rounding only."""
+        if self.printed is None or self.exact is None:
+            return None
+        if self.is_exact:
+            return 0.0
+        return self.printed - self.exact
+
+    @property
+    def error(self) -> float | None:
+        """The same, as a fraction of the exact value."""
+        difference = self.difference
+        if difference is None or self.exact is None:
+            return None
+        return (
+            difference / abs(self.exact) if self.exact else math.copysign(math.inf, difference) if difference else 0.0
+        )
+
+    @property
+    def is_exact(self) -> bool | None:
+        """Whether the printed value is the exact one, but for rounding; None where that is not known."""
+        if self.printed is None or self.exact is None:
+            return None
+        if math.isnan(self.printed) or math.isnan(self.exact):
+            return math.isnan(self.printed) and math.isnan(self.exact)
+        size = max(abs(self.exact), abs(self.mean or 0.0))
+        return self.printed == self.exact or abs(self.printed - self.exact) <= TOLERANCE * size
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One accumulator of the script.
+
+    Attributes:
+        name: as it is reported: ``"train_loss"``.
+        accumulator: as it is added up: ``"total_loss"``.
+        names: all that its average goes by.
+        place: the statement that adds a batch.
+        phase: whether the weights change on the way.
+        quantity: what a batch contributes, in words.
+        is_sum: whether a batch's value is a sum over its samples; None where that was not measured.
+        trains_on_sum: whether what is trained on is a sum over the batch; None where it is no multiple of this value,
+            or was not looked at.
+        why: why the mean of batches is something else than the exact value, as half a sentence; may be empty.
+        cause: the line that makes it so; None where it is not known.
+        remedy: what to write instead; may be empty.
+        epochs: one for each pass.
+    """
+
+    name: str
+    accumulator: str
+    names: tuple[str, ...]
+    place: Place
+    phase: Phase
+    quantity: str
+    is_sum: bool | None = None
+    trains_on_sum: bool | None = None
+    why: str = ""
+    cause: Place | None = None
+    remedy: str = ""
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def last(self) -> Epoch:
+        """The last pass."""
+        return self.epochs[-1]
+
+    @property
+    def shown(self) -> tuple[Epoch, ...]:
+        """The last pass of each batch size."""
+        return tuple({epoch.size: epoch for epoch in self.epochs}.values())
+
+    @property
+    def wrong(self) -> tuple[Epoch, ...]:
+        """Those of them whose printed value is not the exact one."""
+        return tuple(epoch for epoch in self.shown if epoch.is_exact is False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Something that only a run shows.
+
+    Attributes:
+        kind: which, in a word: ``"updates"``, ``"duplicates"``, ``"skipped"``, ``"undefined"``, ``"broadcast"``,
+            ``"dropped"``, ``"statistics"``, ``"reads"``, ``"accumulation"``, ``"unmeasured"``.
+        what: what happens, as a sentence without its full stop.
+        place: where.
+        harmless: whether it is said for information only.
+        remedy: what to write instead; may be empty.
+    """
+
+    kind: str
+    what: str
+    place: Place | None = None
+    harmless: bool = True
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A number that was asked for by name.
+
+    Attributes:
+        name: the variable or key.
+        values: each value that it was given.
+        place: where it was given the last one.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Run(Result):
+    """What a script reported, and what it should have.
+
+    >>> from batchproof.run.result import Epoch, Measured, Place, Run
+    >>> epoch = Epoch(1, printed=0.8, exact=1.0, mean=0.8, weighted=0.8, averaged=0.8, sizes=((4, 2),))
+    >>> row = Measured("loss", "total", ("loss",), Place("train.py", 7), "training", "a mean", epochs=(epoch,))
+    >>> found = Run("train.py", measured=(row,))
+    >>> found.exit_status, Run.from_dict(found.to_dict()) == found
+    (1, True)
+
+    Attributes:
+        script: as it was typed, with its arguments.
+        measured: one for each accumulator, in the order of their lines.
+        seen: what only a run shows.
+        reported: the number that was asked for by name.
+        control: what was held fixed; empty where the script ran as it is.
+        updates: optimizer steps in each pass over a training loader.
+        steps: optimizer steps in all.
+        learning_rate: of the first step, as the script set it; None where no optimizer stepped.
+        follows_scale: whether that optimizer's steps are as long as the gradient is; None where none stepped.
+        scheduled: whether the learning rate changed on the way.
+        loaders: how many loaders were built.
+        seconds: how long the script ran.
+        status: its exit status.
+        failed: the last line of the error that ended it; empty where it came to its end.
+        places: how many places were looked at, whether they ran or not.
+        world: how many processes trained together.
+        notes: what else to know.
+    """
+
+    script: str
+    measured: tuple[Measured, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    reported: Reported | None = None
+    control: Control = field(default_factory=Control)
+    updates: tuple[int, ...] = ()
+    steps: int = 0
+    learning_rate: float | None = None
+    follows_scale: bool | None = None
+    scheduled: bool = False
+    loaders: int = 0
+    seconds: float = 0.0
+    status: int = 0
+    failed: str = ""
+    places: int = 0
+    world: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def wrong(self) -> tuple[Measured, ...]:
+        """Those that printed a value that is not the exact one."""
+        return tuple(row for row in self.measured if row.wrong)
+
+    @property
+    def exit_status(self) -> int:
+        """0: every number that was measured is exact.  1: one is not.  2: none could be measured."""
+        if self.wrong:
+            return 1
+        return 0 if any(epoch.is_exact for row in self.measured for epoch in row.shown) else 2
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON-able data, and what follows from them; NaN is ``"nan"``, infinity ``"inf"``."""
+        data = super().to_dict()
+        data["exit_status"] = self.exit_status
+        for row, entry in zip(self.measured, data["measured"], strict=True):
+            for epoch, values in zip(row.epochs, entry["epochs"], strict=True):
+                values.update({name: _written(getattr(epoch, name)) for name in (*_VALUES, "difference")})
+                values.update(samples=epoch.samples, batches=epoch.batches)
+        if self.reported is not None:
+            data["reported"]["values"] = [_written(value) for value in self.reported.values]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Run:
+        """What `to_dict` gave."""
+        control = dict(data["control"])
+        control.update(updates=tuple(control["updates"]), mends=tuple(control["mends"]))
+        reported = data["reported"]
+        run: Run = _made(
+            cls,
+            data,
+            measured=tuple(map(_measured, data["measured"])),
+            seen=tuple(_placed(Seen, entry) for entry in data["seen"]),
+            reported=None if reported is None else _placed(Reported, reported, values=_numbers(reported["values"])),
+            control=Control(**control),
+            updates=tuple(data["updates"]),
+            notes=tuple(data["notes"]),
+        )
+        return run
+
+
+def load(path: Path) -> Run:
+    """Read what a run wrote.
+
+    Raises:
+        BatchproofError: there is no such file, or it holds something else.
+    """
+    if not path.is_file():
+        raise BatchproofError(f"there is no {path}; `batchproof run SCRIPT` writes one")
+    try:
+        return Run.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BatchproofError(f"{path} was not written by batchproof run ({type(error).__name__}: {error})") from error
+
+
+def _measured(data: dict[str, Any]) -> Measured:
+    cause = data["cause"]
+    epochs = tuple(map(_epoch, data["epochs"]))
+    row: Measured = _placed(
+        Measured, data, names=tuple(data["names"]), cause=None if cause is None else Place(**cause), epochs=epochs
+    )
+    return row
+
+
+def _epoch(data: dict[str, Any]) -> Epoch:
+    values = {name: _read(data[name]) for name in _VALUES}
+    epoch: Epoch = _made(Epoch, data, sizes=tuple((size, count) for size, count in data["sizes"]), **values)
+    return epoch
+
+
+def _placed(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
+    place = data["place"]
+    return _made(kind, data, place=None if place is None else Place(**place), **changes)
+
+
+def _made(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
+    known = {part.name for part in fields(kind)}
+    return kind(**{**{key: value for key, value in data.items() if key in known}, **changes})
+
+
+def _numbers(values: list[float | str]) -> tuple[float, ...]:
+    return tuple(map(float, values))
+
+
+def _written(value: float | None) -> float | str | None:
+    """For JSON, which has no word for a number that is not finite."""
+    return value if value is None or math.isfinite(value) else str(value)
+
+
+def _read(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

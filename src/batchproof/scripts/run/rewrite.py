@@ -1,0 +1,396 @@
+"""Rewrite a script's tree so that it reports to the measuring as it runs.
+
+Expressions are wrapped in calls that give back their value unchanged; a few statements are added where loops begin and
+end.  Every line keeps its number, so that tracebacks, warnings and reports point where they should.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from batchproof.scripts.run.registry import NAME, Kept, LoopPlace, Node, Place, Registry, Source
+from batchproof.scripts.run.slices import Functions, Slice, key, returned, trace_back
+from batchproof.scripts.source import Phase, Script, Site
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
+
+
+def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry, report: str | None = None) -> None:
+    """Change the tree in place, and note in the registry what the numbers in it stand for."""
+    rewriter = _Rewriter(source, registry, tree)
+    sites = [site for site in script.sites if not _is_progress(site)]
+    readers = Counter(id(average.node) for site in sites for average in site.averages)
+    for site in sites:
+        shared = [index for index, average in enumerate(site.averages) if readers[id(average.node)] > 1]
+        rewriter.plan(site, frozenset(shared))
+    functions = Functions.of(tree)
+    for loop in _training_loops(tree, functions):
+        rewriter.training(loop)
+    for site in sites:
+        trace_back(site.added.node, _body(site), functions, rewriter.slice)
+    for function in _about_losses(tree):
+        returned(function, functions, rewriter.slice)
+    if report is not None:
+        for statement, line, value in _named(tree, report):
+            rewriter.reported(statement, line, value)
+    rewriter.visit(tree)
+    ast.fix_missing_locations(tree)
+
+
+def _is_progress(site: Site) -> bool:
+    """Whether all that is read of it is a progress line over the last few batches."""
+    return all(average.window for average in site.averages)
+
+
+def _body(site: Site) -> list[ast.AST]:
+    node = site.loop.node
+    return [] if isinstance(node, ast.comprehension) else list(node.body)
+
+
+def _about_losses(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Functions that may compute a loss beside a model's output: other files call them."""
+    for node in ast.walk(tree):
+        if isinstance(node, _FUNCTIONS) and any("loss" in name for name in _words(node)):
+            yield node
+
+
+def _training_loops(tree: ast.Module, functions: Functions) -> Iterator[ast.For | ast.AsyncFor | ast.While]:
+    """The innermost loops in which a gradient is computed, themselves or by a function that they call."""
+    stepping = {
+        name for name, found in functions.by_name.items() if any(_goes_backward(part.body, set()) for part in found)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, _LOOPS) and _goes_backward(node.body, stepping):
+            yield node
+
+
+def _goes_backward(body: list[ast.stmt], stepping: set[str]) -> bool:
+    """Whether ``backward`` is called, outside of loops within."""
+    todo: list[ast.AST] = list(body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (*_LOOPS, *_FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            continue
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name == "backward" or name in stepping:
+                return True
+        todo += ast.iter_child_nodes(node)
+    return False
+
+
+def _loader_in(node: ast.expr) -> ast.expr:
+    """What a loop takes its batches from, without what counts them and shows how far it is."""
+    while isinstance(node, ast.Call) and node.args:
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name not in ("enumerate", "tqdm", "trange", "track", "progress_bar", "iter"):
+            break
+        node = node.args[0]
+    return node
+
+
+@dataclass(frozen=True)
+class _Receiver:
+    """What a method's object is called in it, and the method's class."""
+
+    name: str | None = None
+    owner: ast.ClassDef | None = None
+
+
+_NOBODY = _Receiver()
+
+
+def _receivers(tree: ast.Module) -> Iterator[tuple[int, _Receiver]]:
+    """For all that stands in a method."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, _FUNCTIONS) and method.args.args:
+                    for part in ast.walk(method):
+                        yield id(part), _Receiver(method.args.args[0].arg, node)
+
+
+def _named(tree: ast.Module, name: str) -> Iterator[tuple[ast.AST, int, ast.expr | None]]:
+    """Where a variable of this name is assigned, or a value given under this key: a node, its line, and the target."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+            targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if getattr(node, "value", None) is not None:
+                for target in _flat(targets):
+                    if _goes_by(target, name):
+                        yield node, node.lineno, target
+        elif isinstance(node, ast.Dict):
+            for key_node, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key_node, ast.Constant) and key_node.value == name:
+                    yield value, value.lineno, None
+        elif isinstance(node, ast.Call):
+            if len(node.args) > 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == name:
+                yield node.args[1], node.args[1].lineno, None
+            for keyword in node.keywords:
+                if keyword.arg == name:
+                    yield keyword.value, keyword.value.lineno, None
+
+
+def _flat(targets: list[ast.expr]) -> Iterator[ast.expr]:
+    for target in targets:
+        if isinstance(target, (ast.Tuple, ast.List)):
+            yield from _flat(target.elts)
+        else:
+            yield target
+
+
+def _goes_by(target: ast.expr, name: str) -> bool:
+    if isinstance(target, ast.Subscript):
+        return isinstance(target.slice, ast.Constant) and target.slice.value == name
+    return name in (getattr(target, "id", None), getattr(target, "attr", None))
+
+
+def _words(function: ast.AST) -> Iterator[str]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Return) and node.value is not None:
+            for part in ast.walk(node.value):
+                yield str(getattr(part, "id", getattr(part, "attr", ""))).lower()
+
+
+class _Rewriter(ast.NodeTransformer):
+    """Wraps what was planned, on the way back from the leaves of the tree."""
+
+    def __init__(self, source: Source, registry: Registry, tree: ast.Module) -> None:
+        self.source = source
+        self.registry = registry
+        self.receivers = dict(_receivers(tree))
+        self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        self.slice = Slice()
+        self.wraps: dict[
+            int, list[tuple[str, tuple[int, ...], ast.expr | None]]
+        ] = {}  # of an expression: calls, the inner first
+        self.after: dict[int, list[ast.expr]] = {}  # of a statement: expressions to evaluate after it
+        self.loops: dict[int, LoopPlace] = {}
+        self.places: dict[int, tuple[Site, int]] = {}  # of an added expression
+
+    # ------------------------------------------------------------------ what to do
+
+    def plan(self, site: Site, shared: frozenset[int]) -> None:
+        """Note every part of a site that is to be wrapped."""
+        loop = self.loops.get(id(site.loop.node)) or self._loop(site)
+        number = len(self.registry.places)
+        place = Place(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
+        self.registry.places.append(place)
+        loop.sites.append(number)
+        loop.trains |= site.loop.phase is Phase.TRAINING
+        self._wrap(site.added.node, "added", number)
+        weight = self._weight(site)
+        if weight is not None:
+            before = _position(weight) < _position(site.added.node)
+            self._wrap(weight, "weight_before" if before else "weight", number)
+        meter = self._meter(site)
+        if meter is not None:
+            place.meter = ast.unparse(meter)
+            self._wrap(meter, "meter", number)
+        for start in site.starts:
+            self._at_start(start, number, meter is not None)
+        for index, average in enumerate(site.averages):
+            self._at_average(average.node, number, index, meter is not None)
+
+    def _weight(self, site: Site) -> ast.expr | None:
+        """What the value is multiplied by: where a meter's method does it, what that is called with."""
+        weight = site.added.weight_node
+        if weight is None or self._holder(weight, ast.stmt) is self._holder(site.added.node, ast.stmt):
+            return weight
+        method, call = self._holder(weight, _FUNCTIONS), self._holder(site.added.node, ast.Call)
+        if not isinstance(weight, ast.Name) or not isinstance(method, _FUNCTIONS) or not isinstance(call, ast.Call):
+            return None if isinstance(method, _FUNCTIONS) else weight
+        for keyword in call.keywords:
+            if keyword.arg == weight.id:
+                return keyword.value
+        names = [argument.arg for argument in method.args.args]
+        place = names.index(weight.id) - len(names[:1]) if weight.id in names[1:] else len(call.args)
+        return call.args[place] if place < len(call.args) else None
+
+    def _holder(self, node: ast.AST, kind: Any) -> ast.AST | None:
+        """The innermost node of a kind around another one."""
+        found = self.parents.get(id(node))
+        while found is not None and not isinstance(found, kind):
+            found = self.parents.get(id(found))
+        return found
+
+    def _meter(self, site: Site) -> ast.expr | None:
+        """The object that takes what a batch adds, where its class averages: ``losses`` in ``losses.update``."""
+        own = self.receivers.get(id(site.loop.node), _NOBODY).owner
+        if all(self.receivers.get(id(average.node), _NOBODY).owner in (None, own) for average in site.averages):
+            return None
+        node: ast.AST | None = site.added.node
+        while node is not None and not isinstance(node, ast.stmt):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node is not site.added.node:
+                return node.func.value
+            node = self.parents.get(id(node))
+        return None
+
+    def _at_start(self, start: ast.AST, number: int, is_meter: bool) -> None:
+        receiver = self.receivers.get(id(start), _NOBODY).name if is_meter else None
+        if receiver is None:
+            self._after(start, "start", number)
+        else:
+            self._after(start, "start_of", number, value=ast.Name(receiver, ast.Load()))
+
+    def _at_average(self, node: ast.AST, number: int, index: int, is_meter: bool) -> None:
+        receiver = self.receivers.get(id(node), _NOBODY).name if is_meter else None
+        if isinstance(node, ast.expr):
+            if receiver is None:
+                self._wrap(node, "average", number, index)
+            else:
+                self._wrap(node, "average_of", number, index, extra=ast.Name(receiver, ast.Load()))
+        elif isinstance(node, ast.AugAssign):
+            self._after(node, "average", number, index, value=_read(node.target))
+
+    def training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
+        """A loop that trains, whether or not it averages anything."""
+        loop = self.loops.get(id(node)) or self._new_loop(node, None)
+        loop.trains = True
+
+    def reported(self, node: ast.AST, line: int, value: ast.expr | None) -> None:
+        """A number that was asked for by name: the expression itself, or what a statement leaves in a target."""
+        number = len(self.registry.reports)
+        self.registry.reports.append((self.source, line))
+        if value is None:
+            self._wrap(node, "report", number)  # type: ignore[arg-type]
+        else:
+            self._after(node, "report", number, value=_read(value))
+
+    def _loop(self, site: Site) -> LoopPlace:
+        return self._new_loop(site.loop.node, site.loop.loader.node)
+
+    def _new_loop(self, node: Any, loader: ast.expr | None) -> LoopPlace:
+        line = getattr(node, "lineno", getattr(getattr(node, "target", None), "lineno", 0))
+        loop = LoopPlace(len(self.registry.loops), self.source, line)
+        self.registry.loops.append(loop)
+        self.loops[id(node)] = loop
+        if hasattr(node, "target"):
+            loop.takes = frozenset(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
+        if loader is None and hasattr(node, "iter"):
+            loader = _loader_in(node.iter)
+        if loader is not None:
+            self._wrap(loader, "loader", loop.number)
+        if isinstance(node, _LOOPS):
+            self._after(node, "left", loop.number)
+        elif isinstance(node, ast.comprehension):
+            self._wrap(self._whole(node), "left_with", loop.number)
+        return loop
+
+    def _whole(self, node: ast.comprehension) -> ast.expr:
+        """The expression after which a comprehension has run: what calls it, where it is a generator."""
+        found = self.parents[id(node)]
+        holder = self.parents.get(id(found))
+        if isinstance(found, ast.GeneratorExp) and isinstance(holder, ast.Call):
+            return holder
+        assert isinstance(found, ast.expr)
+        return found
+
+    def _wrap(self, node: ast.expr, method: str, *numbers: int, extra: ast.expr | None = None) -> None:
+        self.wraps.setdefault(id(node), []).append((method, numbers, extra))
+
+    def _after(self, statement: ast.AST, method: str, *numbers: int, value: ast.expr | None = None) -> None:
+        arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+        call = _call(method, [*arguments, *([] if value is None else [value])])
+        self.after.setdefault(id(statement), []).append(call)
+
+    # ------------------------------------------------------------------ doing it
+
+    def visit(self, node: ast.AST) -> Any:
+        found: Any = super().visit(node)
+        if isinstance(node, ast.expr):
+            return self._wrapped(node, found)
+        if isinstance(node, ast.stmt):
+            return self._followed(node, found)
+        return found
+
+    def visit_comprehension(self, node: ast.comprehension) -> Any:
+        """A comprehension's body begins with a condition that always holds."""
+        found: Any = self.generic_visit(node)
+        if id(node) in self.loops:
+            step = _call("stepped", [ast.Constant(self.loops[id(node)].number), _read(node.target)])
+            found.ifs.insert(0, _at(step, node.target))
+        return found
+
+    def _wrapped(self, node: ast.expr, found: ast.expr) -> ast.expr:
+        wraps = self.wraps.get(id(node), ())
+        is_added = any(method == "added" for method, _, _ in wraps)
+        if (id(node) in self.slice.kept and not _is_plain(node)) or is_added:
+            found = self._kept(found, self.slice.kept.get(id(node), ()))
+        for method, numbers, extra in wraps:
+            if method == "added" and isinstance(found, Kept):
+                self.registry.places[numbers[0]].root = found
+            arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+            found = _at(_call(method, [*arguments, *([] if extra is None else [extra]), found]), node)
+        return found
+
+    def _kept(self, found: ast.expr, names: tuple[str, ...]) -> Kept:
+        number = len(self.registry.nodes)
+        plain = _call("keep", [ast.Constant(number), found])
+        kept = Kept(func=plain.func, args=plain.args, keywords=[])
+        kept.number = number
+        self.registry.nodes.append(Node(self.source, kept, names))
+        _at(kept, found)
+        return kept
+
+    def _followed(self, node: ast.stmt, found: Any) -> Any:
+        statements = [found]
+        if isinstance(node, _LOOPS) and id(node) in self.loops:
+            target = _read(node.target) if not isinstance(node, ast.While) else ast.Constant(None)
+            step = _call("step", [ast.Constant(self.loops[id(node)].number), target])
+            found.body.insert(0, _statement(step, node.body[0]))
+        if id(node) in self.slice.changed:
+            changed = self.slice.changed[id(node)]
+            number = len(self.registry.nodes)
+            self.registry.nodes.append(Node(self.source, None, (key(changed.target),), changed))
+            statements.append(_statement(_call("keep", [ast.Constant(number), _read(changed.target)]), node))
+        statements += [_statement(expression, node) for expression in self.after.get(id(node), ())]
+        return statements if len(statements) > 1 else found
+
+
+def _is_plain(node: ast.expr) -> bool:
+    return isinstance(node, (ast.Constant, ast.Starred, ast.Lambda))
+
+
+def _position(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _call(method: str, arguments: list[ast.expr]) -> ast.Call:
+    return ast.Call(ast.Attribute(ast.Name(NAME, ast.Load()), method, ast.Load()), arguments, [])
+
+
+def _read(target: ast.expr) -> ast.expr:
+    """A target as an expression."""
+    found = copy.deepcopy(target)
+    for node in ast.walk(found):
+        if hasattr(node, "ctx"):
+            node.ctx = ast.Load()
+    if isinstance(found, ast.Starred):
+        return found.value
+    return found
+
+
+def _statement(expression: ast.expr, near: ast.stmt) -> ast.stmt:
+    return _at(ast.Expr(expression), near)  # type: ignore[no-any-return]
+
+
+def _at(node: Any, near: ast.AST) -> Any:
+    """At the place of another node, with all that has no place of its own."""
+    for part in _unplaced(node):
+        ast.copy_location(part, near)
+    return node
+
+
+def _unplaced(node: ast.AST) -> Iterator[ast.AST]:
+    if getattr(node, "lineno", None) is not None:
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _unplaced(child)

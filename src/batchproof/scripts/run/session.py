@@ -1,0 +1,337 @@
+"""One run from start to end: rewrite the script, run it, and put together what was measured."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from batchproof.ground.place import Place
+from batchproof.scripts.run import execute
+from batchproof.scripts.run.control import Control
+from batchproof.scripts.run.execute import Ending, Target
+from batchproof.scripts.run.importing import Finder
+from batchproof.scripts.run.interventions import Steering, already_imported
+from batchproof.scripts.run.observe import Seeing
+from batchproof.scripts.run.processes import Children, rank, world
+from batchproof.scripts.run.recorder import LoopState, Recorder
+from batchproof.scripts.run.registry import NAME, LoopPlace, Registry, Source
+from batchproof.scripts.run.registry import Place as RegisteredPlace
+from batchproof.scripts.run.result import Epoch, Measured, Reported, Run
+from batchproof.scripts.run.rewrite import rewrite
+from batchproof.scripts.source import Script, find
+
+#: Files that take long to look through are run as they are.
+LONGEST_FILE = 2_000_000
+
+
+class Session:
+    """What is known of a run so far."""
+
+    def __init__(self, target: Target, control: Control, live: Callable[[Measured, Epoch], None] | None = None) -> None:
+        self.target = target
+        self.control = control
+        self.live = live
+        self.registry = Registry()
+        self.recorder = Recorder(self.registry, self._finish)
+        self.recorder.last_weights = control.last_weights
+        self.steering = Steering(control, self.recorder)
+        self.seeing = Seeing(self.registry, "statistics" in control.mends)
+        self.recorder.steers = bool(control.updates)
+        self.recorder.on_loader = self._begins
+        self.recorder.on_step = self._steps
+        self.recorder.on_left = self._ends
+        self.epochs: dict[int, list[Epoch]] = {}
+        self.sums: dict[int, bool | None] = {}
+        self.sums_trained_on: dict[int, bool | None] = {}
+        self.reasons: dict[int, tuple[str, str]] = {}
+        self.unread = 0  # passes whose average was never read
+        self.notes: list[str] = []
+        self.seconds = 0.0
+        self.process = os.getpid()
+        self.children: Children | None = None
+
+    # ------------------------------------------------------------------ before and while it runs
+
+    def run(self, output: Path | None = None) -> Ending:
+        """Run the script to its end.
+
+        Args:
+            output: beside this file, processes that the script starts hand in what they measured.
+
+        Raises:
+            BatchproofError: it cannot be run at all.
+        """
+        target = self.target
+        source = execute.read(target)
+        names = execute.main_module(target)
+        code = self.rewritten(source, str(target.path.absolute()), names.__dict__)
+        finder = self.install()
+        if output is not None:
+            self.children = Children(self, output)
+            self.children.watch()
+        start = time.perf_counter()
+        try:
+            ending = execute.run(target, code, names)
+            self.seconds = time.perf_counter() - start
+            self.recorder.end()
+        finally:
+            sys.meta_path.remove(finder)
+            self.steering.stop()
+            if self.children is not None:
+                self.children.stop()
+        return ending
+
+    def install(self) -> Finder:
+        """Let rewritten code reach the measuring, and modules of the script be rewritten."""
+        setattr(builtins, NAME, self.recorder)
+        finder = Finder(self.target.folder, self.rewritten_module, already_imported(self.steering.watched()))
+        sys.meta_path.insert(0, finder)
+        return finder
+
+    def forget(self) -> None:
+        """What was measured so far."""
+        self.epochs.clear()
+        self.recorder.open.clear()
+
+    def rewritten(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
+        """The script's code.
+
+        Raises:
+            BatchproofError: it is not Python.
+        """
+        tree = execute.parsed(source, file)
+        self._rewrite(tree, source, file, names)
+        try:
+            return compile(tree, file, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError) as error:
+            line = getattr(error, "lineno", None)
+            from batchproof.errors import BatchproofError
+
+            raise BatchproofError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from error
+
+    def rewritten_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
+        """A module's code; None where nothing in it is measured, or it is not for us to say what is wrong with it."""
+        try:
+            tree = ast.parse(source, file)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+        before = len(self.registry.nodes)
+        self._rewrite(tree, source, file, names)
+        return compile(tree, file, "exec", dont_inherit=True) if len(self.registry.nodes) > before else None
+
+    def _rewrite(self, tree: ast.Module, source: bytes, file: str, names: dict[str, Any]) -> None:
+        if len(source) > LONGEST_FILE:
+            self.notes.append(f"{file} is too long to be looked through: it runs as it is")
+            return
+        lines = source.decode("utf-8", "replace").splitlines()
+        try:
+            found = find(tree)
+        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
+            self.notes.append(f"{file} could not be looked through ({type(error).__name__}: {error})")
+            found = Script()
+        logged = [
+            site.name for site in found.sites if isinstance(site.loop.node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        ]
+        if logged:
+            few = ", ".join(dict.fromkeys(logged))
+            self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
+        rewrite(tree, found, Source(file, lines, names), self.registry, self.control.report)
+
+    # ------------------------------------------------------------------ loops and passes
+
+    def _begins(self, loop: LoopPlace, loader: Any) -> Any:
+        steered = self.steering.begins(loop, loader)
+        with contextlib.suppress(Exception):
+            self.seeing.begins(loop, loader)
+        return steered
+
+    def _steps(self, state: LoopState) -> None:
+        self.steering.steps(state)
+        with contextlib.suppress(Exception):
+            self.seeing.steps(state)
+
+    def _ends(self, state: LoopState) -> None:
+        self.steering.ends(state)
+        with contextlib.suppress(Exception):
+            self.seeing.ends(state, self.recorder.updates - state.updates_before)
+
+    def _finish(self, done: Any) -> None:
+        from batchproof.scripts.run.epochs import exact_value, finished, settled_value
+        from batchproof.scripts.run.reasons import reason
+
+        number = done.place.number
+        exact, is_sum = exact_value(done)
+        settled = settled_value(done, exact) if self.control.last_weights else None
+        done.duplicates = self.seeing.duplicates(done.place.loop)
+        epoch = finished(done, is_sum, settled, exact)
+        self.sums[number] = is_sum
+        self._look_at_roots(done, is_sum)
+        if epoch.printed is None:
+            self.unread += 1
+            return
+        epoch = _of_process(epoch)
+        if done.batches is not None and done.batches.formula.broadcasts:
+            self.seeing.broadcasts[number] = done.batches.formula.broadcasts
+        why = reason(done, epoch, is_sum)
+        if any(why) or number not in self.reasons:
+            self.reasons[number] = why
+        self.epochs.setdefault(number, []).append(epoch)
+        if self.live is not None:
+            self.live(self.measured(number), epoch)
+
+    def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
+        from batchproof.scripts.run.backward_roots import trains_on_sum
+        from batchproof.scripts.run.epochs import as_number
+
+        roots = self.steering.roots.of(done.place.loop)
+        if roots:
+            values = [as_number(value) for value in done.values]
+            found = trains_on_sum([as_number(root) for root in roots], values, done.counts, is_sum)
+            self.sums_trained_on[done.place.number] = found
+
+    # ------------------------------------------------------------------ afterwards
+
+    def measured(self, number: int) -> Measured:
+        """What is known of a place."""
+        place = self.registry.places[number]
+        site = place.site
+        origin = getattr(site.added.origin, "lineno", None)
+        why, remedy = self.reasons.get(number, ("", ""))
+        names = _names(place)
+        return Measured(
+            name=names[0],
+            accumulator=site.name,
+            names=names,
+            place=_place(place.source, getattr(site.add, "lineno", place.root.lineno)),
+            phase=site.loop.phase.value,
+            quantity=site.added.quantity.value,
+            is_sum=self.sums.get(number),
+            trains_on_sum=self.sums_trained_on.get(number),
+            why=why,
+            cause=_place(place.source, origin) if origin is not None and why and why == site.added.why else None,
+            remedy=remedy,
+            epochs=tuple(self.epochs.get(number, ())),
+        )
+
+    def reported(self) -> Reported | None:
+        """The number that was asked for by name."""
+        name = self.control.report
+        if name is None or not self.recorder.reported:
+            return None
+        from batchproof.scripts.run.epochs import as_number
+
+        values = tuple(as_number(value) for _, value in self.recorder.reported)
+        source, line = self.registry.reports[self.recorder.reported[-1][0]]
+        return Reported(name, values, _place(source, line))
+
+    def result(self, ending: Ending) -> Run:
+        """All that was measured."""
+        handed_in = self.children.collected() if self.children is not None else []
+        numbered = [(number, self.measured(number)) for number in sorted(self.epochs)]
+        rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
+        rows.sort(key=lambda row: (row.place.file, row.place.line))
+        return Run(
+            script=" ".join([self.target.typed, *self.target.arguments]),
+            measured=tuple(rows),
+            seen=(*self.seeing.found(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
+            reported=self.reported(),
+            control=self.control,
+            updates=tuple(self.steering.passes),
+            steps=self.recorder.updates,
+            learning_rate=self.steering.optimizers.first_rate,
+            follows_scale=self.steering.optimizers.follows_scale,
+            scheduled=self.steering.optimizers.scheduled,
+            loaders=self.steering.loaders.built,
+            seconds=self.seconds,
+            status=ending.status,
+            failed=ending.failed,
+            places=len(self.registry.places),
+            world=max([world(), *(run.world for run in handed_in)]),
+            notes=(
+                *self._alone(handed_in),
+                *self._read_nowhere(),
+                *self._unreported(),
+                *self.notes,
+                *self.steering.loaders.notes,
+            ),
+        )
+
+    def _alone(self, handed_in: list[Run]) -> list[str]:
+        if world() > 1:
+            return [
+                f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
+            ]
+        if len(handed_in) > 1:
+            return [
+                f"measured in {len(handed_in)} processes that the script started: these are the samples of the first"
+            ]
+        return []
+
+    def _read_nowhere(self) -> list[str]:
+        if not self.unread or self.epochs:
+            return []
+        return ["batches were added up, and no average of them was read"]
+
+    def _unreported(self) -> list[str]:
+        name = self.control.report
+        if name is None or self.recorder.reported:
+            return []
+        where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
+        return [f"--report {name}: {name} {where}"]
+
+
+def _of_process(epoch: Epoch) -> Epoch:
+    """Where several processes train together, a number that they combined cannot be told from one's own samples."""
+    if world() == 1:
+        return epoch
+    combined = (
+        epoch.printed is not None
+        and epoch.averaged is not None
+        and not math.isclose(epoch.printed, epoch.averaged, rel_tol=1e-5)
+    )
+    reason = "the total is combined with those of other processes, whose samples are not known here"
+    return replace(epoch, rank=rank(), **({"exact": None, "reason": reason} if combined else {}))  # type: ignore[arg-type]
+
+
+def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
+    """The script's code for a process that ``multiprocessing`` has spawned, which measures as its parent does."""
+    data = json.loads(told)
+    path = Path(data["path"])
+    target = Target(data["path"], path, None, ())
+    session = Session(target, Control.from_json(data["control"]))
+    code = session.rewritten(path.read_bytes(), data["path"], names)
+    names.update(__file__=data["path"], __spec__=None, __package__=None, __doc__=None)
+    session.install()
+    session.children = Children(session, Path(data["output"]))
+    session.children.hand_in_at_end()
+    return code
+
+
+def _names(place: RegisteredPlace) -> tuple[str, ...]:
+    """What a number goes by, the name that its reader knows first; a meter by the meter's own name."""
+    site = place.site
+    known = [name for name in site.reported if not name.startswith("self.")]
+    own = [name.removeprefix("self.") for name in (*site.reported, site.name)]
+    names = dict.fromkeys((*known, *([place.meter] if place.meter else []), *own))
+    return tuple(sorted(names, key=lambda name: len(name) == 1))  # a letter says less than any other name
+
+
+def _place(source: Source, line: int) -> Place:
+    return Place(short(source.file), line, source.line(line))
+
+
+def short(file: str) -> str:
+    """A path relative to here, where it is below."""
+    path = Path(file).absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

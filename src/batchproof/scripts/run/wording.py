@@ -1,0 +1,153 @@
+"""What the reports on a Run say in words, in every form: terminal, HTML and PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from batchproof.report.numbers import decimals_for, number, percent
+
+if TYPE_CHECKING:
+    from batchproof.scripts.run.result import Epoch, Measured, Run, Seen
+
+LOOKED_FOR = (
+    "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
+    "printed or assigned"
+)
+DIGITS, MOST_DECIMALS = 5, 8
+
+
+def headline(run: Run) -> str:
+    """The answer in a sentence."""
+    if run.measured:
+        return _of_measured(run)
+    if run.places:
+        return f"nothing measured: no average was read at the {counted(run.places, 'place')} where batches are added up"
+    return "nothing measured: no place was found where it averages over batches"
+
+
+def _of_measured(run: Run) -> str:
+    known = [row for row in run.measured if any(epoch.is_exact is not None for epoch in row.shown)]
+    if not known:
+        return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
+    if not run.wrong:
+        return f"exact: {counted(len(known), 'number')} measured, the same at every batch size"
+    name, epoch = worst_of(run)
+    most = f"{name} reads {off(epoch)}"
+    if len(known) == 1:
+        return f"not exact: {most}"
+    return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
+
+
+def worst_of(run: Run) -> tuple[str, Epoch]:
+    """The pass that is off the most, with its number's name."""
+    wrong = [(row.name, epoch) for row in run.wrong for epoch in row.wrong]
+    return max(wrong, key=lambda found: abs(found[1].error or 0.0))
+
+
+def rows_of(run: Run) -> list[tuple[Measured, Epoch]]:
+    """What the table has a row for."""
+    return [(row, epoch) for row in run.measured for epoch in row.shown]
+
+
+def off(epoch: Epoch) -> str:
+    """``2.0% low``."""
+    error = epoch.error or 0.0
+    return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
+
+
+def counted(count: int, word: str) -> str:
+    """``1 number``, ``2 numbers``."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def state_of(run: Run) -> bool | None:
+    """Whether all is exact; None where that is not known."""
+    return {0: True, 1: False}.get(run.exit_status)
+
+
+def files_of(run: Run) -> int:
+    """In how many files its places are."""
+    return len({row.place.file for row in run.measured})
+
+
+def line_of(row: Measured, run: Run) -> str:
+    """Where a batch is added: the line, with the file where there are several."""
+    return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
+
+
+def epoch_of(row: Measured, epoch: Epoch) -> str:
+    """Which pass is shown."""
+    return f"{epoch.number}" if len(row.epochs) > 1 else ""
+
+
+def value_of(value: float | None, epoch: Epoch) -> str:
+    """A value with as many digits as all of the row have."""
+    if value is None:
+        return ""
+    known = [item for item in (epoch.printed, epoch.exact, epoch.mean) if item is not None]
+    return number(value, min(MOST_DECIMALS, max(decimals_for(known, DIGITS), _decimals_of(epoch.difference))))
+
+
+def _decimals_of(difference: float | None) -> int:
+    """With which two digits of a difference are seen."""
+    if not difference or not math.isfinite(difference):
+        return 0
+    return 1 - math.floor(math.log10(abs(difference)))
+
+
+def difference_of(epoch: Epoch) -> str:
+    """Printed less exact; empty where it is rounding."""
+    return "" if epoch.is_exact in (None, True) else value_of(epoch.difference, epoch)
+
+
+def off_of(epoch: Epoch) -> str:
+    """The same, of the exact value; a check mark where there is no difference."""
+    if epoch.is_exact is not False:
+        return "?" if epoch.is_exact is None else "✓"
+    return percent(epoch.error or 0.0)
+
+
+def batches_of(epoch: Epoch) -> str:
+    """``27 × 16 + 10``."""
+    if not epoch.batches or epoch.sizes[0][0] == 0:
+        return f"{epoch.batches:,}"
+    sizes = epoch.sizes
+    if len(sizes) > 2:
+        every = [size for size, _ in sizes]
+        return f"{epoch.batches:,} × {min(every):,}–{max(every):,}"
+    return " + ".join(f"{count:,} × {size:,}" if count > 1 else f"{size:,}" for size, count in sizes)
+
+
+def why_of(row: Measured, epoch: Epoch) -> str:
+    """Why the number is what it is, or why there is no exact one."""
+    if epoch.exact is None:
+        return f"not measured: {epoch.reason}" if epoch.reason else "not measured"
+    if epoch.printed is None:
+        return "its average was not read"
+    if epoch.is_exact:
+        return ""
+    return row.why or "the mean of the batches is not the value on all samples"
+
+
+def notes_of(run: Run) -> Iterator[tuple[str, str]]:
+    """What else there is to know, each with a label."""
+    if run.failed:
+        yield "ended", f"{run.failed}: what was measured by then is shown"
+    if not run.measured and not run.places:
+        yield "note", LOOKED_FOR
+    for seen in run.seen:
+        yield ("seen" if seen.harmless else "wrong"), said(seen)
+    if run.reported is not None and run.reported.values:
+        value = run.reported.values[-1]
+        yield "asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}"
+    for note in run.notes:
+        yield "note", note
+
+
+def said(seen: Seen) -> str:
+    """With its place and what to do."""
+    where = f"{seen.place}: " if seen.place is not None else ""
+    remedy = f"; {seen.remedy}" if seen.remedy else ""
+    return f"{where}{seen.what}{remedy}"

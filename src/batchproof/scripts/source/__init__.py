@@ -1,0 +1,6 @@
+"""Where a script averages over batches, read off its syntax tree.  Knows ``ast`` and nothing of torch."""
+
+from batchproof.scripts.source.find import find
+from batchproof.scripts.source.site import Added, Average, Divisor, Loader, Loop, Phase, Quantity, Script, Site, Weight
+
+__all__ = ["Added", "Average", "Divisor", "Loader", "Loop", "Phase", "Quantity", "Script", "Site", "Weight", "find"]

@@ -1,0 +1,325 @@
+"""Adding up: what is added to what, in which loop, and at which statement."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from batchproof.scripts.source import name_tables, numbers, stats, totals
+from batchproof.scripts.source.interpreter import OpenLoop, Reading, open_for, place_of, record_average
+from batchproof.scripts.source.site import Divisor, Quantity, Weight
+from batchproof.scripts.source.values import (
+    Averaged,
+    BatchLoop,
+    Binding,
+    Const,
+    Count,
+    Entry,
+    Items,
+    Mapping,
+    Pool,
+    Rows,
+    Stat,
+    Total,
+    Unknown,
+    Value,
+    is_of_batch,
+)
+
+#: So many items of a list are told apart.
+MOST_ITEMS = 200
+
+
+def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
+    """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
+    old = held.value
+    loop = open_for(run, held.born)
+    if (loop is None or isinstance(old, (Stat, Rows))) and (
+        loop is None or loop.samples or not isinstance(old, (Stat, Rows))
+    ):
+        return _within(run, node, old, value)
+    assert loop is not None
+    if loop.batch is None:
+        found = _over_samples(run, node, old, value)
+        if isinstance(found, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
+            return replace(found, loop=None)  # it goes on over the batches
+        return found
+    if isinstance(value, Total) and not _of_open_loop(run, value, loop.batch):
+        return numbers.binary(run, node, ast.Add(), old, value) if isinstance(old, Total) else value
+    if isinstance(old, Items) and not old.array and isinstance(value, (Items, Rows, Unknown)):
+        extend(run, name, old, value, node)  # losses += [loss]
+        return old
+    entry = enter(run, name, held, value, loop, node)
+    entries = (*totals.entries_of(old), entry) if entry not in totals.entries_of(old) else totals.entries_of(old)
+    divided = value.divided if isinstance(value, Stat) else None
+    if divided is not None and isinstance(value, Stat):
+        divisor = totals.divisor_of(run, Total(None, entries), divided, value.divided_node)
+        averages = record_average(run, (entry,), entry.statement, divisor, value.divided_node)
+        return Averaged(node, entries, averages)
+    return Total(node, entries, False)
+
+
+def _of_open_loop(run: Reading, value: Total | Averaged, loop: BatchLoop) -> bool:
+    return any(entry.loop is loop for entry in value.entries)
+
+
+def _within(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
+    """An addition within one batch, or outside of any."""
+    if isinstance(old, Items) and isinstance(value, Items) and not old.array:
+        old.items = (old.items + value.items)[:MOST_ITEMS]
+        old.entries += [e for e in value.entries if e not in old.entries]
+        return old
+    if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, Total, Averaged, Rows)):
+        return value
+    if isinstance(old, Unknown) and isinstance(value, (Total, Averaged)):
+        return value
+    return numbers.binary(run, node, ast.Add(), old, value)
+
+
+def _over_samples(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
+    """Added up over the samples of one batch."""
+    if isinstance(value, Const):
+        return Count(node, loop=run.batch_loop()) if run.batch_loop() is not None else Unknown(node)
+    if isinstance(old, (Total, Averaged, Pool)):
+        return old
+    if isinstance(value, (Stat, Rows)) or is_of_batch(value):
+        return stats.stat(run, node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
+    return old if not isinstance(old, Const) else Unknown(node)
+
+
+def enter(
+    run: Reading, name: str, held: Binding, value: Value, loop: OpenLoop, written: ast.expr | None, listed: bool = False
+) -> Entry:
+    """The record of one statement that adds a batch to ``name``; ``written`` is what it adds as it stands there."""
+    assert loop.batch is not None
+    statement, function = place_of(run, value, loop)
+    key = (id(statement), name)
+    if written is not None and statement is not run.frame.statement:
+        written = handed_on(statement, value)
+        name = _receiver(statement) or name
+    if isinstance(value, (Total, Averaged)):
+        value = _running(run, value, loop.batch)
+    entry = run.entries.get(key)
+    if entry is None:
+        entry = Entry(name, statement, value, loop.batch, function, written=written, listed=listed)
+        run.entries[key] = entry
+    elif _vague(entry.value) and not _vague(value):
+        entry.value = value
+    if held.statement is not None and not isinstance(held.value, (Total, Averaged)):
+        entry.starts.setdefault(id(held.statement), held.statement)
+    elif isinstance(held.value, (Total, Averaged)):
+        for other in held.value.entries:
+            for start in other.starts.values():
+                entry.starts.setdefault(id(start), start)
+    return entry
+
+
+def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
+    """The argument of a call that a function of this file adds up: of ``meter.update(loss.item(), n)`` the first."""
+    if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
+        return None
+    parts = [*statement.value.args, *(keyword.value for keyword in statement.value.keywords)]
+    call = value.call if isinstance(value, Stat) else value.node
+    for part in parts:
+        if any(inner is call for inner in ast.walk(part)):
+            return part
+    return next((part for part in parts if not isinstance(part, (ast.Constant, ast.JoinedStr))), None)
+
+
+def _receiver(statement: ast.AST) -> str:
+    """What a value was handed to: ``meter`` of ``meter.update(loss)``."""
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute):
+        return ast.unparse(call.func.value)
+    return ""
+
+
+def _vague(value: Value) -> bool:
+    return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
+
+
+def _running(run: Reading, value: Total | Averaged, loop: BatchLoop) -> Value:
+    """A total that is itself added in each batch."""
+    same = [entry for entry in value.entries if entry.loop is loop]
+    if same and not isinstance(value.node, ast.Constant):
+        why = f"{same[0].name} already holds the batches before it"
+        node = value.node if isinstance(value.node, ast.expr) else None
+        found = stats.stat(run, node, Quantity.RUNNING, why)
+        found.inner = tuple(same)
+        return found
+    return value
+
+
+def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
+    """``items.append(value)``."""
+    loop = open_for(run, items.born)
+    if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
+        items.items.append(value)
+    if loop is None:
+        return
+    if loop.batch is None:
+        items.of_samples = True
+        return
+    held = Binding(items, items.born, items.start)
+    entry = enter(run, name, held, value, loop, node, listed=True)
+    entry.spread = entry.spread or spread
+    entry.window = entry.window or items.recent
+    if entry not in items.entries:
+        items.entries.append(entry)
+
+
+def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) -> None:
+    """``items.extend(value)``: one entry for each of the value's rows."""
+    if (
+        isinstance(value, Items)
+        and value.items
+        and not value.of_samples
+        and isinstance(value.node, (ast.List, ast.Tuple))
+    ):
+        for item in value.items[:MOST_ITEMS]:
+            append(run, name, items, item, node)
+        return
+    if isinstance(value, Items) and value.entries:
+        items.entries += [e for e in value.entries if e not in items.entries]
+        return
+    append(run, name, items, Rows(node) if not isinstance(value, Pool) else value, node, spread=True)
+
+
+def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Value) -> Value:
+    """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
+    outermost = next(
+        (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
+    )
+    born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
+    made = Items(node, born=born, start=run.frame.statement)
+    loop = open_for(run, born)
+    if isinstance(node, ast.DictComp):
+        return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
+    if (
+        loop is not None
+        and loop.batch is not None
+        and isinstance(loop.node, ast.comprehension)
+        and _in(node, loop.node)
+    ):
+        parts = value.items if isinstance(value, Items) and value.tuple_ else [value]
+        for place, part in enumerate(parts):
+            name = ast.unparse(node) if len(parts) == 1 else f"{ast.unparse(node)}[{place}]"
+            written = getattr(node, "elt", None)
+            if len(parts) > 1 and isinstance(written, ast.Tuple):
+                written = written.elts[place]
+            entry = enter(run, name, Binding(made, born, run.frame.statement), part, loop, written, listed=True)
+            made.entries.append(entry)
+        return made
+    if loop is not None and loop.samples:
+        made.items.append(value)
+        made.of_samples = True
+        return made
+    known = totals.entries_of(over) if isinstance(over, (Items, Total)) else ()
+    if known and not isinstance(value, (Total, Averaged)):
+        return _mapped(run, made, known, value)
+    if isinstance(value, (Total, Averaged)):
+        return value
+    made.items.append(value)
+    return made
+
+
+def _in(node: ast.expr, generator: ast.comprehension) -> bool:
+    return generator in getattr(node, "generators", ())
+
+
+def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -> Value:
+    """A list made of another list's entries, one of each: ``[out["loss"] for out in outputs]``."""
+    for entry in known:
+        if value is entry.value:
+            made.entries.append(entry)
+            continue
+        text = ast.unparse(made.node) if isinstance(made.node, ast.expr) else ""
+        key = (id(entry.statement), f"{entry.name}: {text}")
+        mapped = run.entries.get(key)
+        if mapped is None:
+            mapped = Entry(
+                entry.name, entry.statement, value, entry.loop, entry.function, dict(entry.starts), listed=True
+            )
+            mapped.late, mapped.written = entry.late, entry.written
+            run.entries[key] = mapped
+        made.entries.append(mapped)
+    return made
+
+
+def as_stat(entry: Entry) -> Stat | None:
+    """What an entry adds, as a statistic; None where it is nothing that depends on a batch."""
+    value = entry.value
+    if isinstance(value, Stat):
+        if value.quantity is Quantity.UNKNOWN and _is_no_result(entry, value):
+            return None
+        return value
+    if isinstance(value, Count):
+        return Stat(value.node, Quantity.COUNT, origin=value.node)
+    if isinstance(value, Rows):
+        if not entry.spread and (
+            _reads_as_loss(entry, value) or (entry.scalar and not name_tables.reads_as_no_result(_last(entry.name)))
+        ):
+            return _unknown(value)
+        return Stat(value.node, Quantity.ROWS, origin=value.node)
+    if isinstance(value, Unknown) and value.of_batch and _reads_as_loss(entry, value):
+        return _unknown(value)
+    if isinstance(value, Unknown) and not value.of_batch and _reads_as_loss(entry, value) and not value.parameter:
+        return _unknown(value)
+    return None
+
+
+def counted(entry: Entry, stat: Stat) -> Stat:
+    """An accuracy that only its name tells of: what is divided by the number of samples was a count."""
+    divisors = {average.divisor for average in entry.averages.values()}
+    if divisors <= {Divisor.DATASET, Divisor.SAMPLES} and stat.weight is Weight.NONE and not entry.listed:
+        words = name_tables.plain(f"{_last(entry.name)} {_text(stat.origin)[:80]}")
+        vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
+        if vague and ("acc" in words or "correct" in words):
+            return replace(stat, quantity=Quantity.COUNT, why="")
+    if stat.named and stat.quantity is Quantity.MEAN:
+        return replace(stat, quantity=Quantity.UNKNOWN)
+    return stat
+
+
+def _unknown(value: Value) -> Stat:
+    node = value.node if isinstance(value.node, ast.expr) else None
+    return Stat(value.node, Quantity.UNKNOWN, origin=value.node, call=node, plain=node)
+
+
+def _is_no_result(entry: Entry, value: Stat) -> bool:
+    return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
+
+
+def _reads_as_loss(entry: Entry, value: Value) -> bool:
+    name, text = _last(entry.name), _text(value.node)
+    if name_tables.reads_as_no_result(name):
+        return False
+    return name_tables.reads_as_loss(name) or name_tables.reads_as_loss(text[:80])
+
+
+def _last(name: str) -> str:
+    return name.replace("'", "").replace('"', "").replace("]", "").replace("[", ".").split(".")[-1]
+
+
+def _text(node: ast.AST | None) -> str:
+    return ast.unparse(node) if node is not None else ""
+
+
+def reset(run: Reading, held: Binding) -> bool:
+    """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
+    value = held.value
+    if not isinstance(value, (Total, Averaged)) and not (isinstance(value, Items) and value.entries):
+        return False
+    found = False
+    for entry in totals.entries_of(value):
+        if run.is_open(entry.loop):
+            entry.window = True
+            found = True
+    return found
+
+
+def mark_windows(entry: Entry) -> None:
+    """Averages that are read inside the loop of a total that starts anew there are over a window."""
+    if entry.window:
+        for key, average in entry.averages.items():
+            entry.averages[key] = replace(average, window=True)

@@ -1,0 +1,207 @@
+"""Every place in a file where it averages over batches.
+
+The file is read once as if it ran: the module's own statements first, calls followed into its functions with what they
+are given, then every function that nothing called.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from typing import Any
+
+from batchproof.errors import BatchproofError
+from batchproof.scripts.source import assignment, calls, statements, trainers
+from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
+from batchproof.scripts.source.expressions import evaluate
+from batchproof.scripts.source.index import Index, Mentions, index
+from batchproof.scripts.source.interpreter import Frame, Reading, loader_of
+from batchproof.scripts.source.loops import enter_step, leave
+from batchproof.scripts.source.site import Added, Loop, Quantity, Script, Site
+from batchproof.scripts.source.subscripts import named
+from batchproof.scripts.source.values import BatchLoop, Class, Entry, Function, Instance, Rows, Scope, Stat, Value
+
+
+class TooDeep(BatchproofError):
+    """A file's expressions are nested deeper than can be followed."""
+
+
+def find(tree: ast.Module) -> Script:
+    """The places in the order of their lines.
+
+    Raises:
+        TooDeep: the file's expressions are nested too deeply.
+    """
+    try:
+        run = _read(tree)
+        parts = _parts_of_running(run)
+        sites = [
+            site
+            for entry in run.entries.values()
+            if not (id(entry) in parts and all(average.inside for average in entry.averages.values()))
+            and (site := _site(entry)) is not None
+        ]
+    except RecursionError:
+        raise TooDeep("its expressions are nested too deeply to be followed") from None
+    sites.sort(key=_line)
+    doubts = sorted(run.doubts.values(), key=lambda d: getattr(d.node, "lineno", 0))
+    return Script(tuple(sites), tuple(doubts))
+
+
+def _parts_of_running(run: Reading) -> set[int]:
+    """Totals that are added up once more in their loop: that is the place to point at."""
+    entries = run.entries.values()
+    return {id(inner) for e in entries if isinstance(e.value, Stat) and e.averages for inner in e.value.inner}
+
+
+def _line(site: Site) -> tuple[int, int]:
+    return getattr(site.add, "lineno", 0), getattr(site.add, "col_offset", 0)
+
+
+def _read(tree: ast.Module) -> Reading:
+    found = index(tree)
+    module = Scope()
+    run = Reading(found, module, evaluate, statements.execute, assignment.assign)
+    run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
+    if not _may_hold_places(found):
+        return run
+    statements.execute(run, tree.body)
+    instances: dict[ast.ClassDef, Instance] = {}
+    for definition, methods in found.methods.items():
+        if trainers.is_lightning(definition, methods):
+            _steps(run, _instance(run, instances, definition), methods)
+    called: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
+    # Those that something calls come last: by then they have mostly been read with what they are given.
+    worth = {function.name for function, _ in found.nested if _is_worth_reading(found.mentions[function])}
+    for function, owner in sorted(found.nested, key=lambda pair: pair[0].name in called):
+        calls_one = function.name not in called and bool(found.mentions[function].all_calls & worth)
+        if function in run.read or not (calls_one or _is_worth_reading(found.mentions[function])):
+            continue
+        me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
+        _start(run)
+        calls.call_function(run, Function(function, function, module, me=me), function, [], {})
+    return run
+
+
+#: Calls that a batch is worked with, or that build what it comes from.
+_BATCH_CALLS = frozenset("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model".split())
+_LOADER_CALLS = frozenset("DataLoader DistributedSampler".split())
+
+
+def _may_hold_places(found: Index) -> bool:
+    """Whether there is a loop and something to add up at all; most files of a library have not both."""
+    if any(trainers.is_lightning(definition, methods) for definition, methods in found.methods.items()):
+        return True
+    loops = any(mentions.loops for mentions in found.mentions.values())
+    calls: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
+    works = bool(calls & (_BATCH_CALLS | _SUMS)) and any(
+        "loss" in w or "oader" in w or "batch" in w for w in found.words
+    )
+    imports = any(path.partition(".")[0] == "torch" for path in found.imports.values())
+    return bool(calls & _LOADER_CALLS) or (loops and (works or imports))
+
+
+_SUMS = frozenset("mean sum append update average log".split())
+
+
+def _is_worth_reading(mentions: Mentions) -> bool:
+    """Whether a function may average over batches, or make something else that is doubtful."""
+    calls = mentions.all_calls
+    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or bool(calls & _LOADER_CALLS)
+
+
+def _start(run: Reading) -> None:
+    run.loops.clear()
+    del run.frames[1:]
+    run.frames[0].statement = None
+    run.frames[0].quiet = False
+
+
+def _instance(run: Reading, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:
+    """What ``self`` is where nothing makes one."""
+    if definition not in instances:
+        _start(run)
+        of = Class(definition, definition, run.module)
+        instance = instances[definition] = Instance(definition, of)
+        calls.initialize(run, instance, of, definition, [], {})
+    return instances[definition]
+
+
+def _steps(run: Reading, me: Instance, methods: dict[str, Any]) -> None:
+    """Lightning's methods: each step as the body of a loop, then what is called when the epoch ends."""
+    for name in trainers.steps_of(methods):
+        step = methods[name]
+        _start(run)
+        opened = enter_step(run, step, name != "training_step")
+        arguments: list[Value] = [Rows(argument, whole=True) for argument in step.args.args[1:2]]
+        arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
+        function = Function(step, step, run.module, me=me)
+        before = len(run.frames)
+        values = _returned(run, function, step, arguments)
+        del run.frames[before:]
+        outputs = trainers.outputs_of(run, step, f"{name} outputs", values, opened)
+        leave(run)
+        for end in trainers.ends_of(methods, name):
+            given = methods[end].args.args[1:2]
+            calls.call_function(
+                run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {}
+            )
+
+
+def _returned(run: Reading, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
+    value = calls.call_function(run, function, step, arguments, {})
+    return [value]
+
+
+def _site(entry: Entry) -> Site | None:
+    if not entry.averages:
+        return None
+    stat = as_stat(entry)
+    if stat is None:
+        return None
+    stat = counted(entry, stat)
+    mark_windows(entry)
+    added = _added(entry, stat)
+    if added is None:
+        return None
+    if stat.quantity is Quantity.RUNNING and any(inner.window for inner in stat.inner):
+        return None
+    return Site(
+        name=entry.name,
+        loop=_loop(entry.loop),
+        add=entry.taken if entry.late and entry.taken is not None else entry.statement,
+        added=added,
+        starts=tuple(entry.starts.values()),
+        averages=tuple(sorted(entry.averages.values(), key=lambda a: getattr(a.node, "lineno", 0))),
+        reported=tuple(entry.reported),
+        function=entry.function,
+    )
+
+
+def _sides(node: ast.expr) -> tuple[tuple[ast.expr, ast.expr], ...]:
+    """The two factors of a product, each with the other."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.FloorDiv)):
+        node = node.left
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        return (node.left, node.right), (node.right, node.left)
+    return ()
+
+
+def _added(entry: Entry, stat: Stat) -> Added | None:
+    node = entry.written or stat.plain or stat.call or stat.node
+    if not isinstance(node, ast.expr):
+        return None
+    if stat.weight_node is not None:
+        for side, other in _sides(node):
+            if other is stat.weight_node:
+                node = side
+    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
+
+
+def _loop(loop: BatchLoop) -> Loop:
+    loader = loader_of(loop.loaders)
+    if loop.equal and loader.drops_last is None:
+        loader = replace(loader, drops_last=True)
+    if loop.of_one or (loop.single and loader.built is None):
+        loader = replace(loader, batch_size=1)
+    return Loop(loop.node, loader, loop.phase)

@@ -1,0 +1,240 @@
+"""Which loops are over batches, which over the samples of one, and which over something else."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from batchproof.scripts.source import name_tables
+from batchproof.scripts.source.index import Mentions
+from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source.values import (
+    Averaged,
+    Const,
+    Count,
+    Dataset,
+    Instance,
+    Items,
+    LoaderValue,
+    Mapping,
+    Of,
+    Pool,
+    Rows,
+    Shape,
+    Stat,
+    Total,
+    Unknown,
+    Value,
+    is_of_batch,
+)
+
+#: Calls around an iterable that hand on its items.
+_AROUND = frozenset(
+    """
+    tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
+    MpDeviceLoader per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it
+    auto_tqdm repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar
+    """.split()
+)
+_EPOCH = re.compile(r"epoch|^e$|^ep$|fold|^seed|^trial|repeat|^run$|^round|era$")
+_ONE_LOADER = re.compile(r"loader$|(^|_)dl$")
+_ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|trial|run|task|client|user|arg|param)s?$")
+_ONE_BATCH = re.compile(
+    r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
+)
+STEPS = frozenset(
+    """
+    backward zero_grad criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss model net
+    train_step train_on_batch validation_step val_step training_step test_step eval_step network forward
+    loss_criterion get_loss calc_loss criterion_ce l1_loss nll_loss no_sync autocast generator discriminator encoder
+    step_fn
+    """.split()
+)
+#: Of these the ones that say nothing of a model: a function may well add up one loss over several outputs.
+_LOSSES = frozenset(
+    """
+    criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss loss_criterion get_loss calc_loss
+    criterion_ce l1_loss nll_loss len range enumerate zip float int list append
+    """.split()
+)
+NEXT = frozenset(
+    """
+    next get_batch next_batch sample_batch getbatch load_batch get_next_batch nextbatch get_minibatch random_batch
+    sample make_batch generate_batch fetch_batch get_train_batch get_random_batch next_train_batch iterate_batch
+    sample_data get_data next_train next_test next_val
+    """.split()
+)  # fmt: skip
+_NOT_BATCHES = frozenset(
+    """
+    items keys values parameters named_parameters modules named_modules children param_groups glob listdir walk
+    split readlines iterrows itertuples state_dict buffers product combinations permutations
+    """.split()
+)
+
+
+def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
+    """An iterable without ``tqdm`` and ``enumerate``; whether it was enumerated; from which number."""
+    counted, start = False, 0
+    for _ in range(8):
+        if not isinstance(node, ast.Call):
+            break
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if name == "enumerate" and node.args:
+            counted = True
+            extra = (
+                node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "start"), None)
+            )
+            start = extra.value if isinstance(extra, ast.Constant) and isinstance(extra.value, int) else 0
+            node = node.args[0]
+        elif name in _AROUND and (node.args or node.keywords):
+            inner = node.args[0] if node.args else next((k.value for k in node.keywords if k.arg == "iterable"), None)
+            if inner is None:
+                break
+            node = inner
+        elif name in {"tqdm", "set_description"} and isinstance(node.func, ast.Attribute):
+            break
+        else:
+            break
+    return node, counted, start
+
+
+def over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
+    """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
+    if isinstance(value, Pool) or (isinstance(value, Rows) and not value.output):
+        return True
+    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name):
+        parts = [run.evaluate(run, a) for a in iterable.args if not isinstance(a, ast.Starred)]
+        if iterable.func.id == "zip":
+            return any(
+                isinstance(p, Pool)
+                or (isinstance(p, Rows) and not p.output)
+                or (isinstance(p, Items) and p.of_samples and not p.entries)
+                for p in parts
+            )
+        if iterable.func.id == "range" and parts:
+            last = parts[-1] if len(parts) < 3 else parts[1]
+            return isinstance(last, Count) and last.of is Of.SAMPLES
+    return False
+
+
+def over_batches(
+    run: Reading, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
+    mentions: Mentions | None,
+) -> str | None:  # fmt: skip
+    """For a loop over batches "ragged" or "equal", for another None."""
+    target = loop.target
+    names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
+    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
+        return _range_over_batches(run, iterable, names, mentions)
+    if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
+        return None  # each item is a loader, which an inner loop goes over
+    if isinstance(value, LoaderValue):
+        if mentions is not None and not (mentions.names or mentions.calls):
+            return None
+        return "ragged"
+    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "zip":
+        parts = [run.evaluate(run, unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
+        if any(isinstance(p, LoaderValue) for p in parts):
+            return "ragged"
+        return None
+    if any(_EPOCH.search(name.lower()) for name in names):
+        return None
+    last = _last_name(iterable)
+    if isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
+        return None
+    if (
+        isinstance(value, (Items, Total))
+        and not last.endswith("batches")
+        and (isinstance(value, Total) or value.entries or value.items)
+    ):
+        return None
+    if last in _NOT_BATCHES:
+        return None
+    if run.batch_loop() is not None and (is_of_batch(value) or mentions is None):
+        return None
+    if last == "count":
+        return "equal" if mentions is not None and mentions.calls & STEPS else None
+    if isinstance(iterable, ast.Call):
+        words = name_tables.plain(last)
+        if "batch" in words or name_tables.reads_as_loader(last):
+            return "ragged"
+    elif name_tables.reads_as_loader(last) or last.endswith("batches"):
+        return "ragged"
+    if mentions is None:
+        return None
+    steps = bool(mentions.calls & STEPS) or bool(mentions.names & {"backward", "criterion"})
+    counted = unwrapped(loop.iter)[1] and isinstance(target, ast.Tuple)
+    one = target.elts[-1] if counted and isinstance(target, ast.Tuple) and target.elts else target
+    if not steps and _is_taken_apart(one) and not _ONE_BY_ONE.search(last.lower()):
+        steps = _steps_in_a_function(run, mentions)
+    if steps and run.batch_loop() is None:
+        if any("batch" in name.lower() for name in names) or isinstance(value, Instance):
+            return "ragged"
+        if isinstance(target, ast.Tuple) or (mentions.calls - _LOSSES and any(_ONE_BATCH.search(n) for n in names)):
+            return "ragged"
+        if isinstance(value, Dataset) or name_tables.reads_as_dataset(last):
+            return "ragged"
+    return None
+
+
+def _is_taken_apart(target: ast.expr) -> bool:
+    """``x, y`` or ``batch``: how a loop names what a loader gives."""
+    return isinstance(target, ast.Tuple) or (isinstance(target, ast.Name) and bool(_ONE_BATCH.search(target.id)))
+
+
+def _steps_in_a_function(run: Reading, mentions: Mentions) -> bool:
+    """Whether a function of this file that a loop calls runs a model or takes a step."""
+    return any(
+        run.index.mentions[function].all_calls & STEPS
+        for name in mentions.calls & run.index.functions_by_name.keys()
+        for function in run.index.functions_by_name[name]
+    )
+
+
+def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
+    if any(_EPOCH.search(name.lower()) for name in names) or run.batch_loop() is not None:
+        return None
+    parts = [run.evaluate(run, a) for a in iterable.args]
+    if len(parts) == 3:
+        step = parts[2]
+        batch_like = isinstance(step, Count) or (isinstance(step, Unknown) and "batch" in step.name.lower())
+        if batch_like or (mentions is not None and mentions.calls & STEPS):
+            return "ragged"
+        return None
+    if not parts or mentions is None:
+        return None
+    end = parts[-1]
+    takes = bool(mentions.calls & NEXT)
+    queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
+    if isinstance(end, Count) and end.of is Of.BATCHES:
+        return "ragged"
+    text = ast.unparse(iterable.args[-1])
+    named = (
+        name_tables.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
+    )
+    indexed = any("batch" in name.lower() for name in names)
+    if takes and (mentions.calls & STEPS or mentions.names & {"backward"}) and not run.loops_over_batches():
+        return "equal"
+    if (named or indexed) and (mentions.calls & STEPS) and "epoch" not in text.lower():
+        return "ragged" if queued or (not takes and mentions.takes_by & names) else "equal"
+    return None
+
+
+def _last_name(node: ast.expr) -> str:
+    while True:
+        if isinstance(node, ast.Call):
+            node = node.func
+        elif isinstance(node, ast.Subscript):
+            if (
+                isinstance(node.slice, ast.Constant)
+                and isinstance(node.slice.value, str)
+                and name_tables.reads_as_loader(node.slice.value)
+            ):
+                return node.slice.value
+            node = node.value
+        elif isinstance(node, ast.Attribute):
+            return node.attr
+        elif isinstance(node, ast.Name):
+            return node.id
+        else:
+            return ""

@@ -1,0 +1,240 @@
+"""Reading statements in order, both sides of a branch, each loop's body once."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+
+from batchproof.scripts.source import numbers, suspicions, totals
+from batchproof.scripts.source.accumulators import add
+from batchproof.scripts.source.assignment import assign, held_by, open_loops, put
+from batchproof.scripts.source.interpreter import MOST_STATEMENTS, Reading, reported_as
+from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
+from batchproof.scripts.source.rewriting import rewrites_itself, running_mean
+from batchproof.scripts.source.values import Averaged, Binding, Class, Const, Count, Function, Of, Total, join_scopes
+
+
+def execute(run: Reading, body: list[ast.stmt]) -> bool:
+    """Read statements; whether what follows them is reached."""
+    for statement in body:
+        run.statements += 1
+        if run.statements > MOST_STATEMENTS:
+            return False
+        reader = _READERS.get(type(statement))
+        if reader is None:
+            continue
+        before = run.frame.statement
+        if not isinstance(statement, _COMPOUND):
+            run.frame.statement = statement
+        goes_on = reader(run, statement)
+        run.frame.statement = before if isinstance(statement, _COMPOUND) else statement
+        if goes_on is False:
+            return False
+    return True
+
+
+_COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, ast.Try)
+
+
+def _assign(run: Reading, node: ast.Assign) -> None:
+    if len(node.targets) == 1 and rewrites_itself(run, node.targets[0], node.value):
+        return
+    value = run.evaluate(run, node.value)
+    for target in node.targets:
+        assign(run, target, value)
+
+
+def _annotated(run: Reading, node: ast.AnnAssign) -> None:
+    if node.value is not None:
+        assign(run, node.target, run.evaluate(run, node.value))
+
+
+def _augmented(run: Reading, node: ast.AugAssign) -> None:
+    held = held_by(run, node.target)
+    value = run.evaluate(run, node.value)
+    if held is None:
+        held = Binding(run.evaluate(run, node.target), (), None)
+    name = ast.unparse(node.target)
+    if (
+        isinstance(node.op, ast.Add)
+        and open_loops(run, held)
+        and isinstance(node.value, ast.BinOp)
+        and any(ast.unparse(n) == name for n in ast.walk(node.value) if type(n) is type(node.target))
+        and running_mean(run, node.target, held, name, node.value)
+    ):
+        return
+    if isinstance(node.op, ast.Add):
+        put(run, node.target, held, add(run, name, held, value, node.value))
+        return
+    if isinstance(node.op, ast.Div) and isinstance(held.value, Total):
+        found = totals.divide(run, node, held.value, value, node.value)
+        if isinstance(found, Averaged):
+            reported_as(run, found.entries, name)
+        put(run, node.target, held, found)
+        return
+    expression = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
+    put(run, node.target, held, numbers.binary(run, expression, node.op, held.value, value))
+
+
+def _expression(run: Reading, node: ast.Expr) -> None:
+    suspicions.stale(run, node.value)
+    run.evaluate(run, node.value)
+
+
+def _return(run: Reading, node: ast.Return) -> bool:
+    if node.value is not None:
+        suspicions.stale(run, node.value)
+        value = run.evaluate(run, node.value)
+        run.frame.returns.append(value)
+    else:
+        run.frame.returns.append(Const(node, None))
+    return False
+
+
+def _stop(run: Reading, node: ast.stmt) -> bool:
+    return False
+
+
+def _for(run: Reading, node: ast.For | ast.AsyncFor) -> None:
+    enter_for(run, node)
+    try:
+        execute(run, node.body)
+    finally:
+        leave(run)
+    execute(run, node.orelse)
+
+
+def _while(run: Reading, node: ast.While) -> None:
+    run.evaluate(run, node.test)
+    enter_while(run, node)
+    try:
+        execute(run, node.body)
+    finally:
+        leave(run)
+    execute(run, node.orelse)
+
+
+def _if(run: Reading, node: ast.If) -> bool:
+    run.evaluate(run, node.test)
+    scope = run.frame.scope
+    before = scope.names
+    quiet = run.frame.quiet
+    scope.names = dict(before)
+    first = execute(run, node.body)
+    one = scope.names
+    quiet_one = run.frame.quiet
+    run.frame.quiet = quiet
+    scope.names = dict(before)
+    second = execute(run, node.orelse)
+    other = scope.names
+    run.frame.quiet = run.frame.quiet or (quiet_one and bool(node.orelse) is False)
+    if first and second:
+        join_scopes(scope, one, other)
+    elif first:
+        scope.names = one
+    elif second:
+        scope.names = other
+        _keep_totals(scope.names, one)
+    else:
+        join_scopes(scope, one, other)
+        return False
+    return True
+
+
+def _keep_totals(names: dict[str, Binding], left: dict[str, Binding]) -> None:
+    """A branch that goes on to the next batch has added to its totals all the same."""
+    for name, binding in left.items():
+        if isinstance(binding.value, Total) and not isinstance(
+            names[name].value if name in names else None, (Total, Averaged)
+        ):
+            names[name] = binding
+
+
+def _with(run: Reading, node: ast.With | ast.AsyncWith) -> bool:
+    quiet = run.frame.quiet
+    for item in node.items:
+        value = run.evaluate(run, item.context_expr)
+        text = item.context_expr
+        name = text.func if isinstance(text, ast.Call) else text
+        last = name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")
+        if last in {"no_grad", "inference_mode"}:
+            run.frame.quiet = True
+        if item.optional_vars is not None:
+            if isinstance(text, ast.Call) and last in {"tqdm", "trange"} and text.args:
+                value = run.evaluate(run, text.args[0])
+            bind_target(run, item.optional_vars, value)
+    goes_on = execute(run, node.body)
+    run.frame.quiet = quiet
+    return goes_on
+
+
+def _try(run: Reading, node: ast.Try) -> bool:
+    scope = run.frame.scope
+    goes_on = execute(run, node.body)
+    goes_on = execute(run, node.orelse) and goes_on
+    after = scope.names
+    for handler in node.handlers:
+        scope.names = dict(after)
+        if execute(run, handler.body):
+            join_scopes(scope, after, scope.names)
+            after = scope.names
+            goes_on = True
+    scope.names = after
+    execute(run, node.finalbody)
+    return goes_on
+
+
+def _function(run: Reading, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    run.frame.scope.names[node.name] = Binding(Function(node, node, run.frame.scope), run.born(), node)
+
+
+def _class(run: Reading, node: ast.ClassDef) -> None:
+    run.frame.scope.names[node.name] = Binding(Class(node, node, run.frame.scope), run.born(), node)
+
+
+def _assert(run: Reading, node: ast.Assert) -> None:
+    """``assert len(x) == 1`` says that a batch is one sample."""
+    test = node.test
+    run.evaluate(run, test)
+    loop = run.batch_loop()
+    if loop is None or not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
+        return
+    sides = [run.evaluate(run, side) for side in (test.left, test.comparators[0])]
+    one = any(isinstance(side, Const) and side.value == 1 for side in sides)
+    if one and any(isinstance(side, Count) and side.of in {Of.SAMPLES, Of.CONFIGURED} for side in sides):
+        loop.of_one = True
+
+
+def _match(run: Reading, node: ast.Match) -> None:
+    run.evaluate(run, node.subject)
+    for case in node.cases:
+        execute(run, case.body)
+
+
+def _delete(run: Reading, node: ast.Delete) -> None:
+    return None
+
+
+_READERS: dict[type, Callable[..., bool | None]] = {
+    ast.Assign: _assign,
+    ast.AnnAssign: _annotated,
+    ast.AugAssign: _augmented,
+    ast.Expr: _expression,
+    ast.Return: _return,
+    ast.Raise: _stop,
+    ast.Continue: _stop,
+    ast.Break: _stop,
+    ast.For: _for,
+    ast.AsyncFor: _for,
+    ast.While: _while,
+    ast.If: _if,
+    ast.With: _with,
+    ast.AsyncWith: _with,
+    ast.Try: _try,
+    ast.FunctionDef: _function,
+    ast.AsyncFunctionDef: _function,
+    ast.ClassDef: _class,
+    ast.Assert: _assert,
+    ast.Match: _match,
+    ast.Delete: _delete,
+}

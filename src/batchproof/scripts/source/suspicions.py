@@ -1,0 +1,91 @@
+"""What else is doubtful: a value of the last batch that is reported, loaders, divisions of a loss."""
+
+from __future__ import annotations
+
+import ast
+
+from batchproof.scripts.source import name_tables
+from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source.site import Quantity
+from batchproof.scripts.source.values import LoaderValue, Stat
+
+ONLY_LAST = "only the last batch"
+DROPS_TAIL = "evaluation drops its tail"
+PADDED = "padded sampler"
+ACCUMULATION = "accumulation divided"
+BROADCAST = "broadcast shapes"
+
+_REPORTS = frozenset(
+    """
+    print info log debug warning write add_scalar add_scalars append format log_metric writerow set_description
+    set_postfix
+    """.split()
+)
+_NOT_PLAIN = {Quantity.RATIO, Quantity.NONLINEAR, Quantity.COUPLED}
+
+
+def stale(run: Reading, node: ast.expr) -> None:
+    """A number of one batch that is printed, kept or returned after its loop: that of the last batch."""
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        handed_on = isinstance(run.frame.statement, ast.Return) and (
+            name in name_tables.SAME or name in {"float", "round"}
+        )
+        if name not in _REPORTS and not handed_on:
+            return
+        parts: list[ast.expr] = [node] if handed_on else [*node.args, *(k.value for k in node.keywords)]
+    else:
+        parts = list(node.elts) if isinstance(node, ast.Tuple) else [node]
+    for part in parts:
+        for named in ast.walk(part):
+            if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id) and _is_first(run, named.id):
+                why = f"{named.id} holds the value of the loop's last batch"
+                run.doubt(ONLY_LAST, run.frame.statement or node, why)
+                return
+
+
+def _is_of_last_batch(run: Reading, name: str) -> bool:
+    binding = run.frame.scope.names.get(name)
+    if binding is None or not isinstance(binding.value, Stat) or name_tables.reads_as_no_result(name):
+        return False
+    if "metric" in name.lower() or "result" in name.lower():
+        return False
+    loop = binding.value.loop
+    return loop is not None and not run.is_open(loop) and not loop.equal and not loop.weighs
+
+
+def _is_first(run: Reading, name: str) -> bool:
+    """Whether nothing reported that value before: what a function returns, its caller only hands on."""
+    value = run.frame.scope.names[name].value
+    statement = id(run.frame.statement)
+    return run.stale.setdefault(id(value.origin) if isinstance(value, Stat) else 0, statement) == statement
+
+
+def named_loader(run: Reading, name: str, value: LoaderValue) -> None:
+    """``val_loader = DataLoader(..., drop_last=True)``."""
+    built = value.loader.built
+    if built is not None and value.loader.drops_last and evaluates(name):
+        run.doubt(DROPS_TAIL, built, f"{name} is built with drop_last=True")
+
+
+def evaluates(name: str) -> bool:
+    return name_tables.reads_as_evaluation(name) and "train" not in name.lower()
+
+
+def sampler(run: Reading, node: ast.Call, dropped: bool) -> None:
+    """``val_sampler = DistributedSampler(dataset)``."""
+    statement = run.frame.statement
+    if dropped or not isinstance(statement, ast.Assign):
+        return
+    texts = [ast.unparse(target) for target in statement.targets] + [ast.unparse(a) for a in node.args[:1]]
+    if any(evaluates(text) for text in texts) and "train" not in " ".join(texts).lower():
+        run.doubt(PADDED, node, "the sampler repeats samples until the ranks have equally many")
+
+
+def accumulation(run: Reading, node: ast.expr, loss: Stat) -> None:
+    """``loss / accumulation_steps`` for a loss that is no plain mean."""
+    if loss.quantity not in _NOT_PLAIN or run.batch_loop() is None:
+        return
+    right = node.right if isinstance(node, ast.BinOp) else None
+    if right is not None and "accum" in ast.unparse(right).lower():
+        run.doubt(ACCUMULATION, run.frame.statement or node, loss.why)

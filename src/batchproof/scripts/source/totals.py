@@ -1,0 +1,172 @@
+"""Totals over batches: what arithmetic makes of them, and what they are divided by."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from batchproof.scripts.source import name_tables
+from batchproof.scripts.source.interpreter import Reading, record_average
+from batchproof.scripts.source.site import Divisor, Quantity
+from batchproof.scripts.source.stats import nonlinear
+from batchproof.scripts.source.values import (
+    Averaged,
+    Const,
+    Count,
+    Entry,
+    Fixed,
+    Items,
+    Length,
+    Of,
+    Pool,
+    Position,
+    Rows,
+    Stat,
+    Total,
+    Unknown,
+    Value,
+)
+
+
+def of_totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+    if isinstance(op, (ast.Div, ast.FloorDiv)):
+        if isinstance(left, Total):
+            return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
+        if isinstance(left, Averaged):
+            return Averaged(node, left.entries, left.averages)
+        assert isinstance(right, (Total, Averaged))
+        if isinstance(left, (Count, Const, Unknown)) and isinstance(right, Total):
+            return Total(node, right.entries, right.listed)
+        return Averaged(node, right.entries, right.averages) if isinstance(right, Averaged) else Pool(node)
+    if isinstance(left, Total) and isinstance(right, Total):
+        if isinstance(op, ast.Mult):
+            return Total(node, left.entries, left.listed, weighted=right)
+        extra = tuple(e for e in right.entries if e not in left.entries)
+        return Total(node, left.entries + extra, left.listed and right.listed, left.weighted or right.weighted)
+    if isinstance(left, Averaged) and isinstance(right, Averaged):
+        extra = tuple(e for e in right.entries if e not in left.entries)
+        return Averaged(node, left.entries + extra, left.averages + right.averages)
+    one, other = (left, right) if isinstance(left, (Total, Averaged)) else (right, left)
+    if isinstance(op, ast.Pow):
+        return nonlinear(run, node, one, "a power")
+    if isinstance(one, Averaged):
+        if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, Total):
+            return Total(node, other.entries, other.listed, other.weighted)
+        return Averaged(node, one.entries, one.averages)
+    assert isinstance(one, Total)
+    if isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
+        return divide(run, node, one, replace(other, inverse=False), None)
+    return Total(node, one.entries, one.listed, one.weighted)
+
+
+def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
+    """A total over a count."""
+    divisor = divisor_of(run, total, by, by_node)
+    if isinstance(by, Total) and by.listed and any(entry in total.entries for entry in by.entries):
+        for entry in total.entries:
+            entry.scalar = entry.scalar or not entry.spread
+    number = isinstance(by, (Const, Fixed))
+    if (
+        isinstance(by, Const)
+        and not any(run.is_open(e.loop) for e in total.entries)
+        and isinstance(by.value, (int, float))
+        and (by.value <= 1 or by.value in {100, 1000, 10, 2, 4})
+    ):
+        return Total(node, total.entries, total.listed, total.weighted)
+    if isinstance(by, (Unknown, Const)) and by_node is not None and name_tables.reads_as_ranks(ast.unparse(by_node)):
+        return Total(node, total.entries, total.listed, total.weighted)
+    if isinstance(by, Fixed) and not total.listed:
+        return Total(node, total.entries, total.listed, total.weighted)
+    averages = record_average(run, total.entries, node, divisor, by_node, number)
+    return Averaged(node, total.entries, averages)
+
+
+def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
+    if isinstance(by, (Count, Unknown)) and by.length is not None and _is_length_of_loop(total, by.length):
+        return Divisor.BATCHES
+    if isinstance(by, Count):
+        if by.of in {Of.CONFIGURED, Of.PADDED}:
+            return Divisor.CONFIGURED
+        return {Of.BATCHES: Divisor.BATCHES, Of.DATASET: Divisor.DATASET}.get(by.of, Divisor.UNKNOWN)
+    if isinstance(by, Position):
+        return Divisor.CONFIGURED if by.offset else Divisor.BATCHES
+    if isinstance(by, Total):
+        return _divisor_of_total(total, by)
+    if isinstance(by, Unknown):
+        return divisor_by_name(by, by_node)
+    return Divisor.UNKNOWN
+
+
+def _is_length_of_loop(total: Total, length: Length) -> bool:
+    """Whether a loop that added to the total goes over what a length was taken of, perhaps before the loop began."""
+    return any(
+        entry.loop.text == length.text or any(value is length.value for value in entry.loop.over)
+        for entry in total.entries
+    )
+
+
+def _divisor_of_total(total: Total, by: Total) -> Divisor:
+    if by.listed and any(entry in total.entries for entry in by.entries):
+        return Divisor.SAMPLES if any(entry.spread for entry in by.entries) else Divisor.BATCHES
+    kinds = {_counted(entry, by.listed) for entry in by.entries}
+    if len(kinds) != 1:
+        kinds -= {Divisor.UNKNOWN}
+    kind = kinds.pop() if len(kinds) == 1 else Divisor.UNKNOWN
+    if (
+        kind is Divisor.BATCHES
+        and not by.listed
+        and all(isinstance(e.value, Stat) and e.value.quantity is Quantity.COUNT for e in total.entries)
+    ):
+        return Divisor.SAMPLES  # who counts each batch as one takes it for a sample
+    if kind is Divisor.WEIGHTS or kind is Divisor.UNKNOWN:
+        weights = {
+            _text(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node
+        }
+        added = {_text(entry.value.node) for entry in by.entries}
+        if weights and weights <= added:
+            return Divisor.WEIGHTS
+    return kind
+
+
+def _text(node: ast.AST | None) -> str:
+    return ast.unparse(node) if node is not None else ""
+
+
+def _counted(entry: Entry, listed: bool) -> Divisor:
+    value = entry.value
+    if listed:
+        return Divisor.SAMPLES if entry.spread else Divisor.BATCHES
+    if isinstance(value, Const):
+        return Divisor.BATCHES if isinstance(value.value, (int, float)) and value.value == 1 else Divisor.UNKNOWN
+    if isinstance(value, Count):
+        if value.of in {Of.SAMPLES, Of.GRAPHS}:
+            return Divisor.SAMPLES
+        return Divisor.CONFIGURED if value.of is Of.CONFIGURED else Divisor.WEIGHTS
+    if isinstance(value, (Rows, Stat, Unknown)):
+        return Divisor.WEIGHTS
+    return Divisor.UNKNOWN
+
+
+def divisor_by_name(by: Unknown, node: ast.expr | None = None) -> Divisor:
+    """By what a name says where nothing else is known: ``num_batches``, ``n_samples``."""
+    name = by.name or (ast.unparse(node) if node is not None else "")
+    words = name_tables.plain(name)
+    if "dataset" in words or "data_size" in words:
+        return Divisor.DATASET
+    if name_tables.reads_as_tokens(name):
+        return Divisor.WEIGHTS
+    if name_tables.reads_as_batches(name):
+        return Divisor.BATCHES
+    if name_tables.reads_as_samples(name):
+        return Divisor.DATASET
+    return Divisor.UNKNOWN
+
+
+def entries_of(value: Value) -> tuple[Entry, ...]:
+    if isinstance(value, Total):
+        return value.entries
+    if isinstance(value, Items):
+        return tuple(value.entries)
+    if isinstance(value, Averaged):
+        return value.entries
+    return ()
