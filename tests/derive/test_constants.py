@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import batchproof as bp
-from batchproof.derive.program import equal
+from batchproof.derive.recording import equal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchproof.derive.align import Program, align
+from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
-from batchproof.derive.kinds import Classifier
+from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
 
 SIZES = (12, 15, 25)

@@ -12,8 +12,8 @@ from torch import Tensor
 import batchproof as bp
 from batchproof.derive import assemble, decompose
 from batchproof.derive.centre import Centre, combined
-from batchproof.derive.deriving import derive
 from batchproof.derive.fold import build
+from batchproof.derive.pipeline import derive
 from batchproof.derive.plan import Plan
 from batchproof.derive.samples import Batch
 from batchproof.derive.verify import Refuted, gap, joined, verify

@@ -13,7 +13,7 @@ from tests.promise import difference, promise, stream
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.derive.program import Unrecordable
+from batchproof.derive.recording import Unrecordable
 from batchproof.derive.samples import Batch
 from batchproof.derive.ways import find_ways
 

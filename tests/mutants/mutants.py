@@ -10,15 +10,15 @@ FILES = (
     "derive/test_verify",
     "derive/test_ways",
     "test_branching",
-    "streaming/test_parts",
-    "streaming/test_inputs",
-    "streaming/test_shapes",
+    "metric/test_parts",
+    "metric/test_inputs",
+    "metric/test_shapes",
     "test_traps_numbers",
     "test_traps_code",
     "test_traps_centring",
     "test_traps",
-    "streaming/test_whole_states",
-    "streaming/test_state_machine",
+    "metric/test_whole_states",
+    "metric/test_state_machine",
     "test_random_programs",
     "test_exact",
     "test_sync",
@@ -36,9 +36,9 @@ class Mutant(NamedTuple):
 
 RULES, CODE = ("derive/test_rules",), ("test_traps_code",)
 CENTRING, NUMBERS = ("test_traps_centring",), ("test_traps_numbers",)
-STATES, MACHINE = ("streaming/test_whole_states",), ("streaming/test_state_machine",)
-VERIFY, PARTS = ("derive/test_verify",), ("streaming/test_parts",)
-INPUTS, LENGTHS = ("streaming/test_inputs",), ("streaming/test_shapes",)
+STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
+VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
+INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 WAYS, BRANCHING = ("derive/test_ways",), ("test_branching",)
 EXACT, SYNC, TRAPS = ("test_exact",), ("test_sync",), ("test_traps",)
 
@@ -218,42 +218,42 @@ MUTANTS = (
     # ------------------------------------------------------------------ kinds and trials
     Mutant(
         "statistics that enter do not matter",
-        "derive/kinds.py",
+        "derive/classify.py",
         "return given | steering | set(free)",
         "return given",
         CODE,
     ),
     Mutant(
         "statistics need not enter analytically",
-        "derive/kinds.py",
+        "derive/classify.py",
         "if not (smooth and self._analytic(op, name)):",
         "if not smooth:",
         RULES,
     ),
     Mutant(
         "a quotient that is rounded is smooth",
-        "derive/kinds.py",
+        "derive/classify.py",
         'if name not in ANALYTIC or op.kwargs.get("rounding_mode") is not None:',
         "if name not in ANALYTIC:",
         RULES,
     ),
     Mutant(
         "any filling gives zeros",
-        "derive/kinds.py",
+        "derive/classify.py",
         "return isinstance(fill, (int, float)) and fill == 0",
         "return True",
         RULES,
     ),
     Mutant(
         "whatever is outside is shared",
-        "derive/kinds.py",
+        "derive/classify.py",
         'program.values[index].kind = "shared" if self._constant(index) else "stat"',
         'program.values[index].kind = "shared"',
         NUMBERS,
     ),
     Mutant(
         "an extreme of any function of samples",
-        "derive/kinds.py",
+        "derive/classify.py",
         'return ("rows", False) in kinds and any(kind in ("stat", *MERGEABLE) for kind, _ in kinds)',
         "return True",
         CENTRING,
@@ -782,7 +782,7 @@ MUTANTS = (
         CODE,
     ),
     Mutant("any digits are enough", "derive/plan.py", "FEWEST_DIGITS = 1e-7", "FEWEST_DIGITS = 1e-1", CENTRING),
-    Mutant("a size of one value follows samples", "derive/align.py", "if len(pairs) < 2 or any(", "if any(", CODE),
+    Mutant("a size of one value follows samples", "derive/program.py", "if len(pairs) < 2 or any(", "if any(", CODE),
     # ------------------------------------------------------------------ which ways a function can take
     Mutant(
         "one answer is enough",
@@ -861,7 +861,7 @@ MUTANTS = (
     ),
     Mutant(
         "a constant count is a constant",
-        "derive/align.py",
+        "derive/program.py",
         "if not constant or op.func._schema.name not in",
         "if True or op.func._schema.name not in",
         WAYS,

@@ -8,20 +8,15 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.align import Program
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
+from batchproof.derive.evaluate import result_of, taken_by, values_of
 from batchproof.derive.finish import Diverged, Lost, State
 from batchproof.derive.fold import build, fold_code
 from batchproof.derive.plan import Plan, Verified, leaf_of
-from batchproof.derive.program import (
-    Recording,
-    Size,
-    leaves,
-    widen,
-)
+from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
-from batchproof.derive.replay import result_of, taken_by, values_of
+from batchproof.derive.recording import Recording, Size, leaves, widen
 from batchproof.derive.samples import Batch
 from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
 

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch.func import vmap
 
-from batchproof.derive.align import Program
-from batchproof.derive.kinds import MERGEABLE, ROWLIKE
+from batchproof.derive.classify import MERGEABLE, ROWLIKE
 from batchproof.derive.operators import VIEWS, base_name
 from batchproof.derive.powers import NoPolynomial, NoRule, Polynomial, Powers, apply, moved
-from batchproof.derive.program import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen_constant
+from batchproof.derive.program import Program
+from batchproof.derive.recording import Free, Op, Ref, Size, call, leaves, outputs_of, replace, widen_constant
 
 MOST_CENTRES = 8
 PROBES = 15

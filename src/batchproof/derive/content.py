@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from batchproof.derive.align import Program
-from batchproof.derive.program import Free, Op, Recording, Ref, Size, equal, leaves, replace
+from batchproof.derive.program import Program
+from batchproof.derive.recording import Free, Op, Recording, Ref, Size, equal, leaves, replace
 
 
 def key_of(op: Op, named: Callable[[int], int], free: Callable[[int], int] = lambda position: position) -> Hashable:

@@ -14,10 +14,10 @@ from typing import Any
 import networkx as nx
 import torch
 
-from batchproof.derive.align import Program, Value
-from batchproof.derive.kinds import MERGEABLE, ROWLIKE
+from batchproof.derive.classify import MERGEABLE, ROWLIKE
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Free, Ref, Size, leaves
+from batchproof.derive.program import Program, Value
+from batchproof.derive.recording import Free, Ref, Size, leaves
 
 MANY = 1_000_000
 #: What a leaf costs beside its bytes: each is one more thing that every update computes and adds.

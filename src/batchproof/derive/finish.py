@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.decompose import at_once
-from batchproof.derive.program import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
+from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Tape, Way, run_under
+from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
 from batchproof.derive.site import Site, call_site
 from batchproof.errors import BatchproofError
 

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch.func import vmap
 
-from batchproof.derive.align import Program, align
 from batchproof.derive.centre import Centre, Centred, Direction, Extremes, Rows, Slice
-from batchproof.derive.kinds import MERGEABLE
+from batchproof.derive.classify import MERGEABLE
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import WIDE, Free, Op, Ref, Size, equal, leaves
+from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
+from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 from batchproof.derive.spelling import SPACE, spelled
 from batchproof.derive.sums import SUMS, summed
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from batchproof.derive.align import Program, align
 from batchproof.derive.finish_many import OneByOne, no_fallback_warning
 from batchproof.derive.fold import Source, build
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import widen
+from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
+from batchproof.derive.recording import widen
 
 #: A call of the fold costs little beside so many samples: then batches are folded one after the other.
 LONG = 1 << 13

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import widen
+from batchproof.derive.recording import widen
 from batchproof.derive.rerun import Rerun, target_of
 
 

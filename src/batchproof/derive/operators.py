@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchproof.derive.program import Op
+from batchproof.derive.recording import Op
 
 #: Analytic in every floating argument: an identity that holds on an open set of arguments holds for all.
 ANALYTIC = frozenset(

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Value
-from batchproof.derive.program import Op, Ref, Size
+from batchproof.derive.program import Value
+from batchproof.derive.recording import Op, Ref, Size
 
 MERGEABLE = ("sum", "max", "min", "any", "all")
 ROWLIKE = ("rows", "blocks", "index", "bag", "set", "opaque")

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Program, Value
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import build
-from batchproof.derive.program import WIDE
+from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Way
+from batchproof.derive.recording import WIDE
 from batchproof.derive.samples import Batch
 from batchproof.derive.site import Site
 
@@ -184,7 +184,7 @@ class Plan:
         return moved
 
     def __str__(self) -> str:
-        from batchproof.derive.text import plan_text
+        from batchproof.derive.plan_text import plan_text
 
         return plan_text(self)
 

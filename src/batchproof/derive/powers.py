@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive.program import Op, leaves, replace
+from batchproof.derive.recording import Op, leaves, replace
 
 #: Powers of the moves of the statistics, one for each direction that is followed.
 Powers = tuple[int, ...]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from batchproof.derive.align import Program
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.operators import base_name
+from batchproof.derive.program import Program
 from batchproof.derive.samples import Batch
 
 

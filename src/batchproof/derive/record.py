@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from batchproof.derive.decompose import at_once, decomposition
-from batchproof.derive.program import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
+from batchproof.derive.dtype_illusion import Surface
+from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
 from batchproof.derive.site import OUTERMOST, Site, call_site
-from batchproof.derive.surface import Surface
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]

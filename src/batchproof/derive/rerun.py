@@ -11,7 +11,7 @@ from torch import Tensor
 from batchproof.derive.centre import Centre, Extremes
 from batchproof.derive.finish import Finisher, Step
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import Ref, call, outputs_of
+from batchproof.derive.recording import Ref, call, outputs_of
 
 
 def target_of(run: Finisher, leaf: Any) -> Any:

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Value
 from batchproof.derive.placement import OPAQUE, ORDERED, ROWLIKE, Application, Placement, sound
-from batchproof.derive.program import Op, Ref, Size, leaves
+from batchproof.derive.program import Value
+from batchproof.derive.recording import Op, Ref, Size, leaves
 from batchproof.derive.trial import moved
 
 Rule = Callable[[Application], Sequence[Placement]]

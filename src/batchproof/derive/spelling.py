@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Op
+from batchproof.derive.recording import Op
 
 aten = torch.ops.aten
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from batchproof.derive.align import Program, Value
-from batchproof.derive.program import Op, Ref
+from batchproof.derive.program import Program, Value
+from batchproof.derive.recording import Op, Ref
 
 aten = torch.ops.aten
 SUMS = (aten.sum.default, aten.sum.dim_IntList)

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Value
 from batchproof.derive.placement import OPAQUE, ROWLIKE, Application, Placement
-from batchproof.derive.program import WIDE, Free, Ref, Size, call, leaves
+from batchproof.derive.program import Value
+from batchproof.derive.recording import WIDE, Free, Ref, Size, call, leaves
 
 #: The made-up batch and its pieces. Seven is prime, so that no reshape fits by accident; one piece is of one sample.
 PIECES = (2, 1, 4)

@@ -21,8 +21,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.record import Recorder, Way, run_under
+from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.samples import Batch
 from batchproof.derive.site import Site, is_library
 

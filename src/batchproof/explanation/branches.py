@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Recording
 from batchproof.derive.record import record
+from batchproof.derive.recording import Recording
 from batchproof.derive.site import Site
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.result import Finding

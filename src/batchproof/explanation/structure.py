@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.align import Program
-from batchproof.derive.deriving import program_of
-from batchproof.derive.program import RandomFunction, Unrecordable
+from batchproof.derive.pipeline import program_of
+from batchproof.derive.program import Program
+from batchproof.derive.recording import RandomFunction, Unrecordable
 from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import Free, Op, Ref, Size, leaves
 from batchproof.derive.record import record
+from batchproof.derive.recording import Free, Op, Ref, Size, leaves
 from batchproof.metric.batch import Call, rebuild
 from batchproof.metric.restored import held_by, quiet
 from batchproof.metric.stream import Stream

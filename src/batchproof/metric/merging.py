@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.centre import Centre, Centred
-from batchproof.derive.deriving import like
+from batchproof.derive.pipeline import like
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
 from batchproof.metric.batch import Call, bound, rebuild, tensors_of

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from batchproof.derive.evaluate import result_of
 from batchproof.derive.finish import State
 from batchproof.derive.fold import build
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import Recording, widen
 from batchproof.derive.record import record
-from batchproof.derive.replay import result_of
+from batchproof.derive.recording import Recording, widen
 from batchproof.derive.samples import Batch, ragged
 from batchproof.derive.verify import gap, merge
 from batchproof.errors import BatchproofError

@@ -16,10 +16,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan, derive
-from batchproof.derive.deriving import like
 from batchproof.derive.finish import Diverged, Finisher, State
-from batchproof.derive.plain import OwnError, keep_inputs
-from batchproof.derive.program import WIDE
+from batchproof.derive.pipeline import like
+from batchproof.derive.purity import OwnError, keep_inputs
+from batchproof.derive.recording import WIDE
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.metric.batch import (

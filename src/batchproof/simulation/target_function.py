@@ -15,7 +15,7 @@ from batchproof.derive import Plan, derive
 from batchproof.derive.finish import State
 from batchproof.derive.finish_many import finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
-from batchproof.derive.plain import OwnError
+from batchproof.derive.purity import OwnError
 from batchproof.derive.verify import join, joined
 from batchproof.errors import BatchproofError
 from batchproof.explanation import components

@@ -18,8 +18,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from batchproof.derive.align import Program
 from batchproof.derive.operators import SMOOTH, base_name
+from batchproof.derive.program import Program
 from batchproof.simulation.distributions import Distribution
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -12,7 +12,7 @@ from torch import Tensor
 from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
 from batchproof.derive.finish import Diverged
-from batchproof.derive.plain import OwnError
+from batchproof.derive.purity import OwnError
 from batchproof.derive.samples import Batch
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import Plan
-from batchproof.derive.program import WIDE, leaves
+from batchproof.derive.recording import WIDE, leaves
 from batchproof.derive.verify import gap
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient

@@ -1,4 +1,4 @@
-"""``python -m batchproof.scripts.compare.server``: imports torch once, then makes one run after the other, each in a process.
+"""``python -m batchproof.scripts.compare.server``: imports torch once, then makes run after run, each in a process.
 
 It says "ready"; then a line on stdin names a job's file, and the line that comes back is the run's exit status.  Every
 run is a fork of this process, which has imported modules and done nothing else: as fresh as one that was started, and

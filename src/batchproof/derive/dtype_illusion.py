@@ -13,7 +13,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.program import WIDE, Unrecordable
+from batchproof.derive.recording import WIDE, Unrecordable
 from batchproof.derive.site import call_site
 
 _LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}

@@ -7,26 +7,21 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Program, Value, align
 from batchproof.derive.assemble import assemble
 from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
+from batchproof.derive.classify import ROWLIKE, Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
+from batchproof.derive.evaluate import result_of, small_batches
 from batchproof.derive.finish import Diverged
-from batchproof.derive.kinds import ROWLIKE, Classifier
 from batchproof.derive.operators import base_name
-from batchproof.derive.plain import OwnError, keep_inputs, plain_call
 from batchproof.derive.plan import Plan
-from batchproof.derive.program import (
-    RandomFunction,
-    Recording,
-    Unrecordable,
-    shown_dtype,
-)
+from batchproof.derive.program import Program, Value, align
+from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Way, answers, record
-from batchproof.derive.replay import result_of, small_batches
+from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
 from batchproof.derive.samples import FEWEST_LARGE, Batch, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.derive.ways import find_ways

@@ -24,10 +24,10 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Program, Value
 from batchproof.derive.operators import ADDS, ANALYTIC, EXACT_ARITHMETIC, SHAPE_ONLY, VIEWS, base_name
 from batchproof.derive.placement import MERGEABLE, OPAQUE, ORDERED, ROWLIKE, Application, Known, Placement
-from batchproof.derive.program import Free, Op, Recording, Ref, Size, leaves
+from batchproof.derive.program import Program, Value
+from batchproof.derive.recording import Free, Op, Recording, Ref, Size, leaves
 from batchproof.derive.rules import arguments_follow, mask_of, place
 from batchproof.derive.trial import tried
 

@@ -7,17 +7,10 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.align import Program
 from batchproof.derive.centre import PROBES, Slice, conditional_slice
-from batchproof.derive.program import (
-    Recording,
-    Ref,
-    Size,
-    call,
-    outputs_of,
-    widen,
-)
+from batchproof.derive.program import Program
 from batchproof.derive.record import LARGE, outline
+from batchproof.derive.recording import Recording, Ref, Size, call, outputs_of, widen
 from batchproof.derive.samples import FEWEST_LARGE, Batch
 
 
