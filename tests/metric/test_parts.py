@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.metric.batch import read
+from batchproof.ground.batch import read
 from batchproof.metric.jackknife import standard_error
 from batchproof.metric.order import depends_on_order
 from batchproof.metric.origin import Origin, shares

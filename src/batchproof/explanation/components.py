@@ -10,7 +10,7 @@ import torch
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.trees import is_array
+from batchproof.ground.trees import is_array
 
 MOST = 64
 

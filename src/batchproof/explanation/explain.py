@@ -18,8 +18,8 @@ from batchproof.explanation.preserve import preserved
 from batchproof.explanation.result import Explanation
 from batchproof.explanation.samples import gather
 from batchproof.explanation.subject import Subject, is_metric, place_of, signature_of, title_of
-from batchproof.metric.batch import check_batch_dim
-from batchproof.metric.restored import quiet
+from batchproof.ground.batch import check_batch_dim
+from batchproof.ground.isolation import quiet
 
 
 def explain(

@@ -11,8 +11,8 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from batchproof.explanation.result import Given
-from batchproof.metric.batch import Call, Dims, Layout, copied, join, length, read, rebuild
-from batchproof.metric.trees import is_array, is_plain
+from batchproof.ground.batch import Call, Dims, Layout, copied, join, length, read, rebuild
+from batchproof.ground.trees import is_array, is_plain
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
 

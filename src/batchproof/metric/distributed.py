@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call, signature
+from batchproof.ground.batch import Call, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
 from batchproof.metric.grouped_state import GROUPS, Slots
 from batchproof.metric.merging import leaves_of, recentred

@@ -10,8 +10,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
-from batchproof.metric import distributed, jackknife, merging
-from batchproof.metric.batch import (
+from batchproof.ground.batch import (
     Call,
     Dims,
     Layout,
@@ -23,6 +22,7 @@ from batchproof.metric.batch import (
     read,
     samples_in,
 )
+from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
 from batchproof.metric.grouped_state import GROUPS, Slots
 from batchproof.metric.per_sample import Values, mean_of_each, per_sample

@@ -11,7 +11,7 @@ import torch
 
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call, one_sample, tensors_of
+from batchproof.ground.batch import Call, one_sample, tensors_of
 
 Fold = Callable[[Sequence[Any]], Any]
 Folded = tuple[list[torch.Tensor], list[int], int]

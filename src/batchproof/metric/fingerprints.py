@@ -11,8 +11,8 @@ import torch
 from batchproof.derive.plan import Plan
 from batchproof.derive.record import record
 from batchproof.derive.recording import Free, Op, Ref, Size, leaves
-from batchproof.metric.batch import Call, rebuild
-from batchproof.metric.restored import held_by, quiet
+from batchproof.ground.batch import Call, rebuild
+from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream
 
 DEPTH = 4  # how far to look into objects

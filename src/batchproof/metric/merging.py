@@ -12,13 +12,13 @@ from batchproof.derive.centre import Centre, Centred
 from batchproof.derive.pipeline import like
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call, bound, rebuild, tensors_of
+from batchproof.ground.batch import Call, bound, rebuild, tensors_of
+from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import no_autocast
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
 from batchproof.metric.grouped_state import Slots
 from batchproof.metric.origin import Part, Past, Rows, both, renamed
 from batchproof.metric.reservoir import mixed, packed, unpacked
-from batchproof.metric.restored import quiet
 from batchproof.metric.stream import Stream
 
 

@@ -11,8 +11,8 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan
 from batchproof.derive.verify import gap
-from batchproof.metric.batch import Call, copied, rebuild
-from batchproof.metric.restored import quiet
+from batchproof.ground.batch import Call, copied, rebuild
+from batchproof.ground.isolation import quiet
 
 #: Two orders of the same samples give sums that differ by rounding.
 ROUNDING, NARROW_ROUNDING = 1e-9, 1e-3

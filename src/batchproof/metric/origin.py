@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call
+from batchproof.ground.batch import Call
 from batchproof.metric.grouped_state import Slots
 from batchproof.metric.reservoir import NOTHING, Sample
 

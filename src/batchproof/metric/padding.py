@@ -17,7 +17,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.verify import gap
-from batchproof.metric.batch import Call, by_shape, join
+from batchproof.ground.batch import Call, by_shape, join
 from batchproof.metric.order import rounding, value_on
 
 #: Numbers of places by which samples of one shape are cut: so many are tried.

@@ -10,9 +10,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call, Layout, copied, rebuild
+from batchproof.ground.batch import Call, Layout, copied, rebuild
+from batchproof.ground.trees import is_array
 from batchproof.metric.fingerprints import sample_print
-from batchproof.metric.trees import is_array
 
 
 @dataclass

@@ -22,11 +22,11 @@ from batchproof.derive.recording import Recording, widen
 from batchproof.derive.samples import Batch, ragged
 from batchproof.derive.verify import gap, merge
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import by_shape, join, signature, tensors_of
+from batchproof.ground.batch import by_shape, join, signature, tensors_of
+from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import Variant, no_autocast
 from batchproof.metric.padding import leaks
 from batchproof.metric.reservoir import Sample
-from batchproof.metric.restored import quiet
 
 #: Relative differences up to this are rounding.
 ROOM = 1e-6

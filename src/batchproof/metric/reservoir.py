@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from batchproof.derive.samples import FEWEST_ROWS, MOST_BYTES, MOST_ROWS
-from batchproof.metric.batch import Call, by_shape, join
+from batchproof.ground.batch import Call, by_shape, join
 
 #: Where a few samples take more than this, none are kept: trying the plan on them would cost as much as a batch.
 TOO_MANY_BYTES = 1 << 23

@@ -22,7 +22,7 @@ from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.recording import WIDE
 from batchproof.derive.samples import Batch, few
 from batchproof.errors import BatchproofError, NotConstantSize
-from batchproof.metric.batch import (
+from batchproof.ground.batch import (
     Call,
     Layout,
     by_shape,
@@ -35,13 +35,13 @@ from batchproof.metric.batch import (
     signature,
     tensors_of,
 )
+from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
 from batchproof.metric.grouped_state import GROUPS, Slots
 from batchproof.metric.order import noted
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.metric.recheck import recheck
 from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
-from batchproof.metric.restored import quiet
 from batchproof.metric.shapes import check_finishes, check_folds, elsewhere
 
 

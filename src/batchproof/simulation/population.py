@@ -15,8 +15,8 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation import components, guess
 from batchproof.explanation.samples import Samples, gather
 from batchproof.explanation.subject import required, signature_of, title_of
-from batchproof.metric.batch import bound
-from batchproof.metric.trees import is_array
+from batchproof.ground.batch import bound
+from batchproof.ground.trees import is_array
 from batchproof.simulation.distributions import CHUNK, Distribution
 
 Draw = Callable[[int, torch.Generator], list[Any]]

@@ -20,7 +20,7 @@ from batchproof.derive.verify import join, joined
 from batchproof.errors import BatchproofError
 from batchproof.explanation import components
 from batchproof.explanation.samples import Samples
-from batchproof.metric.batch import bound
+from batchproof.ground.batch import bound
 from batchproof.simulation.population import Population
 
 States = list[Tensor]  # for each leaf of a plan, the states of several batches along the first dimension

@@ -27,8 +27,8 @@ from batchproof.gradients.accumulation.scheme import Scheme, choose, on_outputs,
 from batchproof.gradients.accumulation.source import Source
 from batchproof.gradients.accumulation.starting import Start
 from batchproof.gradients.accumulation.two_passes import joined, twice
-from batchproof.metric.batch import Call, Dims, check_batch_dim, keep
-from batchproof.metric.restored import outermost
+from batchproof.ground.batch import Call, Dims, check_batch_dim, keep
+from batchproof.ground.isolation import outermost
 
 Made = tuple[Call, tuple[bool, ...]]  # outputs, and for each leaf whether a gradient flows through it
 

@@ -21,8 +21,8 @@ from batchproof.gradients.accumulation.replay import Replay
 from batchproof.gradients.accumulation.samples import joinable
 from batchproof.gradients.accumulation.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.gradients.accumulation.two_passes import back_from_outputs
-from batchproof.metric.batch import Call, Dims, check_batch_dim, keep
-from batchproof.metric.restored import outermost
+from batchproof.ground.batch import Call, Dims, check_batch_dim, keep
+from batchproof.ground.isolation import outermost
 
 
 class Accumulator:

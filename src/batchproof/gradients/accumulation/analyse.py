@@ -19,8 +19,8 @@ from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, L
 from batchproof.gradients.accumulation.compare import Unfit, compare
 from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
-from batchproof.metric.batch import Call, tensors_of
-from batchproof.metric.restored import quiet, remembers
+from batchproof.ground.batch import Call, tensors_of
+from batchproof.ground.isolation import quiet, remembers
 from batchproof.metric.stream import Stream
 
 #: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.

@@ -17,10 +17,10 @@ from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
-from batchproof.metric.batch import Call, copied, same, signature, tensors_of
+from batchproof.ground.batch import Call, copied, same, signature, tensors_of
+from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast
 from batchproof.metric.grouped_state import Slots
-from batchproof.metric.restored import quiet
 from batchproof.metric.shapes import check_finishes, check_folds
 from batchproof.metric.stream import Stream, typed
 

@@ -11,7 +11,7 @@ from typing import Any
 from batchproof.gradients.accumulation.analyse import learn
 from batchproof.gradients.accumulation.analysis import Learned
 from batchproof.gradients.accumulation.samples import enough, joinable, lesson_of
-from batchproof.metric.batch import Call
+from batchproof.ground.batch import Call
 
 #: Losses that are remembered. Each holds on to its function, and to what that closes over.
 MOST = 8

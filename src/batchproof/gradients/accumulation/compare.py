@@ -14,8 +14,8 @@ from batchproof.derive.verify import gap
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
-from batchproof.metric.batch import Call, signature
-from batchproof.metric.restored import quiet
+from batchproof.ground.batch import Call, signature
+from batchproof.ground.isolation import quiet
 
 #: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
 ROUNDING = 1e-8

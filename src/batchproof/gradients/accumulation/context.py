@@ -19,7 +19,7 @@ from batchproof.gradients.accumulation.outputs import carries_gradient
 from batchproof.gradients.accumulation.ranks import Ranks
 from batchproof.gradients.accumulation.replay import Replay
 from batchproof.gradients.accumulation.wrappers import refuse_shards, undisturbed
-from batchproof.metric.batch import Call
+from batchproof.ground.batch import Call
 
 
 @dataclass

@@ -11,7 +11,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.restored import outermost
+from batchproof.ground.isolation import outermost
 
 END = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]  # where a graph gathers a gradient
 COMPILED = "CompiledFunctionBackward"  # a node of a compiled graph, whose parameters are among its inputs

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.replay import Moment, Replay
-from batchproof.metric.batch import Call
+from batchproof.ground.batch import Call
 
 
 @dataclass

@@ -23,9 +23,9 @@ from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.outputs import variables
 from batchproof.gradients.accumulation.starting import Start
-from batchproof.metric import trees
-from batchproof.metric.batch import Call
-from batchproof.metric.restored import reachable
+from batchproof.ground import trees
+from batchproof.ground.batch import Call
+from batchproof.ground.isolation import reachable
 
 #: Micro-batches in which nothing could be seen, until no more are looked at.
 MOST_LOOKS = 4

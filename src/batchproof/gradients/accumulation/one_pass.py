@@ -15,7 +15,7 @@ from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.grad_store import added, nodes_of, scale
 from batchproof.gradients.accumulation.loop import Loop
 from batchproof.gradients.accumulation.outputs import variables
-from batchproof.metric.batch import Call
+from batchproof.ground.batch import Call
 
 #: A gradient is tried at so many times its size too, by so many numbers at most: it takes their memory twice.
 GROWN = 2.0**13

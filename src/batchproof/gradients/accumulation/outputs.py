@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.batch import Call, Dims, bound, read, rebuild
+from batchproof.ground.batch import Call, Dims, bound, read, rebuild
 
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 

@@ -15,7 +15,7 @@ from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import Ledger
 from batchproof.gradients.accumulation.wrappers import refuse_wrapped
-from batchproof.metric.batch import Call, join
+from batchproof.ground.batch import Call, join
 from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.grouped_state import Slots
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from batchproof.derive.samples import FEWEST_LARGE, LARGE_ROW, Batch, few
 from batchproof.gradients.accumulation.outputs import size_of
-from batchproof.metric.batch import Call, by_shape, join, tensors_of
+from batchproof.ground.batch import Call, by_shape, join, tensors_of
 
 #: Samples to learn from; fewer will do where they are large, since no more are looked at.
 ENOUGH = 32

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from batchproof.gradients.accumulation.replay import Replay
+from batchproof.ground.isolation import held_by, reachable
 from batchproof.ground.random_state import RandomState
-from batchproof.metric.restored import held_by, reachable
 
 
 class Start:

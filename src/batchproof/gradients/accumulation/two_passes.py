@@ -22,7 +22,7 @@ from batchproof.gradients.accumulation.outputs import (
     variables,
     with_gradient,
 )
-from batchproof.metric.batch import Call, keep
+from batchproof.ground.batch import Call, keep
 from batchproof.metric.fast_path import no_autocast
 
 OTHER_OUTPUTS = (

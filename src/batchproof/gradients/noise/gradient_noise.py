@@ -23,8 +23,8 @@ from batchproof.gradients.noise.headline import headline, notes
 from batchproof.gradients.noise.method import Way, choose
 from batchproof.gradients.noise.result import GradientNoise, Row
 from batchproof.gradients.noise.samples import samples_of
+from batchproof.ground.isolation import quiet
 from batchproof.ground.validation import sizes_of, whole
-from batchproof.metric.restored import quiet
 from batchproof.simulation.interrupt import noted
 
 #: Without sizes asked for: 1, 2, 4, ... up to the data, or to this.

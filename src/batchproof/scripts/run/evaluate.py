@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.isolation import quiet
 from batchproof.ground.random_state import RandomState
 from batchproof.metric.fast_path import no_autocast
-from batchproof.metric.restored import quiet
 from batchproof.scripts.run.formula import Formula, Unmeasured
 
 Batch = Sequence[torch.Tensor]

@@ -97,7 +97,7 @@ def _function(callee: Any, through_models: bool) -> bool:
 
 def _look_into(callee: Any, through_models: bool) -> None:
     """Refuse a function that holds or names a model or an optimizer."""
-    from batchproof.metric.restored import reachable
+    from batchproof.ground.isolation import reachable
 
     for thing in [*reachable(callee), *_named_by(callee)]:
         if _is_optimizer(thing):

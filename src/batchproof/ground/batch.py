@@ -18,9 +18,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.metric import trees
-from batchproof.metric.restored import quiet
-from batchproof.metric.trees import is_column
+from batchproof.ground import trees
+from batchproof.ground.isolation import quiet
+from batchproof.ground.trees import is_column
 
 Dims = int | tuple[int | None, ...] | dict[str, int | None]
 
