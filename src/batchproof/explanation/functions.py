@@ -11,9 +11,9 @@ import torch
 from batchproof.errors import BatchproofError
 from batchproof.explanation import components
 from batchproof.explanation.measure import Progress, Row, Score, Sizes, curve, measure, workable
-from batchproof.explanation.preserve import seed_all
 from batchproof.explanation.result import Curve, Direction
 from batchproof.explanation.samples import Samples
+from batchproof.ground.isolation import seed_all
 
 Behaviour = Literal["mean", "sum", "other"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from batchproof.explanation import components
-from batchproof.explanation.preserve import seed_all
 from batchproof.explanation.samples import Arguments, Samples
 from batchproof.explanation.trace import Run, Step, watch
+from batchproof.ground.isolation import seed_all
 from batchproof.ground.place import Place
 
 ROWS = 4

@@ -1,11 +1,15 @@
-"""The modules that a function uses, and leaving them as they were."""
+"""Leave what is somebody else's as it was: random generators, a model's buffers and flags, what a function holds."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import random
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -20,21 +24,26 @@ def quiet(fn: Callable[..., Any]) -> Iterator[None]:
     things = reachable(fn)
     buffers = [buffer for thing in things if isinstance(thing, torch.nn.Module) for buffer in thing.buffers()]
     values = [buffer.clone() for buffer in buffers]
-    lists = [(thing, list(thing)) for thing in things if isinstance(thing, list)]
-    tables: list[tuple[Any, Any]] = [(thing, copy.copy(thing)) for thing in things if isinstance(thing, (dict, set))]
-    tables += [(vars(thing), dict(vars(thing))) for thing in things if _has_attributes(thing)]
+    held = [(thing, copy.copy(thing)) for thing in things if isinstance(thing, (dict, list, set))]
+    held += [(vars(thing), dict(vars(thing))) for thing in things if _has_attributes(thing)]
     try:
         yield
     finally:
-        for kept, then in lists:
-            kept[:] = then
-        for table, content in tables:
-            table.clear()
-            table.update(content)
+        for container, content in held:
+            refill(container, content)
         with torch.no_grad():
             for buffer, old in zip(buffers, values, strict=True):
                 if not torch.equal(buffer, old):
                     buffer.copy_(old)
+
+
+def refill(container: Any, content: Any) -> None:
+    """Make a list, dict or set hold what it held, in that order: the same object, which others may hold too."""
+    if isinstance(container, list):
+        container[:] = content
+    else:
+        container.clear()
+        container.update(content)
 
 
 def remembers(fn: Callable[..., Any], run: Callable[[], Any]) -> tuple[bool, Any]:
@@ -104,3 +113,100 @@ def held_by(fn: Any) -> list[Any]:
         with suppress(ValueError):  # not filled yet
             held.append(cell.cell_contents)
     return held
+
+
+# ------------------------------------------------------------------ random generators and modules
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """The states of torch's generators, Python's, and NumPy's if it is in use."""
+
+    cpu: torch.Tensor
+    cuda: list[torch.Tensor]
+    python: Any
+    numpy: Any
+
+    @classmethod
+    def read(cls) -> RandomState:
+        """Now."""
+        numpy = sys.modules.get("numpy")
+        return cls(
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state_all() if cuda_in_use() else [],
+            random.getstate(),
+            None if numpy is None else numpy.random.get_state(),
+        )
+
+    def same(self, other: RandomState) -> bool:
+        """Whether no number lies between the two."""
+        pairs = zip([self.cpu, *self.cuda], [other.cpu, *other.cuda], strict=False)
+        return (
+            all(torch.equal(mine, theirs) for mine, theirs in pairs)
+            and self.python == other.python
+            and repr(self.numpy) == repr(other.numpy)
+        )
+
+    def put_back(self) -> None:
+        """As it was read."""
+        torch.set_rng_state(self.cpu)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+        random.setstate(self.python)
+        if self.numpy is not None:
+            sys.modules["numpy"].random.set_state(self.numpy)
+
+
+def cuda_in_use() -> bool:
+    """Whether a CUDA generator may have been drawn from; asking it otherwise would start CUDA."""
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def preserved(target: object = None) -> Iterator[None]:
+    """Restore the random generators, and of a module the buffers, gradients and train flags, on the way out."""
+    generators = RandomState.read()
+    module = target if isinstance(target, torch.nn.Module) else None
+    kept = _read_module(module) if module is not None else None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        generators.put_back()
+        if module is not None and kept is not None:
+            _restore_module(module, kept)
+
+
+def seed_all(seed: int) -> None:
+    """Start every random generator that a function may draw from."""
+    random.seed(seed)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if cuda_in_use():
+        torch.cuda.manual_seed_all(seed)
+
+
+ModuleState = tuple[list[tuple[dict[str, Any], str, Any, Any]], list[tuple[torch.nn.Module, bool]]]
+
+
+def _read_module(module: torch.nn.Module) -> ModuleState:
+    buffers = [
+        (owner._buffers, name, buffer, None if buffer is None else buffer.clone())
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+    ]
+    return buffers, [(owner, owner.training) for owner in module.modules()]
+
+
+def _restore_module(module: torch.nn.Module, kept: ModuleState) -> None:
+    buffers, flags = kept
+    for table, name, buffer, content in buffers:
+        if buffer is not None:
+            with torch.no_grad():
+                buffer.copy_(content)
+        table[name] = buffer
+    for owner, training in flags:
+        owner.training = training

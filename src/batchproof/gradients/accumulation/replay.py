@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-from batchproof.ground.random_state import RandomState
+from batchproof.ground.isolation import RandomState
 from batchproof.metric.fast_path import version
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from batchproof.gradients.accumulation.replay import Replay
-from batchproof.ground.isolation import held_by, reachable
-from batchproof.ground.random_state import RandomState
+from batchproof.ground.isolation import RandomState, held_by, reachable, refill
 
 
 class Start:
@@ -59,7 +58,7 @@ class Start:
                 cell.cell_contents = content
         for table, content in self.tables:
             if _differ(table, content):
-                _restore(table, content)
+                refill(table, content)
         for parameter, data in self.parameters:
             if parameter.data_ptr() != data.data_ptr():
                 parameter.data = data
@@ -92,11 +91,3 @@ def _differ(table: Any, content: Any) -> bool:
     if isinstance(table, dict):
         return table.keys() != content.keys() or any(table[key] is not value for key, value in content.items())
     return len(table) != len(content) or any(a is not b for a, b in zip(table, content, strict=True))
-
-
-def _restore(table: Any, content: Any) -> None:
-    if isinstance(table, list):
-        table[:] = content
-    else:
-        table.clear()
-        table.update(content)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-from batchproof.explanation.preserve import preserved
 from batchproof.gradients.check.settings import settings_of
+from batchproof.ground.isolation import preserved, refill
 
 #: What a module keeps its hooks, its submodules and its flags in; of other types it is not known how to fill them.
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
@@ -57,15 +56,6 @@ def same_attributes(model: torch.nn.Module | None) -> Iterator[None]:
         yield
     finally:
         for table, before in kept:
-            _refill(table, before)
+            refill(table, before)
         for container, before in held:
-            _refill(container, before)
-
-
-def _refill(container: Any, before: Any) -> None:
-    """The same object with what it held, in the order in which it held it."""
-    if isinstance(container, list):
-        container[:] = before
-    else:
-        container.clear()
-        container.update(before)
+            refill(container, before)

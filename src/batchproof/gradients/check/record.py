@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from batchproof.explanation.preserve import seed_all
 from batchproof.gradients.check.isolation import untouched
+from batchproof.ground.isolation import seed_all
 
 #: By parameter name; a parameter without a gradient is absent.
 Gradients = dict[str, Tensor]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from batchproof.explanation.preserve import seed_all
 from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot
 from batchproof.gradients.noise.result import Row
+from batchproof.ground.isolation import seed_all
 from batchproof.simulation.result import Estimate
 
 #: All batches of a size together: so many samples, or half the data if that is more.

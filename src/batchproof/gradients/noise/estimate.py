@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.preserve import seed_all
 from batchproof.gradients.noise.gradients import Gradient, Problem, dot
 from batchproof.gradients.noise.result import Method
+from batchproof.ground.isolation import seed_all
 
 #: Up to so many micro-batches are made where single samples have no gradients.
 MOST_UNITS = 256

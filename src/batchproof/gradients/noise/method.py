@@ -11,9 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.preserve import seed_all
 from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot, weighted_sum
 from batchproof.gradients.noise.result import Method
+from batchproof.ground.isolation import seed_all
 
 #: So many samples are tried.
 TRIED = 48

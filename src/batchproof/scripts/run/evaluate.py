@@ -11,8 +11,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.isolation import quiet
-from batchproof.ground.random_state import RandomState
+from batchproof.ground.isolation import RandomState, quiet
 from batchproof.metric.fast_path import no_autocast
 from batchproof.scripts.run.formula import Formula, Unmeasured
 
