@@ -15,7 +15,7 @@ from batchproof.derive.centre import Centre, combined
 from batchproof.derive.fold import build
 from batchproof.derive.pipeline import derive
 from batchproof.derive.plan import Plan
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.derive.verify import Refuted, gap, joined, verify
 from batchproof.metric.fast_path import fold_by
 
@@ -43,7 +43,7 @@ def tried(plan: Plan, change: Change) -> None:
         return change(values, lengths, len(tensors[0]))
 
     assert plan.program is not None
-    verify(plan, changed, dict(plan.program.captured), Batch([X], (0,)), 0)
+    verify(plan, changed, dict(plan.program.captured), Inputs([X], (0,)), 0)
 
 
 def test_the_plan_itself(plan: Plan) -> None:

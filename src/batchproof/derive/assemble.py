@@ -17,17 +17,17 @@ from batchproof.derive.plan import Plan, Verified, leaf_of
 from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import Recording, Size, leaves, widen
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
 
 
 def assemble(
     fn: Callable[..., Any],
-    batch: Batch,
+    batch: Inputs,
     plain: Any,
     program: Program,
     runs: Sequence[Recording],
-    batches: Sequence[Batch],
+    batches: Sequence[Inputs],
     frontier: Frontier,
     centres: Mapping[int, Centred | Extremes | None],
     reason: str | None,
@@ -66,7 +66,7 @@ def assemble(
     partitions, worst = 0, 0.0
     shown_by_own_data = True
     for number, told in ((0, runs[0]), (len(runs) - 1, runs[-1])):
-        wide = Batch([widen(t.detach()) for t in batches[number].tensors], batch.dims)
+        wide = Inputs([widen(t.detach()) for t in batches[number].tensors], batch.dims)
         run = _own_run(fn, program, told, wide, shown)
         captured = {index: told.tensors[index] for index in program.captured}
         tried = verify(plan, fold, captured, wide, number)
@@ -88,7 +88,7 @@ def assemble(
         _verify_generically(fn, fold, batches[-1], plan, shown)
     plan.verified = Verified(partitions, worst)
     narrow_source, narrow_space = code(False)
-    first = Batch([widen(t.detach()) for t in batch.tensors], batch.dims)
+    first = Inputs([widen(t.detach()) for t in batch.tensors], batch.dims)
 
     known = plain, _own_run(fn, program, runs[0], first, shown)
 
@@ -103,13 +103,13 @@ def assemble(
 
 
 def _own_run(
-    fn: Callable[..., Any], program: Program, told: Recording, batch: Batch, shown: torch.dtype | None
+    fn: Callable[..., Any], program: Program, told: Recording, batch: Inputs, shown: torch.dtype | None
 ) -> Recording:
     """The function by the way that the samples take, where it was told others."""
     return record(fn, batch.tensors, shown=shown) if any(program.ways) else told
 
 
-def _try_ways(plan: Plan, state: State, batch: Batch, ways: Sequence[Way], run: Recording) -> None:
+def _try_ways(plan: Plan, state: State, batch: Inputs, ways: Sequence[Way], run: Recording) -> None:
     """Lead the merged state down each way, and hold it against the function on the samples themselves."""
     for way, end in zip(ways, (run.result, *run.others), strict=True):
         try:
@@ -123,7 +123,7 @@ def _try_ways(plan: Plan, state: State, batch: Batch, ways: Sequence[Way], run: 
             )
 
 
-def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
+def _undetermined(fn: Callable[..., Any], batch: Inputs, run: Recording, plan: Plan, shown: torch.dtype | None) -> bool:
     """Whether rounding decides the function's value on this data, which then shows nothing."""
     numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if _is_numeric(x)]
     if any(not bool(torch.isfinite(x).all()) for x in numbers):
@@ -132,7 +132,7 @@ def _undetermined(fn: Callable[..., Any], batch: Batch, run: Recording, plan: Pl
 
 
 def _sensitivity(
-    fn: Callable[..., Any], batch: Batch, run: Recording, plan: Plan, shown: torch.dtype | None, rounding: float
+    fn: Callable[..., Any], batch: Inputs, run: Recording, plan: Plan, shown: torch.dtype | None, rounding: float
 ) -> float:
     """How much the function's value moves, relatively, when its inputs are rounded."""
     assert plan.program is not None
@@ -155,7 +155,9 @@ def _is_numeric(x: Any) -> bool:
     return isinstance(x, (torch.Tensor, int, float))
 
 
-def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: Plan, shown: torch.dtype | None) -> None:
+def _verify_generically(
+    fn: Callable[..., Any], fold: Any, batch: Inputs, plan: Plan, shown: torch.dtype | None
+) -> None:
     """Try the plan on rows that were moved apart, where the user's own are too much alike to show anything."""
     assert plan.program is not None
     generator = torch.Generator().manual_seed(1)
@@ -166,7 +168,7 @@ def _verify_generically(fn: Callable[..., Any], fold: Any, batch: Batch, plan: P
             noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
             wide = wide + noise * (0.1 * wide.abs() + (wide == 0))
         moved.append(wide)
-    apart = Batch(moved, batch.dims)
+    apart = Inputs(moved, batch.dims)
     run = record(fn, apart.tensors, shown=shown)
     captured = {index: widen(tensor.detach()) for index, tensor in plan.program.captured.items()}
     verify(plan, fold, captured, apart, 2)
@@ -220,7 +222,7 @@ SINGLE, HALF = 6e-8, 4e-3
 
 
 def _serves(
-    plan: Plan, fold: Any, batch: Batch, known: tuple[Any, Recording], sensitivity: Callable[[float], float]
+    plan: Plan, fold: Any, batch: Inputs, known: tuple[Any, Recording], sensitivity: Callable[[float], float]
 ) -> bool:
     """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding.
 

@@ -22,7 +22,7 @@ from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
-from batchproof.derive.samples import FEWEST_LARGE, Batch, few
+from batchproof.derive.samples import FEWEST_LARGE, Inputs, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
@@ -49,7 +49,7 @@ def derive(
     Raises:
         BatchproofError: the function is random, or changes from call to call: no plan can be exact.
     """
-    batch = few(Batch(list(tensors), tuple(dims)))
+    batch = few(Inputs(list(tensors), tuple(dims)))
     plain, seen = plain_call(fn, batch)
     if seen.written is not None:
         return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
@@ -76,7 +76,7 @@ def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Se
     Raises:
         Unrecordable, RandomFunction: as `record`.
     """
-    batch = few(Batch(list(tensors), tuple(dims)))
+    batch = few(Inputs(list(tensors), tuple(dims)))
     batches = _batches(batch, torch.Generator().manual_seed(batch.n))
     return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
 
@@ -87,7 +87,7 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
     Raises:
         BatchproofError: on such samples the function has another state.
     """
-    batch = few(Batch(list(tensors), tuple(dims)))
+    batch = few(Inputs(list(tensors), tuple(dims)))
     shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
     try:
         plain, seen = plain_call(fn, batch)
@@ -107,7 +107,7 @@ def _first_line(error: BaseException) -> str:
 
 def _derive(
     fn: Callable[..., Any],
-    batch: Batch,
+    batch: Inputs,
     plain: Any,
     ways: Sequence[Way],
     model: Plan | None = None,
@@ -148,11 +148,11 @@ def _derive(
 
 def _like(
     fn: Callable[..., Any],
-    batch: Batch,
+    batch: Inputs,
     plain: Any,
     program: Program,
     runs: Sequence[Recording],
-    batches: Sequence[Batch],
+    batches: Sequence[Inputs],
     model: Plan,
     shown: torch.dtype | None,
 ) -> Plan:
@@ -194,7 +194,7 @@ def _counterparts(program: Program, model: Plan) -> tuple[int, ...]:
     return tuple(match[index] for index in model.kept)
 
 
-def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
+def _batches(batch: Inputs, generator: torch.Generator) -> list[Inputs]:
     """Three batches of different sizes, each with every row of the first: a class that is there stays there."""
     n = batch.n
     everything = torch.arange(n)
@@ -204,7 +204,7 @@ def _batches(batch: Batch, generator: torch.Generator) -> list[Batch]:
 
 
 def _classified(
-    fn: Callable[..., Any], batches: Sequence[Batch], shown: torch.dtype | None, ways: Sequence[Way]
+    fn: Callable[..., Any], batches: Sequence[Inputs], shown: torch.dtype | None, ways: Sequence[Way]
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()

@@ -18,7 +18,7 @@ from batchproof.derive.fold import build
 from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Way
 from batchproof.derive.recording import WIDE
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
@@ -206,7 +206,7 @@ def _near(a: Any, b: Any) -> bool:
     return True
 
 
-def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes], batch: Batch) -> Leaf:
+def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes], batch: Inputs) -> Leaf:
     """How a kept value is shown."""
     value = program.values[index]
     kept = centred.get(index)

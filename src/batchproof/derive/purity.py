@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.plan import Leaf, Plan, Verified
 from batchproof.derive.record import Watch
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site
 from batchproof.derive.verify import gap
 from batchproof.errors import BatchproofError
@@ -20,7 +20,7 @@ class OwnError(Exception):
     """The function itself raises on these samples; its error is the cause."""
 
 
-def plain_call(fn: Callable[..., Any], batch: Batch) -> tuple[Any, Watch]:
+def plain_call(fn: Callable[..., Any], batch: Inputs) -> tuple[Any, Watch]:
     """The function's own result on the batch, and what was seen of it.
 
     It is called twice: it must be a function.
@@ -55,7 +55,7 @@ def _differs(x: Any, y: Any) -> bool:
     return False
 
 
-def keep_inputs(batch: Batch, reason: str) -> Plan:
+def keep_inputs(batch: Inputs, reason: str) -> Plan:
     """The plan that keeps the samples and calls the function on all of them."""
     kept = [
         Leaf("rows", _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, Site(), "samples", d)

@@ -9,10 +9,10 @@ from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 
 
-def saves(program: Program, rows: Sequence[int], batch: Batch) -> bool:
+def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
     from batchproof.derive.cut import nbytes
 
     carried = sum(

@@ -16,7 +16,7 @@ LARGE_ROW, FEWEST_LARGE = 1 << 17, 2
 
 
 @dataclass
-class Batch:
+class Inputs:
     """Input tensors, and along which dimension each carries samples (None: shared by all batches)."""
 
     tensors: list[torch.Tensor]
@@ -26,25 +26,25 @@ class Batch:
     def n(self) -> int:
         return next(t.shape[d] for t, d in zip(self.tensors, self.dims, strict=True) if d is not None)
 
-    def take(self, rows: torch.Tensor) -> Batch:
+    def take(self, rows: torch.Tensor) -> Inputs:
         taken = [
             t if d is None else t.index_select(d, rows.to(t.device))
             for t, d in zip(self.tensors, self.dims, strict=True)
         ]
-        return Batch(taken, self.dims)
+        return Inputs(taken, self.dims)
 
-    def split(self, sizes: Sequence[int]) -> list[Batch]:
+    def split(self, sizes: Sequence[int]) -> list[Inputs]:
         pieces, start = [], 0
         for size in sizes:
             cut = [
                 t if d is None else t.narrow(d, start, size).contiguous()
                 for t, d in zip(self.tensors, self.dims, strict=True)
             ]
-            pieces.append(Batch(cut, self.dims))
+            pieces.append(Inputs(cut, self.dims))
             start += size
         return pieces
 
-    def mixed(self, generator: torch.Generator) -> Batch:
+    def mixed(self, generator: torch.Generator) -> Inputs:
         """Each floating row a random mean of two rows: new values that stay in the data's domain."""
         n = self.n
         other = torch.randperm(n, generator=generator)
@@ -56,10 +56,10 @@ class Batch:
                 continue
             weight = share.to(t.device).reshape([-1 if k == d else 1 for k in range(t.ndim)])
             mixed.append((t * weight + t.index_select(d, other.to(t.device)) * (1 - weight)).to(t.dtype))
-        return Batch(mixed, self.dims)
+        return Inputs(mixed, self.dims)
 
 
-def few(batch: Batch) -> Batch:
+def few(batch: Inputs) -> Inputs:
     """As many of the rows as are worth looking at."""
     n = batch.n
     carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)

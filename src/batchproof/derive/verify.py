@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.plan import Plan, Verified
-from batchproof.derive.samples import Batch, ragged
+from batchproof.derive.samples import Inputs, ragged
 
 PARTITIONS = 64
 #: Bytes of samples that are folded in all these partitions together.
@@ -66,7 +66,7 @@ def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
     return float((a - b)[finite].abs().max()) / size
 
 
-def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Batch, seed: int) -> Verified:
+def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:
     """Fold many partitions and hold their merged state against the state of the whole.
 
     Raises:

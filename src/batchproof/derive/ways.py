@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.operators import base_name
 from batchproof.derive.record import Recorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site, is_library
 
 #: So many runs are spent on finding ways.
@@ -61,7 +61,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         most: operations, after which it is given up.
     """
 
-    def __init__(self, batch: Batch, tell: Tell, numbers: dict[int, tuple[Any, ...]], most: float) -> None:
+    def __init__(self, batch: Inputs, tell: Tell, numbers: dict[int, tuple[Any, ...]], most: float) -> None:
         batched = {position for position, dim in enumerate(batch.dims) if dim is not None}
         super().__init__([widen(tensor.detach()) for tensor in batch.tensors], frozenset(), batched)
         self.tell = tell
@@ -231,7 +231,7 @@ class _Found:
         return frozenset[int]().union(*(self.ways[way] for way in ways))
 
 
-def find_ways(fn: Callable[..., Any], batch: Batch, shown: torch.dtype | None) -> list[Way]:
+def find_ways(fn: Callable[..., Any], batch: Inputs, shown: torch.dtype | None) -> list[Way]:
     """The ways of a function that do something to samples; one on which nothing is told where there are no others.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from batchproof.explanation.result import Given
-from batchproof.ground.batch import Call, Dims, Layout, copied, join, length, read, rebuild
+from batchproof.ground.batch import Batch, Dims, Layout, copied, join, length, read, rebuild
 from batchproof.ground.trees import is_array, is_plain
 
 Arguments = tuple[Sequence[Any], dict[str, Any]]
@@ -131,7 +131,7 @@ def _without(batch_dim: Dims, names: Collection[str]) -> Dims:
 
 def together(parts: Sequence[Samples]) -> Samples:
     """The samples of several, laid out alike, as one."""
-    joined = join([Call(part.layout, list(part.leaves), part.n) for part in parts])
+    joined = join([Batch(part.layout, list(part.leaves), part.n) for part in parts])
     return replace(parts[0], leaves=tuple(joined.leaves), n=joined.n)
 
 

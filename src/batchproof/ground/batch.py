@@ -51,7 +51,7 @@ ENTRIES = "entries"
 
 
 @dataclass
-class Call:
+class Batch:
     """One batch: the leaves of its arguments and the number of samples."""
 
     layout: Layout
@@ -153,7 +153,7 @@ def read(
     batch_dim: Dims,
     known: Layout | None = None,
     tried: bool = True,
-) -> Call:
+) -> Batch:
     """The leaves of a call.
 
     Args:
@@ -184,7 +184,7 @@ def read(
             leaves.append(list(part) if path in argument.columns else part)
     skeletons = tuple(argument.skeleton() for argument in found)
     layout = Layout(skeletons, tuple(labels), tuple(dims), tuple(kwargs))
-    return Call(layout, leaves, _count(leaves, layout))
+    return Batch(layout, leaves, _count(leaves, layout))
 
 
 def _arguments(fn: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], batch_dim: Dims) -> list[_Argument]:
@@ -532,7 +532,7 @@ def parameter_names(fn: Callable[..., Any], count: int) -> list[str]:
     return [plain[i] if i < len(plain) else f"#{i + 1}" for i in range(count)]
 
 
-def signature(call: Call) -> tuple[Any, ...]:
+def signature(call: Batch) -> tuple[Any, ...]:
     """What must be alike for two batches to be folded by the same code."""
     parts: list[Any] = [call.layout.keywords]
     for leaf, dim in zip(call.leaves, call.layout.dims, strict=True):
@@ -544,9 +544,9 @@ def signature(call: Call) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def by_shape(calls: Sequence[Call]) -> list[list[Call]]:
+def by_shape(calls: Sequence[Batch]) -> list[list[Batch]]:
     """Batches whose samples have one shape together, the most samples first."""
-    groups: dict[Any, list[Call]] = {}
+    groups: dict[Any, list[Batch]] = {}
     for call in calls:
         groups.setdefault(signature(call), []).append(call)
     return sorted(groups.values(), key=lambda group: sum(call.n for call in group), reverse=True)
@@ -565,9 +565,9 @@ def rebuild(layout: Layout, leaves: Sequence[Any]) -> tuple[list[Any], dict[str,
     return values[:count], dict(zip(layout.keywords, values[count:], strict=True))
 
 
-def keep(call: Call) -> Call:
+def keep(call: Batch) -> Batch:
     """A copy whose samples the caller can no longer change."""
-    return Call(call.layout, [copied(leaf) for leaf in call.leaves], call.n)
+    return Batch(call.layout, [copied(leaf) for leaf in call.leaves], call.n)
 
 
 def copied(leaf: Any) -> Any:
@@ -610,7 +610,7 @@ def same(new: Any, old: Any) -> bool:
     return False
 
 
-def join(calls: Sequence[Call]) -> Call:
+def join(calls: Sequence[Batch]) -> Batch:
     """Several batches as one.
 
     Raises:
@@ -623,7 +623,7 @@ def join(calls: Sequence[Call]) -> Call:
     for position, dim in enumerate(first.layout.dims):
         parts = [call.leaves[position] for call in calls]
         leaves.append(parts[0] if dim is None else _concatenate(parts, dim, first.layout.names[position]))
-    return Call(first.layout, leaves, sum(call.n for call in calls))
+    return Batch(first.layout, leaves, sum(call.n for call in calls))
 
 
 def _concatenate(parts: list[Any], dim: int, label: str) -> Any:
@@ -644,7 +644,7 @@ def _concatenate(parts: list[Any], dim: int, label: str) -> Any:
     return numpy.concatenate(parts, dim)
 
 
-def one_sample(call: Call) -> Call:
+def one_sample(call: Batch) -> Batch:
     """The first sample of a batch: what later batches must be like."""
     leaves = []
     for leaf, dim in zip(call.leaves, call.layout.dims, strict=True):
@@ -654,10 +654,10 @@ def one_sample(call: Call) -> Call:
             leaves.append(leaf.detach().narrow(dim, 0, 1).clone())
         else:
             leaves.append(copied(leaf[:1]))
-    return Call(call.layout, leaves, 1)
+    return Batch(call.layout, leaves, 1)
 
 
-def tensors_of(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
+def tensors_of(call: Batch) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
     """The tensors of a call and their batch dimensions; other leaves are fixed."""
     pairs = [
         (leaf, dim) for leaf, dim in zip(call.leaves, call.layout.dims, strict=True) if isinstance(leaf, torch.Tensor)

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call, signature
+from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
 from batchproof.metric.grouped_state import GROUPS, Slots
 from batchproof.metric.merging import leaves_of, recentred
@@ -41,10 +41,10 @@ class Header:
     """
 
     origin: Origin
-    first: Call | None
+    first: Batch | None
     device: str
     plan: tuple[str, str, str] | None
-    shapes: list[Call]
+    shapes: list[Batch]
     empty: bool
     told: Any
 
@@ -118,7 +118,7 @@ def _header(stream: Stream, told: Any) -> Header:
     return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, shapes, stream.n == 0, told)
 
 
-def _same_kind_of_batch(firsts: list[Call | None]) -> None:
+def _same_kind_of_batch(firsts: list[Batch | None]) -> None:
     """Refuse where the ranks' batches have other dtypes or structures."""
     known = [
         [str(leaf.dtype) if isinstance(leaf, torch.Tensor) else type(leaf).__name__ for leaf in first.leaves]
@@ -132,7 +132,7 @@ def _same_kind_of_batch(firsts: list[Call | None]) -> None:
         )
 
 
-def _first(headers: list[Header]) -> Call | None:
+def _first(headers: list[Header]) -> Batch | None:
     """What the batches of a rank are to be like that has seen none: as those of the others."""
     header = next((header for header in headers if header.first is not None), None)
     return None if header is None or header.first is None else moved(header.first, _device_like(header.device))
@@ -214,7 +214,7 @@ def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
         _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
 
 
-def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
+def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
     """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
     plan, slots = draft.plan, draft.slots
     if lesson is None:
@@ -243,7 +243,7 @@ def _taught(draft: Stream, mine: Any, lesson: Call | None, kind: str) -> Slots:
     return mine if mine is not None else student.slots
 
 
-def _device_of(call: Call | None) -> torch.device | None:
+def _device_of(call: Batch | None) -> torch.device | None:
     if call is None:
         return None
     return next((leaf.device for leaf in call.columns if isinstance(leaf, torch.Tensor)), None)
@@ -333,12 +333,12 @@ def _gather_chunks(
     return [(number, chunk.to(device)) for rank in gathered for number, chunk in rank]
 
 
-def on_cpu(call: Call) -> Call:
+def on_cpu(call: Batch) -> Batch:
     return moved(call, torch.device("cpu"))
 
 
-def moved(call: Call, device: torch.device | None) -> Call:
+def moved(call: Batch, device: torch.device | None) -> Batch:
     if device is None:
         return call
     leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]
-    return Call(call.layout, leaves, call.n)
+    return Batch(call.layout, leaves, call.n)

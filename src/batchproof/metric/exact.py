@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import (
-    Call,
+    Batch,
     Dims,
     Layout,
     bound,
@@ -161,16 +161,16 @@ class Exact:
         else:
             self._stream.fold(self._read(args, kwargs))
 
-    def _read(self, args: Any, kwargs: Any) -> Call:
+    def _read(self, args: Any, kwargs: Any) -> Batch:
         if self._stream.first is None:
             bound(self.fn, args, kwargs)
         first = self._stream.first if self.over == "dataset" else None
         return read(self.fn, args, kwargs, self.batch_dim, None if first is None else first.layout)
 
-    def _known_sample(self, call: Call) -> Call:
+    def _known_sample(self, call: Batch) -> Batch:
         return one_sample(call) if self._values is None or self._values.sample is None else self._values.sample
 
-    def _fold_values(self, values: Values, sample: Call) -> None:
+    def _fold_values(self, values: Values, sample: Batch) -> None:
         self._values = Values([], values.tree, values.types, sample)
         self._stream.fold(values.detached())
 
@@ -335,9 +335,9 @@ class Exact:
             raise BatchproofError(f"this is no state of an exact metric: {', '.join(sorted(missing))} missing")
         layout = None if state["layout"] is None else Layout.of(state["layout"])
 
-        def relayout(leaves: list[Any]) -> Call:
+        def relayout(leaves: list[Any]) -> Batch:
             assert layout is not None
-            return Call(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
+            return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
 
         if state["n"] and (state["values"] is None) != (self.over == "dataset"):
             raise BatchproofError("the saved state does not fit: it is of a metric with another over=")

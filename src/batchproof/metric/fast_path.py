@@ -11,7 +11,7 @@ import torch
 
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call, one_sample, tensors_of
+from batchproof.ground.batch import Batch, one_sample, tensors_of
 
 Fold = Callable[[Sequence[Any]], Any]
 Folded = tuple[list[torch.Tensor], list[int], int]
@@ -22,7 +22,7 @@ class Variant:
     """The plan for batches of one signature (sequences padded to one length, say), and its fold."""
 
     plan: Plan
-    example: Call
+    example: Batch
     hot: Fold
     fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
@@ -36,13 +36,13 @@ def unfoldable(error: Exception) -> BatchproofError:
     )
 
 
-def variant_of(plan: Plan, call: Call) -> Variant:
+def variant_of(plan: Plan, call: Batch) -> Variant:
     assert plan.program is not None
     folded = plan.compiled()
     captured = plan.program.captured
     example = one_sample(call)
 
-    def fold(batch: Call) -> Folded:
+    def fold(batch: Batch) -> Folded:
         return (*fold_by(plan, folded, tensors_of(batch)[0], captured), batch.n)
 
     used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
@@ -91,7 +91,7 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _hot(plan: Plan, call: Call, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
+def _hot(plan: Plan, call: Batch, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     layout = call.layout
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)

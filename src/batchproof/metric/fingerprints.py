@@ -11,7 +11,7 @@ import torch
 from batchproof.derive.plan import Plan
 from batchproof.derive.record import record
 from batchproof.derive.recording import Free, Op, Ref, Size, leaves
-from batchproof.ground.batch import Call, rebuild
+from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream
 
@@ -35,7 +35,7 @@ def program_print(plan: Plan) -> str:
     return hashlib.sha256(repr((lines, kept, plan.kept, plan.lengths, inputs)).encode()).hexdigest()
 
 
-def sample_print(fn: Callable[..., Any], sample: Call) -> str | None:
+def sample_print(fn: Callable[..., Any], sample: Batch) -> str | None:
     """What a function does to one sample: the operations, the numbers in them and the tensors that it holds.
 
     None where it cannot be recorded.

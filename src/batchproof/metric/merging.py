@@ -12,7 +12,7 @@ from batchproof.derive.centre import Centre, Centred
 from batchproof.derive.pipeline import like
 from batchproof.derive.plan import Plan
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call, bound, rebuild, tensors_of
+from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
 from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import no_autocast
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
@@ -198,7 +198,7 @@ def _copied(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
-def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Call]) -> Stream:
+def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Batch]) -> Stream:
     """A stream that goes on from a saved state, in place of another one.
 
     Args:
@@ -233,7 +233,7 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], 
     return fresh
 
 
-def _fits(stream: Stream, call: Call) -> None:
+def _fits(stream: Stream, call: Batch) -> None:
     try:
         args, kwargs = rebuild(call.layout, call.leaves)
         bound(stream.fn, args, kwargs)
@@ -241,7 +241,7 @@ def _fits(stream: Stream, call: Call) -> None:
         raise BatchproofError(f"the saved state does not fit: it belongs to another function ({error})") from None
 
 
-def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Call]) -> None:
+def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Batch]) -> None:
     """Derive the plan again, from the rows that it was derived from."""
     lesson = relayout(saved["lesson"])
     plan = fresh.derived(lesson)
@@ -259,7 +259,7 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
         fresh.variant(relayout(leaves))
 
 
-def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Call) -> Plan:
+def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Batch) -> Plan:
     """A plan at the centres that were saved: another machine may find them with other last digits."""
     centred = dict(plan.centred)
     for position, saved in centres.items():

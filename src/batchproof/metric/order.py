@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import Plan
 from batchproof.derive.verify import gap
-from batchproof.ground.batch import Call, copied, rebuild
+from batchproof.ground.batch import Batch, copied, rebuild
 from batchproof.ground.isolation import quiet
 
 #: Two orders of the same samples give sums that differ by rounding.
@@ -24,14 +24,14 @@ NOTE = (
 )
 
 
-def noted(plan: Plan, fn: Callable[..., Any], lesson: Call) -> Plan:
+def noted(plan: Plan, fn: Callable[..., Any], lesson: Batch) -> Plan:
     """A plan that keeps samples, its reason with a word on their order where that matters."""
     if plan.reason is None or not depends_on_order(fn, lesson):
         return plan
     return replace(plan, reason=f"{plan.reason}; {NOTE}")
 
 
-def depends_on_order(fn: Callable[..., Any], call: Call) -> bool:
+def depends_on_order(fn: Callable[..., Any], call: Batch) -> bool:
     """Whether a function gives another value when samples change places."""
     n = min(call.n, MOST)
     if n < 2:
@@ -50,7 +50,7 @@ def depends_on_order(fn: Callable[..., Any], call: Call) -> bool:
     )
 
 
-def rounding(call: Call) -> float:
+def rounding(call: Batch) -> float:
     """How far two ways to the same value may differ, relatively, on samples of such types."""
     return ROUNDING if all(_is_wide(leaf) for leaf in pytree.tree_leaves(call.columns)) else NARROW_ROUNDING
 
@@ -64,7 +64,7 @@ def _is_wide(leaf: Any) -> bool:
     return not isinstance(leaf, torch.Tensor) or not leaf.is_floating_point() or leaf.dtype is torch.float64
 
 
-def value_on(fn: Callable[..., Any], call: Call, rows: torch.Tensor) -> Any:
+def value_on(fn: Callable[..., Any], call: Batch, rows: torch.Tensor) -> Any:
     """The function's value on some samples of a batch."""
     leaves = [
         copied(leaf) if dim is None else _taken(leaf, dim, rows)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 from batchproof.metric.grouped_state import Slots
 from batchproof.metric.reservoir import NOTHING, Sample
 
-Rows = list[tuple[int, Call]]  # (group, batch)
+Rows = list[tuple[int, Batch]]  # (group, batch)
 Part = Slots | Rows
 Clock = dict[str, int]  # for each log, how much of it is held
 

@@ -17,14 +17,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.verify import gap
-from batchproof.ground.batch import Call, by_shape, join
+from batchproof.ground.batch import Batch, by_shape, join
 from batchproof.metric.order import rounding, value_on
 
 #: Numbers of places by which samples of one shape are cut: so many are tried.
 MOST = 24
 
 
-def leaks(fn: Callable[..., Any], rows: Sequence[Call]) -> tuple[float, float] | None:
+def leaks(fn: Callable[..., Any], rows: Sequence[Batch]) -> tuple[float, float] | None:
     """A value with the padding that samples came with, and with less of it; None where these are alike.
 
     Args:
@@ -36,7 +36,7 @@ def leaks(fn: Callable[..., Any], rows: Sequence[Call]) -> tuple[float, float] |
         return None
     for places in _lengths(groups):
         padding = _padding(groups, places)
-        padded: dict[tuple[int, int], list[Call]] = {}
+        padded: dict[tuple[int, int], list[Batch]] = {}
         for number, group in enumerate(groups if padding is not None else []):
             for row in group:
                 padded.setdefault((number, _run(row, places, padding)), []).append(row)
@@ -48,7 +48,7 @@ def leaks(fn: Callable[..., Any], rows: Sequence[Call]) -> tuple[float, float] |
     return None
 
 
-def _lengths(groups: Sequence[Sequence[Call]]) -> Iterator[list[tuple[int, int]]]:
+def _lengths(groups: Sequence[Sequence[Batch]]) -> Iterator[list[tuple[int, int]]]:
     """Dimensions, as (leaf, dimension), whose length differs between shapes, those together that are equally long."""
     found: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     calls = [group[0] for group in groups]
@@ -63,7 +63,7 @@ def _lengths(groups: Sequence[Sequence[Call]]) -> Iterator[list[tuple[int, int]]
     yield from found.values()
 
 
-def _ends(row: Call, places: Sequence[tuple[int, int]]) -> list[Any]:
+def _ends(row: Batch, places: Sequence[tuple[int, int]]) -> list[Any]:
     """What stands at each place of a sample, from the last one on; by value, of all tensors together."""
     tensors = {number: (row.leaves[number].movedim(d, 0).flip(0), d) for number, d in reversed(places)}
     length = min(len(tensor) for tensor, _ in tensors.values())
@@ -73,7 +73,7 @@ def _ends(row: Call, places: Sequence[tuple[int, int]]) -> list[Any]:
     ]
 
 
-def _padding(groups: Sequence[Sequence[Call]], places: Sequence[tuple[int, int]]) -> Any:
+def _padding(groups: Sequence[Sequence[Batch]], places: Sequence[tuple[int, int]]) -> Any:
     """What samples are padded with; None if they are not."""
     last: Counter[Any] = Counter()
     again: set[Any] = set()
@@ -87,21 +87,21 @@ def _padding(groups: Sequence[Sequence[Call]], places: Sequence[tuple[int, int]]
     return likely[0] if likely else None
 
 
-def _run(row: Call, places: Sequence[tuple[int, int]], padding: Any) -> int:
+def _run(row: Batch, places: Sequence[tuple[int, int]], padding: Any) -> int:
     """How many places at the end are padding; one is left at least."""
     ends = _ends(row, places)
     run = next((place for place, end in enumerate(ends) if end != padding), len(ends))
     return min(run, len(ends) - 1)
 
 
-def _trimmed(call: Call, places: Sequence[tuple[int, int]], by: int) -> Call:
+def _trimmed(call: Batch, places: Sequence[tuple[int, int]], by: int) -> Batch:
     leaves = list(call.leaves)
     for number, d in places:
         leaves[number] = leaves[number].narrow(d, 0, leaves[number].shape[d] - by)
-    return Call(call.layout, leaves, call.n)
+    return Batch(call.layout, leaves, call.n)
 
 
-def _difference(fn: Callable[..., Any], padded: Call, trimmed: Call) -> tuple[float, float] | None:
+def _difference(fn: Callable[..., Any], padded: Batch, trimmed: Batch) -> tuple[float, float] | None:
     everything = torch.arange(padded.n)
     try:
         values = [pytree.tree_leaves(value_on(fn, call, everything)) for call in (padded, trimmed)]

@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call, Layout, copied, rebuild
+from batchproof.ground.batch import Batch, Layout, copied, rebuild
 from batchproof.ground.trees import is_array
 from batchproof.metric.fingerprints import sample_print
 
@@ -22,7 +22,7 @@ class Values:
     columns: list[torch.Tensor]
     tree: Any  # what the function returns, every leaf a zero
     types: list[Any]
-    sample: Call | None = None  # the first one of all, by which a saved state knows its function
+    sample: Batch | None = None  # the first one of all, by which a saved state knows its function
 
     def mean(self) -> Any:
         """Their mean, in the type that the function returns."""
@@ -54,7 +54,7 @@ class Values:
         Raises:
             BatchproofError: the function does something else to the saved sample than the one that was saved.
         """
-        sample = Call(Layout.of(described["layout"]), [copied(leaf) for leaf in described["sample"]], 1)
+        sample = Batch(Layout.of(described["layout"]), [copied(leaf) for leaf in described["sample"]], 1)
         if described["function"] != sample_print(fn, sample):
             raise BatchproofError(
                 "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, "
@@ -62,11 +62,11 @@ class Values:
             )
         return cls([], described["tree"], [float if kind == "float" else kind for kind in described["types"]], sample)
 
-    def detached(self) -> Call:
+    def detached(self) -> Batch:
         """The values as a batch, to be averaged."""
         count = len(self.columns)
         layout = Layout(([0] * count,), tuple(f"value {i + 1}" for i in range(count)), (0,) * count, ())
-        return Call(layout, [column.detach() for column in self.columns], len(self.columns[0]))
+        return Batch(layout, [column.detach() for column in self.columns], len(self.columns[0]))
 
 
 def mean_of_each(columns: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -74,7 +74,7 @@ def mean_of_each(columns: list[torch.Tensor]) -> list[torch.Tensor]:
     return [column.mean(0) for column in columns]
 
 
-def per_sample(fn: Callable[..., Any], call: Call) -> Values:
+def per_sample(fn: Callable[..., Any], call: Batch) -> Values:
     """The function's value on every sample alone, as a batch of one.
 
     Raises:

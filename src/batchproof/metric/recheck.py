@@ -19,7 +19,7 @@ from batchproof.derive.fold import build
 from batchproof.derive.plan import Plan
 from batchproof.derive.record import record
 from batchproof.derive.recording import Recording, widen
-from batchproof.derive.samples import Batch, ragged
+from batchproof.derive.samples import Inputs, ragged
 from batchproof.derive.verify import gap, merge
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import by_shape, join, signature, tensors_of
@@ -66,7 +66,7 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
         return
     tensors, dims = tensors_of(call)
     generator = torch.Generator().manual_seed(sample.n)
-    batch = Batch([widen(t.detach()) for t in tensors], dims).take(torch.randperm(call.n, generator=generator))
+    batch = Inputs([widen(t.detach()) for t in tensors], dims).take(torch.randperm(call.n, generator=generator))
     with torch.inference_mode(False), torch.no_grad(), quiet(fn), no_autocast(tensors[0]):
         found = _difference(variant.plan, batch, generator)
     if found is not None:
@@ -77,7 +77,7 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
         )
 
 
-def _difference(plan: Plan, batch: Batch, generator: torch.Generator) -> tuple[float, float] | None:
+def _difference(plan: Plan, batch: Inputs, generator: torch.Generator) -> tuple[float, float] | None:
     """The first number in which the plan contradicts the function, from both; None where there is none."""
     try:
         run = _recorded(plan, batch)
@@ -96,13 +96,13 @@ def _difference(plan: Plan, batch: Batch, generator: torch.Generator) -> tuple[f
     return None
 
 
-def _recorded(plan: Plan, batch: Batch) -> Recording:
+def _recorded(plan: Plan, batch: Inputs) -> Recording:
     """The function on the samples, in float64."""
     assert plan.fn is not None
     return record(plan.fn, batch.tensors, shown=plan.shown)
 
 
-def _merged(plan: Plan, batch: Batch, generator: torch.Generator) -> Any:
+def _merged(plan: Plan, batch: Inputs, generator: torch.Generator) -> Any:
     """The samples by the plan, in pieces of random sizes."""
     assert plan.program is not None
     fold = build(plan.wide[0], dict(plan.wide[1]))
@@ -131,13 +131,13 @@ def _real(number: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(number.resolve_conj()) if number.is_complex() else number).double().reshape(-1)
 
 
-def _rounding(plan: Plan, batch: Batch, run: Recording, generator: torch.Generator) -> list[float]:
+def _rounding(plan: Plan, batch: Inputs, run: Recording, generator: torch.Generator) -> list[float]:
     """How far each number moves when the inputs are rounded."""
     worst: list[float] = []
     for _ in range(NUDGES):
         nudged = [_nudged(t, generator) for t in batch.tensors]
         try:
-            again = _recorded(plan, Batch(nudged, batch.dims))
+            again = _recorded(plan, Inputs(nudged, batch.dims))
         except Exception:  # noqa: BLE001 - rounding takes it out of the function's domain
             return [float("inf")] * len(run.result)
         results = [result_of(again, leaf) for leaf in again.result]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from batchproof.derive.samples import FEWEST_ROWS, MOST_BYTES, MOST_ROWS
-from batchproof.ground.batch import Call, by_shape, join
+from batchproof.ground.batch import Batch, by_shape, join
 
 #: Where a few samples take more than this, none are kept: trying the plan on them would cost as much as a batch.
 TOO_MANY_BYTES = 1 << 23
@@ -24,7 +24,7 @@ TOO_MANY_BYTES = 1 << 23
 class Sample(NamedTuple):
     """Single samples, and how many they were drawn from."""
 
-    rows: list[Call]
+    rows: list[Batch]
     n: int
 
 
@@ -35,7 +35,7 @@ class Reservoir:
     """What has been drawn so far."""
 
     def __init__(self) -> None:
-        self.rows: list[Call] = []
+        self.rows: list[Batch] = []
         self.seen = 0
         self.due = 1  # the number of the next sample to take
         self.room = 0  # samples to hold; known once one was seen
@@ -47,7 +47,7 @@ class Reservoir:
     def sample(self) -> Sample:
         return Sample(list(self.rows), self.seen)
 
-    def take(self, call: Call) -> None:
+    def take(self, call: Batch) -> None:
         """Look at a batch; some of its samples may be kept."""
         start = self.seen
         if not self.room:
@@ -74,7 +74,7 @@ class Reservoir:
         return 1.0 - self._draw.random()  # in (0, 1]
 
 
-def _room(call: Call) -> int:
+def _room(call: Batch) -> int:
     """How many samples to hold of such size."""
     nbytes = sum(leaf.nbytes for leaf in call.columns if isinstance(leaf, torch.Tensor)) // call.n
     if nbytes * FEWEST_ROWS > TOO_MANY_BYTES:
@@ -82,7 +82,7 @@ def _room(call: Call) -> int:
     return min(MOST_ROWS, max(FEWEST_ROWS, MOST_BYTES // max(nbytes, 1)))
 
 
-def _row(call: Call, position: int) -> Call:
+def _row(call: Batch, position: int) -> Batch:
     """One sample of a batch, copied. The position is a Python number: nothing waits for a device."""
     leaves: list[Any] = []
     for leaf, dim in zip(call.leaves, call.layout.dims, strict=True):
@@ -94,7 +94,7 @@ def _row(call: Call, position: int) -> Call:
                 leaves.append(leaf.detach().narrow(dim, position, 1).clone())
         else:
             leaves.append(leaf.detach().narrow(dim, position, 1).clone())
-    return Call(call.layout, leaves, 1)
+    return Batch(call.layout, leaves, 1)
 
 
 def mixed(samples: Sequence[Sample]) -> Sample:
@@ -104,7 +104,7 @@ def mixed(samples: Sequence[Sample]) -> Sample:
     total = sum(sample.n for sample in samples)
     room = max((len(rows) for rows in left), default=0)
     draw = random.Random(total)
-    found: list[Call] = []
+    found: list[Batch] = []
     while len(found) < room and any(left):
         weights = [n if rows else 0 for n, rows in zip(counts, left, strict=True)]
         if not sum(weights):
@@ -115,10 +115,10 @@ def mixed(samples: Sequence[Sample]) -> Sample:
     return Sample(found, total)
 
 
-def packed(sample: Sample) -> list[Call]:
+def packed(sample: Sample) -> list[Batch]:
     """The samples as few batches, one for each shape."""
     return [join(group) for group in by_shape(sample.rows)]
 
 
-def unpacked(calls: Sequence[Call], n: int) -> Sample:
+def unpacked(calls: Sequence[Batch], n: int) -> Sample:
     return Sample([_row(call, i) for call in calls for i in range(call.n)], n)

@@ -20,10 +20,10 @@ from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.pipeline import like
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.recording import WIDE
-from batchproof.derive.samples import Batch, few
+from batchproof.derive.samples import Inputs, few
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import (
-    Call,
+    Batch,
     Layout,
     by_shape,
     join,
@@ -61,8 +61,8 @@ class Stream:
         self.forgotten: frozenset[str] = frozenset()
         self.variants: dict[Any, Variant] = {}
         self.plan: Plan | None = None
-        self.lesson: Call | None = None  # the few rows that the plan was derived from
-        self.first: Call | None = None  # one sample of the first batch: what all later ones must be like
+        self.lesson: Batch | None = None  # the few rows that the plan was derived from
+        self.first: Batch | None = None  # one sample of the first batch: what all later ones must be like
         self.updates = 0
         self.enough = warmup  # samples to derive from
         self.hot: Fold | None = None
@@ -134,13 +134,13 @@ class Stream:
         own = [
             old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)
         ]
-        self.reservoir.take(Call(first.layout, own, n))
+        self.reservoir.take(Batch(first.layout, own, n))
 
     def draws(self, n: int) -> bool:
         """Whether one of the next n samples is to be kept for the end."""
         return self.reservoir.seen + n >= self.reservoir.due
 
-    def fold(self, call: Call) -> None:
+    def fold(self, call: Batch) -> None:
         """Take a batch in, by whatever way it needs."""
         call = self.ordered(call)
         self.check(call)
@@ -166,7 +166,7 @@ class Stream:
         if self.state == "constant" and own.__cause__ is not None:
             raise own.__cause__ from None
 
-    def ordered(self, call: Call) -> Call:
+    def ordered(self, call: Batch) -> Batch:
         """A batch with its leaves in the order of the first one's: a dictionary's entries come in any order."""
         first = self.first
         names = call.layout.names
@@ -175,9 +175,9 @@ class Stream:
         places = [names.index(name) for name in first.layout.names]
         dims = tuple(call.layout.dims[place] for place in places)
         same = dims == first.layout.dims and call.layout.keywords == first.layout.keywords
-        return Call(first.layout, [call.leaves[place] for place in places], call.n) if same else call
+        return Batch(first.layout, [call.leaves[place] for place in places], call.n) if same else call
 
-    def check(self, call: Call) -> None:
+    def check(self, call: Batch) -> None:
         """A batch must be of the same kind as the first: structure, dtypes, devices, shared arguments."""
         first = self.first
         if first is None:
@@ -208,7 +208,7 @@ class Stream:
                     "first batch's"
                 )
 
-    def variant(self, call: Call, alone: bool = False) -> Variant:
+    def variant(self, call: Batch, alone: bool = False) -> Variant:
         """The fold for batches like this one; a new shape derives again and must fit the state.
 
         Where it is not folded ``alone``, its samples' sizes must not enter beside those of the first shape.
@@ -233,13 +233,13 @@ class Stream:
             check_folds(first, variant.plan)
             variant.beside = first
 
-    def shapes(self) -> list[Call]:
+    def shapes(self) -> list[Batch]:
         """One sample of each shape that samples came in, here or elsewhere."""
         if self.slots is not None:
             return [variant.example for variant in self.variants.values()]
         return [one_sample(group[0]) for group in by_shape([call for _, call in self.kept()])]
 
-    def meet(self, shapes: Sequence[Call]) -> None:
+    def meet(self, shapes: Sequence[Batch]) -> None:
         """Learn the shapes of samples that come from elsewhere, by our own plan: their sums are at our centres.
 
         Raises:
@@ -270,7 +270,7 @@ class Stream:
         except OwnError as own:
             self.postpone(own)
 
-    def adopt(self, plan: Plan, lesson: Call, rows: Rows) -> None:
+    def adopt(self, plan: Plan, lesson: Batch, rows: Rows) -> None:
         """Fold rows, and those from before, by a plan, which from then on is ours.
 
         Nothing changes if one of them cannot be folded.
@@ -306,11 +306,11 @@ class Stream:
                 slots.add(group % slots.groups, *known[id(call)])
         return slots
 
-    def learnable(self, calls: Sequence[Call]) -> Call:
+    def learnable(self, calls: Sequence[Batch]) -> Batch:
         """The rows to derive from: a few, of the shape that most rows have."""
         return _few(join(by_shape(calls)[0]))
 
-    def derived(self, lesson: Call) -> Plan:
+    def derived(self, lesson: Batch) -> Plan:
         if not lesson.all_tensors():
             return noted(_foreign_plan(lesson), self.fn, lesson)
         tensors, dims = tensors_of(lesson)
@@ -327,14 +327,14 @@ class Stream:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
         lesson = self.learnable([call for _, call in self.kept()])
         if self.state == "rows":
-            plan = keep_inputs(Batch(*_columns(lesson)), "state='rows' was asked for")
+            plan = keep_inputs(Inputs(*_columns(lesson)), "state='rows' was asked for")
             return noted(plan, self.fn, lesson)
         try:
             return self.derived(lesson)
         except OwnError as own:
             error = own.__cause__
             return keep_inputs(
-                Batch(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
+                Inputs(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
             )
 
     # ------------------------------------------------------------------ what is held
@@ -422,7 +422,7 @@ class Stream:
             recheck(self.fn, self.variants, self.sample())
             self.rechecked = drawn
 
-    def called(self, calls: Sequence[Call]) -> Any:
+    def called(self, calls: Sequence[Batch]) -> Any:
         args, kwargs = rebuild(calls[0].layout, [_own(leaf) for leaf in join(calls).leaves])
         with torch.enable_grad(), quiet(self.fn):  # a loss may take gradients of its own
             value = self.fn(*args, **kwargs)
@@ -462,17 +462,17 @@ class Stream:
                 )
 
 
-def _few(call: Call) -> Call:
+def _few(call: Batch) -> Batch:
     """As many rows as are worth looking at: no more are held for good."""
     if not call.all_tensors():
         return call
     tensors, dims = tensors_of(call)
-    batch = few(Batch(tensors, dims))
+    batch = few(Inputs(tensors, dims))
     if batch.n >= call.n:
         return call
     remaining = iter(batch.tensors)
     leaves = [next(remaining) if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]
-    return Call(call.layout, leaves, batch.n)
+    return Batch(call.layout, leaves, batch.n)
 
 
 def _drawn(rows: Rows) -> Reservoir:
@@ -501,7 +501,7 @@ def _alike(a: Any, b: Any) -> bool:
         return bool(numpy.array_equal(a, b))
 
 
-def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
+def _flat(fn: Callable[..., Any], call: Batch) -> Callable[..., Any]:
     """The user's function, of the tensors alone."""
     layout: Layout = call.layout
     fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]
@@ -517,14 +517,14 @@ def _flat(fn: Callable[..., Any], call: Call) -> Callable[..., Any]:
     return flat
 
 
-def _columns(call: Call) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
+def _columns(call: Batch) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
     """What a kept sample weighs, as tensors."""
     tensors, dims = tensors_of(call)
     return (tensors, dims) if any(dim is not None for dim in dims) else ([torch.zeros(call.n)], (0,))
 
 
-def _foreign_plan(call: Call) -> Plan:
-    return keep_inputs(Batch(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
+def _foreign_plan(call: Batch) -> Plan:
+    return keep_inputs(Inputs(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
 
 
 def typed(result: Any, plan: Plan) -> Any:

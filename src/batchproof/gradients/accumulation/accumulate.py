@@ -27,10 +27,10 @@ from batchproof.gradients.accumulation.scheme import Scheme, choose, on_outputs,
 from batchproof.gradients.accumulation.source import Source
 from batchproof.gradients.accumulation.starting import Start
 from batchproof.gradients.accumulation.two_passes import joined, twice
-from batchproof.ground.batch import Call, Dims, check_batch_dim, keep
+from batchproof.ground.batch import Batch, Dims, check_batch_dim, keep
 from batchproof.ground.isolation import outermost
 
-Made = tuple[Call, tuple[bool, ...]]  # outputs, and for each leaf whether a gradient flows through it
+Made = tuple[Batch, tuple[bool, ...]]  # outputs, and for each leaf whether a gradient flows through it
 
 
 def accumulate(
@@ -91,7 +91,7 @@ def accumulate(
     loss_fn = uncompiled(loss_fn)
     modules = outermost(forward)
 
-    def outputs(micro_batch: Any) -> Call:
+    def outputs(micro_batch: Any) -> Batch:
         return read_outputs(loss_fn, forward(micro_batch), batch_dim)
 
     ranks = Ranks(group, [*modules, *outermost(loss_fn)])
@@ -163,7 +163,7 @@ def _joined(job: Job, loop: Loop, why: str, replayable: bool) -> tuple[Tensor, S
 
 def _study(job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made]) -> None:
     """Learn from the outputs of as many micro-batches as it takes; their gradients are not needed yet."""
-    calls: list[Call] = []
+    calls: list[Batch] = []
     flags: tuple[bool, ...] = ()
     for micro_batch in source.peek():
         if calls:

@@ -21,7 +21,7 @@ from batchproof.gradients.accumulation.replay import Replay
 from batchproof.gradients.accumulation.samples import joinable
 from batchproof.gradients.accumulation.scheme import Scheme, choose, on_outputs, on_statistics, reason
 from batchproof.gradients.accumulation.two_passes import back_from_outputs
-from batchproof.ground.batch import Call, Dims, check_batch_dim, keep
+from batchproof.ground.batch import Batch, Dims, check_batch_dim, keep
 from batchproof.ground.isolation import outermost
 
 
@@ -64,7 +64,7 @@ class Accumulator:
     def _begin(self) -> None:
         ranks = Ranks(self.group, outermost(self.loss_fn))
         self._job = Job(self.loss_fn, Ledger(), ranks, (), Replay(()), self.allow_coupling)
-        self._waiting: list[Call] = []  # with their graphs
+        self._waiting: list[Batch] = []  # with their graphs
         self._sums: Sums | None = None
 
     def backward(self, *args: Any, **kwargs: Any) -> None:
@@ -82,7 +82,7 @@ class Accumulator:
             self.reset()
             raise
 
-    def _take(self, call: Call) -> None:
+    def _take(self, call: Batch) -> None:
         self._waiting.append(call)
         if self._sums is None:
             self._sums = self._summing(call)
@@ -94,7 +94,7 @@ class Accumulator:
                 self._about.forget()
             raise BatchproofError(IN_ONE_GO.format(why)) from None
 
-    def _summing(self, call: Call) -> Sums | None:
+    def _summing(self, call: Batch) -> Sums | None:
         """What adds up micro-batches, once enough of them have come to know what to add up."""
         if len(self._waiting) == 1:
             self._about.check()

@@ -13,13 +13,13 @@ from batchproof.derive import Plan
 from batchproof.derive.cut import ancestors
 from batchproof.derive.finish import Diverged
 from batchproof.derive.purity import OwnError
-from batchproof.derive.samples import Batch
+from batchproof.derive.samples import Inputs
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
 from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
-from batchproof.ground.batch import Call, tensors_of
+from batchproof.ground.batch import Batch, tensors_of
 from batchproof.ground.isolation import quiet, remembers
 from batchproof.metric.stream import Stream
 
@@ -30,7 +30,7 @@ MOST_BUFFERS = 8
 SPARE = 3
 
 
-def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> Learned | str:
+def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -> Learned | str:
     """What the gradient of a loss hangs on; or, where all outputs have to be kept, the reason.
 
     Args:
@@ -74,7 +74,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) ->
         return f"its operations, one by one, have no derivative ({str(error).partition(chr(10))[0]})"
 
 
-def _remembers(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...]) -> bool:
+def _remembers(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -> bool:
     """Whether a loss, which must be one, keeps something from call to call."""
     with torch.enable_grad(), quiet(loss_fn):
         changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
@@ -82,7 +82,7 @@ def _remembers(loss_fn: Callable[..., Any], lesson: Call, flags: tuple[bool, ...
     return changed
 
 
-def _tried(learned: Learned, lesson: Call) -> Learned:
+def _tried(learned: Learned, lesson: Batch) -> Learned:
     """What was learned, once its gradient is that of the loss."""
     plan = learned.plan
     with torch.enable_grad():
@@ -101,7 +101,7 @@ def _tried(learned: Learned, lesson: Call) -> Learned:
     return learned
 
 
-def _sizes(learned: Learned, lesson: Call) -> Tensor:
+def _sizes(learned: Learned, lesson: Batch) -> Tensor:
     """How large the gradient of each statistic by the outputs is."""
     call = with_gradient(lesson, learned.flags)
     with torch.enable_grad():
@@ -121,7 +121,7 @@ def _sizes(learned: Learned, lesson: Call) -> Tensor:
     return torch.where(shown, sizes, torch.where(largest > 0, largest, 1))  # one that shows none here may later
 
 
-def _directions(learned: Learned, lesson: Call) -> Tensor | None:
+def _directions(learned: Learned, lesson: Batch) -> Tensor | None:
     """The few directions that the derivative by the statistics has on many batches.
 
     Later derivatives are held against these too, before they are used.
@@ -145,11 +145,11 @@ def _directions(learned: Learned, lesson: Call) -> Tensor | None:
     return basis[:rank] / learned.sizes * seen[0].norm() if rank <= MOST_BUFFERS else None
 
 
-def _slopes(learned: Learned, lesson: Call) -> Iterator[Grads]:
+def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
     """The derivative by the statistics on all samples, and on random parts of them."""
     generator = torch.Generator().manual_seed(0)
     yield _slope_on(learned, lesson).leaves
-    batch = Batch(*tensors_of(lesson))
+    batch = Inputs(*tensors_of(lesson))
     for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
         size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
@@ -167,7 +167,7 @@ def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
     return [(tensor, tensor.detach().clone()) for tensor in behind]
 
 
-def _slope_on(learned: Learned, call: Call) -> Found:
+def _slope_on(learned: Learned, call: Batch) -> Found:
     total = learned.empty()
     with torch.no_grad():
         total.add(learned.fold(call, {}))

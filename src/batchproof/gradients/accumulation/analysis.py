@@ -17,7 +17,7 @@ from batchproof.derive.gradient import Slope, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
-from batchproof.ground.batch import Call, copied, same, signature, tensors_of
+from batchproof.ground.batch import Batch, copied, same, signature, tensors_of
 from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast
 from batchproof.metric.grouped_state import Slots
@@ -134,7 +134,7 @@ class Learned:
         assert self.stream.first is not None
         return Total(Slots.empty(self.plan, self.stream.first.columns[0].device, 1))
 
-    def fold(self, call: Call, own: dict[Tensor, Tensor]) -> Folded:
+    def fold(self, call: Batch, own: dict[Tensor, Tensor]) -> Folded:
         """The statistics of a micro-batch, with a graph if gradients are on.
 
         Args:
@@ -258,7 +258,7 @@ class Learned:
         return [grad.to_dense() if grad.is_sparse else grad for grad in found]
 
 
-def shared_of(call: Call) -> dict[str, Any]:
+def shared_of(call: Batch) -> dict[str, Any]:
     """By name, the arguments that carry no samples."""
     named = zip(call.layout.names, call.layout.dims, call.leaves, strict=True)
     return {name: copied(leaf) for name, dim, leaf in named if dim is None}
@@ -274,10 +274,10 @@ def check_shared(now: dict[str, Any], then: dict[str, Any]) -> None:
             )
 
 
-def _with_shared(example: Call, shared: dict[str, Any]) -> Call:
+def _with_shared(example: Batch, shared: dict[str, Any]) -> Batch:
     """A sample beside what its batches share now."""
     named = zip(example.layout.names, example.leaves, strict=True)
-    return Call(example.layout, [shared.get(name, leaf) for name, leaf in named], example.n)
+    return Batch(example.layout, [shared.get(name, leaf) for name, leaf in named], example.n)
 
 
 def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:
@@ -290,7 +290,7 @@ def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:
     return [value for value, _ in pairs], [grad for _, grad in pairs]
 
 
-def graph_of(loss_fn: Callable[..., Any], lesson: Call, flags: Sequence[bool]) -> tuple[str, ...]:
+def graph_of(loss_fn: Callable[..., Any], lesson: Batch, flags: Sequence[bool]) -> tuple[str, ...]:
     """The kinds of operations in a loss's own graph."""
     with torch.enable_grad(), quiet(loss_fn), no_autocast(lesson.columns[0]):
         return tuple(type(node).__name__ for node in nodes_of([loss_of(loss_fn, with_gradient(lesson, flags))]))

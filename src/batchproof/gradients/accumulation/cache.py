@@ -11,7 +11,7 @@ from typing import Any
 from batchproof.gradients.accumulation.analyse import learn
 from batchproof.gradients.accumulation.analysis import Learned
 from batchproof.gradients.accumulation.samples import enough, joinable, lesson_of
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 
 #: Losses that are remembered. Each holds on to its function, and to what that closes over.
 MOST = 8
@@ -28,16 +28,16 @@ class Known:
     """
 
     loss_fn: Callable[..., Any]
-    lesson: list[Call] = field(default_factory=list)
+    lesson: list[Batch] = field(default_factory=list)
     learned: Learned | str | None = None
     token: str = ""
 
-    def enough(self, calls: Sequence[Call]) -> bool:
+    def enough(self, calls: Sequence[Batch]) -> bool:
         """Whether these and the samples of earlier calls suffice to learn from."""
         calls = [*self.lesson, *calls]
         return enough(*calls) if joinable(calls) else enough(lesson_of(calls))
 
-    def study(self, calls: Sequence[Call], flags: tuple[bool, ...]) -> None:
+    def study(self, calls: Sequence[Batch], flags: tuple[bool, ...]) -> None:
         """Learn from samples; or lay them by where there are too few of them, but can be put together without that."""
         calls = [*self.lesson, *calls]
         lesson = lesson_of(calls)

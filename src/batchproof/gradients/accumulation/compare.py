@@ -14,7 +14,7 @@ from batchproof.derive.verify import gap
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
-from batchproof.ground.batch import Call, signature
+from batchproof.ground.batch import Batch, signature
 from batchproof.ground.isolation import quiet
 
 #: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
@@ -27,7 +27,7 @@ class Unfit(Exception):
     """No gradient can be had from the plan; the message says why, and the outputs are kept."""
 
 
-def compare(learned: Learned, lesson: Call) -> None:
+def compare(learned: Learned, lesson: Batch) -> None:
     """Hold the gradient of the pieces against the one that the loss gives itself.
 
     They differ where the loss computes a part without a graph (`no_grad`), with a backward of its own, or through a
@@ -38,7 +38,7 @@ def compare(learned: Learned, lesson: Call) -> None:
     """
     if any(tensor.requires_grad for tensor, _ in learned.sources):
         raise Unfit("a parameter of its own enters a sum around a batch statistic")
-    wide = Call(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
+    wide = Batch(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
     folds = dict(learned.folds)
     learned.folds[signature(wide)] = folds[signature(lesson)]  # the very same code
     try:
@@ -56,14 +56,14 @@ def compare(learned: Learned, lesson: Call) -> None:
         )
 
 
-def _gradient_gap(learned: Learned, lesson: Call) -> float:
+def _gradient_gap(learned: Learned, lesson: Batch) -> float:
     params = list(learned.own())
     expected = _own_gradient(learned, lesson, params)
     found = _from_pieces(learned, lesson, params)
     return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 
-def _own_gradient(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> Sequence[Tensor]:
+def _own_gradient(learned: Learned, lesson: Batch, params: Sequence[Tensor]) -> Sequence[Tensor]:
     """The gradient by the outputs and by the loss's own parameters, as the loss gives it."""
     call = with_gradient(lesson, learned.flags)
     with torch.enable_grad(), quiet(learned.stream.fn):
@@ -71,7 +71,7 @@ def _own_gradient(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> S
     return torch.autograd.grad(loss, [*variables(call), *params], materialize_grads=True)
 
 
-def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> list[Tensor]:
+def _from_pieces(learned: Learned, lesson: Batch, params: Sequence[Tensor]) -> list[Tensor]:
     """The same, as `accumulate` comes to it."""
     own = learned.own()
     total = learned.empty()
@@ -93,7 +93,7 @@ def _from_pieces(learned: Learned, lesson: Call, params: Sequence[Tensor]) -> li
     return [*_joined(pieces), *own_grads]
 
 
-def _joined(pieces: Sequence[Call]) -> list[Tensor]:
+def _joined(pieces: Sequence[Batch]) -> list[Tensor]:
     """The gradients of each output's pieces, put together."""
     gathered = []
     for place, dim in enumerate(pieces[0].layout.dims):
@@ -108,7 +108,7 @@ def _widened(leaf: Any) -> Any:
     return leaf.detach().double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
-def _is_half(call: Call) -> bool:
+def _is_half(call: Batch) -> bool:
     return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
 
 

@@ -19,7 +19,7 @@ from batchproof.gradients.accumulation.outputs import carries_gradient
 from batchproof.gradients.accumulation.ranks import Ranks
 from batchproof.gradients.accumulation.replay import Replay
 from batchproof.gradients.accumulation.wrappers import refuse_shards, undisturbed
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Job:
         return loss.detach()
 
 
-def fold(job: Job, learned: Learned, call: Call, own: dict[Tensor, Tensor], total: Total | None = None) -> Folded:
+def fold(job: Job, learned: Learned, call: Batch, own: dict[Tensor, Tensor], total: Total | None = None) -> Folded:
     """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
 
     Raises:

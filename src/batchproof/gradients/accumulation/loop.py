@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.replay import Moment, Replay
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Loop:
         differentiates: whether forward takes a derivative itself, which it cannot where gradients are off.
     """
 
-    outputs: Callable[[Any], Call]
+    outputs: Callable[[Any], Batch]
     micro_batches: Iterable[Any]
     replay: Replay
     moments: list[Moment] = field(default_factory=list)
@@ -33,12 +33,12 @@ class Loop:
     end: Moment | None = None
     differentiates: bool = False
 
-    def once(self) -> Iterator[Call]:
+    def once(self) -> Iterator[Batch]:
         """The outputs of each micro-batch, with their graph."""
         for micro_batch in self.micro_batches:
             yield self.outputs(micro_batch)
 
-    def bare(self, micro_batch: Any, start: Moment) -> Call:
+    def bare(self, micro_batch: Any, start: Moment) -> Batch:
         """The outputs of one micro-batch without a graph.
 
         Args:
@@ -59,7 +59,7 @@ class Loop:
             call = self.outputs(micro_batch)
         return replace(call, leaves=[leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in call.leaves])
 
-    def first(self, graph_of_first: bool) -> Iterator[Call]:
+    def first(self, graph_of_first: bool) -> Iterator[Batch]:
         """The outputs of each without a graph, but for the first one's if asked."""
         self.begin, self.moments = self.replay.moment(), []
         for micro_batch in self.micro_batches:
@@ -71,7 +71,7 @@ class Loop:
             del call
         self.end = self.replay.moment()
 
-    def again(self) -> Iterator[Call]:
+    def again(self) -> Iterator[Batch]:
         """The same once more with a graph, each forward pass from where it began the first time.
 
         Raises:

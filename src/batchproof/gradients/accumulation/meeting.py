@@ -24,7 +24,7 @@ from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.outputs import variables
 from batchproof.gradients.accumulation.starting import Start
 from batchproof.ground import trees
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 from batchproof.ground.isolation import reachable
 
 #: Micro-batches in which nothing could be seen, until no more are looked at.
@@ -174,7 +174,7 @@ class Seen:
     room: float
 
     @classmethod
-    def of(cls, call: Call) -> Seen:
+    def of(cls, call: Batch) -> Seen:
         pairs = zip(call.leaves, call.layout.dims, strict=True)
         columns = [_some(leaf.movedim(dim, 0)) for leaf, dim in pairs if isinstance(leaf, Tensor) and dim is not None]
         return cls(columns, call.n, room_for(variables(call)))
@@ -230,7 +230,7 @@ def _moved(before: Tensor, after: Tensor, room: float) -> Tensor:
 
 
 def look(
-    run: Callable[[Any], Call], start: Start, micro_batch: Any, call: Call, modules: Sequence[torch.nn.Module]
+    run: Callable[[Any], Batch], start: Start, micro_batch: Any, call: Batch, modules: Sequence[torch.nn.Module]
 ) -> Callable[[], bool]:
     """Make ready to see whether a micro-batch's samples meet; the call's graph may be let go of then.
 
@@ -252,7 +252,7 @@ def look(
     return _Look(run, start, samples, before, _passes_on(samples, call), modules).judged
 
 
-def _passes_on(samples: Samples, call: Call) -> bool:
+def _passes_on(samples: Samples, call: Batch) -> bool:
     """Whether outputs are known to be in the order of the samples: forward hands some of these on, labels mostly."""
     for leaf, dim in zip(samples.leaves, samples.dims, strict=True):
         for out, own in zip(call.leaves, call.layout.dims, strict=True):
@@ -266,7 +266,7 @@ def _passes_on(samples: Samples, call: Call) -> bool:
 
 @dataclass(frozen=True)
 class _Look:
-    run: Callable[[Any], Call]
+    run: Callable[[Any], Batch]
     start: Start
     samples: Samples
     before: Seen

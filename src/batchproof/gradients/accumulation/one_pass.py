@@ -15,7 +15,7 @@ from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.grad_store import added, nodes_of, scale
 from batchproof.gradients.accumulation.loop import Loop
 from batchproof.gradients.accumulation.outputs import variables
-from batchproof.ground.batch import Call
+from batchproof.ground.batch import Batch
 
 #: A gradient is tried at so many times its size too, by so many numbers at most: it takes their memory twice.
 GROWN = 2.0**13
@@ -52,7 +52,7 @@ class Sums:
         """All that has a gradient: parameters of the model, and stand-ins for the loss's own."""
         return [*self.job.ledger.before, *self.own.values()]
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Batch) -> None:
         """Take in a micro-batch and free its graph.
 
         Raises:

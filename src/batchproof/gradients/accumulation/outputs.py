@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Call, Dims, bound, read, rebuild
+from batchproof.ground.batch import Batch, Dims, bound, read, rebuild
 
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 
 
-def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> Call:
+def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> Batch:
     """The arguments of the loss: a tuple or list gives positional ones, a dict keywords, anything else is the only one.
 
     Raises:
@@ -30,7 +30,7 @@ def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> 
 
 def read_loss_arguments(
     loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
-) -> Call:
+) -> Batch:
     """The same, of arguments as they are given to the loss."""
     try:
         bound(loss_fn, args, kwargs)
@@ -52,12 +52,12 @@ def uncompiled(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
     return original if module is None else module
 
 
-def carries_gradient(call: Call) -> tuple[bool, ...]:
+def carries_gradient(call: Batch) -> tuple[bool, ...]:
     """For each leaf, whether a gradient flows through it."""
     return tuple(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in call.leaves)
 
 
-def with_gradient(call: Call, flags: Sequence[bool]) -> Call:
+def with_gradient(call: Batch, flags: Sequence[bool]) -> Batch:
     """A copy that is no longer connected to the model, with variables where a gradient flows."""
 
     def variable(leaf: Any, flag: bool) -> Any:
@@ -65,10 +65,10 @@ def with_gradient(call: Call, flags: Sequence[bool]) -> Call:
             return leaf
         return leaf.detach().clone().requires_grad_() if flag else leaf.detach()
 
-    return Call(call.layout, [variable(leaf, flag) for leaf, flag in zip(call.leaves, flags, strict=True)], call.n)
+    return Batch(call.layout, [variable(leaf, flag) for leaf, flag in zip(call.leaves, flags, strict=True)], call.n)
 
 
-def loss_of(loss_fn: Callable[..., Any], call: Call) -> Any:
+def loss_of(loss_fn: Callable[..., Any], call: Batch) -> Any:
     """The loss itself, called on a batch."""
     # a loss may write into what a model hands over, but not into a variable
     leaves = [leaf.clone() if isinstance(leaf, Tensor) and leaf.requires_grad else leaf for leaf in call.leaves]
@@ -90,12 +90,12 @@ def check_loss(loss: Any) -> None:
         )
 
 
-def variables(call: Call) -> list[Tensor]:
+def variables(call: Batch) -> list[Tensor]:
     """The leaves that a gradient flows through."""
     return [leaf for leaf in call.leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
 
 
-def size_of(call: Call) -> int:
+def size_of(call: Batch) -> int:
     """Bytes of a batch's tensors."""
     return sum(leaf.nbytes for leaf in call.columns if isinstance(leaf, torch.Tensor))
 

@@ -15,7 +15,7 @@ from batchproof.derive.finish import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import Ledger
 from batchproof.gradients.accumulation.wrappers import refuse_wrapped
-from batchproof.ground.batch import Call, join
+from batchproof.ground.batch import Batch, join
 from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.grouped_state import Slots
 
@@ -98,14 +98,14 @@ class Ranks:
                 raise BatchproofError(f"rank {number} gave up ({message})")
         return [thing for _, thing in everything]
 
-    def calls(self, calls: Sequence[Call]) -> list[list[Call]]:
+    def calls(self, calls: Sequence[Batch]) -> list[list[Batch]]:
         """Every rank's outputs, on this rank's device."""
         if not self.together:
             return [list(calls)]
         ranks = self.gathered([on_cpu(call) for call in calls])
         return [[moved(call, self.device) for call in rank] for rank in ranks]
 
-    def joined(self, calls: Sequence[Call]) -> tuple[Call, int]:
+    def joined(self, calls: Sequence[Batch]) -> tuple[Batch, int]:
         """All outputs of all ranks as one batch, and how many samples come before this rank's."""
         ranks = self.calls(calls)
         before = sum(call.n for rank in ranks[: self.number] for call in rank)

@@ -7,26 +7,26 @@ from typing import Any
 
 from torch import Tensor
 
-from batchproof.derive.samples import FEWEST_LARGE, LARGE_ROW, Batch, few
+from batchproof.derive.samples import FEWEST_LARGE, LARGE_ROW, Inputs, few
 from batchproof.gradients.accumulation.outputs import size_of
-from batchproof.ground.batch import Call, by_shape, join, tensors_of
+from batchproof.ground.batch import Batch, by_shape, join, tensors_of
 
 #: Samples to learn from; fewer will do where they are large, since no more are looked at.
 ENOUGH = 32
 
 
-def enough(*calls: Call) -> bool:
+def enough(*calls: Batch) -> bool:
     """Whether these samples suffice to learn from, once they are put together."""
     n, size = sum(call.n for call in calls), sum(size_of(call) for call in calls)
     return n >= ENOUGH or (n >= FEWEST_LARGE and size >= LARGE_ROW * n)
 
 
-def joinable(calls: Sequence[Call]) -> bool:
+def joinable(calls: Sequence[Batch]) -> bool:
     """Whether outputs can be put together as they are: all samples have one shape."""
     return len(by_shape(calls)) == 1
 
 
-def lesson_of(calls: Sequence[Call]) -> Call:
+def lesson_of(calls: Sequence[Batch]) -> Batch:
     """Outputs of several micro-batches as one batch.
 
     Where their samples have different shapes (sequences padded to different lengths) those of one shape are taken, if
@@ -41,13 +41,13 @@ def lesson_of(calls: Sequence[Call]) -> Call:
     return cut if cut.n > largest.n else largest
 
 
-def _kind(call: Call) -> tuple[Any, ...]:
+def _kind(call: Batch) -> tuple[Any, ...]:
     """What must be alike for samples of different shapes to be cut to one."""
     tensors = [(leaf.dtype, leaf.device, leaf.ndim) if isinstance(leaf, Tensor) else repr(leaf) for leaf in call.leaves]
     return call.layout, tuple(tensors)
 
 
-def _cut(calls: Sequence[Call]) -> list[Call]:
+def _cut(calls: Sequence[Batch]) -> list[Batch]:
     """Each dimension cut to the shortest, but for that of the samples."""
     cut = [list(call.leaves) for call in calls]
     for place, dim in enumerate(calls[0].layout.dims):
@@ -58,24 +58,24 @@ def _cut(calls: Sequence[Call]) -> list[Call]:
                 shortest = min(leaves[place].shape[d] for leaves in cut)
                 for leaves in cut:
                     leaves[place] = leaves[place].narrow(d, 0, shortest)
-    return [Call(call.layout, leaves, call.n) for call, leaves in zip(calls, cut, strict=True)]
+    return [Batch(call.layout, leaves, call.n) for call, leaves in zip(calls, cut, strict=True)]
 
 
-def few_of(lesson: Call) -> Call:
+def few_of(lesson: Batch) -> Batch:
     """As many samples as are worth looking at."""
     tensors, dims = tensors_of(lesson)
-    return with_tensors(lesson, few(Batch(tensors, dims)))
+    return with_tensors(lesson, few(Inputs(tensors, dims)))
 
 
-def pieces_of(lesson: Call) -> list[Call]:
+def pieces_of(lesson: Batch) -> list[Batch]:
     """Parts of unequal size."""
-    batch = Batch(*tensors_of(lesson))
+    batch = Inputs(*tensors_of(lesson))
     first, second = max(1, batch.n // 5), max(1, batch.n // 3)
     sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
     return [with_tensors(lesson, part) for part in batch.split(sizes)]
 
 
-def with_tensors(call: Call, batch: Batch) -> Call:
+def with_tensors(call: Batch, batch: Inputs) -> Batch:
     """A call with other tensors."""
     taken = iter(batch.tensors)
-    return Call(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)
+    return Batch(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)

@@ -22,7 +22,7 @@ from batchproof.gradients.accumulation.outputs import (
     variables,
     with_gradient,
 )
-from batchproof.ground.batch import Call, keep
+from batchproof.ground.batch import Batch, keep
 from batchproof.metric.fast_path import no_autocast
 
 OTHER_OUTPUTS = (
@@ -60,7 +60,7 @@ def joined(job: Job, loop: Loop) -> tuple[Tensor, int]:
     Returns:
         The loss, and the bytes that were kept of each sample.
     """
-    calls: list[Call] = []
+    calls: list[Batch] = []
     flags: tuple[bool, ...] = ()
     for call in loop.first(graph_of_first=True):  # which shows the outputs that carry a gradient
         flags = flags or carries_gradient(call)
@@ -70,7 +70,7 @@ def joined(job: Job, loop: Loop) -> tuple[Tensor, int]:
 
 
 def back_from_outputs(
-    job: Job, calls: Sequence[Call], flags: tuple[bool, ...], connected: Iterable[Call]
+    job: Job, calls: Sequence[Batch], flags: tuple[bool, ...], connected: Iterable[Batch]
 ) -> tuple[Tensor, int]:
     """The loss on all outputs, and its gradient handed back to those same outputs with their graph."""
     for call in calls[1:]:
@@ -100,7 +100,7 @@ def back_from_outputs(
     return job.close(loss, common), size_of(whole) // whole.n
 
 
-def loss_on_all(job: Job, whole: Call) -> tuple[Tensor, list[Tensor]]:
+def loss_on_all(job: Job, whole: Batch) -> tuple[Tensor, list[Tensor]]:
     """The loss, the gradient of its own parameters in place, and which these are; that of the outputs is on them."""
     outputs = variables(whole)
     with torch.enable_grad(), no_autocast(whole.columns[0]):
@@ -115,7 +115,7 @@ def loss_on_all(job: Job, whole: Call) -> tuple[Tensor, list[Tensor]]:
     return loss, common
 
 
-def share(whole: Call, start: int, n: int) -> tuple[list[Tensor], list[Tensor]]:
+def share(whole: Batch, start: int, n: int) -> tuple[list[Tensor], list[Tensor]]:
     """One micro-batch's part of all outputs, and of their gradient; what all batches share takes its gradient once."""
     values, grads = [], []
     for leaf, dim in zip(whole.leaves, whole.layout.dims, strict=True):
@@ -126,6 +126,6 @@ def share(whole: Call, start: int, n: int) -> tuple[list[Tensor], list[Tensor]]:
     return values, grads
 
 
-def variables_of(call: Call, flags: Sequence[bool]) -> list[Tensor]:
+def variables_of(call: Batch, flags: Sequence[bool]) -> list[Tensor]:
     """The outputs that a gradient flows through."""
     return [leaf for leaf, flag in zip(call.leaves, flags, strict=True) if flag]
