@@ -19,8 +19,8 @@ _PREDICTION = ("pred", "hat", "forecast", "estimate", "output")
 
 def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[str, str]) -> Found:
     """Run on the columns that the target's parameters name."""
-    from batchproof.explanation.subject import required, title_of
     from batchproof.ground import datafile
+    from batchproof.ground.target import required, title_of
 
     names = [parameter.name for parameter in required(target)]
     example = datafile.fill(datafile.load(path), names, mapping, path, title_of(target))

@@ -57,9 +57,8 @@ def command(
 
 def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:
     from batchproof import gradient_noise
-    from batchproof.explanation.subject import place_of
     from batchproof.gradients.noise.example import EXPECTED, regression
-    from batchproof.ground.target import resolve
+    from batchproof.ground.target import place_of, resolve
 
     make = resolve(target) if target is not None else regression
     with progress(with_time=True) as shown:
@@ -75,7 +74,7 @@ def _parts(make: Callable[[], Any] | Any, target: str) -> tuple[Any, Any, Any]:
     Raises:
         BatchproofError: the target does not give these three.
     """
-    from batchproof.explanation.subject import required
+    from batchproof.ground.target import required
 
     wanted = "(model, loss_fn, data)"
     if callable(make) and required(make):

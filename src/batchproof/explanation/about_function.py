@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from batchproof.explanation.functions import Measured, also_elsewhere, measure_function
 from batchproof.explanation.measure import Progress, Sizes
-from batchproof.explanation.result import Explanation
+from batchproof.explanation.result import Explanation, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.structure import structure
-from batchproof.explanation.subject import Subject, name_of
 from batchproof.explanation.verdict import conclude
+from batchproof.ground.target import name_of
 from batchproof.metric.order import NOTE
 
 

@@ -13,9 +13,9 @@ from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.functions import direction
 from batchproof.explanation.measure import Progress, Row, Sizes, curve, measure
 from batchproof.explanation.metrics import Scored
-from batchproof.explanation.result import Curve, Explanation, Finding
+from batchproof.explanation.result import Curve, Explanation, Finding, Subject
 from batchproof.explanation.samples import Samples
-from batchproof.explanation.subject import Subject, name_of
+from batchproof.ground.target import name_of
 
 TOLERANCE = 1e-4
 QUANTITY = "compute()"

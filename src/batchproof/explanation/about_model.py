@@ -10,9 +10,8 @@ import torch
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.measure import Sizes
 from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
-from batchproof.explanation.result import Curve, Explanation, Finding, Reading
+from batchproof.explanation.result import Curve, Explanation, Finding, Reading, Subject
 from batchproof.explanation.samples import Samples
-from batchproof.explanation.subject import Subject
 
 MOST_SAMPLES = 256
 _NORMS = ("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")

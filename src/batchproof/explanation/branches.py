@@ -12,7 +12,7 @@ from batchproof.derive.recording import Recording
 from batchproof.derive.site import Site
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.result import Finding
-from batchproof.explanation.subject import place
+from batchproof.ground.place import place
 
 BATCHES = 8
 Dims = Sequence[int | None]

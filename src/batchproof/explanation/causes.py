@@ -30,7 +30,7 @@ from batchproof.explanation.operators import (
     word_of,
 )
 from batchproof.explanation.result import Finding
-from batchproof.explanation.subject import place
+from batchproof.ground.place import place
 
 #: shared: no sample reaches it.  count: the number of samples, times something fixed.  sizes: it follows that number in
 #: another way.  stat: of the batch, and no longer linear.  rows: sample by sample; part: those over a count; centred:

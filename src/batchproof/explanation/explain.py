@@ -14,11 +14,11 @@ from batchproof.explanation.about_metric import about_metric
 from batchproof.explanation.about_model import about_model
 from batchproof.explanation.measure import Progress, to_try
 from batchproof.explanation.models import row_leaves
-from batchproof.explanation.result import Explanation
+from batchproof.explanation.result import Explanation, Subject
 from batchproof.explanation.samples import gather
-from batchproof.explanation.subject import Subject, is_metric, place_of, signature_of, title_of
 from batchproof.ground.batch import check_batch_dim
 from batchproof.ground.isolation import preserved, quiet
+from batchproof.ground.target import is_metric, place_of, signature_of, title_of
 
 
 def explain(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from batchproof.errors import BatchproofError
 from batchproof.explanation import components
-from batchproof.explanation.subject import is_metric, name_of, required, title_of
 from batchproof.ground.isolation import seed_all
+from batchproof.ground.target import is_metric, name_of, required, title_of
 
 SAMPLES, MODEL_SAMPLES = 500, 32
 CLASSES, LABELS, WIDTH, LENGTH, SIDE = 5, 4, 6, 7, 8

@@ -17,8 +17,8 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation import components
 from batchproof.explanation.measure import Progress, Row
 from batchproof.explanation.samples import Samples
-from batchproof.explanation.subject import parameters, place
-from batchproof.ground.place import Place
+from batchproof.ground.place import Place, place
+from batchproof.ground.target import parameters
 
 MOST_SAMPLES = 2048
 Piece = tuple[int, int]

@@ -150,6 +150,16 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Subject:
+    """What every report begins with."""
+
+    target: Any
+    title: str
+    place: Place | None
+    inputs: tuple[Given, ...]
+
+
+@dataclass(frozen=True)
 class Explanation(Result):
     """Does this number depend on the batch size, why, at which line, by how much, and what to do instead.
 

@@ -16,8 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.explanation import components
-from batchproof.explanation.subject import place
-from batchproof.ground.place import OWN_FOLDER, Place
+from batchproof.ground.place import OWN_FOLDER, Place, place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,3 +28,20 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def place(file: str, line: int) -> Place:
+    """A place as the report shows it."""
+    return Place(short(file), line, linecache.getline(file, line).strip())
+
+
+def short(file: str) -> str:
+    """A path as one would type it: relative to here, or to the ``sys.path`` entry that holds it."""
+    if file.startswith("<"):
+        return file
+    path = Path(file).absolute()
+    if "site-packages" not in path.parts:
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    roots = [Path(root).absolute() for root in sys.path if root]
+    inside = [root for root in roots if path.is_relative_to(root)]
+    return str(path.relative_to(max(inside, key=lambda root: len(root.parts)))) if inside else file

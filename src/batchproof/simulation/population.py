@@ -14,8 +14,8 @@ from torch import Tensor
 from batchproof.errors import BatchproofError
 from batchproof.explanation import components, guess
 from batchproof.explanation.samples import Samples, gather
-from batchproof.explanation.subject import required, signature_of, title_of
 from batchproof.ground.batch import bound
+from batchproof.ground.target import required, signature_of, title_of
 from batchproof.ground.trees import is_array
 from batchproof.simulation.distributions import CHUNK, Distribution
 

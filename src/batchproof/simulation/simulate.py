@@ -16,8 +16,8 @@ from torch import Tensor
 
 from batchproof.errors import BatchproofError
 from batchproof.explanation.measure import Progress
-from batchproof.explanation.subject import is_metric, place_of, title_of
 from batchproof.ground.isolation import preserved, quiet
+from batchproof.ground.target import is_metric, place_of, title_of
 from batchproof.ground.validation import sizes_of, whole
 from batchproof.simulation import published
 from batchproof.simulation.chunks import Round

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from batchproof.errors import BatchproofError
 from batchproof.explanation.measure import Progress
-from batchproof.explanation.subject import name_of, place_of
 from batchproof.gradients.noise import draw
 from batchproof.gradients.noise.estimate import FEWEST, Noise, measured, noise_of, redrawn
 from batchproof.gradients.noise.gradients import Gradient, Problem, dot
@@ -23,6 +22,7 @@ from batchproof.gradients.noise.method import Way, choose
 from batchproof.gradients.noise.result import GradientNoise, Row
 from batchproof.gradients.noise.samples import samples_of
 from batchproof.ground.isolation import preserved, quiet, seed_all
+from batchproof.ground.target import name_of, place_of
 from batchproof.ground.validation import sizes_of, whole
 from batchproof.simulation.interrupt import noted
 
