@@ -14,8 +14,9 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.explanation import components
+from batchproof.report.estimates import Estimate
 from batchproof.simulation.chunks import Round
-from batchproof.simulation.result import Estimate, Row, Simulation
+from batchproof.simulation.result import Row, Simulation
 from batchproof.simulation.run import Group
 from promise import fresh
 

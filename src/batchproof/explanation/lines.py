@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from batchproof.explanation import wording as about
+from batchproof.explanation.size_table import size_lines
 from batchproof.report import page
 from batchproof.report.page import INDENT, labelled, paragraph
-from batchproof.report.table import size_lines
 
 if TYPE_CHECKING:
     from batchproof.explanation.result import Explanation, Finding

@@ -1,15 +1,36 @@
-"""Columns of measured numbers: each to the second digit of its standard error, and what is known beside it."""
+"""Measured numbers and columns of them: each to the second digit of its standard error, and what is known beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from batchproof.report.document import Column
 from batchproof.report.numbers import MOST_DIGITS, aligned, error_bar, known_to
 
-if TYPE_CHECKING:
-    from batchproof.simulation.result import Estimate
+
+@dataclass(frozen=True)
+class Estimate:
+    """A simulated number, its standard error, and what it should be where that is known.
+
+    Attributes:
+        value: In the unit that the function gives.
+        standard_error: In the same unit.
+        expected: What theory gives; None where nothing is known.
+        published: What was published; None where nothing was.
+    """
+
+    value: float
+    standard_error: float
+    expected: float | None = None
+    published: float | None = None
+
+    @property
+    def deviations(self) -> float | None:
+        """How many standard errors the value lies from what is expected."""
+        if self.expected is None or not self.standard_error > 0:
+            return None
+        return (self.value - self.expected) / self.standard_error
 
 
 def with_error(estimates: Sequence[Estimate], digits: int = MOST_DIGITS) -> Column:

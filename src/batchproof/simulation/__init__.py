@@ -1,6 +1,7 @@
 """simulate: the value on all samples, and the mean of per-batch values, over batch sizes."""
 
-from batchproof.simulation.result import Estimate, Row, Simulation
+from batchproof.report.estimates import Estimate
+from batchproof.simulation.result import Row, Simulation
 from batchproof.simulation.simulate import simulate
 
 __all__ = ["Estimate", "Row", "Simulation", "simulate"]

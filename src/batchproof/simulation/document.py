@@ -13,7 +13,8 @@ from batchproof.report.numbers import aligned, error_bar, known_to, percent, siz
 from batchproof.simulation import wording as about
 
 if TYPE_CHECKING:
-    from batchproof.simulation.result import Estimate, Row, Simulation
+    from batchproof.report.estimates import Estimate
+    from batchproof.simulation.result import Row, Simulation
 
 POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
 RATIO_DIGITS = 6

@@ -6,34 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from batchproof.ground.place import Place
+from batchproof.report.estimates import Estimate
 from batchproof.report.result import Result, plain
 
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A simulated number, its standard error, and what it should be where that is known.
-
-    Attributes:
-        value: In the unit that the function gives.
-        standard_error: In the same unit.
-        expected: What theory gives; None where nothing is known.
-        published: What was published; None where nothing was.
-    """
-
-    value: float
-    standard_error: float
-    expected: float | None = None
-    published: float | None = None
-
-    @property
-    def deviations(self) -> float | None:
-        """How many standard errors the value lies from what is expected."""
-        if self.expected is None or not self.standard_error > 0:
-            return None
-        return (self.value - self.expected) / self.standard_error
 
 
 @dataclass(frozen=True)

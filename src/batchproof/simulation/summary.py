@@ -9,10 +9,11 @@ import torch
 
 from batchproof.explanation.words import share
 from batchproof.ground.place import Place
+from batchproof.report.estimates import Estimate
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
-from batchproof.simulation.result import Estimate, Row, Simulation
+from batchproof.simulation.result import Row, Simulation
 from batchproof.simulation.run import Outcome
 from batchproof.simulation.target_function import Trial
 from batchproof.simulation.theory import Theory, recognised

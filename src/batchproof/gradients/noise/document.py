@@ -15,7 +15,7 @@ from batchproof.report.numbers import aligned, error_bar, known_to, size
 
 if TYPE_CHECKING:
     from batchproof.gradients.noise.result import GradientNoise, Row
-    from batchproof.simulation.result import Estimate
+    from batchproof.report.estimates import Estimate
 
 VARIANCE, COSINE, STEP = "relative variance", "cosine", "a step's"
 DIGITS = 5

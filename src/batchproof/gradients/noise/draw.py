@@ -11,7 +11,7 @@ import torch
 from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot
 from batchproof.gradients.noise.result import Row
 from batchproof.ground.isolation import seed_all
-from batchproof.simulation.result import Estimate
+from batchproof.report.estimates import Estimate
 
 #: All batches of a size together: so many samples, or half the data if that is more.
 SAMPLES_PER_SIZE = 20_000

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from batchproof.ground.place import Place
+from batchproof.report.estimates import Estimate
 from batchproof.report.result import Result, plain
-from batchproof.simulation.result import Estimate
 
 #: What the noise was estimated from.
 Method = Literal["per-sample", "micro-batches", "batches"]
