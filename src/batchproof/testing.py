@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from batchproof.explanation import explain
 
 if TYPE_CHECKING:
-    from batchproof.gradients.check.check_gradients import Model
+    from batchproof.gradients.check import Model
 
 
 def assert_batch_invariant(

@@ -9,7 +9,7 @@ from batchproof.explanation.samples import Samples
 from batchproof.explanation.structure import structure
 from batchproof.explanation.verdict import conclude
 from batchproof.ground.target import name_of
-from batchproof.metric.order import NOTE
+from batchproof.metric import NOTE
 
 
 def about_function(

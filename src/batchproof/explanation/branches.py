@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.record import record
-from batchproof.derive.recording import Recording
-from batchproof.derive.site import Site
+from batchproof.derive import Recording, Site, record
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.result import Finding
 from batchproof.ground.place import place

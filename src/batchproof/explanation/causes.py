@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from batchproof.derive.operators import base_name
-from batchproof.derive.program import Program, Value
-from batchproof.derive.recording import Free, Op, Ref, Size, leaves
-from batchproof.derive.site import Site
+from batchproof.derive import Free, Op, Program, Ref, Site, Size, Value, base_name, leaves
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.operators import (
     ADDS,

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Program
-from batchproof.derive.record import record
-from batchproof.derive.recording import shown_dtype
+from batchproof.derive import Program, record, shown_dtype
 
 PIECES = 6
 SINGLES = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchproof.derive.recording import Op
+from batchproof.derive import Op
 
 LINEAR = frozenset(
     """_to view _unsafe_view reshape unsqueeze squeeze permute transpose t expand clone detach alias lift_fresh

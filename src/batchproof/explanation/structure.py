@@ -9,10 +9,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Plan, derive
-from batchproof.derive.pipeline import program_of
-from batchproof.derive.program import Program
-from batchproof.derive.recording import RandomFunction, Unrecordable
+from batchproof.derive import Plan, Program, RandomFunction, Unrecordable, derive, program_of
 from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from batchproof.derive.plan_text import size_of
+from batchproof.derive import size_of
 from batchproof.explanation.words import share
 from batchproof.report.numbers import decimals_for, number, size
 

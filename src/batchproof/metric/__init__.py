@@ -1,5 +1,29 @@
 """A metric of all samples, from batches: reads a call, holds the state, merges it, saves it, gives its error bar."""
 
+from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.exact import Exact, exact
+from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
+from batchproof.metric.grouped_state import Slots
+from batchproof.metric.jackknife import standard_error
+from batchproof.metric.order import NOTE
+from batchproof.metric.shapes import check_finishes, check_folds
+from batchproof.metric.stream import Stream, typed
 
-__all__ = ["Exact", "exact"]
+__all__ = [
+    "NOTE",
+    "Exact",
+    "Slots",
+    "Stream",
+    "Variant",
+    "check_finishes",
+    "check_folds",
+    "exact",
+    "fold_by",
+    "moved",
+    "no_autocast",
+    "on_cpu",
+    "reduce",
+    "standard_error",
+    "typed",
+    "version",
+]

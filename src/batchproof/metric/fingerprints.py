@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.plan import Plan
-from batchproof.derive.record import record
-from batchproof.derive.recording import Free, Op, Ref, Size, leaves
+from batchproof.derive import Free, Op, Plan, Ref, Size, leaves, record
 from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive.plan import Leaf, Plan
-from batchproof.derive.verify import join
+from batchproof.derive import Leaf, Plan, join
 from batchproof.errors import BatchproofError
 
 GROUPS = 20

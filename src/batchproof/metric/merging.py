@@ -8,9 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.centre import Centre, Centred
-from batchproof.derive.pipeline import like
-from batchproof.derive.plan import Plan
+from batchproof.derive import Centre, Centred, Plan, like
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
 from batchproof.ground.isolation import quiet

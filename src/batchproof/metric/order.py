@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Plan
-from batchproof.derive.verify import gap
+from batchproof.derive import Plan, gap
 from batchproof.ground.batch import Batch, copied, rebuild
 from batchproof.ground.isolation import quiet
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.verify import gap
+from batchproof.derive import gap
 from batchproof.ground.batch import Batch, by_shape, join
 from batchproof.metric.order import rounding, value_on
 

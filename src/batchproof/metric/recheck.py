@@ -13,14 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.evaluate import result_of
-from batchproof.derive.finish import State
-from batchproof.derive.fold import build
-from batchproof.derive.plan import Plan
-from batchproof.derive.record import record
-from batchproof.derive.recording import Recording, widen
-from batchproof.derive.samples import Inputs, ragged
-from batchproof.derive.verify import gap, merge
+from batchproof.derive import Inputs, Plan, Recording, State, build, gap, merge, ragged, record, result_of, widen
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import by_shape, join, signature, tensors_of
 from batchproof.ground.isolation import quiet

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive.samples import FEWEST_ROWS, MOST_BYTES, MOST_ROWS
+from batchproof.derive import FEWEST_ROWS, MOST_BYTES, MOST_ROWS
 from batchproof.ground.batch import Batch, by_shape, join
 
 #: Where a few samples take more than this, none are kept: trying the plan on them would cost as much as a batch.

@@ -16,12 +16,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.cut import ancestors
-from batchproof.derive.finish import Diverged, Finisher
-from batchproof.derive.operators import base_name
-from batchproof.derive.plan import Plan
-from batchproof.derive.program import Program
-from batchproof.derive.recording import Free, Op, Ref, Size, leaves
+from batchproof.derive import Diverged, Finisher, Free, Op, Plan, Program, Ref, Size, ancestors, base_name, leaves
 
 #: Steps that keep the numbers in their order; whether they are copied hangs on how a tensor lies in memory.
 _COPIES = ("clone", "alias")

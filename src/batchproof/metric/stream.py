@@ -15,12 +15,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Plan, derive
-from batchproof.derive.finish import Diverged, Finisher, State
-from batchproof.derive.pipeline import like
-from batchproof.derive.purity import OwnError, keep_inputs
-from batchproof.derive.recording import WIDE
-from batchproof.derive.samples import Inputs, few
+from batchproof.derive import WIDE, Diverged, Finisher, Inputs, OwnError, Plan, State, derive, few, keep_inputs, like
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import (
     Batch,

@@ -1,7 +1,8 @@
 """simulate: the value on all samples, and the mean of per-batch values, over batch sizes."""
 
 from batchproof.report.estimates import Estimate
+from batchproof.simulation.interrupt import noted
 from batchproof.simulation.result import Row, Simulation
 from batchproof.simulation.simulate import simulate
 
-__all__ = ["Estimate", "Row", "Simulation", "simulate"]
+__all__ = ["Estimate", "Row", "Simulation", "noted", "simulate"]

@@ -12,12 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from batchproof.derive import Plan
-from batchproof.derive.finish_many import OneByOne
-from batchproof.derive.fold_many import fold_many
-from batchproof.derive.operators import POLYNOMIAL, base_name
-from batchproof.derive.program import Program
-from batchproof.derive.recording import Op, Ref
+from batchproof.derive import POLYNOMIAL, OneByOne, Op, Plan, Program, Ref, base_name, fold_many
 from batchproof.simulation.distributions import Distribution
 from batchproof.simulation.population import Population
 from batchproof.simulation.target_function import Trial

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import components, guess
-from batchproof.explanation.samples import Samples, gather
+from batchproof.explanation import Samples, components, gather, guess
 from batchproof.ground.batch import bound
 from batchproof.ground.target import required, signature_of, title_of
 from batchproof.ground.trees import is_array

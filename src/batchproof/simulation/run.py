@@ -10,9 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from batchproof.derive.finish import Diverged, State
-from batchproof.explanation.samples import Samples, together
-from batchproof.metric.jackknife import standard_error
+from batchproof.derive import Diverged, State
+from batchproof.explanation import Samples, together
+from batchproof.metric import standard_error
 from batchproof.simulation.chunks import Round
 from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.result import How

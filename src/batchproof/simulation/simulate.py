@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.measure import Progress
+from batchproof.explanation import Progress
 from batchproof.ground.isolation import preserved, quiet
 from batchproof.ground.target import is_metric, place_of, title_of
 from batchproof.ground.validation import sizes_of, whole

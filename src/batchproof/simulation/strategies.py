@@ -10,10 +10,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from batchproof.derive.finish import State
-from batchproof.derive.finish_many import OneByOne
+from batchproof.derive import OneByOne, State
 from batchproof.errors import BatchproofError
-from batchproof.explanation.samples import Samples
+from batchproof.explanation import Samples
 from batchproof.simulation.chunks import Round, Span, Stopped, in_threads
 from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.target_function import States, Trial

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from batchproof.explanation.words import share
+from batchproof.explanation import share
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
 from batchproof.simulation import published

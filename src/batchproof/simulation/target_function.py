@@ -11,15 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Plan, derive
-from batchproof.derive.finish import State
-from batchproof.derive.finish_many import finish_many
-from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
-from batchproof.derive.purity import OwnError
-from batchproof.derive.verify import join, joined
+from batchproof.derive import FoldMany, OwnError, Plan, State, as_kept, derive, finish_many, fold_many, join, joined
 from batchproof.errors import BatchproofError
-from batchproof.explanation import components
-from batchproof.explanation.samples import Samples
+from batchproof.explanation import Samples, components
 from batchproof.ground.batch import bound
 from batchproof.simulation.population import Population
 

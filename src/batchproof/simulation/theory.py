@@ -18,8 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from batchproof.derive.operators import SMOOTH, base_name
-from batchproof.derive.program import Program
+from batchproof.derive import SMOOTH, Program, base_name
 from batchproof.simulation.distributions import Distribution
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {

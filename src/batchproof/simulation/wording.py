@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from batchproof.explanation.wording import low_or_high
+from batchproof.explanation import low_or_high
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:

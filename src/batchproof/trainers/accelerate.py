@@ -9,8 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check.record import Recorder
-from batchproof.gradients.check.result import GradientCheck
+from batchproof.gradients.check import GradientCheck, Recorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, module, needs
 from batchproof.trainers.process_state import own_state

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check import Recorder
 
 
 class Capture(torch.optim.Optimizer):

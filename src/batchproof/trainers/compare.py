@@ -8,12 +8,16 @@ from contextlib import nullcontext
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check.causes import COUNT
-from batchproof.gradients.check.check_gradients import conclude, subject_of
-from batchproof.gradients.check.determinism import drops, without_dropout
-from batchproof.gradients.check.measure import NARROW_TOLERANCE
-from batchproof.gradients.check.record import Recorder
-from batchproof.gradients.check.result import GradientCheck
+from batchproof.gradients.check import (
+    COUNT,
+    NARROW_TOLERANCE,
+    GradientCheck,
+    Recorder,
+    conclude,
+    drops,
+    subject_of,
+    without_dropout,
+)
 from batchproof.trainers.samples import Samples
 
 #: Train over the samples once: with batches of so many, and so many of them accumulated.

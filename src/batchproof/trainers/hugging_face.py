@@ -10,8 +10,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check.record import Recorder
-from batchproof.gradients.check.result import GradientCheck
+from batchproof.gradients.check import GradientCheck, Recorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.process_state import own_state

@@ -11,8 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check.record import Recorder
-from batchproof.gradients.check.result import GradientCheck
+from batchproof.gradients.check import GradientCheck, Recorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.samples import Count, of_loader

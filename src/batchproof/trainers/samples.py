@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check import Recorder
 
 #: From a batch, what its micro-batch might have to be weighted by.
 Count = Callable[[Any], Mapping[str, float]]

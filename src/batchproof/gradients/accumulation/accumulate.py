@@ -10,7 +10,7 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from batchproof.derive.finish import Diverged
+from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import Learned
 from batchproof.gradients.accumulation.cache import Known, known

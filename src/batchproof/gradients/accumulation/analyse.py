@@ -9,11 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Plan
-from batchproof.derive.cut import ancestors
-from batchproof.derive.finish import Diverged
-from batchproof.derive.purity import OwnError
-from batchproof.derive.samples import Inputs
+from batchproof.derive import Diverged, Inputs, OwnError, Plan, ancestors
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
@@ -21,7 +17,7 @@ from batchproof.gradients.accumulation.outputs import check_loss, loss_of, varia
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
 from batchproof.ground.batch import Batch, tensors_of
 from batchproof.ground.isolation import quiet, remembers
-from batchproof.metric.stream import Stream
+from batchproof.metric import Stream
 
 #: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
 MOST_STATISTICS = 64

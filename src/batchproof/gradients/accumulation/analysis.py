@@ -10,19 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Plan
-from batchproof.derive.finish import Diverged, State
-from batchproof.derive.fold import build
-from batchproof.derive.gradient import Slope, slope
+from batchproof.derive import Diverged, Plan, Slope, State, build, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
 from batchproof.ground.batch import Batch, copied, same, signature, tensors_of
 from batchproof.ground.isolation import quiet
-from batchproof.metric.fast_path import Variant, fold_by, no_autocast
-from batchproof.metric.grouped_state import Slots
-from batchproof.metric.shapes import check_finishes, check_folds
-from batchproof.metric.stream import Stream, typed
+from batchproof.metric import Slots, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11

@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Plan
-from batchproof.derive.recording import WIDE, leaves
-from batchproof.derive.verify import gap
+from batchproof.derive import WIDE, Plan, gap, leaves
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of

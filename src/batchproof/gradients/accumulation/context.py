@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive.finish import Diverged
+from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import Folded, Found, Learned, Total
 from batchproof.gradients.accumulation.coupling import refuse_coupling

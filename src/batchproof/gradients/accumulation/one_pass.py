@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from batchproof.derive.finish import Diverged
+from batchproof.derive import Diverged
 from batchproof.gradients.accumulation.analysis import Folded, Learned, flat
 from batchproof.gradients.accumulation.context import Job, fold, settle
 from batchproof.gradients.accumulation.determinism import room_for

@@ -11,13 +11,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from batchproof.derive.finish import Diverged
+from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import Ledger
 from batchproof.gradients.accumulation.wrappers import refuse_wrapped
 from batchproof.ground.batch import Batch, join
-from batchproof.metric.distributed import moved, on_cpu, reduce
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric import Slots, moved, on_cpu, reduce
 
 #: All ranks compute the loss from the same sums, so it differs by rounding at most.
 SAME_LOSS = 1e-5

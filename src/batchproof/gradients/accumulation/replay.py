@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
 from batchproof.ground.isolation import RandomState
-from batchproof.metric.fast_path import version
+from batchproof.metric import version
 
 
 @dataclass(frozen=True)

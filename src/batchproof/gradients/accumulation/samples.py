@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from batchproof.derive.samples import FEWEST_LARGE, LARGE_ROW, Inputs, few
+from batchproof.derive import FEWEST_LARGE, LARGE_ROW, Inputs, few
 from batchproof.gradients.accumulation.outputs import size_of
 from batchproof.ground.batch import Batch, by_shape, join, tensors_of
 

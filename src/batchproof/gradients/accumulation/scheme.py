@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchproof.derive import Plan
-from batchproof.derive.plan_text import size_of
+from batchproof.derive import Plan, size_of
 from batchproof.gradients.accumulation.analysis import Learned
 
 NAMES = {

@@ -23,7 +23,7 @@ from batchproof.gradients.accumulation.outputs import (
     with_gradient,
 )
 from batchproof.ground.batch import Batch, keep
-from batchproof.metric.fast_path import no_autocast
+from batchproof.metric import no_autocast
 
 OTHER_OUTPUTS = (
     "a gradient flows through an output of forward that had none in the first micro-batch: give it one there too "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from batchproof.explanation.result import Finding
+from batchproof.explanation import Finding
 
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"

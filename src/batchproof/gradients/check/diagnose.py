@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.result import Finding
+from batchproof.explanation import Finding
 from batchproof.gradients.check import causes
 from batchproof.gradients.check.determinism import batch_norms, drops, in_evaluation, without_dropout
 from batchproof.gradients.check.least_squares import weigh

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from batchproof.explanation.lines import finding_section
+from batchproof.explanation import finding_section
 from batchproof.gradients.check import wording as about
 from batchproof.report import page
 from batchproof.report.document import Column

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from batchproof.explanation.result import Finding
+from batchproof.explanation import Finding
 from batchproof.report.result import Result
 
 #: With these causes the two gradients differ, and whether the accumulation is right could not be told.

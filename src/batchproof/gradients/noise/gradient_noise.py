@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.measure import Progress
+from batchproof.explanation import Progress
 from batchproof.gradients.noise import draw
 from batchproof.gradients.noise.estimate import FEWEST, Noise, measured, noise_of, redrawn
 from batchproof.gradients.noise.gradients import Gradient, Problem, dot
@@ -24,7 +24,7 @@ from batchproof.gradients.noise.samples import samples_of
 from batchproof.ground.isolation import preserved, quiet, seed_all
 from batchproof.ground.target import name_of, place_of
 from batchproof.ground.validation import sizes_of, whole
-from batchproof.simulation.interrupt import noted
+from batchproof.simulation import noted
 
 #: Without sizes asked for: 1, 2, 4, ... up to the data, or to this.
 LARGEST = 4096

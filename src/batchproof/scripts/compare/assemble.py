@@ -12,7 +12,7 @@ from batchproof.scripts.compare.plan import Done, Question
 from batchproof.scripts.compare.reading import Reading
 from batchproof.scripts.compare.record import Outcome, Setting
 from batchproof.scripts.compare.split import Cause, Mean, Run, controlled, mean, mean_parts, parts
-from batchproof.scripts.run.result import Phase
+from batchproof.scripts.run import Phase
 
 #: A difference of a smaller share of the number is none.
 NOTHING = 1e-6

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from batchproof.ground.place import Place
 from batchproof.report.result import Result
 from batchproof.scripts.compare.split import Cause, Mean
-from batchproof.scripts.run.result import Phase
+from batchproof.scripts.run import Phase
 
 Verdict = Literal["the same", "normal", "mostly normal", "partly wrong", "wrong", "could not tell"]
 

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 
 from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.run import Epoch, Measured
-from batchproof.scripts.run.result import TOLERANCE, Phase
+from batchproof.scripts.run import TOLERANCE, Epoch, Measured, Phase
 
 #: Whether a pass trains, and the length of its data: passes that differ in one of them are of another number.
 Kind = tuple[bool, int | None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isclose, sqrt
 
 from batchproof.scripts.compare.record import STATISTICS, Outcome, Setting
-from batchproof.scripts.run.control import Mend
+from batchproof.scripts.run import Mend
 
 #: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
 SEEDS, BEARABLE = 3, 20.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchproof.ground.place import Place
-from batchproof.scripts.run.result import Phase
+from batchproof.scripts.run import Phase
 
 
 @dataclass(frozen=True)

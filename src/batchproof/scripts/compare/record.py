@@ -12,8 +12,7 @@ from typing import Any
 from batchproof.ground.place import Place
 from batchproof.scripts.compare.passes import readings_of
 from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.run import Control, Run, Seen
-from batchproof.scripts.run.control import Mend
+from batchproof.scripts.run import Control, Mend, Run, Seen
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"

@@ -10,8 +10,7 @@ from batchproof.scripts.lint.finding import Finding, Related, Severity, Span
 from batchproof.scripts.lint.noqa import silence
 from batchproof.scripts.lint.rules import CODES, RULES, Rule, Verdict
 from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source import find
-from batchproof.scripts.source.site import Doubt, Quantity, Script, Site
+from batchproof.scripts.source import Doubt, Quantity, Script, Site, find
 
 #: A file that has none of these is about something else, whatever it adds up in its loops.
 _ABOUT_TRAINING = re.compile(

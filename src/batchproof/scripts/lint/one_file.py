@@ -13,7 +13,7 @@ from batchproof.scripts.lint.rules import CODES
 from batchproof.scripts.lint.source import Source, Unreadable, read
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source.site import Site
+    from batchproof.scripts.source import Site
 
 #: Rules whose findings can sometimes be mended; how, is imported when there is one.
 FIXABLE = ("BP101", "BP201", "BP203")

@@ -13,7 +13,19 @@ For other parts of the program (`compare`):
 """
 
 from batchproof.scripts.run.command import command_line
-from batchproof.scripts.run.control import Control
-from batchproof.scripts.run.result import Epoch, Measured, Reported, Run, Seen, load
+from batchproof.scripts.run.control import Control, Mend
+from batchproof.scripts.run.result import TOLERANCE, Epoch, Measured, Phase, Reported, Run, Seen, load
 
-__all__ = ["Control", "Epoch", "Measured", "Reported", "Run", "Seen", "command_line", "load"]
+__all__ = [
+    "TOLERANCE",
+    "Control",
+    "Epoch",
+    "Measured",
+    "Mend",
+    "Phase",
+    "Reported",
+    "Run",
+    "Seen",
+    "command_line",
+    "load",
+]

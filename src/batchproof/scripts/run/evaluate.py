@@ -12,7 +12,7 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.isolation import RandomState, quiet
-from batchproof.metric.fast_path import no_autocast
+from batchproof.metric import no_autocast
 from batchproof.scripts.run.formula import Formula, Unmeasured
 
 Batch = Sequence[torch.Tensor]

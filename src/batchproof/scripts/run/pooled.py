@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.metric.exact import Exact, exact
+from batchproof.metric import Exact, exact
 from batchproof.scripts.run.evaluate import MOST_WORK, Batch, called, is_narrow, joined, number, reason, unnoticed
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.probes import FEW, affordable, unordered

@@ -15,7 +15,7 @@ from batchproof.scripts.lint.fixes.scope import Scopes
 from batchproof.scripts.lint.fixes.weight_by_samples import weigh
 from batchproof.scripts.lint.rules import CODES
 from batchproof.scripts.lint.source import Source, Unreadable, parsed
-from batchproof.scripts.source.site import Site
+from batchproof.scripts.source import Site
 
 FIXES = {"BP101": through_exact, "BP201": weigh, "BP203": weigh}
 

@@ -6,8 +6,7 @@ import ast
 
 from batchproof.scripts.lint.fixes.scope import last_name
 from batchproof.scripts.lint.rules.rule import call_of
-from batchproof.scripts.source.name_tables import is_torch_loss
-from batchproof.scripts.source.site import Site
+from batchproof.scripts.source import Site, is_torch_loss
 
 _ELSEWHERE = ("weight", "ignore_index", "reduction", "size_average", "reduce", "pos_weight")
 

@@ -8,7 +8,7 @@ from batchproof.scripts.lint.finding import Edit, Fix, Span
 from batchproof.scripts.lint.fixes import edits
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, assigned, last_name, names_in, sum_of
 from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source.site import Quantity, Site
+from batchproof.scripts.source import Quantity, Site
 
 
 def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:

@@ -13,7 +13,7 @@ from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
 from batchproof.scripts.lint.fixes.size import as_long_as, size_of
 from batchproof.scripts.lint.rules.rule import call_of
 from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source.site import Average, Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import Average, Divisor, Quantity, Site, Weight
 
 _PER_BATCH = (Divisor.BATCHES, Divisor.DATASET)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rules.rule import Rule, Verdict
-from batchproof.scripts.source.site import Doubt
+from batchproof.scripts.source import Doubt
 
 
 def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:

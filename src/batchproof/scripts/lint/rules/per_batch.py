@@ -16,7 +16,7 @@ from batchproof.scripts.lint.rules.rule import (
     reported,
     value_of,
 )
-from batchproof.scripts.source.site import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import Divisor, Quantity, Site, Weight
 
 DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
 #: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.

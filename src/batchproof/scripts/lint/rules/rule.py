@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.lint.finding import Severity
-from batchproof.scripts.source.site import Divisor
+from batchproof.scripts.source import Divisor
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source.site import Average, Doubt, Site
+    from batchproof.scripts.source import Average, Doubt, Site
 
 SHOWN = 48
 _ADDING = ("add", "append", "extend", "update")

@@ -6,7 +6,7 @@ import ast
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rules.rule import Rule, Verdict, code_of, division, name_of, origin, reported, value_of
-from batchproof.scripts.source.site import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import Divisor, Quantity, Site, Weight
 
 _PER_SAMPLE: tuple[Divisor, ...] = (Divisor.DATASET, Divisor.SAMPLES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rules.rule import Mark, Rule, Verdict, code_of, division, name_of, reported, value_of
-from batchproof.scripts.source.site import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import Divisor, Quantity, Site, Weight
 
 _MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
 
