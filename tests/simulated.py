@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.explanation import components
+from batchproof.ground import components
 from batchproof.report.estimates import Estimate
 from batchproof.simulation.chunks import Round
 from batchproof.simulation.result import Row, Simulation

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from batchproof import BatchproofError, explain
 from batchproof.explanation import measure
-from batchproof.explanation.components import names, values
 from batchproof.explanation.result import Curve, Reading
+from batchproof.ground.components import names, values
 
 
 def scorer(data: Tensor):  # type: ignore[no-untyped-def]

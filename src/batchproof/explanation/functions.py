@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import components
 from batchproof.explanation.measure import Progress, Row, Score, Sizes, curve, measure, workable
 from batchproof.explanation.result import Curve, Direction
 from batchproof.explanation.samples import Samples
+from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 
 Behaviour = Literal["mean", "sum", "other"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import components
+from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.target import is_metric, name_of, required, title_of
 

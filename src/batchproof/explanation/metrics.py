@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import components
 from batchproof.explanation.measure import Progress, Row
 from batchproof.explanation.samples import Samples
+from batchproof.ground import components
 from batchproof.ground.place import Place, place
 from batchproof.ground.target import parameters
 

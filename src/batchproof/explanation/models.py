@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from batchproof.explanation import components
 from batchproof.explanation.samples import Arguments, Samples
 from batchproof.explanation.trace import Run, Step, watch
+from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.place import Place
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from batchproof.explanation import components
+from batchproof.ground import components
 from batchproof.ground.place import OWN_FOLDER, Place, place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import Samples, components, gather, guess
+from batchproof.explanation import Samples, gather, guess
+from batchproof.ground import components
 from batchproof.ground.batch import bound
 from batchproof.ground.target import required, signature_of, title_of
 from batchproof.ground.trees import is_array

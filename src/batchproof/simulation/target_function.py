@@ -13,7 +13,8 @@ from torch import Tensor
 
 from batchproof.derive import FoldMany, OwnError, Plan, State, as_kept, derive, finish_many, fold_many, join, joined
 from batchproof.errors import BatchproofError
-from batchproof.explanation import Samples, components
+from batchproof.explanation import Samples
+from batchproof.ground import components
 from batchproof.ground.batch import bound
 from batchproof.simulation.population import Population
 
