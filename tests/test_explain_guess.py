@@ -11,7 +11,7 @@ import torchmetrics
 from torch import Tensor, nn
 
 from batchproof import BatchproofError, explain
-from batchproof.explanation.guess import guess, role_of
+from batchproof.explanation.guess import guess_samples, role_of
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ FUNCTIONS: list[tuple[Any, list[tuple[int, ...]]]] = [
 
 @pytest.mark.parametrize(("fn", "shapes"), FUNCTIONS, ids=[type(fn).__name__ for fn, _ in FUNCTIONS])
 def test_guesses_fit(fn: Any, shapes: list[tuple[int, ...]]) -> None:
-    assert [tuple(value.shape) for value in guess(fn)] == shapes
+    assert [tuple(value.shape) for value in guess_samples(fn)] == shapes
 
 
 def test_masks_weights_and_numbers() -> None:
@@ -66,7 +66,7 @@ def test_masks_weights_and_numbers() -> None:
         assert mask.dtype is torch.bool
         return (weight * (pred - target).abs() ** gamma)[mask].mean()
 
-    pred, target, mask, weight, gamma = guess(loss)
+    pred, target, mask, weight, gamma = guess_samples(loss)
     assert mask.shape == weight.shape == pred.shape
     assert gamma == 2.0
     assert torch.corrcoef(torch.stack([pred, target]))[0, 1] > 0.5, "a prediction leans towards its target"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,12 @@ def test_a_seed(tmp_path: Path) -> None:
 def run_alone(folder: Path, seed: int) -> str:
     import subprocess
 
-    from batchproof.scripts.run import command_line
-
-    line = command_line(str(folder / "seeded.py"), [], Control(seed=seed), folder / "out.json")
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    code = f"""
+from pathlib import Path
+from batchproof.scripts.run import Control, launch_quietly
+launch_quietly({str(folder / "seeded.py")!r}, [], False, Control(seed={seed}), Path({str(folder / "out.json")!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert load(folder / "out.json").control.seed == seed
     return done.stdout

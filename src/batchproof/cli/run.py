@@ -32,8 +32,6 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 @options.as_json
 @options.html
 @options.png
-@click.option("--control", hidden=True)
-@click.option("--quiet", is_flag=True, hidden=True)
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
@@ -47,8 +45,6 @@ def command(
     as_json: bool,
     html: Path | None,
     png: Path | None,
-    control: str | None,
-    quiet: bool,
 ) -> int:
     """Run SCRIPT as python would, and print beside each number that it averages over batches the exact one.
 
@@ -59,6 +55,5 @@ def command(
     from batchproof.scripts.run import launch
     from batchproof.scripts.run.control import Control
 
-    chosen = Control.from_json(control) if control is not None else Control(last_weights=last_weights, report=report)
-    asked = launch.Asked(output, as_json, html, png, live, quiet)
-    return launch.launch(script, arguments, as_module, chosen, asked)
+    asked = launch.Asked(output, as_json, html, png, live)
+    return launch.launch(script, arguments, as_module, Control(last_weights=last_weights, report=report), asked)

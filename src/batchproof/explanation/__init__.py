@@ -1,6 +1,7 @@
 """explain: does this number depend on the batch size, why, at which line, and by how much?"""
 
 from batchproof.explanation.explain import explain
+from batchproof.explanation.guess import guess_samples, role_of
 from batchproof.explanation.lines import finding_section
 from batchproof.explanation.measure import Progress
 from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, Reading
@@ -22,7 +23,9 @@ __all__ = [
     "explain",
     "finding_section",
     "gather",
+    "guess_samples",
     "low_or_high",
+    "role_of",
     "share",
     "together",
 ]

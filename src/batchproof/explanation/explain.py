@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import guess
 from batchproof.explanation.about_function import about_function
 from batchproof.explanation.about_metric import about_metric
 from batchproof.explanation.about_model import about_model
+from batchproof.explanation.guess import guess_samples
 from batchproof.explanation.measure import Progress, to_try
 from batchproof.explanation.models import row_leaves
 from batchproof.explanation.result import Explanation, Subject
@@ -69,7 +69,7 @@ def explain(
     with preserved(target), quiet(target):
         guessed = not example and not keywords
         if guessed:
-            example = guess.guess(target)
+            example = guess_samples(target)
         samples = gather(signature_of(target), example, keywords, check_batch_dim(batch_dim), not is_metric(target))
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):

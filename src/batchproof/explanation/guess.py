@@ -54,7 +54,7 @@ class Recipe:
     shape: tuple[int, ...] = ()
 
 
-def guess(target: Callable[..., Any]) -> tuple[Any, ...]:
+def guess_samples(target: Callable[..., Any]) -> tuple[Any, ...]:
     """Inputs on which the target runs and gives finite numbers."""
     failure = "nothing ran"
     for args in _candidates(target):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation import Samples, gather, guess
+from batchproof.explanation import Samples, gather, guess_samples, role_of
 from batchproof.ground import components
 from batchproof.ground.batch import bound
 from batchproof.ground.target import required, signature_of, title_of
@@ -88,7 +88,7 @@ def of_errors(fn: Callable[..., Any], distribution: Distribution) -> Population:
     rows = _guess(fn)
     if len(names) != 2 or not _are_quantities(rows):
         return _guessed(fn, rows, distribution)
-    flipped = guess.role_of(names[0]) == "target" and guess.role_of(names[1]) != "target"
+    flipped = role_of(names[0]) == "target" and role_of(names[1]) != "target"
 
     def pair(prediction: Tensor, target: Tensor) -> list[Tensor]:
         return [target, prediction] if flipped else [prediction, target]
@@ -207,7 +207,7 @@ def _some(fn: Callable[..., Any], draw: Draw) -> Samples:
 
 def _guess(fn: Callable[..., Any]) -> tuple[Any, ...]:
     try:
-        return guess.guess(fn)
+        return guess_samples(fn)
     except BatchproofError as error:
         raise BatchproofError(f"{title_of(fn)} does not take a prediction and a target, and {error}") from error
 

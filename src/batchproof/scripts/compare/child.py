@@ -9,6 +9,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ def load() -> None:
     """Import what every run needs: the imports are the work."""
     import torch._dynamo  # noqa: F401 - the first optimizer brings it in, and it takes longer than the rest of torch
 
+    for module in ("metric", "scripts.run.launch", "scripts.run.epochs"):
+        import_module(f"batchproof.{module}")
+
 
 def run(job: str) -> int:
     """Make the run that a job's file describes, and give its exit status.
@@ -34,9 +38,11 @@ def run(job: str) -> int:
     opened = _Opened()
     sys.addaudithook(opened.note)
     try:
-        from batchproof.cli import main
+        from batchproof.scripts.run import Control, launch_quietly
 
-        return main(asked["argv"])
+        run = asked["run"]
+        control, output = Control.from_json(run["control"]), Path(run["output"])
+        return launch_quietly(run["typed"], run["arguments"], run["as_module"], control, output)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:

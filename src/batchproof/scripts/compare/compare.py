@@ -18,7 +18,7 @@ from batchproof.scripts.compare.conclude import concluded
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import Outcome
 from batchproof.scripts.compare.scheduler import Progress, Script, make, usual_jobs
-from batchproof.scripts.run import execute
+from batchproof.scripts.run import path_of
 
 
 def compare(
@@ -91,6 +91,4 @@ def _path(script: Script) -> Path | None:
     if script.as_module:
         base = Path(*script.target.split("."))
         return next((path for path in (base.with_suffix(".py"), base / "__main__.py") if path.is_file()), None)
-    found = execute.script(script.target, script.arguments)
-    execute.parsed(execute.read(found), script.target)
-    return found.path
+    return path_of(script.target, script.arguments)

@@ -20,7 +20,7 @@ from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import Outcome, Setting
 from batchproof.scripts.compare.workers import Slots, slots
-from batchproof.scripts.run import command_line, load
+from batchproof.scripts.run import load
 
 #: How often to look whether somebody pressed Ctrl-C.
 MOMENT = 0.2
@@ -54,11 +54,15 @@ class Script:
         """Whether the arguments say the batch size."""
         return any(BLANK in argument for argument in self.arguments)
 
-    def command(self, setting: Setting, output: Path) -> list[str]:
-        """What runs it, without the interpreter and its module."""
-        filled = [argument.replace(BLANK, str(setting.batch_size)) for argument in self.arguments]
-        control = setting.control(not self.has_blank, self.report)
-        return command_line(self.target, filled, control, output, self.as_module)[3:]
+    def job(self, setting: Setting, output: Path) -> dict[str, Any]:
+        """What `launch_quietly` is to be asked for, as JSON holds it."""
+        return {
+            "typed": self.target,
+            "arguments": [argument.replace(BLANK, str(setting.batch_size)) for argument in self.arguments],
+            "as_module": self.as_module,
+            "control": setting.control(not self.has_blank, self.report).to_json(),
+            "output": str(output),
+        }
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class _Maker:
         """In a process of its own."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         job, output, log, files = (place / name for name in ("job.json", "run.json", "log.txt", "files.json"))
-        asked = {"argv": self.script.command(setting, output), "log": str(log), "files": str(files)}
+        asked = {"run": self.script.job(setting, output), "log": str(log), "files": str(files)}
         job.write_text(json.dumps({**asked, "folder": str(Path.cwd()), "terminal": _terminal()}), encoding="utf-8")
         status = self.servers.run(job, self.timeout)
         if status is None:

@@ -4,16 +4,17 @@ For other parts of the program (`compare`):
 
 - `Control` says what to hold fixed: the batch size of all loaders, the seed, updates in each pass, a factor on every
   learning rate, mends in evaluation; whether to score each pass again with its last weights; a number by name.
-- `command_line(target, arguments, control, output)` is the command that runs a script in a process of its own, prints
-  what the script prints and nothing else, ends with the script's status, and writes its `Run` to ``output``.
+- `launch_quietly(target, arguments, as_module, control, output)` runs a script in this process, prints what the script
+  prints and nothing else, gives the script's status, and writes its `Run` to ``output``.
 - `load(output)` reads that `Run`: ``run.measured`` has one entry for each accumulator, each with its ``epochs``
   (printed, exact, mean, weighted, averaged, settled, sizes, samples, updates, dataset); ``run.seen`` what only a run
   shows; ``run.updates`` the optimizer steps of each training pass; ``run.learning_rate`` of the first step;
   ``run.reported`` the number that was asked for by name.
 """
 
-from batchproof.scripts.run.command import command_line
 from batchproof.scripts.run.control import Control, Mend
+from batchproof.scripts.run.execute import path_of
+from batchproof.scripts.run.launch import launch_quietly
 from batchproof.scripts.run.result import TOLERANCE, Epoch, Measured, Phase, Reported, Run, Seen, load
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Reported",
     "Run",
     "Seen",
-    "command_line",
+    "launch_quietly",
     "load",
+    "path_of",
 ]

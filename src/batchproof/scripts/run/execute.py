@@ -129,6 +129,17 @@ def parsed(source: bytes, file: str) -> ast.Module:
         raise BatchproofError(f"{file} is not a Python script ({error})") from error
 
 
+def path_of(typed: str, arguments: Sequence[str]) -> Path | None:
+    """The file of a script that Python can read.
+
+    Raises:
+        BatchproofError: there is none, or it is not Python.
+    """
+    found = script(typed, arguments)
+    parsed(read(found), typed)
+    return found.path
+
+
 def run(target: Target, code: CodeType, names: ModuleType) -> Ending:
     """Run the code as ``__main__``."""
     sys.modules["__main__"] = names

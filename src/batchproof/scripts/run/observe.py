@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.ground.place import Place
+from batchproof.ground.place import Place, short
 from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
@@ -192,8 +192,6 @@ class Seeing:
             yield Seen("skipped", what, row.place)
 
     def _place(self, loop: LoopPlace) -> Place:
-        from batchproof.scripts.run.session import short
-
         return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))
 
 

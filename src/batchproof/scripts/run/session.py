@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from batchproof.ground.place import Place
+from batchproof.ground.place import Place, short
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Target
@@ -329,9 +329,3 @@ def _names(place: RegisteredPlace) -> tuple[str, ...]:
 
 def _place(source: Source, line: int) -> Place:
     return Place(short(source.file), line, source.line(line))
-
-
-def short(file: str) -> str:
-    """A path relative to here, where it is below."""
-    path = Path(file).absolute()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
