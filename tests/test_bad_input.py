@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import batchproof as bp
+from functions import labels, median_error, normal, pair, r2, rmse
 from promise import Function, difference, split
-from test_traps import labels, median_error, normal, pair, r2, rmse
 
 WARM = {"warm-up": 5, "folded": 100}
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 import batchproof as bp
 from promise import difference
-from test_sync import spawned
+from ranks import spawned
 
 Function = Callable[..., Any]
 

@@ -9,20 +9,20 @@ FILES = (
     "derive/test_rules",
     "derive/test_verify",
     "derive/test_ways",
-    "test_branching",
+    "metric/test_branching",
     "metric/test_parts",
     "metric/test_inputs",
     "metric/test_shapes",
-    "test_traps_numbers",
-    "test_traps_code",
-    "test_traps_centring",
-    "test_traps",
+    "derive/test_traps_numbers",
+    "derive/test_traps_code",
+    "derive/test_traps_centring",
+    "derive/test_traps",
     "metric/test_whole_states",
     "metric/test_state_machine",
-    "test_random_programs",
-    "test_exact",
-    "test_sync",
-    "test_search",
+    "metric/test_random_programs",
+    "metric/test_exact",
+    "metric/test_sync",
+    "metric/test_search",
 )
 
 
@@ -34,13 +34,13 @@ class Mutant(NamedTuple):
     first: tuple[str, ...] = ()
 
 
-RULES, CODE = ("derive/test_rules",), ("test_traps_code",)
-CENTRING, NUMBERS = ("test_traps_centring",), ("test_traps_numbers",)
+RULES, CODE = ("derive/test_rules",), ("derive/test_traps_code",)
+CENTRING, NUMBERS = ("derive/test_traps_centring",), ("derive/test_traps_numbers",)
 STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
 VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
-WAYS, BRANCHING = ("derive/test_ways",), ("test_branching",)
-EXACT, SYNC, TRAPS = ("test_exact",), ("test_sync",), ("test_traps",)
+WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
+EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
 MUTANTS = (
     # ------------------------------------------------------------------ which kinds operators give
@@ -715,7 +715,7 @@ MUTANTS = (
         "metric/merging.py",
         'if centres_print(plan) != saved["fingerprint"]:',
         "if False:",
-        ("test_exact", "test_sync"),
+        ("metric/test_exact", "metric/test_sync"),
     ),
     Mutant(
         "a length that enters a mean of padded samples",

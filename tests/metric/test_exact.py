@@ -22,8 +22,7 @@ import torchmetrics.functional as tm
 from torch import Tensor, nn
 
 import batchproof as bp
-from promise import RAGGED, Function, difference, promise, split
-from test_traps import (
+from functions import (
     labels,
     log_mean_exp,
     macro_f1,
@@ -37,6 +36,7 @@ from test_traps import (
     table,
     wape,
 )
+from promise import RAGGED, Function, difference, promise, split
 
 FUNCTIONS = (rmse, r2, pearson, wape, range_error)
 each_function = pytest.mark.parametrize("fn", FUNCTIONS, ids=lambda fn: fn.__name__)
@@ -276,7 +276,7 @@ def test_a_state_from_another_process(tmp_path: Path) -> None:
     """A checkpoint is loaded by a process that never saw its samples, and derives the same plan from what is in it."""
     functions = [rmse, r2, pearson, range_error, log_mean_exp, median_error]
     script = ANOTHER_PROCESS.format(
-        tests=str(Path(__file__).parent),
+        tests=str(Path(__file__).parents[1]),
         source=str(Path(bp.__file__).parent.parent),
         names=[fn.__name__ for fn in functions],
         out=str(tmp_path / "metrics"),

@@ -12,7 +12,7 @@ from batchproof.scripts.compare.compare import compare
 from batchproof.scripts.compare.comparison import Comparison, Number
 from batchproof.scripts.compare.split import Cause
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "larger_batch_larger_loss.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "larger_batch_larger_loss.py"
 
 
 def compared(*arguments: str, **changes: Any) -> Comparison:

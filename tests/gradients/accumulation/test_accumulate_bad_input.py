@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from test_accumulate_hard import LOSSES, mlp, parts, pearson, ranking, rmse, stepped, through
 from torch import Tensor, nn
 
 import batchproof as bp
 from batchproof.gradients.accumulation import cache as memory
+from functions import normal
 from gradients import Task, same_gradient, same_gradients
-from test_accumulate_hard import LOSSES, mlp, parts, pearson, ranking, rmse, stepped, through
-from test_traps import normal
 
 
 @pytest.fixture(autouse=True)

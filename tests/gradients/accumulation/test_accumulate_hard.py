@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import batchproof as bp
 from batchproof.gradients.accumulation import cache as memory
+from functions import normal
 from gradients import Task, by_list, clear, gradients, same, same_gradient, same_gradients
-from test_traps import normal
 
 N, FEATURES = 60, 4
 SIZES = (13, 2, 20, 7, 18)

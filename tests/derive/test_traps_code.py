@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import batchproof as bp
+from functions import coins, labels, normal, pair, table
 from promise import Function, difference, fresh, promise, split, stream
-from test_traps import coins, labels, normal, pair, table
 
 # ------------------------------------------------------------------ casts
 

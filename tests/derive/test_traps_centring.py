@@ -7,20 +7,18 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from test_traps import SHAKEN, named
 from torch import Tensor
 
-from promise import Function, promise
-from test_traps import (
+from functions import (
     COUNTED,
     REGRESSION,
-    SHAKEN,
     balanced_accuracy,
     balanced_entropy,
     coins,
     concordance,
     explained_variance,
     labels,
-    named,
     normal,
     pair,
     pearson,
@@ -29,6 +27,7 @@ from test_traps import (
     table,
     weights_by_count,
 )
+from promise import Function, promise
 
 # ------------------------------------------------------------------ smooth, and of no finite rank
 

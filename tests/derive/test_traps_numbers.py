@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import batchproof as bp
+from functions import explained_variance, labels, normal, pair, pearson, r2, rmse, table
 from promise import RAGGED, Function, difference, promise, split
-from test_traps import explained_variance, labels, normal, pair, pearson, r2, rmse, table
 
 # ------------------------------------------------------------------ NaN and infinity
 

@@ -13,16 +13,16 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from test_accumulate_hard import FEATURES, mlp, pearson, ranking, rmse, through
 from torch import Tensor, nn
 from torch.distributed._composable.replicate import replicate
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import batchproof as bp
+from functions import normal
 from gradients import Made, gradients, joined, same, same_gradients
-from test_accumulate_hard import FEATURES, mlp, pearson, ranking, rmse, through
-from test_sync import spawned
-from test_traps import normal
+from ranks import spawned
 
 N = 90
 SIZES = (5, 9, 1, 16, 20, 3, 18, 18)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from test_simulate_question import chi
 from torch import Tensor
 
 from batchproof.simulation.distributions import parse
 from batchproof.simulation.result import Row
 from batchproof.simulation.theory import Theory
 from simulated import Function, near, run
-from test_simulate_question import chi
 
 KINDS = ["laplace", "uniform", "lognormal:0.1", "lognormal:1", "lognormal:2", "t:1.5", "t:2", "t:3", "t:4.5", "t:30"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import batchproof as bp
+from functions import median_error, normal, pair, pearson, r2, range_error, rmse
 from promise import Function, difference, split
-from test_traps import median_error, normal, pair, pearson, r2, range_error, rmse
+from ranks import spawned
 
 TOTAL = 240
 SHARES = {2: (170, 70), 4: (100, 1, 0, 139)}
@@ -228,22 +228,6 @@ def mismatches(rank: int, world: int) -> dict[str, Any]:
     attempt("two shared arguments", shared)
     attempt("at last", fed(rmse, *shares((150, 90))[rank]))
     return out
-
-
-def worker(rank: int, job: Callable[[int, int], Any], world: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world, timeout=timedelta(seconds=30)
-    )
-    try:
-        torch.save(job(rank, world), Path(folder) / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
-def spawned(job: Callable[[int, int], Any], world: int, folder: Path) -> list[Any]:
-    torch.multiprocessing.spawn(worker, (job, world, str(folder)), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
 @pytest.fixture(scope="module", params=[2, 4])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PAGE = (Path(__file__).parent.parent / "docs" / "why.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "why.md").read_text(encoding="utf-8")
 SIZES = (1, 16, 64, 128)
 #: log e and log t, fine and far enough for what the page shows
 LOG_E, LOG_T = np.linspace(-20, 20, 4001), np.linspace(-45, 30, 1501)

@@ -1,6 +1,6 @@
-"""What the rules find: in the files of tests/lint, where a comment marks each line, and in their own pages' examples.
+"""What the rules find: in the files of ``cases``, where a comment marks each line, and in their own pages' examples.
 
-A new case is one new file there, or in tests/lint/styles, where the ways to average are collected;
+A new case is one new file there, or in ``cases/styles``, where the ways to average are collected;
 ``# finds: BP101`` stands on the line where the finding begins.
 """
 
@@ -16,7 +16,7 @@ from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.one_file import lint, lint_path
 from batchproof.scripts.lint.rules import BY_CODE, CODES, RULES, Rule
 
-FOLDER = Path(__file__).parent / "lint"
+FOLDER = Path(__file__).parent / "cases"
 CASES = [*sorted(FOLDER.glob("*.py")), *sorted((FOLDER / "styles").glob("*.py"))]
 MARK = re.compile(r"#.*\bfinds: (BP\d+(?:, BP\d+)*)")
 SECTIONS = ("## Why it is bad", "## How large it is", "## Example", "## Fix")

@@ -274,7 +274,7 @@ def test_torch_is_not_imported_before_the_script_does(folder: Path) -> None:
 
 
 def test_what_the_page_on_run_shows_is_what_is_printed() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[3]
     shown = (
         (root / "docs" / "run.md").read_text(encoding="utf-8").partition("$ batchproof run examples/question.py\n")[2]
     )

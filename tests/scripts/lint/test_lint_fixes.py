@@ -1,6 +1,6 @@
 """``--fix`` and ``--diff``: what comes out is right to the letter, runs, and no longer depends on the batches.
 
-A new case is two new files in tests/lint/fixes: one with ``evaluate(model, loader)``, and what becomes of it.
+A new case is two new files in cases/fixes: one with ``evaluate(model, loader)``, and what becomes of it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from batchproof.scripts.lint.one_file import lint
 from commands import command as run
 from commands import inside
 
-FOLDER = Path(__file__).parent / "lint" / "fixes"
+FOLDER = Path(__file__).parent / "cases" / "fixes"
 CASES = sorted(path for path in FOLDER.glob("*.py") if not path.name.endswith(".fixed.py"))
 SUM = (FOLDER / "sum.py").read_text()
 FIXED = (FOLDER / "sum.fixed.py").read_text()

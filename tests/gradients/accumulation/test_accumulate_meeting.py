@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from test_accumulate_hard import pearson, ranking, refused, rmse
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import batchproof as bp
 from batchproof.gradients.accumulation import cache as memory
+from functions import normal
 from gradients import Task, gradients, same_gradient
-from test_accumulate_hard import pearson, ranking, refused, rmse
-from test_traps import normal
 
 N, SIZE, WIDTH = 48, 8, 6
 D = torch.float64
