@@ -7,6 +7,7 @@ from typing import NamedTuple
 #: Test files in the order in which they are tried, after those that a mutant names: the fast ones first.
 FILES = (
     "derive/test_rules",
+    "derive/test_nets",
     "derive/test_verify",
     "derive/test_ways",
     "metric/test_branching",
@@ -39,6 +40,7 @@ CENTRING, NUMBERS = ("derive/test_traps_centring",), ("derive/test_traps_numbers
 STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
 VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
+NETS = ("derive/test_nets",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -256,7 +258,7 @@ MUTANTS = (
         "derive/classify.py",
         'return ("rows", False) in kinds and any(kind in ("stat", *MERGEABLE) for kind, _ in kinds)',
         "return True",
-        CENTRING,
+        NETS,
     ),
     Mutant(
         "a trial compares nothing",
@@ -265,13 +267,13 @@ MUTANTS = (
         "if _fit(pieces, dim, whole):",
         RULES,
     ),
-    Mutant("one trial is enough", "derive/trial.py", "if len(found) < 2:", "if len(found) < 1:", RULES),
+    Mutant("one trial is enough", "derive/trial.py", "if len(found) < 2:", "if len(found) < 1:", NETS),
     Mutant(
         "trials need not agree",
         "derive/trial.py",
         "return [column[0] if len(set(column)) == 1 else OPAQUE for column in zip(*found, strict=True)]",
         "return [column[0] for column in zip(*found, strict=True)]",
-        RULES,
+        NETS,
     ),
     Mutant(
         "moved elements in any order are rows",
@@ -292,7 +294,7 @@ MUTANTS = (
         "derive/trial.py",
         'scrambled = kind in ("bag", "set")',
         "scrambled = False",
-        RULES,
+        NETS,
     ),
     # ------------------------------------------------------------------ written out
     Mutant(
@@ -307,7 +309,7 @@ MUTANTS = (
         "derive/decompose.py",
         "return x + func(torch.zeros_like(x), *rest, **kwargs)",
         "return func(torch.zeros_like(x), *rest, **kwargs)",
-        CODE,
+        NETS,
     ),
     Mutant(
         "a mean loss divides by no ignored target",
@@ -330,7 +332,7 @@ MUTANTS = (
         "derive/cut.py",
         'if value.kind == "rows" and not value.given:',
         'if value.kind == "rows":',
-        CODE,
+        NETS,
     ),
     Mutant(
         "a statistic may enter rows uncut",
@@ -344,7 +346,7 @@ MUTANTS = (
         "derive/cut.py",
         "| {read.value for read in program.reads}",
         "| set()",
-        CODE,
+        NETS,
     ),
     Mutant(
         "a square of sums adds",
@@ -358,7 +360,7 @@ MUTANTS = (
         "derive/cut.py",
         "linear = linear and len(tensors) == 2",
         "linear = True and linear",
-        EXACT,
+        NETS,
     ),
     # ------------------------------------------------------------------ centres
     Mutant(
@@ -373,7 +375,7 @@ MUTANTS = (
         "derive/centre.py",
         "cancels = torch.where((size == 0) | ~sound, none, size / total.abs())",
         "cancels = none",
-        CENTRING,
+        NETS,
     ),
     Mutant(
         "infinite totals are believed",
@@ -401,7 +403,7 @@ MUTANTS = (
         "derive/centre.py",
         "1e-10 * moves[:, p].amax(1) + 1e-13 * size[:, p].amax(1) + 1e-300",
         "1e300",
-        CENTRING,
+        NETS,
     ),
     Mutant(
         "centres far away are not tried",
