@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive import trial
-from batchproof.derive.centre import Centre, _foretells, combined
+from batchproof.derive.centre import Centre, Centred, Level, _foretells, combined
 from batchproof.derive.cut import additive_stats, cut, sinks
 from batchproof.derive.operators import base_name
 from batchproof.derive.pipeline import program_of
@@ -134,3 +135,29 @@ def test_the_digits_that_cancel_are_seen() -> None:
     weights = torch.ones(1, 2, dtype=torch.float64)
     found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert float(found.cancels) == pytest.approx(2e6, rel=1e-5)
+
+
+def test_of_two_levels_the_one_with_less_noise_is_believed() -> None:
+    part: Any = SimpleNamespace(stats=(), ops=(), free=(0,), sums=lambda centres, rows, shared: rows)
+    near = Level([torch.tensor([[1.0]]), torch.tensor([[-1.0]])], torch.tensor([[[1e6, 1e6]]]))  # 1e6 - 1e6: all noise
+    far = Level([torch.tensor([[2.0]]), torch.tensor([[0.0]])], torch.tensor([[[1.0, 0.0]]]))
+    kept = torch.tensor([3.0])
+    for levels in ([near, far], [far, near]):
+        found = Centred(part, [Centre({}, {})], levels).combined(Centre({}, {}), kept, {})
+        assert float(found.total) == 6.0
+
+
+def test_power_sums_move_from_one_centre_to_another() -> None:
+    """The third power around one centre is made of the third, three times the second, and so on, around another."""
+
+    def third(x: Tensor) -> Tensor:
+        return (x - x.mean()).pow(3).mean()
+
+    left, right = bp.exact(third), bp.exact(third)
+    x = torch.randn(200, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for batch in x.split(50):
+        left.update(batch)
+        right.update(3 * batch.square() + 1)
+    assert left.plan.is_constant_size
+    whole = third(torch.cat([x, 3 * x.square() + 1]))
+    assert float(left.merge_state(right).compute()) == pytest.approx(float(whole), rel=1e-12)

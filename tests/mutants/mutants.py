@@ -413,14 +413,14 @@ MUTANTS = (
         CENTRING,
     ),
     Mutant(
-        "weights of the nearest level only", "derive/centre.py", "better = less < noise", "better = less < -1", CENTRING
+        "weights of the nearest level only", "derive/centre.py", "better = less < noise", "better = less < -1", NETS
     ),
     Mutant(
         "weights of powers without their binomials",
         "derive/centre.py",
         "weight = weight * math.comb(power, less)",
         "weight = weight * 1",
-        CENTRING,
+        NETS,
     ),
     Mutant(
         "statistics that do not move are left out",
