@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -58,3 +59,64 @@ def test_rooms_are_entered_through_their_faces():
         and not (module == room_of(module) and set(names) <= set(getattr(import_module(module), "__all__", ())))
     ]
     assert not strays
+
+
+# ------------------------------------------------------------------ the page
+
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_rooms_says_what_each_knows():
+    told = {
+        room: set(knows.strip().split(", ")) - {""}
+        for room, knows in re.findall(r"^\| `(\w+)` \|.*\| ([\w, ]*) ?\|$", PAGE, re.MULTILINE)
+    }
+    known: dict[str, set[str]] = {room: set() for room in told}
+    for importer, module, _ in imports():
+        room, other = top_of(importer), top_of(module)
+        if room in known and other in known and room != other:
+            known[room].add(other)
+    assert told == known
+
+
+def top_of(module: str) -> str:
+    return (module.split(".") + [""])[1]
+
+
+def test_the_names_on_the_page_are_there():
+    named = re.findall(r"`([\w/]+\.py)(?:: (\w+))?`", PAGE)
+    assert len(named) > 20
+    for file, name in named:
+        path = ROOT / file if file.startswith("tests/") else SOURCE / "batchproof" / file
+        assert path.is_file(), file
+        text = path.read_text(encoding="utf-8")
+        assert not name or re.search(rf"^\s*(?:def|class) {name}\b|^{name}\b.*=", text, re.MULTILINE), f"{file}: {name}"
+
+
+# ------------------------------------------------------------------ names and docstrings
+
+
+def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+            yield node
+
+
+def test_no_two_classes_share_a_name():
+    homes: dict[str, list[str]] = {}
+    for module, tree in modules():
+        for node in public(tree):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(module)
+    assert not {name: found for name, found in homes.items() if len(found) > 1}
+
+
+def test_public_names_have_a_docstring_that_stands_alone():
+    """What other rooms use is read without the lines above it."""
+    bare = []
+    for module, tree in modules():
+        for node in public(tree):
+            text = ast.get_docstring(node) or ""
+            if not text or re.match(r"The same\b|As `|The inverse\b", text):
+                bare.append(f"{module}.{node.name}: {text.partition(chr(10))[0]}")
+    assert not bare
