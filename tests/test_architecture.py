@@ -80,7 +80,7 @@ def test_the_table_of_rooms_says_what_each_knows():
 
 
 def top_of(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    return module.partition(".")[2].partition(".")[0]
 
 
 def test_the_names_on_the_page_are_there():

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -308,11 +307,9 @@ def in_a_process(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_needs_no_torch() -> None:
-    started = time.perf_counter()
     for args in (["--help"], ["simulate", "--help"], ["explain", "--help"], ["--version"]):
         done = in_a_process(f"import sys; from batchproof.cli import main; main({args}); print('torch' in sys.modules)")
         assert done.stdout.splitlines()[-1] == "False", done.stderr
-    assert time.perf_counter() - started < 10
 
 
 def test_a_missing_torch_is_one_line_with_the_way_to_install_it() -> None:

