@@ -13,10 +13,11 @@ import batchproof as bp
 from batchproof.derive import assemble, decompose
 from batchproof.derive.centre import Centre, combined
 from batchproof.derive.fold import build
+from batchproof.derive.merge import MERGES
 from batchproof.derive.pipeline import derive
 from batchproof.derive.plan import Plan
 from batchproof.derive.samples import Inputs
-from batchproof.derive.verify import Refuted, gap, joined, verify
+from batchproof.derive.verify import Refuted, gap, verify
 from batchproof.metric.fast_path import fold_by
 
 X = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -102,7 +103,7 @@ def test_a_gap_between_what_is_finite_and_what_is_not() -> None:
 @pytest.mark.parametrize(("kind", "value"), [("sum", 3.0), ("max", 4.0), ("min", -1.0), ("any", True), ("all", False)])
 def test_how_leaves_merge(kind: str, value: float | bool) -> None:
     parts = torch.tensor([True, False]) if isinstance(value, bool) else torch.tensor([4.0, 0.0, -1.0])
-    assert joined(kind, parts).item() == value
+    assert MERGES[kind].reduce(parts).item() == value
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3, float("inf"), float("-inf")])

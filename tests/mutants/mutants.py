@@ -467,9 +467,9 @@ MUTANTS = (
     ),
     Mutant(
         "counts are merged as maxima",
-        "derive/verify.py",
-        'if kind == "sum":\n        return stacked.sum(0, dtype=stacked.dtype)',
-        'if kind == "sum":\n        return stacked.amax(0)',
+        "derive/merge.py",
+        "return stacked.sum(0, dtype=stacked.dtype)",
+        "return stacked.amax(0)",
         VERIFY,
     ),
     Mutant(

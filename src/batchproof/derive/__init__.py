@@ -8,6 +8,7 @@ from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold import build
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
+from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
 from batchproof.derive.plan import Leaf, Plan, Verified
@@ -30,7 +31,7 @@ from batchproof.derive.recording import (
 )
 from batchproof.derive.samples import FEWEST_LARGE, FEWEST_ROWS, LARGE_ROW, MOST_BYTES, MOST_ROWS, Inputs, few, ragged
 from batchproof.derive.site import Site
-from batchproof.derive.verify import gap, join, joined, merge
+from batchproof.derive.verify import gap, merge
 
 __all__ = [
     "FEWEST_LARGE",
@@ -39,7 +40,9 @@ __all__ = [
     "MOST_BYTES",
     "MOST_ROWS",
     "POLYNOMIAL",
+    "ROWS",
     "SMOOTH",
+    "SUM",
     "WIDE",
     "Centre",
     "Centred",
@@ -49,6 +52,7 @@ __all__ = [
     "Free",
     "Inputs",
     "Leaf",
+    "Merge",
     "OneByOne",
     "Op",
     "OwnError",
@@ -73,8 +77,6 @@ __all__ = [
     "finish_many",
     "fold_many",
     "gap",
-    "join",
-    "joined",
     "keep_inputs",
     "leaves",
     "like",

@@ -15,6 +15,7 @@ from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import build
+from batchproof.derive.merge import MERGES, ROWS, SUM, Merge
 from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Way
 from batchproof.derive.recording import WIDE
@@ -37,19 +38,19 @@ class Leaf:
     """One kept value.
 
     Attributes:
-        merge: How two states' values become one: ``"sum"``, ``"max"``, ``"min"``, ``"any"``, ``"all"``, or ``"rows"``
-            where they are joined.
-        shape: Of one state; of ``"rows"``, for one sample.
+        merge: How two states' values become one: ``sum``, ``max``, ``min``, ``any``, ``all``, or ``rows`` where they
+            are joined.
+        shape: Of one state; of rows, for one sample.
         dtype: In which it is kept.
-        nbytes: Bytes of one state; of ``"rows"``, for one sample.
+        nbytes: Bytes of one state; of rows, for one sample.
         points: Centres that a sum is kept around; 1 for a plain sum.
         site: The line that it comes from.
         what: What is kept, in words.
-        dim: The dimension along which ``"rows"`` are joined.
+        dim: The dimension along which rows are joined.
         centred: Whether it is kept around centres, which are stacked in front.
     """
 
-    merge: str
+    merge: Merge
     shape: tuple[int, ...]
     dtype: torch.dtype
     nbytes: int
@@ -109,12 +110,12 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of one merged state, the count of samples included; kept rows are not counted."""
-        return 8 + 8 * len(self.lengths) + sum(leaf.nbytes for leaf in self.leaves if leaf.merge != "rows")
+        return 8 + 8 * len(self.lengths) + sum(leaf.nbytes for leaf in self.leaves if leaf.merge is not ROWS)
 
     @property
     def row_nbytes(self) -> int:
         """Bytes kept per sample."""
-        return sum(leaf.nbytes for leaf in self.leaves if leaf.merge == "rows")
+        return sum(leaf.nbytes for leaf in self.leaves if leaf.merge is ROWS)
 
     @property
     def keeps_inputs(self) -> bool:
@@ -216,10 +217,9 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes]
         value = Value(
             index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max"
         )
-    merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
     return Leaf(
-        merge=merge,
+        merge=MERGES.get(value.kind, SUM),  # a function of sums may add as well
         shape=shape,
         dtype=value.dtype,
         nbytes=nbytes(value) * points,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from batchproof.derive.merge import ROWS
 from batchproof.derive.plan import Leaf, Plan, Verified
 from batchproof.derive.record import Watch
 from batchproof.derive.samples import Inputs
@@ -58,7 +59,7 @@ def _differs(x: Any, y: Any) -> bool:
 def keep_inputs(batch: Inputs, reason: str) -> Plan:
     """The plan that keeps the samples and calls the function on all of them."""
     kept = [
-        Leaf("rows", _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, Site(), "samples", d)
+        Leaf(ROWS, _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, Site(), "samples", d)
         for t, d in zip(batch.tensors, batch.dims, strict=True)
         if d is not None
     ]

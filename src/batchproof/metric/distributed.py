@@ -7,13 +7,14 @@ whether they are ready for it: what one cannot do is refused on all, and none is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from batchproof.derive import ROWS, SUM
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
@@ -263,60 +264,35 @@ def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any
     return mixed(samples)
 
 
-_OPERATIONS = (
-    {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN} if dist.is_available() else {}
-)
-
-
 def reduce(slots: Slots, group: Any) -> Slots:
     """All ranks' leaves, merged: at most one collective for each of float sums, counts, maxima and minima."""
     leaves, device = slots.leaves, slots.device
     counts = torch.tensor([[n, *row] for n, row in zip(slots.counts, slots.lengths, strict=True)], device=device)
-    wires = [("sum", counts)]
+    wires = [(SUM.collective, counts)]
     for leaf, kept in zip(slots.plan.leaves, leaves, strict=True):
-        if leaf.merge != "rows":
-            wires += _wires(leaf.merge, kept)
+        if leaf.merge is not ROWS:
+            wires += leaf.merge.to_wires(kept)
     merged = iter(_all_reduced(wires, group))
     counts = next(merged)
     for position, (leaf, kept) in enumerate(zip(slots.plan.leaves, leaves, strict=True)):
-        if leaf.merge == "rows":
+        if leaf.merge is ROWS:
             leaves[position] = _gather_chunks(kept, device, group)
         else:
-            leaves[position] = _from_wires(leaf.merge, kept, merged)
+            leaves[position] = leaf.merge.from_wires(kept, merged)
     table = counts.tolist()
     return Slots.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
-
-
-def _wires(merge: str, kept: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """What is sent of a leaf. Backends compare a NaN as they like: where there is one goes beside, as a maximum."""
-    plain = torch.view_as_real(kept) if kept.is_complex() else kept
-    if merge in ("any", "all"):  # as maxima, so that they share a collective with whether there was a NaN
-        return [("max", plain if merge == "any" else ~plain)]
-    if merge == "sum" or not plain.is_floating_point():
-        return [(merge, plain)]
-    worst = float("-inf") if merge == "max" else float("inf")
-    return [(merge, torch.where(plain.isnan(), worst, plain)), ("max", plain.isnan())]
-
-
-def _from_wires(merge: str, kept: torch.Tensor, merged: Iterator[torch.Tensor]) -> torch.Tensor:
-    value = next(merged)
-    if kept.is_complex():
-        return torch.view_as_complex(value.contiguous()).to(kept.dtype)
-    if merge in ("max", "min") and kept.is_floating_point():
-        value = torch.where(next(merged) > 0, float("nan"), value)
-    return value.to(kept.dtype) if merge != "all" else value == 0
 
 
 def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torch.Tensor]:
     """Tensors merged over the ranks, those of one kind in one collective."""
     packs: dict[tuple[str, torch.dtype], list[int]] = {}
-    for number, (merge, tensor) in enumerate(wires):
+    for number, (operation, tensor) in enumerate(wires):
         width = torch.float64 if tensor.is_floating_point() else torch.int64
-        packs.setdefault((merge, width), []).append(number)
+        packs.setdefault((operation, width), []).append(number)
     merged = [tensor for _, tensor in wires]
-    for (merge, width), numbers in packs.items():
+    for (operation, width), numbers in packs.items():
         wire = torch.cat([merged[number].reshape(-1).to(width) for number in numbers])
-        dist.all_reduce(wire, _OPERATIONS[merge], group=group)
+        dist.all_reduce(wire, getattr(dist.ReduceOp, operation), group=group)
         parts = torch.split(wire, [merged[number].numel() for number in numbers])
         for number, part in zip(numbers, parts, strict=True):
             merged[number] = part.reshape(merged[number].shape)

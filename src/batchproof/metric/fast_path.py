@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Plan
+from batchproof.derive import ROWS, Plan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
 
@@ -74,7 +74,7 @@ def version(tensor: torch.Tensor) -> int:
 def check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
     for leaf, value in zip(plan.leaves, values, strict=True):
         expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
-        if leaf.merge != "rows" and tuple(value.shape) != tuple(expected):
+        if leaf.merge is not ROWS and tuple(value.shape) != tuple(expected):
             raise BatchproofError(
                 f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {expected}, at "
                 f"{leaf.site}: its size depends on the data; fix it (minlength=, num_classes=), or use state='rows'"

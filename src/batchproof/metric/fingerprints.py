@@ -28,7 +28,7 @@ def program_print(plan: Plan) -> str:
     for number, op in enumerate(program.ops):
         read |= not op.outputs and any(program.values[index].kind != "shared" for index in op.inputs)
         lines.append((op.name, *_arguments(op, read and number in plan.after)))
-    kept = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+    kept = [(leaf.merge.name, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
     inputs = [str(program.values[index].dtype) for index in program.inputs]
     return hashlib.sha256(repr((lines, kept, plan.kept, plan.lengths, inputs)).encode()).hexdigest()
 

@@ -8,14 +8,14 @@ ones. So an interrupt finds either all of a batch in the state, or nothing of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive import Leaf, Plan, join
+from batchproof.derive import ROWS, Leaf, Plan
 from batchproof.errors import BatchproofError
 
 GROUPS = 20
@@ -49,10 +49,11 @@ class Slots:
     _spares: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "rows"]
-        self._merges = [_merge_of(leaf) for leaf in self.plan.leaves]
-        sums = [(i, leaf) for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "sum"]
-        self._large = [i for i, leaf in sums if leaf.nbytes >= LARGE and not leaf.dtype.is_complex]
+        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge is ROWS]
+        self._merges = [leaf.merge.combiner(leaf.dtype) for leaf in self.plan.leaves]
+        self._large = [
+            i for i, leaf in enumerate(self.plan.leaves) if leaf.nbytes >= LARGE and leaf.merge.takes_out(leaf.dtype)
+        ]
 
     @classmethod
     def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
@@ -78,10 +79,10 @@ class Slots:
         """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order that they came."""
         stacked: list[Any] = []
         for position, leaf in enumerate(self.plan.leaves):
-            if leaf.merge == "rows":
+            if leaf.merge is ROWS:
                 stacked.append([(group, parts[self._rows.index(position)]) for group, parts in self._arrivals()])
                 continue
-            blank = identity(leaf, self.device)
+            blank = leaf.merge.identity(_shape(leaf), leaf.dtype, self.device)
             stacked.append(torch.stack([blank if c is None else c.values[position] for c in self.cells]))
         return stacked
 
@@ -127,9 +128,9 @@ class Slots:
     def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> Cell:
         own: list[Any] = []
         for leaf, value in zip(self.plan.leaves, values, strict=True):
-            if leaf.merge != "rows" and value.shape != _shape(leaf):
+            if leaf.merge is not ROWS and value.shape != _shape(leaf):
                 raise _misshapen(leaf, value)
-            own.append(None if leaf.merge == "rows" else _own(value).to(leaf.dtype))
+            own.append(None if leaf.merge is ROWS else _own(value).to(leaf.dtype))
         chunks = (None, next(_order), [_own(values[i]) for i in self._rows]) if self._rows else None
         return Cell(own, list(lengths), n, chunks)
 
@@ -138,7 +139,7 @@ class Slots:
         spare = self._spares.get((group, position))
         if spare is None or spare is kept:
             return self._merges[position](kept, value)  # type: ignore[misc]
-        return torch.add(kept, value, out=spare)
+        return self._merges[position](kept, value, out=spare)  # type: ignore[misc,call-arg]
 
     def absorb(self, other: Slots) -> None:
         """Merge another state, group by group; its plan is ours. Its kept rows come after ours."""
@@ -171,13 +172,13 @@ class Slots:
         cells = [cell for cell in (self.cells[group] for group in groups) if cell is not None]
         leaves = []
         for position, leaf in enumerate(self.plan.leaves):
-            if leaf.merge == "rows":
+            if leaf.merge is ROWS:
                 place = self._rows.index(position)
                 leaves.append(
                     torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim)
                 )
             else:
-                leaves.append(join(leaf.merge, 0, [cell.values[position] for cell in cells]))
+                leaves.append(leaf.merge.join([cell.values[position] for cell in cells]))
         lengths = [sum(column) for column in zip(*(cell.lengths for cell in cells), strict=True)]
         return leaves, lengths, sum(cell.n for cell in cells)
 
@@ -224,40 +225,3 @@ def _misshapen(leaf: Leaf, value: torch.Tensor) -> BatchproofError:
         f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {_shape(leaf)}, at "
         f"{leaf.site}: its size depends on the data; use state='rows' to keep the samples"
     )
-
-
-def identity(leaf: Leaf, device: torch.device) -> torch.Tensor:
-    """What merges with anything to that thing."""
-    shape = _shape(leaf)
-    if leaf.merge == "sum":
-        return torch.zeros(shape, dtype=leaf.dtype, device=device)
-    if leaf.merge in ("any", "all"):
-        return torch.full(shape, leaf.merge == "all", dtype=torch.bool, device=device)
-    if leaf.dtype.is_floating_point:
-        worst = float("-inf") if leaf.merge == "max" else float("inf")
-        return torch.full(shape, worst, dtype=leaf.dtype, device=device)
-    info = torch.iinfo(leaf.dtype) if leaf.dtype is not torch.bool else torch.iinfo(torch.uint8)
-    return torch.full(shape, info.min if leaf.merge == "max" else info.max, dtype=leaf.dtype, device=device)
-
-
-Merge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def _merge_of(leaf: Leaf) -> Merge | None:
-    """How two values of a leaf become one; None for kept rows, which are only joined at the end."""
-    if leaf.merge == "max":
-        return lambda kept, value: torch.maximum(kept, value.to(kept.dtype))
-    if leaf.merge == "min":
-        return lambda kept, value: torch.minimum(kept, value.to(kept.dtype))
-    if leaf.merge == "sum" and leaf.dtype.is_complex:
-        return _complex_sum
-    return _MERGES[leaf.merge]
-
-
-def _complex_sum(kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """By parts: torch multiplies what it adds by one, which makes of an infinite part next to NaN a NaN as well."""
-    parts = (torch.view_as_real(x.resolve_conj().to(kept.dtype)) for x in (kept, value))
-    return torch.view_as_complex(torch.add(*parts))
-
-
-_MERGES: dict[str, Merge | None] = {"sum": torch.add, "any": torch.logical_or, "all": torch.logical_and, "rows": None}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from batchproof.derive import POLYNOMIAL, OneByOne, Op, Plan, Program, Ref, base_name, fold_many
+from batchproof.derive import POLYNOMIAL, SUM, OneByOne, Op, Plan, Program, Ref, base_name, fold_many
 from batchproof.simulation.distributions import Distribution
 from batchproof.simulation.population import Population
 from batchproof.simulation.target_function import Trial
@@ -30,7 +30,7 @@ MOST_BYTES = 64 << 20
 def direct_draw(trial: Trial) -> DrawStates | None:
     """What draws states of the function's plan, or None where their distribution is not known."""
     plan, population = trial.plan, trial.population
-    if plan is None or plan.lengths or any(leaf.merge != "sum" for leaf in plan.leaves):
+    if plan is None or plan.lengths or any(leaf.merge is not SUM for leaf in plan.leaves):
         return None
     if population.rows is not None:
         return _multinomial(plan, population)

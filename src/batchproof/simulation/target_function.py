@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import FoldMany, OwnError, Plan, State, as_kept, derive, finish_many, fold_many, join, joined
+from batchproof.derive import FoldMany, OwnError, Plan, State, as_kept, derive, finish_many, fold_many
 from batchproof.errors import BatchproofError
 from batchproof.explanation import Samples
 from batchproof.ground import components
@@ -132,15 +132,14 @@ class Trial:
     def merged(self, states: States, size: int) -> State:
         """The states of several batches, merged into one."""
         assert self.plan is not None
-        leaves = [joined(leaf.merge, state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
+        leaves = [leaf.merge.reduce(state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
         return State(leaves, [], size * len(states[0]))
 
     def join(self, states: Sequence[State]) -> State:
         """Several merged states as one."""
         assert self.plan is not None
         leaves = [
-            join(leaf.merge, 0, parts)
-            for leaf, *parts in zip(self.plan.leaves, *(s.leaves for s in states), strict=True)
+            leaf.merge.join(parts) for leaf, *parts in zip(self.plan.leaves, *(s.leaves for s in states), strict=True)
         ]
         lengths = [sum(parts) for parts in zip(*(s.lengths for s in states), strict=True)]
         return State(leaves, lengths, sum(s.n for s in states))

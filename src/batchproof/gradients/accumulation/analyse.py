@@ -86,7 +86,7 @@ def _tried(learned: Learned, lesson: Batch) -> Learned:
     learned.wanted = tuple(value.requires_grad for value in whole.values)
     del whole  # and its graph
     for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
-        if want and leaf.merge not in ("sum", "rows"):
+        if want and not leaf.merge.linear:
             raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
     if not any(learned.wanted):
         raise Unfit("no gradient flows through its sums")

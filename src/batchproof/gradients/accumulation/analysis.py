@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Plan, Slope, State, build, slope
+from batchproof.derive import ROWS, Diverged, Plan, Slope, State, build, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
@@ -121,7 +121,7 @@ class Learned:
     @property
     def keeps_rows(self) -> bool:
         """Whether something that a gradient flows through is kept for each sample."""
-        return any(leaf.merge == "rows" and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
+        return any(leaf.merge is ROWS and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
 
     def empty(self) -> Total:
         """The statistics of no samples."""
@@ -304,7 +304,7 @@ class Cut:
     def next(self, part: Folded) -> Grads:
         cut: Grads = []
         for number, (leaf, grad, value) in enumerate(zip(self.plan.leaves, self.whole, part.values, strict=True)):
-            if leaf.merge == "rows" and grad is not None:
+            if leaf.merge is ROWS and grad is not None:
                 length = value.shape[leaf.dim]
                 grad = grad.narrow(leaf.dim, self.starts[number], length)
                 self.starts[number] += length
