@@ -12,10 +12,9 @@ from torch import Tensor
 import batchproof as bp
 from batchproof.derive import assemble, decompose
 from batchproof.derive.centre import Centre, combined
-from batchproof.derive.fold import build
 from batchproof.derive.merge import MERGES
 from batchproof.derive.pipeline import derive
-from batchproof.derive.plan import Plan
+from batchproof.derive.plan import StatePlan
 from batchproof.derive.samples import Inputs
 from batchproof.derive.verify import Refuted, gap, verify
 from batchproof.metric.fast_path import fold_by
@@ -28,26 +27,27 @@ def selected(x: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return derive(selected, [X], [0])
+def plan() -> StatePlan:
+    found = derive(selected, [X], [0])
+    assert isinstance(found, StatePlan)
+    return found
 
 
 Change = Callable[[list[Tensor], list[int], int], tuple[list[Tensor], list[int]]]
 
 
-def tried(plan: Plan, change: Change) -> None:
+def tried(plan: StatePlan, change: Change) -> None:
     """Verify the plan with a fold that something was done to."""
-    fold = build(plan.wide[0], dict(plan.wide[1]))
+    fold = plan.wide.compile()
 
     def changed(tensors: Any, captured: Any) -> Any:
         values, lengths = fold(tensors, captured)
         return change(values, lengths, len(tensors[0]))
 
-    assert plan.program is not None
-    verify(plan, changed, dict(plan.program.captured), Inputs([X], (0,)), 0)
+    verify(plan, changed, dict(plan.captured), Inputs([X], (0,)), 0)
 
 
-def test_the_plan_itself(plan: Plan) -> None:
+def test_the_plan_itself(plan: StatePlan) -> None:
     assert plan.is_constant_size
     tried(plan, lambda values, lengths, n: (values, lengths))
 
@@ -64,14 +64,14 @@ def test_the_plan_itself(plan: Plan) -> None:
     ],
     ids=["of one sample", "of pieces, a little", "infinite", "none of few", "a length too long", "a length of one"],
 )
-def test_a_fold_that_is_wrong_on_pieces_is_refuted(plan: Plan, change: Change) -> None:
+def test_a_fold_that_is_wrong_on_pieces_is_refuted(plan: StatePlan, change: Change) -> None:
     with pytest.raises(Refuted):
         tried(plan, change)
 
 
 def test_a_finish_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Plan.finish
-    monkeypatch.setattr(Plan, "finish", lambda self, *args: right(self, *args) * 1.001)
+    right = StatePlan.finish
+    monkeypatch.setattr(StatePlan, "finish", lambda self, *args: right(self, *args) * 1.001)
     assert not derive(selected, [X], [0]).is_constant_size
 
 
@@ -80,16 +80,15 @@ def test_a_fold_in_the_samples_own_type_that_is_wrong_is_not_used(monkeypatch: p
     assert not derive(selected, [X], [0]).is_constant_size
 
 
-def test_a_folded_value_of_another_shape_is_refused(plan: Plan) -> None:
-    fold = build(plan.wide[0], dict(plan.wide[1]))
+def test_a_folded_value_of_another_shape_is_refused(plan: StatePlan) -> None:
+    fold = plan.wide.compile()
 
     def changed(tensors: Any, captured: Any) -> Any:
         values, lengths = fold(tensors, captured)
         return [torch.stack([v, v]) for v in values], lengths
 
-    assert plan.program is not None
     with pytest.raises(bp.BatchproofError, match="shape"):
-        fold_by(plan, changed, [X], dict(plan.program.captured))
+        fold_by(plan, changed, [X], dict(plan.captured))
 
 
 def test_a_gap_between_what_is_finite_and_what_is_not() -> None:

@@ -699,8 +699,8 @@ MUTANTS = (
     Mutant(
         "a saved state of another function",
         "metric/merging.py",
-        'if plan.keeps_inputs or program_print(plan) != saved["program"]:',
-        "if plan.keeps_inputs:",
+        'if not isinstance(plan, StatePlan) or program_print(plan) != saved["program"]:',
+        "if not isinstance(plan, StatePlan):",
         STATES,
     ),
     Mutant(

@@ -5,13 +5,12 @@ from batchproof.derive.cut import ancestors
 from batchproof.derive.evaluate import result_of
 from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
-from batchproof.derive.fold import build
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
-from batchproof.derive.plan import Leaf, Plan, Verified
+from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
 from batchproof.derive.plan_text import size_of
 from batchproof.derive.program import Program, Value
 from batchproof.derive.purity import OwnError, keep_inputs
@@ -61,17 +60,18 @@ __all__ = [
     "RandomFunction",
     "Recording",
     "Ref",
+    "SamplesPlan",
     "Site",
     "Size",
     "Slope",
     "State",
+    "StatePlan",
     "Unrecordable",
     "Value",
     "Verified",
     "ancestors",
     "as_kept",
     "base_name",
-    "build",
     "derive",
     "few",
     "finish_many",

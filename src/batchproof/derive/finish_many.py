@@ -17,7 +17,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.finish import Diverged, Finisher, State
-from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, Plan, cancels
+from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
 from batchproof.derive.rerun import Rerun, target_of
 
 #: A run on one of so many states is tried for the operations.
@@ -42,7 +42,7 @@ class Values:
 
 
 def finish_many(
-    plan: Plan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
+    plan: StatePlan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
 ) -> Values:
     """The function's value for each of many states of ``n`` samples.
 
@@ -108,7 +108,7 @@ def _is_numeric(leaf: Any) -> bool:
     return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
 
 
-def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
+def _finisher(plan: StatePlan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
     fixed = {index: run.values[index] for index in run.real if run.unreached(index)}
     steps = [step for step in run.script if not step.shared]

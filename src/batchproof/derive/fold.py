@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +29,20 @@ aten = torch.ops.aten
 
 _NAME = re.compile(r"[a-z]\w*")
 _LOCAL = re.compile(r"t\d+")
+
+
+@dataclass(frozen=True)
+class FoldCode:
+    """Python source of a function named ``fold``, and the values that it names."""
+
+    text: str
+    space: dict[str, Any]
+
+    def compile(self, **others: Any) -> Callable[..., Any]:
+        """The function; where others are given, they are meant by their names."""
+        space = {**self.space, **others}
+        exec(compile(self.text, "<batchproof fold>", "exec"), space)
+        return space["fold"]  # type: ignore[no-any-return]
 
 
 class Source:
@@ -178,8 +193,8 @@ def fold_code(
     dtypes: Sequence[torch.dtype],
     widened: bool,
     samples: Sequence[tuple[dict[int, torch.Tensor], int]],
-) -> tuple[str, dict[str, Any]]:
-    """Source and namespace of ``fold(inputs, captured)``, which returns the leaves' values and the lengths.
+) -> FoldCode:
+    """The code of ``fold(inputs, captured)``, which returns the leaves' values and the lengths.
 
     Args:
         program: classified.
@@ -220,7 +235,8 @@ def fold_code(
     counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
     lines = [f"n = x[{position}].shape[{dim}]", *source.lines]
     result = f"return [{returned}], [{counted}]"
-    return "\n    ".join(["def fold(x, w):", *_released(_used(lines, result), result), result]), source.space
+    text = "\n    ".join(["def fold(x, w):", *_released(_used(lines, result), result), result])
+    return FoldCode(text, source.space)
 
 
 def _used(lines: Sequence[str], result: str) -> list[str]:
@@ -350,9 +366,3 @@ def _coefficients(
     steps = [d if d.step is None else Direction(d.index, d.free, next(given)) for d in centres[0].directions]
     found = piece.expand(Centre(stats, centres[0].free, (), tuple(steps)), rows, shared)
     return torch.stack([found.unit(at.powers) for at in centres])
-
-
-def build(text: str, space: dict[str, Any]) -> Callable[..., Any]:
-    """The function of a piece of fold source."""
-    exec(compile(text, "<batchproof fold>", "exec"), space)
-    return space["fold"]  # type: ignore[no-any-return]

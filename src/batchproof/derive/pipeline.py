@@ -16,7 +16,7 @@ from batchproof.derive.decompose import decomposition
 from batchproof.derive.evaluate import result_of, small_batches
 from batchproof.derive.finish import Diverged
 from batchproof.derive.operators import base_name
-from batchproof.derive.plan import Plan
+from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
 from batchproof.derive.program import Program, Value, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
@@ -56,7 +56,7 @@ def derive(
     trace: list[Program] = []
     try:
         ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
-        return _derive(fn, batch, plain, ways, trace=trace, powers=not differentiated)
+        return _derive(fn, batch, plain, ways, trace, not differentiated)
     except RandomFunction as random:
         raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
     except (Unrecordable, Refuted, Diverged) as refusal:
@@ -65,9 +65,7 @@ def derive(
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps torch from recording it, keeping rows is right
         reason = f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})"
-    plan = keep_inputs(batch, reason)
-    plan.program = trace[-1] if trace else None
-    return plan
+    return keep_inputs(batch, reason, trace[-1] if trace else None)
 
 
 def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Program:
@@ -81,7 +79,9 @@ def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Se
     return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
 
 
-def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
+def like(
+    plan: StatePlan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]
+) -> StatePlan:
     """The plan for samples of another shape, with the same state as a plan that exists.
 
     Raises:
@@ -93,8 +93,7 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
         plain, seen = plain_call(fn, batch)
         if seen.written is not None:
             raise Unrecordable(f"it writes into a tensor that it holds, at {seen.written}")
-        assert plan.program is not None
-        return _derive(fn, batch, plain, plan.program.ways, plan)
+        return _like(fn, batch, plain, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
@@ -106,22 +105,14 @@ def _first_line(error: BaseException) -> str:
 
 
 def _derive(
-    fn: Callable[..., Any],
-    batch: Inputs,
-    plain: Any,
-    ways: Sequence[Way],
-    model: Plan | None = None,
-    trace: list[Program] | None = None,
-    powers: bool = True,
+    fn: Callable[..., Any], batch: Inputs, plain: Any, ways: Sequence[Way], trace: list[Program], powers: bool
 ) -> Plan:
+    """A plan of any state; the program is left in the trace, also where no plan is found."""
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
     program, runs = _classified(fn, batches, shown, ways)
-    if trace is not None:
-        trace.append(program)
-    if model is not None:
-        return _like(fn, batch, plain, program, runs, batches, model, shown)
+    trace.append(program)
     subsets = small_batches(program, runs, batch, generator)
     shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
     centres: dict[int, Centred | Extremes | None] = {}
@@ -140,23 +131,16 @@ def _derive(
     reason = reason_for(program, frontier, centres)
     rows = [index for index in frontier.leaves if program.values[index].kind == "rows"]
     if rows and not saves(program, rows, batch):
-        plan = keep_inputs(batch, reason or "samples are kept")
-        plan.program = program
-        return plan
-    return assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
+        return keep_inputs(batch, reason or "samples are kept", program)
+    plan = assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
+    return plan if plan.kept else SamplesPlan((), reason, program, plan.verified)  # it looks at no sample
 
 
-def _like(
-    fn: Callable[..., Any],
-    batch: Inputs,
-    plain: Any,
-    program: Program,
-    runs: Sequence[Recording],
-    batches: Sequence[Inputs],
-    model: Plan,
-    shown: torch.dtype | None,
-) -> Plan:
-    """The same frontier and the same centres, on a program that must be the model's in all but sizes."""
+def _like(fn: Callable[..., Any], batch: Inputs, plain: Any, model: StatePlan) -> StatePlan:
+    """A plan with a model's frontier and centres, on a program that must be the model's in all but sizes."""
+    shown = shown_dtype(batch.tensors)
+    batches = _batches(batch, torch.Generator().manual_seed(batch.n))
+    program, runs = _classified(fn, batches, shown, model.program.ways)
     kept = _counterparts(program, model)
     pairs = zip((program.values[index] for index in kept), _kept(model), strict=True)
     if not all((mine.kind, mine.given) == (old.kind, old.given) for mine, old in pairs):
@@ -168,19 +152,17 @@ def _like(
     return plan
 
 
-def _kept(plan: Plan) -> list[Value]:
-    assert plan.program is not None
+def _kept(plan: StatePlan) -> list[Value]:
     return [plan.program.values[index] for index in plan.kept]
 
 
-def _counterparts(program: Program, model: Plan) -> tuple[int, ...]:
+def _counterparts(program: Program, model: StatePlan) -> tuple[int, ...]:
     """The values of a program that are another plan's leaves.
 
     How a tensor lies in memory hangs on its sizes, and with it whether it is copied to be viewed: such steps are
     passed over.
     """
     old = model.program
-    assert old is not None
     if [op.func for op in program.ops] == [op.func for op in old.ops]:
         return model.kept
     ours, theirs = ([op for op in one.ops if base_name(op) not in _LAYOUT] for one in (program, old))

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
-from batchproof.derive.fold import build
+from batchproof.derive.fold import FoldCode
 from batchproof.derive.merge import MERGES, ROWS, SUM, Merge
 from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Way
@@ -75,8 +76,8 @@ class Verified:
 
 
 @dataclass
-class Plan:
-    """How a function of a batch is computed over many batches.
+class Plan(ABC):
+    """How a function of a batch is computed over many batches: by a state (`StatePlan`), or by keeping the samples.
 
     Attributes:
         leaves: what is kept.
@@ -89,18 +90,6 @@ class Plan:
     reason: str | None
     program: Program | None
     verified: Verified
-    fn: Callable[..., Any] | None = None
-    kept: tuple[int, ...] = ()
-    lengths: tuple[tuple[int, int], ...] = ()
-    after: frozenset[int] = frozenset()
-    centred: dict[int, Centred | Extremes] = field(default_factory=dict)
-    shown: torch.dtype | None = None
-    dtypes: tuple[Any, ...] = ()
-    folds: frozenset[int] = frozenset()  # values that the fold reads or makes
-    constants: dict[int, torch.Tensor] = field(default_factory=dict)  # values that no sample reaches
-    source: str = ""
-    space: dict[str, Any] = field(default_factory=dict)
-    wide: tuple[str, dict[str, Any]] = ("", {})  # the fold in float64, for trying the plan
 
     @property
     def is_constant_size(self) -> bool:
@@ -110,7 +99,7 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of one merged state, the count of samples included; kept rows are not counted."""
-        return 8 + 8 * len(self.lengths) + sum(leaf.nbytes for leaf in self.leaves if leaf.merge is not ROWS)
+        return 8 + sum(leaf.nbytes for leaf in self.leaves if leaf.merge is not ROWS)
 
     @property
     def row_nbytes(self) -> int:
@@ -118,13 +107,69 @@ class Plan:
         return sum(leaf.nbytes for leaf in self.leaves if leaf.merge is ROWS)
 
     @property
+    @abstractmethod
     def keeps_inputs(self) -> bool:
         """Whether the samples themselves are kept, and the function is simply called on all of them."""
-        return self.program is None or not self.kept
 
-    def compiled(self) -> Callable[..., Any]:
-        """The fold, of (inputs, captured tensors)."""
-        return build(self.source, dict(self.space))
+    def __str__(self) -> str:
+        from batchproof.derive.plan_text import plan_text
+
+        return plan_text(self)
+
+
+@dataclass
+class SamplesPlan(Plan):
+    """The samples are kept, and the function is called on all of them; its program is known where it was recorded."""
+
+    @property
+    def keeps_inputs(self) -> bool:
+        return True
+
+
+@dataclass
+class StatePlan(Plan):
+    """Batches are folded to a state, the states of batches merge, and the function finishes on the merged state.
+
+    Attributes:
+        program: the recorded function.
+        fn: the function of the input tensors.
+        kept: the values of the program that are kept, one for each leaf.
+        lengths: the selections whose total length is counted.
+        after: the operations that run on the merged state.
+        folds: the values that the fold reads or makes.
+        centred: how sums kept at fixed centres are moved.
+        constants: the values that no sample reaches.
+        shown: the floating dtype that the function believes in.
+        dtypes: what the function returns, by type.
+        fold: the code that folds a batch.
+        wide: that code in float64, for trying the plan.
+    """
+
+    program: Program
+    fn: Callable[..., Any]
+    kept: tuple[int, ...]
+    lengths: tuple[tuple[int, int], ...]
+    after: frozenset[int]
+    folds: frozenset[int]
+    centred: dict[int, Centred | Extremes]
+    constants: dict[int, torch.Tensor]
+    shown: torch.dtype | None
+    dtypes: tuple[Any, ...]
+    fold: FoldCode
+    wide: FoldCode
+
+    @property
+    def keeps_inputs(self) -> bool:
+        return False
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + 8 * len(self.lengths)
+
+    @property
+    def captured(self) -> dict[int, torch.Tensor]:
+        """The tensors that the function takes from outside its arguments."""
+        return self.program.captured
 
     def finish(self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int) -> Any:
         """What the function returns on all the samples of a merged state.
@@ -143,7 +188,7 @@ class Plan:
     def finished(
         self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, way: Way = ()
     ) -> tuple[Any, Finisher]:
-        """The same, and how it came to its result; told what Python reads, where `way` says so."""
+        """What `finish` gives, and the run that gave it; Python is told what it reads where `way` says so."""
         result, run = self.run(state, shared, dims, n, way=way)
         if cancels(run.lost):
             nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE, way=way)
@@ -160,9 +205,7 @@ class Plan:
         nudge: float = 0.0,
         way: Way = (),
     ) -> tuple[Any, Finisher]:
-        """The function on a merged state, and how it came to its result; lost digits are not looked for."""
-        assert self.program is not None
-        assert self.fn is not None
+        """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
         stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
         folded = self.folds, self.kept, self.lengths, self.centred
         return finish(self.program, self.fn, self.after, *folded, stand_ins, state, self.shown, nudge, way)
@@ -177,17 +220,11 @@ class Plan:
         assert isinstance(mine, Centred)
         moved = torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
         if bool(torch.isnan(moved).any()) and not bool(torch.isnan(kept).any()):
-            assert self.program is not None
             raise Diverged(
                 f"a sum left the range of float64 at {self.program.site(leaf)}, and cannot be merged with one around "
                 "other samples; use state='rows' to keep the samples"
             )
         return moved
-
-    def __str__(self) -> str:
-        from batchproof.derive.plan_text import plan_text
-
-        return plan_text(self)
 
 
 def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
@@ -241,4 +278,4 @@ def _words(program: Program, index: int) -> str:
     return base_name(program.ops[value.op])
 
 
-__all__ = ["Centre", "Leaf", "Plan", "Verified", "leaf_of"]
+__all__ = ["Centre", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "leaf_of"]

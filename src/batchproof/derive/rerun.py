@@ -10,7 +10,7 @@ from torch import Tensor
 
 from batchproof.derive.centre import Centre, Extremes
 from batchproof.derive.finish import Finisher, Step
-from batchproof.derive.plan import Plan
+from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import Ref, call, outputs_of
 
 
@@ -37,7 +37,7 @@ class Rerun:
     """
 
     def __init__(
-        self, plan: Plan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
+        self, plan: StatePlan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
     ) -> None:
         self.plan = plan
         self.free = run.free

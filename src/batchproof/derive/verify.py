@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.merge import SUM
-from batchproof.derive.plan import Plan, Verified
+from batchproof.derive.plan import StatePlan, Verified
 from batchproof.derive.samples import Inputs, ragged
 
 PARTITIONS = 64
@@ -25,7 +25,7 @@ class Refuted(Exception):
 Fold = Callable[[Sequence[torch.Tensor], dict[int, torch.Tensor]], tuple[list[torch.Tensor], list[int]]]
 
 
-def merge(plan: Plan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
+def merge(plan: StatePlan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
     """Leaves of several states, merged."""
     return [leaf.merge.join([state[i] for state in states], leaf.dim) for i, leaf in enumerate(plan.leaves)]
 
@@ -47,7 +47,7 @@ def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
     return float((a - b)[finite].abs().max()) / size
 
 
-def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:
+def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:
     """Fold many partitions and hold their merged state against the state of the whole.
 
     Raises:
@@ -85,7 +85,7 @@ def _partitions(n: int, count: int, generator: torch.Generator) -> list[list[int
     return found
 
 
-def _column(plan: Plan, parts: Any, leaf: Any) -> list[torch.Tensor]:
+def _column(plan: StatePlan, parts: Any, leaf: Any) -> list[torch.Tensor]:
     if leaf.merge is not SUM or not leaf.dtype.is_floating_point:
         return []
     position = plan.leaves.index(leaf)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from batchproof.derive import ROWS, SUM
+from batchproof.derive import ROWS, SUM, StatePlan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
@@ -113,8 +113,8 @@ def _header(stream: Stream, told: Any) -> Header:
     device = next((leaf.device.type for leaf in first.columns if isinstance(leaf, torch.Tensor)), "") if first else ""
     plan = None
     if stream.slots is not None:
-        assert stream.plan is not None
-        plan = program_print(stream.plan), shared_print(stream), centres_print(stream.plan)
+        folding = stream.state_plan
+        plan = program_print(folding), shared_print(stream), centres_print(folding)
     shapes = [on_cpu(call) for call in stream.shapes()]
     return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, shapes, stream.n == 0, told)
 
@@ -194,8 +194,7 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
 
     def learn() -> tuple[str, str]:
         made.append(_taught(draft, mine, None if is_teacher else box[0], headers[teacher].device))
-        assert draft.plan is not None
-        return program_print(draft.plan), shared_print(draft)
+        return program_print(draft.state_plan), shared_print(draft)
 
     prints = _agreed(learn, group)
     if any(one != prints[0] for one in prints):
@@ -217,7 +216,7 @@ def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
 
 def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
     """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
-    plan, slots = draft.plan, draft.slots
+    slots = draft.slots
     if lesson is None:
         assert slots is not None
         return mine if mine is not None else Slots.empty(slots.plan, slots.device)
@@ -225,16 +224,17 @@ def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
     lesson = moved(lesson, device if device is not None else _device_like(kind))
     student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
     student.first = draft.first
-    student.adopt(student.derived(lesson), lesson, [])
-    assert student.plan is not None
+    learned = student.derived(lesson)
+    assert isinstance(learned, StatePlan)
+    student.adopt(learned, lesson, [])
     assert student.slots is not None
     if isinstance(mine, Slots):
-        assert plan is not None
-        if leaves_of(plan) != leaves_of(student.plan):
+        plan = draft.state_plan
+        if leaves_of(plan) != leaves_of(learned):
             raise BatchproofError(
                 "mismatched states: the ranks hold different leaves; sync takes the same function on each"
             )
-        mine = recentred(student.plan, mine, plan)
+        mine = recentred(learned, mine, plan)
     elif mine is not None:
         mine = student.folded(mine)
     student.meet(draft.shapes())

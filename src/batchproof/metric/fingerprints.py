@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Free, Op, Plan, Ref, Size, leaves, record
+from batchproof.derive import Free, Op, Ref, Size, StatePlan, leaves, record
 from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream
@@ -16,14 +16,13 @@ from batchproof.metric.stream import Stream
 DEPTH = 4  # how far to look into objects
 
 
-def program_print(plan: Plan) -> str:
+def program_print(plan: StatePlan) -> str:
     """The operations, what flows where, and the Python numbers in them: what decides what a state means.
 
     A number that follows the number of samples is printed as such. One that is used after the merge and may have been
     read from the first samples says nothing: the function itself runs there, with its own numbers.
     """
     program = plan.program
-    assert program is not None
     read, lines = False, list[Any]()
     for number, op in enumerate(program.ops):
         read |= not op.outputs and any(program.values[index].kind != "shared" for index in op.inputs)
@@ -76,7 +75,7 @@ def _named(kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from ((name, leaf) for leaf in leaves(value))
 
 
-def centres_print(plan: Plan) -> str:
+def centres_print(plan: StatePlan) -> str:
     """Where the plan keeps its sums."""
     digest = hashlib.sha256()
     for index, parts in sorted(plan.centred.items()):

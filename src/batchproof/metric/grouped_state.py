@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive import ROWS, Leaf, Plan
+from batchproof.derive import ROWS, Leaf, StatePlan
 from batchproof.errors import BatchproofError
 
 GROUPS = 20
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 class Slots:
     """The cells of all groups; None where a group has no samples yet."""
 
-    plan: Plan
+    plan: StatePlan
     groups: int
     device: torch.device
     cells: list[Cell | None]
@@ -56,12 +56,12 @@ class Slots:
         ]
 
     @classmethod
-    def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
+    def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> Slots:
         groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
         return cls(plan, groups, device, [None] * groups)
 
     @classmethod
-    def of(cls, plan: Plan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> Slots:
+    def of(cls, plan: StatePlan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> Slots:
         """From stacked leaves, as `leaves` gives them."""
         made = cls(plan, len(counts), device, [None] * len(counts))
         chunks: list[Chunks | None] = [None] * len(counts)

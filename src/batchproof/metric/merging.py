@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Centre, Centred, Plan, like
+from batchproof.derive import Centre, Centred, StatePlan, like
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
 from batchproof.ground.isolation import quiet
@@ -70,9 +70,8 @@ def _take_plan(stream: Stream, other: Stream) -> None:
         return
     if stream.state == "rows":
         raise BatchproofError("mismatched states: this metric was told to keep samples; the other has folded them")
-    assert other.plan is not None
     assert other.lesson is not None
-    stream.adopt(other.plan, other.lesson, stream.rows)
+    stream.adopt(other.state_plan, other.lesson, stream.rows)
 
 
 def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
@@ -81,9 +80,7 @@ def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
     Raises:
         BatchproofError: it holds something else.
     """
-    plan, source = stream.plan, other.plan
-    assert plan is not None
-    assert source is not None
+    plan, source = stream.state_plan, other.state_plan
     if leaves_of(plan) != leaves_of(source):
         raise BatchproofError(
             "mismatched states: the two metrics hold different leaves "
@@ -100,7 +97,7 @@ def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
     return recentred(plan, theirs, source)
 
 
-def recentred(plan: Plan, theirs: Slots, source: Plan) -> Slots:
+def recentred(plan: StatePlan, theirs: Slots, source: StatePlan) -> Slots:
     """A state kept at the centres of one plan, at those of another one of the same leaves."""
     if centres_print(plan) == centres_print(source):
         return Slots(plan, theirs.groups, theirs.device, list(theirs.cells))
@@ -112,12 +109,12 @@ def recentred(plan: Plan, theirs: Slots, source: Plan) -> Slots:
     return Slots.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
 
 
-def leaves_of(plan: Plan) -> list[Any]:
+def leaves_of(plan: StatePlan) -> list[Any]:
     """What two states must have in common to be merged."""
     return [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
 
 
-def _shown(plan: Plan) -> str:
+def _shown(plan: StatePlan) -> str:
     return ", ".join(f"{leaf.merge} {tuple(leaf.shape)}" for leaf in plan.leaves)
 
 
@@ -145,18 +142,17 @@ def save(stream: Stream) -> dict[str, Any]:
 
 def _saved_plan(stream: Stream) -> dict[str, Any]:
     assert stream.lesson is not None
-    assert stream.plan is not None
+    plan = stream.state_plan
     return {
         "lesson": [_copied(leaf) for leaf in stream.lesson.leaves],
-        "program": program_print(stream.plan),
-        "fingerprint": centres_print(stream.plan),
+        "program": program_print(plan),
+        "fingerprint": centres_print(plan),
         "centres": {
             position: [
-                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free))
-                for at in stream.plan.centred[index].centres
+                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free)) for at in plan.centred[index].centres
             ]
-            for position, index in enumerate(stream.plan.kept)
-            if index in stream.plan.centred
+            for position, index in enumerate(plan.kept)
+            if index in plan.centred
         },
         "constants": shared_print(stream),
         "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
@@ -243,7 +239,7 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
     """Derive the plan again, from the rows that it was derived from."""
     lesson = relayout(saved["lesson"])
     plan = fresh.derived(lesson)
-    if plan.keeps_inputs or program_print(plan) != saved["program"]:
+    if not isinstance(plan, StatePlan) or program_print(plan) != saved["program"]:
         raise BatchproofError(
             "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
             "exponent, a unit) were others, or was saved by another version of torch"
@@ -257,7 +253,7 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
         fresh.variant(relayout(leaves))
 
 
-def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Batch) -> Plan:
+def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], lesson: Batch) -> StatePlan:
     """A plan at the centres that were saved: another machine may find them with other last digits."""
     centred = dict(plan.centred)
     for position, saved in centres.items():
@@ -265,7 +261,6 @@ def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Bat
         found: Any = centred[index]
         centred[index] = replace(found, centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
     tensors, dims = tensors_of(lesson)
-    assert plan.fn is not None
     with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
         return like(replace(plan, centred=centred), plan.fn, tensors, dims)
 

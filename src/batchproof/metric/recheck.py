@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Inputs, Plan, Recording, State, build, gap, merge, ragged, record, result_of, widen
+from batchproof.derive import Inputs, Recording, State, StatePlan, gap, merge, ragged, record, result_of, widen
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import by_shape, join, signature, tensors_of
 from batchproof.ground.isolation import quiet
@@ -70,7 +70,7 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
         )
 
 
-def _difference(plan: Plan, batch: Inputs, generator: torch.Generator) -> tuple[float, float] | None:
+def _difference(plan: StatePlan, batch: Inputs, generator: torch.Generator) -> tuple[float, float] | None:
     """The first number in which the plan contradicts the function, from both; None where there is none."""
     try:
         run = _recorded(plan, batch)
@@ -89,17 +89,15 @@ def _difference(plan: Plan, batch: Inputs, generator: torch.Generator) -> tuple[
     return None
 
 
-def _recorded(plan: Plan, batch: Inputs) -> Recording:
+def _recorded(plan: StatePlan, batch: Inputs) -> Recording:
     """The function on the samples, in float64."""
-    assert plan.fn is not None
     return record(plan.fn, batch.tensors, shown=plan.shown)
 
 
-def _merged(plan: Plan, batch: Inputs, generator: torch.Generator) -> Any:
+def _merged(plan: StatePlan, batch: Inputs, generator: torch.Generator) -> Any:
     """The samples by the plan, in pieces of random sizes."""
-    assert plan.program is not None
-    fold = build(plan.wide[0], dict(plan.wide[1]))
-    captured = {index: widen(tensor.detach()) for index, tensor in plan.program.captured.items()}
+    fold = plan.wide.compile()
+    captured = {index: widen(tensor.detach()) for index, tensor in plan.captured.items()}
     sizes = [1] * min(4, batch.n // 2)
     sizes += ragged(batch.n - len(sizes), generator)
     parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
@@ -124,7 +122,7 @@ def _real(number: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(number.resolve_conj()) if number.is_complex() else number).double().reshape(-1)
 
 
-def _rounding(plan: Plan, batch: Inputs, run: Recording, generator: torch.Generator) -> list[float]:
+def _rounding(plan: StatePlan, batch: Inputs, run: Recording, generator: torch.Generator) -> list[float]:
     """How far each number moves when the inputs are rounded."""
     worst: list[float] = []
     for _ in range(NUDGES):

@@ -15,7 +15,20 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import WIDE, Diverged, Finisher, Inputs, OwnError, Plan, State, derive, few, keep_inputs, like
+from batchproof.derive import (
+    WIDE,
+    Diverged,
+    Finisher,
+    Inputs,
+    OwnError,
+    Plan,
+    State,
+    StatePlan,
+    derive,
+    few,
+    keep_inputs,
+    like,
+)
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import (
     Batch,
@@ -214,7 +227,7 @@ class Stream:
             assert self.plan is not None
             tensors, dims = tensors_of(call)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-                plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
+                plan = like(self.state_plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
             found = variant_of(plan, call)
             if not alone:
                 self.beside(found)
@@ -257,7 +270,7 @@ class Stream:
             return
         if not plan.is_constant_size and self.state == "constant":
             raise NotConstantSize(f"no state of constant size: {plan.reason}; state='auto' keeps samples instead")
-        if plan.keeps_inputs:
+        if not isinstance(plan, StatePlan):
             self.plan = plan
             return
         try:
@@ -265,7 +278,7 @@ class Stream:
         except OwnError as own:
             self.postpone(own)
 
-    def adopt(self, plan: Plan, lesson: Batch, rows: Rows) -> None:
+    def adopt(self, plan: StatePlan, lesson: Batch, rows: Rows) -> None:
         """Fold rows, and those from before, by a plan, which from then on is ours.
 
         Nothing changes if one of them cannot be folded.
@@ -290,16 +303,21 @@ class Stream:
 
     def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> Slots:
         """Kept samples as a state; what was folded already is known by the identity of its batch."""
-        assert self.plan is not None
         assert self.lesson is not None
         known = {} if known is None else known
         with torch.inference_mode(False), torch.no_grad():
-            slots = Slots.empty(self.plan, self.lesson.columns[0].device)
+            slots = Slots.empty(self.state_plan, self.lesson.columns[0].device)
             for group, call in rows:
                 if id(call) not in known:
                     known[id(call)] = self.variant(call).fold(call)
                 slots.add(group % slots.groups, *known[id(call)])
         return slots
+
+    @property
+    def state_plan(self) -> StatePlan:
+        """The plan that samples are folded by; there must be one."""
+        assert isinstance(self.plan, StatePlan)
+        return self.plan
 
     def learnable(self, calls: Sequence[Batch]) -> Batch:
         """The rows to derive from: a few, of the shape that most rows have."""
@@ -522,7 +540,7 @@ def _foreign_plan(call: Batch) -> Plan:
     return keep_inputs(Inputs(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
 
 
-def typed(result: Any, plan: Plan) -> Any:
+def typed(result: Any, plan: StatePlan) -> Any:
     """A result in the types that the function returns: those of the first batch, where it goes the same way now."""
     flat, tree = pytree.tree_flatten(result)
     dtypes = plan.dtypes if len(plan.dtypes) == len(flat) else [None] * len(flat)

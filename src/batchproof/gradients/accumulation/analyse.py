@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Inputs, OwnError, Plan, ancestors
+from batchproof.derive import Diverged, Inputs, OwnError, StatePlan, ancestors
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
+from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
 from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
@@ -57,7 +57,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -
         plan = stream.derived(lesson)
     except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
         return f"it cannot be called on its own ({str(error.__cause__).partition(chr(10))[0]})"
-    if plan.keeps_inputs:
+    if not isinstance(plan, StatePlan):
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
     try:
@@ -153,13 +153,12 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
             yield _slope_on(learned, with_tensors(lesson, batch.take(rows))).leaves
 
 
-def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
+def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     """The tensors from outside that the centres of sums were chosen by, as they are."""
     program = plan.program
-    assert program is not None
     inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
     shared = [index for index in inside if program.values[index].kind == "shared"]
-    behind = [captured_by(plan)[index] for index in sorted(ancestors(program, shared)) if index in captured_by(plan)]
+    behind = [plan.captured[index] for index in sorted(ancestors(program, shared)) if index in plan.captured]
     return [(tensor, tensor.detach().clone()) for tensor in behind]
 
 
