@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -140,9 +141,9 @@ def test_a_function_that_raises_at_its_second_call_leaves_the_samples() -> None:
 def planted(metric: bp.Exact) -> None:
     """Make the metric's fold clamp what is larger than the first samples were."""
     (variant,) = metric._stream.variants.values()
-    source, space = variant.plan.wide
-    lines = source.splitlines()
-    variant.plan.wide = "\n".join([lines[0], "    x = [x[0].clamp(max=1.0)]", *lines[1:]]), space
+    lines = variant.plan.wide.text.splitlines()
+    changed = "\n".join([lines[0], "    x = [x[0].clamp(max=1.0)]", *lines[1:]])
+    variant.plan.wide = replace(variant.plan.wide, text=changed)
 
 
 def test_a_plan_that_later_samples_contradict_is_refused() -> None:

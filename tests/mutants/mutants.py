@@ -48,7 +48,7 @@ MUTANTS = (
     Mutant(
         "positions are numbers",
         "derive/rules.py",
-        'if placed is None or placed.kind == "index":',
+        "if placed is None or placed.kind is Kind.INDEX:",
         "if placed is None:",
         RULES,
     ),
@@ -99,22 +99,22 @@ MUTANTS = (
     Mutant(
         "a sum of distinct values adds",
         "derive/rules.py",
-        'return _along(app, ["opaque" if app.first.kind == "set" else "sum"])',
-        'return _along(app, ["sum"])',
+        "return _along(app, [Kind.OPAQUE if app.first.kind is Kind.SET else Kind.SUM])",
+        "return _along(app, [Kind.SUM])",
         RULES,
     ),
     Mutant(
         "where the largest is merges",
         "derive/rules.py",
-        'return _along(app, ["max"])',
-        'return _along(app, ["max", "max"])',
+        "return _along(app, [Kind.MAX])",
+        "return _along(app, [Kind.MAX, Kind.MAX])",
         RULES,
     ),
     Mutant(
         "a sort keeps the order",
         "derive/rules.py",
-        'return [Placement("bag", value.dim)]',
-        'return [Placement("rows", value.dim)]',
+        "return [Placement(Kind.BAG, value.dim)]",
+        "return [Placement(Kind.ROWS, value.dim)]",
         RULES,
     ),
     Mutant(
@@ -127,15 +127,15 @@ MUTANTS = (
     Mutant(
         "counts without a fixed length add",
         "derive/rules.py",
-        'Placement("sum") if rows and length == app.arguments.get("minlength") else OPAQUE',
-        'Placement("sum") if rows else OPAQUE',
+        'Placement(Kind.SUM) if rows and length == app.arguments.get("minlength") else OPAQUE',
+        "Placement(Kind.SUM) if rows else OPAQUE",
         RULES,
     ),
     Mutant(
         "what a product adds is added once a batch",
         "derive/rules.py",
-        'return Placement("sum") if added is None else OPAQUE',
-        'return Placement("sum")',
+        "return Placement(Kind.SUM) if added is None else OPAQUE",
+        "return Placement(Kind.SUM)",
         RULES,
     ),
     Mutant(
@@ -155,7 +155,7 @@ MUTANTS = (
     Mutant(
         "positions in anything pick samples",
         "derive/rules.py",
-        'return index.kind == "index" and app.known.spans.get(index.index) == app.known.length(source)',
+        "return index.kind is Kind.INDEX and app.known.spans.get(index.index) == app.known.length(source)",
         "return True",
         RULES,
     ),
@@ -190,8 +190,8 @@ MUTANTS = (
     Mutant(
         "scattered over samples",
         "derive/rules.py",
-        'ours = target.kind == "rows" and target.dim != dim\n        ours = ours and all(v.kind',
-        'ours = target.kind == "rows"\n        ours = ours and all(v.kind',
+        "ours = target.kind is Kind.ROWS and target.dim != dim\n        ours = ours and all(v.kind",
+        "ours = target.kind is Kind.ROWS\n        ours = ours and all(v.kind",
         RULES,
     ),
     Mutant(
@@ -211,8 +211,8 @@ MUTANTS = (
     Mutant(
         "nonzero elements of more dimensions",
         "derive/rules.py",
-        'return [Placement("index", 0) if value.kind == "rows" and len(value.shape) == 1 else OPAQUE]',
-        'return [Placement("index", 0)]',
+        "return [Placement(Kind.INDEX, 0) if value.kind is Kind.ROWS and len(value.shape) == 1 else OPAQUE]",
+        "return [Placement(Kind.INDEX, 0)]",
         RULES,
     ),
     # ------------------------------------------------------------------ kinds and trials
@@ -247,14 +247,14 @@ MUTANTS = (
     Mutant(
         "whatever is outside is shared",
         "derive/classify.py",
-        'program.values[index].kind = "shared" if self._constant(index) else "stat"',
-        'program.values[index].kind = "shared"',
+        "program.values[index].kind = Kind.SHARED if self._constant(index) else Kind.STAT",
+        "program.values[index].kind = Kind.SHARED",
         NUMBERS,
     ),
     Mutant(
         "an extreme of any function of samples",
         "derive/classify.py",
-        'return ("rows", False) in kinds and any(kind in ("stat", *MERGEABLE) for kind, _ in kinds)',
+        "return (Kind.ROWS, False) in kinds and any(kind in (Kind.STAT, *MERGEABLE) for kind, _ in kinds)",
         "return True",
         CENTRING,
     ),
@@ -283,14 +283,14 @@ MUTANTS = (
     Mutant(
         "moved elements of blocks are rows",
         "derive/trial.py",
-        'return Placement("blocks", dim, blocks)',
-        'return Placement("rows", dim)',
+        "return Placement(Kind.BLOCKS, dim, blocks)",
+        "return Placement(Kind.ROWS, dim)",
         RULES,
     ),
     Mutant(
         "a bag in the order of its making",
         "derive/trial.py",
-        'scrambled = kind in ("bag", "set")',
+        "scrambled = kind in (Kind.BAG, Kind.SET)",
         "scrambled = False",
         RULES,
     ),
@@ -328,8 +328,8 @@ MUTANTS = (
     Mutant(
         "rows around a statistic can be kept",
         "derive/cut.py",
-        'if value.kind == "rows" and not value.given:',
-        'if value.kind == "rows":',
+        "if value.kind is Kind.ROWS and not value.given:",
+        "if value.kind is Kind.ROWS:",
         CODE,
     ),
     Mutant(

@@ -7,6 +7,7 @@ from batchproof.derive.finish import Diverged, Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
+from batchproof.derive.kind import Kind
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
@@ -50,6 +51,7 @@ __all__ = [
     "FoldMany",
     "Free",
     "Inputs",
+    "Kind",
     "Leaf",
     "Merge",
     "OneByOne",

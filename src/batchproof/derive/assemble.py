@@ -13,6 +13,7 @@ from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.evaluate import result_of, taken_by, values_of
 from batchproof.derive.finish import Diverged, Lost, State
 from batchproof.derive.fold import FoldCode, fold_code
+from batchproof.derive.kind import COUNTED, Kind
 from batchproof.derive.plan import StatePlan, Verified, leaf_of
 from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
@@ -57,7 +58,7 @@ def assemble(
         shown=shown,
         dtypes=tuple(_type_of(leaf) for leaf in pytree.tree_leaves(plain)),
         folds=frozenset(ancestors(program, frontier.leaves)),
-        constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind == "shared"},
+        constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind is Kind.SHARED},
         fold=wide,
         wide=wide,
     )
@@ -197,7 +198,7 @@ def _lengths(program: Program, frontier: Frontier) -> tuple[tuple[int, int], ...
             continue
         for d, size in enumerate(value.shape):
             own = isinstance(size, Size) and size.of == (value.index, d)
-            if own and value.kind in ("rows", "index", "bag"):
+            if own and value.kind in COUNTED:
                 found.append((value.index, d))
     return tuple(found)
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.func import vmap
 
-from batchproof.derive.classify import MERGEABLE, ROWLIKE
+from batchproof.derive.kind import MERGEABLE, ROWLIKE, Kind
 from batchproof.derive.operators import VIEWS, base_name
 from batchproof.derive.powers import NoPolynomial, NoRule, Polynomial, Powers, apply, moved
 from batchproof.derive.program import Program
@@ -359,7 +359,7 @@ def conditional_slice(program: Program, leaf: int) -> Slice:
                     todo.append(part.index)
                 elif value.kind in ROWLIKE:
                     rows.add(part.index)
-                elif value.kind in ("stat", *MERGEABLE):
+                elif value.kind in (Kind.STAT, *MERGEABLE):
                     stats.add(part.index)
     ordered = tuple(program.ops[number] for number in sorted(ops))
     return Slice(leaf, ordered, tuple(sorted(rows)), tuple(sorted(stats)), tuple(sorted(free)), tuple(sorted(lengths)))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.centre import PROBES, Slice, conditional_slice
+from batchproof.derive.kind import Kind
 from batchproof.derive.program import Program
 from batchproof.derive.record import LARGE, outline
 from batchproof.derive.recording import Recording, Ref, Size, call, outputs_of, widen
@@ -18,9 +19,9 @@ def small_batches(
     program: Program, runs: Sequence[Recording], batch: Inputs, generator: torch.Generator
 ) -> list[tuple[dict[int, torch.Tensor], int]]:
     """Small batches run on their own; the last is the whole batch."""
-    if not any(value.kind == "sum" and value.given for value in program.values):
+    if not any(value.kind is Kind.SUM and value.given for value in program.values):
         return []
-    wanted = taken_by([conditional_slice(program, v.index) for v in program.values if v.kind == "sum" and v.given])
+    wanted = taken_by([conditional_slice(program, v.index) for v in program.values if v.kind is Kind.SUM and v.given])
     subsets = []
     for number in range(PROBES + 1):
         size = min(batch.n, 5 + number % 7 if batch.n > FEWEST_LARGE else 1 + number % 2)

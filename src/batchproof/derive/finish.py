@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.decompose import at_once
+from batchproof.derive.kind import Kind
 from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Tape, Way, run_under
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
@@ -84,7 +85,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.strayed: Diverged | None = None  # from the way that was recorded first: how
         self.by_content: dict[Any, list[int]] = {}
         self.alike: dict[int, list[int]] = {}  # values of the same content
-        self.made: dict[int, str] = {}  # the kinds of values that were not recorded
+        self.made: dict[int, Kind] = {}  # the kinds of values that were not recorded
         self.outside: set[int] = set()  # those that no operation made
         self.program = program
         self.after = after
@@ -163,7 +164,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """Whether a recorded operation is run for real."""
         if self.strayed is None and (self.number - 1 in self.after or not op.outputs or self.shared(op)):
             return True
-        computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
+        computed = all(self.kind(output) in (Kind.SHARED, Kind.STAT) for output in op.outputs)
         return (computed or bool(self.strayed and op.inputs)) and self.all_real(template)
 
     def may_differ(self, op: Op, template: Any) -> bool:
@@ -223,7 +224,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """An operation on merged values that no recording has."""
 
         def known(tensor: torch.Tensor) -> Ref:
-            index = self.new("shared")
+            index = self.new(Kind.SHARED)
             self.outside.add(index)
             self.keep_outside(index, tensor)
             return Ref(index)
@@ -232,16 +233,16 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         inputs = tuple(leaf.index for leaf in leaves((args, kwargs)) if isinstance(leaf, Ref))
         return Op(func, args, kwargs, inputs, (), call_site(), -1)
 
-    def new(self, kind: str) -> int:
+    def new(self, kind: Kind) -> int:
         index = len(self.program.values) + len(self.made)
         self.made[index] = kind
         return index
 
-    def kind(self, index: int) -> str:
+    def kind(self, index: int) -> Kind:
         return self.made[index] if index in self.made else self.program.values[index].kind
 
-    def kind_of(self, op: Op) -> str:
-        return "shared" if all(self.kind(index) == "shared" for index in op.inputs) else "stat"
+    def kind_of(self, op: Op) -> Kind:
+        return Kind.SHARED if all(self.kind(index) is Kind.SHARED for index in op.inputs) else Kind.STAT
 
     def given(self, index: int) -> bool:
         """Whether a value that no sample reaches was made by no operation."""
@@ -251,7 +252,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def unreached(self, index: int) -> bool:
         """Whether a value is the same for all states: taken from outside the function, or made of such alone."""
-        return index in self.program.captured or self.kind(index) == "shared"
+        return index in self.program.captured or self.kind(index) is Kind.SHARED
 
     def answer(self, seen: Any) -> Any:
         """What Python is told where it reads a value, and whether that leads away from the first way."""
@@ -265,12 +266,12 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def shared(self, op: Op) -> bool:
         """Whether no sample reaches the operation: then it costs nothing to run it."""
-        return all(self.kind(output) == "shared" for output in op.outputs)
+        return all(self.kind(output) is Kind.SHARED for output in op.outputs)
 
     def python_sees(self, op: Op, result: Any) -> bool:
         """Whether a number that comes from samples leaves torch."""
         numbers = any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result))
-        return numbers and any(self.kind(index) != "shared" for index in op.inputs)
+        return numbers and any(self.kind(index) is not Kind.SHARED for index in op.inputs)
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
@@ -343,7 +344,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if not isinstance(expected, Ref) or expected.index not in self.program.captured:
             raise Diverged(self.elsewhere(self.number - 1))
         known = self.program.captured[expected.index]
-        fixed = self.program.values[expected.index].kind == "shared" or self.strayed
+        fixed = self.program.values[expected.index].kind is Kind.SHARED or self.strayed
         if known is not given and fixed and not free and not equal(known, given):
             raise Diverged(
                 f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
@@ -516,7 +517,7 @@ def finish(
     tape = Finisher(program, after, folds, held, total_lengths, centred, state.n, nudge, way)
     tensors = []
     for position, index in enumerate(program.inputs):
-        real = index in held or program.values[index].kind == "shared"
+        real = index in held or program.values[index].kind is Kind.SHARED
         tensors.append(tape.hold(index, held[index] if index in held else inputs[position], real))
     result = run_under(tape, fn, tensors, shown)
     flat, spec = pytree.tree_flatten(result)

@@ -17,7 +17,7 @@ import torch
 from torch.func import vmap
 
 from batchproof.derive.centre import Centre, Centred, Direction, Extremes, Rows, Slice
-from batchproof.derive.classify import MERGEABLE
+from batchproof.derive.kind import MERGEABLE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
@@ -215,7 +215,7 @@ def fold_code(
     targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
     for parts in centred.values():
         targets += parts.slice.rows
-        targets += [i for op in parts.slice.ops for i in op.inputs if program.values[i].kind == "shared"]
+        targets += [i for op in parts.slice.ops for i in op.inputs if program.values[i].kind is Kind.SHARED]
     order = _order(program, targets)
     last = frozenset(kept) - {index for number in order for index in program.ops[number].inputs}
     for number in order:
@@ -305,7 +305,7 @@ def _centred(
     else:
         constants = [torch.stack([at.stats[i] for at in centres]) for i in piece.stats]
         constants += [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in piece.free]
-    shared = sorted({leaf for op in piece.ops for leaf in op.inputs if program.values[leaf].kind == "shared"})
+    shared = sorted({leaf for op in piece.ops for leaf in op.inputs if program.values[leaf].kind is Kind.SHARED})
     order = [*piece.rows, *shared]
 
     def at_all(n: int, lengths: dict[tuple[int, int], int]) -> Callable[..., torch.Tensor]:

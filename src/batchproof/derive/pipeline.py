@@ -9,12 +9,13 @@ import torch
 
 from batchproof.derive.assemble import assemble
 from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
-from batchproof.derive.classify import ROWLIKE, Classifier
+from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.evaluate import result_of, small_batches
 from batchproof.derive.finish import Diverged
+from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
 from batchproof.derive.program import Program, Value, align
@@ -114,13 +115,13 @@ def _derive(
     program, runs = _classified(fn, batches, shown, ways)
     trace.append(program)
     subsets = small_batches(program, runs, batch, generator)
-    shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
+    shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind is Kind.SHARED}
     centres: dict[int, Centred | Extremes | None] = {}
 
     def centred(value: Value) -> int:
-        if value.kind not in ("sum", "max"):
+        if value.kind not in (Kind.SUM, Kind.MAX):
             return 0
-        if value.index not in centres and value.kind == "sum":
+        if value.index not in centres and value.kind is Kind.SUM:
             centres[value.index] = find_centres(program, value.index, subsets, shared, powers)
         elif value.index not in centres:
             centres[value.index] = find_extremes(program, value.index)
@@ -129,7 +130,7 @@ def _derive(
 
     frontier = cut(program, centred)
     reason = reason_for(program, frontier, centres)
-    rows = [index for index in frontier.leaves if program.values[index].kind == "rows"]
+    rows = [index for index in frontier.leaves if program.values[index].kind is Kind.ROWS]
     if rows and not saves(program, rows, batch):
         return keep_inputs(batch, reason or "samples are kept", program)
     plan = assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
@@ -229,8 +230,8 @@ def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:
         if op.step in split or decomposition(op.func) is None:
             continue
         inputs = [program.values[i] for i in op.inputs]
-        if any(value.kind == "opaque" for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
+        if any(value.kind is Kind.OPAQUE for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
             continue
-        if any(program.values[output].kind == "opaque" for output in op.outputs):
+        if any(program.values[output].kind is Kind.OPAQUE for output in op.outputs):
             found.update({op.step}, *(program.doubles.get(output, ()) for output in op.outputs))
     return frozenset(found)

@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 
+from batchproof.derive.kind import MERGEABLE, ROWLIKE, Kind
 from batchproof.derive.program import Value
 from batchproof.derive.recording import Op, Ref, Size
-
-MERGEABLE = ("sum", "max", "min", "any", "all")
-ROWLIKE = ("rows", "blocks", "index", "bag", "set", "opaque")
-#: Of each sample on its own, in the samples' order.
-ORDERED = ("rows", "blocks")
 
 
 @dataclass(frozen=True)
@@ -22,17 +18,17 @@ class Placement:
     """A kind, and where samples lie.
 
     Attributes:
-        kind: as `kinds` lists them.
+        kind: what the value does.
         dim: the dimension along which batches are joined; of merged values, 0.
         blocks: how many times the samples stand one after another: ``cat([x, y])`` is two blocks of rows.
     """
 
-    kind: str
+    kind: Kind
     dim: int = 0
     blocks: int = 1
 
 
-OPAQUE = Placement("opaque")
+OPAQUE = Placement(Kind.OPAQUE)
 
 
 @dataclass
@@ -122,9 +118,9 @@ def sound(placement: Placement, value: Value, values: Sequence[Value]) -> Placem
         if value.varying:
             return OPAQUE
         if value.dtype is torch.bool:
-            kind = {"max": "any", "min": "all", "any": "any", "all": "all"}.get(placement.kind)
+            kind = {Kind.MAX: Kind.ANY, Kind.MIN: Kind.ALL, Kind.ANY: Kind.ANY, Kind.ALL: Kind.ALL}.get(placement.kind)
             return OPAQUE if kind is None else Placement(kind)
-        return OPAQUE if placement.kind in ("any", "all") else placement
+        return OPAQUE if placement.kind in (Kind.ANY, Kind.ALL) else placement
     return placement
 
 
@@ -135,6 +131,6 @@ def _joins(placement: Placement, value: Value, values: Sequence[Value]) -> bool:
     size = value.shape[placement.dim]
     if not isinstance(size, Size) or size.offset or size.scale % placement.blocks:
         return False
-    if size.of is None or placement.kind == "set" or size.of[0] == value.index:
+    if size.of is None or placement.kind is Kind.SET or size.of[0] == value.index:
         return True
-    return values[size.of[0]].kind in ("rows", "index", "bag", "blocks")
+    return values[size.of[0]].kind in (Kind.ROWS, Kind.INDEX, Kind.BAG, Kind.BLOCKS)

@@ -16,7 +16,8 @@ from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
 from batchproof.derive.fold import FoldCode
-from batchproof.derive.merge import MERGES, ROWS, SUM, Merge
+from batchproof.derive.kind import Kind, merge_of
+from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, Value
 from batchproof.derive.record import Way
 from batchproof.derive.recording import WIDE
@@ -252,11 +253,11 @@ def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes]
     if isinstance(kept, Extremes):
         row = program.values[kept.row]
         value = Value(
-            index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max"
+            index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, Kind.MAX
         )
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
     return Leaf(
-        merge=MERGES.get(value.kind, SUM),  # a function of sums may add as well
+        merge=merge_of(value.kind),
         shape=shape,
         dtype=value.dtype,
         nbytes=nbytes(value) * points,

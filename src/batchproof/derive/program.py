@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from batchproof.derive.kind import Kind
 from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
 from batchproof.derive.site import Site
 
@@ -23,13 +24,13 @@ _FACTORIES = {"aten::arange", "aten::linspace", "aten::logspace"}
 
 @dataclass
 class Value:
-    """What one recorded value is; `kinds` fills in kind and given."""
+    """What one recorded value is; `classify` fills in kind and given."""
 
     index: int
     op: int | None
     shape: tuple[Any, ...]  # of int or Size
     dtype: torch.dtype
-    kind: str = "opaque"
+    kind: Kind = Kind.OPAQUE
     given: frozenset[Any] = frozenset()
     dim: int = 0  # along which rows concatenate
     blocks: int = 1  # how many times the samples stand one after another

@@ -7,6 +7,7 @@ from typing import Any
 
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
+from batchproof.derive.kind import Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
 from batchproof.derive.samples import Inputs
@@ -23,12 +24,12 @@ def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
 
 def reason_for(program: Program, frontier: Frontier, centres: dict[int, Centred | Extremes | None]) -> str | None:
     """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
-    if not any(program.values[index].kind == "rows" for index in frontier.leaves):
+    if not any(program.values[index].kind is Kind.ROWS for index in frontier.leaves):
         return None
     kept = set(frontier.leaves)
     for number in sorted(frontier.after):
         op = program.ops[number]
-        rows = [i for i in op.inputs if i in kept and program.values[i].kind == "rows"]
+        rows = [i for i in op.inputs if i in kept and program.values[i].kind is Kind.ROWS]
         if rows:
             blocker = _blocker(program, rows, centres)
             return f"{base_name(blocker)} needs all samples together, at {blocker.site}"
@@ -49,7 +50,7 @@ def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred |
         last = op
         for output in op.outputs:
             value = program.values[output]
-            lost = value.kind == "sum" and value.given and output in centres and centres[output] is None
-            if lost or value.kind == "opaque":
+            lost = value.kind is Kind.SUM and value.given and output in centres and centres[output] is None
+            if lost or value.kind is Kind.OPAQUE:
                 return op
     return last

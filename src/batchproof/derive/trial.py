@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.placement import OPAQUE, ROWLIKE, Application, Placement
+from batchproof.derive.kind import ROWLIKE, Kind
+from batchproof.derive.placement import OPAQUE, Application, Placement
 from batchproof.derive.program import Value
 from batchproof.derive.recording import WIDE, Free, Ref, Size, call, leaves
 
@@ -61,11 +62,11 @@ class _Batch:
 def moved(app: Application) -> list[Placement]:
     """The placements of an operator that only moves elements."""
     kinds = {value.kind for value in app.rowlike}
-    kinds = {"rows"} if kinds <= {"rows", "blocks"} else kinds
+    kinds = {Kind.ROWS} if kinds <= {Kind.ROWS, Kind.BLOCKS} else kinds
     if len(kinds) > 1:
         return app.all(OPAQUE)
     kind = kinds.pop()
-    scrambled = kind in ("bag", "set")
+    scrambled = kind in (Kind.BAG, Kind.SET)
     outputs = None
     for selected in (_SELECTED, [tuple(count * ratio for count in PIECES) for ratio in _ratios(app)]):
         with suppress(Exception):  # sizes that depend on the data, say: then nothing is known
@@ -93,7 +94,7 @@ def tried(app: Application, seen: Callable[[int], torch.Tensor]) -> list[Placeme
         app: the operator at its place.
         seen: the recorded tensor of a value; its whole numbers show which are in the operator's domain.
     """
-    if not app.rowlike or any(value.kind != "rows" for value in app.rowlike):
+    if not app.rowlike or any(value.kind is not Kind.ROWS for value in app.rowlike):
         return app.all(OPAQUE)
     generator = torch.Generator().manual_seed(7)
     found: list[list[Placement]] = []
@@ -204,18 +205,20 @@ def _generic(
     return drawn.to(dtype)
 
 
-def _moved(kind: str, scrambled: bool, value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
+def _moved(kind: Kind, scrambled: bool, value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
     for dim in value.varying:
         if not _fit(pieces, dim, whole):
             continue
         parts = whole.split_with_sizes([piece.shape[dim] for piece in pieces], dim)
         if not scrambled and all(map(torch.equal, parts, pieces)):
             return Placement(kind, dim)
-        blocks = _blocks(value, dim, whole, pieces) if kind == "rows" else None
+        blocks = _blocks(value, dim, whole, pieces) if kind is Kind.ROWS else None
         if blocks is not None:
-            return Placement("blocks", dim, blocks)
-        if kind != "index" and torch.equal(torch.cat(list(pieces), dim).sort(dim).values, whole.sort(dim).values):
-            return Placement("bag" if kind == "rows" else kind, dim)
+            return Placement(Kind.BLOCKS, dim, blocks)
+        if kind is not Kind.INDEX and torch.equal(
+            torch.cat(list(pieces), dim).sort(dim).values, whole.sort(dim).values
+        ):
+            return Placement(Kind.BAG if kind is Kind.ROWS else kind, dim)
     return OPAQUE
 
 
@@ -233,7 +236,7 @@ def _blocks(value: Value, dim: int, whole: torch.Tensor, pieces: Sequence[torch.
 def _joined(value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
     for dim in value.varying:
         if _fit(pieces, dim, whole) and _close(torch.cat(list(pieces), dim), whole):
-            return Placement("rows", dim)
+            return Placement(Kind.ROWS, dim)
     return OPAQUE
 
 

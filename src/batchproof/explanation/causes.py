@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from batchproof.derive import Free, Op, Program, Ref, Site, Size, Value, base_name, leaves
+from batchproof.derive import Free, Kind, Op, Program, Ref, Site, Size, Value, base_name, leaves
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.operators import (
     ADDS,
@@ -178,12 +178,12 @@ class _Walk:
             return "matrix"
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
-        if name in ORDERS and value.kind not in ("rows",):
+        if name in ORDERS and value.kind is not Kind.ROWS:
             self.note("order", op.site, what=ranks(name))
             return "mixed"
         if _has(operands, "mean", "sum", "stat", "extreme"):
             return self._conditional(op, name, operands)
-        if value.kind == "opaque" and "mixed" not in operands:
+        if value.kind is Kind.OPAQUE and "mixed" not in operands:
             self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
             return "mixed"
         if "mixed" in operands:
@@ -206,11 +206,11 @@ class _Walk:
 
     def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
         """The samples become one value."""
-        if value.kind in ("max", "min", "any", "all"):
-            if value.kind in ("max", "min") and not self._is_shift(value):
+        if value.kind in (Kind.MAX, Kind.MIN, Kind.ANY, Kind.ALL):
+            if value.kind in (Kind.MAX, Kind.MIN) and not self._is_shift(value):
                 self.note("extreme", op.site)
             return "extreme"
-        if value.kind == "sum":
+        if value.kind is Kind.SUM:
             self.last_sum = op.site
             if any(_is_selected(self.program.values[index]) for index in op.inputs):
                 self.selected.update(op.outputs)
@@ -340,9 +340,9 @@ def _live(program: Program) -> set[int]:
 
 
 def _given_nature(value: Value) -> Nature:
-    if value.kind == "rows" and value.from_data:
+    if value.kind is Kind.ROWS and value.from_data:
         return "rows"
-    return "shared" if value.kind == "shared" else "count"
+    return "shared" if value.kind is Kind.SHARED else "count"
 
 
 def _is_selected(value: Value) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Free, Op, Ref, Size, StatePlan, leaves, record
+from batchproof.derive import Free, Kind, Op, Ref, Size, StatePlan, leaves, record
 from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream
@@ -25,7 +25,7 @@ def program_print(plan: StatePlan) -> str:
     program = plan.program
     read, lines = False, list[Any]()
     for number, op in enumerate(program.ops):
-        read |= not op.outputs and any(program.values[index].kind != "shared" for index in op.inputs)
+        read |= not op.outputs and any(program.values[index].kind is not Kind.SHARED for index in op.inputs)
         lines.append((op.name, *_arguments(op, read and number in plan.after)))
     kept = [(leaf.merge.name, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
     inputs = [str(program.values[index].dtype) for index in program.inputs]

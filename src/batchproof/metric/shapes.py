@@ -16,7 +16,20 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Diverged, Finisher, Free, Op, Program, Ref, Size, StatePlan, ancestors, base_name, leaves
+from batchproof.derive import (
+    Diverged,
+    Finisher,
+    Free,
+    Kind,
+    Op,
+    Program,
+    Ref,
+    Size,
+    StatePlan,
+    ancestors,
+    base_name,
+    leaves,
+)
 
 #: Steps that keep the numbers in their order; whether they are copied hangs on how a tensor lies in memory.
 _COPIES = ("clone", "alias")
@@ -284,7 +297,7 @@ def _needed(plan: StatePlan) -> set[int]:
     """The values that are computed after the state, and those that no sample reaches which they take."""
     program = plan.program
     after = {index for number in plan.after for index in program.ops[number].outputs}
-    taken = {i for number in plan.after for i in program.ops[number].inputs if program.values[i].kind == "shared"}
+    taken = {i for number in plan.after for i in program.ops[number].inputs if program.values[i].kind is Kind.SHARED}
     return after | ancestors(program, taken)
 
 

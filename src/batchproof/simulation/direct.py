@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from batchproof.derive import POLYNOMIAL, SUM, OneByOne, Op, Program, Ref, StatePlan, base_name, fold_many
+from batchproof.derive import POLYNOMIAL, SUM, Kind, OneByOne, Op, Program, Ref, StatePlan, base_name, fold_many
 from batchproof.simulation.distributions import Distribution
 from batchproof.simulation.population import Population
 from batchproof.simulation.target_function import Trial
@@ -80,7 +80,7 @@ def _by_samples(program: Program, op: Op) -> bool:
     """Whether samples stand under a fraction bar, or in an exponent that is no whole number."""
     name, second = base_name(op), op.args[1] if len(op.args) > 1 else None
     if name == "div":
-        return isinstance(second, Ref) and program.values[second.index].kind != "shared"
+        return isinstance(second, Ref) and program.values[second.index].kind is not Kind.SHARED
     return name == "pow" and not (isinstance(second, (int, float)) and second in (1, 2))
 
 

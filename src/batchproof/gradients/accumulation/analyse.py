@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Inputs, OwnError, StatePlan, ancestors
+from batchproof.derive import Diverged, Inputs, Kind, OwnError, StatePlan, ancestors
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
@@ -157,7 +157,7 @@ def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     """The tensors from outside that the centres of sums were chosen by, as they are."""
     program = plan.program
     inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
-    shared = [index for index in inside if program.values[index].kind == "shared"]
+    shared = [index for index in inside if program.values[index].kind is Kind.SHARED]
     behind = [plan.captured[index] for index in sorted(ancestors(program, shared)) if index in plan.captured]
     return [(tensor, tensor.detach().clone()) for tensor in behind]
 
