@@ -2,8 +2,9 @@
 
 from batchproof.derive.centre import Centre, Centred
 from batchproof.derive.cut import ancestors
+from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of
-from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope

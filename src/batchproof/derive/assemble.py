@@ -10,8 +10,9 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.centre import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
+from batchproof.derive.diverged import Diverged, Lost
 from batchproof.derive.evaluate import result_of, taken_by, values_of
-from batchproof.derive.finish import Diverged, Lost, State
+from batchproof.derive.finish import State
 from batchproof.derive.fold import FoldCode, fold_code
 from batchproof.derive.kind import COUNTED, Kind
 from batchproof.derive.plan import StatePlan, Verified, leaf_of

@@ -16,7 +16,8 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.finish import Finisher, State
 from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
 from batchproof.derive.rerun import Rerun, target_of
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.finish import Finisher, State
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import widen
 from batchproof.derive.rerun import Rerun, target_of

@@ -13,8 +13,8 @@ from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
+from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of, small_batches
-from batchproof.derive.finish import Diverged
 from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.plan import Plan, SamplesPlan, StatePlan

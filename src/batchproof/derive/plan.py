@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from batchproof.derive.centre import Centre, Centred, Extremes
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
+from batchproof.derive.diverged import Diverged, Lost
+from batchproof.derive.finish import Finisher, State
 from batchproof.derive.fold import FoldCode
 from batchproof.derive.kind import Kind, merge_of
 from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, Value
-from batchproof.derive.record import Way
+from batchproof.derive.record import Way, run_under
 from batchproof.derive.recording import WIDE
 from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site
+from batchproof.derive.stand_in import stand_in
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-7
@@ -207,9 +210,21 @@ class StatePlan(Plan):
         way: Way = (),
     ) -> tuple[Any, Finisher]:
         """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
-        stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
-        folded = self.folds, self.kept, self.lengths, self.centred
-        return finish(self.program, self.fn, self.after, *folded, stand_ins, state, self.shown, nudge, way)
+        lengths = dict(zip(self.lengths, state.lengths, strict=False))
+        held = {
+            index: leaf if leaf.dtype is not torch.float32 else leaf.double()
+            for index, leaf in zip(self.kept, state.leaves, strict=False)
+        }
+        run = Finisher(self.program, self.after, self.folds, held, lengths, self.centred, state.n, nudge, way)
+        inputs = []
+        for index, tensor, dim in zip(self.program.inputs, shared, dims, strict=True):
+            real = index in held or self.program.values[index].kind is Kind.SHARED
+            blank = tensor if dim is None else _blank(tensor, dim, n)
+            inputs.append(run.hold(index, held.get(index, blank), real))
+        result = run_under(run, self.fn, inputs, self.shown)
+        if any(isinstance(leaf, torch.Tensor) and run.is_blank(leaf) for leaf in pytree.tree_leaves(result)):
+            raise Diverged("the function returns something else on all samples than on the first batch")
+        return result, run
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours.
@@ -234,8 +249,6 @@ def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
 
 
 def _near(a: Any, b: Any) -> bool:
-    from torch.utils import _pytree as pytree
-
     for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
         if isinstance(x, (torch.Tensor, int, float)) and not isinstance(x, bool):
             x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
