@@ -11,11 +11,12 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive import assemble, decompose
-from batchproof.derive.centre import Centre, combined
+from batchproof.derive.centred_sum import combined
 from batchproof.derive.merge import MERGES
 from batchproof.derive.pipeline import derive
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.samples import Inputs
+from batchproof.derive.slice import Centre
 from batchproof.derive.verify import Refuted, gap, verify
 from batchproof.metric.fast_path import fold_by
 

@@ -1,6 +1,6 @@
 """From a function of a batch to its exact streaming form. Knows torch, and nothing else of batchproof."""
 
-from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.centred_sum import Centred
 from batchproof.derive.cut import ancestors
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of
@@ -32,6 +32,7 @@ from batchproof.derive.recording import (
 )
 from batchproof.derive.samples import FEWEST_LARGE, FEWEST_ROWS, LARGE_ROW, MOST_BYTES, MOST_ROWS, Inputs, few, ragged
 from batchproof.derive.site import Site
+from batchproof.derive.slice import Centre
 from batchproof.derive.verify import gap, merge
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.centre import Centred, Extremes
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.diverged import Diverged, Lost
 from batchproof.derive.evaluate import result_of, taken_by, values_of

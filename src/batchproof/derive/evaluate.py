@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.centre import PROBES, Slice, conditional_slice
 from batchproof.derive.kind import Kind
+from batchproof.derive.probes import PROBES
 from batchproof.derive.program import Program
 from batchproof.derive.record import LARGE, outline
 from batchproof.derive.recording import Recording, Ref, Size, call, outputs_of, widen
 from batchproof.derive.samples import FEWEST_LARGE, Inputs
+from batchproof.derive.slice import Slice, conditional_slice
 
 
 def small_batches(

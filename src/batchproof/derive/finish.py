@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.decompose import at_once
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.kind import Kind
@@ -24,6 +24,7 @@ from batchproof.derive.program import Program
 from batchproof.derive.record import Tape, Way
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
 from batchproof.derive.site import Site, call_site
+from batchproof.derive.slice import Centre
 from batchproof.derive.stand_in import Shapes, StandIn, stand_in
 
 

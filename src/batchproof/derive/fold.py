@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch.func import vmap
 
-from batchproof.derive.centre import Centre, Centred, Direction, Extremes, Rows, Slice
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.kind import MERGEABLE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
 from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
+from batchproof.derive.slice import Centre, Direction, Rows, Slice
 from batchproof.derive.spelling import SPACE, spelled
 from batchproof.derive.sums import SUMS, summed
 

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 
 from batchproof.derive.assemble import assemble
-from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of, small_batches
+from batchproof.derive.find_centres import find_centres, find_extremes
 from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.plan import Plan, SamplesPlan, StatePlan

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.cut import nbytes
 from batchproof.derive.diverged import Diverged, Lost
 from batchproof.derive.finish import Finisher, State
@@ -25,6 +25,7 @@ from batchproof.derive.record import Way, run_under
 from batchproof.derive.recording import WIDE
 from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site
+from batchproof.derive.slice import Centre
 from batchproof.derive.stand_in import stand_in
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.

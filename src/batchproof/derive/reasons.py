@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from batchproof.derive.centre import Centred, Extremes
+from batchproof.derive.centred_sum import Centred, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.kind import Kind
 from batchproof.derive.operators import base_name

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive.centre import Centre, Extremes
+from batchproof.derive.centred_sum import Extremes
 from batchproof.derive.finish import Finisher, Step
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import Ref, call, outputs_of
+from batchproof.derive.slice import Centre
 
 
 def target_of(run: Finisher, leaf: Any) -> Any:
