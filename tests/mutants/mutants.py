@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     Mutant(
         "sums in the samples' own type",
-        "derive/sums.py",
+        "derive/codegen.py",
         'return assign(f"{names[index]}.double()") if merges and not widened else names[index]',
         "return names[index]",
         NUMBERS,
@@ -486,13 +486,13 @@ MUTANTS = (
     Mutant(
         "a fold in half precision",
         "derive/fold.py",
-        'return source.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)',
-        "return source.assign(text)",
+        'return code.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)',
+        "return code.assign(text)",
         NUMBERS,
     ),
     Mutant(
         "the offset of a size is left out",
-        "derive/fold.py",
+        "derive/codegen.py",
         'return scaled if leaf.offset == 0 else f"({scaled} + {leaf.offset})"',
         "return scaled",
         CODE,

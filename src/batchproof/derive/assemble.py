@@ -9,11 +9,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.diverged import Diverged, Lost
 from batchproof.derive.evaluate import result_of, taken_by, values_of
 from batchproof.derive.finish import State
-from batchproof.derive.fold import FoldCode, fold_code
+from batchproof.derive.fold import fold_code
 from batchproof.derive.kind import COUNTED, Kind
 from batchproof.derive.plan import StatePlan, Verified, leaf_of
 from batchproof.derive.program import Program

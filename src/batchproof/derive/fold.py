@@ -1,4 +1,4 @@
-"""Fold code: what `update` runs on a batch, as Python source made from the Program.
+"""Fold code: what `update` runs on a batch, as Python code made from the Program.
 
 Per-sample terms stay in the batch's own dtype (float32 at least), just as the user's function computes them; every sum
 over samples is taken in float64, those of whole numbers in their own dtype.  Sums kept at several centres are computed
@@ -7,182 +7,21 @@ for all centres at once.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.func import vmap
 
 from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.codegen import SUMS, CodeWriter, FoldCode
 from batchproof.derive.kind import MERGEABLE, Kind
-from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
-from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 from batchproof.derive.slice import Centre, Direction, Rows, Slice
-from batchproof.derive.spelling import SPACE, spelled
-from batchproof.derive.sums import SUMS, summed
-
-aten = torch.ops.aten
 
 _NAME = re.compile(r"[a-z]\w*")
 _LOCAL = re.compile(r"t\d+")
-
-
-@dataclass(frozen=True)
-class FoldCode:
-    """Python source of a function named ``fold``, and the values that it names."""
-
-    text: str
-    space: dict[str, Any]
-
-    def compile(self, **others: Any) -> Callable[..., Any]:
-        """The function; where others are given, they are meant by their names."""
-        space = {**self.space, **others}
-        exec(compile(self.text, "<batchproof fold>", "exec"), space)
-        return space["fold"]  # type: ignore[no-any-return]
-
-
-class Source:
-    """Writes straight-line Python for parts of Programs, each distinct expression once."""
-
-    def __init__(self, dtypes: Sequence[torch.dtype] = ()) -> None:
-        # half-precision batches are computed in float32; a float32 function's own casts to half stay
-        self.raised = {dtype: torch.float32 for dtype in dtypes if dtype in (torch.float16, torch.bfloat16)}
-        self.lines: list[str] = []
-        self.space: dict[str, Any] = dict(SPACE)
-        self.known: dict[str, str] = {}
-
-    def constant(self, value: Any) -> str:
-        for name, other in self.space.items():
-            if other is value:
-                return name
-            # sums around one statistic have equal centres: what is added to samples is then computed once
-            if isinstance(value, torch.Tensor) and isinstance(other, torch.Tensor) and equal(other, value):
-                return name
-        name = f"c{len(self.space)}"
-        self.space[name] = value
-        return name
-
-    def assign(self, expression: str) -> str:
-        """A name for an expression."""
-        if expression.isidentifier():
-            return expression
-        if expression not in self.known:
-            self.known[expression] = f"t{len(self.known)}"
-            self.lines.append(f"{self.known[expression]} = {expression}")
-        return self.known[expression]
-
-    def evaluated(self, expression: str) -> str:
-        """A name for an expression of constants, evaluated now."""
-        if expression not in self.known:
-            with torch.inference_mode(False), torch.no_grad():
-                self.known[expression] = self.constant(eval(expression, dict(self.space)))
-        return self.known[expression]
-
-    def render(self, leaf: Any, names: dict[int, str], widened: bool) -> str:
-        if isinstance(leaf, Ref):
-            return names[leaf.index]
-        if isinstance(leaf, Size):
-            base = "n" if leaf.of is None else f"{names[leaf.of[0]]}.shape[{leaf.of[1]}]"
-            scaled = base if leaf.scale == 1 else f"{leaf.scale}*{base}"
-            return scaled if leaf.offset == 0 else f"({scaled} + {leaf.offset})"
-        if isinstance(leaf, (tuple, list)):
-            parts = ", ".join(self.render(part, names, widened) for part in leaf)
-            return f"[{parts}]"
-        if leaf is None or isinstance(leaf, (bool, int, str)) or (isinstance(leaf, float) and math.isfinite(leaf)):
-            return repr(leaf)
-        if isinstance(leaf, torch.dtype):
-            leaf = WIDE.get(leaf, leaf) if widened else self.raised.get(leaf, leaf)
-        return self.constant(leaf)
-
-    def emit(
-        self,
-        program: Program,
-        op: Op,
-        names: dict[int, str],
-        widened: bool,
-        merges: bool = False,
-        last: frozenset[int] = frozenset(),
-    ) -> None:
-        """Write one operation.
-
-        Args:
-            program: that it is in.
-            op: the operation.
-            names: of the values so far.
-            widened: everything is float64.
-            merges: it sums over samples, so it works in float64.
-            last: the values that nothing is computed from.
-        """
-        values = program.values
-        total = self._counted(program, op, names) or summed(
-            program, op, names, self.assign, merges, bool(last.intersection(op.outputs)), widened
-        )
-        if total is not None:
-            names[op.outputs[0]] = self.assign(total)
-            return
-        args = list(op.args)
-        wide: dict[int, str] = dict(names)
-        bins = base_name(op) == "histc"  # its edges are the function's own, in its own precision
-        if merges and not bins:
-            for index in set(op.inputs):
-                if values[index].dtype.is_floating_point:
-                    wide[index] = self.assign(f"{names[index]}.double()")
-        rendered = [self.render(arg, wide, widened or merges) for arg in args]
-        keywords = {
-            key: self.render(leaf, wide, widened or merges)
-            for key, leaf in op.kwargs.items()
-            if leaf is not None and key not in ("pin_memory", "memory_format", "layout")
-        }
-        expression = self._expression(op, rendered, keywords)
-        if (bins and merges) or (widened and _made_narrow(program, op)):
-            expression = f"({expression}).double()"
-        if len(op.outputs) == 1 and not _returns_list(op):
-            if self._fixed(op, names):
-                names[op.outputs[0]] = self.evaluated(expression)
-                return
-            names[op.outputs[0]] = self.assign(expression)
-            return
-        result = self.assign(expression)
-        for position, output in enumerate(op.outputs):
-            names[output] = self.assign(f"{result}[{position}]")
-
-    def _counted(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
-        """The sum of as many ones as a value has elements."""
-        if op.func not in SUMS or op.kwargs or len(op.args) > 2:
-            return None
-        maker, shape = program.values[op.args[0].index].op, program.values[op.args[0].index].shape
-        while maker is not None and program.ops[maker].func is aten.detach.default:
-            maker = program.values[program.ops[maker].inputs[0]].op
-        if maker is None or program.ops[maker].func is not aten.ones_like.default or len(shape) != 1:
-            return None
-        like = program.ops[maker].inputs[0]
-        if program.values[like].op is not None:  # its factor has as many elements, and is there anyway
-            inputs = program.ops[program.values[like].op].inputs
-            like = next((i for i in inputs if program.values[i].shape == shape), like)
-        return f"{names[like]}.new_full((), {names[like]}.numel())"
-
-    def _expression(self, op: Op, rendered: list[str], keywords: dict[str, str]) -> str:
-        short = spelled(op, rendered, keywords, self.space)
-        if short is not None:
-            return short
-        parts = [*rendered, *(f"{key}={value}" for key, value in keywords.items())]
-        blank = ".zero_()" if "empty" in op.name else ""  # as it was while recording
-        return f"{self.constant(op.func)}({', '.join(parts)}){blank}"
-
-    def _fixed(self, op: Op, names: dict[int, str]) -> bool:
-        """Whether an operation gives the same in every fold."""
-        moving = any(isinstance(leaf, (Size, Free)) for leaf in leaves((op.args, op.kwargs)))
-        return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
-
-
-def _returns_list(op: Op) -> bool:
-    returns = op.func._schema.returns
-    return len(returns) == 1 and "List" in str(returns[0].type)
 
 
 def fold_code(
@@ -207,12 +46,12 @@ def fold_code(
         widened: whether everything is computed in float64.
         samples: batches as run, for recording the sums at all centres at once.
     """
-    source = Source(dtypes)
+    code = CodeWriter(dtypes)
     names: dict[int, str] = {}
     for position, index in enumerate(program.inputs):
-        names[index] = _input(source, f"x[{position}]", dtypes[position], widened)
+        names[index] = _input(code, f"x[{position}]", dtypes[position], widened)
     for index, tensor in program.captured.items():
-        names[index] = _input(source, f"w[{index}]", tensor.dtype, widened)
+        names[index] = _input(code, f"w[{index}]", tensor.dtype, widened)
     targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
     for parts in centred.values():
         targets += parts.slice.rows
@@ -223,21 +62,21 @@ def fold_code(
         op = program.ops[number]
         outputs = [program.values[output] for output in op.outputs]
         merges = any(v.kind in MERGEABLE and not v.given and v.dtype.is_floating_point for v in outputs)
-        source.emit(program, op, names, widened, merges, last)
+        code.emit(program, op, names, widened, merges, last)
     for leaf, parts in centred.items():
         if isinstance(parts, Extremes):
-            row = source.assign(f"{names[parts.row]}.double()")
+            row = code.assign(f"{names[parts.row]}.double()")
             ends = f"-{row}.amin({parts.dim}, True), {row}.amax({parts.dim}, True)"
-            names[leaf] = source.assign(f"stack([{ends}])")
+            names[leaf] = code.assign(f"stack([{ends}])")
             continue
-        names[leaf] = _centred(source, parts, names, program, samples)
+        names[leaf] = _centred(code, parts, names, program, samples)
     position, dim = batched[0]
     returned = ", ".join(names[index] for index in kept)
     counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
-    lines = [f"n = x[{position}].shape[{dim}]", *source.lines]
+    lines = [f"n = x[{position}].shape[{dim}]", *code.lines]
     result = f"return [{returned}], [{counted}]"
     text = "\n    ".join(["def fold(x, w):", *_released(_used(lines, result), result), result])
-    return FoldCode(text, source.space)
+    return FoldCode(text, code.space)
 
 
 def _used(lines: Sequence[str], result: str) -> list[str]:
@@ -251,18 +90,6 @@ def _used(lines: Sequence[str], result: str) -> list[str]:
     return kept[::-1]
 
 
-def _made_narrow(program: Program, op: Op) -> bool:
-    """Whether torch gives the result its default type: it is made of whole numbers, and of a Python number at most."""
-    values = program.values
-    whole = bool(op.inputs) and not any(_floats(values[index].dtype) for index in op.inputs)
-    named = any(isinstance(leaf, torch.dtype) for leaf in leaves((op.args, op.kwargs)))
-    return whole and not named and len(op.outputs) == 1 and values[op.outputs[0]].dtype is torch.float64
-
-
-def _floats(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point or dtype.is_complex
-
-
 def _released(lines: Sequence[str], result: str) -> list[str]:
     """The assignments, each with the names that it is the last to use let go of: what they hold may be large."""
     needed, released = set(_NAME.findall(result)), []
@@ -273,10 +100,10 @@ def _released(lines: Sequence[str], result: str) -> list[str]:
     return released[::-1]
 
 
-def _input(source: Source, text: str, dtype: torch.dtype, widened: bool) -> str:
+def _input(code: CodeWriter, text: str, dtype: torch.dtype, widened: bool) -> str:
     if dtype.is_floating_point and widened:
-        return source.assign(f"{text}.double()")
-    return source.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)
+        return code.assign(f"{text}.double()")
+    return code.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)
 
 
 def _order(program: Program, targets: Sequence[int]) -> list[int]:
@@ -291,7 +118,7 @@ def _order(program: Program, targets: Sequence[int]) -> list[int]:
 
 
 def _centred(
-    source: Source,
+    code: CodeWriter,
     parts: Centred,
     names: dict[int, str],
     program: Program,
@@ -342,15 +169,15 @@ def _centred(
             outer = order[position]
             name = names[outer]
             if program.values[outer].dtype.is_floating_point:
-                name = source.assign(f"{name}.double()")
+                name = code.assign(f"{name}.double()")
             inner_names[index] = name
         else:
-            inner_names[index] = source.constant(runs[0].tensors[index])
+            inner_names[index] = code.constant(runs[0].tensors[index])
     for index, tensor in inner.captured.items():
-        inner_names[index] = source.constant(tensor)
+        inner_names[index] = code.constant(tensor)
     result = inner.result[0].index
     for number in _order(inner, [result]):
-        source.emit(inner, inner.ops[number], inner_names, True, inner.ops[number].func in SUMS)
+        code.emit(inner, inner.ops[number], inner_names, True, inner.ops[number].func in SUMS)
     return inner_names[result]
 
 

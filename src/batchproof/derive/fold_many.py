@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from batchproof.derive.codegen import CodeWriter, FoldCode
 from batchproof.derive.finish_many import OneByOne, no_fallback_warning
-from batchproof.derive.fold import FoldCode, Source
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
@@ -90,15 +90,15 @@ def _straight(fn: Callable[..., list[Tensor]], example: Sequence[Tensor], size: 
 
 
 def _written_out(program: Program) -> FoldMany:
-    source = Source()
-    names = {index: _input(source, program, index, place) for place, index in enumerate(program.inputs)}
-    names |= {index: source.constant(widen(tensor)) for index, tensor in program.captured.items()}
+    code = CodeWriter()
+    names = {index: _input(code, program, index, place) for place, index in enumerate(program.inputs)}
+    names |= {index: code.constant(widen(tensor)) for index, tensor in program.captured.items()}
     for op in program.ops:
-        source.emit(program, op, names, widened=True)
+        code.emit(program, op, names, widened=True)
     returned = ", ".join(names[leaf.index] for leaf in program.result)
-    text = "\n    ".join(["def fold(x):", *source.lines, f"return [{returned}]"])
-    return FoldCode(text, source.space).compile()
+    text = "\n    ".join(["def fold(x):", *code.lines, f"return [{returned}]"])
+    return FoldCode(text, code.space).compile()
 
 
-def _input(source: Source, program: Program, index: int, place: int) -> str:
-    return source.assign(f"x[{place}].double()" if program.values[index].dtype.is_floating_point else f"x[{place}]")
+def _input(code: CodeWriter, program: Program, index: int, place: int) -> str:
+    return code.assign(f"x[{place}].double()" if program.values[index].dtype.is_floating_point else f"x[{place}]")

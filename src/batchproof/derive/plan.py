@@ -14,10 +14,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import nbytes
 from batchproof.derive.diverged import Diverged, Lost
 from batchproof.derive.finish import Finisher, State
-from batchproof.derive.fold import FoldCode
 from batchproof.derive.kind import Kind, merge_of
 from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, Value
