@@ -11,12 +11,12 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive import assemble, decompose
-from batchproof.derive.centred_sum import combined
+from batchproof.derive.centred_sum import weigh_sums
 from batchproof.derive.merge import MERGES
 from batchproof.derive.pipeline import derive
 from batchproof.derive.plan import StatePlan
-from batchproof.derive.samples import Inputs
-from batchproof.derive.slice import Centre
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.summand import Centre
 from batchproof.derive.verify import Refuted, gap, verify
 from batchproof.metric.fast_path import fold_by
 
@@ -45,7 +45,7 @@ def tried(plan: StatePlan, change: Change) -> None:
         values, lengths = fold(tensors, captured)
         return change(values, lengths, len(tensors[0]))
 
-    verify(plan, changed, dict(plan.captured), Inputs([X], (0,)), 0)
+    verify(plan, changed, dict(plan.captured), TensorBatch([X], (0,)), 0)
 
 
 def test_the_plan_itself(plan: StatePlan) -> None:
@@ -121,6 +121,6 @@ def test_a_small_total_is_no_zero(share: float) -> None:
         torch.tensor([[1.0, -1.0]], dtype=torch.float64),
         torch.tensor([1 + share, 1.0], dtype=torch.float64),
     )
-    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
+    found = weigh_sums(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert found.total.item() == pytest.approx(share, rel=1e-6)
     assert found.cancels.item() == pytest.approx(2 / share, rel=1e-2)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric.grouped_state import GroupedState
 from promise import difference
 
 
@@ -59,7 +59,7 @@ def interrupted_at_every_line(action: Callable[[], Any], owner: Any, after: Call
         line += 1 if line < 6 else 29  # the first lines, then some of each loop: a plan is derived anew for each
 
 
-@pytest.mark.parametrize("owner", [Slots, bp.Exact], ids=["state", "metric"])
+@pytest.mark.parametrize("owner", [GroupedState, bp.Exact], ids=["state", "metric"])
 @pytest.mark.parametrize("verb", ["update", "merge_state", "load_state_dict", "reset"])
 def test_an_interrupt_leaves_all_or_nothing(verb: str, owner: Any) -> None:
     metric, x = fed()

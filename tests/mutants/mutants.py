@@ -574,15 +574,15 @@ MUTANTS = (
     Mutant(
         "what is sealed shares its large leaves",
         "metric/origin.py",
-        "return one.clone() if isinstance(one, Slots) else one",
+        "return one.clone() if isinstance(one, GroupedState) else one",
         "return one",
         PARTS,
     ),
     Mutant(
         "samples of a cell are not counted",
         "metric/grouped_state.py",
-        "return Cell(values, lengths, mine.n + theirs.n, chunks)",
-        "return Cell(values, lengths, mine.n, chunks)",
+        "return GroupState(values, lengths, mine.n + theirs.n, chunks)",
+        "return GroupState(values, lengths, mine.n, chunks)",
         MACHINE,
     ),
     Mutant("kept rows in another order", "metric/grouped_state.py", "return found[::-1]", "return found", MACHINE),

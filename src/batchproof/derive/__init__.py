@@ -1,6 +1,6 @@
 """From a function of a batch to its exact streaming form. Knows torch, and nothing else of batchproof."""
 
-from batchproof.derive.centred_sum import Centred
+from batchproof.derive.centred_sum import CentredSum
 from batchproof.derive.cut import ancestors
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of
@@ -14,7 +14,7 @@ from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
 from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
 from batchproof.derive.plan_text import size_of
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
 from batchproof.derive.recording import (
@@ -30,9 +30,18 @@ from batchproof.derive.recording import (
     shown_dtype,
     widen,
 )
-from batchproof.derive.samples import FEWEST_LARGE, FEWEST_ROWS, LARGE_ROW, MOST_BYTES, MOST_ROWS, Inputs, few, ragged
-from batchproof.derive.site import Site
-from batchproof.derive.slice import Centre
+from batchproof.derive.samples import (
+    FEWEST_LARGE,
+    FEWEST_ROWS,
+    LARGE_ROW,
+    MOST_BYTES,
+    MOST_ROWS,
+    TensorBatch,
+    few,
+    ragged,
+)
+from batchproof.derive.site import SourceLine
+from batchproof.derive.summand import Centre
 from batchproof.derive.verify import gap, merge
 
 __all__ = [
@@ -47,12 +56,11 @@ __all__ = [
     "SUM",
     "WIDE",
     "Centre",
-    "Centred",
+    "CentredSum",
     "Diverged",
     "Finisher",
     "FoldMany",
     "Free",
-    "Inputs",
     "Kind",
     "Leaf",
     "Merge",
@@ -61,17 +69,18 @@ __all__ = [
     "OwnError",
     "Plan",
     "Program",
+    "ProgramValue",
     "RandomFunction",
     "Recording",
     "Ref",
     "SamplesPlan",
-    "Site",
     "Size",
     "Slope",
+    "SourceLine",
     "State",
     "StatePlan",
+    "TensorBatch",
     "Unrecordable",
-    "Value",
     "Verified",
     "ancestors",
     "as_kept",

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import Frontier, ancestors, sinks
-from batchproof.derive.diverged import Diverged, Lost
+from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.evaluate import result_of, taken_by, values_of
 from batchproof.derive.finish import State
 from batchproof.derive.fold import fold_code
@@ -20,19 +20,19 @@ from batchproof.derive.plan import StatePlan, Verified, leaf_of
 from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import Recording, Size, leaves, widen
-from batchproof.derive.samples import Inputs
+from batchproof.derive.samples import TensorBatch
 from batchproof.derive.verify import ROUNDING, Fold, Refuted, gap, verify
 
 
 def assemble(
     fn: Callable[..., Any],
-    batch: Inputs,
+    batch: TensorBatch,
     plain: Any,
     program: Program,
     runs: Sequence[Recording],
-    batches: Sequence[Inputs],
+    batches: Sequence[TensorBatch],
     frontier: Frontier,
-    centres: Mapping[int, Centred | Extremes | None],
+    centres: Mapping[int, CentredSum | Extremes | None],
     reason: str | None,
     shown: torch.dtype | None,
 ) -> StatePlan:
@@ -40,7 +40,7 @@ def assemble(
     lengths = _lengths(program, frontier)
     batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
     dtypes = [t.dtype for t in batch.tensors]
-    wanted = taken_by([found.slice for found in centred.values()])
+    wanted = taken_by([found.summand for found in centred.values()])
     samples = [(values_of(program, run, b, wanted), b.n) for run, b in zip(runs, batches, strict=True)]
 
     def code(widened: bool) -> FoldCode:
@@ -76,12 +76,12 @@ def assemble(
     return plan
 
 
-def wide_inputs(batch: Inputs) -> Inputs:
+def wide_inputs(batch: TensorBatch) -> TensorBatch:
     """A batch with floating types at their widest."""
-    return Inputs([widen(t.detach()) for t in batch.tensors], batch.dims)
+    return TensorBatch([widen(t.detach()) for t in batch.tensors], batch.dims)
 
 
-def _try_on_data(plan: StatePlan, runs: Sequence[Recording], batches: Sequence[Inputs]) -> tuple[Verified, bool]:
+def _try_on_data(plan: StatePlan, runs: Sequence[Recording], batches: Sequence[TensorBatch]) -> tuple[Verified, bool]:
     """Hold the plan against the function on the smallest batch and the largest; and whether that shows anything.
 
     Raises:
@@ -103,7 +103,7 @@ def _try_on_data(plan: StatePlan, runs: Sequence[Recording], batches: Sequence[I
         except Diverged as refusal:  # the samples are all alike, say
             lost, error = refusal, float("inf")
         if not error <= 1e3 * ROUNDING:
-            if not isinstance(lost, Lost) and not _undetermined(plan, batch, run):
+            if not isinstance(lost, DigitsLost) and not _undetermined(plan, batch, run):
                 raise lost or _another_value(error)
             shows = False
         partitions, worst = partitions + tried.partitions, max(worst, tried.error, error if error <= 1 else 0.0)
@@ -114,24 +114,24 @@ def _another_value(error: float, where: str = "") -> Refuted:
     return Refuted(f"{where}the merged state gives another value than the function (by {error:.1e})")
 
 
-def _own_run(plan: StatePlan, told: Recording, batch: Inputs) -> Recording:
+def _own_run(plan: StatePlan, told: Recording, batch: TensorBatch) -> Recording:
     """The function by the way that the samples take, where it was told others."""
     return record(plan.fn, batch.tensors, shown=plan.shown) if any(plan.program.ways) else told
 
 
-def _try_ways(plan: StatePlan, state: State, batch: Inputs, ways: Sequence[Way], run: Recording) -> None:
+def _try_ways(plan: StatePlan, state: State, batch: TensorBatch, ways: Sequence[Way], run: Recording) -> None:
     """Lead the merged state down each way, and hold it against the function on the samples themselves."""
     for way, end in zip(ways, (run.result, *run.others), strict=True):
         try:
             result, _ = plan.finished(state, batch.tensors, batch.dims, batch.n, way)
-        except Lost:  # these samples do not belong there
+        except DigitsLost:  # these samples do not belong there
             continue
         error = _result_gap(result, run, end)
         if not error <= 1e3 * ROUNDING:
             raise _another_value(error, "on a way that it may take ")
 
 
-def _undetermined(plan: StatePlan, batch: Inputs, run: Recording) -> bool:
+def _undetermined(plan: StatePlan, batch: TensorBatch, run: Recording) -> bool:
     """Whether rounding decides the function's value on this data, which then shows nothing."""
     numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if _is_numeric(x)]
     if any(not bool(torch.isfinite(x).all()) for x in numbers):
@@ -139,7 +139,7 @@ def _undetermined(plan: StatePlan, batch: Inputs, run: Recording) -> bool:
     return not _sensitivity(plan, batch, run, 1e-14) <= 1e-3
 
 
-def _sensitivity(plan: StatePlan, batch: Inputs, run: Recording, rounding: float) -> float:
+def _sensitivity(plan: StatePlan, batch: TensorBatch, run: Recording, rounding: float) -> float:
     """How much the function's value moves, relatively, when its inputs are rounded."""
     generator = torch.Generator().manual_seed(0)
     nudged = [
@@ -160,7 +160,7 @@ def _is_numeric(x: Any) -> bool:
     return isinstance(x, (torch.Tensor, int, float))
 
 
-def _try_apart(plan: StatePlan, batch: Inputs) -> None:
+def _try_apart(plan: StatePlan, batch: TensorBatch) -> None:
     """Try the plan on rows that were moved apart, where the user's own are too much alike to show anything."""
     generator = torch.Generator().manual_seed(1)
     moved = []
@@ -170,7 +170,7 @@ def _try_apart(plan: StatePlan, batch: Inputs) -> None:
             noise = torch.rand(wide.shape, generator=generator, dtype=torch.float64).to(wide.device)
             wide = wide + noise * (0.1 * wide.abs() + (wide == 0))
         moved.append(wide)
-    apart = Inputs(moved, batch.dims)
+    apart = TensorBatch(moved, batch.dims)
     run = record(plan.fn, apart.tensors, shown=plan.shown)
     captured = {index: widen(tensor.detach()) for index, tensor in plan.captured.items()}
     fold: Fold = plan.wide.compile()
@@ -223,7 +223,7 @@ DECIDED = 0.02
 SINGLE, HALF = 6e-8, 4e-3
 
 
-def _serves(plan: StatePlan, code: FoldCode, batch: Inputs, own: tuple[Any, Recording]) -> bool:
+def _serves(plan: StatePlan, code: FoldCode, batch: TensorBatch, own: tuple[Any, Recording]) -> bool:
     """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding.
 
     Where rounding decides that value (float32 far from zero), it must lead to that of the same operations in float64.

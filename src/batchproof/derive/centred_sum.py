@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from batchproof.derive.operators import VIEWS, base_name
-from batchproof.derive.slice import Centre, Direction, Rows, Slice
+from batchproof.derive.summand import Centre, Direction, Summand, SummandRows
 
 
 @dataclass
 class Level:
     """Probes at one distance from the data: weights found on them are exact where the statistic lies as far."""
 
-    probes: list[Rows]
+    probes: list[SummandRows]
     inverse: torch.Tensor  # (elements, centres, probes)
 
 
@@ -29,11 +29,11 @@ class Taylor:
     to a function of it, which a probe shows.
     """
 
-    probe: Rows | None
+    probe: SummandRows | None
     there: torch.Tensor  # the sum on the probe at the centre, (elements)
 
     def weights(
-        self, part: Slice, centres: Sequence[Centre], at: Centre, shared: dict[int, torch.Tensor]
+        self, part: Summand, centres: Sequence[Centre], at: Centre, shared: dict[int, torch.Tensor]
     ) -> torch.Tensor:
         """(elements or 1, centres): how the sum, or with ``at.powers`` its coefficient, is made of those kept."""
         base = centres[0]
@@ -65,16 +65,18 @@ def _move(at: Centre, base: Centre, direction: Direction) -> Any:
 
 
 @dataclass
-class Centred:
+class CentredSum:
     """A conditional sum that is kept at fixed centres, and what finds the weights at another one."""
 
-    slice: Slice
+    summand: Summand
     centres: list[Centre]
     levels: list[Level]
     taylor: Taylor | None = None
     noise: float = 1.0  # how many times a rounding of the kept sums grows in one near them
 
-    def combined(self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0) -> Combined:
+    def combine(
+        self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0
+    ) -> CombinedSum:
         """The sum at a centre, made of the kept ones.
 
         Args:
@@ -85,11 +87,13 @@ class Centred:
         """
         flat = kept.reshape(kept.shape[0], -1).T
         if self.taylor is not None:
-            weights = self.taylor.weights(self.slice, self.centres, at, shared)
-            return combined(weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, at, _shifts(self.slice))
+            weights = self.taylor.weights(self.summand, self.centres, at, shared)
+            return weigh_sums(
+                weights.expand_as(flat), kept, torch.zeros_like(flat[:, 0]), nudge, at, _shifts(self.summand)
+            )
         found: list[tuple[torch.Tensor, torch.Tensor]] = []
         for level in self.levels:
-            sums = torch.cat([self.slice.sums([at], rows, shared) for rows in level.probes], 1)
+            sums = torch.cat([self.summand.sums([at], rows, shared) for rows in level.probes], 1)
             weights = (level.inverse @ sums.unsqueeze(-1)).squeeze(-1)
             noise = (level.inverse.abs() @ sums.detach().abs().unsqueeze(-1)).squeeze(-1)
             found.append((weights, (noise * flat.detach().abs()).sum(1)))
@@ -98,7 +102,7 @@ class Centred:
             better = less < noise
             weights = torch.where(better.unsqueeze(1), others, weights)
             noise = torch.where(better, less, noise)
-        return combined(weights, kept, noise, nudge, at, _shifts(self.slice))
+        return weigh_sums(weights, kept, noise, nudge, at, _shifts(self.summand))
 
 
 def _any_of(at: Centre, test: Callable[[torch.Tensor], torch.Tensor], elements: int) -> torch.Tensor:
@@ -119,7 +123,7 @@ NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
-class Combined:
+class CombinedSum:
     """A centred sum at one centre, made of those at others. Tensors throughout, so that `vmap` can make many."""
 
     total: torch.Tensor
@@ -127,7 +131,7 @@ class Combined:
     cancels: torch.Tensor  # the worst ratio of its terms' size to the total; infinite where that is zero
 
 
-def _shifts(part: Slice) -> bool:
+def _shifts(part: Summand) -> bool:
     """Whether statistics are only added to samples and taken from them."""
     still = set(part.stats)
     for op in part.ops:
@@ -140,9 +144,9 @@ def _shifts(part: Slice) -> bool:
     return not part.free
 
 
-def combined(
+def weigh_sums(
     weights: torch.Tensor, kept: torch.Tensor, noise: torch.Tensor, nudge: float, at: Centre, shifts: bool
-) -> Combined:
+) -> CombinedSum:
     """Weigh the sums kept at the centres.
 
     Where a statistic is infinite, a total that is not finite is not known: with samples of both signs,
@@ -177,18 +181,18 @@ def combined(
     if nudge:
         total = torch.where(lost, torch.where(torch.isnan(total), 1.0, torch.nan), total)
     worst = cancels.amax() if cancels.numel() else cancels.sum()
-    return Combined(total.reshape(kept.shape[1:]), ~torch.isfinite(terms).all(), worst)
+    return CombinedSum(total.reshape(kept.shape[1:]), ~torch.isfinite(terms).all(), worst)
 
 
 @dataclass
 class Extremes:
     """The largest ``|x - s|``: of x, the smallest and the largest are enough. Kept as (-min, max), both maxima."""
 
-    slice: Slice
+    summand: Summand
     row: int
     dim: int
     centres: tuple[Centre, ...] = ()
 
     def at(self, kept: torch.Tensor, centre: Centre, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         rows = torch.cat([-kept[0], kept[1]], self.dim)
-        return self.slice.run(centre, Rows({self.row: rows}, 2, {}), shared)
+        return self.summand.run(centre, SummandRows({self.row: rows}, 2, {}), shared)

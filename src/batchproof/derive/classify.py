@@ -13,8 +13,8 @@ import torch
 
 from batchproof.derive.kind import MERGEABLE, ORDERED, Kind
 from batchproof.derive.operators import ADDS, ANALYTIC, EXACT_ARITHMETIC, SHAPE_ONLY, VIEWS, base_name
-from batchproof.derive.placement import OPAQUE, Application, Known, Placement
-from batchproof.derive.program import Program, Value
+from batchproof.derive.placement import OPAQUE, Application, Placement, ValueFacts
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Free, Op, Recording, Ref, Size, leaves
 from batchproof.derive.rules import arguments_follow, mask_of, place
 from batchproof.derive.trial import tried
@@ -37,7 +37,7 @@ class Classifier:
         self.program = program
         self.runs = runs
         self.convex: set[int] = set()
-        self.known = Known()
+        self.known = ValueFacts()
         for position, index in enumerate(program.inputs):
             value = program.values[index]
             value.from_data = position in batched
@@ -101,7 +101,9 @@ class Classifier:
         moves = name in VIEWS or name in ("reshape", "contiguous", "lift_fresh_copy")
         return moves and bool(op.inputs) and all(index in self.known.zeros for index in op.inputs)
 
-    def _conditional(self, app: Application, name: str, value: Value, placement: Placement, position: int) -> Placement:
+    def _conditional(
+        self, app: Application, name: str, value: ProgramValue, placement: Placement, position: int
+    ) -> Placement:
         """The placement of a value that depends on batch statistics: these must enter analytically."""
         op = app.op
         if (kind := self._extreme(op, name, value)) is not None:
@@ -119,7 +121,7 @@ class Classifier:
     def _all_whole(self, op: Op) -> bool:
         return all(self.program.values[i].dtype in (torch.int64, torch.bool) for i in op.inputs)
 
-    def _extreme(self, op: Op, name: str, value: Value) -> Kind | None:
+    def _extreme(self, op: Op, name: str, value: ProgramValue) -> Kind | None:
         """The kind of a step of ``max(|x - s|)``: x moved by a statistic, perhaps its size, and the extreme of that.
 
         Such a function of x is convex, so over a batch it is largest at the batch's smallest or largest x.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 
 aten = torch.ops.aten
@@ -346,11 +346,11 @@ def spell_sum(
     return f"{wide(source.index)}.sum({over})" if merges else None
 
 
-def _maker(program: Program, value: Value) -> Op | None:
+def _maker(program: Program, value: ProgramValue) -> Op | None:
     return None if value.op is None else program.ops[value.op]
 
 
-def _truths(program: Program, value: Value) -> int | None:
+def _truths(program: Program, value: ProgramValue) -> int | None:
     """The truths that a value is, or was cast from."""
     if value.dtype is torch.bool:
         return value.index
@@ -360,7 +360,7 @@ def _truths(program: Program, value: Value) -> int | None:
     return made.inputs[0] if program.values[made.inputs[0]].dtype is torch.bool else None
 
 
-def _factors(program: Program, value: Value) -> tuple[int, int] | None:
+def _factors(program: Program, value: ProgramValue) -> tuple[int, int] | None:
     """Two floating values of one shape whose product a value is."""
     made = _maker(program, value)
     if made is None:

@@ -16,7 +16,7 @@ import torch
 
 from batchproof.derive.kind import COUNTED, MERGEABLE, ROWLIKE, Kind
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Free, Ref, Size, leaves
 
 MANY = 1_000_000
@@ -37,7 +37,7 @@ class Frontier:
     after: frozenset[int]  # operations between the leaves and the result
 
 
-def nbytes(value: Value) -> int:
+def nbytes(value: ProgramValue) -> int:
     """Bytes of a value in the state (of one sample's share of it, for rows)."""
     width = 1 if value.kind in (Kind.ANY, Kind.ALL) else 8
     return width * prod(size.scale if isinstance(size, Size) else size for size in value.shape)
@@ -117,11 +117,11 @@ def ancestors(program: Program, targets: Iterable[int]) -> set[int]:
     return found
 
 
-def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
+def cut(program: Program, centred: Callable[[ProgramValue], int]) -> Frontier:
     """The cheapest frontier.
 
     Args:
-        program: classified by `kinds`.
+        program: classified by `classify`.
         centred: for a sum that is conditional on batch statistics, at how many centres it must be kept; 0 if no finite
             number does.
     """
@@ -155,7 +155,7 @@ def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
     return Frontier(chosen, operations_after(program, chosen))
 
 
-def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program: Program) -> int | None:
+def _capacity(value: ProgramValue, adds: bool, centred: Callable[[ProgramValue], int], program: Program) -> int | None:
     """Bytes, or None where the value cannot be kept."""
     size = max(nbytes(value), 1)
     if value.kind in MERGEABLE:

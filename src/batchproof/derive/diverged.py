@@ -9,7 +9,7 @@ class Diverged(BatchproofError):
     """The function does something else on all samples than what was folded batch by batch."""
 
 
-class Lost(Diverged):
+class DigitsLost(Diverged):
     """A centred sum cancels to fewer digits than the result needs."""
 
     def __init__(self) -> None:

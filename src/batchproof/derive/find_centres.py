@@ -5,9 +5,9 @@ M(row, s) = w_1(s) M(row, s_1) + ... + w_K(s) M(row, s_K), the same weights for 
 sums at K fixed centres s_k; the weights at the s of the end are found on a few probe rows.  (y - s)^2 has rank 3,
 (x - s)(y - t) rank 4, exp(x - s) rank 1.
 
-Only operations that are analytic in s are let through (`kinds`), and the rank is found on generic rows and centres: an
-identity between analytic functions that holds at generic points holds everywhere.  Centres lie near the data, so this
-is also the numerically stable, shifted form of the sum.
+Only operations that are analytic in s are let through by `classify`, and the rank is found on generic rows and centres:
+an identity between analytic functions that holds at generic points holds everywhere.  Centres lie near the data, so
+this is also the numerically stable, shifted form of the sum.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.func import vmap
 
-from batchproof.derive.centred_sum import Centred, Extremes, Level, Taylor
+from batchproof.derive.centred_sum import CentredSum, Extremes, Level, Taylor
 from batchproof.derive.powers import NoPolynomial
 from batchproof.derive.probes import (
     PROBES,
@@ -31,7 +31,7 @@ from batchproof.derive.probes import (
     rows_away,
 )
 from batchproof.derive.program import Program
-from batchproof.derive.slice import Centre, Direction, Rows, Slice, conditional_slice
+from batchproof.derive.summand import Centre, Direction, Summand, SummandRows, conditional_slice
 from batchproof.derive.weights import (
     equilibrated,
     independent_columns,
@@ -66,7 +66,7 @@ def find_centres(
     subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
     shared: dict[int, torch.Tensor],
     powers: bool = True,
-) -> Centred | None:
+) -> CentredSum | None:
     """Centres and probes for a conditional sum, or None where no small number of centres does.
 
     Args:
@@ -78,7 +78,7 @@ def find_centres(
             one is taken that keeps most digits.
     """
     part = conditional_slice(program, leaf)
-    best: Centred | None = None
+    best: CentredSum | None = None
     for attempt in range(ATTEMPTS):
         generator = torch.Generator().manual_seed(len(part.ops) + attempt)
         found = _drawn_centres(program, part, subsets, shared, generator, powers)
@@ -91,12 +91,12 @@ def find_centres(
 
 def _drawn_centres(
     program: Program,
-    part: Slice,
+    part: Summand,
     subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
     shared: dict[int, torch.Tensor],
     generator: torch.Generator,
     powers: bool,
-) -> Centred | None:
+) -> CentredSum | None:
     """Centres and probes of one draw: some take an exponential out of the range of float64, and show nothing."""
     near = near_centres(program, part, subsets, generator)
     far = [far_centre(at, generator) for at in near[:FAR_CENTRES]]
@@ -125,22 +125,22 @@ def _drawn_centres(
         if predicts(table, chosen, tests, len(probes)):
             kept = table[:, : len(probes), chosen]
             noise = noise_gain(kept, table[:, : len(probes), [n for n in tests if n < count_near]])
-            return Centred(
+            return CentredSum(
                 part, [centres[number] for number in chosen], [Level(probes, pseudo_inverse(kept))], noise=noise
             )
     return None
 
 
 def _powers(
-    part: Slice,
+    part: Summand,
     subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
     near: Centre,
     table: torch.Tensor,
     tests: Sequence[Centre],
-    probes: tuple[Sequence[Rows], Sequence[Rows]],
+    probes: tuple[Sequence[SummandRows], Sequence[SummandRows]],
     shared: dict[int, torch.Tensor],
     generator: torch.Generator,
-) -> Centred | None:
+) -> CentredSum | None:
     """The sum kept as power sums around one centre, or None where it is no polynomial in the statistics.
 
     Args:
@@ -164,22 +164,22 @@ def _powers(
             return None
         taylor = _taylor(part, centres, table, kept, tests, probes[0], shared) if repeats == 1 else None
         if taylor is not None and len(centres) <= MOST_POWERS:
-            return Centred(part, centres, [], taylor)
+            return CentredSum(part, centres, [], taylor)
         chosen = independent_columns(kept[:, : len(probes[0])])
         kept, centres = kept[:, :, chosen], [centres[number] for number in chosen]
         if 0 < len(centres) <= MOST_POWERS and predicts_by_coefficients(table, kept, len(probes[0])):
             levels = _levels(part, centres, subsets, shared, generator)
-            return Centred(part, centres, levels) if levels else None
+            return CentredSum(part, centres, levels) if levels else None
     return None
 
 
 def _taylor(
-    part: Slice,
+    part: Summand,
     centres: list[Centre],
     table: torch.Tensor,
     kept: torch.Tensor,
     tests: Sequence[Centre],
-    probes: Sequence[Rows],
+    probes: Sequence[SummandRows],
     shared: dict[int, torch.Tensor],
 ) -> Taylor | None:
     """Weights in closed form, if they give the sum on every probe at every test centre."""
@@ -201,11 +201,11 @@ def _taylor(
 
 
 def _expansion(
-    part: Slice,
+    part: Summand,
     whole: dict[int, torch.Tensor],
     near: Centre,
     repeats: int,
-    probe: Rows,
+    probe: SummandRows,
     shared: dict[int, torch.Tensor],
     generator: torch.Generator,
 ) -> Centre | None:
@@ -235,7 +235,7 @@ def _expansion(
 
 
 def _levels(
-    part: Slice,
+    part: Summand,
     centres: list[Centre],
     subsets: Sequence[tuple[dict[int, torch.Tensor], int]],
     shared: dict[int, torch.Tensor],
@@ -256,7 +256,7 @@ def _levels(
     return levels
 
 
-def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[int, torch.Tensor]) -> Any:
+def _table(part: Summand, centres: list[Centre], probes: list[SummandRows], shared: dict[int, torch.Tensor]) -> Any:
     """The sum on every probe at every centre, (elements, probes, centres); what has no finite value is left out."""
     rows = []
     for probe in probes:
@@ -277,7 +277,7 @@ def _table(part: Slice, centres: list[Centre], probes: list[Rows], shared: dict[
     return table[:, good_probes], [centres[k] for k in good_centres], [probes[j] for j in good_probes]
 
 
-def _at_each(part: Slice, centres: list[Centre], probe: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+def _at_each(part: Summand, centres: list[Centre], probe: SummandRows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
     """The sum at every centre, (elements, centres)."""
     stats = [torch.stack([at.stats[i] for at in centres]) for i in part.stats]
     free = [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in part.free]

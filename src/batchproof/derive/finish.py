@@ -16,16 +16,16 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.decompose import at_once
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.kind import Kind
 from batchproof.derive.program import Program
 from batchproof.derive.record import Tape, Way
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
-from batchproof.derive.site import Site, call_site
-from batchproof.derive.slice import Centre
+from batchproof.derive.site import SourceLine, call_site
 from batchproof.derive.stand_in import Shapes, StandIn, stand_in
+from batchproof.derive.summand import Centre
 
 
 @dataclass
@@ -38,7 +38,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Step:
+class FinishStep:
     """An operation as it was run for real, with the Python numbers of this number of samples.
 
     It works on merged values, or, where it is ``shared``, on what no sample reaches.
@@ -60,7 +60,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         folds: frozenset[int],
         kept: dict[int, torch.Tensor],
         lengths: dict[tuple[int, int], int],
-        centred: dict[int, Centred | Extremes],
+        centred: dict[int, CentredSum | Extremes],
         n: int,
         nudge: float,
         way: Way,
@@ -90,7 +90,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.device = next(iter(kept.values())).device if kept else torch.device("cpu")
         self.alive: list[torch.Tensor] = []
         self.lost = 0.0  # the worst share of a centred sum that cancels
-        self.script: list[Step] = []
+        self.script: list[FinishStep] = []
         self.reads_data = False
 
     def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
@@ -143,7 +143,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             result = self.answer(result)
         if not op.outputs and op.step < 0:
             op.outputs = tuple(self.new(self.kind_of(op)) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
-        self.script.append(Step(op, template[0], template[1], self.shared(op)))
+        self.script.append(FinishStep(op, template[0], template[1], self.shared(op)))
         held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
         return _rebuild(result, held)
 
@@ -268,7 +268,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def astray(self) -> Diverged:
         """That the function does not do what was recorded as the latest operation."""
         number = min(self.number, self.program.first) - 1
-        site = self.program.ops[number].site if self.program.ops else Site()
+        site = self.program.ops[number].site if self.program.ops else SourceLine()
         return Diverged(
             f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
             f" (there: {site}); use state='rows' to keep the samples"
@@ -381,12 +381,12 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def moved(self, leaf: int) -> torch.Tensor:
         """A sum kept at fixed centres, at the centre that the function arrives at."""
         parts = self.centred[leaf]
-        at = Centre({index: self.values[index] for index in parts.slice.stats}, self.free)
+        at = Centre({index: self.values[index] for index in parts.summand.stats}, self.free)
         shared = {index: value for index, value in self.values.items() if index in self.real}
         kept = self.kept[leaf]
         if isinstance(parts, Extremes):
             return parts.at(kept, at, shared)
-        found = parts.combined(at, kept, shared, self.nudge)
+        found = parts.combine(at, kept, shared, self.nudge)
         plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
         finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
         if finite and bool(found.overflows):

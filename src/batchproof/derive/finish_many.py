@@ -30,7 +30,7 @@ class OneByOne(Exception):
 
 
 @dataclass(frozen=True)
-class Values:
+class FinishedValues:
     """What the function returns for each of many states.
 
     Attributes:
@@ -44,7 +44,7 @@ class Values:
 
 def finish_many(
     plan: StatePlan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
-) -> Values:
+) -> FinishedValues:
     """The function's value for each of many states of ``n`` samples.
 
     Args:
@@ -80,7 +80,7 @@ def finish_many(
     except Exception as error:
         raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
     _check(values, sound, alone)
-    return Values(values, sound)
+    return FinishedValues(values, sound)
 
 
 @contextmanager

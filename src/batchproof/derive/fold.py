@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.func import vmap
 
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.codegen import SUMS, CodeWriter, FoldCode
 from batchproof.derive.kind import MERGEABLE, Kind
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
-from batchproof.derive.slice import Centre, Direction, Rows, Slice
+from batchproof.derive.summand import Centre, Direction, Summand, SummandRows
 
 _NAME = re.compile(r"[a-z]\w*")
 _LOCAL = re.compile(r"t\d+")
@@ -28,7 +28,7 @@ def fold_code(
     program: Program,
     kept: Sequence[int],
     lengths: Sequence[tuple[int, int]],
-    centred: dict[int, Centred | Extremes],
+    centred: dict[int, CentredSum | Extremes],
     batched: Sequence[tuple[int, int]],
     dtypes: Sequence[torch.dtype],
     widened: bool,
@@ -54,8 +54,8 @@ def fold_code(
         names[index] = _input(code, f"w[{index}]", tensor.dtype, widened)
     targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
     for parts in centred.values():
-        targets += parts.slice.rows
-        targets += [i for op in parts.slice.ops for i in op.inputs if program.values[i].kind is Kind.SHARED]
+        targets += parts.summand.rows
+        targets += [i for op in parts.summand.ops for i in op.inputs if program.values[i].kind is Kind.SHARED]
     order = _order(program, targets)
     last = frozenset(kept) - {index for number in order for index in program.ops[number].inputs}
     for number in order:
@@ -119,13 +119,13 @@ def _order(program: Program, targets: Sequence[int]) -> list[int]:
 
 def _centred(
     code: CodeWriter,
-    parts: Centred,
+    parts: CentredSum,
     names: dict[int, str],
     program: Program,
     samples: Sequence[tuple[dict[int, torch.Tensor], int]],
 ) -> str:
     """The sum at every centre, stacked in front."""
-    piece = parts.slice
+    piece = parts.summand
     centres = parts.centres
     base = centres[0]
     if base.powers:
@@ -139,7 +139,7 @@ def _centred(
     def at_all(n: int, lengths: dict[tuple[int, int], int]) -> Callable[..., torch.Tensor]:
         def fn(*tensors: torch.Tensor) -> torch.Tensor:
             env = dict(zip(order, tensors, strict=False))
-            rows = Rows({i: env[i] for i in piece.rows}, n, lengths)
+            rows = SummandRows({i: env[i] for i in piece.rows}, n, lengths)
             fixed = {i: env[i] for i in shared}
             moving = tensors[len(order) :]
             if base.powers:
@@ -182,10 +182,10 @@ def _centred(
 
 
 def _coefficients(
-    piece: Slice,
+    piece: Summand,
     centres: Sequence[Centre],
     constants: Sequence[torch.Tensor],
-    rows: Rows,
+    rows: SummandRows,
     shared: dict[int, torch.Tensor],
 ) -> torch.Tensor:
     """The kept coefficients of a sum as a polynomial, stacked; its centre and steps come as tensors, to be recorded."""

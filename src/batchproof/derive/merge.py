@@ -168,7 +168,7 @@ class Truth(Merge):
         return ~found if self.for_all else found
 
 
-class Rows(Merge):
+class Concatenation(Merge):
     """Samples are kept, one after another."""
 
     linear = True
@@ -191,7 +191,7 @@ MAX = Extreme("max", "maximum", "largest", "MAX")
 MIN = Extreme("min", "minimum", "smallest", "MIN", smallest=True)
 ANY = Truth("any", "or", "yes-or-no", "MAX")
 ALL = Truth("all", "and", "yes-or-no", "MAX", for_all=True)
-ROWS = Rows("rows", "keep", "rows")
+ROWS = Concatenation("rows", "keep", "rows")
 
 MERGES = {merge.name: merge for merge in (SUM, MAX, MIN, ANY, ALL, ROWS)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.assemble import assemble
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
@@ -19,12 +19,12 @@ from batchproof.derive.find_centres import find_centres, find_extremes
 from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
-from batchproof.derive.program import Program, Value, align
+from batchproof.derive.program import Program, ProgramValue, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
-from batchproof.derive.samples import FEWEST_LARGE, Inputs, few
+from batchproof.derive.samples import FEWEST_LARGE, TensorBatch, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
@@ -51,7 +51,7 @@ def derive(
     Raises:
         BatchproofError: the function is random, or changes from call to call: no plan can be exact.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     plain, seen = plain_call(fn, batch)
     if seen.written is not None:
         return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
@@ -76,7 +76,7 @@ def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Se
     Raises:
         Unrecordable, RandomFunction: as `record`.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     batches = _batches(batch, torch.Generator().manual_seed(batch.n))
     return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
 
@@ -89,7 +89,7 @@ def like(
     Raises:
         BatchproofError: on such samples the function has another state.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
     try:
         plain, seen = plain_call(fn, batch)
@@ -107,7 +107,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _derive(
-    fn: Callable[..., Any], batch: Inputs, plain: Any, ways: Sequence[Way], trace: list[Program], powers: bool
+    fn: Callable[..., Any], batch: TensorBatch, plain: Any, ways: Sequence[Way], trace: list[Program], powers: bool
 ) -> Plan:
     """A plan of any state; the program is left in the trace, also where no plan is found."""
     generator = torch.Generator().manual_seed(batch.n)
@@ -117,9 +117,9 @@ def _derive(
     trace.append(program)
     subsets = small_batches(program, runs, batch, generator)
     shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind is Kind.SHARED}
-    centres: dict[int, Centred | Extremes | None] = {}
+    centres: dict[int, CentredSum | Extremes | None] = {}
 
-    def centred(value: Value) -> int:
+    def centred(value: ProgramValue) -> int:
         if value.kind not in (Kind.SUM, Kind.MAX):
             return 0
         if value.index not in centres and value.kind is Kind.SUM:
@@ -138,7 +138,7 @@ def _derive(
     return plan if plan.kept else SamplesPlan((), reason, program, plan.verified)  # it looks at no sample
 
 
-def _like(fn: Callable[..., Any], batch: Inputs, plain: Any, model: StatePlan) -> StatePlan:
+def _like(fn: Callable[..., Any], batch: TensorBatch, plain: Any, model: StatePlan) -> StatePlan:
     """A plan with a model's frontier and centres, on a program that must be the model's in all but sizes."""
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, torch.Generator().manual_seed(batch.n))
@@ -154,7 +154,7 @@ def _like(fn: Callable[..., Any], batch: Inputs, plain: Any, model: StatePlan) -
     return plan
 
 
-def _kept(plan: StatePlan) -> list[Value]:
+def _kept(plan: StatePlan) -> list[ProgramValue]:
     return [plan.program.values[index] for index in plan.kept]
 
 
@@ -178,7 +178,7 @@ def _counterparts(program: Program, model: StatePlan) -> tuple[int, ...]:
     return tuple(match[index] for index in model.kept)
 
 
-def _batches(batch: Inputs, generator: torch.Generator) -> list[Inputs]:
+def _batches(batch: TensorBatch, generator: torch.Generator) -> list[TensorBatch]:
     """Three batches of different sizes, each with every row of the first: a class that is there stays there."""
     n = batch.n
     everything = torch.arange(n)
@@ -188,7 +188,7 @@ def _batches(batch: Inputs, generator: torch.Generator) -> list[Inputs]:
 
 
 def _classified(
-    fn: Callable[..., Any], batches: Sequence[Inputs], shown: torch.dtype | None, ways: Sequence[Way]
+    fn: Callable[..., Any], batches: Sequence[TensorBatch], shown: torch.dtype | None, ways: Sequence[Way]
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import nbytes
-from batchproof.derive.diverged import Diverged, Lost
+from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.kind import Kind, merge_of
 from batchproof.derive.merge import ROWS, Merge
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.record import Way, run_under
 from batchproof.derive.recording import WIDE
-from batchproof.derive.samples import Inputs
-from batchproof.derive.site import Site
-from batchproof.derive.slice import Centre
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.site import SourceLine
 from batchproof.derive.stand_in import stand_in
+from batchproof.derive.summand import Centre
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-7
@@ -61,7 +61,7 @@ class Leaf:
     dtype: torch.dtype
     nbytes: int
     points: int
-    site: Site
+    site: SourceLine
     what: str
     dim: int = 0
     centred: bool = False
@@ -156,7 +156,7 @@ class StatePlan(Plan):
     lengths: tuple[tuple[int, int], ...]
     after: frozenset[int]
     folds: frozenset[int]
-    centred: dict[int, Centred | Extremes]
+    centred: dict[int, CentredSum | Extremes]
     constants: dict[int, torch.Tensor]
     shown: torch.dtype | None
     dtypes: tuple[Any, ...]
@@ -198,7 +198,7 @@ class StatePlan(Plan):
         if cancels(run.lost):
             nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE, way=way)
             if not _near(result, nudged):
-                raise Lost
+                raise DigitsLost
         return result, run
 
     def run(
@@ -227,15 +227,15 @@ class StatePlan(Plan):
             raise Diverged("the function returns something else on all samples than on the first batch")
         return result, run
 
-    def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+    def move(self, leaf: int, kept: torch.Tensor, theirs: CentredSum, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours.
 
         Raises:
             Diverged: it is infinite, and infinity cannot be moved.
         """
         mine = self.centred[leaf]
-        assert isinstance(mine, Centred)
-        moved = torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
+        assert isinstance(mine, CentredSum)
+        moved = torch.stack([theirs.combine(at, kept, shared).total for at in mine.centres])
         if bool(torch.isnan(moved).any()) and not bool(torch.isnan(kept).any()):
             raise Diverged(
                 f"a sum left the range of float64 at {self.program.site(leaf)}, and cannot be merged with one around "
@@ -259,14 +259,14 @@ def _near(a: Any, b: Any) -> bool:
     return True
 
 
-def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes], batch: Inputs) -> Leaf:
+def leaf_of(program: Program, index: int, centred: dict[int, CentredSum | Extremes], batch: TensorBatch) -> Leaf:
     """How a kept value is shown."""
     value = program.values[index]
     kept = centred.get(index)
     points = 2 if isinstance(kept, Extremes) else len(kept.centres) if kept else 1
     if isinstance(kept, Extremes):
         row = program.values[kept.row]
-        value = Value(
+        value = ProgramValue(
             index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, Kind.MAX
         )
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)

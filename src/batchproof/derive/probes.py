@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from batchproof.derive.program import Program
-from batchproof.derive.slice import Centre, Rows, Slice
+from batchproof.derive.summand import Centre, Summand, SummandRows
 
 PROBES = 15
 
@@ -30,8 +30,8 @@ def rounded_stat(stat: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
 
 
 def rows_away(
-    part: Slice, values: dict[int, torch.Tensor], n: int, distance: float, generator: torch.Generator
-) -> Rows:
+    part: Summand, values: dict[int, torch.Tensor], n: int, distance: float, generator: torch.Generator
+) -> SummandRows:
     """Rows so many times as far from the data's middle as its ends are."""
 
     def spread(x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ def rows_away(
 
     picks = _picks(part, values)
     rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i]) for i in part.rows}
-    return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
+    return SummandRows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
 
 
 def half_range(x: torch.Tensor) -> float:
@@ -60,7 +60,7 @@ def half_range(x: torch.Tensor) -> float:
 
 
 def near_centres(
-    program: Program, part: Slice, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], generator: torch.Generator
+    program: Program, part: Summand, subsets: Sequence[tuple[dict[int, torch.Tensor], int]], generator: torch.Generator
 ) -> list[Centre]:
     """Centres near the data: statistics of small batches, each moved on its own.
 
@@ -96,7 +96,7 @@ def _spread_of(
     index: int,
     small: Sequence[dict[int, torch.Tensor]],
     whole: dict[int, torch.Tensor],
-    part: Slice,
+    part: Summand,
     program: Program,
 ) -> torch.Tensor:
     """How far to move a statistic: as much as it differs between small batches, and never by nothing."""
@@ -122,15 +122,17 @@ def far_centre(at: Centre, generator: torch.Generator) -> Centre:
     return Centre({i: away(s) for i, s in at.stats.items()}, {p: v * factor for p, v in at.free.items()})
 
 
-def generic_rows(part: Slice, values: dict[int, torch.Tensor], n: int, generator: torch.Generator, wide: bool) -> Rows:
+def generic_rows(
+    part: Summand, values: dict[int, torch.Tensor], n: int, generator: torch.Generator, wide: bool
+) -> SummandRows:
     """Rows like a small batch's, with every relation between them broken; or, wide, far from the data at some scale."""
     spread = _scatter if wide else _jitter
     picks = _picks(part, values)
     rows = {i: _pick(values[i], picks[i], generator) if i in picks else spread(values[i], generator) for i in part.rows}
-    return Rows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
+    return SummandRows(rows, n, {key: values[key[0]].shape[key[1]] for key in part.lengths})
 
 
-def _picks(part: Slice, values: dict[int, torch.Tensor]) -> dict[int, int]:
+def _picks(part: Summand, values: dict[int, torch.Tensor]) -> dict[int, int]:
     """The rows that pick others by number, and how many there are to pick from."""
     found: dict[int, int] = {}
     for op in part.ops:

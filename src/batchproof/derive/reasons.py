@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from batchproof.derive.centred_sum import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.kind import Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
-from batchproof.derive.samples import Inputs
+from batchproof.derive.samples import TensorBatch
 
 
-def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
+def saves(program: Program, rows: Sequence[int], batch: TensorBatch) -> bool:
     from batchproof.derive.cut import nbytes
 
     carried = sum(
@@ -22,7 +22,7 @@ def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
     return 4 * sum(nbytes(program.values[index]) for index in rows) <= carried
 
 
-def reason_for(program: Program, frontier: Frontier, centres: dict[int, Centred | Extremes | None]) -> str | None:
+def reason_for(program: Program, frontier: Frontier, centres: dict[int, CentredSum | Extremes | None]) -> str | None:
     """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
     if not any(program.values[index].kind is Kind.ROWS for index in frontier.leaves):
         return None
@@ -36,7 +36,7 @@ def reason_for(program: Program, frontier: Frontier, centres: dict[int, Centred 
     return "a value of single samples is needed at the end"
 
 
-def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred | Extremes | None]) -> Any:
+def _blocker(program: Program, rows: Sequence[int], centres: dict[int, CentredSum | Extremes | None]) -> Any:
     """The first operation that mixes the rows in a way that no state of constant size holds."""
     live = ancestors(program, sinks(program))
     reached = set(rows)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from batchproof.derive.centred_sum import Extremes
-from batchproof.derive.finish import Finisher, Step
+from batchproof.derive.finish import Finisher, FinishStep
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import Ref, call, outputs_of
-from batchproof.derive.slice import Centre
+from batchproof.derive.summand import Centre
 
 
 def target_of(run: Finisher, leaf: Any) -> Any:
@@ -48,7 +48,7 @@ class Rerun:
         self.lost = [torch.zeros((), dtype=torch.float64)]
         self.unsound = [torch.zeros((), dtype=torch.bool)]
 
-    def run(self, steps: Sequence[Step], targets: Sequence[Any]) -> list[Tensor]:
+    def run(self, steps: Sequence[FinishStep], targets: Sequence[Any]) -> list[Tensor]:
         """The values of targets, as `target_of` gives them."""
         for step in steps:
             result = call(_DIFFERENTIABLE.get(step.op.func, step.op.func), step.args, step.kwargs, self.value)
@@ -63,10 +63,10 @@ class Rerun:
     def moved(self, leaf: int) -> Tensor:
         """A sum kept at fixed centres, at the centre that this state has."""
         parts = self.plan.centred[leaf]
-        at = Centre({index: self.value(Ref(index)) for index in parts.slice.stats}, self.free)
+        at = Centre({index: self.value(Ref(index)) for index in parts.summand.stats}, self.free)
         if isinstance(parts, Extremes):
             return parts.at(self.state[leaf], at, self.env)
-        found = parts.combined(at, self.state[leaf], self.env, self.nudge)
+        found = parts.combine(at, self.state[leaf], self.env, self.nudge)
         self.lost.append(found.cancels)
         self.unsound.append(found.overflows)
         return found.total

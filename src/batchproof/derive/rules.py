@@ -17,7 +17,7 @@ import torch
 
 from batchproof.derive.kind import ORDERED, ROWLIKE, Kind
 from batchproof.derive.placement import OPAQUE, Application, Placement, sound
-from batchproof.derive.program import Value
+from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import Op, Ref, Size, leaves
 from batchproof.derive.trial import moved
 
@@ -59,7 +59,7 @@ def _pointwise_in_aten(name: str) -> bool:
 # ------------------------------------------------------------------ elementwise
 
 
-def _aligned(app: Application, operands: Sequence[Value], rank: int) -> Placement | None:
+def _aligned(app: Application, operands: Sequence[ProgramValue], rank: int) -> Placement | None:
     """Where samples lie in a broadcast result; None where the operands disagree about that."""
     dims = {value.dim + rank - len(value.shape) for value in operands}
     kinds = {(value.kind, value.blocks) for value in operands}
@@ -86,12 +86,12 @@ def pointwise(app: Application) -> Sequence[Placement]:
     return app.all(placed)
 
 
-def _point_at(app: Application, index: Value, source: Value) -> bool:
+def _point_at(app: Application, index: ProgramValue, source: ProgramValue) -> bool:
     """Whether numbers are positions in a tensor's own samples."""
     return index.kind is Kind.INDEX and app.known.spans.get(index.index) == app.known.length(source)
 
 
-def _span(app: Application, positions: Value) -> None:
+def _span(app: Application, positions: ProgramValue) -> None:
     """The outputs are positions in what the input is one in."""
     app.known.spans.update(dict.fromkeys(app.op.outputs, app.known.spans.get(positions.index)))
 
@@ -136,7 +136,7 @@ def movement(app: Application) -> Sequence[Placement]:
     return moved(app)
 
 
-def _by_number(app: Application, value: Value) -> bool:
+def _by_number(app: Application, value: ProgramValue) -> bool:
     """Whether a fixed number of samples is cut off: with few of them that may be all, with more it is not."""
     name, rank = str(app.op.func._schema.name).partition("::")[2], len(value.shape)
     if name in ("tril", "triu"):
@@ -158,7 +158,7 @@ def strided(app: Application) -> Sequence[Placement]:
     return movement(app) if is_view(app.op) and _in_rows(app.first) else app.all(OPAQUE)
 
 
-def _in_rows(value: Value) -> bool:
+def _in_rows(value: ProgramValue) -> bool:
     """Whether a tensor lies in memory row after row without gaps, as those do that `movement` tries."""
     step = 1
     for size, stride in zip(reversed(value.sizes), reversed(value.strides), strict=True):
@@ -203,12 +203,12 @@ def positions(app: Application) -> Sequence[Placement]:
 # ------------------------------------------------------------------ along dimensions
 
 
-def _left(value: Value, dims: Sequence[int], rank: int) -> int:
+def _left(value: ProgramValue, dims: Sequence[int], rank: int) -> int:
     """Where the samples' dimension is after others were reduced."""
     return value.dim if rank == len(value.shape) else value.dim - sum(d < value.dim for d in dims)
 
 
-def _kept(value: Value, dim: int) -> Placement:
+def _kept(value: ProgramValue, dim: int) -> Placement:
     """The placement of what is made of each sample on its own."""
     return Placement(value.kind, dim, value.blocks)
 
@@ -304,7 +304,7 @@ def _product(*subscripts: str) -> Rule:
 
 
 def _multiplied(
-    app: Application, factors: Sequence[Value], inner: Sequence[str], result: str, added: Value | None
+    app: Application, factors: Sequence[ProgramValue], inner: Sequence[str], result: str, added: ProgramValue | None
 ) -> Placement:
     if any(value.kind not in ORDERED for value in app.rowlike):
         return OPAQUE
@@ -403,7 +403,7 @@ def mask_of(app: Application) -> int | None:
     return indices[0].index if len(indices) == 1 and _is_mask(indices[0]) else None
 
 
-def _is_mask(value: Value) -> bool:
+def _is_mask(value: ProgramValue) -> bool:
     return value.dtype in (torch.bool, torch.uint8)
 
 
@@ -411,14 +411,14 @@ def _is_mask(value: Value) -> bool:
 class Indexing:
     """The indices of ``x[…]``: where each stands, and where their common dimensions go in the result."""
 
-    entries: tuple[tuple[int, Value], ...]  # the first dimension that an index covers, and the index
+    entries: tuple[tuple[int, ProgramValue], ...]  # the first dimension that an index covers, and the index
     covered: frozenset[int]
     rank: int  # of the indices as broadcast
     start: int  # of their dimensions in the result
 
     @classmethod
-    def of(cls, indices: Sequence[Value | None]) -> Indexing:
-        entries: list[tuple[int, Value]] = []
+    def of(cls, indices: Sequence[ProgramValue | None]) -> Indexing:
+        entries: list[tuple[int, ProgramValue]] = []
         covered: list[int] = []
         position = 0
         for index in indices:
@@ -433,7 +433,7 @@ class Indexing:
         return cls(tuple(entries), frozenset(covered), rank, covered[0] if covered and together else 0)
 
     @property
-    def mask(self) -> tuple[int, Value] | None:
+    def mask(self) -> tuple[int, ProgramValue] | None:
         """The mask, where it is the only index."""
         return self.entries[0] if len(self.entries) == 1 and _is_mask(self.entries[0][1]) else None
 
@@ -447,17 +447,17 @@ class Indexing:
         left = dim - sum(place < dim for place in self.covered)
         return left + (self.rank if left >= self.start else 0)
 
-    def rank_of(self, source: Value) -> int:
+    def rank_of(self, source: ProgramValue) -> int:
         """The number of dimensions of the result."""
         return len(source.shape) - len(self.covered) + self.rank
 
 
-def _first_of(mask: Value) -> bool:
+def _first_of(mask: ProgramValue) -> bool:
     """Whether a mask's samples come first, so that what it selects stays in their order."""
     return all(size == 1 for size in mask.shape[: mask.dim])
 
 
-def _selected(indexing: Indexing, source: Value) -> Placement:
+def _selected(indexing: Indexing, source: ProgramValue) -> Placement:
     """``x[mask]``."""
     assert indexing.mask is not None
     start, mask = indexing.mask
@@ -471,7 +471,7 @@ def _selected(indexing: Indexing, source: Value) -> Placement:
     return OPAQUE
 
 
-def _picked(app: Application, indexing: Indexing, source: Value) -> Placement:
+def _picked(app: Application, indexing: Indexing, source: ProgramValue) -> Placement:
     """``x[i, j]`` with whole numbers."""
     moving = [index for _, index in indexing.entries if index.kind in ROWLIKE]
     if source.kind not in ROWLIKE:  # a table that all share
@@ -530,11 +530,13 @@ def put(app: Application) -> Sequence[Placement]:
     return [Placement(Kind.ROWS, target.dim) if fits else OPAQUE]
 
 
-def _one(value: Value) -> bool:
+def _one(value: ProgramValue) -> bool:
     return value.kind not in ROWLIKE and all(size == 1 for size in value.shape)
 
 
-def _put_into_zeros(app: Application, indexing: Indexing, target: Value, source: Value | None) -> Placement:
+def _put_into_zeros(
+    app: Application, indexing: Indexing, target: ProgramValue, source: ProgramValue | None
+) -> Placement:
     moving = [index for _, index in indexing.entries if index.kind in ROWLIKE]
     along = _aligned(app, moving, indexing.rank) if moving and not indexing.mask else None
     if not app.arguments.get("accumulate") or target.index not in app.known.zeros or along is None:

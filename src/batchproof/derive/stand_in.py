@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.diverged import Diverged
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Op, Size
 from batchproof.derive.site import call_site
 
@@ -71,7 +71,7 @@ def dense_strides(sizes: Sequence[int], like: Sequence[int]) -> list[int]:
     return strides
 
 
-def dense(value: Value) -> bool:
+def dense(value: ProgramValue) -> bool:
     """Whether a value was laid out without gaps, in some order of its dimensions."""
     sizes = value.sizes
     moving = [d for d in range(len(sizes)) if sizes[d] != 1]

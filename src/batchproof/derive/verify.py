@@ -9,7 +9,7 @@ import torch
 
 from batchproof.derive.merge import SUM
 from batchproof.derive.plan import StatePlan, Verified
-from batchproof.derive.samples import Inputs, ragged
+from batchproof.derive.samples import TensorBatch, ragged
 
 PARTITIONS = 64
 #: Bytes of samples that are folded in all these partitions together.
@@ -47,7 +47,7 @@ def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
     return float((a - b)[finite].abs().max()) / size
 
 
-def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:
+def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: TensorBatch, seed: int) -> Verified:
     """Fold many partitions and hold their merged state against the state of the whole.
 
     Raises:

@@ -18,7 +18,7 @@ from batchproof.derive import ROWS, SUM, StatePlan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
-from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.merging import leaves_of, recentred
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares
 from batchproof.metric.reservoir import NOTHING, Sample, mixed, packed, unpacked
@@ -153,7 +153,7 @@ def _given(stream: Stream, share: Share) -> Any:
     if share == "none":
         return None
     if share == "since" or past is None:
-        return stream.since if isinstance(stream.since, Slots) else list(stream.since)
+        return stream.since if isinstance(stream.since, GroupedState) else list(stream.since)
     sealed = stream.sealed()
     if sealed is None:
         return None
@@ -180,17 +180,17 @@ def _gather_rows(mine: Rows, device: torch.device | None, group: Any) -> Rows:
     return [((position + number) % GROUPS, call) for position, (number, call) in enumerate(calls)]
 
 
-def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) -> Slots:
+def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) -> GroupedState:
     """Our part as a state, by the plan that all ranks then have."""
     teacher = next(rank for rank, header in enumerate(headers) if header.plan is not None)
     if all(header.plan == headers[teacher].plan for header in headers):
         assert draft.slots is not None
-        return mine if mine is not None else Slots.empty(draft.slots.plan, draft.slots.device)
+        return mine if mine is not None else GroupedState.empty(draft.slots.plan, draft.slots.device)
     is_teacher = dist.get_rank(group) == teacher
     box: list[Any] = [on_cpu(draft.lesson) if is_teacher and draft.lesson is not None else None]
     source = teacher if group is None else dist.get_global_rank(group, teacher)
     dist.broadcast_object_list(box, src=source, group=group)
-    made: list[Slots] = []
+    made: list[GroupedState] = []
 
     def learn() -> tuple[str, str]:
         made.append(_taught(draft, mine, None if is_teacher else box[0], headers[teacher].device))
@@ -214,12 +214,12 @@ def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
         _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
 
 
-def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
+def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> GroupedState:
     """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
     slots = draft.slots
     if lesson is None:
         assert slots is not None
-        return mine if mine is not None else Slots.empty(slots.plan, slots.device)
+        return mine if mine is not None else GroupedState.empty(slots.plan, slots.device)
     device = slots.device if slots is not None else _device_of(draft.first)
     lesson = moved(lesson, device if device is not None else _device_like(kind))
     student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
@@ -228,7 +228,7 @@ def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
     assert isinstance(learned, StatePlan)
     student.adopt(learned, lesson, [])
     assert student.slots is not None
-    if isinstance(mine, Slots):
+    if isinstance(mine, GroupedState):
         plan = draft.state_plan
         if leaves_of(plan) != leaves_of(learned):
             raise BatchproofError(
@@ -252,7 +252,7 @@ def _device_of(call: Batch | None) -> torch.device | None:
 
 def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any) -> Sample:
     """A few of all ranks' samples, where the state is folded: what each got since, and once what was there before."""
-    if not isinstance(held, Slots):
+    if not isinstance(held, GroupedState):
         return NOTHING
     before = stream.past.sample if stream.past is not None else NOTHING
     parts = [[[on_cpu(call) for call in packed(sample)], sample.n] for sample in (before, stream.reservoir.sample)]
@@ -264,7 +264,7 @@ def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any
     return mixed(samples)
 
 
-def reduce(slots: Slots, group: Any) -> Slots:
+def reduce(slots: GroupedState, group: Any) -> GroupedState:
     """All ranks' leaves, merged: at most one collective for each of float sums, counts, maxima and minima."""
     leaves, device = slots.leaves, slots.device
     counts = torch.tensor([[n, *row] for n, row in zip(slots.counts, slots.lengths, strict=True)], device=device)
@@ -280,7 +280,7 @@ def reduce(slots: Slots, group: Any) -> Slots:
         else:
             leaves[position] = leaf.merge.from_wires(kept, merged)
     table = counts.tolist()
-    return Slots.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
+    return GroupedState.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
 
 
 def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torch.Tensor]:

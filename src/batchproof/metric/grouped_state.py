@@ -29,7 +29,7 @@ _order = count()
 Chunks = tuple[Any, int, list[torch.Tensor]]  # (those before, or None; when they came; a chunk for each leaf of rows)
 
 
-class Cell(NamedTuple):
+class GroupState(NamedTuple):
     """What one group holds: a value for each leaf (None for kept rows), what was counted, and the kept rows."""
 
     values: list[Any]
@@ -39,13 +39,13 @@ class Cell(NamedTuple):
 
 
 @dataclass
-class Slots:
+class GroupedState:
     """The cells of all groups; None where a group has no samples yet."""
 
     plan: StatePlan
     groups: int
     device: torch.device
-    cells: list[Cell | None]
+    cells: list[GroupState | None]
     _spares: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -56,12 +56,14 @@ class Slots:
         ]
 
     @classmethod
-    def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> Slots:
+    def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> GroupedState:
         groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
         return cls(plan, groups, device, [None] * groups)
 
     @classmethod
-    def of(cls, plan: StatePlan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> Slots:
+    def of(
+        cls, plan: StatePlan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any
+    ) -> GroupedState:
         """From stacked leaves, as `leaves` gives them."""
         made = cls(plan, len(counts), device, [None] * len(counts))
         chunks: list[Chunks | None] = [None] * len(counts)
@@ -71,7 +73,7 @@ class Slots:
         for group, n in enumerate(counts):
             if n:
                 values = [None if i in made._rows else leaf[group] for i, leaf in enumerate(leaves)]
-                made.cells[group] = Cell(values, list(lengths[group]), n, chunks[group])
+                made.cells[group] = GroupState(values, list(lengths[group]), n, chunks[group])
         return made
 
     @property
@@ -121,18 +123,18 @@ class Slots:
         chunks = cell.chunks
         if self._rows:
             chunks = chunks, next(_order), [_own(values[i]) for i in self._rows]
-        self.cells[group] = Cell(new, lengths, cell.n + n, chunks)
+        self.cells[group] = GroupState(new, lengths, cell.n + n, chunks)
         if self._large:
             self._spares.update({(group, position): cell.values[position] for position in self._large})
 
-    def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> Cell:
+    def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> GroupState:
         own: list[Any] = []
         for leaf, value in zip(self.plan.leaves, values, strict=True):
             if leaf.merge is not ROWS and value.shape != _shape(leaf):
                 raise _misshapen(leaf, value)
             own.append(None if leaf.merge is ROWS else _own(value).to(leaf.dtype))
         chunks = (None, next(_order), [_own(values[i]) for i in self._rows]) if self._rows else None
-        return Cell(own, list(lengths), n, chunks)
+        return GroupState(own, list(lengths), n, chunks)
 
     def _added(self, group: int, position: int, kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """One of the leaves where some are large: into the buffer that the last batch left."""
@@ -141,7 +143,7 @@ class Slots:
             return self._merges[position](kept, value)  # type: ignore[misc]
         return self._merges[position](kept, value, out=spare)  # type: ignore[misc,call-arg]
 
-    def absorb(self, other: Slots) -> None:
+    def absorb(self, other: GroupedState) -> None:
         """Merge another state, group by group; its plan is ours. Its kept rows come after ours."""
         cells = list(self.cells)
         arrivals = sorted(order for cell in other.cells if cell is not None for order, _ in _unrolled(cell.chunks))
@@ -151,7 +153,7 @@ class Slots:
                 cells[number % self.groups] = self._both(cells[number % self.groups], theirs, later)
         self.cells, self._spares = cells, {}
 
-    def _both(self, mine: Cell | None, theirs: Cell, later: dict[int, int]) -> Cell:
+    def _both(self, mine: GroupState | None, theirs: GroupState, later: dict[int, int]) -> GroupState:
         chunks = None if mine is None else mine.chunks
         for order, parts in _unrolled(theirs.chunks):
             chunks = chunks, later[order], parts
@@ -162,7 +164,7 @@ class Slots:
             for merge, a, b in zip(self._merges, mine.values, theirs.values, strict=True)
         ]
         lengths = [a + b for a, b in zip(mine.lengths, theirs.lengths, strict=True)]
-        return Cell(values, lengths, mine.n + theirs.n, chunks)
+        return GroupState(values, lengths, mine.n + theirs.n, chunks)
 
     def filled(self) -> list[int]:
         return [group for group, cell in enumerate(self.cells) if cell is not None]
@@ -192,12 +194,12 @@ class Slots:
         ]
         return ((group, parts) for _, group, parts in sorted(found, key=lambda entry: entry[0]))
 
-    def clone(self) -> Slots:
+    def clone(self) -> GroupedState:
         """A state that goes its own way. Only what may be written to is copied: the large leaves."""
         cells = [None if cell is None else self._copied(cell) for cell in self.cells]
-        return Slots(self.plan, self.groups, self.device, cells)
+        return GroupedState(self.plan, self.groups, self.device, cells)
 
-    def _copied(self, cell: Cell) -> Cell:
+    def _copied(self, cell: GroupState) -> GroupState:
         if not self._large:
             return cell
         return cell._replace(values=[v.clone() if i in self._large else v for i, v in enumerate(cell.values)])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Inputs, Kind, OwnError, StatePlan, ancestors
+from batchproof.derive import Diverged, Kind, OwnError, StatePlan, TensorBatch, ancestors
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
@@ -145,7 +145,7 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
     """The derivative by the statistics on all samples, and on random parts of them."""
     generator = torch.Generator().manual_seed(0)
     yield _slope_on(learned, lesson).leaves
-    batch = Inputs(*tensors_of(lesson))
+    batch = TensorBatch(*tensors_of(lesson))
     for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
         size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
@@ -156,7 +156,7 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
 def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     """The tensors from outside that the centres of sums were chosen by, as they are."""
     program = plan.program
-    inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
+    inside = {index for parts in plan.centred.values() for op in parts.summand.ops for index in op.inputs}
     shared = [index for index in inside if program.values[index].kind is Kind.SHARED]
     behind = [plan.captured[index] for index in sorted(ancestors(program, shared)) if index in plan.captured]
     return [(tensor, tensor.detach().clone()) for tensor in behind]

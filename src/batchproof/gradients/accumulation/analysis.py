@@ -16,7 +16,7 @@ from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
 from batchproof.ground.batch import Batch, copied, same, signature, tensors_of
 from batchproof.ground.isolation import quiet
-from batchproof.metric import Slots, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
+from batchproof.metric import GroupedState, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11
@@ -61,7 +61,7 @@ class Found:
 class Total:
     """The statistics of all micro-batches so far, in which shapes their samples came, and what they share."""
 
-    state: Slots
+    state: GroupedState
     shapes: set[Any] = field(default_factory=set)
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -125,7 +125,7 @@ class Learned:
     def empty(self) -> Total:
         """The statistics of no samples."""
         assert self.stream.first is not None
-        return Total(Slots.empty(self.plan, self.stream.first.columns[0].device, 1))
+        return Total(GroupedState.empty(self.plan, self.stream.first.columns[0].device, 1))
 
     def fold(self, call: Batch, own: dict[Tensor, Tensor]) -> Folded:
         """The statistics of a micro-batch, with a graph if gradients are on.
@@ -142,7 +142,7 @@ class Learned:
         captured = {index: own.get(tensor, tensor) for index, tensor in plan.captured.items()}
         return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key, shared_of(call))
 
-    def slope(self, state: Slots, total: Total) -> Found:
+    def slope(self, state: GroupedState, total: Total) -> Found:
         """The loss on a merged state, and its derivatives.
 
         Args:

@@ -15,7 +15,7 @@ from batchproof.derive.recording import Free, Op, Ref, Size, call, leaves, outpu
 
 
 @dataclass(frozen=True)
-class Slice:
+class Summand:
     """The operations between unconditional rows and a conditional sum."""
 
     leaf: int
@@ -25,7 +25,7 @@ class Slice:
     free: tuple[int, ...]
     lengths: tuple[tuple[int, int], ...]
 
-    def run(self, at: Centre, rows: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+    def run(self, at: Centre, rows: SummandRows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         env: dict[int, torch.Tensor] = {**shared, **rows.values, **at.stats}
 
         def look(leaf: Any) -> Any:
@@ -41,7 +41,7 @@ class Slice:
             env.update(outputs_of(op, result))
         return env[self.leaf]
 
-    def expand(self, at: Centre, rows: Rows, shared: dict[int, torch.Tensor]) -> Polynomial:
+    def expand(self, at: Centre, rows: SummandRows, shared: dict[int, torch.Tensor]) -> Polynomial:
         """The sum as a polynomial in the moves of the statistics from a centre.
 
         Raises:
@@ -82,7 +82,7 @@ class Slice:
             raise NoPolynomial(frozenset()) from None
         return Polynomial(found.shape, {**units})
 
-    def sums(self, centres: Sequence[Centre], rows: Rows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+    def sums(self, centres: Sequence[Centre], rows: SummandRows, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """What is kept of some rows at each centre, (elements, centres)."""
         if not centres[0].powers:
             return torch.stack([self.run(at, rows, shared).reshape(-1) for at in centres], 1)
@@ -114,15 +114,15 @@ class Centre:
 
 
 @dataclass
-class Rows:
-    """A few rows, as the slice takes them."""
+class SummandRows:
+    """A few rows, as a summand takes them."""
 
     values: dict[int, torch.Tensor]
     n: int
     lengths: dict[tuple[int, int], int]
 
 
-def conditional_slice(program: Program, leaf: int) -> Slice:
+def conditional_slice(program: Program, leaf: int) -> Summand:
     """The operations from unconditional rows to a conditional sum."""
     values = program.values
     ops: set[int] = set()
@@ -151,4 +151,6 @@ def conditional_slice(program: Program, leaf: int) -> Slice:
                 elif value.kind in (Kind.STAT, *MERGEABLE):
                     stats.add(part.index)
     ordered = tuple(program.ops[number] for number in sorted(ops))
-    return Slice(leaf, ordered, tuple(sorted(rows)), tuple(sorted(stats)), tuple(sorted(free)), tuple(sorted(lengths)))
+    return Summand(
+        leaf, ordered, tuple(sorted(rows)), tuple(sorted(stats)), tuple(sorted(free)), tuple(sorted(lengths))
+    )
