@@ -38,4 +38,4 @@ def test_sums_around_one_mean_share_its_centre():
 
     metric = bp.exact(pearson)
     metric.update(*torch.randn(2, 32, generator=torch.Generator().manual_seed(0)))
-    assert metric.plan.source.count(" + c") == 2
+    assert metric.plan.fold.text.count(" + c") == 2

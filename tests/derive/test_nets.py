@@ -12,10 +12,13 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive import trial
-from batchproof.derive.centre import Centre, Centred, Level, _foretells, combined
+from batchproof.derive.centred_sum import CentredSum, Level, Taylor, weigh_sums
 from batchproof.derive.cut import additive_stats, cut, sinks
+from batchproof.derive.find_centres import _taylor
 from batchproof.derive.operators import base_name
 from batchproof.derive.pipeline import program_of
+from batchproof.derive.summand import Centre, Direction
+from batchproof.derive.weights import predicts_by_coefficients
 
 X = torch.randn(24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 TABLE = torch.randn(24, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -24,7 +27,7 @@ TABLE = torch.randn(24, 8, generator=torch.Generator().manual_seed(1), dtype=tor
 def kinds(fn: Callable[..., Any], *columns: Tensor) -> dict[str, str]:
     """For each operation of a function the kind of its (last) result."""
     program = program_of(fn, list(columns), [0] * len(columns))
-    return {base_name(op): program.values[op.outputs[0]].kind for op in program.ops if op.outputs}
+    return {base_name(op): program.values[op.outputs[0]].kind.value for op in program.ops if op.outputs}
 
 
 # ------------------------------------------------------------------ kinds
@@ -123,17 +126,17 @@ def test_powers_that_fit_some_probes_must_fit_the_others() -> None:
     kept = torch.randn(1, 18, 3, generator=generator, dtype=torch.float64)
     weights = torch.randn(1, 3, 4, generator=generator, dtype=torch.float64)
     table = kept @ weights
-    assert _foretells(table, kept, 15)
+    assert predicts_by_coefficients(table, kept, 15)
     for probe in (13, 17):  # one near the data, one far from them, neither of those that are fitted
         other = table.clone()
         other[:, probe] += 1e-3 * table.abs().amax()
-        assert not _foretells(other, kept, 15)
+        assert not predicts_by_coefficients(other, kept, 15)
 
 
 def test_the_digits_that_cancel_are_seen() -> None:
     kept = torch.tensor([1e6, -1e6 + 1.0], dtype=torch.float64)
     weights = torch.ones(1, 2, dtype=torch.float64)
-    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
+    found = weigh_sums(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert float(found.cancels) == pytest.approx(2e6, rel=1e-5)
 
 
@@ -143,8 +146,33 @@ def test_of_two_levels_the_one_with_less_noise_is_believed() -> None:
     far = Level([torch.tensor([[2.0]]), torch.tensor([[0.0]])], torch.tensor([[[1.0, 0.0]]]))
     kept = torch.tensor([3.0])
     for levels in ([near, far], [far, near]):
-        found = Centred(part, [Centre({}, {})], levels).combined(Centre({}, {}), kept, {})
+        found = CentredSum(part, [Centre({}, {})], levels).combine(Centre({}, {}), kept, {})
         assert float(found.total) == 6.0
+
+
+def test_a_polynomial_must_give_the_sum_at_every_test_centre() -> None:
+    part: Any = SimpleNamespace(stats=(0,), free=(), run=lambda at, rows, shared: torch.ones(1))
+    base = {0: torch.tensor(2.0, dtype=torch.float64)}
+    along = (Direction(0, False, None),)
+    powers = [Centre(base, {}, (0,), along), Centre(base, {}, (1,), along)]
+    tests = [Centre({0: base[0] + move}, {}) for move in (0.5, -1.0, 30.0)]
+    kept = torch.randn(1, 15, 2, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    line = torch.tensor([[1.0, 1.0, 1.0], [0.5, -1.0, 30.0]], dtype=torch.float64)  # the sum at s + d: a + b d
+    probes: Any = [None]
+    assert _taylor(part, powers, kept @ line, kept, tests, probes, {}) is not None
+    bent = kept @ line
+    bent[:, 7, 2] *= 1 + 1e-9
+    assert _taylor(part, powers, bent, kept, tests, probes, {}) is None
+
+
+def test_a_statistic_that_only_scales_the_sum_is_seen_on_a_probe() -> None:
+    """Of ((x - m) / s) squared, m moves the sum as a polynomial, and s divides it by its square."""
+    part: Any = SimpleNamespace(run=lambda at, rows, shared: at.stats[1].pow(-2).reshape(1))
+    m, s = torch.tensor(1.0, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
+    probe: Any = object()
+    taylor = Taylor(probe, there=s.pow(-2).reshape(1))
+    base = Centre({0: m, 1: s}, {}, (0,), (Direction(0, False, None),))
+    assert taylor.weights(part, [base], Centre({0: m, 1: 2 * s}, {}), {}).tolist() == [[0.25]]
 
 
 def test_power_sums_move_from_one_centre_to_another() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from batchproof.derive import verify
-from batchproof.derive.samples import Inputs
+from batchproof.derive.samples import TensorBatch
 
 
 def seen_by(n: int) -> list[list[int]]:
@@ -20,7 +20,7 @@ def seen_by(n: int) -> list[list[int]]:
     class Leafless:
         leaves = ()
 
-    verify.verify(Leafless(), fold, {}, Inputs([torch.zeros(n)], (0,)), 0)  # type: ignore[arg-type]
+    verify.verify(Leafless(), fold, {}, TensorBatch([torch.zeros(n)], (0,)), 0)  # type: ignore[arg-type]
     assert sizes.pop(0) == n
     partitions: list[list[int]] = [[]]
     for size in sizes:

@@ -185,7 +185,7 @@ def test_a_kind_follows_from_the_operator_whatever_the_values(
 ) -> None:
     program = classified(fn, make)
     value = program.values[program.result[0].index]
-    assert (value.kind, value.dim if kind != "opaque" else 0) == (kind, dim)
+    assert (value.kind.value, value.dim if kind != "opaque" else 0) == (kind, dim)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive import assemble, decompose
-from batchproof.derive.centre import Centre, combined
-from batchproof.derive.fold import build
+from batchproof.derive.centred_sum import weigh_sums
+from batchproof.derive.merge import MERGES
 from batchproof.derive.pipeline import derive
-from batchproof.derive.plan import Plan
-from batchproof.derive.samples import Inputs
-from batchproof.derive.verify import Refuted, gap, joined, verify
+from batchproof.derive.plan import StatePlan
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.summand import Centre
+from batchproof.derive.verify import Refuted, gap, verify
 from batchproof.metric.fast_path import fold_by
 
 X = torch.randn(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -27,26 +28,27 @@ def selected(x: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
-    return derive(selected, [X], [0])
+def plan() -> StatePlan:
+    found = derive(selected, [X], [0])
+    assert isinstance(found, StatePlan)
+    return found
 
 
 Change = Callable[[list[Tensor], list[int], int], tuple[list[Tensor], list[int]]]
 
 
-def tried(plan: Plan, change: Change) -> None:
+def tried(plan: StatePlan, change: Change) -> None:
     """Verify the plan with a fold that something was done to."""
-    fold = build(plan.wide[0], dict(plan.wide[1]))
+    fold = plan.wide.compile()
 
     def changed(tensors: Any, captured: Any) -> Any:
         values, lengths = fold(tensors, captured)
         return change(values, lengths, len(tensors[0]))
 
-    assert plan.program is not None
-    verify(plan, changed, dict(plan.program.captured), Inputs([X], (0,)), 0)
+    verify(plan, changed, dict(plan.captured), TensorBatch([X], (0,)), 0)
 
 
-def test_the_plan_itself(plan: Plan) -> None:
+def test_the_plan_itself(plan: StatePlan) -> None:
     assert plan.is_constant_size
     tried(plan, lambda values, lengths, n: (values, lengths))
 
@@ -63,14 +65,14 @@ def test_the_plan_itself(plan: Plan) -> None:
     ],
     ids=["of one sample", "of pieces, a little", "infinite", "none of few", "a length too long", "a length of one"],
 )
-def test_a_fold_that_is_wrong_on_pieces_is_refuted(plan: Plan, change: Change) -> None:
+def test_a_fold_that_is_wrong_on_pieces_is_refuted(plan: StatePlan, change: Change) -> None:
     with pytest.raises(Refuted):
         tried(plan, change)
 
 
 def test_a_finish_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Plan.finish
-    monkeypatch.setattr(Plan, "finish", lambda self, *args: right(self, *args) * 1.001)
+    right = StatePlan.finish
+    monkeypatch.setattr(StatePlan, "finish", lambda self, *args: right(self, *args) * 1.001)
     assert not derive(selected, [X], [0]).is_constant_size
 
 
@@ -79,16 +81,15 @@ def test_a_fold_in_the_samples_own_type_that_is_wrong_is_not_used(monkeypatch: p
     assert not derive(selected, [X], [0]).is_constant_size
 
 
-def test_a_folded_value_of_another_shape_is_refused(plan: Plan) -> None:
-    fold = build(plan.wide[0], dict(plan.wide[1]))
+def test_a_folded_value_of_another_shape_is_refused(plan: StatePlan) -> None:
+    fold = plan.wide.compile()
 
     def changed(tensors: Any, captured: Any) -> Any:
         values, lengths = fold(tensors, captured)
         return [torch.stack([v, v]) for v in values], lengths
 
-    assert plan.program is not None
     with pytest.raises(bp.BatchproofError, match="shape"):
-        fold_by(plan, changed, [X], dict(plan.program.captured))
+        fold_by(plan, changed, [X], dict(plan.captured))
 
 
 def test_a_gap_between_what_is_finite_and_what_is_not() -> None:
@@ -102,7 +103,7 @@ def test_a_gap_between_what_is_finite_and_what_is_not() -> None:
 @pytest.mark.parametrize(("kind", "value"), [("sum", 3.0), ("max", 4.0), ("min", -1.0), ("any", True), ("all", False)])
 def test_how_leaves_merge(kind: str, value: float | bool) -> None:
     parts = torch.tensor([True, False]) if isinstance(value, bool) else torch.tensor([4.0, 0.0, -1.0])
-    assert joined(kind, parts).item() == value
+    assert MERGES[kind].reduce(parts).item() == value
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3, float("inf"), float("-inf")])
@@ -120,6 +121,6 @@ def test_a_small_total_is_no_zero(share: float) -> None:
         torch.tensor([[1.0, -1.0]], dtype=torch.float64),
         torch.tensor([1 + share, 1.0], dtype=torch.float64),
     )
-    found = combined(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
+    found = weigh_sums(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert found.total.item() == pytest.approx(share, rel=1e-6)
     assert found.cancels.item() == pytest.approx(2 / share, rel=1e-2)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.derive.recording import Unrecordable
-from batchproof.derive.samples import Inputs
+from batchproof.derive.samples import TensorBatch
 from batchproof.derive.ways import find_ways
 
 D = torch.float64
@@ -289,7 +289,7 @@ def test_a_loop_that_decides_by_samples_keeps_them() -> None:
 
 
 def ways(function: Function, *columns: Tensor) -> list[tuple[Any, ...]]:
-    return find_ways(function, Inputs(list(columns), (0,) * len(columns)), None)
+    return find_ways(function, TensorBatch(list(columns), (0,) * len(columns)), None)
 
 
 def test_ways_are_found() -> None:

@@ -261,7 +261,7 @@ def test_copies_carry_on(fn: Function, seen: int) -> None:
 ANOTHER_PROCESS = """
 import pickle, sys, torch
 sys.path[:0] = [{tests!r}, {source!r}]
-import batchproof as bp, test_traps as functions
+import batchproof as bp, functions
 metrics = []
 for name in {names!r}:
     metric = bp.exact(getattr(functions, name))

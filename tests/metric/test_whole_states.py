@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 import batchproof as bp
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric.grouped_state import GroupedState
 from promise import difference
 
 
@@ -58,7 +59,7 @@ def interrupted_at_every_line(action: Callable[[], Any], owner: Any, after: Call
         line += 1 if line < 6 else 29  # the first lines, then some of each loop: a plan is derived anew for each
 
 
-@pytest.mark.parametrize("owner", [Slots, bp.Exact], ids=["state", "metric"])
+@pytest.mark.parametrize("owner", [GroupedState, bp.Exact], ids=["state", "metric"])
 @pytest.mark.parametrize("verb", ["update", "merge_state", "load_state_dict", "reset"])
 def test_an_interrupt_leaves_all_or_nothing(verb: str, owner: Any) -> None:
     metric, x = fed()
@@ -140,9 +141,9 @@ def test_a_function_that_raises_at_its_second_call_leaves_the_samples() -> None:
 def planted(metric: bp.Exact) -> None:
     """Make the metric's fold clamp what is larger than the first samples were."""
     (variant,) = metric._stream.variants.values()
-    source, space = variant.plan.wide
-    lines = source.splitlines()
-    variant.plan.wide = "\n".join([lines[0], "    x = [x[0].clamp(max=1.0)]", *lines[1:]]), space
+    lines = variant.plan.wide.text.splitlines()
+    changed = "\n".join([lines[0], "    x = [x[0].clamp(max=1.0)]", *lines[1:]])
+    variant.plan.wide = replace(variant.plan.wide, text=changed)
 
 
 def test_a_plan_that_later_samples_contradict_is_refused() -> None:

@@ -1,18 +1,20 @@
 """From a function of a batch to its exact streaming form. Knows torch, and nothing else of batchproof."""
 
-from batchproof.derive.centre import Centre, Centred
+from batchproof.derive.centred_sum import CentredSum
 from batchproof.derive.cut import ancestors
+from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of
-from batchproof.derive.finish import Diverged, Finisher, State
+from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
-from batchproof.derive.fold import build
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
+from batchproof.derive.kind import Kind
+from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
-from batchproof.derive.plan import Leaf, Plan, Verified
+from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
 from batchproof.derive.plan_text import size_of
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
 from batchproof.derive.recording import (
@@ -28,9 +30,19 @@ from batchproof.derive.recording import (
     shown_dtype,
     widen,
 )
-from batchproof.derive.samples import FEWEST_LARGE, FEWEST_ROWS, LARGE_ROW, MOST_BYTES, MOST_ROWS, Inputs, few, ragged
-from batchproof.derive.site import Site
-from batchproof.derive.verify import gap, join, joined, merge
+from batchproof.derive.samples import (
+    FEWEST_LARGE,
+    FEWEST_ROWS,
+    LARGE_ROW,
+    MOST_BYTES,
+    MOST_ROWS,
+    TensorBatch,
+    few,
+    ragged,
+)
+from batchproof.derive.site import SourceLine
+from batchproof.derive.summand import Centre
+from batchproof.derive.verify import gap, merge
 
 __all__ = [
     "FEWEST_LARGE",
@@ -39,42 +51,45 @@ __all__ = [
     "MOST_BYTES",
     "MOST_ROWS",
     "POLYNOMIAL",
+    "ROWS",
     "SMOOTH",
+    "SUM",
     "WIDE",
     "Centre",
-    "Centred",
+    "CentredSum",
     "Diverged",
     "Finisher",
     "FoldMany",
     "Free",
-    "Inputs",
+    "Kind",
     "Leaf",
+    "Merge",
     "OneByOne",
     "Op",
     "OwnError",
     "Plan",
     "Program",
+    "ProgramValue",
     "RandomFunction",
     "Recording",
     "Ref",
-    "Site",
+    "SamplesPlan",
     "Size",
     "Slope",
+    "SourceLine",
     "State",
+    "StatePlan",
+    "TensorBatch",
     "Unrecordable",
-    "Value",
     "Verified",
     "ancestors",
     "as_kept",
     "base_name",
-    "build",
     "derive",
     "few",
     "finish_many",
     "fold_many",
     "gap",
-    "join",
-    "joined",
     "keep_inputs",
     "leaves",
     "like",

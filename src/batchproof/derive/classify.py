@@ -1,20 +1,7 @@
 """What each value of a Program does when batches are joined.
 
 A kind is a consequence of the operator, of its arguments, and of the kinds of its inputs (`rules`); the values that
-the user's first batch happens to hold decide nothing.  The kinds:
-
-  shared   no sample reaches it
-  rows     the pieces' values concatenate
-  blocks   several such, one after another: two for ``cat([x, y])``
-  sum, max, min, any, all    the pieces' values combine so
-  stat     a function of such combined values and shared ones
-  index    positions in the batch
-  bag, set the pieces' values concatenate up to order, or up to order and repetition
-  opaque   none of these: it mixes samples
-
-Batch statistics (sums, extrema, stats) are held at the whole's value.  So "rows" and "sum" mean: given those
-statistics, which the value lists as ``given``.  That is a fact of the dataflow, never of the values: a mask that
-happens to be all ones, or a branch of a ``where`` not yet taken, is conditional all the same.
+the user's first batch happens to hold decide nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +11,10 @@ from typing import Any
 
 import torch
 
+from batchproof.derive.kind import MERGEABLE, ORDERED, Kind
 from batchproof.derive.operators import ADDS, ANALYTIC, EXACT_ARITHMETIC, SHAPE_ONLY, VIEWS, base_name
-from batchproof.derive.placement import MERGEABLE, OPAQUE, ORDERED, ROWLIKE, Application, Known, Placement
-from batchproof.derive.program import Program, Value
+from batchproof.derive.placement import OPAQUE, Application, Placement, ValueFacts
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Free, Op, Recording, Ref, Size, leaves
 from batchproof.derive.rules import arguments_follow, mask_of, place
 from batchproof.derive.trial import tried
@@ -49,13 +37,13 @@ class Classifier:
         self.program = program
         self.runs = runs
         self.convex: set[int] = set()
-        self.known = Known()
+        self.known = ValueFacts()
         for position, index in enumerate(program.inputs):
             value = program.values[index]
             value.from_data = position in batched
-            value.kind = "rows" if position in batched else "shared"
+            value.kind = Kind.ROWS if position in batched else Kind.SHARED
         for index in program.captured:
-            program.values[index].kind = "shared" if self._constant(index) else "stat"
+            program.values[index].kind = Kind.SHARED if self._constant(index) else Kind.STAT
 
     def _constant(self, index: int) -> bool:
         """Whether a tensor from outside is the same in all recordings."""
@@ -77,9 +65,9 @@ class Classifier:
         for output in app.outputs:
             output.from_data = from_data
         if not app.rowlike and not arguments_follow(op):
-            plain = all(value.kind == "shared" for value in app.tensors) and not free
+            plain = all(value.kind is Kind.SHARED for value in app.tensors) and not free
             for output in app.outputs:
-                output.kind = "shared" if plain else "stat"
+                output.kind = Kind.SHARED if plain else Kind.STAT
             return
         given = frozenset() if name in SHAPE_ONLY else self._given(app, free)
         placed = place(app)
@@ -101,7 +89,7 @@ class Classifier:
     def _given(self, app: Application, free: list[Free]) -> frozenset[Any]:
         """The batch statistics that the outputs depend on. Zeros depend on nothing."""
         given: frozenset[Any] = frozenset().union(*(value.given for value in app.rowlike))
-        steering = {v.index for v in app.tensors if v.kind in ("stat", *MERGEABLE)} - self.known.zeros
+        steering = {v.index for v in app.tensors if v.kind in (Kind.STAT, *MERGEABLE)} - self.known.zeros
         return given | steering | set(free)
 
     def _gives_zeros(self, op: Op, name: str) -> bool:
@@ -113,7 +101,9 @@ class Classifier:
         moves = name in VIEWS or name in ("reshape", "contiguous", "lift_fresh_copy")
         return moves and bool(op.inputs) and all(index in self.known.zeros for index in op.inputs)
 
-    def _conditional(self, app: Application, name: str, value: Value, placement: Placement, position: int) -> Placement:
+    def _conditional(
+        self, app: Application, name: str, value: ProgramValue, placement: Placement, position: int
+    ) -> Placement:
         """The placement of a value that depends on batch statistics: these must enter analytically."""
         op = app.op
         if (kind := self._extreme(op, name, value)) is not None:
@@ -124,14 +114,14 @@ class Classifier:
         smooth = smooth or (value.dtype is torch.int64 and name in EXACT_ARITHMETIC and self._all_whole(op))
         if not (smooth and self._analytic(op, name)):
             return OPAQUE
-        adds = placement.kind == "sum" and name in ADDS
+        adds = placement.kind is Kind.SUM and name in ADDS
         adds = adds and (value.dtype.is_floating_point or value.dtype.is_complex)
         return placement if placement.kind in ORDERED or adds else OPAQUE
 
     def _all_whole(self, op: Op) -> bool:
         return all(self.program.values[i].dtype in (torch.int64, torch.bool) for i in op.inputs)
 
-    def _extreme(self, op: Op, name: str, value: Value) -> str | None:
+    def _extreme(self, op: Op, name: str, value: ProgramValue) -> Kind | None:
         """The kind of a step of ``max(|x - s|)``: x moved by a statistic, perhaps its size, and the extreme of that.
 
         Such a function of x is convex, so over a batch it is largest at the batch's smallest or largest x.
@@ -141,9 +131,9 @@ class Classifier:
         moved = self._moved(op.inputs[0])
         if name == "abs" and moved:
             self.convex.add(op.outputs[0])
-            return "rows"
+            return Kind.ROWS
         if name == "amax" or (name == "max" and value.index == op.outputs[0] and len(op.outputs) == 2):
-            return "max" if moved or op.inputs[0] in self.convex else None
+            return Kind.MAX if moved or op.inputs[0] in self.convex else None
         return None
 
     def _moved(self, index: int) -> bool:
@@ -155,7 +145,7 @@ class Classifier:
         if base_name(op) not in ("add", "sub") or op.kwargs or len(op.inputs) != 2:
             return False
         kinds = [(values[i].kind, bool(values[i].given)) for i in op.inputs]
-        return ("rows", False) in kinds and any(kind in ("stat", *MERGEABLE) for kind, _ in kinds)
+        return (Kind.ROWS, False) in kinds and any(kind in (Kind.STAT, *MERGEABLE) for kind, _ in kinds)
 
     def _analytic(self, op: Op, name: str) -> bool:
         """Whether the statistics that the operation uses enter it analytically."""
@@ -165,7 +155,7 @@ class Classifier:
 
         def steered(leaf: Any) -> bool:
             return isinstance(leaf, Ref) and (
-                bool(values[leaf.index].given) or values[leaf.index].kind in ("stat", *MERGEABLE)
+                bool(values[leaf.index].given) or values[leaf.index].kind in (Kind.STAT, *MERGEABLE)
             )
 
         if name in ("where", "masked_fill", "index", "gather", "index_select"):
@@ -186,6 +176,3 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
         return False
     floating = a.dtype.is_floating_point or a.dtype.is_complex
     return bool(((a == b) | (a != a) & (b != b)).all()) if floating else torch.equal(a, b)
-
-
-__all__ = ["MERGEABLE", "ROWLIKE", "Classifier"]

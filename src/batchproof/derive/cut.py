@@ -14,9 +14,9 @@ from typing import Any
 import networkx as nx
 import torch
 
-from batchproof.derive.classify import MERGEABLE, ROWLIKE
+from batchproof.derive.kind import COUNTED, MERGEABLE, ROWLIKE, Kind
 from batchproof.derive.operators import base_name
-from batchproof.derive.program import Program, Value
+from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Free, Ref, Size, leaves
 
 MANY = 1_000_000
@@ -37,9 +37,9 @@ class Frontier:
     after: frozenset[int]  # operations between the leaves and the result
 
 
-def nbytes(value: Value) -> int:
+def nbytes(value: ProgramValue) -> int:
     """Bytes of a value in the state (of one sample's share of it, for rows)."""
-    width = 8 if value.kind != "any" and value.kind != "all" else 1
+    width = 1 if value.kind in (Kind.ANY, Kind.ALL) else 8
     return width * prod(size.scale if isinstance(size, Size) else size for size in value.shape)
 
 
@@ -50,16 +50,16 @@ def additive_stats(program: Program) -> set[int]:
 
     def adds(leaf: Any) -> bool:
         return isinstance(leaf, Ref) and (
-            leaf.index in found or (values[leaf.index].kind == "sum" and not values[leaf.index].given)
+            leaf.index in found or (values[leaf.index].kind is Kind.SUM and not values[leaf.index].given)
         )
 
     def fixed(leaf: Any) -> bool:
         if isinstance(leaf, Ref):
-            return values[leaf.index].kind == "shared"
+            return values[leaf.index].kind is Kind.SHARED
         return not isinstance(leaf, (Free, Size))
 
     for op in program.ops:
-        if not op.outputs or values[op.outputs[0]].kind != "stat":
+        if not op.outputs or values[op.outputs[0]].kind is not Kind.STAT:
             continue
         name = base_name(op)
         operands = list(leaves((op.args, op.kwargs)))
@@ -73,7 +73,9 @@ def additive_stats(program: Program) -> set[int]:
         scaled = scaled or (name == "mul" and fixed(op.args[0]) and adds(operands[-1]) and len(tensors) == 2)
         result = values[op.outputs[0]].dtype
         linear = linear or (scaled and result.is_floating_point)
-        if linear and all(_wraps_alike(values[i].dtype, result) for i in op.inputs if values[i].kind != "shared"):
+        if linear and all(
+            _wraps_alike(values[i].dtype, result) for i in op.inputs if values[i].kind is not Kind.SHARED
+        ):
             found.update(op.outputs)
     return found
 
@@ -96,7 +98,7 @@ def sinks(program: Program) -> set[int]:
     for index in program.asked:  # Python looked at a size that does not add over batches: the value must be there
         value = program.values[index]
         sources = {size.of[0] for size in value.shape if isinstance(size, Size) and size.of is not None}
-        if any(program.values[source].kind not in ("rows", "index", "bag") for source in sources):
+        if any(program.values[source].kind not in COUNTED for source in sources):
             wanted.add(index)
     return wanted
 
@@ -115,11 +117,11 @@ def ancestors(program: Program, targets: Iterable[int]) -> set[int]:
     return found
 
 
-def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
+def cut(program: Program, centred: Callable[[ProgramValue], int]) -> Frontier:
     """The cheapest frontier.
 
     Args:
-        program: classified by `kinds`.
+        program: classified by `classify`.
         centred: for a sum that is conditional on batch statistics, at how many centres it must be kept; 0 if no finite
             number does.
     """
@@ -142,7 +144,7 @@ def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
             graph.add_edge(source, (index, 0))
         if op is not None:
             for parent in program.ops[op].inputs:
-                into_rows = values[parent].kind in ("stat", *MERGEABLE) and value.kind in (*ROWLIKE, *MERGEABLE)
+                into_rows = values[parent].kind in (Kind.STAT, *MERGEABLE) and value.kind in (*ROWLIKE, *MERGEABLE)
                 graph.add_edge((parent, 1), sink if into_rows else (index, 0))
     for index in wanted:
         graph.add_edge((index, 1), sink)
@@ -153,7 +155,7 @@ def cut(program: Program, centred: Callable[[Value], int]) -> Frontier:
     return Frontier(chosen, operations_after(program, chosen))
 
 
-def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program: Program) -> int | None:
+def _capacity(value: ProgramValue, adds: bool, centred: Callable[[ProgramValue], int], program: Program) -> int | None:
     """Bytes, or None where the value cannot be kept."""
     size = max(nbytes(value), 1)
     if value.kind in MERGEABLE:
@@ -161,7 +163,7 @@ def _capacity(value: Value, adds: bool, centred: Callable[[Value], int], program
         return size * points + PER_LEAF if points else None
     if adds:
         return size + PER_LEAF
-    if value.kind == "rows" and not value.given:
+    if value.kind is Kind.ROWS and not value.given:
         return size * MANY
     return size * MANY if value.kind in ROWLIKE and not value.from_data else None
 

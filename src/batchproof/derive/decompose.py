@@ -1,7 +1,7 @@
 """Operations that hide a sum over samples, written out so that the sum can be seen.
 
 mean is a sum and a division, a variance is a sum around a mean, a reduced loss is its unreduced form, summed.
-torch's own decompositions serve for the rest.  An operation is split only where it mixes samples: `kinds` decides.
+torch's own decompositions serve for the rest.  An operation is split only where it mixes samples: `classify` decides.
 """
 
 from __future__ import annotations

@@ -7,20 +7,22 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.centre import PROBES, Slice, conditional_slice
+from batchproof.derive.kind import Kind
+from batchproof.derive.probes import PROBES
 from batchproof.derive.program import Program
 from batchproof.derive.record import LARGE, outline
 from batchproof.derive.recording import Recording, Ref, Size, call, outputs_of, widen
-from batchproof.derive.samples import FEWEST_LARGE, Inputs
+from batchproof.derive.samples import FEWEST_LARGE, TensorBatch
+from batchproof.derive.summand import Summand, conditional_slice
 
 
 def small_batches(
-    program: Program, runs: Sequence[Recording], batch: Inputs, generator: torch.Generator
+    program: Program, runs: Sequence[Recording], batch: TensorBatch, generator: torch.Generator
 ) -> list[tuple[dict[int, torch.Tensor], int]]:
     """Small batches run on their own; the last is the whole batch."""
-    if not any(value.kind == "sum" and value.given for value in program.values):
+    if not any(value.kind is Kind.SUM and value.given for value in program.values):
         return []
-    wanted = taken_by([conditional_slice(program, v.index) for v in program.values if v.kind == "sum" and v.given])
+    wanted = taken_by([conditional_slice(program, v.index) for v in program.values if v.kind is Kind.SUM and v.given])
     subsets = []
     for number in range(PROBES + 1):
         size = min(batch.n, 5 + number % 7 if batch.n > FEWEST_LARGE else 1 + number % 2)
@@ -30,7 +32,7 @@ def small_batches(
     return subsets
 
 
-def taken_by(slices: Sequence[Slice]) -> set[int]:
+def taken_by(slices: Sequence[Summand]) -> set[int]:
     """The values that conditional sums start from."""
     found: set[int] = set()
     for part in slices:
@@ -38,14 +40,14 @@ def taken_by(slices: Sequence[Slice]) -> set[int]:
     return found
 
 
-def values_of(program: Program, run: Recording, batch: Inputs, wanted: set[int]) -> dict[int, torch.Tensor]:
+def values_of(program: Program, run: Recording, batch: TensorBatch, wanted: set[int]) -> dict[int, torch.Tensor]:
     """The wanted values of a recording, and what else it holds."""
     if any(run.tensors[index].is_meta for index in wanted):
         return replay(program, run, batch, wanted)
     return dict(enumerate(run.tensors))
 
 
-def replay(program: Program, run: Recording, batch: Inputs, wanted: set[int]) -> dict[int, torch.Tensor]:
+def replay(program: Program, run: Recording, batch: TensorBatch, wanted: set[int]) -> dict[int, torch.Tensor]:
     """The values of a program on a batch, as a straight line; values that cannot be had are left out.
 
     Of large ones that are not wanted, only the shape stays once they are used up.

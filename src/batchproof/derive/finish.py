@@ -11,34 +11,21 @@ samples than what was folded, it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.decompose import at_once
-from batchproof.derive.program import Program, Value
-from batchproof.derive.record import Tape, Way, run_under
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.kind import Kind
+from batchproof.derive.program import Program
+from batchproof.derive.record import Tape, Way
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
-from batchproof.derive.site import Site, call_site
-from batchproof.errors import BatchproofError
-
-
-class Diverged(BatchproofError):
-    """The function does something else on all samples than what was folded batch by batch."""
-
-
-class Lost(Diverged):
-    """A centred sum cancels to fewer digits than the result needs."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "too few digits are left in a sum around a batch statistic: the samples lie too far from the first "
-            "batch's, are all alike, or one is infinite; use state='rows' to keep them"
-        )
+from batchproof.derive.site import SourceLine, call_site
+from batchproof.derive.stand_in import Shapes, StandIn, stand_in
+from batchproof.derive.summand import Centre
 
 
 @dataclass
@@ -51,7 +38,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Step:
+class FinishStep:
     """An operation as it was run for real, with the Python numbers of this number of samples.
 
     It works on merged values, or, where it is ``shared``, on what no sample reaches.
@@ -73,7 +60,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         folds: frozenset[int],
         kept: dict[int, torch.Tensor],
         lengths: dict[tuple[int, int], int],
-        centred: dict[int, Centred | Extremes],
+        centred: dict[int, CentredSum | Extremes],
         n: int,
         nudge: float,
         way: Way,
@@ -84,7 +71,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.strayed: Diverged | None = None  # from the way that was recorded first: how
         self.by_content: dict[Any, list[int]] = {}
         self.alike: dict[int, list[int]] = {}  # values of the same content
-        self.made: dict[int, str] = {}  # the kinds of values that were not recorded
+        self.made: dict[int, Kind] = {}  # the kinds of values that were not recorded
         self.outside: set[int] = set()  # those that no operation made
         self.program = program
         self.after = after
@@ -93,6 +80,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.lengths = lengths
         self.centred = centred
         self.n = n
+        self.shapes = Shapes(program, n, lengths)
         self.nudge = nudge
         self.number = 0
         self.index: dict[int, int] = {}
@@ -102,7 +90,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.device = next(iter(kept.values())).device if kept else torch.device("cpu")
         self.alive: list[torch.Tensor] = []
         self.lost = 0.0  # the worst share of a centred sum that cancels
-        self.script: list[Step] = []
+        self.script: list[FinishStep] = []
         self.reads_data = False
 
     def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
@@ -155,7 +143,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
             result = self.answer(result)
         if not op.outputs and op.step < 0:
             op.outputs = tuple(self.new(self.kind_of(op)) for leaf in leaves(result) if isinstance(leaf, torch.Tensor))
-        self.script.append(Step(op, template[0], template[1], self.shared(op)))
+        self.script.append(FinishStep(op, template[0], template[1], self.shared(op)))
         held = [self.hold(output, leaf, True) for output, leaf in outputs_of(op, result).items()]
         return _rebuild(result, held)
 
@@ -163,7 +151,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """Whether a recorded operation is run for real."""
         if self.strayed is None and (self.number - 1 in self.after or not op.outputs or self.shared(op)):
             return True
-        computed = all(self.kind(output) in ("shared", "stat") for output in op.outputs)
+        computed = all(self.kind(output) in (Kind.SHARED, Kind.STAT) for output in op.outputs)
         return (computed or bool(self.strayed and op.inputs)) and self.all_real(template)
 
     def may_differ(self, op: Op, template: Any) -> bool:
@@ -185,7 +173,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 except Diverged as how:
                     self.stray(how)
             else:
-                self.stray(Diverged(self.elsewhere(number)))
+                self.stray(self.astray())
         kept = self.kept.keys() | self.centred.keys()
         candidates = [ops[number] for number in self.by_content.get(self.content(func, template), ())]
         for op in sorted(candidates, key=lambda op: kept.isdisjoint(op.outputs)):
@@ -195,7 +183,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 continue
             return op
         if not self.all_real(template):
-            self.refuse(self.strayed or Diverged(self.elsewhere(self.number - 1)))
+            self.refuse(self.strayed or self.astray())
         return None
 
     def stray(self, how: Diverged) -> None:
@@ -223,7 +211,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """An operation on merged values that no recording has."""
 
         def known(tensor: torch.Tensor) -> Ref:
-            index = self.new("shared")
+            index = self.new(Kind.SHARED)
             self.outside.add(index)
             self.keep_outside(index, tensor)
             return Ref(index)
@@ -232,16 +220,16 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         inputs = tuple(leaf.index for leaf in leaves((args, kwargs)) if isinstance(leaf, Ref))
         return Op(func, args, kwargs, inputs, (), call_site(), -1)
 
-    def new(self, kind: str) -> int:
+    def new(self, kind: Kind) -> int:
         index = len(self.program.values) + len(self.made)
         self.made[index] = kind
         return index
 
-    def kind(self, index: int) -> str:
+    def kind(self, index: int) -> Kind:
         return self.made[index] if index in self.made else self.program.values[index].kind
 
-    def kind_of(self, op: Op) -> str:
-        return "shared" if all(self.kind(index) == "shared" for index in op.inputs) else "stat"
+    def kind_of(self, op: Op) -> Kind:
+        return Kind.SHARED if all(self.kind(index) is Kind.SHARED for index in op.inputs) else Kind.STAT
 
     def given(self, index: int) -> bool:
         """Whether a value that no sample reaches was made by no operation."""
@@ -251,7 +239,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def unreached(self, index: int) -> bool:
         """Whether a value is the same for all states: taken from outside the function, or made of such alone."""
-        return index in self.program.captured or self.kind(index) == "shared"
+        return index in self.program.captured or self.kind(index) is Kind.SHARED
 
     def answer(self, seen: Any) -> Any:
         """What Python is told where it reads a value, and whether that leads away from the first way."""
@@ -260,26 +248,28 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         first = self.program.ways[0]
         expected = first[number] if number < len(first) else None
         if self.strayed is None and isinstance(expected, bool) and told != expected:
-            self.stray(Diverged(self.elsewhere(self.number - 1)))
+            self.stray(self.astray())
         return told
 
     def shared(self, op: Op) -> bool:
         """Whether no sample reaches the operation: then it costs nothing to run it."""
-        return all(self.kind(output) == "shared" for output in op.outputs)
+        return all(self.kind(output) is Kind.SHARED for output in op.outputs)
 
     def python_sees(self, op: Op, result: Any) -> bool:
         """Whether a number that comes from samples leaves torch."""
         numbers = any(isinstance(leaf, (bool, int, float, complex)) for leaf in leaves(result))
-        return numbers and any(self.kind(index) != "shared" for index in op.inputs)
+        return numbers and any(self.kind(index) is not Kind.SHARED for index in op.inputs)
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
             self.refuse(Diverged(f"a value that was not kept is needed at {call_site()}"))
         return self.values[leaf.index]
 
-    def elsewhere(self, number: int) -> str:
-        site = self.program.ops[min(number, self.program.first - 1)].site if self.program.ops else Site()
-        return (
+    def astray(self) -> Diverged:
+        """That the function does not do what was recorded as the latest operation."""
+        number = min(self.number, self.program.first) - 1
+        site = self.program.ops[number].site if self.program.ops else SourceLine()
+        return Diverged(
             f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
             f" (there: {site}); use state='rows' to keep the samples"
         )
@@ -297,7 +287,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         """
         recorded, actual = list(leaves((op.args, op.kwargs))), list(leaves(template))
         if len(recorded) != len(actual):
-            raise Diverged(self.elsewhere(self.number - 1))
+            raise self.astray()
         numbers: dict[int, Any] = {}
         outside: dict[int, torch.Tensor] = {}
         for expected, given in zip(recorded, actual, strict=False):
@@ -305,22 +295,32 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
                 outside[self.captured(expected, given, free)] = given
             elif isinstance(expected, Free):
                 if self.strayed and self.free.get(expected.position, given) != given:
-                    raise Diverged(self.elsewhere(self.number - 1))  # another number than the one that it was
+                    raise self.astray()  # another number than the one that it was
                 numbers[expected.position] = given
-            elif free and isinstance(given, (int, float)) and not isinstance(expected, Ref):
-                continue
-            elif isinstance(expected, Size):
-                if expected.of is not None and expected.of not in self.lengths:
-                    raise Diverged(self.elsewhere(self.number - 1))
-                if given != expected.at(self.n, self.lengths):
-                    raise Diverged(self.other_number(op, given, expected.at(self.n, self.lengths)))
-            elif not self.alike_leaves(expected, given):
-                if not isinstance(given, (int, float)):
-                    raise Diverged(self.elsewhere(self.number - 1))
-                raise Diverged(self.other_number(op, given, expected))
+            elif not free or not isinstance(given, (int, float)) or isinstance(expected, Ref):
+                self.match_leaf(op, expected, given)
         self.free.update(numbers)
         for index, tensor in outside.items():
             self.keep_outside(index, tensor)
+
+    def match_leaf(self, op: Op, expected: Any, given: Any) -> None:
+        """An argument must be the recorded one, at this number of samples.
+
+        Raises:
+            Diverged: it is another.
+        """
+        if isinstance(expected, Size):
+            if expected.of is not None and expected.of not in self.lengths:
+                raise self.astray()
+            expected = expected.at(self.n, self.lengths)
+        if self.alike_leaves(expected, given):
+            return
+        if not isinstance(given, (int, float)):
+            raise self.astray()
+        raise Diverged(
+            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}, at {op.site}; "
+            "use state='rows' to keep the samples"
+        )
 
     def alike_leaves(self, expected: Any, given: Any) -> bool:
         if self.strayed and isinstance(expected, Ref) and isinstance(given, Ref):
@@ -332,24 +332,22 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def name(self, index: int) -> int:
         return self.program.same[index] if index < len(self.program.same) else index
 
-    def other_number(self, op: Op, given: Any, expected: Any) -> str:
-        return (
-            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}, at {op.site}; "
-            "use state='rows' to keep the samples"
-        )
-
     def captured(self, expected: Any, given: torch.Tensor, free: bool) -> int:
         """A tensor that no operation made: the one recorded, or a constant of the same value."""
         if not isinstance(expected, Ref) or expected.index not in self.program.captured:
-            raise Diverged(self.elsewhere(self.number - 1))
+            raise self.astray()
         known = self.program.captured[expected.index]
-        fixed = self.program.values[expected.index].kind == "shared" or self.strayed
+        fixed = self.program.values[expected.index].kind is Kind.SHARED or self.strayed
         if known is not given and fixed and not free and not equal(known, given):
             raise Diverged(
                 f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
                 "pass it as an argument, or use state='rows'"
             )
         return expected.index
+
+    def is_blank(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor stands for a value that was not kept."""
+        return id(tensor) in self.index and self.index[id(tensor)] not in self.real
 
     def keep_outside(self, index: int, tensor: torch.Tensor) -> None:
         self.values[index] = widen(tensor.detach())
@@ -358,47 +356,20 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.kept.setdefault(-1 - index, tensor)  # keeps the object, and so its identity, alive
 
     def stand_in(self, op: Op, template: Any) -> Any:
-        if any((output, 0) in self.lengths or self._selected(output) for output in op.outputs) or self._follows(op):
-            result: Any = self._shaped(op)
-        else:
+        result: Any = self.shapes.known(op)
+        if result is None:
             device = {key: "meta" for key in template[1] if key == "device"}
             try:
                 result = call(op.func, template[0], {**template[1], **device}, self.meta)
             except (NotImplementedError, RuntimeError):  # the operation has no kernel for shapes alone
-                result = self._shaped(op)
+                result = self.shapes.outputs(op)
         held = [self.hold(output, *self.kept_or_blank(output, leaf)) for output, leaf in outputs_of(op, result).items()]
         return _rebuild(result, held)
-
-    def _follows(self, op: Op) -> bool:
-        """Whether all sizes follow the number of samples, densely laid out: then no kernel need be asked for them."""
-        values = [self.program.values[index] for index in (*op.inputs, *op.outputs)]
-        sizes = [size for value in values for size in value.shape if isinstance(size, Size)]
-        return all(size.of is None for size in sizes) and all(
-            not value.dtype.is_complex and dense(value) for value in values if value.index in op.outputs
-        )
 
     def meta(self, leaf: Any) -> torch.Tensor:
         value = self.values[leaf.index]
         made = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         return made.conj() if value.is_conj() else made
-
-    def _shaped(self, op: Op) -> Any:
-        made = [self._meta_of(output) for output in op.outputs]
-        return made[0] if len(made) == 1 else tuple(made)
-
-    def _selected(self, output: int) -> bool:
-        shape = self.program.values[output].shape
-        return any(isinstance(s, Size) and s.of is not None and s.of[0] == output for s in shape)
-
-    def _meta_of(self, output: int) -> torch.Tensor:
-        value = self.program.values[output]
-        sizes = [
-            (s.at(self.n, {s.of: 0, **self.lengths} if s.of else self.lengths) if isinstance(s, Size) else s)
-            for s in value.shape
-        ]
-        if not dense(value):
-            return torch.empty(sizes, dtype=value.dtype, device="meta")
-        return torch.empty_strided(sizes, dense_strides(sizes, value.strides), dtype=value.dtype, device="meta")
 
     def kept_or_blank(self, output: int, meta: torch.Tensor) -> tuple[torch.Tensor, bool]:
         if output in self.centred:
@@ -410,12 +381,12 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def moved(self, leaf: int) -> torch.Tensor:
         """A sum kept at fixed centres, at the centre that the function arrives at."""
         parts = self.centred[leaf]
-        at = Centre({index: self.values[index] for index in parts.slice.stats}, self.free)
+        at = Centre({index: self.values[index] for index in parts.summand.stats}, self.free)
         shared = {index: value for index, value in self.values.items() if index in self.real}
         kept = self.kept[leaf]
         if isinstance(parts, Extremes):
             return parts.at(kept, at, shared)
-        found = parts.combined(at, kept, shared, self.nudge)
+        found = parts.combine(at, kept, shared, self.nudge)
         plain = [leaf for index, leaf in self.kept.items() if index >= 0 and index not in self.centred]
         finite = all(bool(torch.isfinite(x).all()) for x in [*at.stats.values(), *plain])
         if finite and bool(found.overflows):
@@ -429,98 +400,6 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         return found.total
 
 
-def dense_strides(sizes: Sequence[int], like: Sequence[int]) -> list[int]:
-    """Strides without gaps, the dimensions in the order of other strides; a repeated dimension stays repeated."""
-    strides = [0] * len(sizes)
-    step = 1
-    for d in sorted(range(len(sizes)), key=lambda d: (like[d], -d)):
-        if like[d]:
-            strides[d] = step
-            step *= max(sizes[d], 1)
-    return strides
-
-
-def dense(value: Value) -> bool:
-    """Whether a value was laid out without gaps, in some order of its dimensions."""
-    sizes = value.sizes
-    moving = [d for d in range(len(sizes)) if sizes[d] != 1]
-    expected = dense_strides(sizes, value.strides)
-    return all(value.strides[d] == expected[d] for d in moving)
-
-
-class StandIn(torch.Tensor):
-    """A tensor with a shape, strides and a device, and no memory."""
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        raise Diverged(f"a value that was not kept is needed ({func}) at {call_site()}")
-
-
-def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A stand-in of a tensor's shape."""
-    made: torch.Tensor = torch.Tensor._make_wrapper_subclass(
-        StandIn, like.shape, like.stride(), dtype=like.dtype, device=device
-    )
-    if like.is_conj():
-        torch._C._set_conj(made, True)
-    if like.is_neg():
-        torch._C._set_neg(made, True)
-    return made
-
-
 def _rebuild(result: Any, held: list[torch.Tensor]) -> Any:
     remaining = iter(held)
     return replace(result, torch.Tensor, lambda leaf: next(remaining, leaf))
-
-
-def finish(
-    program: Program,
-    fn: Callable[..., Any],
-    after: frozenset[int],
-    folds: frozenset[int],
-    kept: Sequence[int],
-    lengths: Sequence[tuple[int, int]],
-    centred: dict[int, Centred | Extremes],
-    inputs: Sequence[torch.Tensor],
-    state: State,
-    shown: torch.dtype | None,
-    nudge: float = 0.0,
-    way: Way = (),
-) -> tuple[Any, Finisher]:
-    """What ``fn`` returns on all samples together, and how it came to that.
-
-    Args:
-        program: classified.
-        fn: the function of the input tensors.
-        after: the operations to run for real.
-        folds: the values that the fold reads or makes.
-        kept: the values whose merged form the state holds.
-        lengths: the selections whose total length the state holds.
-        centred: how to move the sums kept at fixed centres.
-        inputs: real where all batches share them, stand-ins of the full size elsewhere.
-        state: merged.
-        shown: the floating dtype that the function believes in.
-        nudge: relative change put on every centred sum, to see whether the result rests on lost digits.
-        way: what Python is told where it reads values; what the samples say where it is not told.
-
-    Raises:
-        Diverged: at this size the function does something else to samples than what was folded.
-    """
-    total_lengths = dict(zip(lengths, state.lengths, strict=False))
-    held = {
-        index: leaf if leaf.dtype is not torch.float32 else leaf.double()
-        for index, leaf in zip(kept, state.leaves, strict=False)
-    }
-    tape = Finisher(program, after, folds, held, total_lengths, centred, state.n, nudge, way)
-    tensors = []
-    for position, index in enumerate(program.inputs):
-        real = index in held or program.values[index].kind == "shared"
-        tensors.append(tape.hold(index, held[index] if index in held else inputs[position], real))
-    result = run_under(tape, fn, tensors, shown)
-    flat, spec = pytree.tree_flatten(result)
-    for leaf in flat:
-        if isinstance(leaf, torch.Tensor) and id(leaf) in tape.index and tape.index[id(leaf)] not in tape.real:
-            raise Diverged("the function returns something else on all samples than on the first batch")
-    return pytree.tree_unflatten(flat, spec), tape

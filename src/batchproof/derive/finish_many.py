@@ -16,8 +16,9 @@ import torch
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.finish import Diverged, Finisher, State
-from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, Plan, cancels
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.finish import Finisher, State
+from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
 from batchproof.derive.rerun import Rerun, target_of
 
 #: A run on one of so many states is tried for the operations.
@@ -29,7 +30,7 @@ class OneByOne(Exception):
 
 
 @dataclass(frozen=True)
-class Values:
+class FinishedValues:
     """What the function returns for each of many states.
 
     Attributes:
@@ -42,8 +43,8 @@ class Values:
 
 
 def finish_many(
-    plan: Plan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
-) -> Values:
+    plan: StatePlan, leaves: Sequence[torch.Tensor], shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int
+) -> FinishedValues:
     """The function's value for each of many states of ``n`` samples.
 
     Args:
@@ -79,7 +80,7 @@ def finish_many(
     except Exception as error:
         raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
     _check(values, sound, alone)
-    return Values(values, sound)
+    return FinishedValues(values, sound)
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def _is_numeric(leaf: Any) -> bool:
     return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
 
 
-def _finisher(plan: Plan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
+def _finisher(plan: StatePlan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
     fixed = {index: run.values[index] for index in run.real if run.unreached(index)}
     steps = [step for step in run.script if not step.shared]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from batchproof.derive.codegen import CodeWriter, FoldCode
 from batchproof.derive.finish_many import OneByOne, no_fallback_warning
-from batchproof.derive.fold import Source, build
-from batchproof.derive.plan import Plan
+from batchproof.derive.plan import StatePlan
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
 from batchproof.derive.recording import widen
@@ -24,7 +24,9 @@ LONG = 1 << 13
 FoldMany = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
-def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None], batches: int, size: int) -> FoldMany:
+def fold_many(
+    plan: StatePlan, example: Sequence[Tensor], dims: Sequence[int | None], batches: int, size: int
+) -> FoldMany:
     """What folds so many batches of one size, which lie one after another in the tensors.
 
     Args:
@@ -42,10 +44,9 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
     """
     if plan.lengths:
         raise OneByOne("how many samples it selects differs from batch to batch")
-    assert plan.program is not None
-    captured = plan.program.captured
+    captured = plan.captured
     if size >= LONG or batches == 1:
-        fold = plan.compiled()
+        fold = plan.fold.compile()
 
         def one_by_one(tensors: Sequence[Tensor]) -> list[Tensor]:
             cut = _cut(tensors, dims, batches, size)
@@ -56,7 +57,7 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
             return as_kept(plan, states)
 
         return one_by_one
-    fold = build(plan.source, {**plan.space, "dot": lambda a, b: (a * b).sum()})
+    fold = plan.fold.compile(dot=lambda a, b: (a * b).sum())
 
     def together(*tensors: Tensor) -> list[Tensor]:
         cut = _cut(tensors, dims, batches, size)
@@ -68,7 +69,7 @@ def fold_many(plan: Plan, example: Sequence[Tensor], dims: Sequence[int | None],
     return lambda tensors: as_kept(plan, straight(tensors))
 
 
-def as_kept(plan: Plan, states: Sequence[Tensor]) -> list[Tensor]:
+def as_kept(plan: StatePlan, states: Sequence[Tensor]) -> list[Tensor]:
     """In the types that states are kept in: a count comes as a whole number, and would be divided as one."""
     return [state.to(leaf.dtype) for leaf, state in zip(plan.leaves, states, strict=True)]
 
@@ -89,15 +90,15 @@ def _straight(fn: Callable[..., list[Tensor]], example: Sequence[Tensor], size: 
 
 
 def _written_out(program: Program) -> FoldMany:
-    source = Source()
-    names = {index: _input(source, program, index, place) for place, index in enumerate(program.inputs)}
-    names |= {index: source.constant(widen(tensor)) for index, tensor in program.captured.items()}
+    code = CodeWriter()
+    names = {index: _input(code, program, index, place) for place, index in enumerate(program.inputs)}
+    names |= {index: code.constant(widen(tensor)) for index, tensor in program.captured.items()}
     for op in program.ops:
-        source.emit(program, op, names, widened=True)
+        code.emit(program, op, names, widened=True)
     returned = ", ".join(names[leaf.index] for leaf in program.result)
-    text = "\n    ".join(["def fold(x):", *source.lines, f"return [{returned}]"])
-    return build(text, source.space)
+    text = "\n    ".join(["def fold(x):", *code.lines, f"return [{returned}]"])
+    return FoldCode(text, code.space).compile()
 
 
-def _input(source: Source, program: Program, index: int, place: int) -> str:
-    return source.assign(f"x[{place}].double()" if program.values[index].dtype.is_floating_point else f"x[{place}]")
+def _input(code: CodeWriter, program: Program, index: int, place: int) -> str:
+    return code.assign(f"x[{place}].double()" if program.values[index].dtype.is_floating_point else f"x[{place}]")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.finish import Diverged, Finisher, State
-from batchproof.derive.plan import Plan
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.finish import Finisher, State
+from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import widen
 from batchproof.derive.rerun import Rerun, target_of
 
@@ -36,7 +37,7 @@ class Slope:
 
 
 def slope(
-    plan: Plan,
+    plan: StatePlan,
     state: State,
     shared: Sequence[Tensor],
     dims: Sequence[int | None],
@@ -57,8 +58,7 @@ def slope(
         Diverged: as `Plan.finish`; or a learned tensor is another one now.
     """
     value, run = plan.finished(state, shared, dims, state.n)
-    assert plan.program is not None
-    for index, then in plan.program.captured.items():
+    for index, then in plan.captured.items():
         now = run.kept.get(-1 - index) if index in run.real else None
         if now is not None and now is not then and (now.requires_grad or then.requires_grad):
             raise Diverged("a tensor with a gradient that the function takes from outside is another one now")
@@ -77,7 +77,7 @@ def _variable(tensor: Tensor) -> Tensor:
     return widen(tensor.detach()).clone().requires_grad_()
 
 
-def _again(plan: Plan, run: Finisher, leaves: Sequence[Tensor], own: dict[int, Tensor], value: Any) -> Tensor:
+def _again(plan: StatePlan, run: Finisher, leaves: Sequence[Tensor], own: dict[int, Tensor], value: Any) -> Tensor:
     """The function's value, with a graph down to the state and to the tensors from outside."""
     fixed = {index: run.values[index] for index in run.real if run.given(index)}
     again = Rerun(plan, run, dict(zip(plan.kept, leaves, strict=True)), {**fixed, **own})

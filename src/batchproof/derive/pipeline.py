@@ -8,21 +8,23 @@ from typing import Any
 import torch
 
 from batchproof.derive.assemble import assemble
-from batchproof.derive.centre import Centred, Extremes, find_centres, find_extremes
-from batchproof.derive.classify import ROWLIKE, Classifier
+from batchproof.derive.centred_sum import CentredSum, Extremes
+from batchproof.derive.classify import Classifier
 from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
+from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import result_of, small_batches
-from batchproof.derive.finish import Diverged
+from batchproof.derive.find_centres import find_centres, find_extremes
+from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
-from batchproof.derive.plan import Plan
-from batchproof.derive.program import Program, Value, align
+from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
+from batchproof.derive.program import Program, ProgramValue, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
-from batchproof.derive.samples import FEWEST_LARGE, Inputs, few
+from batchproof.derive.samples import FEWEST_LARGE, TensorBatch, few
 from batchproof.derive.verify import ROUNDING, Refuted, gap
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
@@ -49,14 +51,14 @@ def derive(
     Raises:
         BatchproofError: the function is random, or changes from call to call: no plan can be exact.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     plain, seen = plain_call(fn, batch)
     if seen.written is not None:
         return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
     trace: list[Program] = []
     try:
         ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
-        return _derive(fn, batch, plain, ways, trace=trace, powers=not differentiated)
+        return _derive(fn, batch, plain, ways, trace, not differentiated)
     except RandomFunction as random:
         raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
     except (Unrecordable, Refuted, Diverged) as refusal:
@@ -65,9 +67,7 @@ def derive(
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps torch from recording it, keeping rows is right
         reason = f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})"
-    plan = keep_inputs(batch, reason)
-    plan.program = trace[-1] if trace else None
-    return plan
+    return keep_inputs(batch, reason, trace[-1] if trace else None)
 
 
 def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Program:
@@ -76,25 +76,26 @@ def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Se
     Raises:
         Unrecordable, RandomFunction: as `record`.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     batches = _batches(batch, torch.Generator().manual_seed(batch.n))
     return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
 
 
-def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> Plan:
+def like(
+    plan: StatePlan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None]
+) -> StatePlan:
     """The plan for samples of another shape, with the same state as a plan that exists.
 
     Raises:
         BatchproofError: on such samples the function has another state.
     """
-    batch = few(Inputs(list(tensors), tuple(dims)))
+    batch = few(TensorBatch(list(tensors), tuple(dims)))
     shapes = " and ".join(str(tuple(t.shape)) for t in tensors)
     try:
         plain, seen = plain_call(fn, batch)
         if seen.written is not None:
             raise Unrecordable(f"it writes into a tensor that it holds, at {seen.written}")
-        assert plan.program is not None
-        return _derive(fn, batch, plain, plan.program.ways, plan)
+        return _like(fn, batch, plain, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
@@ -106,30 +107,22 @@ def _first_line(error: BaseException) -> str:
 
 
 def _derive(
-    fn: Callable[..., Any],
-    batch: Inputs,
-    plain: Any,
-    ways: Sequence[Way],
-    model: Plan | None = None,
-    trace: list[Program] | None = None,
-    powers: bool = True,
+    fn: Callable[..., Any], batch: TensorBatch, plain: Any, ways: Sequence[Way], trace: list[Program], powers: bool
 ) -> Plan:
+    """A plan of any state; the program is left in the trace, also where no plan is found."""
     generator = torch.Generator().manual_seed(batch.n)
     shown = shown_dtype(batch.tensors)
     batches = _batches(batch, generator)
     program, runs = _classified(fn, batches, shown, ways)
-    if trace is not None:
-        trace.append(program)
-    if model is not None:
-        return _like(fn, batch, plain, program, runs, batches, model, shown)
+    trace.append(program)
     subsets = small_batches(program, runs, batch, generator)
-    shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind == "shared"}
-    centres: dict[int, Centred | Extremes | None] = {}
+    shared = {value.index: runs[0].tensors[value.index] for value in program.values if value.kind is Kind.SHARED}
+    centres: dict[int, CentredSum | Extremes | None] = {}
 
-    def centred(value: Value) -> int:
-        if value.kind not in ("sum", "max"):
+    def centred(value: ProgramValue) -> int:
+        if value.kind not in (Kind.SUM, Kind.MAX):
             return 0
-        if value.index not in centres and value.kind == "sum":
+        if value.index not in centres and value.kind is Kind.SUM:
             centres[value.index] = find_centres(program, value.index, subsets, shared, powers)
         elif value.index not in centres:
             centres[value.index] = find_extremes(program, value.index)
@@ -138,25 +131,18 @@ def _derive(
 
     frontier = cut(program, centred)
     reason = reason_for(program, frontier, centres)
-    rows = [index for index in frontier.leaves if program.values[index].kind == "rows"]
+    rows = [index for index in frontier.leaves if program.values[index].kind is Kind.ROWS]
     if rows and not saves(program, rows, batch):
-        plan = keep_inputs(batch, reason or "samples are kept")
-        plan.program = program
-        return plan
-    return assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
+        return keep_inputs(batch, reason or "samples are kept", program)
+    plan = assemble(fn, batch, plain, program, runs, batches, frontier, centres, reason, shown)
+    return plan if plan.kept else SamplesPlan((), reason, program, plan.verified)  # it looks at no sample
 
 
-def _like(
-    fn: Callable[..., Any],
-    batch: Inputs,
-    plain: Any,
-    program: Program,
-    runs: Sequence[Recording],
-    batches: Sequence[Inputs],
-    model: Plan,
-    shown: torch.dtype | None,
-) -> Plan:
-    """The same frontier and the same centres, on a program that must be the model's in all but sizes."""
+def _like(fn: Callable[..., Any], batch: TensorBatch, plain: Any, model: StatePlan) -> StatePlan:
+    """A plan with a model's frontier and centres, on a program that must be the model's in all but sizes."""
+    shown = shown_dtype(batch.tensors)
+    batches = _batches(batch, torch.Generator().manual_seed(batch.n))
+    program, runs = _classified(fn, batches, shown, model.program.ways)
     kept = _counterparts(program, model)
     pairs = zip((program.values[index] for index in kept), _kept(model), strict=True)
     if not all((mine.kind, mine.given) == (old.kind, old.given) for mine, old in pairs):
@@ -168,19 +154,17 @@ def _like(
     return plan
 
 
-def _kept(plan: Plan) -> list[Value]:
-    assert plan.program is not None
+def _kept(plan: StatePlan) -> list[ProgramValue]:
     return [plan.program.values[index] for index in plan.kept]
 
 
-def _counterparts(program: Program, model: Plan) -> tuple[int, ...]:
+def _counterparts(program: Program, model: StatePlan) -> tuple[int, ...]:
     """The values of a program that are another plan's leaves.
 
     How a tensor lies in memory hangs on its sizes, and with it whether it is copied to be viewed: such steps are
     passed over.
     """
     old = model.program
-    assert old is not None
     if [op.func for op in program.ops] == [op.func for op in old.ops]:
         return model.kept
     ours, theirs = ([op for op in one.ops if base_name(op) not in _LAYOUT] for one in (program, old))
@@ -194,7 +178,7 @@ def _counterparts(program: Program, model: Plan) -> tuple[int, ...]:
     return tuple(match[index] for index in model.kept)
 
 
-def _batches(batch: Inputs, generator: torch.Generator) -> list[Inputs]:
+def _batches(batch: TensorBatch, generator: torch.Generator) -> list[TensorBatch]:
     """Three batches of different sizes, each with every row of the first: a class that is there stays there."""
     n = batch.n
     everything = torch.arange(n)
@@ -204,7 +188,7 @@ def _batches(batch: Inputs, generator: torch.Generator) -> list[Inputs]:
 
 
 def _classified(
-    fn: Callable[..., Any], batches: Sequence[Inputs], shown: torch.dtype | None, ways: Sequence[Way]
+    fn: Callable[..., Any], batches: Sequence[TensorBatch], shown: torch.dtype | None, ways: Sequence[Way]
 ) -> tuple[Program, list[Recording]]:
     """Record and classify, writing out operations that mix samples until none is left that can be."""
     split: frozenset[int] = frozenset()
@@ -247,8 +231,8 @@ def _splittable(program: Program, split: frozenset[int]) -> frozenset[int]:
         if op.step in split or decomposition(op.func) is None:
             continue
         inputs = [program.values[i] for i in op.inputs]
-        if any(value.kind == "opaque" for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
+        if any(value.kind is Kind.OPAQUE for value in inputs) or not any(value.kind in ROWLIKE for value in inputs):
             continue
-        if any(program.values[output].kind == "opaque" for output in op.outputs):
+        if any(program.values[output].kind is Kind.OPAQUE for output in op.outputs):
             found.update({op.step}, *(program.doubles.get(output, ()) for output in op.outputs))
     return frozenset(found)

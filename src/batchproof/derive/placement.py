@@ -8,13 +8,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.program import Value
+from batchproof.derive.kind import MERGEABLE, ROWLIKE, Kind
+from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import Op, Ref, Size
-
-MERGEABLE = ("sum", "max", "min", "any", "all")
-ROWLIKE = ("rows", "blocks", "index", "bag", "set", "opaque")
-#: Of each sample on its own, in the samples' order.
-ORDERED = ("rows", "blocks")
 
 
 @dataclass(frozen=True)
@@ -22,21 +18,21 @@ class Placement:
     """A kind, and where samples lie.
 
     Attributes:
-        kind: as `kinds` lists them.
+        kind: what the value does.
         dim: the dimension along which batches are joined; of merged values, 0.
         blocks: how many times the samples stand one after another: ``cat([x, y])`` is two blocks of rows.
     """
 
-    kind: str
+    kind: Kind
     dim: int = 0
     blocks: int = 1
 
 
-OPAQUE = Placement("opaque")
+OPAQUE = Placement(Kind.OPAQUE)
 
 
 @dataclass
-class Known:
+class ValueFacts:
     """What else is known of values by construction, not by their numbers.
 
     Attributes:
@@ -51,7 +47,7 @@ class Known:
     lengths: dict[tuple[int, int], Any] = field(default_factory=dict)
     spans: dict[int, Any] = field(default_factory=dict)
 
-    def length(self, value: Value) -> Any:
+    def length(self, value: ProgramValue) -> Any:
         """What decides how long a value is along its samples' dimension; None where it is another shape's matter."""
         size = value.shape[value.dim]
         if not isinstance(size, Size):
@@ -62,10 +58,10 @@ class Known:
 class Application:
     """One use of an operator: its arguments by name, and the values that go in and come out."""
 
-    def __init__(self, op: Op, values: Sequence[Value], known: Known | None = None) -> None:
+    def __init__(self, op: Op, values: Sequence[ProgramValue], known: ValueFacts | None = None) -> None:
         self.op = op
         self.values = values
-        self.known = known or Known()
+        self.known = known or ValueFacts()
         schema = op.func._schema.arguments
         self.arguments: dict[str, Any] = {argument.name: argument.default_value for argument in schema}
         self.arguments.update(zip((argument.name for argument in schema), op.args, strict=False))
@@ -74,16 +70,16 @@ class Application:
         self.outputs = [values[index] for index in op.outputs]
 
     @property
-    def rowlike(self) -> list[Value]:
+    def rowlike(self) -> list[ProgramValue]:
         """The inputs that samples lie along."""
         return [value for value in self.tensors if value.kind in ROWLIKE]
 
     @property
-    def first(self) -> Value:
+    def first(self) -> ProgramValue:
         """The first tensor among the arguments."""
         return self.tensors[0]
 
-    def value(self, *names: str) -> Value | None:
+    def value(self, *names: str) -> ProgramValue | None:
         """The tensor passed as one of these arguments, or None."""
         for name in names:
             given = self.arguments.get(name)
@@ -91,7 +87,7 @@ class Application:
                 return self.values[given.index]
         return None
 
-    def listed(self, name: str) -> list[Value | None]:
+    def listed(self, name: str) -> list[ProgramValue | None]:
         """The tensors of a list argument; None where an entry is left open."""
         return [self.values[leaf.index] if isinstance(leaf, Ref) else None for leaf in self.arguments[name]]
 
@@ -108,7 +104,7 @@ class Application:
         return [placement] * len(self.outputs)
 
 
-def sound(placement: Placement, value: Value, values: Sequence[Value]) -> Placement:
+def sound(placement: Placement, value: ProgramValue, values: Sequence[ProgramValue]) -> Placement:
     """A placement, or opaque where the shape contradicts it.
 
     Args:
@@ -122,19 +118,19 @@ def sound(placement: Placement, value: Value, values: Sequence[Value]) -> Placem
         if value.varying:
             return OPAQUE
         if value.dtype is torch.bool:
-            kind = {"max": "any", "min": "all", "any": "any", "all": "all"}.get(placement.kind)
+            kind = {Kind.MAX: Kind.ANY, Kind.MIN: Kind.ALL, Kind.ANY: Kind.ANY, Kind.ALL: Kind.ALL}.get(placement.kind)
             return OPAQUE if kind is None else Placement(kind)
-        return OPAQUE if placement.kind in ("any", "all") else placement
+        return OPAQUE if placement.kind in (Kind.ANY, Kind.ALL) else placement
     return placement
 
 
-def _joins(placement: Placement, value: Value, values: Sequence[Value]) -> bool:
+def _joins(placement: Placement, value: ProgramValue, values: Sequence[ProgramValue]) -> bool:
     """Whether the lengths along the samples' dimension, and no others, add over batches."""
     if value.varying != (placement.dim,):
         return False
     size = value.shape[placement.dim]
     if not isinstance(size, Size) or size.offset or size.scale % placement.blocks:
         return False
-    if size.of is None or placement.kind == "set" or size.of[0] == value.index:
+    if size.of is None or placement.kind is Kind.SET or size.of[0] == value.index:
         return True
-    return values[size.of[0]].kind in ("rows", "index", "bag", "blocks")
+    return values[size.of[0]].kind in (Kind.ROWS, Kind.INDEX, Kind.BAG, Kind.BLOCKS)

@@ -5,21 +5,28 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from batchproof.derive.centre import Centre, Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
+from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import nbytes
-from batchproof.derive.finish import Diverged, Finisher, Lost, State, finish, stand_in
-from batchproof.derive.fold import build
-from batchproof.derive.program import Program, Value
-from batchproof.derive.record import Way
+from batchproof.derive.diverged import DigitsLost, Diverged
+from batchproof.derive.finish import Finisher, State
+from batchproof.derive.kind import Kind, merge_of
+from batchproof.derive.merge import ROWS, Merge
+from batchproof.derive.program import Program, ProgramValue
+from batchproof.derive.record import Way, run_under
 from batchproof.derive.recording import WIDE
-from batchproof.derive.samples import Inputs
-from batchproof.derive.site import Site
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.site import SourceLine
+from batchproof.derive.stand_in import stand_in
+from batchproof.derive.summand import Centre
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-7
@@ -37,24 +44,24 @@ class Leaf:
     """One kept value.
 
     Attributes:
-        merge: How two states' values become one: ``"sum"``, ``"max"``, ``"min"``, ``"any"``, ``"all"``, or ``"rows"``
-            where they are joined.
-        shape: Of one state; of ``"rows"``, for one sample.
+        merge: How two states' values become one: ``sum``, ``max``, ``min``, ``any``, ``all``, or ``rows`` where they
+            are joined.
+        shape: Of one state; of rows, for one sample.
         dtype: In which it is kept.
-        nbytes: Bytes of one state; of ``"rows"``, for one sample.
+        nbytes: Bytes of one state; of rows, for one sample.
         points: Centres that a sum is kept around; 1 for a plain sum.
         site: The line that it comes from.
         what: What is kept, in words.
-        dim: The dimension along which ``"rows"`` are joined.
+        dim: The dimension along which rows are joined.
         centred: Whether it is kept around centres, which are stacked in front.
     """
 
-    merge: str
+    merge: Merge
     shape: tuple[int, ...]
     dtype: torch.dtype
     nbytes: int
     points: int
-    site: Site
+    site: SourceLine
     what: str
     dim: int = 0
     centred: bool = False
@@ -74,8 +81,8 @@ class Verified:
 
 
 @dataclass
-class Plan:
-    """How a function of a batch is computed over many batches.
+class Plan(ABC):
+    """How a function of a batch is computed over many batches: by a state (`StatePlan`), or by keeping the samples.
 
     Attributes:
         leaves: what is kept.
@@ -88,18 +95,6 @@ class Plan:
     reason: str | None
     program: Program | None
     verified: Verified
-    fn: Callable[..., Any] | None = None
-    kept: tuple[int, ...] = ()
-    lengths: tuple[tuple[int, int], ...] = ()
-    after: frozenset[int] = frozenset()
-    centred: dict[int, Centred | Extremes] = field(default_factory=dict)
-    shown: torch.dtype | None = None
-    dtypes: tuple[Any, ...] = ()
-    folds: frozenset[int] = frozenset()  # values that the fold reads or makes
-    constants: dict[int, torch.Tensor] = field(default_factory=dict)  # values that no sample reaches
-    source: str = ""
-    space: dict[str, Any] = field(default_factory=dict)
-    wide: tuple[str, dict[str, Any]] = ("", {})  # the fold in float64, for trying the plan
 
     @property
     def is_constant_size(self) -> bool:
@@ -109,21 +104,77 @@ class Plan:
     @property
     def nbytes(self) -> int:
         """Bytes of one merged state, the count of samples included; kept rows are not counted."""
-        return 8 + 8 * len(self.lengths) + sum(leaf.nbytes for leaf in self.leaves if leaf.merge != "rows")
+        return 8 + sum(leaf.nbytes for leaf in self.leaves if leaf.merge is not ROWS)
 
     @property
     def row_nbytes(self) -> int:
         """Bytes kept per sample."""
-        return sum(leaf.nbytes for leaf in self.leaves if leaf.merge == "rows")
+        return sum(leaf.nbytes for leaf in self.leaves if leaf.merge is ROWS)
+
+    @property
+    @abstractmethod
+    def keeps_inputs(self) -> bool:
+        """Whether the samples themselves are kept, and the function is simply called on all of them."""
+
+    def __str__(self) -> str:
+        from batchproof.derive.plan_text import plan_text
+
+        return plan_text(self)
+
+
+@dataclass
+class SamplesPlan(Plan):
+    """The samples are kept, and the function is called on all of them; its program is known where it was recorded."""
 
     @property
     def keeps_inputs(self) -> bool:
-        """Whether the samples themselves are kept, and the function is simply called on all of them."""
-        return self.program is None or not self.kept
+        return True
 
-    def compiled(self) -> Callable[..., Any]:
-        """The fold, of (inputs, captured tensors)."""
-        return build(self.source, dict(self.space))
+
+@dataclass
+class StatePlan(Plan):
+    """Batches are folded to a state, the states of batches merge, and the function finishes on the merged state.
+
+    Attributes:
+        program: the recorded function.
+        fn: the function of the input tensors.
+        kept: the values of the program that are kept, one for each leaf.
+        lengths: the selections whose total length is counted.
+        after: the operations that run on the merged state.
+        folds: the values that the fold reads or makes.
+        centred: how sums kept at fixed centres are moved.
+        constants: the values that no sample reaches.
+        shown: the floating dtype that the function believes in.
+        dtypes: what the function returns, by type.
+        fold: the code that folds a batch.
+        wide: that code in float64, for trying the plan.
+    """
+
+    program: Program
+    fn: Callable[..., Any]
+    kept: tuple[int, ...]
+    lengths: tuple[tuple[int, int], ...]
+    after: frozenset[int]
+    folds: frozenset[int]
+    centred: dict[int, CentredSum | Extremes]
+    constants: dict[int, torch.Tensor]
+    shown: torch.dtype | None
+    dtypes: tuple[Any, ...]
+    fold: FoldCode
+    wide: FoldCode
+
+    @property
+    def keeps_inputs(self) -> bool:
+        return False
+
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes + 8 * len(self.lengths)
+
+    @property
+    def captured(self) -> dict[int, torch.Tensor]:
+        """The tensors that the function takes from outside its arguments."""
+        return self.program.captured
 
     def finish(self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int) -> Any:
         """What the function returns on all the samples of a merged state.
@@ -142,12 +193,12 @@ class Plan:
     def finished(
         self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int, way: Way = ()
     ) -> tuple[Any, Finisher]:
-        """The same, and how it came to its result; told what Python reads, where `way` says so."""
+        """What `finish` gives, and the run that gave it; Python is told what it reads where `way` says so."""
         result, run = self.run(state, shared, dims, n, way=way)
         if cancels(run.lost):
             nudged, _ = self.run(state, shared, dims, n, nudge=NUDGE, way=way)
             if not _near(result, nudged):
-                raise Lost
+                raise DigitsLost
         return result, run
 
     def run(
@@ -159,34 +210,38 @@ class Plan:
         nudge: float = 0.0,
         way: Way = (),
     ) -> tuple[Any, Finisher]:
-        """The function on a merged state, and how it came to its result; lost digits are not looked for."""
-        assert self.program is not None
-        assert self.fn is not None
-        stand_ins = [t if d is None else _blank(t, d, n) for t, d in zip(shared, dims, strict=True)]
-        folded = self.folds, self.kept, self.lengths, self.centred
-        return finish(self.program, self.fn, self.after, *folded, stand_ins, state, self.shown, nudge, way)
+        """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
+        lengths = dict(zip(self.lengths, state.lengths, strict=False))
+        held = {
+            index: leaf if leaf.dtype is not torch.float32 else leaf.double()
+            for index, leaf in zip(self.kept, state.leaves, strict=False)
+        }
+        run = Finisher(self.program, self.after, self.folds, held, lengths, self.centred, state.n, nudge, way)
+        inputs = []
+        for index, tensor, dim in zip(self.program.inputs, shared, dims, strict=True):
+            real = index in held or self.program.values[index].kind is Kind.SHARED
+            blank = tensor if dim is None else _blank(tensor, dim, n)
+            inputs.append(run.hold(index, held.get(index, blank), real))
+        result = run_under(run, self.fn, inputs, self.shown)
+        if any(isinstance(leaf, torch.Tensor) and run.is_blank(leaf) for leaf in pytree.tree_leaves(result)):
+            raise Diverged("the function returns something else on all samples than on the first batch")
+        return result, run
 
-    def move(self, leaf: int, kept: torch.Tensor, theirs: Centred, shared: dict[int, torch.Tensor]) -> torch.Tensor:
+    def move(self, leaf: int, kept: torch.Tensor, theirs: CentredSum, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours.
 
         Raises:
             Diverged: it is infinite, and infinity cannot be moved.
         """
         mine = self.centred[leaf]
-        assert isinstance(mine, Centred)
-        moved = torch.stack([theirs.combined(at, kept, shared).total for at in mine.centres])
+        assert isinstance(mine, CentredSum)
+        moved = torch.stack([theirs.combine(at, kept, shared).total for at in mine.centres])
         if bool(torch.isnan(moved).any()) and not bool(torch.isnan(kept).any()):
-            assert self.program is not None
             raise Diverged(
                 f"a sum left the range of float64 at {self.program.site(leaf)}, and cannot be merged with one around "
                 "other samples; use state='rows' to keep the samples"
             )
         return moved
-
-    def __str__(self) -> str:
-        from batchproof.derive.plan_text import plan_text
-
-        return plan_text(self)
 
 
 def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
@@ -195,8 +250,6 @@ def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
 
 
 def _near(a: Any, b: Any) -> bool:
-    from torch.utils import _pytree as pytree
-
     for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
         if isinstance(x, (torch.Tensor, int, float)) and not isinstance(x, bool):
             x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
@@ -206,20 +259,19 @@ def _near(a: Any, b: Any) -> bool:
     return True
 
 
-def leaf_of(program: Program, index: int, centred: dict[int, Centred | Extremes], batch: Inputs) -> Leaf:
+def leaf_of(program: Program, index: int, centred: dict[int, CentredSum | Extremes], batch: TensorBatch) -> Leaf:
     """How a kept value is shown."""
     value = program.values[index]
     kept = centred.get(index)
     points = 2 if isinstance(kept, Extremes) else len(kept.centres) if kept else 1
     if isinstance(kept, Extremes):
         row = program.values[kept.row]
-        value = Value(
-            index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, "max"
+        value = ProgramValue(
+            index, value.op, tuple(1 if d == kept.dim else s for d, s in enumerate(row.shape)), row.dtype, Kind.MAX
         )
-    merge = value.kind if value.kind in ("max", "min", "any", "all", "rows") else "sum"
     shape = tuple(size.scale if not isinstance(size, int) else size for size in value.shape)
     return Leaf(
-        merge=merge,
+        merge=merge_of(value.kind),
         shape=shape,
         dtype=value.dtype,
         nbytes=nbytes(value) * points,
@@ -241,4 +293,4 @@ def _words(program: Program, index: int) -> str:
     return base_name(program.ops[value.op])
 
 
-__all__ = ["Centre", "Leaf", "Plan", "Verified", "leaf_of"]
+__all__ = ["Centre", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "leaf_of"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batchproof.derive.merge import SUM
+
 if TYPE_CHECKING:
     from batchproof.derive.plan import Leaf, Plan
-
-_MERGES = {"sum": "add", "max": "maximum", "min": "minimum", "any": "or", "all": "and", "rows": "keep"}
 
 
 def plan_text(plan: Plan) -> str:
@@ -24,9 +24,9 @@ def plan_text(plan: Plan) -> str:
     lines = [head]
     if plan.reason:
         lines.append(f"  why       {plan.reason}")
-    lines += [f"  {_MERGES[leaf.merge]:8s}  {_shape(leaf):20s}  {_where(leaf)}".rstrip() for leaf in plan.leaves]
+    lines += [f"  {leaf.merge.word:8s}  {_shape(leaf):20s}  {_where(leaf)}".rstrip() for leaf in plan.leaves]
     if plan.is_constant_size:
-        lines.append(f"  {'add':8s}  count of samples")
+        lines.append(f"  {SUM.word:8s}  count of samples")
     if plan.verified.partitions:
         lines.append(f"  verified  on {plan.verified.partitions} partitions, relative error {plan.verified.error:.0e}")
     return "\n".join(lines)

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from batchproof.derive.kind import Kind
 from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
-from batchproof.derive.site import Site
+from batchproof.derive.site import SourceLine
 
 #: Operations whose output is as long as the data says.
 _SELECTIONS = {"aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::unique_consecutive"}
@@ -22,14 +23,14 @@ _FACTORIES = {"aten::arange", "aten::linspace", "aten::logspace"}
 
 
 @dataclass
-class Value:
-    """What one recorded value is; `kinds` fills in kind and given."""
+class ProgramValue:
+    """What one recorded value is; `classify` fills in kind and given."""
 
     index: int
     op: int | None
     shape: tuple[Any, ...]  # of int or Size
     dtype: torch.dtype
-    kind: str = "opaque"
+    kind: Kind = Kind.OPAQUE
     given: frozenset[Any] = frozenset()
     dim: int = 0  # along which rows concatenate
     blocks: int = 1  # how many times the samples stand one after another
@@ -47,7 +48,7 @@ class Program:
     """What a function does to a batch of any size, as a straight line of operations."""
 
     ops: list[Op]
-    values: list[Value]
+    values: list[ProgramValue]
     inputs: tuple[int, ...]
     captured: dict[int, torch.Tensor]
     reads: list[Read]
@@ -72,9 +73,9 @@ class Program:
             found.setdefault(number, []).append(index)
         return found
 
-    def site(self, value: int) -> Site:
+    def site(self, value: int) -> SourceLine:
         op = self.values[value].op
-        return Site() if op is None else self.ops[op].site
+        return SourceLine() if op is None else self.ops[op].site
 
 
 def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
@@ -93,7 +94,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
         _value(program, runs, sizes, index, None, lengths, ())
     program.values.sort(key=lambda value: value.index)
     known = {value.index for value in program.values}
-    ordered: dict[int, Value] = {value.index: value for value in program.values}
+    ordered: dict[int, ProgramValue] = {value.index: value for value in program.values}
     for number, op in enumerate(first.ops):
         others = [run.ops[number] if number < len(run.ops) else None for run in runs]
         same = all(other is not None and _shape_of(other) == _shape_of(op) for other in others)
@@ -137,7 +138,7 @@ def _merge_numbers(
     ops: Sequence[Op],
     sizes: Sequence[int],
     lengths: dict[tuple[int, int], tuple[int, ...]],
-    ordered: dict[int, Value],
+    ordered: dict[int, ProgramValue],
 ) -> Op:
     op = ops[0]
     near = _sources(op.inputs, ordered)
@@ -167,7 +168,7 @@ def _merge_numbers(
 
 
 def _constant_counts(
-    program: Program, op: Op, lengths: dict[tuple[int, int], tuple[int, ...]], ordered: dict[int, Value]
+    program: Program, op: Op, lengths: dict[tuple[int, int], tuple[int, ...]], ordered: dict[int, ProgramValue]
 ) -> set[int]:
     """Numbers by which a mean or a variance divides, of a selection as long in each recording.
 
@@ -191,7 +192,7 @@ def _constant_counts(
     return found
 
 
-def _sources(inputs: Sequence[int], values: dict[int, Value]) -> list[tuple[int, int]]:
+def _sources(inputs: Sequence[int], values: dict[int, ProgramValue]) -> list[tuple[int, int]]:
     """The selections whose lengths are among the inputs' sizes."""
     sizes = [size for index in inputs if index in values for size in values[index].shape if isinstance(size, Size)]
     return list(dict.fromkeys(size.of for size in sizes if size.of is not None))
@@ -242,8 +243,8 @@ def _value(
     op: int | None,
     lengths: dict[tuple[int, int], tuple[int, ...]],
     inputs: Sequence[int],
-    ordered: dict[int, Value] | None = None,
-) -> Value:
+    ordered: dict[int, ProgramValue] | None = None,
+) -> ProgramValue:
     tensors = [run.tensors[index] for run in runs]
     shape: list[Any] = []
     selects = op is not None and _selects(program.ops[op], ordered or {})
@@ -265,13 +266,15 @@ def _value(
                 lengths[index, d] = seen
                 size = Size(1, 0, (index, d))
             shape.append(size)
-    value = Value(index, op, tuple(shape), tensors[0].dtype, sizes=tuple(tensors[0].shape), strides=tensors[0].stride())
+    value = ProgramValue(
+        index, op, tuple(shape), tensors[0].dtype, sizes=tuple(tensors[0].shape), strides=tensors[0].stride()
+    )
     if op is None:
         program.values.append(value)
     return value
 
 
-def _selects(op: Op, values: dict[int, Value]) -> bool:
+def _selects(op: Op, values: dict[int, ProgramValue]) -> bool:
     """Whether the data decides how long the output is."""
     name = op.func._schema.name
     if name in _SELECTIONS:

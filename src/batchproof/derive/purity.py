@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.plan import Leaf, Plan, Verified
+from batchproof.derive.merge import ROWS
+from batchproof.derive.plan import Leaf, SamplesPlan, Verified
+from batchproof.derive.program import Program
 from batchproof.derive.record import Watch
-from batchproof.derive.samples import Inputs
-from batchproof.derive.site import Site
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.site import SourceLine
 from batchproof.derive.verify import gap
 from batchproof.errors import BatchproofError
 
@@ -20,7 +22,7 @@ class OwnError(Exception):
     """The function itself raises on these samples; its error is the cause."""
 
 
-def plain_call(fn: Callable[..., Any], batch: Inputs) -> tuple[Any, Watch]:
+def plain_call(fn: Callable[..., Any], batch: TensorBatch) -> tuple[Any, Watch]:
     """The function's own result on the batch, and what was seen of it.
 
     It is called twice: it must be a function.
@@ -55,14 +57,14 @@ def _differs(x: Any, y: Any) -> bool:
     return False
 
 
-def keep_inputs(batch: Inputs, reason: str) -> Plan:
+def keep_inputs(batch: TensorBatch, reason: str, program: Program | None = None) -> SamplesPlan:
     """The plan that keeps the samples and calls the function on all of them."""
     kept = [
-        Leaf("rows", _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, Site(), "samples", d)
+        Leaf(ROWS, _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, SourceLine(), "samples", d)
         for t, d in zip(batch.tensors, batch.dims, strict=True)
         if d is not None
     ]
-    return Plan(tuple(kept), reason, None, Verified(0, 0.0))
+    return SamplesPlan(tuple(kept), reason, program, Verified(0, 0.0))
 
 
 def _row_shape(t: torch.Tensor, d: int) -> tuple[int, ...]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from batchproof.derive.centre import Centred, Extremes
+from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.cut import Frontier, ancestors, sinks
+from batchproof.derive.kind import Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
-from batchproof.derive.samples import Inputs
+from batchproof.derive.samples import TensorBatch
 
 
-def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
+def saves(program: Program, rows: Sequence[int], batch: TensorBatch) -> bool:
     from batchproof.derive.cut import nbytes
 
     carried = sum(
@@ -21,21 +22,21 @@ def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
     return 4 * sum(nbytes(program.values[index]) for index in rows) <= carried
 
 
-def reason_for(program: Program, frontier: Frontier, centres: dict[int, Centred | Extremes | None]) -> str | None:
+def reason_for(program: Program, frontier: Frontier, centres: dict[int, CentredSum | Extremes | None]) -> str | None:
     """Why samples are kept: the first operation that mixes them in a way no state of constant size holds."""
-    if not any(program.values[index].kind == "rows" for index in frontier.leaves):
+    if not any(program.values[index].kind is Kind.ROWS for index in frontier.leaves):
         return None
     kept = set(frontier.leaves)
     for number in sorted(frontier.after):
         op = program.ops[number]
-        rows = [i for i in op.inputs if i in kept and program.values[i].kind == "rows"]
+        rows = [i for i in op.inputs if i in kept and program.values[i].kind is Kind.ROWS]
         if rows:
             blocker = _blocker(program, rows, centres)
             return f"{base_name(blocker)} needs all samples together, at {blocker.site}"
     return "a value of single samples is needed at the end"
 
 
-def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred | Extremes | None]) -> Any:
+def _blocker(program: Program, rows: Sequence[int], centres: dict[int, CentredSum | Extremes | None]) -> Any:
     """The first operation that mixes the rows in a way that no state of constant size holds."""
     live = ancestors(program, sinks(program))
     reached = set(rows)
@@ -49,7 +50,7 @@ def _blocker(program: Program, rows: Sequence[int], centres: dict[int, Centred |
         last = op
         for output in op.outputs:
             value = program.values[output]
-            lost = value.kind == "sum" and value.given and output in centres and centres[output] is None
-            if lost or value.kind == "opaque":
+            lost = value.kind is Kind.SUM and value.given and output in centres and centres[output] is None
+            if lost or value.kind is Kind.OPAQUE:
                 return op
     return last

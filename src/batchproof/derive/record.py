@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batchproof.derive.decompose import at_once, decomposition
 from batchproof.derive.dtype_illusion import Surface
 from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
-from batchproof.derive.site import OUTERMOST, Site, call_site
+from batchproof.derive.site import OUTERMOST, SourceLine, call_site
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -119,7 +119,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known = {id(tensor) for tensor in inputs}
         self.alive: list[Any] = list(inputs)
         self.storages = {_storage(tensor) for tensor in inputs}
-        self.written: Site | None = None
+        self.written: SourceLine | None = None
         self.reads = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -168,7 +168,7 @@ def answers(ways: Sequence[Way], number: int) -> list[Way]:
     return [tuple(told[number] if isinstance(told, tuple) else told for told in way) for way in ways]
 
 
-class Recorder(Tape):  # type: ignore[no-untyped-call]
+class OperationRecorder(Tape):  # type: ignore[no-untyped-call]
     """Writes down every operation. Of large values that samples reach, only the shape stays once they are used up."""
 
     def __init__(
@@ -297,7 +297,7 @@ def record(
         Unrecordable: the function leaves torch, or does something that cannot be recorded.
         RandomFunction: the function draws random numbers.
     """
-    tape = Recorder([widen(tensor.detach()) for tensor in inputs], split, batched)
+    tape = OperationRecorder([widen(tensor.detach()) for tensor in inputs], split, batched)
     tensors = tape.run.tensors[: len(inputs)]
     ends = []
     for way in ways:

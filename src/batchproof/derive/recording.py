@@ -1,6 +1,6 @@
 """The language of recordings: operations, their arguments, and how to run one again.
 
-It knows nothing of batches: `kinds` compares several recordings and says what each value is.
+It knows nothing of batches: `classify` compares several recordings and says what each value is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.site import Site
+from batchproof.derive.site import SourceLine
 
 WIDE = {
     torch.float16: torch.float64,
@@ -67,7 +67,7 @@ class Op:
     kwargs: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    site: Site
+    site: SourceLine
     step: int  # which of the function's own operations this belongs to: decompositions share one
 
     @property
@@ -80,7 +80,7 @@ class Read:
     """A value that Python read: `if`, `.item()`, `.tolist()`."""
 
     value: int
-    site: Site
+    site: SourceLine
     seen: Any = None
 
 
@@ -110,7 +110,7 @@ def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def widen(tensor: torch.Tensor) -> torch.Tensor:
-    """The same tensor, floating types at their widest."""
+    """A tensor, its floating type at its widest."""
     wide = WIDE.get(tensor.dtype)
     return tensor if wide is None else tensor.to(wide)
 

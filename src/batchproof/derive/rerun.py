@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive.centre import Centre, Extremes
-from batchproof.derive.finish import Finisher, Step
-from batchproof.derive.plan import Plan
+from batchproof.derive.centred_sum import Extremes
+from batchproof.derive.finish import Finisher, FinishStep
+from batchproof.derive.plan import StatePlan
 from batchproof.derive.recording import Ref, call, outputs_of
+from batchproof.derive.summand import Centre
 
 
 def target_of(run: Finisher, leaf: Any) -> Any:
@@ -37,7 +38,7 @@ class Rerun:
     """
 
     def __init__(
-        self, plan: Plan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
+        self, plan: StatePlan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
     ) -> None:
         self.plan = plan
         self.free = run.free
@@ -47,7 +48,7 @@ class Rerun:
         self.lost = [torch.zeros((), dtype=torch.float64)]
         self.unsound = [torch.zeros((), dtype=torch.bool)]
 
-    def run(self, steps: Sequence[Step], targets: Sequence[Any]) -> list[Tensor]:
+    def run(self, steps: Sequence[FinishStep], targets: Sequence[Any]) -> list[Tensor]:
         """The values of targets, as `target_of` gives them."""
         for step in steps:
             result = call(_DIFFERENTIABLE.get(step.op.func, step.op.func), step.args, step.kwargs, self.value)
@@ -62,10 +63,10 @@ class Rerun:
     def moved(self, leaf: int) -> Tensor:
         """A sum kept at fixed centres, at the centre that this state has."""
         parts = self.plan.centred[leaf]
-        at = Centre({index: self.value(Ref(index)) for index in parts.slice.stats}, self.free)
+        at = Centre({index: self.value(Ref(index)) for index in parts.summand.stats}, self.free)
         if isinstance(parts, Extremes):
             return parts.at(self.state[leaf], at, self.env)
-        found = parts.combined(at, self.state[leaf], self.env, self.nudge)
+        found = parts.combine(at, self.state[leaf], self.env, self.nudge)
         self.lost.append(found.cancels)
         self.unsound.append(found.overflows)
         return found.total

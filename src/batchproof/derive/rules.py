@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.placement import OPAQUE, ORDERED, ROWLIKE, Application, Placement, sound
-from batchproof.derive.program import Value
+from batchproof.derive.kind import ORDERED, ROWLIKE, Kind
+from batchproof.derive.placement import OPAQUE, Application, Placement, sound
+from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import Op, Ref, Size, leaves
 from batchproof.derive.trial import moved
 
@@ -32,7 +33,7 @@ def place(app: Application) -> list[Placement] | None:
     rule = rule_for(app.op)
     if rule is None:
         return None
-    if any(value.kind == "opaque" for value in app.tensors):
+    if any(value.kind is Kind.OPAQUE for value in app.tensors):
         return app.all(OPAQUE)
     placed = list(rule(app))
     placed += [OPAQUE] * (len(app.outputs) - len(placed))
@@ -58,7 +59,7 @@ def _pointwise_in_aten(name: str) -> bool:
 # ------------------------------------------------------------------ elementwise
 
 
-def _aligned(app: Application, operands: Sequence[Value], rank: int) -> Placement | None:
+def _aligned(app: Application, operands: Sequence[ProgramValue], rank: int) -> Placement | None:
     """Where samples lie in a broadcast result; None where the operands disagree about that."""
     dims = {value.dim + rank - len(value.shape) for value in operands}
     kinds = {(value.kind, value.blocks) for value in operands}
@@ -75,9 +76,9 @@ def pointwise(app: Application) -> Sequence[Placement]:
     if not operands or any(value.varying for value in app.tensors if value.kind not in ROWLIKE):
         return app.all(OPAQUE)
     placed = _aligned(app, operands, len(app.outputs[0].shape))
-    if placed is None or placed.kind == "index":
+    if placed is None or placed.kind is Kind.INDEX:
         return app.all(OPAQUE)
-    if placed.kind in ("bag", "set"):  # in no known order: it may meet nothing but what has the same one
+    if placed.kind in (Kind.BAG, Kind.SET):  # in no known order: it may meet nothing but what has the same one
         orders = {app.known.order.get(value.index, value.index) for value in operands}
         if len(orders) > 1:
             return app.all(OPAQUE)
@@ -85,12 +86,12 @@ def pointwise(app: Application) -> Sequence[Placement]:
     return app.all(placed)
 
 
-def _point_at(app: Application, index: Value, source: Value) -> bool:
+def _point_at(app: Application, index: ProgramValue, source: ProgramValue) -> bool:
     """Whether numbers are positions in a tensor's own samples."""
-    return index.kind == "index" and app.known.spans.get(index.index) == app.known.length(source)
+    return index.kind is Kind.INDEX and app.known.spans.get(index.index) == app.known.length(source)
 
 
-def _span(app: Application, positions: Value) -> None:
+def _span(app: Application, positions: ProgramValue) -> None:
     """The outputs are positions in what the input is one in."""
     app.known.spans.update(dict.fromkeys(app.op.outputs, app.known.spans.get(positions.index)))
 
@@ -99,11 +100,11 @@ def same(app: Application) -> Sequence[Placement]:
     """The values themselves, perhaps in another dtype, or a complex number as two."""
     value = app.first
     whole = not (app.outputs[0].dtype.is_floating_point or app.outputs[0].dtype.is_complex)
-    if value.kind == "index" and not whole:
+    if value.kind is Kind.INDEX and not whole:
         return [OPAQUE]  # positions may pick samples; as numbers they depend on the order
-    if value.kind == "index":
+    if value.kind is Kind.INDEX:
         _span(app, value)
-    if value.kind in ("bag", "set"):
+    if value.kind in (Kind.BAG, Kind.SET):
         app.known.order[app.op.outputs[0]] = app.known.order.get(value.index, value.index)
     return [Placement(value.kind, value.dim, value.blocks)]
 
@@ -116,9 +117,9 @@ def pointwise_loss(app: Application) -> Sequence[Placement]:
 def loss_of_each(app: Application) -> Sequence[Placement]:
     """A loss of one number for each sample, classes along dimension 1; without a reduction."""
     weight = app.value("weight")
-    rows = all(value.kind == "rows" and value.dim == 0 for value in app.rowlike)
+    rows = all(value.kind is Kind.ROWS and value.dim == 0 for value in app.rowlike)
     each = app.arguments.get("reduction") == 0 and rows and len(app.first.shape) > 1
-    return app.all(Placement("rows", 0) if each and (weight is None or weight.kind not in ROWLIKE) else OPAQUE)
+    return app.all(Placement(Kind.ROWS, 0) if each and (weight is None or weight.kind not in ROWLIKE) else OPAQUE)
 
 
 # ------------------------------------------------------------------ moving elements
@@ -128,14 +129,14 @@ _OPEN = 2**63 - 1  # the open end of a slice
 
 def movement(app: Application) -> Sequence[Placement]:
     """Each output element is an input element, or a constant: where it comes from is a matter of shapes alone."""
-    if app.rowlike and app.first.kind == "index":
+    if app.rowlike and app.first.kind is Kind.INDEX:
         _span(app, app.first)
     if any(_by_number(app, value) for value in app.rowlike):
         return app.all(OPAQUE)
     return moved(app)
 
 
-def _by_number(app: Application, value: Value) -> bool:
+def _by_number(app: Application, value: ProgramValue) -> bool:
     """Whether a fixed number of samples is cut off: with few of them that may be all, with more it is not."""
     name, rank = str(app.op.func._schema.name).partition("::")[2], len(value.shape)
     if name in ("tril", "triu"):
@@ -157,7 +158,7 @@ def strided(app: Application) -> Sequence[Placement]:
     return movement(app) if is_view(app.op) and _in_rows(app.first) else app.all(OPAQUE)
 
 
-def _in_rows(value: Value) -> bool:
+def _in_rows(value: ProgramValue) -> bool:
     """Whether a tensor lies in memory row after row without gaps, as those do that `movement` tries."""
     step = 1
     for size, stride in zip(reversed(value.sizes), reversed(value.strides), strict=True):
@@ -186,7 +187,7 @@ def by_place(app: Application) -> Sequence[Placement]:
 def constant(app: Application) -> Sequence[Placement]:
     """A tensor of one number: as many rows of it as there are samples."""
     varying = app.outputs[0].varying
-    return [Placement("rows", varying[0]) if len(varying) == 1 else OPAQUE]
+    return [Placement(Kind.ROWS, varying[0]) if len(varying) == 1 else OPAQUE]
 
 
 def positions(app: Application) -> Sequence[Placement]:
@@ -196,26 +197,26 @@ def positions(app: Application) -> Sequence[Placement]:
     if start not in (None, 0) or step not in (None, 1) or not isinstance(end, Size) or value.dtype is not torch.int64:
         return [OPAQUE]
     app.known.spans[value.index] = app.known.length(value)
-    return [Placement("index", 0)]
+    return [Placement(Kind.INDEX, 0)]
 
 
 # ------------------------------------------------------------------ along dimensions
 
 
-def _left(value: Value, dims: Sequence[int], rank: int) -> int:
+def _left(value: ProgramValue, dims: Sequence[int], rank: int) -> int:
     """Where the samples' dimension is after others were reduced."""
     return value.dim if rank == len(value.shape) else value.dim - sum(d < value.dim for d in dims)
 
 
-def _kept(value: Value, dim: int) -> Placement:
+def _kept(value: ProgramValue, dim: int) -> Placement:
     """The placement of what is made of each sample on its own."""
     return Placement(value.kind, dim, value.blocks)
 
 
-def _along(app: Application, joined: Sequence[str]) -> Sequence[Placement]:
+def _along(app: Application, joined: Sequence[Kind]) -> Sequence[Placement]:
     """An operator along dimensions: on each sample alone; or over samples, which gives outputs of kinds ``joined``."""
     value = app.first
-    if value.kind not in (*ORDERED, "bag", "set") or len(app.rowlike) > 1:
+    if value.kind not in (*ORDERED, Kind.BAG, Kind.SET) or len(app.rowlike) > 1:
         return app.all(OPAQUE)
     dims = app.dims(len(value.shape))
     if value.dim in dims:
@@ -227,27 +228,27 @@ def _along(app: Application, joined: Sequence[str]) -> Sequence[Placement]:
 
 def add(app: Application) -> Sequence[Placement]:
     """A sum over dimensions."""
-    return _along(app, ["opaque" if app.first.kind == "set" else "sum"])
+    return _along(app, [Kind.OPAQUE if app.first.kind is Kind.SET else Kind.SUM])
 
 
 def largest(app: Application) -> Sequence[Placement]:
     """A maximum over dimensions; where it stands depends on the order."""
-    return _along(app, ["max"])
+    return _along(app, [Kind.MAX])
 
 
 def smallest(app: Application) -> Sequence[Placement]:
     """A minimum over dimensions."""
-    return _along(app, ["min"])
+    return _along(app, [Kind.MIN])
 
 
 def either(app: Application) -> Sequence[Placement]:
     """Whether any is true."""
-    return _along(app, ["any"])
+    return _along(app, [Kind.ANY])
 
 
 def every(app: Application) -> Sequence[Placement]:
     """Whether all are true."""
-    return _along(app, ["all"])
+    return _along(app, [Kind.ALL])
 
 
 def within(app: Application) -> Sequence[Placement]:
@@ -258,31 +259,31 @@ def within(app: Application) -> Sequence[Placement]:
 def order(app: Application) -> Sequence[Placement]:
     """A sort: over samples, the same values in another order, and positions that depend on all of them."""
     value = app.first
-    if value.dim in app.dims(len(value.shape)) and value.kind in (*ORDERED, "bag"):
-        return [Placement("bag", value.dim)]
+    if value.dim in app.dims(len(value.shape)) and value.kind in (*ORDERED, Kind.BAG):
+        return [Placement(Kind.BAG, value.dim)]
     return _along(app, [])
 
 
 def distinct(app: Application) -> Sequence[Placement]:
     """The distinct values of all elements; how often each occurs, and where, is another matter."""
-    return [Placement("set", 0) if app.first.kind in (*ORDERED, "bag", "set") else OPAQUE]
+    return [Placement(Kind.SET, 0) if app.first.kind in (*ORDERED, Kind.BAG, Kind.SET) else OPAQUE]
 
 
 def histogram(app: Application) -> Sequence[Placement]:
     """Counts in bins whose edges are given; without edges they are the data's own."""
     value = app.first
     given = app.arguments.get("min") != app.arguments.get("max")
-    return [Placement("sum") if given and value.kind in (*ORDERED, "bag") else OPAQUE]
+    return [Placement(Kind.SUM) if given and value.kind in (*ORDERED, Kind.BAG) else OPAQUE]
 
 
 def count_each(app: Application) -> Sequence[Placement]:
     """``bincount``: a sum where ``minlength`` fixes its length; otherwise the largest number seen does."""
     weights = app.value("weights")
-    rows = app.first.kind in (*ORDERED, "bag")
+    rows = app.first.kind in (*ORDERED, Kind.BAG)
     rows = rows and (weights is None or _aligned(app, [app.first, weights], 1) is not None)
     rows = rows and (weights is None or app.first.kind in ORDERED)
     length = app.outputs[0].shape[0]
-    return [Placement("sum") if rows and length == app.arguments.get("minlength") else OPAQUE]
+    return [Placement(Kind.SUM) if rows and length == app.arguments.get("minlength") else OPAQUE]
 
 
 # ------------------------------------------------------------------ products
@@ -303,7 +304,7 @@ def _product(*subscripts: str) -> Rule:
 
 
 def _multiplied(
-    app: Application, factors: Sequence[Value], inner: Sequence[str], result: str, added: Value | None
+    app: Application, factors: Sequence[ProgramValue], inner: Sequence[str], result: str, added: ProgramValue | None
 ) -> Placement:
     if any(value.kind not in ORDERED for value in app.rowlike):
         return OPAQUE
@@ -319,7 +320,7 @@ def _multiplied(
         if added is None or added.kind not in ROWLIKE:
             return placed
         return placed if _aligned(app, [added], len(result)) == placed else OPAQUE
-    return Placement("sum") if added is None else OPAQUE
+    return Placement(Kind.SUM) if added is None else OPAQUE
 
 
 def matmul(app: Application) -> Sequence[Placement]:
@@ -344,7 +345,7 @@ def convolution(app: Application) -> Sequence[Placement]:
 def lookup(app: Application) -> Sequence[Placement]:
     """``embedding``: rows of a shared table."""
     table, index = app.value("weight"), app.value("indices")
-    if table is None or index is None or table.kind in ROWLIKE or index.kind not in (*ORDERED, "bag"):
+    if table is None or index is None or table.kind in ROWLIKE or index.kind not in (*ORDERED, Kind.BAG):
         return app.all(OPAQUE)
     return app.all(_kept(index, index.dim))
 
@@ -402,7 +403,7 @@ def mask_of(app: Application) -> int | None:
     return indices[0].index if len(indices) == 1 and _is_mask(indices[0]) else None
 
 
-def _is_mask(value: Value) -> bool:
+def _is_mask(value: ProgramValue) -> bool:
     return value.dtype in (torch.bool, torch.uint8)
 
 
@@ -410,14 +411,14 @@ def _is_mask(value: Value) -> bool:
 class Indexing:
     """The indices of ``x[…]``: where each stands, and where their common dimensions go in the result."""
 
-    entries: tuple[tuple[int, Value], ...]  # the first dimension that an index covers, and the index
+    entries: tuple[tuple[int, ProgramValue], ...]  # the first dimension that an index covers, and the index
     covered: frozenset[int]
     rank: int  # of the indices as broadcast
     start: int  # of their dimensions in the result
 
     @classmethod
-    def of(cls, indices: Sequence[Value | None]) -> Indexing:
-        entries: list[tuple[int, Value]] = []
+    def of(cls, indices: Sequence[ProgramValue | None]) -> Indexing:
+        entries: list[tuple[int, ProgramValue]] = []
         covered: list[int] = []
         position = 0
         for index in indices:
@@ -432,7 +433,7 @@ class Indexing:
         return cls(tuple(entries), frozenset(covered), rank, covered[0] if covered and together else 0)
 
     @property
-    def mask(self) -> tuple[int, Value] | None:
+    def mask(self) -> tuple[int, ProgramValue] | None:
         """The mask, where it is the only index."""
         return self.entries[0] if len(self.entries) == 1 and _is_mask(self.entries[0][1]) else None
 
@@ -446,39 +447,39 @@ class Indexing:
         left = dim - sum(place < dim for place in self.covered)
         return left + (self.rank if left >= self.start else 0)
 
-    def rank_of(self, source: Value) -> int:
+    def rank_of(self, source: ProgramValue) -> int:
         """The number of dimensions of the result."""
         return len(source.shape) - len(self.covered) + self.rank
 
 
-def _first_of(mask: Value) -> bool:
+def _first_of(mask: ProgramValue) -> bool:
     """Whether a mask's samples come first, so that what it selects stays in their order."""
     return all(size == 1 for size in mask.shape[: mask.dim])
 
 
-def _selected(indexing: Indexing, source: Value) -> Placement:
+def _selected(indexing: Indexing, source: ProgramValue) -> Placement:
     """``x[mask]``."""
     assert indexing.mask is not None
     start, mask = indexing.mask
-    if mask.kind not in ROWLIKE and source.kind in ("rows", "index"):
+    if mask.kind not in ROWLIKE and source.kind in (Kind.ROWS, Kind.INDEX):
         inside = start <= source.dim < start + len(mask.shape)
         return OPAQUE if inside else Placement(source.kind, indexing.beside(source.dim))
-    if mask.kind == "rows" and source.kind in ("rows", "index") and source.dim == start + mask.dim:
+    if mask.kind is Kind.ROWS and source.kind in (Kind.ROWS, Kind.INDEX) and source.dim == start + mask.dim:
         if _first_of(mask):
             return Placement(source.kind, start)
-        return Placement("bag", start) if source.kind == "rows" else OPAQUE
+        return Placement(Kind.BAG, start) if source.kind is Kind.ROWS else OPAQUE
     return OPAQUE
 
 
-def _picked(app: Application, indexing: Indexing, source: Value) -> Placement:
+def _picked(app: Application, indexing: Indexing, source: ProgramValue) -> Placement:
     """``x[i, j]`` with whole numbers."""
     moving = [index for _, index in indexing.entries if index.kind in ROWLIKE]
     if source.kind not in ROWLIKE:  # a table that all share
         placed = _aligned(app, moving, indexing.rank)
-        if placed is None or not (placed.kind in ORDERED or (placed.kind == "bag" and len(moving) == 1)):
+        if placed is None or not (placed.kind in ORDERED or (placed.kind is Kind.BAG and len(moving) == 1)):
             return OPAQUE
         return Placement(placed.kind, indexing.start + placed.dim, placed.blocks)
-    if source.kind not in (*ORDERED, "index"):
+    if source.kind not in (*ORDERED, Kind.INDEX):
         return OPAQUE
     chosen = [index for start, index in indexing.entries if start == source.dim]
     if not chosen:  # the same places of every sample
@@ -486,8 +487,8 @@ def _picked(app: Application, indexing: Indexing, source: Value) -> Placement:
     others = [index for index in moving if index is not chosen[0]]
     if (
         not _point_at(app, chosen[0], source)
-        or source.kind == "blocks"
-        or any(index.kind != "rows" for index in others)
+        or source.kind is Kind.BLOCKS
+        or any(index.kind is not Kind.ROWS for index in others)
     ):
         return OPAQUE
     dims = {index.dim + indexing.rank - len(index.shape) for index in moving}
@@ -503,7 +504,7 @@ def pick(app: Application) -> Sequence[Placement]:
     indexing = Indexing.of(app.listed("indices"))
     if source is None or indexing.mixed or not indexing.entries:
         return [OPAQUE]
-    if source.kind == "index":
+    if source.kind is Kind.INDEX:
         _span(app, source)
     return [_selected(indexing, source) if indexing.mask else _picked(app, indexing, source)]
 
@@ -516,24 +517,26 @@ def put(app: Application) -> Sequence[Placement]:
         return [OPAQUE]
     if target.kind not in ROWLIKE:
         return [_put_into_zeros(app, indexing, target, source)]
-    if target.kind != "rows":
+    if target.kind is not Kind.ROWS:
         return [OPAQUE]
     read = _selected(indexing, target) if indexing.mask else _picked(app, indexing, target)
-    if read.kind != "rows":  # a mask that mixes the samples' order still takes one number for all
-        ours = indexing.mask is not None and read.kind == "bag" and source is not None and _one(source)
-        return [Placement("rows", target.dim) if ours else OPAQUE]
+    if read.kind is not Kind.ROWS:  # a mask that mixes the samples' order still takes one number for all
+        ours = indexing.mask is not None and read.kind is Kind.BAG and source is not None and _one(source)
+        return [Placement(Kind.ROWS, target.dim) if ours else OPAQUE]
     if source is None or source.kind not in ROWLIKE:
         fits = source is None or not source.varying
-        return [Placement("rows", target.dim) if fits else OPAQUE]
-    fits = source.kind == "rows" and source.dim + indexing.rank_of(target) - len(source.shape) == read.dim
-    return [Placement("rows", target.dim) if fits else OPAQUE]
+        return [Placement(Kind.ROWS, target.dim) if fits else OPAQUE]
+    fits = source.kind is Kind.ROWS and source.dim + indexing.rank_of(target) - len(source.shape) == read.dim
+    return [Placement(Kind.ROWS, target.dim) if fits else OPAQUE]
 
 
-def _one(value: Value) -> bool:
+def _one(value: ProgramValue) -> bool:
     return value.kind not in ROWLIKE and all(size == 1 for size in value.shape)
 
 
-def _put_into_zeros(app: Application, indexing: Indexing, target: Value, source: Value | None) -> Placement:
+def _put_into_zeros(
+    app: Application, indexing: Indexing, target: ProgramValue, source: ProgramValue | None
+) -> Placement:
     moving = [index for _, index in indexing.entries if index.kind in ROWLIKE]
     along = _aligned(app, moving, indexing.rank) if moving and not indexing.mask else None
     if not app.arguments.get("accumulate") or target.index not in app.known.zeros or along is None:
@@ -541,9 +544,9 @@ def _put_into_zeros(app: Application, indexing: Indexing, target: Value, source:
     if along.kind not in ORDERED:
         return OPAQUE
     if source is None or source.kind not in ROWLIKE:
-        return Placement("sum")
+        return Placement(Kind.SUM)
     placed = _aligned(app, [source], indexing.rank_of(target))
-    return Placement("sum" if placed == Placement(along.kind, indexing.start + along.dim, along.blocks) else "opaque")
+    return Placement(Kind.SUM) if placed == Placement(along.kind, indexing.start + along.dim, along.blocks) else OPAQUE
 
 
 def gather(app: Application) -> Sequence[Placement]:
@@ -553,12 +556,12 @@ def gather(app: Application) -> Sequence[Placement]:
     assert index is not None
     (dim,) = app.dims(max(len(source.shape), 1))
     if source.kind not in ROWLIKE:
-        return [Placement("rows", index.dim) if index.kind == "rows" else OPAQUE]
-    if source.kind not in ("rows", "index"):
+        return [Placement(Kind.ROWS, index.dim) if index.kind is Kind.ROWS else OPAQUE]
+    if source.kind not in (Kind.ROWS, Kind.INDEX):
         return [OPAQUE]
     if source.dim == dim:  # samples picked by their positions
         return [Placement(source.kind, index.dim) if _point_at(app, index, source) else OPAQUE]
-    ours = index.kind == "rows" and index.dim == source.dim
+    ours = index.kind is Kind.ROWS and index.dim == source.dim
     return [Placement(source.kind, source.dim) if ours else OPAQUE]
 
 
@@ -569,8 +572,8 @@ def select_rows(app: Application) -> Sequence[Placement]:
     assert index is not None
     (dim,) = app.dims(max(len(source.shape), 1))
     if source.kind not in ROWLIKE:
-        return [Placement(index.kind, dim) if index.kind in ("rows", "bag") else OPAQUE]
-    if source.kind not in ("rows", "index"):
+        return [Placement(index.kind, dim) if index.kind in (Kind.ROWS, Kind.BAG) else OPAQUE]
+    if source.kind not in (Kind.ROWS, Kind.INDEX):
         return [OPAQUE]
     if source.dim == dim:
         return [Placement(source.kind, dim) if _point_at(app, index, source) else OPAQUE]
@@ -580,8 +583,8 @@ def select_rows(app: Application) -> Sequence[Placement]:
 def take(app: Application) -> Sequence[Placement]:
     """Elements of a shared table by number."""
     source, index = app.value("self"), app.value("index")
-    shared = source is not None and source.kind not in ROWLIKE and index is not None and index.kind == "rows"
-    return [Placement("rows", index.dim) if shared and index is not None else OPAQUE]
+    shared = source is not None and source.kind not in ROWLIKE and index is not None and index.kind is Kind.ROWS
+    return [Placement(Kind.ROWS, index.dim) if shared and index is not None else OPAQUE]
 
 
 def select_where(app: Application) -> Sequence[Placement]:
@@ -589,11 +592,11 @@ def select_where(app: Application) -> Sequence[Placement]:
     source, mask = app.value("self"), app.value("mask")
     assert source is not None
     assert mask is not None
-    if len(app.rowlike) == 2 and {v.kind for v in app.rowlike} == {"rows"}:
+    if len(app.rowlike) == 2 and {v.kind for v in app.rowlike} == {Kind.ROWS}:
         rank = max(len(source.shape), len(mask.shape))
         placed = _aligned(app, [source, mask], rank)
         if placed is not None:
-            return [Placement("rows" if placed.dim == 0 else "bag", 0)]
+            return [Placement(Kind.ROWS if placed.dim == 0 else Kind.BAG, 0)]
     return [OPAQUE]
 
 
@@ -601,7 +604,7 @@ def places(app: Application) -> Sequence[Placement]:
     """``nonzero``: the positions of samples; with more dimensions, a mixture of positions and places."""
     value = app.first
     app.known.spans.update(dict.fromkeys(app.op.outputs, app.known.length(value)))
-    return [Placement("index", 0) if value.kind == "rows" and len(value.shape) == 1 else OPAQUE]
+    return [Placement(Kind.INDEX, 0) if value.kind is Kind.ROWS and len(value.shape) == 1 else OPAQUE]
 
 
 def _adds(app: Application) -> bool:
@@ -620,20 +623,20 @@ def scatter(app: Application) -> Sequence[Placement]:
     assert index is not None
     (dim,) = app.dims(max(len(target.shape), 1))
     sources = [value for value in (index, source) if value is not None]
-    if any(value.kind != "rows" for value in sources if value.kind in ROWLIKE):
+    if any(value.kind is not Kind.ROWS for value in sources if value.kind in ROWLIKE):
         return [OPAQUE]
     if target.kind in ROWLIKE:
-        ours = target.kind == "rows" and target.dim != dim
-        ours = ours and all(v.kind == "rows" and v.dim == target.dim for v in sources)
-        return [Placement("rows", target.dim) if ours else OPAQUE]
-    if index.kind != "rows" or (source is not None and (source.kind, source.dim) != ("rows", index.dim)):
+        ours = target.kind is Kind.ROWS and target.dim != dim
+        ours = ours and all(v.kind is Kind.ROWS and v.dim == target.dim for v in sources)
+        return [Placement(Kind.ROWS, target.dim) if ours else OPAQUE]
+    if index.kind is not Kind.ROWS or (source is not None and (source.kind, source.dim) != (Kind.ROWS, index.dim)):
         return [OPAQUE]
     if _adds(app):
         zero = target.index in app.known.zeros
-        return [Placement("sum") if zero else OPAQUE]
+        return [Placement(Kind.SUM) if zero else OPAQUE]
     reduce, counts_itself = app.arguments.get("reduce"), app.arguments.get("include_self", False)
     if reduce in ("amax", "amin") and counts_itself:
-        return [Placement("max" if reduce == "amax" else "min")]
+        return [Placement(Kind.MAX if reduce == "amax" else Kind.MIN)]
     return [OPAQUE]
 
 
@@ -644,28 +647,28 @@ def add_at(app: Application) -> Sequence[Placement]:
     assert index is not None
     (dim,) = app.dims(max(len(target.shape), 1))
     if target.kind in ROWLIKE:
-        ours = target.kind == "rows" and target.dim != dim and index.kind not in ROWLIKE
+        ours = target.kind is Kind.ROWS and target.dim != dim and index.kind not in ROWLIKE
         ours = ours and (
-            source is None or source.kind not in ROWLIKE or (source.kind, source.dim) == ("rows", target.dim)
+            source is None or source.kind not in ROWLIKE or (source.kind, source.dim) == (Kind.ROWS, target.dim)
         )
-        return [Placement("rows", target.dim) if ours else OPAQUE]
+        return [Placement(Kind.ROWS, target.dim) if ours else OPAQUE]
     adds = "index_add" in str(app.op.func._schema.name) and target.index in app.known.zeros
-    ours = index.kind == "rows" and source is not None and (source.kind, source.dim) == ("rows", dim)
-    return [Placement("sum") if adds and ours else OPAQUE]
+    ours = index.kind is Kind.ROWS and source is not None and (source.kind, source.dim) == (Kind.ROWS, dim)
+    return [Placement(Kind.SUM) if adds and ours else OPAQUE]
 
 
 def among(app: Application) -> Sequence[Placement]:
     """Whether, or where, an element stands among others that all share: ``isin``, ``bucketize``, ``searchsorted``."""
     element = app.value("elements", "self")
     others = app.value("test_elements", "boundaries", "sorted_sequence")
-    if element is None or element.kind not in ("rows", "bag"):
+    if element is None or element.kind not in (Kind.ROWS, Kind.BAG):
         return [OPAQUE]
     if others is None or others.kind not in ROWLIKE:
         one_row = others is None or len(others.shape) <= 1 or app.value("sorted_sequence") is None
         return [Placement(element.kind, element.dim) if one_row else OPAQUE]
-    ours = app.value("sorted_sequence") is not None and others.kind == element.kind == "rows"
+    ours = app.value("sorted_sequence") is not None and others.kind is element.kind is Kind.ROWS
     ours = ours and others.dim == element.dim and element.dim < len(others.shape) - 1
-    return [Placement("rows", element.dim) if ours else OPAQUE]
+    return [Placement(Kind.ROWS, element.dim) if ours else OPAQUE]
 
 
 # ------------------------------------------------------------------ the table

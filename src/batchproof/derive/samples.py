@@ -16,7 +16,7 @@ LARGE_ROW, FEWEST_LARGE = 1 << 17, 2
 
 
 @dataclass
-class Inputs:
+class TensorBatch:
     """Input tensors, and along which dimension each carries samples (None: shared by all batches)."""
 
     tensors: list[torch.Tensor]
@@ -26,25 +26,25 @@ class Inputs:
     def n(self) -> int:
         return next(t.shape[d] for t, d in zip(self.tensors, self.dims, strict=True) if d is not None)
 
-    def take(self, rows: torch.Tensor) -> Inputs:
+    def take(self, rows: torch.Tensor) -> TensorBatch:
         taken = [
             t if d is None else t.index_select(d, rows.to(t.device))
             for t, d in zip(self.tensors, self.dims, strict=True)
         ]
-        return Inputs(taken, self.dims)
+        return TensorBatch(taken, self.dims)
 
-    def split(self, sizes: Sequence[int]) -> list[Inputs]:
+    def split(self, sizes: Sequence[int]) -> list[TensorBatch]:
         pieces, start = [], 0
         for size in sizes:
             cut = [
                 t if d is None else t.narrow(d, start, size).contiguous()
                 for t, d in zip(self.tensors, self.dims, strict=True)
             ]
-            pieces.append(Inputs(cut, self.dims))
+            pieces.append(TensorBatch(cut, self.dims))
             start += size
         return pieces
 
-    def mixed(self, generator: torch.Generator) -> Inputs:
+    def mixed(self, generator: torch.Generator) -> TensorBatch:
         """Each floating row a random mean of two rows: new values that stay in the data's domain."""
         n = self.n
         other = torch.randperm(n, generator=generator)
@@ -56,10 +56,10 @@ class Inputs:
                 continue
             weight = share.to(t.device).reshape([-1 if k == d else 1 for k in range(t.ndim)])
             mixed.append((t * weight + t.index_select(d, other.to(t.device)) * (1 - weight)).to(t.dtype))
-        return Inputs(mixed, self.dims)
+        return TensorBatch(mixed, self.dims)
 
 
-def few(batch: Inputs) -> Inputs:
+def few(batch: TensorBatch) -> TensorBatch:
     """As many of the rows as are worth looking at."""
     n = batch.n
     carried = sum(t.nbytes for t, d in zip(batch.tensors, batch.dims, strict=True) if d is not None)

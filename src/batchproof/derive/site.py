@@ -17,7 +17,7 @@ from batchproof.ground.place import OWN_FOLDER
 
 
 @dataclass(frozen=True)
-class Site:
+class SourceLine:
     """A line of the user's code.
 
     Attributes:
@@ -49,15 +49,15 @@ def is_library(file: str) -> bool:
     return standard or file.startswith((_TORCH, OWN_FOLDER, "<frozen"))
 
 
-def call_site() -> Site:
+def call_site() -> SourceLine:
     """The innermost line that belongs neither to torch nor to batchproof nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if frame.f_code in OUTERMOST:
-            return Site()
+            return SourceLine()
         if not is_library(name):
             text = linecache.getline(name, frame.f_lineno).strip()
-            return Site(name, frame.f_lineno, text, frame.f_code.co_name)
+            return SourceLine(name, frame.f_lineno, text, frame.f_code.co_name)
         frame = frame.f_back
-    return Site()
+    return SourceLine()

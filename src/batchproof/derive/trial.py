@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.placement import OPAQUE, ROWLIKE, Application, Placement
-from batchproof.derive.program import Value
+from batchproof.derive.kind import ROWLIKE, Kind
+from batchproof.derive.placement import OPAQUE, Application, Placement
+from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import WIDE, Free, Ref, Size, call, leaves
 
 #: The made-up batch and its pieces. Seven is prime, so that no reshape fits by accident; one piece is of one sample.
@@ -35,7 +36,7 @@ TOLERANCE = 1e-9
 #: Blocks of samples are looked for up to so many: SSIM joins five pictures of each sample in one convolution.
 MOST_BLOCKS = 32
 
-Fill = Callable[[Value, tuple[int, ...]], torch.Tensor]
+Fill = Callable[[ProgramValue, tuple[int, ...]], torch.Tensor]
 
 
 class Untriable(Exception):
@@ -61,11 +62,11 @@ class _Batch:
 def moved(app: Application) -> list[Placement]:
     """The placements of an operator that only moves elements."""
     kinds = {value.kind for value in app.rowlike}
-    kinds = {"rows"} if kinds <= {"rows", "blocks"} else kinds
+    kinds = {Kind.ROWS} if kinds <= {Kind.ROWS, Kind.BLOCKS} else kinds
     if len(kinds) > 1:
         return app.all(OPAQUE)
     kind = kinds.pop()
-    scrambled = kind in ("bag", "set")
+    scrambled = kind in (Kind.BAG, Kind.SET)
     outputs = None
     for selected in (_SELECTED, [tuple(count * ratio for count in PIECES) for ratio in _ratios(app)]):
         with suppress(Exception):  # sizes that depend on the data, say: then nothing is known
@@ -93,13 +94,13 @@ def tried(app: Application, seen: Callable[[int], torch.Tensor]) -> list[Placeme
         app: the operator at its place.
         seen: the recorded tensor of a value; its whole numbers show which are in the operator's domain.
     """
-    if not app.rowlike or any(value.kind != "rows" for value in app.rowlike):
+    if not app.rowlike or any(value.kind is not Kind.ROWS for value in app.rowlike):
         return app.all(OPAQUE)
     generator = torch.Generator().manual_seed(7)
     found: list[list[Placement]] = []
     for domain in (*_DOMAINS, *_DOMAINS):
 
-        def fill(value: Value, shape: tuple[int, ...], domain: Any = domain) -> torch.Tensor:
+        def fill(value: ProgramValue, shape: tuple[int, ...], domain: Any = domain) -> torch.Tensor:
             return _generic(value, shape, seen(value.index), domain, generator)
 
         try:
@@ -163,20 +164,20 @@ def _cut(whole: torch.Tensor, dim: int, blocks: int, lengths: Sequence[int]) -> 
     return [torch.cat(share, dim) for share in zip(*shares, strict=True)]
 
 
-def _shape(value: Value, batch: _Batch) -> tuple[int, ...]:
+def _shape(value: ProgramValue, batch: _Batch) -> tuple[int, ...]:
     if value.kind not in ROWLIKE and value.varying:
         raise Untriable
     return tuple(size.at(batch.n, batch.lengths) if isinstance(size, Size) else size for size in value.shape)
 
 
-def _length(value: Value, batch: _Batch) -> int:
+def _length(value: ProgramValue, batch: _Batch) -> int:
     size = value.shape[value.dim]
     if not isinstance(size, Size) or size.offset:
         raise Untriable
     return size.at(batch.n, batch.lengths)
 
 
-def _labels(value: Value, shape: tuple[int, ...]) -> torch.Tensor:
+def _labels(value: ProgramValue, shape: tuple[int, ...]) -> torch.Tensor:
     """A number of its own for every element; halves, so that no constant among the arguments is one of them."""
     count = torch.Size(shape).numel()
     return torch.arange(count, dtype=torch.float64).add_(0.5 + count * value.index).reshape(shape)
@@ -190,7 +191,7 @@ def _scrambled(x: torch.Tensor, dim: int, generator: torch.Generator) -> torch.T
 
 
 def _generic(
-    value: Value, shape: tuple[int, ...], seen: torch.Tensor, domain: Any, generator: torch.Generator
+    value: ProgramValue, shape: tuple[int, ...], seen: torch.Tensor, domain: Any, generator: torch.Generator
 ) -> torch.Tensor:
     """Values of the recorded dtype, drawn anew."""
     dtype = WIDE.get(value.dtype, value.dtype)
@@ -204,22 +205,26 @@ def _generic(
     return drawn.to(dtype)
 
 
-def _moved(kind: str, scrambled: bool, value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
+def _moved(
+    kind: Kind, scrambled: bool, value: ProgramValue, whole: torch.Tensor, pieces: Sequence[torch.Tensor]
+) -> Placement:
     for dim in value.varying:
         if not _fit(pieces, dim, whole):
             continue
         parts = whole.split_with_sizes([piece.shape[dim] for piece in pieces], dim)
         if not scrambled and all(map(torch.equal, parts, pieces)):
             return Placement(kind, dim)
-        blocks = _blocks(value, dim, whole, pieces) if kind == "rows" else None
+        blocks = _blocks(value, dim, whole, pieces) if kind is Kind.ROWS else None
         if blocks is not None:
-            return Placement("blocks", dim, blocks)
-        if kind != "index" and torch.equal(torch.cat(list(pieces), dim).sort(dim).values, whole.sort(dim).values):
-            return Placement("bag" if kind == "rows" else kind, dim)
+            return Placement(Kind.BLOCKS, dim, blocks)
+        if kind is not Kind.INDEX and torch.equal(
+            torch.cat(list(pieces), dim).sort(dim).values, whole.sort(dim).values
+        ):
+            return Placement(Kind.BAG if kind is Kind.ROWS else kind, dim)
     return OPAQUE
 
 
-def _blocks(value: Value, dim: int, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> int | None:
+def _blocks(value: ProgramValue, dim: int, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> int | None:
     """How many blocks of samples stand one after another along a dimension; None where there are none such."""
     size = value.shape[dim]
     scale = size.scale if isinstance(size, Size) else 1
@@ -230,10 +235,10 @@ def _blocks(value: Value, dim: int, whole: torch.Tensor, pieces: Sequence[torch.
     return None
 
 
-def _joined(value: Value, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
+def _joined(value: ProgramValue, whole: torch.Tensor, pieces: Sequence[torch.Tensor]) -> Placement:
     for dim in value.varying:
         if _fit(pieces, dim, whole) and _close(torch.cat(list(pieces), dim), whole):
-            return Placement("rows", dim)
+            return Placement(Kind.ROWS, dim)
     return OPAQUE
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.plan import Plan, Verified
-from batchproof.derive.samples import Inputs, ragged
+from batchproof.derive.merge import SUM
+from batchproof.derive.plan import StatePlan, Verified
+from batchproof.derive.samples import TensorBatch, ragged
 
 PARTITIONS = 64
 #: Bytes of samples that are folded in all these partitions together.
@@ -24,29 +25,9 @@ class Refuted(Exception):
 Fold = Callable[[Sequence[torch.Tensor], dict[int, torch.Tensor]], tuple[list[torch.Tensor], list[int]]]
 
 
-def merge(plan: Plan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
+def merge(plan: StatePlan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
     """Leaves of several states, merged."""
-    return [join(leaf.merge, leaf.dim, [state[i] for state in states]) for i, leaf in enumerate(plan.leaves)]
-
-
-def join(kind: str, dim: int, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One leaf of several states, merged."""
-    if len(parts) == 1:
-        return parts[0]
-    if kind == "rows":
-        return torch.cat(list(parts), dim)
-    return joined(kind, torch.stack(list(parts)))
-
-
-def joined(kind: str, stacked: torch.Tensor) -> torch.Tensor:
-    """The same, of states that lie along the first dimension; not for rows."""
-    if kind == "sum":
-        return stacked.sum(0, dtype=stacked.dtype)  # narrow whole numbers wrap around as the function's own sum does
-    if kind == "max":
-        return stacked.amax(0)
-    if kind == "min":
-        return stacked.amin(0)
-    return stacked.any(0) if kind == "any" else stacked.all(0)
+    return [leaf.merge.join([state[i] for state in states], leaf.dim) for i, leaf in enumerate(plan.leaves)]
 
 
 def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
@@ -66,7 +47,7 @@ def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
     return float((a - b)[finite].abs().max()) / size
 
 
-def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:
+def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: TensorBatch, seed: int) -> Verified:
     """Fold many partitions and hold their merged state against the state of the whole.
 
     Raises:
@@ -104,8 +85,8 @@ def _partitions(n: int, count: int, generator: torch.Generator) -> list[list[int
     return found
 
 
-def _column(plan: Plan, parts: Any, leaf: Any) -> list[torch.Tensor]:
-    if leaf.merge != "sum" or not leaf.dtype.is_floating_point:
+def _column(plan: StatePlan, parts: Any, leaf: Any) -> list[torch.Tensor]:
+    if leaf.merge is not SUM or not leaf.dtype.is_floating_point:
         return []
     position = plan.leaves.index(leaf)
     return [part[0][position] for part in parts]

@@ -21,10 +21,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.operators import base_name
-from batchproof.derive.record import Recorder, Way, run_under
+from batchproof.derive.record import OperationRecorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
-from batchproof.derive.samples import Inputs
-from batchproof.derive.site import Site, is_library
+from batchproof.derive.samples import TensorBatch
+from batchproof.derive.site import SourceLine, is_library
 
 #: So many runs are spent on finding ways.
 MOST_RUNS = 48
@@ -43,7 +43,7 @@ ZERO, WHOLE = (0, 0, 0), (3, 5, 8)
 
 
 @dataclass(frozen=True)
-class Number:
+class NumberRead:
     """A number that Python reads: its place among all that is read, its content, and what the samples say."""
 
     place: int
@@ -51,7 +51,7 @@ class Number:
     seen: Any
 
 
-class _Explorer(Recorder):  # type: ignore[no-untyped-call]
+class _Explorer(OperationRecorder):  # type: ignore[no-untyped-call]
     """Answers what Python reads, and notes by content what is read and what is done to samples.
 
     Args:
@@ -61,7 +61,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         most: operations, after which it is given up.
     """
 
-    def __init__(self, batch: Inputs, tell: Tell, numbers: dict[int, tuple[Any, ...]], most: float) -> None:
+    def __init__(self, batch: TensorBatch, tell: Tell, numbers: dict[int, tuple[Any, ...]], most: float) -> None:
         batched = {position for position, dim in enumerate(batch.dims) if dim is not None}
         super().__init__([widen(tensor.detach()) for tensor in batch.tensors], frozenset(), batched)
         self.tell = tell
@@ -71,7 +71,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
         self.content: dict[int, int] = {index: hash(("input", index)) for index in self.run.inputs}
         self.way: list[Any] = []
         self.answers: list[tuple[int, bool]] = []
-        self.read: list[Number] = []
+        self.read: list[NumberRead] = []
         self.done: set[int] = set()  # to samples, by content, as far as the value or an answer hangs on it
 
     def execute(self, func: Any, args: Any, kwargs: Any) -> Any:
@@ -124,7 +124,7 @@ class _Explorer(Recorder):  # type: ignore[no-untyped-call]
     def answer(self, inputs: Sequence[int], seen: Any) -> Any:
         question = hash(tuple(self.content_of(Ref(index)) for index in inputs))
         if not isinstance(seen, bool):
-            self.read.append(Number(len(self.way), question, seen))
+            self.read.append(NumberRead(len(self.way), question, seen))
             told = tuple(map(type(seen), self.numbers[question])) if question in self.numbers else None
             self.way.append(told)
             return told[0] if told else seen
@@ -169,7 +169,7 @@ class _Found:
     failed: set[tuple[int, bool]] = field(default_factory=set)
     context: dict[int, dict[int, bool]] = field(default_factory=dict)
     ways: dict[Way, frozenset[int]] = field(default_factory=dict)
-    read: dict[Way, list[Number]] = field(default_factory=dict)
+    read: dict[Way, list[NumberRead]] = field(default_factory=dict)
     steps: dict[Way, tuple[Any, ...]] = field(default_factory=dict)
     runs: int = 0
     operations: int = 0
@@ -231,7 +231,7 @@ class _Found:
         return frozenset[int]().union(*(self.ways[way] for way in ways))
 
 
-def find_ways(fn: Callable[..., Any], batch: Inputs, shown: torch.dtype | None) -> list[Way]:
+def find_ways(fn: Callable[..., Any], batch: TensorBatch, shown: torch.dtype | None) -> list[Way]:
     """The ways of a function that do something to samples; one on which nothing is told where there are no others.
 
     Args:
@@ -269,8 +269,8 @@ def find_ways(fn: Callable[..., Any], batch: Inputs, shown: torch.dtype | None) 
     return chosen if any(answer is not None for way in chosen for answer in way) else [()]
 
 
-def _last(reads: Sequence[Read]) -> Site:
-    return reads[-1].site if reads else Site()
+def _last(reads: Sequence[Read]) -> SourceLine:
+    return reads[-1].site if reads else SourceLine()
 
 
 def _search(explore: Explore, found: _Found) -> None:

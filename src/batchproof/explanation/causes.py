@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from batchproof.derive import Free, Op, Program, Ref, Site, Size, Value, base_name, leaves
+from batchproof.derive import Free, Kind, Op, Program, ProgramValue, Ref, Size, SourceLine, base_name, leaves
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.operators import (
     ADDS,
@@ -85,8 +85,8 @@ class _Walk:
         self.assumed = False
         self.natures: dict[int, Nature] = {}
         self.found: list[Finding] = []
-        self.last_sum: Site | None = None
-        self.last_mean: Site | None = None
+        self.last_sum: SourceLine | None = None
+        self.last_mean: SourceLine | None = None
         self.live = _live(program)
         for value in program.values:
             if value.op is None:
@@ -121,7 +121,7 @@ class _Walk:
             return _followed(self.program.free[leaf.position], self.program.sizes)
         return "shared"
 
-    def note(self, code: str, site: Site | None, **words: Any) -> None:
+    def note(self, code: str, site: SourceLine | None, **words: Any) -> None:
         """Note a cause once: the first line that has it is the one to blame."""
         where = None if site is None or site.line == 0 else place(site.file, site.line)
         if not any(cause.code == code for cause in self.found):
@@ -173,17 +173,17 @@ class _Walk:
     def _shape(self, index: int) -> tuple[Any, ...]:
         return tuple("B" if isinstance(size, Size) else size for size in self.program.values[index].shape)
 
-    def _rows(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+    def _rows(self, op: Op, name: str, operands: Sequence[Nature], value: ProgramValue) -> Nature:
         if _has(operands, "matrix"):
             return "matrix"
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
-        if name in ORDERS and value.kind not in ("rows",):
+        if name in ORDERS and value.kind is not Kind.ROWS:
             self.note("order", op.site, what=ranks(name))
             return "mixed"
         if _has(operands, "mean", "sum", "stat", "extreme"):
             return self._conditional(op, name, operands)
-        if value.kind == "opaque" and "mixed" not in operands:
+        if value.kind is Kind.OPAQUE and "mixed" not in operands:
             self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
             return "mixed"
         if "mixed" in operands:
@@ -204,13 +204,13 @@ class _Walk:
             self.note("centred", op.site, title="measured by the batch")
         return "centred"
 
-    def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+    def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: ProgramValue) -> Nature:
         """The samples become one value."""
-        if value.kind in ("max", "min", "any", "all"):
-            if value.kind in ("max", "min") and not self._is_shift(value):
+        if value.kind in (Kind.MAX, Kind.MIN, Kind.ANY, Kind.ALL):
+            if value.kind in (Kind.MAX, Kind.MIN) and not self._is_shift(value):
                 self.note("extreme", op.site)
             return "extreme"
-        if value.kind == "sum":
+        if value.kind is Kind.SUM:
             self.last_sum = op.site
             if any(_is_selected(self.program.values[index]) for index in op.inputs):
                 self.selected.update(op.outputs)
@@ -226,12 +226,12 @@ class _Walk:
             self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
         return "stat"
 
-    def _is_shift(self, value: Value) -> bool:
+    def _is_shift(self, value: ProgramValue) -> bool:
         """Whether a maximum only steadies an exponential: then samples are shifted by it, and it comes back later."""
         users = [op for op in self.program.ops if value.index in op.inputs]
         return any(base_name(op) == "sub" and _has([self.nature_of(Ref(i)) for i in op.inputs], "rows") for op in users)
 
-    def _combined(self, op: Op, name: str, operands: Sequence[Nature], value: Value) -> Nature:
+    def _combined(self, op: Op, name: str, operands: Sequence[Nature], value: ProgramValue) -> Nature:
         """Values of the whole batch meet each other."""
         kinds: set[Nature] = {nature for nature in operands if nature != "shared"}
         if not kinds:
@@ -339,17 +339,17 @@ def _live(program: Program) -> set[int]:
     return live
 
 
-def _given_nature(value: Value) -> Nature:
-    if value.kind == "rows" and value.from_data:
+def _given_nature(value: ProgramValue) -> Nature:
+    if value.kind is Kind.ROWS and value.from_data:
         return "rows"
-    return "shared" if value.kind == "shared" else "count"
+    return "shared" if value.kind is Kind.SHARED else "count"
 
 
-def _is_selected(value: Value) -> bool:
+def _is_selected(value: ProgramValue) -> bool:
     return any(isinstance(size, Size) and size.of is not None for size in value.shape)
 
 
-def _batch_dims(value: Value) -> list[int]:
+def _batch_dims(value: ProgramValue) -> list[int]:
     return [dim for dim, size in enumerate(value.shape) if isinstance(size, Size)]
 
 

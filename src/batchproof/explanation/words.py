@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from batchproof.derive import Leaf
+from batchproof.derive import SUM, Leaf
 
 _REDUCTIONS = frozenset("sum mean nansum nanmean var std norm logsumexp amax amin max min any all".split())
 MOST_LEAVES = 3
@@ -24,19 +24,14 @@ def kept_words(leaves: Sequence[Leaf]) -> str:
         named[word] = named.get(word, 0) + 1
     words = [word if count == 1 else f"{count} {_plural(word)}" for word, count in named.items()]
     if len(words) > MOST_LEAVES or len(", ".join(words)) > MOST_CHARACTERS:
-        words = [f"{len(leaves)} sums"] if all(leaf.merge == "sum" for leaf in leaves) else [f"{len(leaves)} values"]
+        words = [f"{len(leaves)} sums"] if all(leaf.merge is SUM for leaf in leaves) else [f"{len(leaves)} values"]
     return ", ".join(words) + (" and " if words else "") + "the count"
 
 
 def _leaf_words(leaf: Leaf, position: int) -> str:
-    kind = {"max": "largest", "min": "smallest"}.get(leaf.merge, leaf.merge)
-    if leaf.merge in ("any", "all"):
-        return "yes-or-no"
     what = summand(leaf.site.text, position)
-    points = f" around {leaf.points} centres" if leaf.points > 1 else ""
-    if what:
-        return f"{kind} of {what}{points}"
-    return f"{kind} at line {leaf.site.line}{points}" if leaf.site.line else f"{kind}{points}"
+    where = f" of {what}" if what else f" at line {leaf.site.line}" if leaf.site.line else ""
+    return leaf.merge.describe(where + (f" around {leaf.points} centres" if leaf.points > 1 else ""))
 
 
 def _plural(word: str) -> str:

@@ -3,7 +3,7 @@
 from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.exact import Exact, exact
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.jackknife import standard_error
 from batchproof.metric.order import NOTE
 from batchproof.metric.shapes import check_finishes, check_folds
@@ -12,7 +12,7 @@ from batchproof.metric.stream import Stream, typed
 __all__ = [
     "NOTE",
     "Exact",
-    "Slots",
+    "GroupedState",
     "Stream",
     "Variant",
     "check_finishes",

@@ -7,17 +7,18 @@ whether they are ready for it: what one cannot do is refused on all, and none is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from batchproof.derive import ROWS, SUM, StatePlan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
-from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.merging import leaves_of, recentred
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares
 from batchproof.metric.reservoir import NOTHING, Sample, mixed, packed, unpacked
@@ -112,8 +113,8 @@ def _header(stream: Stream, told: Any) -> Header:
     device = next((leaf.device.type for leaf in first.columns if isinstance(leaf, torch.Tensor)), "") if first else ""
     plan = None
     if stream.slots is not None:
-        assert stream.plan is not None
-        plan = program_print(stream.plan), shared_print(stream), centres_print(stream.plan)
+        folding = stream.state_plan
+        plan = program_print(folding), shared_print(stream), centres_print(folding)
     shapes = [on_cpu(call) for call in stream.shapes()]
     return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, shapes, stream.n == 0, told)
 
@@ -152,7 +153,7 @@ def _given(stream: Stream, share: Share) -> Any:
     if share == "none":
         return None
     if share == "since" or past is None:
-        return stream.since if isinstance(stream.since, Slots) else list(stream.since)
+        return stream.since if isinstance(stream.since, GroupedState) else list(stream.since)
     sealed = stream.sealed()
     if sealed is None:
         return None
@@ -179,22 +180,21 @@ def _gather_rows(mine: Rows, device: torch.device | None, group: Any) -> Rows:
     return [((position + number) % GROUPS, call) for position, (number, call) in enumerate(calls)]
 
 
-def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) -> Slots:
+def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) -> GroupedState:
     """Our part as a state, by the plan that all ranks then have."""
     teacher = next(rank for rank, header in enumerate(headers) if header.plan is not None)
     if all(header.plan == headers[teacher].plan for header in headers):
         assert draft.slots is not None
-        return mine if mine is not None else Slots.empty(draft.slots.plan, draft.slots.device)
+        return mine if mine is not None else GroupedState.empty(draft.slots.plan, draft.slots.device)
     is_teacher = dist.get_rank(group) == teacher
     box: list[Any] = [on_cpu(draft.lesson) if is_teacher and draft.lesson is not None else None]
     source = teacher if group is None else dist.get_global_rank(group, teacher)
     dist.broadcast_object_list(box, src=source, group=group)
-    made: list[Slots] = []
+    made: list[GroupedState] = []
 
     def learn() -> tuple[str, str]:
         made.append(_taught(draft, mine, None if is_teacher else box[0], headers[teacher].device))
-        assert draft.plan is not None
-        return program_print(draft.plan), shared_print(draft)
+        return program_print(draft.state_plan), shared_print(draft)
 
     prints = _agreed(learn, group)
     if any(one != prints[0] for one in prints):
@@ -214,26 +214,27 @@ def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
         _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
 
 
-def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Slots:
+def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> GroupedState:
     """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
-    plan, slots = draft.plan, draft.slots
+    slots = draft.slots
     if lesson is None:
         assert slots is not None
-        return mine if mine is not None else Slots.empty(slots.plan, slots.device)
+        return mine if mine is not None else GroupedState.empty(slots.plan, slots.device)
     device = slots.device if slots is not None else _device_of(draft.first)
     lesson = moved(lesson, device if device is not None else _device_like(kind))
     student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
     student.first = draft.first
-    student.adopt(student.derived(lesson), lesson, [])
-    assert student.plan is not None
+    learned = student.derived(lesson)
+    assert isinstance(learned, StatePlan)
+    student.adopt(learned, lesson, [])
     assert student.slots is not None
-    if isinstance(mine, Slots):
-        assert plan is not None
-        if leaves_of(plan) != leaves_of(student.plan):
+    if isinstance(mine, GroupedState):
+        plan = draft.state_plan
+        if leaves_of(plan) != leaves_of(learned):
             raise BatchproofError(
                 "mismatched states: the ranks hold different leaves; sync takes the same function on each"
             )
-        mine = recentred(student.plan, mine, plan)
+        mine = recentred(learned, mine, plan)
     elif mine is not None:
         mine = student.folded(mine)
     student.meet(draft.shapes())
@@ -251,7 +252,7 @@ def _device_of(call: Batch | None) -> torch.device | None:
 
 def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any) -> Sample:
     """A few of all ranks' samples, where the state is folded: what each got since, and once what was there before."""
-    if not isinstance(held, Slots):
+    if not isinstance(held, GroupedState):
         return NOTHING
     before = stream.past.sample if stream.past is not None else NOTHING
     parts = [[[on_cpu(call) for call in packed(sample)], sample.n] for sample in (before, stream.reservoir.sample)]
@@ -263,60 +264,35 @@ def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any
     return mixed(samples)
 
 
-_OPERATIONS = (
-    {"sum": dist.ReduceOp.SUM, "max": dist.ReduceOp.MAX, "min": dist.ReduceOp.MIN} if dist.is_available() else {}
-)
-
-
-def reduce(slots: Slots, group: Any) -> Slots:
+def reduce(slots: GroupedState, group: Any) -> GroupedState:
     """All ranks' leaves, merged: at most one collective for each of float sums, counts, maxima and minima."""
     leaves, device = slots.leaves, slots.device
     counts = torch.tensor([[n, *row] for n, row in zip(slots.counts, slots.lengths, strict=True)], device=device)
-    wires = [("sum", counts)]
+    wires = [(SUM.collective, counts)]
     for leaf, kept in zip(slots.plan.leaves, leaves, strict=True):
-        if leaf.merge != "rows":
-            wires += _wires(leaf.merge, kept)
+        if leaf.merge is not ROWS:
+            wires += leaf.merge.to_wires(kept)
     merged = iter(_all_reduced(wires, group))
     counts = next(merged)
     for position, (leaf, kept) in enumerate(zip(slots.plan.leaves, leaves, strict=True)):
-        if leaf.merge == "rows":
+        if leaf.merge is ROWS:
             leaves[position] = _gather_chunks(kept, device, group)
         else:
-            leaves[position] = _from_wires(leaf.merge, kept, merged)
+            leaves[position] = leaf.merge.from_wires(kept, merged)
     table = counts.tolist()
-    return Slots.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
-
-
-def _wires(merge: str, kept: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """What is sent of a leaf. Backends compare a NaN as they like: where there is one goes beside, as a maximum."""
-    plain = torch.view_as_real(kept) if kept.is_complex() else kept
-    if merge in ("any", "all"):  # as maxima, so that they share a collective with whether there was a NaN
-        return [("max", plain if merge == "any" else ~plain)]
-    if merge == "sum" or not plain.is_floating_point():
-        return [(merge, plain)]
-    worst = float("-inf") if merge == "max" else float("inf")
-    return [(merge, torch.where(plain.isnan(), worst, plain)), ("max", plain.isnan())]
-
-
-def _from_wires(merge: str, kept: torch.Tensor, merged: Iterator[torch.Tensor]) -> torch.Tensor:
-    value = next(merged)
-    if kept.is_complex():
-        return torch.view_as_complex(value.contiguous()).to(kept.dtype)
-    if merge in ("max", "min") and kept.is_floating_point():
-        value = torch.where(next(merged) > 0, float("nan"), value)
-    return value.to(kept.dtype) if merge != "all" else value == 0
+    return GroupedState.of(slots.plan, device, leaves, [row[0] for row in table], [row[1:] for row in table])
 
 
 def _all_reduced(wires: list[tuple[str, torch.Tensor]], group: Any) -> list[torch.Tensor]:
     """Tensors merged over the ranks, those of one kind in one collective."""
     packs: dict[tuple[str, torch.dtype], list[int]] = {}
-    for number, (merge, tensor) in enumerate(wires):
+    for number, (operation, tensor) in enumerate(wires):
         width = torch.float64 if tensor.is_floating_point() else torch.int64
-        packs.setdefault((merge, width), []).append(number)
+        packs.setdefault((operation, width), []).append(number)
     merged = [tensor for _, tensor in wires]
-    for (merge, width), numbers in packs.items():
+    for (operation, width), numbers in packs.items():
         wire = torch.cat([merged[number].reshape(-1).to(width) for number in numbers])
-        dist.all_reduce(wire, _OPERATIONS[merge], group=group)
+        dist.all_reduce(wire, getattr(dist.ReduceOp, operation), group=group)
         parts = torch.split(wire, [merged[number].numel() for number in numbers])
         for number, part in zip(numbers, parts, strict=True):
             merged[number] = part.reshape(merged[number].shape)

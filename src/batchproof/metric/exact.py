@@ -24,7 +24,7 @@ from batchproof.ground.batch import (
 )
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
-from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.per_sample import Values, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
 
@@ -215,7 +215,7 @@ class Exact:
             BatchproofError: fewer than two batches were folded in, or the state is too large to be held in groups.
         """
         parts = self._stream.parts()
-        if isinstance(parts, Slots):
+        if isinstance(parts, GroupedState):
             self._stream.recheck()
             if parts.groups == 1:
                 raise BatchproofError(f"a state of {parts.plan.nbytes} bytes is held once, not in groups: no error bar")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Plan
+from batchproof.derive import ROWS, StatePlan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
 
@@ -21,12 +21,12 @@ Folded = tuple[list[torch.Tensor], list[int], int]
 class Variant:
     """The plan for batches of one signature (sequences padded to one length, say), and its fold."""
 
-    plan: Plan
+    plan: StatePlan
     example: Batch
     hot: Fold
     fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
-    beside: Plan | None = None  # the plan for another shape that this one was compared with
+    beside: StatePlan | None = None  # the plan for another shape that this one was compared with
 
 
 def unfoldable(error: Exception) -> BatchproofError:
@@ -36,10 +36,9 @@ def unfoldable(error: Exception) -> BatchproofError:
     )
 
 
-def variant_of(plan: Plan, call: Batch) -> Variant:
-    assert plan.program is not None
-    folded = plan.compiled()
-    captured = plan.program.captured
+def variant_of(plan: StatePlan, call: Batch) -> Variant:
+    folded = plan.fold.compile()
+    captured = plan.captured
     example = one_sample(call)
 
     def fold(batch: Batch) -> Folded:
@@ -50,7 +49,7 @@ def variant_of(plan: Plan, call: Batch) -> Variant:
 
 
 def fold_by(
-    plan: Plan, fold: Callable[..., Any], tensors: Sequence[torch.Tensor], captured: dict[int, torch.Tensor]
+    plan: StatePlan, fold: Callable[..., Any], tensors: Sequence[torch.Tensor], captured: dict[int, torch.Tensor]
 ) -> tuple[list[torch.Tensor], list[int]]:
     """A batch's statistics and the lengths of its selections, by the fold of its plan.
 
@@ -71,10 +70,10 @@ def version(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def check_shapes(plan: Plan, values: Sequence[torch.Tensor]) -> None:
+def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
     for leaf, value in zip(plan.leaves, values, strict=True):
         expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
-        if leaf.merge != "rows" and tuple(value.shape) != tuple(expected):
+        if leaf.merge is not ROWS and tuple(value.shape) != tuple(expected):
             raise BatchproofError(
                 f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {expected}, at "
                 f"{leaf.site}: its size depends on the data; fix it (minlength=, num_classes=), or use state='rows'"
@@ -91,7 +90,7 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _hot(plan: Plan, call: Batch, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
+def _hot(plan: StatePlan, call: Batch, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     layout = call.layout
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
@@ -129,8 +128,7 @@ def _hot(plan: Plan, call: Batch, folded: Callable[..., Any], captured: dict[int
     return space["hot"]  # type: ignore[no-any-return]
 
 
-def _fixed_shape(plan: Plan, index: int) -> bool:
+def _fixed_shape(plan: StatePlan, index: int) -> bool:
     """Whether a leaf has one shape whatever the data: all but counts per value seen."""
-    assert plan.program is not None
     op = plan.program.values[index].op
     return op is None or "bincount" not in plan.program.ops[op].name

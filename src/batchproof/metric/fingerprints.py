@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Free, Op, Plan, Ref, Size, leaves, record
+from batchproof.derive import Free, Kind, Op, Ref, Size, StatePlan, leaves, record
 from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
 from batchproof.metric.stream import Stream
@@ -16,19 +16,18 @@ from batchproof.metric.stream import Stream
 DEPTH = 4  # how far to look into objects
 
 
-def program_print(plan: Plan) -> str:
+def program_print(plan: StatePlan) -> str:
     """The operations, what flows where, and the Python numbers in them: what decides what a state means.
 
     A number that follows the number of samples is printed as such. One that is used after the merge and may have been
     read from the first samples says nothing: the function itself runs there, with its own numbers.
     """
     program = plan.program
-    assert program is not None
     read, lines = False, list[Any]()
     for number, op in enumerate(program.ops):
-        read |= not op.outputs and any(program.values[index].kind != "shared" for index in op.inputs)
+        read |= not op.outputs and any(program.values[index].kind is not Kind.SHARED for index in op.inputs)
         lines.append((op.name, *_arguments(op, read and number in plan.after)))
-    kept = [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+    kept = [(leaf.merge.name, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
     inputs = [str(program.values[index].dtype) for index in program.inputs]
     return hashlib.sha256(repr((lines, kept, plan.kept, plan.lengths, inputs)).encode()).hexdigest()
 
@@ -76,7 +75,7 @@ def _named(kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from ((name, leaf) for leaf in leaves(value))
 
 
-def centres_print(plan: Plan) -> str:
+def centres_print(plan: StatePlan) -> str:
     """Where the plan keeps its sums."""
     digest = hashlib.sha256()
     for index, parts in sorted(plan.centred.items()):

@@ -8,14 +8,14 @@ ones. So an interrupt finds either all of a batch in the state, or nothing of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive import Leaf, Plan, join
+from batchproof.derive import ROWS, Leaf, StatePlan
 from batchproof.errors import BatchproofError
 
 GROUPS = 20
@@ -29,7 +29,7 @@ _order = count()
 Chunks = tuple[Any, int, list[torch.Tensor]]  # (those before, or None; when they came; a chunk for each leaf of rows)
 
 
-class Cell(NamedTuple):
+class GroupState(NamedTuple):
     """What one group holds: a value for each leaf (None for kept rows), what was counted, and the kept rows."""
 
     values: list[Any]
@@ -39,28 +39,31 @@ class Cell(NamedTuple):
 
 
 @dataclass
-class Slots:
+class GroupedState:
     """The cells of all groups; None where a group has no samples yet."""
 
-    plan: Plan
+    plan: StatePlan
     groups: int
     device: torch.device
-    cells: list[Cell | None]
+    cells: list[GroupState | None]
     _spares: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "rows"]
-        self._merges = [_merge_of(leaf) for leaf in self.plan.leaves]
-        sums = [(i, leaf) for i, leaf in enumerate(self.plan.leaves) if leaf.merge == "sum"]
-        self._large = [i for i, leaf in sums if leaf.nbytes >= LARGE and not leaf.dtype.is_complex]
+        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge is ROWS]
+        self._merges = [leaf.merge.combiner(leaf.dtype) for leaf in self.plan.leaves]
+        self._large = [
+            i for i, leaf in enumerate(self.plan.leaves) if leaf.nbytes >= LARGE and leaf.merge.takes_out(leaf.dtype)
+        ]
 
     @classmethod
-    def empty(cls, plan: Plan, device: torch.device, groups: int = GROUPS) -> Slots:
+    def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> GroupedState:
         groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
         return cls(plan, groups, device, [None] * groups)
 
     @classmethod
-    def of(cls, plan: Plan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> Slots:
+    def of(
+        cls, plan: StatePlan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any
+    ) -> GroupedState:
         """From stacked leaves, as `leaves` gives them."""
         made = cls(plan, len(counts), device, [None] * len(counts))
         chunks: list[Chunks | None] = [None] * len(counts)
@@ -70,7 +73,7 @@ class Slots:
         for group, n in enumerate(counts):
             if n:
                 values = [None if i in made._rows else leaf[group] for i, leaf in enumerate(leaves)]
-                made.cells[group] = Cell(values, list(lengths[group]), n, chunks[group])
+                made.cells[group] = GroupState(values, list(lengths[group]), n, chunks[group])
         return made
 
     @property
@@ -78,10 +81,10 @@ class Slots:
         """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order that they came."""
         stacked: list[Any] = []
         for position, leaf in enumerate(self.plan.leaves):
-            if leaf.merge == "rows":
+            if leaf.merge is ROWS:
                 stacked.append([(group, parts[self._rows.index(position)]) for group, parts in self._arrivals()])
                 continue
-            blank = identity(leaf, self.device)
+            blank = leaf.merge.identity(_shape(leaf), leaf.dtype, self.device)
             stacked.append(torch.stack([blank if c is None else c.values[position] for c in self.cells]))
         return stacked
 
@@ -120,27 +123,27 @@ class Slots:
         chunks = cell.chunks
         if self._rows:
             chunks = chunks, next(_order), [_own(values[i]) for i in self._rows]
-        self.cells[group] = Cell(new, lengths, cell.n + n, chunks)
+        self.cells[group] = GroupState(new, lengths, cell.n + n, chunks)
         if self._large:
             self._spares.update({(group, position): cell.values[position] for position in self._large})
 
-    def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> Cell:
+    def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> GroupState:
         own: list[Any] = []
         for leaf, value in zip(self.plan.leaves, values, strict=True):
-            if leaf.merge != "rows" and value.shape != _shape(leaf):
+            if leaf.merge is not ROWS and value.shape != _shape(leaf):
                 raise _misshapen(leaf, value)
-            own.append(None if leaf.merge == "rows" else _own(value).to(leaf.dtype))
+            own.append(None if leaf.merge is ROWS else _own(value).to(leaf.dtype))
         chunks = (None, next(_order), [_own(values[i]) for i in self._rows]) if self._rows else None
-        return Cell(own, list(lengths), n, chunks)
+        return GroupState(own, list(lengths), n, chunks)
 
     def _added(self, group: int, position: int, kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """One of the leaves where some are large: into the buffer that the last batch left."""
         spare = self._spares.get((group, position))
         if spare is None or spare is kept:
             return self._merges[position](kept, value)  # type: ignore[misc]
-        return torch.add(kept, value, out=spare)
+        return self._merges[position](kept, value, out=spare)  # type: ignore[misc,call-arg]
 
-    def absorb(self, other: Slots) -> None:
+    def absorb(self, other: GroupedState) -> None:
         """Merge another state, group by group; its plan is ours. Its kept rows come after ours."""
         cells = list(self.cells)
         arrivals = sorted(order for cell in other.cells if cell is not None for order, _ in _unrolled(cell.chunks))
@@ -150,7 +153,7 @@ class Slots:
                 cells[number % self.groups] = self._both(cells[number % self.groups], theirs, later)
         self.cells, self._spares = cells, {}
 
-    def _both(self, mine: Cell | None, theirs: Cell, later: dict[int, int]) -> Cell:
+    def _both(self, mine: GroupState | None, theirs: GroupState, later: dict[int, int]) -> GroupState:
         chunks = None if mine is None else mine.chunks
         for order, parts in _unrolled(theirs.chunks):
             chunks = chunks, later[order], parts
@@ -161,7 +164,7 @@ class Slots:
             for merge, a, b in zip(self._merges, mine.values, theirs.values, strict=True)
         ]
         lengths = [a + b for a, b in zip(mine.lengths, theirs.lengths, strict=True)]
-        return Cell(values, lengths, mine.n + theirs.n, chunks)
+        return GroupState(values, lengths, mine.n + theirs.n, chunks)
 
     def filled(self) -> list[int]:
         return [group for group, cell in enumerate(self.cells) if cell is not None]
@@ -171,13 +174,13 @@ class Slots:
         cells = [cell for cell in (self.cells[group] for group in groups) if cell is not None]
         leaves = []
         for position, leaf in enumerate(self.plan.leaves):
-            if leaf.merge == "rows":
+            if leaf.merge is ROWS:
                 place = self._rows.index(position)
                 leaves.append(
                     torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim)
                 )
             else:
-                leaves.append(join(leaf.merge, 0, [cell.values[position] for cell in cells]))
+                leaves.append(leaf.merge.join([cell.values[position] for cell in cells]))
         lengths = [sum(column) for column in zip(*(cell.lengths for cell in cells), strict=True)]
         return leaves, lengths, sum(cell.n for cell in cells)
 
@@ -191,12 +194,12 @@ class Slots:
         ]
         return ((group, parts) for _, group, parts in sorted(found, key=lambda entry: entry[0]))
 
-    def clone(self) -> Slots:
+    def clone(self) -> GroupedState:
         """A state that goes its own way. Only what may be written to is copied: the large leaves."""
         cells = [None if cell is None else self._copied(cell) for cell in self.cells]
-        return Slots(self.plan, self.groups, self.device, cells)
+        return GroupedState(self.plan, self.groups, self.device, cells)
 
-    def _copied(self, cell: Cell) -> Cell:
+    def _copied(self, cell: GroupState) -> GroupState:
         if not self._large:
             return cell
         return cell._replace(values=[v.clone() if i in self._large else v for i, v in enumerate(cell.values)])
@@ -224,40 +227,3 @@ def _misshapen(leaf: Leaf, value: torch.Tensor) -> BatchproofError:
         f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {_shape(leaf)}, at "
         f"{leaf.site}: its size depends on the data; use state='rows' to keep the samples"
     )
-
-
-def identity(leaf: Leaf, device: torch.device) -> torch.Tensor:
-    """What merges with anything to that thing."""
-    shape = _shape(leaf)
-    if leaf.merge == "sum":
-        return torch.zeros(shape, dtype=leaf.dtype, device=device)
-    if leaf.merge in ("any", "all"):
-        return torch.full(shape, leaf.merge == "all", dtype=torch.bool, device=device)
-    if leaf.dtype.is_floating_point:
-        worst = float("-inf") if leaf.merge == "max" else float("inf")
-        return torch.full(shape, worst, dtype=leaf.dtype, device=device)
-    info = torch.iinfo(leaf.dtype) if leaf.dtype is not torch.bool else torch.iinfo(torch.uint8)
-    return torch.full(shape, info.min if leaf.merge == "max" else info.max, dtype=leaf.dtype, device=device)
-
-
-Merge = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-def _merge_of(leaf: Leaf) -> Merge | None:
-    """How two values of a leaf become one; None for kept rows, which are only joined at the end."""
-    if leaf.merge == "max":
-        return lambda kept, value: torch.maximum(kept, value.to(kept.dtype))
-    if leaf.merge == "min":
-        return lambda kept, value: torch.minimum(kept, value.to(kept.dtype))
-    if leaf.merge == "sum" and leaf.dtype.is_complex:
-        return _complex_sum
-    return _MERGES[leaf.merge]
-
-
-def _complex_sum(kept: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """By parts: torch multiplies what it adds by one, which makes of an infinite part next to NaN a NaN as well."""
-    parts = (torch.view_as_real(x.resolve_conj().to(kept.dtype)) for x in (kept, value))
-    return torch.view_as_complex(torch.add(*parts))
-
-
-_MERGES: dict[str, Merge | None] = {"sum": torch.add, "any": torch.logical_or, "all": torch.logical_and, "rows": None}

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Centre, Centred, Plan, like
+from batchproof.derive import Centre, CentredSum, StatePlan, like
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
 from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import no_autocast
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.origin import Part, Past, Rows, both, renamed
 from batchproof.metric.reservoir import mixed, packed, unpacked
 from batchproof.metric.stream import Stream
@@ -34,7 +34,7 @@ def merge(stream: Stream, other: Stream) -> None:
     stream.check(other.first)
     theirs = other.sealed()
     assert theirs is not None
-    if isinstance(theirs.held, Slots):
+    if isinstance(theirs.held, GroupedState):
         _take_plan(stream, other)
         theirs = _parts_by(theirs, lambda part: moved(stream, part, other))
         stream.meet(other.shapes())
@@ -70,20 +70,17 @@ def _take_plan(stream: Stream, other: Stream) -> None:
         return
     if stream.state == "rows":
         raise BatchproofError("mismatched states: this metric was told to keep samples; the other has folded them")
-    assert other.plan is not None
     assert other.lesson is not None
-    stream.adopt(other.plan, other.lesson, stream.rows)
+    stream.adopt(other.state_plan, other.lesson, stream.rows)
 
 
-def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
+def moved(stream: Stream, theirs: GroupedState, other: Stream) -> GroupedState:
     """Another stream's state, its sums at our centres.
 
     Raises:
         BatchproofError: it holds something else.
     """
-    plan, source = stream.plan, other.plan
-    assert plan is not None
-    assert source is not None
+    plan, source = stream.state_plan, other.state_plan
     if leaves_of(plan) != leaves_of(source):
         raise BatchproofError(
             "mismatched states: the two metrics hold different leaves "
@@ -100,24 +97,24 @@ def moved(stream: Stream, theirs: Slots, other: Stream) -> Slots:
     return recentred(plan, theirs, source)
 
 
-def recentred(plan: Plan, theirs: Slots, source: Plan) -> Slots:
+def recentred(plan: StatePlan, theirs: GroupedState, source: StatePlan) -> GroupedState:
     """A state kept at the centres of one plan, at those of another one of the same leaves."""
     if centres_print(plan) == centres_print(source):
-        return Slots(plan, theirs.groups, theirs.device, list(theirs.cells))
+        return GroupedState(plan, theirs.groups, theirs.device, list(theirs.cells))
     leaves = theirs.leaves
     for position, (mine, index) in enumerate(zip(plan.kept, source.kept, strict=True)):
         at = source.centred.get(index)
-        if isinstance(at, Centred):
+        if isinstance(at, CentredSum):
             leaves[position] = torch.stack([plan.move(mine, one, at, source.constants) for one in leaves[position]])
-    return Slots.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
+    return GroupedState.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
 
 
-def leaves_of(plan: Plan) -> list[Any]:
+def leaves_of(plan: StatePlan) -> list[Any]:
     """What two states must have in common to be merged."""
     return [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
 
 
-def _shown(plan: Plan) -> str:
+def _shown(plan: StatePlan) -> str:
     return ", ".join(f"{leaf.merge} {tuple(leaf.shape)}" for leaf in plan.leaves)
 
 
@@ -140,23 +137,22 @@ def save(stream: Stream) -> dict[str, Any]:
     if stream.slots is not None:
         saved |= _saved_plan(stream)
     held = past.held if past is not None else stream.since
-    return saved | (_saved_slots(held) if isinstance(held, Slots) else {"rows": _saved_rows(held)})
+    return saved | (_saved_slots(held) if isinstance(held, GroupedState) else {"rows": _saved_rows(held)})
 
 
 def _saved_plan(stream: Stream) -> dict[str, Any]:
     assert stream.lesson is not None
-    assert stream.plan is not None
+    plan = stream.state_plan
     return {
         "lesson": [_copied(leaf) for leaf in stream.lesson.leaves],
-        "program": program_print(stream.plan),
-        "fingerprint": centres_print(stream.plan),
+        "program": program_print(plan),
+        "fingerprint": centres_print(plan),
         "centres": {
             position: [
-                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free))
-                for at in stream.plan.centred[index].centres
+                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free)) for at in plan.centred[index].centres
             ]
-            for position, index in enumerate(stream.plan.kept)
-            if index in stream.plan.centred
+            for position, index in enumerate(plan.kept)
+            if index in plan.centred
         },
         "constants": shared_print(stream),
         "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
@@ -167,8 +163,8 @@ def _saved_part(part: Part | None, held: Part) -> Any:
     """Our own part; of kept samples, which of all they are."""
     if part is None:
         return None
-    if isinstance(part, Slots):
-        assert isinstance(held, Slots)
+    if isinstance(part, GroupedState):
+        assert isinstance(held, GroupedState)
         places = {
             id(chunk): place for kept in held.leaves if isinstance(kept, list) for place, (_, chunk) in enumerate(kept)
         }
@@ -178,7 +174,7 @@ def _saved_part(part: Part | None, held: Part) -> Any:
     return [rows[id(call)] for _, call in part]
 
 
-def _saved_slots(slots: Slots, places: dict[int, int] | None = None) -> dict[str, Any]:
+def _saved_slots(slots: GroupedState, places: dict[int, int] | None = None) -> dict[str, Any]:
     """Stacked leaves, which are copies already; kept rows are copied unless they have a place in what is saved."""
     known = places or {}
     leaves = [
@@ -243,7 +239,7 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
     """Derive the plan again, from the rows that it was derived from."""
     lesson = relayout(saved["lesson"])
     plan = fresh.derived(lesson)
-    if plan.keeps_inputs or program_print(plan) != saved["program"]:
+    if not isinstance(plan, StatePlan) or program_print(plan) != saved["program"]:
         raise BatchproofError(
             "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
             "exponent, a unit) were others, or was saved by another version of torch"
@@ -257,7 +253,7 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
         fresh.variant(relayout(leaves))
 
 
-def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Batch) -> Plan:
+def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], lesson: Batch) -> StatePlan:
     """A plan at the centres that were saved: another machine may find them with other last digits."""
     centred = dict(plan.centred)
     for position, saved in centres.items():
@@ -265,12 +261,11 @@ def _at_centres(stream: Stream, plan: Plan, centres: dict[int, Any], lesson: Bat
         found: Any = centred[index]
         centred[index] = replace(found, centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
     tensors, dims = tensors_of(lesson)
-    assert plan.fn is not None
     with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
         return like(replace(plan, centred=centred), plan.fn, tensors, dims)
 
 
-def _loaded_slots(like_these: Slots, saved: dict[str, Any], held: list[Any] | None = None) -> Slots:
+def _loaded_slots(like_these: GroupedState, saved: dict[str, Any], held: list[Any] | None = None) -> GroupedState:
     """A saved state; ``held`` are the leaves among which some of its kept rows have their place."""
     leaves: list[Any] = []
     for position, kept in enumerate(saved["leaves"]):
@@ -280,4 +275,4 @@ def _loaded_slots(like_these: Slots, saved: dict[str, Any], held: list[Any] | No
         leaves.append(
             [(group, held[position][x][1] if held and isinstance(x, int) else x.clone()) for group, x in kept]
         )
-    return Slots.of(like_these.plan, like_these.device, leaves, saved["counts"], saved["lengths"])
+    return GroupedState.of(like_these.plan, like_these.device, leaves, saved["counts"], saved["lengths"])

@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch
-from batchproof.metric.grouped_state import Slots
+from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.reservoir import NOTHING, Sample
 
 Rows = list[tuple[int, Batch]]  # (group, batch)
-Part = Slots | Rows
+Part = GroupedState | Rows
 Clock = dict[str, int]  # for each log, how much of it is held
 
 
@@ -129,8 +129,8 @@ def both(a: Part | None, b: Part | None) -> Any:
     """Two parts of one kind, together; later updates of either do not change it."""
     if a is None or b is None:
         one = b if a is None else a
-        return one.clone() if isinstance(one, Slots) else one
-    if isinstance(a, Slots) and isinstance(b, Slots):
+        return one.clone() if isinstance(one, GroupedState) else one
+    if isinstance(a, GroupedState) and isinstance(b, GroupedState):
         total = a.clone()
         total.absorb(b)
         return total
@@ -143,4 +143,4 @@ def size(part: Part | None) -> int:
     """The number of samples in a part."""
     if part is None:
         return 0
-    return part.n if isinstance(part, Slots) else sum(call.n for _, call in part)
+    return part.n if isinstance(part, GroupedState) else sum(call.n for _, call in part)

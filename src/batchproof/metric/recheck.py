@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Inputs, Plan, Recording, State, build, gap, merge, ragged, record, result_of, widen
+from batchproof.derive import Recording, State, StatePlan, TensorBatch, gap, merge, ragged, record, result_of, widen
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import by_shape, join, signature, tensors_of
 from batchproof.ground.isolation import quiet
@@ -59,7 +59,7 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
         return
     tensors, dims = tensors_of(call)
     generator = torch.Generator().manual_seed(sample.n)
-    batch = Inputs([widen(t.detach()) for t in tensors], dims).take(torch.randperm(call.n, generator=generator))
+    batch = TensorBatch([widen(t.detach()) for t in tensors], dims).take(torch.randperm(call.n, generator=generator))
     with torch.inference_mode(False), torch.no_grad(), quiet(fn), no_autocast(tensors[0]):
         found = _difference(variant.plan, batch, generator)
     if found is not None:
@@ -70,7 +70,7 @@ def recheck(fn: Callable[..., Any], variants: dict[Any, Variant], sample: Sample
         )
 
 
-def _difference(plan: Plan, batch: Inputs, generator: torch.Generator) -> tuple[float, float] | None:
+def _difference(plan: StatePlan, batch: TensorBatch, generator: torch.Generator) -> tuple[float, float] | None:
     """The first number in which the plan contradicts the function, from both; None where there is none."""
     try:
         run = _recorded(plan, batch)
@@ -89,17 +89,15 @@ def _difference(plan: Plan, batch: Inputs, generator: torch.Generator) -> tuple[
     return None
 
 
-def _recorded(plan: Plan, batch: Inputs) -> Recording:
+def _recorded(plan: StatePlan, batch: TensorBatch) -> Recording:
     """The function on the samples, in float64."""
-    assert plan.fn is not None
     return record(plan.fn, batch.tensors, shown=plan.shown)
 
 
-def _merged(plan: Plan, batch: Inputs, generator: torch.Generator) -> Any:
+def _merged(plan: StatePlan, batch: TensorBatch, generator: torch.Generator) -> Any:
     """The samples by the plan, in pieces of random sizes."""
-    assert plan.program is not None
-    fold = build(plan.wide[0], dict(plan.wide[1]))
-    captured = {index: widen(tensor.detach()) for index, tensor in plan.program.captured.items()}
+    fold = plan.wide.compile()
+    captured = {index: widen(tensor.detach()) for index, tensor in plan.captured.items()}
     sizes = [1] * min(4, batch.n // 2)
     sizes += ragged(batch.n - len(sizes), generator)
     parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
@@ -124,13 +122,13 @@ def _real(number: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(number.resolve_conj()) if number.is_complex() else number).double().reshape(-1)
 
 
-def _rounding(plan: Plan, batch: Inputs, run: Recording, generator: torch.Generator) -> list[float]:
+def _rounding(plan: StatePlan, batch: TensorBatch, run: Recording, generator: torch.Generator) -> list[float]:
     """How far each number moves when the inputs are rounded."""
     worst: list[float] = []
     for _ in range(NUDGES):
         nudged = [_nudged(t, generator) for t in batch.tensors]
         try:
-            again = _recorded(plan, Inputs(nudged, batch.dims))
+            again = _recorded(plan, TensorBatch(nudged, batch.dims))
         except Exception:  # noqa: BLE001 - rounding takes it out of the function's domain
             return [float("inf")] * len(run.result)
         results = [result_of(again, leaf) for leaf in again.result]

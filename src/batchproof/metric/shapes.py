@@ -16,7 +16,20 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Diverged, Finisher, Free, Op, Plan, Program, Ref, Size, ancestors, base_name, leaves
+from batchproof.derive import (
+    Diverged,
+    Finisher,
+    Free,
+    Kind,
+    Op,
+    Program,
+    Ref,
+    Size,
+    StatePlan,
+    ancestors,
+    base_name,
+    leaves,
+)
 
 #: Steps that keep the numbers in their order; whether they are copied hangs on how a tensor lies in memory.
 _COPIES = ("clone", "alias")
@@ -35,7 +48,7 @@ class Unlike(Diverged):
     """Samples of different shapes that no one state serves."""
 
 
-def check_folds(first: Plan, other: Plan) -> None:
+def check_folds(first: StatePlan, other: StatePlan) -> None:
     """Raise Unlike where a sample's own sizes enter what is folded."""
     ours, others = _steps(first), _steps(other)
     if [_kind(op) for op in ours] != [_kind(op) for op in others] or len(first.lengths) != len(other.lengths):
@@ -48,14 +61,9 @@ def check_folds(first: Plan, other: Plan) -> None:
             raise Unlike(_sentence(first, other, f"that size enters at {mine.site}"))
 
 
-def _program(plan: Plan) -> Program:
-    assert plan.program is not None
-    return plan.program
-
-
-def _steps(plan: Plan) -> list[Op]:
+def _steps(plan: StatePlan) -> list[Op]:
     """The operations that fold a batch, without copies of the same numbers."""
-    ops = [op for number, op in enumerate(_program(plan).ops) if number not in plan.after]
+    ops = [op for number, op in enumerate(plan.program.ops) if number not in plan.after]
     return [op for op in ops if plan.folds.intersection(op.outputs) and base_name(op) not in _COPIES]
 
 
@@ -63,9 +71,9 @@ def _kind(op: Op) -> Any:
     return "view" if base_name(op) in _VIEWS else op.func
 
 
-def _origins(plan: Plan) -> dict[int, Any]:
+def _origins(plan: StatePlan) -> dict[int, Any]:
     """Where each value comes from, in words that do not hang on copies and on how tensors lie in memory."""
-    program = _program(plan)
+    program = plan.program
     found: dict[int, Any] = {index: ("input", place) for place, index in enumerate(program.inputs)}
     found |= {index: ("outside", place) for place, index in enumerate(program.captured)}
     number = 0
@@ -78,7 +86,7 @@ def _origins(plan: Plan) -> dict[int, Any]:
     return found
 
 
-def _sentence(first: Plan, other: Plan, why: str) -> str:
+def _sentence(first: StatePlan, other: StatePlan, why: str) -> str:
     shapes = " and ".join(_shapes(plan) for plan in (first, other))
     return (
         f"batches came with samples of different shapes, {shapes}, and {why}: the value on all of them together "
@@ -86,15 +94,15 @@ def _sentence(first: Plan, other: Plan, why: str) -> str:
     )
 
 
-def _shapes(plan: Plan) -> str:
-    program = _program(plan)
+def _shapes(plan: StatePlan) -> str:
+    program = plan.program
     values = [program.values[index] for index in program.inputs if program.values[index].from_data]
     return ", ".join(str(tuple(size for size in value.shape if not isinstance(size, Size))) for value in values)
 
 
-def _check_captured(first: Plan, other: Plan) -> None:
+def _check_captured(first: StatePlan, other: StatePlan) -> None:
     """The tensors from outside must be the same."""
-    mine, theirs = _program(first).captured, _program(other).captured
+    mine, theirs = first.program.captured, other.program.captured
     if len(mine) != len(theirs):
         raise Unlike(_sentence(first, other, "other tensors are taken from outside"))
     for (index, tensor), twin in zip(mine.items(), theirs.values(), strict=True):
@@ -106,9 +114,9 @@ def _check_captured(first: Plan, other: Plan) -> None:
 # ---------------------------------------------------------------------- what is folded
 
 
-def _alike(first: Plan, other: Plan, mine: Op, theirs: Op) -> bool:
+def _alike(first: StatePlan, other: StatePlan, mine: Op, theirs: Op) -> bool:
     """Whether an operation does the same to samples of both shapes."""
-    a, b = _program(first), _program(other)
+    a, b = first.program, other.program
     name = base_name(mine)
     if name in _COUNTING and _counts_along(mine, a, theirs, b):
         return False
@@ -246,7 +254,7 @@ def _counts_along(mine: Op, a: Program, theirs: Op, b: Program) -> bool:
 # ---------------------------------------------------------------------- what comes after
 
 
-def check_finishes(plans: Sequence[Plan], runs: Sequence[Finisher], results: Sequence[Any]) -> None:
+def check_finishes(plans: Sequence[StatePlan], runs: Sequence[Finisher], results: Sequence[Any]) -> None:
     """Raise Unlike where a sample's own sizes enter what is computed from the merged state.
 
     Args:
@@ -263,9 +271,9 @@ def check_finishes(plans: Sequence[Plan], runs: Sequence[Finisher], results: Seq
             raise Unlike(_sentence(plans[0], plan, f"that size enters{where}"))
 
 
-def _story(plan: Plan, run: Finisher, result: Any) -> list[tuple[Any, Any]]:
+def _story(plan: StatePlan, run: Finisher, result: Any) -> list[tuple[Any, Any]]:
     """The operations from the state to the result, with every number in them, in names that any plan shares."""
-    program = _program(plan)
+    program = plan.program
     names: dict[int, Any] = {index: ("leaf", place) for place, index in enumerate(plan.kept)}
     names |= {index: ("input", place) for place, index in enumerate(program.inputs) if index not in names}
     names |= {index: ("outside", place) for place, index in enumerate(program.captured) if index not in names}
@@ -285,11 +293,11 @@ def _story(plan: Plan, run: Finisher, result: Any) -> list[tuple[Any, Any]]:
     return told
 
 
-def _needed(plan: Plan) -> set[int]:
+def _needed(plan: StatePlan) -> set[int]:
     """The values that are computed after the state, and those that no sample reaches which they take."""
-    program = _program(plan)
+    program = plan.program
     after = {index for number in plan.after for index in program.ops[number].outputs}
-    taken = {i for number in plan.after for i in program.ops[number].inputs if program.values[i].kind == "shared"}
+    taken = {i for number in plan.after for i in program.ops[number].inputs if program.values[i].kind is Kind.SHARED}
     return after | ancestors(program, taken)
 
 

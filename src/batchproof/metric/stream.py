@@ -15,7 +15,20 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import WIDE, Diverged, Finisher, Inputs, OwnError, Plan, State, derive, few, keep_inputs, like
+from batchproof.derive import (
+    WIDE,
+    Diverged,
+    Finisher,
+    OwnError,
+    Plan,
+    State,
+    StatePlan,
+    TensorBatch,
+    derive,
+    few,
+    keep_inputs,
+    like,
+)
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import (
     Batch,
@@ -32,7 +45,7 @@ from batchproof.ground.batch import (
 )
 from batchproof.ground.isolation import quiet
 from batchproof.metric.fast_path import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
-from batchproof.metric.grouped_state import GROUPS, Slots
+from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.order import noted
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.metric.recheck import recheck
@@ -49,7 +62,7 @@ class Stream:
         self.state = state
         self.warmup = warmup
         self.rows: Rows = []  # since the seal, where samples are kept
-        self.slots: Slots | None = None  # since the seal, where they are folded
+        self.slots: GroupedState | None = None  # since the seal, where they are folded
         self.past: Past | None = None
         self.log = ""  # see `origin`; named when it is first asked for
         self.process = 0
@@ -214,7 +227,7 @@ class Stream:
             assert self.plan is not None
             tensors, dims = tensors_of(call)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-                plan = like(self.plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
+                plan = like(self.state_plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
             found = variant_of(plan, call)
             if not alone:
                 self.beside(found)
@@ -257,7 +270,7 @@ class Stream:
             return
         if not plan.is_constant_size and self.state == "constant":
             raise NotConstantSize(f"no state of constant size: {plan.reason}; state='auto' keeps samples instead")
-        if plan.keeps_inputs:
+        if not isinstance(plan, StatePlan):
             self.plan = plan
             return
         try:
@@ -265,7 +278,7 @@ class Stream:
         except OwnError as own:
             self.postpone(own)
 
-    def adopt(self, plan: Plan, lesson: Batch, rows: Rows) -> None:
+    def adopt(self, plan: StatePlan, lesson: Batch, rows: Rows) -> None:
         """Fold rows, and those from before, by a plan, which from then on is ours.
 
         Nothing changes if one of them cannot be folded.
@@ -276,8 +289,8 @@ class Stream:
         past = self.past
         held = past.held if past is not None else None
         own = past.own if past is not None else None
-        assert not isinstance(held, Slots)
-        assert not isinstance(own, Slots)
+        assert not isinstance(held, GroupedState)
+        assert not isinstance(own, GroupedState)
         folded: dict[int, Folded] = {}
         draft.slots, draft.rows = draft.folded(rows, folded), []
         draft.reservoir = _drawn(rows)
@@ -288,18 +301,23 @@ class Stream:
         draft.hot = next(iter(draft.variants.values())).hot
         self.become(draft)
 
-    def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> Slots:
+    def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> GroupedState:
         """Kept samples as a state; what was folded already is known by the identity of its batch."""
-        assert self.plan is not None
         assert self.lesson is not None
         known = {} if known is None else known
         with torch.inference_mode(False), torch.no_grad():
-            slots = Slots.empty(self.plan, self.lesson.columns[0].device)
+            slots = GroupedState.empty(self.state_plan, self.lesson.columns[0].device)
             for group, call in rows:
                 if id(call) not in known:
                     known[id(call)] = self.variant(call).fold(call)
                 slots.add(group % slots.groups, *known[id(call)])
         return slots
+
+    @property
+    def state_plan(self) -> StatePlan:
+        """The plan that samples are folded by; there must be one."""
+        assert isinstance(self.plan, StatePlan)
+        return self.plan
 
     def learnable(self, calls: Sequence[Batch]) -> Batch:
         """The rows to derive from: a few, of the shape that most rows have."""
@@ -322,14 +340,14 @@ class Stream:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
         lesson = self.learnable([call for _, call in self.kept()])
         if self.state == "rows":
-            plan = keep_inputs(Inputs(*_columns(lesson)), "state='rows' was asked for")
+            plan = keep_inputs(TensorBatch(*_columns(lesson)), "state='rows' was asked for")
             return noted(plan, self.fn, lesson)
         try:
             return self.derived(lesson)
         except OwnError as own:
             error = own.__cause__
             return keep_inputs(
-                Inputs(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
+                TensorBatch(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
             )
 
     # ------------------------------------------------------------------ what is held
@@ -384,7 +402,7 @@ class Stream:
     def seal(self, past: Past | None) -> None:
         """Go on from a past; updates from now on are held beside it."""
         if self.slots is not None:
-            self.slots = Slots.empty(self.slots.plan, self.slots.device)
+            self.slots = GroupedState.empty(self.slots.plan, self.slots.device)
         if past is not None and past.own is None:
             self.log = ""  # what we wrote before is no longer known to be ours
         self.past, self.rows, self.reservoir = past, [], Reservoir()
@@ -398,7 +416,7 @@ class Stream:
             BatchproofError: there are none, or the function goes another way on all of them than on the batches.
         """
         parts = self.parts()
-        if isinstance(parts, Slots):
+        if isinstance(parts, GroupedState):
             value = self.value(parts, parts.filled())
             self.recheck()
             return value
@@ -423,7 +441,7 @@ class Stream:
             value = self.fn(*args, **kwargs)
         return pytree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, torch.Tensor) else leaf, value)
 
-    def value(self, slots: Slots, groups: Sequence[int]) -> Any:
+    def value(self, slots: GroupedState, groups: Sequence[int]) -> Any:
         """The function's value on the samples of some groups."""
         leaves, lengths, n = slots.merged(groups)
         for variant in self.variants.values():
@@ -462,7 +480,7 @@ def _few(call: Batch) -> Batch:
     if not call.all_tensors():
         return call
     tensors, dims = tensors_of(call)
-    batch = few(Inputs(tensors, dims))
+    batch = few(TensorBatch(tensors, dims))
     if batch.n >= call.n:
         return call
     remaining = iter(batch.tensors)
@@ -519,10 +537,10 @@ def _columns(call: Batch) -> tuple[list[torch.Tensor], tuple[int | None, ...]]:
 
 
 def _foreign_plan(call: Batch) -> Plan:
-    return keep_inputs(Inputs(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
+    return keep_inputs(TensorBatch(*_columns(call)), "its arguments are not torch tensors, so it cannot be recorded")
 
 
-def typed(result: Any, plan: Plan) -> Any:
+def typed(result: Any, plan: StatePlan) -> Any:
     """A result in the types that the function returns: those of the first batch, where it goes the same way now."""
     flat, tree = pytree.tree_flatten(result)
     dtypes = plan.dtypes if len(plan.dtypes) == len(flat) else [None] * len(flat)

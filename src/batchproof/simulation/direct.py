@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from batchproof.derive import POLYNOMIAL, OneByOne, Op, Plan, Program, Ref, base_name, fold_many
+from batchproof.derive import POLYNOMIAL, SUM, Kind, OneByOne, Op, Program, Ref, StatePlan, base_name, fold_many
 from batchproof.simulation.distributions import Distribution
 from batchproof.simulation.population import Population
 from batchproof.simulation.target_function import Trial
@@ -30,7 +30,7 @@ MOST_BYTES = 64 << 20
 def direct_draw(trial: Trial) -> DrawStates | None:
     """What draws states of the function's plan, or None where their distribution is not known."""
     plan, population = trial.plan, trial.population
-    if plan is None or plan.lengths or any(leaf.merge != "sum" for leaf in plan.leaves):
+    if plan is None or plan.lengths or any(leaf.merge is not SUM for leaf in plan.leaves):
         return None
     if population.rows is not None:
         return _multinomial(plan, population)
@@ -44,7 +44,7 @@ def pays(population: Population, size: int) -> bool:
     return population.rows is None or size > DEARER * population.rows.n
 
 
-def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None], n: int) -> list[Tensor] | None:
+def _singly(plan: StatePlan, tensors: Sequence[Tensor], dims: Sequence[int | None], n: int) -> list[Tensor] | None:
     """The states of single samples, samples first; None where they cannot be had."""
     wide = [t.double() if t.is_floating_point() else t for t in tensors]
     try:
@@ -53,7 +53,7 @@ def _singly(plan: Plan, tensors: Sequence[Tensor], dims: Sequence[int | None], n
         return None
 
 
-def _multinomial(plan: Plan, population: Population) -> DrawStates | None:
+def _multinomial(plan: StatePlan, population: Population) -> DrawStates | None:
     rows = population.rows
     assert rows is not None
     if rows.n * plan.nbytes > MOST_BYTES:
@@ -80,7 +80,7 @@ def _by_samples(program: Program, op: Op) -> bool:
     """Whether samples stand under a fraction bar, or in an exponent that is no whole number."""
     name, second = base_name(op), op.args[1] if len(op.args) > 1 else None
     if name == "div":
-        return isinstance(second, Ref) and program.values[second.index].kind != "shared"
+        return isinstance(second, Ref) and program.values[second.index].kind is not Kind.SHARED
     return name == "pow" and not (isinstance(second, (int, float)) and second in (1, 2))
 
 
@@ -100,12 +100,11 @@ def _typed(sums: Tensor, single: Tensor, batches: int) -> Tensor:
     return sums.reshape(batches, *single.shape[1:]).to(single.dtype)
 
 
-def _normal_moments(plan: Plan, population: Population, errors: Distribution) -> DrawStates | None:
+def _normal_moments(plan: StatePlan, population: Population, errors: Distribution) -> DrawStates | None:
     """The coefficients of 1, e and e² in the state of one sample, if it has no other terms.
 
     The fold makes polynomials of low degree only, so what holds at generic errors holds at all.
     """
-    assert plan.program is not None
     if not _is_polynomial(plan.program, plan.folds):
         return None
     assert population.arrange is not None

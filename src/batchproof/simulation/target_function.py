@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import FoldMany, OwnError, Plan, State, as_kept, derive, finish_many, fold_many, join, joined
+from batchproof.derive import FoldMany, OwnError, Plan, State, StatePlan, as_kept, derive, finish_many, fold_many
 from batchproof.errors import BatchproofError
 from batchproof.explanation import Samples
 from batchproof.ground import components
@@ -37,7 +37,7 @@ class Trial:
     fn: Callable[..., Any]
     title: str
     population: Population
-    plan: Plan | None
+    plan: StatePlan | None
     reason: str
     names: list[str]
     is_pairwise: bool = True
@@ -81,8 +81,7 @@ class Trial:
     def _fold(self) -> Callable[[Sequence[Any]], Any]:
         """(leaves, lengths of selections) of a batch."""
         assert self.plan is not None
-        assert self.plan.program is not None
-        compiled, captured = self.plan.compiled(), self.plan.program.captured
+        compiled, captured = self.plan.fold.compile(), self.plan.captured
         return lambda leaves: compiled(leaves, captured)
 
     def finish(self, state: State) -> Tensor:
@@ -132,15 +131,14 @@ class Trial:
     def merged(self, states: States, size: int) -> State:
         """The states of several batches, merged into one."""
         assert self.plan is not None
-        leaves = [joined(leaf.merge, state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
+        leaves = [leaf.merge.reduce(state) for leaf, state in zip(self.plan.leaves, states, strict=True)]
         return State(leaves, [], size * len(states[0]))
 
     def join(self, states: Sequence[State]) -> State:
         """Several merged states as one."""
         assert self.plan is not None
         leaves = [
-            join(leaf.merge, 0, parts)
-            for leaf, *parts in zip(self.plan.leaves, *(s.leaves for s in states), strict=True)
+            leaf.merge.join(parts) for leaf, *parts in zip(self.plan.leaves, *(s.leaves for s in states), strict=True)
         ]
         lengths = [sum(parts) for parts in zip(*(s.lengths for s in states), strict=True)]
         return State(leaves, lengths, sum(s.n for s in states))
@@ -164,7 +162,8 @@ def trial_of(fn: Callable[..., Any], title: str, population: Population) -> Tria
     except OwnError:
         return Trial(fn, title, population, None, "it raises on some batches", names)
     reason = plan.reason or ("" if plan.leaves else "it looks at no sample")
-    return Trial(fn, title, population, None if reason else plan, reason, names, _is_pairwise(plan))
+    folding = plan if isinstance(plan, StatePlan) and not reason else None
+    return Trial(fn, title, population, folding, reason, names, _is_pairwise(plan))
 
 
 def _result(fn: Callable[..., Any], title: str, some: Samples) -> Any:

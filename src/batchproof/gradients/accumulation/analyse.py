@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Inputs, OwnError, Plan, ancestors
+from batchproof.derive import Diverged, Kind, OwnError, StatePlan, TensorBatch, ancestors
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, captured_by, flat, graph_of
+from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
 from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
@@ -57,7 +57,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -
         plan = stream.derived(lesson)
     except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
         return f"it cannot be called on its own ({str(error.__cause__).partition(chr(10))[0]})"
-    if plan.keeps_inputs:
+    if not isinstance(plan, StatePlan):
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
     try:
@@ -86,7 +86,7 @@ def _tried(learned: Learned, lesson: Batch) -> Learned:
     learned.wanted = tuple(value.requires_grad for value in whole.values)
     del whole  # and its graph
     for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
-        if want and leaf.merge not in ("sum", "rows"):
+        if want and not leaf.merge.linear:
             raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
     if not any(learned.wanted):
         raise Unfit("no gradient flows through its sums")
@@ -145,7 +145,7 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
     """The derivative by the statistics on all samples, and on random parts of them."""
     generator = torch.Generator().manual_seed(0)
     yield _slope_on(learned, lesson).leaves
-    batch = Inputs(*tensors_of(lesson))
+    batch = TensorBatch(*tensors_of(lesson))
     for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
         size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
@@ -153,13 +153,12 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
             yield _slope_on(learned, with_tensors(lesson, batch.take(rows))).leaves
 
 
-def _sources(plan: Plan) -> list[tuple[Tensor, Tensor]]:
+def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     """The tensors from outside that the centres of sums were chosen by, as they are."""
     program = plan.program
-    assert program is not None
-    inside = {index for parts in plan.centred.values() for op in parts.slice.ops for index in op.inputs}
-    shared = [index for index in inside if program.values[index].kind == "shared"]
-    behind = [captured_by(plan)[index] for index in sorted(ancestors(program, shared)) if index in captured_by(plan)]
+    inside = {index for parts in plan.centred.values() for op in parts.summand.ops for index in op.inputs}
+    shared = [index for index in inside if program.values[index].kind is Kind.SHARED]
+    behind = [plan.captured[index] for index in sorted(ancestors(program, shared)) if index in plan.captured]
     return [(tensor, tensor.detach().clone()) for tensor in behind]
 
 

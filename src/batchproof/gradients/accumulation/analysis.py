@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Plan, Slope, State, build, slope
+from batchproof.derive import ROWS, Diverged, Slope, State, StatePlan, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
 from batchproof.ground.batch import Batch, copied, same, signature, tensors_of
 from batchproof.ground.isolation import quiet
-from batchproof.metric import Slots, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
+from batchproof.metric import GroupedState, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11
@@ -61,7 +61,7 @@ class Found:
 class Total:
     """The statistics of all micro-batches so far, in which shapes their samples came, and what they share."""
 
-    state: Slots
+    state: GroupedState
     shapes: set[Any] = field(default_factory=set)
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -105,13 +105,12 @@ class Learned:
     directions: Tensor | None = None
     proportional: set[tuple[str, ...]] = field(default_factory=set)
     far: bool = False
-    folds: dict[Any, tuple[Plan, Any]] = field(default_factory=dict)
+    folds: dict[Any, tuple[StatePlan, Any]] = field(default_factory=dict)
     alike: set[tuple[int, int]] = field(default_factory=set)
 
     @property
-    def plan(self) -> Plan:
-        assert self.stream.plan is not None
-        return self.stream.plan
+    def plan(self) -> StatePlan:
+        return self.stream.state_plan
 
     @property
     def statistics(self) -> int:
@@ -121,12 +120,12 @@ class Learned:
     @property
     def keeps_rows(self) -> bool:
         """Whether something that a gradient flows through is kept for each sample."""
-        return any(leaf.merge == "rows" and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
+        return any(leaf.merge is ROWS and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
 
     def empty(self) -> Total:
         """The statistics of no samples."""
         assert self.stream.first is not None
-        return Total(Slots.empty(self.plan, self.stream.first.columns[0].device, 1))
+        return Total(GroupedState.empty(self.plan, self.stream.first.columns[0].device, 1))
 
     def fold(self, call: Batch, own: dict[Tensor, Tensor]) -> Folded:
         """The statistics of a micro-batch, with a graph if gradients are on.
@@ -138,12 +137,12 @@ class Learned:
         key = signature(call)
         if key not in self.folds:
             plan = self.stream.variant(call, alone=True).plan
-            self.folds[key] = plan, build(plan.source, dict(plan.space))
+            self.folds[key] = plan, plan.fold.compile()
         plan, fold = self.folds[key]
-        captured = {index: own.get(tensor, tensor) for index, tensor in captured_by(plan).items()}
+        captured = {index: own.get(tensor, tensor) for index, tensor in plan.captured.items()}
         return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key, shared_of(call))
 
-    def slope(self, state: Slots, total: Total) -> Found:
+    def slope(self, state: GroupedState, total: Total) -> Found:
         """The loss on a merged state, and its derivatives.
 
         Args:
@@ -163,7 +162,7 @@ class Learned:
         plans = self._plans(total.shapes)
         for plan, variant in plans:
             tensors, dims = tensors_of(_with_shared(variant.example, total.shared))
-            own = {i: tensor for i, tensor in captured_by(plan).items() if tensor.requires_grad}
+            own = {i: tensor for i, tensor in plan.captured.items() if tensor.requires_grad}
             with torch.inference_mode(False), quiet(self.stream.fn), no_autocast(tensors[0]):
                 one = slope(plan, State(kept, lengths, n), tensors, dims, self.wanted, list(own))
             self.far |= one.lost > FAR
@@ -177,7 +176,7 @@ class Learned:
             self._check_shapes([plan for plan, _ in plans], slopes)
         return found[0]
 
-    def _check_shapes(self, plans: Sequence[Plan], slopes: Sequence[Slope]) -> None:
+    def _check_shapes(self, plans: Sequence[StatePlan], slopes: Sequence[Slope]) -> None:
         """Raise Diverged where the loss hangs on which of the shapes samples came in."""
         for plan in plans[1:]:
             pair = id(plans[0]), id(plan)
@@ -206,10 +205,10 @@ class Learned:
     def own(self) -> dict[Tensor, Tensor]:
         """Variables to take the place of the loss's own parameters, so that their gradients can be told apart."""
         plans = [variant.plan for variant in self.stream.variants.values()]
-        tensors = dict.fromkeys(t for plan in plans for t in captured_by(plan).values() if t.requires_grad)
+        tensors = dict.fromkeys(t for plan in plans for t in plan.captured.values() if t.requires_grad)
         return {tensor: tensor.detach().requires_grad_() for tensor in tensors}
 
-    def _plans(self, shapes: set[Any]) -> list[tuple[Plan, Variant]]:
+    def _plans(self, shapes: set[Any]) -> list[tuple[StatePlan, Variant]]:
         """The plans for samples of these shapes; any will do where there are no samples."""
         variants = self.stream.variants
         met = [variant for key, variant in variants.items() if key in shapes] or list(variants.values())[:1]
@@ -296,7 +295,7 @@ class Cut:
     Those by kept rows are cut up; those by sums are the same for all.
     """
 
-    def __init__(self, plan: Plan, whole: Grads, starts: list[int]) -> None:
+    def __init__(self, plan: StatePlan, whole: Grads, starts: list[int]) -> None:
         self.plan = plan
         self.whole = whole
         self.starts = list(starts)
@@ -304,18 +303,12 @@ class Cut:
     def next(self, part: Folded) -> Grads:
         cut: Grads = []
         for number, (leaf, grad, value) in enumerate(zip(self.plan.leaves, self.whole, part.values, strict=True)):
-            if leaf.merge == "rows" and grad is not None:
+            if leaf.merge is ROWS and grad is not None:
                 length = value.shape[leaf.dim]
                 grad = grad.narrow(leaf.dim, self.starts[number], length)
                 self.starts[number] += length
             cut.append(grad)
         return cut
-
-
-def captured_by(plan: Plan) -> dict[int, Tensor]:
-    """The tensors that a function takes from outside its arguments."""
-    assert plan.program is not None
-    return plan.program.captured
 
 
 def flat(found: Grads) -> Tensor:

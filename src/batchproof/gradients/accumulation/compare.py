@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import WIDE, Plan, gap, leaves
+from batchproof.derive import WIDE, StatePlan, gap, leaves
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
@@ -110,8 +110,7 @@ def _is_half(call: Batch) -> bool:
     return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
 
 
-def _works_narrow(plan: Plan) -> bool:
+def _works_narrow(plan: StatePlan) -> bool:
     """Whether the loss casts to a narrow type on the way, and rounds there."""
-    assert plan.program is not None
     arguments = [leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs))]
     return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))

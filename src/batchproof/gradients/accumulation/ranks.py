@@ -16,7 +16,7 @@ from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import Ledger
 from batchproof.gradients.accumulation.wrappers import refuse_wrapped
 from batchproof.ground.batch import Batch, join
-from batchproof.metric import Slots, moved, on_cpu, reduce
+from batchproof.metric import GroupedState, moved, on_cpu, reduce
 
 #: All ranks compute the loss from the same sums, so it differs by rounding at most.
 SAME_LOSS = 1e-5
@@ -110,7 +110,7 @@ class Ranks:
         before = sum(call.n for rank in ranks[: self.number] for call in rank)
         return join([call for rank in ranks for call in rank]), before
 
-    def merged(self, state: Slots) -> Slots:
+    def merged(self, state: GroupedState) -> GroupedState:
         """The state of all ranks together."""
         if not self.together:
             return state
@@ -121,7 +121,7 @@ class Ranks:
         """More parameters, in an order that is the same on every rank."""
         self.parameters = list(dict.fromkeys([*self.parameters, *parameters]))
 
-    def starts(self, state: Slots) -> list[int]:
+    def starts(self, state: GroupedState) -> list[int]:
         """For each leaf of a state that keeps rows, how many of the ranks before come first."""
         lengths = [_rows(kept, leaf.dim) for leaf, kept in zip(state.plan.leaves, state.leaves, strict=True)]
         ranks = self.gathered(lengths)[: self.number]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from batchproof.derive import FEWEST_LARGE, LARGE_ROW, Inputs, few
+from batchproof.derive import FEWEST_LARGE, LARGE_ROW, TensorBatch, few
 from batchproof.gradients.accumulation.outputs import size_of
 from batchproof.ground.batch import Batch, by_shape, join, tensors_of
 
@@ -64,18 +64,18 @@ def _cut(calls: Sequence[Batch]) -> list[Batch]:
 def few_of(lesson: Batch) -> Batch:
     """As many samples as are worth looking at."""
     tensors, dims = tensors_of(lesson)
-    return with_tensors(lesson, few(Inputs(tensors, dims)))
+    return with_tensors(lesson, few(TensorBatch(tensors, dims)))
 
 
 def pieces_of(lesson: Batch) -> list[Batch]:
     """Parts of unequal size."""
-    batch = Inputs(*tensors_of(lesson))
+    batch = TensorBatch(*tensors_of(lesson))
     first, second = max(1, batch.n // 5), max(1, batch.n // 3)
     sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
     return [with_tensors(lesson, part) for part in batch.split(sizes)]
 
 
-def with_tensors(call: Batch, batch: Inputs) -> Batch:
+def with_tensors(call: Batch, batch: TensorBatch) -> Batch:
     """A call with other tensors."""
     taken = iter(batch.tensors)
     return Batch(call.layout, [next(taken) if isinstance(leaf, Tensor) else leaf for leaf in call.leaves], batch.n)
