@@ -16,7 +16,7 @@ from batchproof.derive.centred_sum import CentredSum, Level, Taylor, weigh_sums
 from batchproof.derive.cut import additive_stats, cut, sinks
 from batchproof.derive.find_centres import _taylor
 from batchproof.derive.operators import base_name
-from batchproof.derive.pipeline import program_of
+from batchproof.derive.pipeline import derive, program_of
 from batchproof.derive.summand import Centre, Direction
 from batchproof.derive.weights import predicts_by_coefficients
 
@@ -189,3 +189,19 @@ def test_power_sums_move_from_one_centre_to_another() -> None:
     assert left.plan.is_constant_size
     whole = third(torch.cat([x, 3 * x.square() + 1]))
     assert float(left.merge_state(right).compute()) == pytest.approx(float(whole), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fn", "powers"),
+    [
+        (lambda x: (x - x.mean()).square().sum(), 3),
+        (lambda x: (x.mean() - x).pow(3).sum(), 4),
+        (lambda x, y: ((x - x.mean()) * (y - y.mean())).sum(), 4),
+    ],
+    ids=["square", "third power", "product"],
+)
+def test_a_polynomial_in_statistics_has_its_weights_in_closed_form(fn: Callable[..., Any], powers: int) -> None:
+    plan = derive(fn, [X, X.exp()][: fn.__code__.co_argcount], [0] * fn.__code__.co_argcount)
+    (found,) = [at for at in plan.centred.values() if isinstance(at, CentredSum)]
+    assert found.taylor is not None
+    assert len(found.centres) == powers

@@ -438,7 +438,7 @@ MUTANTS = (
         "derive/powers.py",
         '"sub": lambda call: _added(call, -1.0)',
         '"sub": lambda call: _added(call, 1.0)',
-        CENTRING,
+        NETS,
     ),
     Mutant(
         "a value where all is filled moves",
