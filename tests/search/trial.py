@@ -101,6 +101,11 @@ def feed(program: Program, batches: list[Columns], way: str, state: str, rng: Ra
         args, kwargs = program.call(batch)
         metric.update(*args, **kwargs)
 
+    anew = {
+        "save": lambda metric: saved(metric, fresh),
+        "pickle": lambda metric: pickle.loads(pickle.dumps(metric)),
+        "copy": copy.deepcopy,
+    }
     half = len(batches) // 2
     broken = rng.randrange(len(batches)) if way == "interrupted" else -1
     metric = fresh()
@@ -114,12 +119,8 @@ def feed(program: Program, batches: list[Columns], way: str, state: str, rng: Ra
         take(metric, batches[-1])
         metric.reset()
     for number, batch in enumerate(batches):
-        if number == half and way == "save":
-            metric = saved(metric, fresh)
-        elif number == half and way == "pickle":
-            metric = pickle.loads(pickle.dumps(metric))
-        elif number == half and way == "copy":
-            metric = copy.deepcopy(metric)
+        if number == half and way in anew:
+            metric = anew[way](metric)
         if number == broken:
             seen = metric.n_samples
             with contextlib.suppress(Broken):

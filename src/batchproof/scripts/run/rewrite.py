@@ -119,22 +119,22 @@ def _receivers(tree: ast.Module) -> Iterator[tuple[int, _Receiver]]:
 def _named(tree: ast.Module, name: str) -> Iterator[tuple[ast.AST, int, ast.expr | None]]:
     """Where a variable of this name is assigned, or a value given under this key: a node, its line, and the target."""
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
+        if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)) and node.value is not None:
             targets: list[ast.expr] = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if getattr(node, "value", None) is not None:
-                for target in _flat(targets):
-                    if _goes_by(target, name):
-                        yield node, node.lineno, target
-        elif isinstance(node, ast.Dict):
-            for key_node, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key_node, ast.Constant) and key_node.value == name:
-                    yield value, value.lineno, None
-        elif isinstance(node, ast.Call):
-            if len(node.args) > 1 and isinstance(node.args[0], ast.Constant) and node.args[0].value == name:
-                yield node.args[1], node.args[1].lineno, None
-            for keyword in node.keywords:
-                if keyword.arg == name:
-                    yield keyword.value, keyword.value.lineno, None
+            yield from ((node, node.lineno, target) for target in _flat(targets) if _goes_by(target, name))
+        elif isinstance(node, (ast.Dict, ast.Call)):
+            yield from ((value, value.lineno, None) for key, value in _keyed(node) if key == name)
+
+
+def _keyed(node: ast.Dict | ast.Call) -> Iterator[tuple[object, ast.expr]]:
+    """What is given under a key: of ``{"loss": x}``, ``log("loss", x)`` and ``log(loss=x)`` each ``x``."""
+    if isinstance(node, ast.Dict):
+        pairs: list[tuple[ast.expr | None, ast.expr]] = list(zip(node.keys, node.values, strict=True))
+    else:
+        pairs = [(node.args[0], node.args[1])] if len(node.args) > 1 else []
+    yield from ((key.value, value) for key, value in pairs if isinstance(key, ast.Constant))
+    if isinstance(node, ast.Call):
+        yield from ((keyword.arg, keyword.value) for keyword in node.keywords)
 
 
 def _flat(targets: list[ast.expr]) -> Iterator[ast.expr]:

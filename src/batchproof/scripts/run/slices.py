@@ -137,16 +137,14 @@ def _mark(value: ast.expr, into: Slice, fixed: frozenset[str], bound: frozenset[
     if isinstance(value, ast.Lambda):
         return
     if isinstance(value, _COMPREHENSIONS):
-        own = bound | {
-            name.id for part in value.generators for name in ast.walk(part.target) if isinstance(name, ast.Name)
-        }
+        targets = (name for part in value.generators for name in ast.walk(part.target))
+        own = fixed | bound | {name.id for name in targets if isinstance(name, ast.Name)}
         for part in ast.walk(value):
-            if isinstance(part, ast.Name) and _is_read(part) and part.id not in own | fixed:
-                into.keep(part)
+            if isinstance(part, ast.Name):
+                _mark_name(part, into, own)
         return
     if isinstance(value, ast.Name):
-        if value.id not in fixed and value.id not in bound and _is_read(value):
-            into.keep(value)
+        _mark_name(value, into, fixed | bound)
         return
     if isinstance(value, ast.Call):
         into.keep(value)
@@ -154,17 +152,19 @@ def _mark(value: ast.expr, into: Slice, fixed: frozenset[str], bound: frozenset[
             holder = value.func.value
             if not (isinstance(holder, ast.Constant) or _is_fixed(holder, fixed)):
                 into.keep(holder)
-            _mark(holder, into, fixed, bound)
-        else:
-            _mark(value.func, into, fixed, bound)
-        for argument in [*value.args, *(keyword.value for keyword in value.keywords)]:
-            _mark(argument, into, fixed, bound)
-        return
-    if isinstance(value, (ast.Attribute, ast.Subscript)) and _is_read(value) and not _is_fixed(value, fixed):
-        into.keep(value)
-    for child in ast.iter_child_nodes(value):
-        if isinstance(child, ast.expr):
-            _mark(child, into, fixed, bound)
+        parts = [value.func.value if isinstance(value.func, ast.Attribute) else value.func, *value.args]
+        parts += [keyword.value for keyword in value.keywords]
+    else:
+        if isinstance(value, (ast.Attribute, ast.Subscript)) and _is_read(value) and not _is_fixed(value, fixed):
+            into.keep(value)
+        parts = [child for child in ast.iter_child_nodes(value) if isinstance(child, ast.expr)]
+    for part in parts:
+        _mark(part, into, fixed, bound)
+
+
+def _mark_name(name: ast.Name, into: Slice, apart: frozenset[str]) -> None:
+    if name.id not in apart and _is_read(name):
+        into.keep(name)
 
 
 def _is_fixed(value: ast.expr, fixed: frozenset[str]) -> bool:

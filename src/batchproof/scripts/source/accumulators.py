@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, numbers, stats, totals
-from batchproof.scripts.source.interpreter import OpenLoop, Reading, open_for, place_of, record_average
+from batchproof.scripts.source import name_tables, totals
+from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
 from batchproof.scripts.source.values import (
     Averaged,
-    BatchLoop,
-    Binding,
     Const,
     Count,
-    Entry,
     Items,
     Mapping,
     Pool,
@@ -23,17 +21,19 @@ from batchproof.scripts.source.values import (
     Total,
     Unknown,
     Value,
-    is_of_batch,
 )
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 #: So many items of a list are told apart.
 MOST_ITEMS = 200
 
 
-def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
+def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
-    loop = open_for(run, held.born)
+    loop = run.open_for(held.born)
     if (loop is None or isinstance(old, (Stat, Rows))) and (
         loop is None or loop.samples or not isinstance(old, (Stat, Rows))
     ):
@@ -45,25 +45,25 @@ def add(run: Reading, name: str, held: Binding, value: Value, node: ast.expr) ->
             return replace(found, loop=None)  # it goes on over the batches
         return found
     if isinstance(value, Total) and not _of_open_loop(run, value, loop.batch):
-        return numbers.binary(run, node, ast.Add(), old, value) if isinstance(old, Total) else value
+        return run.binary(node, ast.Add(), old, value) if isinstance(old, Total) else value
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, Rows, Unknown)):
         extend(run, name, old, value, node)  # losses += [loss]
         return old
     entry = enter(run, name, held, value, loop, node)
-    entries = (*totals.entries_of(old), entry) if entry not in totals.entries_of(old) else totals.entries_of(old)
+    entries = (*old.contributions, entry) if entry not in old.contributions else old.contributions
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
         divisor = totals.divisor_of(run, Total(None, entries), divided, value.divided_node)
-        averages = record_average(run, (entry,), entry.statement, divisor, value.divided_node)
+        averages = run.record_average((entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
     return Total(node, entries, False)
 
 
-def _of_open_loop(run: Reading, value: Total | Averaged, loop: BatchLoop) -> bool:
+def _of_open_loop(run: Interpreter, value: Total | Averaged, loop: BatchLoop) -> bool:
     return any(entry.loop is loop for entry in value.entries)
 
 
-def _within(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
+def _within(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
     """An addition within one batch, or outside of any."""
     if isinstance(old, Items) and isinstance(value, Items) and not old.array:
         old.items = (old.items + value.items)[:MOST_ITEMS]
@@ -73,26 +73,32 @@ def _within(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
         return value
     if isinstance(old, Unknown) and isinstance(value, (Total, Averaged)):
         return value
-    return numbers.binary(run, node, ast.Add(), old, value)
+    return run.binary(node, ast.Add(), old, value)
 
 
-def _over_samples(run: Reading, node: ast.expr, old: Value, value: Value) -> Value:
+def _over_samples(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
     """Added up over the samples of one batch."""
     if isinstance(value, Const):
         return Count(node, loop=run.batch_loop()) if run.batch_loop() is not None else Unknown(node)
     if isinstance(old, (Total, Averaged, Pool)):
         return old
-    if isinstance(value, (Stat, Rows)) or is_of_batch(value):
-        return stats.stat(run, node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
+    if isinstance(value, (Stat, Rows)) or value.is_of_batch():
+        return run.stat(node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
     return old if not isinstance(old, Const) else Unknown(node)
 
 
 def enter(
-    run: Reading, name: str, held: Binding, value: Value, loop: OpenLoop, written: ast.expr | None, listed: bool = False
-) -> Entry:
+    run: Interpreter,
+    name: str,
+    held: Binding,
+    value: Value,
+    loop: OpenLoop,
+    written: ast.expr | None,
+    listed: bool = False,
+) -> Contribution:
     """The record of one statement that adds a batch to ``name``; ``written`` is what it adds as it stands there."""
     assert loop.batch is not None
-    statement, function = place_of(run, value, loop)
+    statement, function = run.place_of(value, loop)
     key = (id(statement), name)
     if written is not None and statement is not run.frame.statement:
         written = handed_on(statement, value)
@@ -101,7 +107,7 @@ def enter(
         value = _running(run, value, loop.batch)
     entry = run.entries.get(key)
     if entry is None:
-        entry = Entry(name, statement, value, loop.batch, function, written=written, listed=listed)
+        entry = Contribution(name, statement, value, loop.batch, function, written=written, listed=listed)
         run.entries[key] = entry
     elif _vague(entry.value) and not _vague(value):
         entry.value = value
@@ -138,21 +144,21 @@ def _vague(value: Value) -> bool:
     return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
-def _running(run: Reading, value: Total | Averaged, loop: BatchLoop) -> Value:
+def _running(run: Interpreter, value: Total | Averaged, loop: BatchLoop) -> Value:
     """A total that is itself added in each batch."""
     same = [entry for entry in value.entries if entry.loop is loop]
     if same and not isinstance(value.node, ast.Constant):
         why = f"{same[0].name} already holds the batches before it"
         node = value.node if isinstance(value.node, ast.expr) else None
-        found = stats.stat(run, node, Quantity.RUNNING, why)
+        found = run.stat(node, Quantity.RUNNING, why)
         found.inner = tuple(same)
         return found
     return value
 
 
-def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
+def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
-    loop = open_for(run, items.born)
+    loop = run.open_for(items.born)
     if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
         items.items.append(value)
     if loop is None:
@@ -168,7 +174,7 @@ def append(run: Reading, name: str, items: Items, value: Value, node: ast.expr, 
         items.entries.append(entry)
 
 
-def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) -> None:
+def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
     if (
         isinstance(value, Items)
@@ -185,14 +191,14 @@ def extend(run: Reading, name: str, items: Items, value: Value, node: ast.expr) 
     append(run, name, items, Rows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
 
-def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Value) -> Value:
+def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over: Value) -> Value:
     """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
     outermost = next(
         (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
     )
     born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
     made = Items(node, born=born, start=run.frame.statement)
-    loop = open_for(run, born)
+    loop = run.open_for(born)
     if isinstance(node, ast.DictComp):
         return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
     if (
@@ -214,7 +220,7 @@ def added_in_comprehension(run: Reading, node: ast.expr, value: Value, over: Val
         made.items.append(value)
         made.of_samples = True
         return made
-    known = totals.entries_of(over) if isinstance(over, (Items, Total)) else ()
+    known = over.contributions if isinstance(over, (Items, Total)) else ()
     if known and not isinstance(value, (Total, Averaged)):
         return _mapped(run, made, known, value)
     if isinstance(value, (Total, Averaged)):
@@ -227,7 +233,7 @@ def _in(node: ast.expr, generator: ast.comprehension) -> bool:
     return generator in getattr(node, "generators", ())
 
 
-def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -> Value:
+def _mapped(run: Interpreter, made: Items, known: tuple[Contribution, ...], value: Value) -> Value:
     """A list made of another list's entries, one of each: ``[out["loss"] for out in outputs]``."""
     for entry in known:
         if value is entry.value:
@@ -237,7 +243,7 @@ def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -
         key = (id(entry.statement), f"{entry.name}: {text}")
         mapped = run.entries.get(key)
         if mapped is None:
-            mapped = Entry(
+            mapped = Contribution(
                 entry.name, entry.statement, value, entry.loop, entry.function, dict(entry.starts), listed=True
             )
             mapped.late, mapped.written = entry.late, entry.written
@@ -246,7 +252,7 @@ def _mapped(run: Reading, made: Items, known: tuple[Entry, ...], value: Value) -
     return made
 
 
-def as_stat(entry: Entry) -> Stat | None:
+def as_stat(entry: Contribution) -> Stat | None:
     """What an entry adds, as a statistic; None where it is nothing that depends on a batch."""
     value = entry.value
     if isinstance(value, Stat):
@@ -268,7 +274,7 @@ def as_stat(entry: Entry) -> Stat | None:
     return None
 
 
-def counted(entry: Entry, stat: Stat) -> Stat:
+def counted(entry: Contribution, stat: Stat) -> Stat:
     """An accuracy that only its name tells of: what is divided by the number of samples was a count."""
     divisors = {average.divisor for average in entry.averages.values()}
     if divisors <= {Divisor.DATASET, Divisor.SAMPLES} and stat.weight is Weight.NONE and not entry.listed:
@@ -286,11 +292,11 @@ def _unknown(value: Value) -> Stat:
     return Stat(value.node, Quantity.UNKNOWN, origin=value.node, call=node, plain=node)
 
 
-def _is_no_result(entry: Entry, value: Stat) -> bool:
+def _is_no_result(entry: Contribution, value: Stat) -> bool:
     return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
 
 
-def _reads_as_loss(entry: Entry, value: Value) -> bool:
+def _reads_as_loss(entry: Contribution, value: Value) -> bool:
     name, text = _last(entry.name), _text(value.node)
     if name_tables.reads_as_no_result(name):
         return False
@@ -305,20 +311,15 @@ def _text(node: ast.AST | None) -> str:
     return ast.unparse(node) if node is not None else ""
 
 
-def reset(run: Reading, held: Binding) -> bool:
+def reset(run: Interpreter, held: Binding) -> bool:
     """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
     value = held.value
     if not isinstance(value, (Total, Averaged)) and not (isinstance(value, Items) and value.entries):
         return False
-    found = False
-    for entry in totals.entries_of(value):
-        if run.is_open(entry.loop):
-            entry.window = True
-            found = True
-    return found
+    return run.start_anew(value.contributions)
 
 
-def mark_windows(entry: Entry) -> None:
+def mark_windows(entry: Contribution) -> None:
     """Averages that are read inside the loop of a total that starts anew there are over a window."""
     if entry.window:
         for key, average in entry.averages.items():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import suspicions
 from batchproof.scripts.source.accumulators import append, extend, reset
-from batchproof.scripts.source.interpreter import Reading, reported_as
+from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.loops import bind_target
-from batchproof.scripts.source.subscripts import key_of, read_key
 from batchproof.scripts.source.values import (
     Averaged,
-    Binding,
     Const,
     Instance,
     Items,
@@ -24,10 +23,14 @@ from batchproof.scripts.source.values import (
     Total,
     Unknown,
     Value,
+    key_of,
 )
 
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
-def assign(run: Reading, target: ast.expr, value: Value) -> None:
+
+def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
     if isinstance(target, (ast.Tuple, ast.List, ast.Starred)):
         bind_target(run, target, value)
         return
@@ -35,7 +38,7 @@ def assign(run: Reading, target: ast.expr, value: Value) -> None:
     if isinstance(value, LoaderValue):
         suspicions.named_loader(run, name, value)
     if isinstance(value, Averaged):
-        reported_as(run, value.entries, name)
+        report_as(value.entries, name)
     if isinstance(target, ast.Name):
         held = run.frame.scope.names.get(name)
         if held is not None and isinstance(value, (Const, Items)) and _restarts(value) and reset(run, held):
@@ -56,10 +59,10 @@ def _restarts(value: Value) -> bool:
     return isinstance(value, Const) and value.value in (0, None)
 
 
-def _fills(run: Reading, target: ast.Subscript, value: Value) -> bool:
+def _fills(run: Interpreter, target: ast.Subscript, value: Value) -> bool:
     """``losses[i] = loss`` in a loop over batches."""
-    base = run.evaluate(run, target.value)
-    key = run.evaluate(run, target.slice)
+    base = run.evaluate(target.value)
+    key = run.evaluate(target.slice)
     if isinstance(base, Items) and not isinstance(key, Const) and (base.array or isinstance(key, Position)):
         if isinstance(value, (Stat, Unknown, Total, Averaged)):
             append(run, ast.unparse(target.value), base, value, target)
@@ -69,16 +72,16 @@ def _fills(run: Reading, target: ast.Subscript, value: Value) -> bool:
     return False
 
 
-def held_by(run: Reading, target: ast.expr) -> Binding | None:
+def held_by(run: Interpreter, target: ast.expr) -> Binding | None:
     """What a name, an attribute or an entry holds, and since when."""
     if isinstance(target, ast.Name):
         return run.frame.scope.find(target.id)
     if isinstance(target, ast.Attribute):
-        base = run.evaluate(run, target.value)
+        base = run.evaluate(target.value)
         if isinstance(base, Instance):
             return base.attributes.get(target.attr)
     elif isinstance(target, ast.Subscript):
-        base = run.evaluate(run, target.value)
+        base = run.evaluate(target.value)
         if isinstance(base, Mapping):
             key = key_of(target.slice)
             if key in base.entries:
@@ -89,7 +92,7 @@ def held_by(run: Reading, target: ast.expr) -> Binding | None:
                 return Binding(Const(target, 0), base.born, base.node)
             if key == "*" and base.entries:
                 first = next(iter(base.entries.values()))
-                return Binding(read_key(run, base, key, target), base.born, first.statement)
+                return Binding(base.read(run, key, target), base.born, first.statement)
             return Binding(Unknown(target), base.born, base.node)
         if isinstance(base, Items):
             if (
@@ -105,19 +108,19 @@ def held_by(run: Reading, target: ast.expr) -> Binding | None:
     return run.frame.scope.find(ast.unparse(target))
 
 
-def hold(run: Reading, target: ast.expr, value: Value) -> None:
+def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
     """Bind a name, an attribute or an entry."""
     binding = Binding(value, run.born(), run.frame.statement)
     if isinstance(target, ast.Name):
         run.frame.scope.names[target.id] = binding
         return
     if isinstance(target, ast.Attribute):
-        base = run.evaluate(run, target.value)
+        base = run.evaluate(target.value)
         if isinstance(base, Instance):
             base.attributes[target.attr] = binding
             return
     elif isinstance(target, ast.Subscript):
-        base = run.evaluate(run, target.value)
+        base = run.evaluate(target.value)
         if isinstance(base, Mapping):
             base.entries[key_of(target.slice)] = binding
             return
@@ -140,7 +143,7 @@ def hold(run: Reading, target: ast.expr, value: Value) -> None:
     run.frame.scope.names[ast.unparse(target)] = binding
 
 
-def put(run: Reading, target: ast.expr, held: Binding, value: Value) -> None:
+def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
     """Keep the loops that a running total was born in."""
     if value is held.value:
         return
@@ -155,5 +158,5 @@ def put(run: Reading, target: ast.expr, held: Binding, value: Value) -> None:
         now.born, now.statement = binding.born, binding.statement
 
 
-def open_loops(run: Reading, held: Binding) -> bool:
+def open_loops(run: Interpreter, held: Binding) -> bool:
     return any(loop.batch is not None and loop.mark not in held.born for loop in run.loops)

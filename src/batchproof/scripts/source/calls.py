@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import library, methods, name_tables, objects, stats, trainers
-from batchproof.scripts.source.interpreter import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Frame, Reading, marks_of
+from batchproof.scripts.source import library, methods, name_tables, objects, trainers
+from batchproof.scripts.source.attributes import lineage
+from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
+from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.site import Quantity
-from batchproof.scripts.source.subscripts import key_of, length_of, named
 from batchproof.scripts.source.values import (
-    Arguments,
-    Binding,
     Class,
     Const,
     Fixed,
     Function,
     Instance,
+    Invocation,
     Items,
-    Keywords,
     Library,
     LoaderValue,
     LossFunction,
@@ -27,131 +28,136 @@ from batchproof.scripts.source.values import (
     MetricObject,
     Pool,
     Rows,
-    Scope,
     Stat,
     Total,
     Unknown,
     Value,
-    is_of_batch,
-    join,
+    any_of_batch,
+    join_all,
+    key_of,
+    named,
 )
 
-
-def call(run: Reading, node: ast.Call) -> Value:
-    if isinstance(node.func, ast.Attribute):
-        base = run.evaluate(run, node.func.value)
-        name = node.func.attr
-        arguments, keywords = _arguments(run, node)
-        if name == "__len__":
-            return length_of(run, base, node, node.func.value)
-        if name in {"log", "log_dict"} and trainers.logged(run, node, base, name, arguments, keywords):
-            return Fixed(node)
-        if isinstance(base, Instance) and name == "eval" and methods.set_mode(run, base, name, arguments):
-            return base
-        if isinstance(base, (Library, Instance, Class)):
-            function = _callee(run, node, base)
-            return apply(run, node, function, name, arguments, keywords)
-        return methods.call_method(run, node, base, name, arguments, keywords)
-    function = run.evaluate(run, node.func)
-    arguments, keywords = _arguments(run, node)
-    name = node.func.id if isinstance(node.func, ast.Name) else ""
-    if isinstance(node.func, ast.Subscript):
-        name = f"{_last_word(node.func.value)}_{key_of(node.func.slice)}"
-    return apply(run, node, function, name, arguments, keywords)
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 
-def _last_word(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
-
-
-def _callee(run: Reading, node: ast.Call, base: Value) -> Value:
-    assert isinstance(node.func, ast.Attribute)
-    if isinstance(base, Class) and base.definition is not None:
-        method = run.index.methods.get(base.definition, {}).get(node.func.attr)
-        if method is not None:
-            return Function(node, method, base.scope or run.module)
-        return Unknown(node, node.func.attr)
-    return run.evaluate(run, node.func)
-
-
-def _arguments(run: Reading, node: ast.Call) -> tuple[Arguments, Keywords]:
-    arguments = [run.evaluate(run, argument) for argument in node.args]
-    keywords = {keyword.arg or "**": run.evaluate(run, keyword.value) for keyword in node.keywords}
-    return arguments, keywords
-
-
-def apply(run: Reading, node: ast.Call, function: Value, name: str, arguments: Arguments, keywords: Keywords) -> Value:
-    """What calling a value returns."""
-    if isinstance(function, Function):
-        if function.given or function.named:
-            arguments = [*function.given, *arguments]
-            keywords = {**function.named, **keywords}
-        return _called(run, node, function, name, arguments, keywords)
-    if isinstance(function, Class):
-        return _made(run, node, function, arguments, keywords)
-    if isinstance(function, Instance):
-        return _instance_called(run, node, function, name, arguments, keywords)
-    given = [*arguments, *keywords.values()]
-    if isinstance(function, LossFunction):
-        return objects.apply_loss(run, node, function, arguments, keywords)
-    if isinstance(function, MetricObject):
-        return methods.batch_value(run, node, function, given)
-    if isinstance(function, Meter):
+def call(run: Interpreter, node: ast.Call) -> Value:
+    """``function(...)``, ``base.method(...)``."""
+    if not isinstance(node.func, ast.Attribute):
+        function = run.evaluate(node.func)
+        return apply(run, function, _read(run, node, _name_of(node.func)))
+    base = run.evaluate(node.func.value)
+    call = _read(run, node, node.func.attr)
+    if call.name == "__len__":
+        return base.length(run, node, node.func.value)
+    if call.name in {"log", "log_dict"} and trainers.logged(run, base, call):
         return Fixed(node)
-    if isinstance(function, Library):
-        last = name_tables.last_of(function.path)
-        if last == "partial" and arguments:
-            return _partial(node, arguments, keywords)
-        if last == "value_and_grad":
-            return Unknown(node, "value_and_grad")
-        return library.call_library(run, node, function.path, arguments, keywords)
-    if isinstance(function, LoaderValue):
-        return Rows(node, output=True) if any(is_of_batch(v) for v in given) else function
-    if isinstance(function, Unknown):
-        name = name or function.name
-        if function.of_batch:
-            return Rows(node, output=True)
-        if name == "partial" and arguments:
-            return _partial(node, arguments, keywords)
-        return library.call_library(run, node, name or "it", arguments, keywords)
-    if isinstance(function, (Fixed, Const)):
-        return library.call_library(run, node, name, arguments, keywords)
-    return Rows(node, output=True) if any(is_of_batch(v) for v in given) else Unknown(node)
+    if isinstance(base, Instance) and call.name == "eval" and methods.set_mode(run, base, call):
+        return base
+    if isinstance(base, (Library, Instance, Class)):
+        return apply(run, _callee(run, node.func, base), call)
+    return methods.call_method(run, base, call)
 
 
-def _partial(node: ast.Call, arguments: Arguments, keywords: Keywords) -> Value:
-    function = arguments[0]
+def _name_of(node: ast.expr) -> str:
+    if isinstance(node, ast.Subscript):
+        return f"{last_word(node.value)}_{key_of(node.slice)}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
+    if not isinstance(base, Class) or base.definition is None:
+        return run.evaluate(node)
+    method = run.index.methods.get(base.definition, {}).get(node.attr)
+    return Unknown(node, node.attr) if method is None else Function(node, method, base.scope or run.module)
+
+
+def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
+    arguments = [run.evaluate(argument) for argument in node.args]
+    keywords = {keyword.arg or "**": run.evaluate(keyword.value) for keyword in node.keywords}
+    return Invocation(node, name, arguments, keywords)
+
+
+def apply(run: Interpreter, function: Value, call: Invocation) -> Value:
+    """What calling a value returns."""
+    return _CALLED.get(type(function), _something_called)(run, function, call)
+
+
+def _something_called(run: Interpreter, function: Value, call: Invocation) -> Value:
+    return Rows(call.node, output=True) if call.is_given_batch() else Unknown(call.node)
+
+
+def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> Value:
+    return Rows(call.node, output=True) if call.is_given_batch() else loader
+
+
+def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> Value:
+    return loss.of(run, call.node, call.given)
+
+
+def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> Value:
+    return Fixed(call.node)
+
+
+def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> Value:
+    return library.call_library(run, call, call.name)
+
+
+def _library_called(run: Interpreter, function: Library, call: Invocation) -> Value:
+    last = name_tables.last_of(function.path)
+    if last == "partial" and call.arguments:
+        return _partial(call)
+    if last == "value_and_grad":
+        return Unknown(call.node, last)
+    return library.call_library(run, call, function.path)
+
+
+def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Value:
+    name = call.name or function.name
+    if function.of_batch:
+        return Rows(call.node, output=True)
+    if name == "partial" and call.arguments:
+        return _partial(call)
+    return library.call_library(run, call, name or "it")
+
+
+def _partial(call: Invocation) -> Value:
+    function = call.arguments[0]
     if isinstance(function, Function):
-        return replace(function, given=(*function.given, *arguments[1:]), named={**function.named, **keywords})
+        given, named = (*function.given, *call.arguments[1:]), {**function.named, **call.keywords}
+        return replace(function, given=given, named=named)
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
-        return objects.loss_function(None, node, name_tables.last_of(function.path), [], keywords)  # type: ignore[arg-type]
+        return objects.loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
     return function
 
 
-def _called(
-    run: Reading, node: ast.expr, function: Function, name: str, arguments: Arguments, keywords: Keywords
-) -> Value:
-    value = call_function(run, function, node, arguments, keywords)
-    given = [*arguments, *keywords.values()]
+def _function_called(run: Interpreter, function: Function, call: Invocation) -> Value:
+    if function.given or function.named:
+        arguments, keywords = [*function.given, *call.arguments], {**function.named, **call.keywords}
+        call = replace(call, arguments=arguments, keywords=keywords)
+    value = call_function(run, function, call.node, call.arguments, call.keywords)
+    name, node = call.name, call.node
     known = name_tables.by_name(name) if name else None
     if isinstance(value, Stat):
         if known is not None and value.quantity is Quantity.UNKNOWN:
-            return replace(value, quantity=known[0], why=known[1], origin=node, node=node, call=node, plain=node)
-        return replace(value, node=node, call=node, plain=node)
-    vague = isinstance(value, (Unknown, Rows)) or (isinstance(value, Const) and value.value is None)
-    if (
-        vague
-        and known is not None
-        and any(is_of_batch(v) for v in given)
-        and (not isinstance(value, Rows) or "loss" not in name)
-    ):
-        return stats.stat(run, node, *known)
-    if (isinstance(value, Unknown) or _is_left_out(function, value)) and any(is_of_batch(v) for v in given):
-        return library.by_name(run, node, name, given)
-    if isinstance(value, Unknown) and any(isinstance(v, (Pool, Total)) for v in given):
-        return Pool(node)
+            return value.derived(node, quantity=known[0], why=known[1], origin=node)
+        return value.derived(node)
+    if isinstance(value, Unknown) and not call.is_given_batch():
+        return Pool(node) if any(isinstance(v, (Pool, Total)) for v in call.given) else value
+    if known is not None and call.is_given_batch() and _is_vague(value, name):
+        return run.stat(node, *known)
+    if (isinstance(value, Unknown) or _is_left_out(function, value)) and call.is_given_batch():
+        return library.by_name(run, node, name, call.given)
     return value
+
+
+def _is_vague(value: Value, name: str) -> bool:
+    """Whether a function's name says more than what it was seen to return."""
+    if isinstance(value, Rows):
+        return "loss" not in name
+    return isinstance(value, Unknown) or (isinstance(value, Const) and value.value is None)
 
 
 def _is_left_out(function: Function, value: Value) -> bool:
@@ -165,180 +171,192 @@ def _is_left_out(function: Function, value: Value) -> bool:
     )
 
 
-def call_function(run: Reading, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:
+def call_function(
+    run: Interpreter, function: Function, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
+) -> Value:
     """Read a function of this file with these arguments."""
     definition = function.definition
     if definition is None:
         return Unknown(node)
-    if len(run.frames) >= MOST_CALLS or run.statements > MOST_STATEMENTS or run.spent.get(definition, 0) > MOST_IN_ONE:
-        return Unknown(node, of_batch=any(is_of_batch(v) for v in arguments))
-    if any(frame.function is definition for frame in run.frames):
-        return Unknown(node, of_batch=any(is_of_batch(v) for v in arguments))
-    frame = _frame(run, function, definition, arguments, keywords)
+    spent = run.statements > MOST_STATEMENTS or run.spent.get(definition, 0) > MOST_IN_ONE
+    if spent or len(run.frames) >= MOST_CALLS or any(frame.function is definition for frame in run.frames):
+        return Unknown(node, of_batch=any_of_batch(arguments))
+    frame = _frame(run, function, definition, [*arguments, *keywords.values()])
+    _bind_parameters(run, function, definition.args, frame.scope, arguments, keywords)
     run.read.add(definition)
     run.frames.append(frame)
     before = run.statements
     try:
         if isinstance(definition, ast.Lambda):
-            return run.evaluate(run, definition.body)
-        run.execute(run, definition.body)
+            return run.evaluate(definition.body)
+        run.execute(definition.body)
     finally:
         run.frames.pop()
         run.spent[definition] = run.spent.get(definition, 0) + run.statements - before
     if frame.yields:  # a generator that is given a loader hands on its batches
         given = [*arguments, *keywords.values()]
         return next((value for value in given if isinstance(value, LoaderValue)), Unknown(node, frame.name))
-    return _returned(node, frame.returns)
-
-
-def _returned(node: ast.AST, returns: list[Value]) -> Value:
-    if not returns:
-        return Const(node, None)
-    value = returns[0]
-    for other in returns[1:]:
-        value = join(value, other)
-    return value
+    return join_all(frame.returns) if frame.returns else Const(node, None)
 
 
 def _frame(
-    run: Reading,
+    run: Interpreter,
     function: Function,
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    arguments: Arguments,
-    keywords: Keywords,
+    given: list[Value],
 ) -> Frame:
-    scope = Scope({}, function.scope)
     name = getattr(definition, "name", "<lambda>")
-    me = function.me if isinstance(function.me, Instance) else None
     caller = run.frames[-1] if run.frames else None
-    frame = Frame(scope, definition, name, me, caller=caller)
-    frame.given = marks_of([*arguments, *keywords.values()])
-    frame.keyed = run.index.keyed.get(definition, set())
-    frame.quiet = name_tables.reads_as_evaluation(name) or any(
-        "no_grad" in ast.dump(d) or "inference_mode" in ast.dump(d) for d in getattr(definition, "decorator_list", ())
+    decorators = [ast.dump(decorator) for decorator in getattr(definition, "decorator_list", ())]
+    return Frame(
+        Scope({}, function.scope),
+        definition,
+        name,
+        function.me if isinstance(function.me, Instance) else None,
+        statement=caller.statement if caller is not None else None,
+        caller=caller,
+        given={value.mark for value in given if isinstance(value, (Stat, Unknown))},
+        quiet=name_tables.reads_as_evaluation(name)
+        or any("no_grad" in text or "inference_mode" in text for text in decorators),
+        keyed=run.index.keyed.get(definition, set()),
     )
-    frame.statement = caller.statement if caller is not None else None
-    born = run.born()
-    spec = definition.args
+
+
+def _bind_parameters(
+    run: Interpreter,
+    function: Function,
+    spec: ast.arguments,
+    scope: Scope,
+    arguments: list[Value],
+    keywords: dict[str, Value],
+) -> None:
     places = [*spec.posonlyargs, *spec.args]
-    values = list(arguments)
-    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in getattr(definition, "decorator_list", ()))
-    if function.me is not None and not static:
-        values = [function.me, *values]
-    defaults: dict[str, ast.expr] = {}
-    for place, default in zip(reversed(places), reversed(spec.defaults), strict=False):
-        defaults[place.arg] = default
-    for only, given in zip(spec.kwonlyargs, spec.kw_defaults, strict=True):
-        if given is not None:
-            defaults[only.arg] = given
-    for position, place in enumerate([*places, *spec.kwonlyargs]):
-        if position < len(values) and position < len(places):
-            value = values[position]
-        elif place.arg in keywords:
-            value = keywords[place.arg]
-        elif place.arg in defaults:
-            value = _default(run, place.arg, defaults[place.arg])
-        else:
-            value = named(place.arg, place, parameter=True)
-        if isinstance(value, Unknown) and not value.name:
-            value.name = place.arg
-        if isinstance(value, Unknown) and not value.of_batch and not value.parameter:
-            guess = named(place.arg, value.node or place)
-            value = guess if isinstance(guess, LoaderValue) else value
-        if isinstance(value, Unknown) and not value.of_batch and name_tables.reads_as_dataset(place.arg):
-            value = value if name_tables.reads_as_dataset(value.name) else replace(value, name=place.arg)
-        scope.names[place.arg] = Binding(value, born, None)
+    values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
+    known = {place.arg: value for place, value in zip(places, values, strict=False)}
+    defaults = _defaults(spec)
+    born = run.born()
+    for parameter in (*places, *spec.kwonlyargs):
+        name = parameter.arg
+        value = known.get(name) or keywords.get(name)
+        if value is None and name in defaults:
+            value = _default(run, name, defaults[name])
+        if value is None:
+            value = named(name, parameter, parameter=True)
+        scope.names[name] = Binding(_as_parameter(value, parameter), born, None)
     if spec.vararg is not None:
         rest = values[len(places) :]
-        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, list(rest), born=born), born)
+        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, rest, born=born), born)
     if spec.kwarg is not None:
-        known = {p.arg for p in (*places, *spec.kwonlyargs)}
-        rest_by_name = {k: Binding(v, born) for k, v in keywords.items() if k not in known}
+        names = {parameter.arg for parameter in (*places, *spec.kwonlyargs)}
+        rest_by_name = {k: Binding(v, born) for k, v in keywords.items() if k not in names}
         scope.names[spec.kwarg.arg] = Binding(Mapping(spec.kwarg, rest_by_name, born), born)
-    return frame
 
 
-def _default(run: Reading, name: str, node: ast.expr) -> Value:
+def _is_static(function: Function) -> bool:
+    decorators = getattr(function.definition, "decorator_list", ())
+    return any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in decorators)
+
+
+def _defaults(spec: ast.arguments) -> dict[str, ast.expr]:
+    places = [*spec.posonlyargs, *spec.args]
+    positional = zip(reversed(places), reversed(spec.defaults), strict=False)
+    only = zip(spec.kwonlyargs, spec.kw_defaults, strict=True)
+    return {place.arg: default for place, default in (*positional, *only) if default is not None}
+
+
+def _as_parameter(value: Value, parameter: ast.arg) -> Value:
+    """A value of which nothing is known takes the meaning of the parameter that it is given for."""
+    name = parameter.arg
+    if not isinstance(value, Unknown):
+        return value
+    if not value.name:
+        value.name = name
+    if value.of_batch:
+        return value
+    guess = named(name, value.node or parameter) if not value.parameter else value
+    if isinstance(guess, LoaderValue):
+        return guess
+    dataset = name_tables.reads_as_dataset(name) and not name_tables.reads_as_dataset(value.name)
+    return replace(value, name=name) if dataset else value
+
+
+def _default(run: Interpreter, name: str, node: ast.expr) -> Value:
     if isinstance(node, ast.Constant):
         if node.value is None or isinstance(node.value, (str, bool)):
             found = named(name, node, parameter=True)
             return found if not isinstance(found, Unknown) else Const(node, node.value)
         return Const(node, node.value)
-    return run.evaluate(run, node)
+    return run.evaluate(node)
 
 
-def _made(run: Reading, node: ast.Call, of: Class, arguments: Arguments, keywords: Keywords) -> Value:
+def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
     """An instance, after its ``__init__``."""
     if of.definition is None:
-        return Unknown(node)
+        return Unknown(call.node)
+    name = of.definition.name
+    if name.endswith("Loader") and name_tables.reads_as_loader(name):
+        return objects.loader_of(call)
+    if "Dataset" in name:
+        return Unknown(call.node, "dataset")
+    return instantiate(run, of, call.node, call.arguments, call.keywords)
+
+
+def instantiate(
+    run: Interpreter, of: Class, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
+) -> Instance:
+    """An instance of a class of the file, after its ``__init__``."""
     instance = Instance(node, of)
-    if of.definition.name.endswith("Loader") and name_tables.reads_as_loader(of.definition.name):
-        return objects.loader_of(run, node, arguments, keywords)
-    if "Dataset" in of.definition.name:
-        return Unknown(node, "dataset")
-    initialize(run, instance, of, node, arguments, keywords)
+    assert of.definition is not None
+    for statement in of.definition.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            value = run.evaluate(statement.value)
+            instance.attributes[statement.targets[0].id] = Binding(value, run.born(), statement)
+    inits = (run.index.methods.get(c, {}).get("__init__") for c in lineage(run, of.definition, 6))
+    method = next((init for init in inits if init is not None), None)
+    if method is not None:
+        call_function(run, Function(node, method, of.scope or run.module, me=instance), node, arguments, keywords)
     return instance
 
 
-def initialize(
-    run: Reading, instance: Instance, of: Class, node: ast.AST, arguments: Arguments, keywords: Keywords
-) -> None:
-    definition = of.definition
-    assert definition is not None
-    for statement in definition.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-            value = run.evaluate(run, statement.value)
-            instance.attributes[statement.targets[0].id] = Binding(value, run.born(), statement)
-    start: ast.ClassDef | None = definition
-    for _ in range(6):
-        if start is None:
-            return
-        method = run.index.methods.get(start, {}).get("__init__")
-        if method is not None:
-            function = Function(node, method, of.scope or run.module, me=instance)
-            call_function(run, function, node, arguments, keywords)
-            return
-        start = next(
-            (run.index.classes[p.id] for p in start.bases if isinstance(p, ast.Name) and p.id in run.index.classes),
-            None,
-        )
-        if start is definition:
-            return
-
-
-def in_method(run: Reading, instance: Instance, node: ast.expr) -> Value:
+def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
     """What an expression of some method holds, the method's own names unknown."""
     scope = Scope({"self": Binding(instance)}, instance.of.scope if instance.of is not None else run.module)
     if len(run.frames) >= MOST_CALLS:
         return Unknown(node)
     run.frames.append(Frame(scope, node, "", instance, caller=run.frames[-1] if run.frames else None))
     try:
-        return run.evaluate(run, node)
+        return run.evaluate(node)
     finally:
         run.frames.pop()
 
 
-def _instance_called(
-    run: Reading, node: ast.Call, instance: Instance, name: str, arguments: Arguments, keywords: Keywords
-) -> Value:
-    definition = instance.of.definition if instance.of is not None else None
-    given = [*arguments, *keywords.values()]
+def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> Value:
+    definition, node, of_batch = instance.definition, call.node, call.is_given_batch()
     if definition is None:
-        return Unknown(node, name, any(is_of_batch(v) for v in given))
-    known = run.index.methods.get(definition, {})
-    method = known.get("forward") or known.get("__call__")
+        return Unknown(node, call.name, of_batch)
+    methods_by_name = run.index.methods.get(definition, {})
+    method = methods_by_name.get("forward") or methods_by_name.get("__call__")
     if method is None:
-        return (
-            library.by_name(run, node, definition.name, given) if any(is_of_batch(v) for v in given) else Unknown(node)
-        )
+        return library.by_name(run, node, definition.name, call.given) if of_batch else Unknown(node)
+    output = Rows(node, output=True) if of_batch else Unknown(node)
     mentions = run.index.mentions[method]
-    speaks_of_loss = name_tables.reads_as_loss(definition.name) or any(
-        name_tables.reads_as_loss(word) for word in (*mentions.calls, *mentions.names)
-    )
-    if not speaks_of_loss:
-        return Rows(node, output=True) if any(is_of_batch(v) for v in given) else Unknown(node)
-    function = Function(node, method, instance.of.scope if instance.of is not None else None, me=instance)
-    value = _called(run, node, function, definition.name, arguments, keywords)
-    if isinstance(value, (Unknown, Const)) and any(is_of_batch(v) for v in given):
-        return Rows(node, output=True)
-    return value
+    if not any(name_tables.reads_as_loss(word) for word in (definition.name, *mentions.calls, *mentions.names)):
+        return output
+    function = Function(node, method, instance.scope, me=instance)
+    value = _function_called(run, function, replace(call, name=definition.name))
+    return output if isinstance(value, (Unknown, Const)) and of_batch else value
+
+
+_CALLED: dict[type[Value], Callable[..., Value]] = {
+    Function: _function_called,
+    Class: _class_called,
+    Instance: _instance_called,
+    LossFunction: _loss_called,
+    MetricObject: _loss_called,
+    Meter: _meter_called,
+    Library: _library_called,
+    LoaderValue: _loader_called,
+    Unknown: _unknown_called,
+    Fixed: _number_called,
+    Const: _number_called,
+}

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import assignment, calls, statements, trainers
+from batchproof.scripts.source import calls, trainers
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
-from batchproof.scripts.source.expressions import evaluate
+from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
 from batchproof.scripts.source.index import Index, Mentions, index
-from batchproof.scripts.source.interpreter import Frame, Reading, loader_of
+from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
+from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Added, Loop, Quantity, Script, Site
-from batchproof.scripts.source.subscripts import named
-from batchproof.scripts.source.values import BatchLoop, Class, Entry, Function, Instance, Rows, Scope, Stat, Value
+from batchproof.scripts.source.values import Class, Function, Instance, Rows, Stat, Value, named
 
 
 class TooDeep(BatchproofError):
@@ -48,7 +48,7 @@ def find(tree: ast.Module) -> Script:
     return Script(tuple(sites), tuple(doubts))
 
 
-def _parts_of_running(run: Reading) -> set[int]:
+def _parts_of_running(run: Interpreter) -> set[int]:
     """Totals that are added up once more in their loop: that is the place to point at."""
     entries = run.entries.values()
     return {id(inner) for e in entries if isinstance(e.value, Stat) and e.averages for inner in e.value.inner}
@@ -58,14 +58,14 @@ def _line(site: Site) -> tuple[int, int]:
     return getattr(site.add, "lineno", 0), getattr(site.add, "col_offset", 0)
 
 
-def _read(tree: ast.Module) -> Reading:
+def _read(tree: ast.Module) -> Interpreter:
     found = index(tree)
     module = Scope()
-    run = Reading(found, module, evaluate, statements.execute, assignment.assign)
+    run = Interpreter(found, module)
     run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
     if not _may_hold_places(found):
         return run
-    statements.execute(run, tree.body)
+    run.execute(tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
     for definition, methods in found.methods.items():
         if trainers.is_lightning(definition, methods):
@@ -79,13 +79,13 @@ def _read(tree: ast.Module) -> Reading:
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
-        calls.call_function(run, Function(function, function, module, me=me), function, [], {})
+        run.call(Function(function, function, module, me=me), function, [], {})
     return run
 
 
 #: Calls that a batch is worked with, or that build what it comes from.
-_BATCH_CALLS = frozenset("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model".split())
-_LOADER_CALLS = frozenset("DataLoader DistributedSampler".split())
+_BATCH_CALLS = name_set("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model")
+_LOADER_CALLS = name_set("DataLoader DistributedSampler")
 
 
 def _may_hold_places(found: Index) -> bool:
@@ -101,7 +101,7 @@ def _may_hold_places(found: Index) -> bool:
     return bool(calls & _LOADER_CALLS) or (loops and (works or imports))
 
 
-_SUMS = frozenset("mean sum append update average log".split())
+_SUMS = name_set("mean sum append update average log")
 
 
 def _is_worth_reading(mentions: Mentions) -> bool:
@@ -110,24 +110,23 @@ def _is_worth_reading(mentions: Mentions) -> bool:
     return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or bool(calls & _LOADER_CALLS)
 
 
-def _start(run: Reading) -> None:
+def _start(run: Interpreter) -> None:
     run.loops.clear()
     del run.frames[1:]
     run.frames[0].statement = None
     run.frames[0].quiet = False
 
 
-def _instance(run: Reading, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:
+def _instance(run: Interpreter, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:
     """What ``self`` is where nothing makes one."""
     if definition not in instances:
         _start(run)
         of = Class(definition, definition, run.module)
-        instance = instances[definition] = Instance(definition, of)
-        calls.initialize(run, instance, of, definition, [], {})
+        instances[definition] = calls.instantiate(run, of, definition, [], {})
     return instances[definition]
 
 
-def _steps(run: Reading, me: Instance, methods: dict[str, Any]) -> None:
+def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
     """Lightning's methods: each step as the body of a loop, then what is called when the epoch ends."""
     for name in trainers.steps_of(methods):
         step = methods[name]
@@ -148,12 +147,12 @@ def _steps(run: Reading, me: Instance, methods: dict[str, Any]) -> None:
             )
 
 
-def _returned(run: Reading, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
-    value = calls.call_function(run, function, step, arguments, {})
+def _returned(run: Interpreter, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
+    value = run.call(function, step, arguments, {})
     return [value]
 
 
-def _site(entry: Entry) -> Site | None:
+def _site(entry: Contribution) -> Site | None:
     if not entry.averages:
         return None
     stat = as_stat(entry)
@@ -187,7 +186,7 @@ def _sides(node: ast.expr) -> tuple[tuple[ast.expr, ast.expr], ...]:
     return ()
 
 
-def _added(entry: Entry, stat: Stat) -> Added | None:
+def _added(entry: Contribution, stat: Stat) -> Added | None:
     node = entry.written or stat.plain or stat.call or stat.node
     if not isinstance(node, ast.expr):
         return None
@@ -199,7 +198,7 @@ def _added(entry: Entry, stat: Stat) -> Added | None:
 
 
 def _loop(loop: BatchLoop) -> Loop:
-    loader = loader_of(loop.loaders)
+    loader = loop.loader()
     if loop.equal and loader.drops_last is None:
         loader = replace(loader, drops_last=True)
     if loop.of_one or (loop.single and loader.built is None):

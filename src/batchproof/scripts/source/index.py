@@ -9,6 +9,8 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from batchproof.scripts.source.name_tables import name_set
+
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LoopNode = ast.For | ast.AsyncFor | ast.While
 
@@ -67,6 +69,28 @@ class Index:
     nested: list[tuple[FunctionNode, ast.ClassDef | None]] = field(default_factory=list)
 
 
+def last_word(node: ast.AST | None) -> str:
+    """``c`` of ``a.b.c``; "" of what is not a name."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def callee_of(node: ast.AST | None) -> str:
+    """The last word of what a call calls; "" of what is no call."""
+    return last_word(node.func) if isinstance(node, ast.Call) else ""
+
+
+def builtin_of(node: ast.AST | None) -> str:
+    """The bare name that a call calls, as ``zip``; "" of another call, and of what is no call."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def argument_of(node: ast.Call, place: int, *names: str) -> ast.expr | None:
+    """An argument as written, by its place or by one of its names."""
+    if len(node.args) > place:
+        return node.args[place]
+    return next((keyword.value for keyword in node.keywords if keyword.arg in names), None)
+
+
 def index(tree: ast.Module) -> Index:
     found = Index()
     _Pass(found, tree).run()
@@ -76,19 +100,19 @@ def index(tree: ast.Module) -> Index:
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_ADDERS = frozenset(
+_ADDERS = name_set(
     """
     append update add extend log log_dict send put add_loss track record accumulate
     add_scalar collect set_postfix
-    """.split()
+    """
 )
 
 
-_REPORTS = frozenset(
+_REPORTS = name_set(
     """
     print info log debug warning write add_scalar add_scalars format set_description set_postfix log_metric
     set_postfix_str display str int float round save append
-    """.split()
+    """
 )
 
 
@@ -123,8 +147,7 @@ class _Pass:
         elif isinstance(node, ast.Attribute):
             bodies[0].names.add(node.attr)
             self.found.words.add(node.attr)
-            base = node.value
-            last = base.id if isinstance(base, ast.Name) else base.attr if isinstance(base, ast.Attribute) else ""
+            last = last_word(node.value)
             if last:
                 self.found.read_off.setdefault(last, set()).add(node.attr)
             self.stack.append((node.value, function, owner, bodies))
@@ -192,7 +215,7 @@ class _Pass:
         self.push(head, function, owner, bodies)
 
     def call(self, node: ast.Call, function: ast.AST, bodies: tuple[Mentions, ...]) -> None:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = callee_of(node)
         bodies[0].calls.add(name)
         bodies[-1].all_calls.add(name)
         if name not in _REPORTS:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.index import Mentions
-from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source.index import Mentions, argument_of, builtin_of, callee_of
+from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.values import (
     Averaged,
     Const,
     Count,
+    CountedThing,
     Dataset,
     Instance,
     Items,
     LoaderValue,
     Mapping,
-    Of,
     Pool,
     Rows,
     Shape,
@@ -25,16 +26,18 @@ from batchproof.scripts.source.values import (
     Total,
     Unknown,
     Value,
-    is_of_batch,
 )
 
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
+
 #: Calls around an iterable that hand on its items.
-_AROUND = frozenset(
+_AROUND = name_set(
     """
     tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
     MpDeviceLoader per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it
     auto_tqdm repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar
-    """.split()
+    """
 )
 _EPOCH = re.compile(r"epoch|^e$|^ep$|fold|^seed|^trial|repeat|^run$|^round|era$")
 _ONE_LOADER = re.compile(r"loader$|(^|_)dl$")
@@ -42,33 +45,33 @@ _ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|tri
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
-STEPS = frozenset(
+STEPS = name_set(
     """
     backward zero_grad criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss model net
     train_step train_on_batch validation_step val_step training_step test_step eval_step network forward
     loss_criterion get_loss calc_loss criterion_ce l1_loss nll_loss no_sync autocast generator discriminator encoder
     step_fn
-    """.split()
+    """
 )
 #: Of these the ones that say nothing of a model: a function may well add up one loss over several outputs.
-_LOSSES = frozenset(
+_LOSSES = name_set(
     """
     criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss loss_criterion get_loss calc_loss
     criterion_ce l1_loss nll_loss len range enumerate zip float int list append
-    """.split()
+    """
 )
-NEXT = frozenset(
+NEXT = name_set(
     """
     next get_batch next_batch sample_batch getbatch load_batch get_next_batch nextbatch get_minibatch random_batch
     sample make_batch generate_batch fetch_batch get_train_batch get_random_batch next_train_batch iterate_batch
     sample_data get_data next_train next_test next_val
-    """.split()
+    """
 )  # fmt: skip
-_NOT_BATCHES = frozenset(
+_NOT_BATCHES = name_set(
     """
     items keys values parameters named_parameters modules named_modules children param_groups glob listdir walk
     split readlines iterrows itertuples state_dict buffers product combinations permutations
-    """.split()
+    """
 )
 
 
@@ -76,105 +79,102 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     """An iterable without ``tqdm`` and ``enumerate``; whether it was enumerated; from which number."""
     counted, start = False, 0
     for _ in range(8):
+        name = callee_of(node)
         if not isinstance(node, ast.Call):
             break
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         if name == "enumerate" and node.args:
             counted = True
-            extra = (
-                node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "start"), None)
-            )
+            extra = argument_of(node, 1, "start")
             start = extra.value if isinstance(extra, ast.Constant) and isinstance(extra.value, int) else 0
             node = node.args[0]
-        elif name in _AROUND and (node.args or node.keywords):
-            inner = node.args[0] if node.args else next((k.value for k in node.keywords if k.arg == "iterable"), None)
-            if inner is None:
-                break
-            node = inner
-        elif name in {"tqdm", "set_description"} and isinstance(node.func, ast.Attribute):
+            continue
+        inner = argument_of(node, 0, "iterable") if name in _AROUND else None
+        if inner is None:
             break
-        else:
-            break
+        node = inner
     return node, counted, start
 
 
-def over_samples(run: Reading, iterable: ast.expr, value: Value) -> bool:
+def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
-    if isinstance(value, Pool) or (isinstance(value, Rows) and not value.output):
+    if _is_samples(value):
         return True
-    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name):
-        parts = [run.evaluate(run, a) for a in iterable.args if not isinstance(a, ast.Starred)]
-        if iterable.func.id == "zip":
-            return any(
-                isinstance(p, Pool)
-                or (isinstance(p, Rows) and not p.output)
-                or (isinstance(p, Items) and p.of_samples and not p.entries)
-                for p in parts
-            )
-        if iterable.func.id == "range" and parts:
-            last = parts[-1] if len(parts) < 3 else parts[1]
-            return isinstance(last, Count) and last.of is Of.SAMPLES
+    builtin = builtin_of(iterable)
+    if not builtin or not isinstance(iterable, ast.Call):
+        return False
+    parts = [run.evaluate(a) for a in iterable.args if not isinstance(a, ast.Starred)]
+    if builtin == "zip":
+        return any(_is_samples(p) or (isinstance(p, Items) and p.of_samples and not p.entries) for p in parts)
+    if builtin == "range" and parts:
+        last = parts[-1] if len(parts) < 3 else parts[1]
+        return isinstance(last, Count) and last.of is CountedThing.SAMPLES
     return False
 
 
+def _is_samples(value: Value) -> bool:
+    return isinstance(value, Pool) or (isinstance(value, Rows) and not value.output)
+
+
 def over_batches(
-    run: Reading, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
+    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
     mentions: Mentions | None,
 ) -> str | None:  # fmt: skip
     """For a loop over batches "ragged" or "equal", for another None."""
-    target = loop.target
-    names = {n.id for n in ast.walk(target) if isinstance(n, ast.Name)}
-    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "range":
+    names = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
+    builtin = builtin_of(iterable)
+    if builtin == "range" and isinstance(iterable, ast.Call):
         return _range_over_batches(run, iterable, names, mentions)
     if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
         return None  # each item is a loader, which an inner loop goes over
     if isinstance(value, LoaderValue):
-        if mentions is not None and not (mentions.names or mentions.calls):
-            return None
-        return "ragged"
-    if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Name) and iterable.func.id == "zip":
-        parts = [run.evaluate(run, unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
-        if any(isinstance(p, LoaderValue) for p in parts):
-            return "ragged"
-        return None
-    if any(_EPOCH.search(name.lower()) for name in names):
-        return None
+        return "ragged" if mentions is None or mentions.names or mentions.calls else None
+    if builtin == "zip" and isinstance(iterable, ast.Call):
+        parts = [run.evaluate(unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
+        return "ragged" if any(isinstance(part, LoaderValue) for part in parts) else None
     last = _last_name(iterable)
-    if isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
-        return None
-    if (
-        isinstance(value, (Items, Total))
-        and not last.endswith("batches")
-        and (isinstance(value, Total) or value.entries or value.items)
-    ):
-        return None
-    if last in _NOT_BATCHES:
-        return None
-    if run.batch_loop() is not None and (is_of_batch(value) or mentions is None):
+    if any(_EPOCH.search(name.lower()) for name in names) or _is_something_else(run, value, last, mentions):
         return None
     if last == "count":
         return "equal" if mentions is not None and mentions.calls & STEPS else None
-    if isinstance(iterable, ast.Call):
-        words = name_tables.plain(last)
-        if "batch" in words or name_tables.reads_as_loader(last):
-            return "ragged"
-    elif name_tables.reads_as_loader(last) or last.endswith("batches"):
+    if name_tables.reads_as_loader(last) or _says_batches(iterable, last):
         return "ragged"
-    if mentions is None:
-        return None
+    works = mentions is not None and _works_on_batches(run, loop, value, names, last, mentions)
+    return "ragged" if works else None
+
+
+def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Mentions | None) -> bool:
+    """Whether what is gone through is known, and is no batches: numbers, the entries of a dict, a part of a batch."""
+    if last in _NOT_BATCHES or isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
+        return True
+    if not last.endswith("batches") and (
+        isinstance(value, Total) or (isinstance(value, Items) and bool(value.entries or value.items))
+    ):
+        return True
+    return run.batch_loop() is not None and (value.is_of_batch() or mentions is None)
+
+
+def _says_batches(iterable: ast.expr, last: str) -> bool:
+    return "batch" in name_tables.plain(last) if isinstance(iterable, ast.Call) else last.endswith("batches")
+
+
+def _works_on_batches(
+    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, value: Value, names: set[str], last: str,
+    mentions: Mentions,
+) -> bool:  # fmt: skip
+    """Whether a loop's body runs a model, or takes a step, on what reads like a batch."""
+    target = loop.target
     steps = bool(mentions.calls & STEPS) or bool(mentions.names & {"backward", "criterion"})
     counted = unwrapped(loop.iter)[1] and isinstance(target, ast.Tuple)
     one = target.elts[-1] if counted and isinstance(target, ast.Tuple) and target.elts else target
     if not steps and _is_taken_apart(one) and not _ONE_BY_ONE.search(last.lower()):
         steps = _steps_in_a_function(run, mentions)
-    if steps and run.batch_loop() is None:
-        if any("batch" in name.lower() for name in names) or isinstance(value, Instance):
-            return "ragged"
-        if isinstance(target, ast.Tuple) or (mentions.calls - _LOSSES and any(_ONE_BATCH.search(n) for n in names)):
-            return "ragged"
-        if isinstance(value, Dataset) or name_tables.reads_as_dataset(last):
-            return "ragged"
-    return None
+    if not steps or run.batch_loop() is not None:
+        return False
+    if isinstance(target, ast.Tuple) or isinstance(value, (Instance, Dataset)) or name_tables.reads_as_dataset(last):
+        return True
+    if any("batch" in name.lower() for name in names):
+        return True
+    return bool(mentions.calls - _LOSSES) and any(_ONE_BATCH.search(name) for name in names)
 
 
 def _is_taken_apart(target: ast.expr) -> bool:
@@ -182,7 +182,7 @@ def _is_taken_apart(target: ast.expr) -> bool:
     return isinstance(target, ast.Tuple) or (isinstance(target, ast.Name) and bool(_ONE_BATCH.search(target.id)))
 
 
-def _steps_in_a_function(run: Reading, mentions: Mentions) -> bool:
+def _steps_in_a_function(run: Interpreter, mentions: Mentions) -> bool:
     """Whether a function of this file that a loop calls runs a model or takes a step."""
     return any(
         run.index.mentions[function].all_calls & STEPS
@@ -191,10 +191,10 @@ def _steps_in_a_function(run: Reading, mentions: Mentions) -> bool:
     )
 
 
-def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
+def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
     if any(_EPOCH.search(name.lower()) for name in names) or run.batch_loop() is not None:
         return None
-    parts = [run.evaluate(run, a) for a in iterable.args]
+    parts = [run.evaluate(a) for a in iterable.args]
     if len(parts) == 3:
         step = parts[2]
         batch_like = isinstance(step, Count) or (isinstance(step, Unknown) and "batch" in step.name.lower())
@@ -206,14 +206,14 @@ def _range_over_batches(run: Reading, iterable: ast.Call, names: set[str], menti
     end = parts[-1]
     takes = bool(mentions.calls & NEXT)
     queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
-    if isinstance(end, Count) and end.of is Of.BATCHES:
+    if isinstance(end, Count) and end.of is CountedThing.BATCHES:
         return "ragged"
     text = ast.unparse(iterable.args[-1])
     named = (
         name_tables.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
     )
     indexed = any("batch" in name.lower() for name in names)
-    if takes and (mentions.calls & STEPS or mentions.names & {"backward"}) and not run.loops_over_batches():
+    if takes and (mentions.calls & STEPS or mentions.names & {"backward"}):
         return "equal"
     if (named or indexed) and (mentions.calls & STEPS) and "epoch" not in text.lower():
         return "ragged" if queued or (not takes and mentions.takes_by & names) else "equal"

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import means, name_tables, numbers, stats, suspicions, totals
-from batchproof.scripts.source.interpreter import Reading
-from batchproof.scripts.source.means import _REDUCTIONS, dimension_of, keeps_rows, reduce
-from batchproof.scripts.source.objects import apply_loss, loader_of, loss_function, metric_object
+from batchproof.scripts.source import name_tables, suspicions
+from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.name_tables import name_set
+from batchproof.scripts.source.numbers import is_transposed
+from batchproof.scripts.source.objects import loader_of, loss_function, metric_object
 from batchproof.scripts.source.site import Loader, Quantity
-from batchproof.scripts.source.subscripts import length_of
 from batchproof.scripts.source.values import (
-    Arguments,
+    REDUCTIONS,
     Averaged,
     Const,
     Count,
+    CountedThing,
     Dataset,
     Fixed,
+    Invocation,
     Items,
-    Keywords,
     Library,
     LoaderValue,
     LossFunction,
     Mapping,
     Meter,
-    Of,
     Pool,
     Position,
     Rows,
@@ -33,111 +35,96 @@ from batchproof.scripts.source.values import (
     Total,
     Unknown,
     Value,
-    is_of_batch,
 )
 
-_ZEROS = frozenset("zeros empty ones full zeros_like empty_like ones_like new_zeros".split())
-_FIXED = frozenset(
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
+
+_Reader = Callable[["Interpreter", Invocation], Value | None]
+
+#: Functions that take a list as a list of numbers, whatever it holds.
+_SEES_A_LIST = name_set("len sum mean average fmean list tuple array asarray tensor enumerate zip")
+#: Loaders of torch and of graph libraries; a class of another name that ends in ``DataLoader`` is one as well.
+_LOADERS = name_set("DataListLoader NeighborLoader")
+#: Times, random numbers, and what else no batch goes into.
+_FIXED = name_set(
     """
     time perf_counter process_time monotonic now timer default_timer get_lr get_last_lr rand random randint uniform
     clip_grad_norm_ clip_grad_norm manual_seed seed cpu_count current_device memory_allocated max_memory_allocated
     strftime open load Path join exists makedirs print device
-    """.split()
-)
-_HAND_ON_BATCHES = frozenset("enumerate tqdm trange track iter islice cycle list tuple sorted reversed".split())
-#: What is gone through one by one, a file or a line at a time.
-_FILES = frozenset("listdir glob iglob rglob scandir readlines walk iterdir".split())
-_COMPARES = frozenset(
     """
-    eq ne gt lt ge le isclose equal greater less logical_and logical_or logical_not isin not_equal isnan isfinite isinf
-    """.split()
 )
-_ROUND = frozenset("int float round abs bool str max min format ceil floor".split())
-_TENSORS = frozenset(
-    """
-    tensor array as_tensor asarray FloatTensor Tensor stack cat concat concatenate hstack vstack
-    """.split()
-)
-_ROW_BY_ROW = frozenset("argmax argmin softmax sigmoid log_softmax topk sort argsort relu".split())
+#: Functions that make a tensor of what they are given, element by element.
+_COPIES = name_set("tensor array as_tensor asarray FloatTensor Tensor")
 
 
-def call_library(run: Reading, node: ast.Call, path: str, arguments: Arguments, keywords: Keywords) -> Value:
+def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     """The value of a call by a dotted path."""
     name = name_tables.last_of(path)
-    given = [*arguments, *keywords.values()]
-    if name.endswith("DataLoader") or name in {"DataListLoader", "NeighborLoader"}:
-        made = loader_of(run, node, arguments, keywords)
-        foreign = "." in path and not path.startswith(("torch", "pytorch", "data.", "utils."))
-        if foreign and made.loader.batch_size == 1 and "batch_size" not in keywords and len(arguments) < 2:
-            return replace(made, loader=replace(made.loader, batch_size=None))  # torch's own makes batches of one
-        return made
-    metric = metric_object(path, node)
-    if metric is not None and not (name in {"load"} and not path.startswith("evaluate")):
+    call = replace(call, name=name)
+    if name.endswith("DataLoader") or name in _LOADERS:
+        return _loader(call, path)
+    metric = metric_object(path, call.node)
+    if metric is not None and not (name == "load" and not path.startswith("evaluate")):
         return metric
     if path.startswith(("torch.optim", "optim.")):
-        return Fixed(node)
-    if name == "DistributedSampler":
-        drops = keywords.get("drop_last")
-        suspicions.sampler(run, node, isinstance(drops, Const) and bool(drops.value))
-        return Fixed(node)
-    if name not in _SEES_A_LIST and any(
-        isinstance(v, Pool) or (isinstance(v, (Total, Items)) and _holds_rows(v)) for v in given
-    ):
-        return Pool(node)
+        return Fixed(call.node)
+    if name not in _SEES_A_LIST and any(isinstance(v, Pool) or _holds_rows(v) for v in call.given):
+        return Pool(call.node)
     if name_tables.is_torch_loss(name):
-        loss = loss_function(run, node, name, arguments if name[:1].isupper() else [], keywords)
-        if name[:1].isupper() and not any(isinstance(v, Rows) for v in arguments[:2]):
+        is_class = name[:1].isupper()
+        loss = loss_function(call.node, name, call.arguments if is_class else [], call.keywords)
+        if is_class and not any(isinstance(v, Rows) for v in call.arguments[:2]):
             return loss
-        return apply_loss(run, node, loss, arguments[:2], {})
-    found = _known(run, node, name, arguments, keywords)
-    if found is not None:
-        return found
-    of_batch = any(is_of_batch(v) for v in given)
-    if not of_batch:
-        return _not_of_batch(node, name, path)
-    return by_name(run, node, name, given)
+        return loss.of(run, call.node, call.arguments[:2])
+    known = _READERS.get(name)
+    value = known(run, call) if known is not None else None
+    if value is not None:
+        return value
+    return by_name(run, call.node, name, call.given) if call.is_given_batch() else _not_of_batch(call.node, name, path)
 
 
-def by_name(run: Reading, node: ast.expr, name: str, given: list[Value]) -> Value:
+def _loader(call: Invocation, path: str) -> LoaderValue:
+    value = loader_of(call)
+    foreign = "." in path and not path.startswith(("torch", "pytorch", "data.", "utils."))
+    if foreign and value.loader.batch_size == 1 and "batch_size" not in call.keywords and len(call.arguments) < 2:
+        return replace(value, loader=replace(value.loader, batch_size=None))  # torch's own makes batches of one
+    return value
+
+
+def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> Value:
     """What a function of a batch returns that is known by its name only."""
     if _leaves_targets_out(run, node):
-        return stats.stat(run, node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
+        return run.stat(node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
     known = name_tables.by_name(name)
     if known is not None:
         quantity, why = known
         if any(isinstance(v, Rows) and v.pairs for v in given) and quantity is Quantity.MEAN:
             quantity, why = Quantity.COUPLED, "each sample is compared with the others of its batch"
-        found = stats.stat(run, node, quantity, why)
+        found = run.stat(node, quantity, why)
         found.named = True
         return found
     if any(isinstance(v, Stat) for v in given) and not any(isinstance(v, Rows) for v in given):
         first = next(v for v in given if isinstance(v, Stat))
-        return stats.derived(first, node)
+        return first.derived(node)
     if name_tables.reads_as_loss(name) and not name_tables.reads_as_no_result(name):
-        return stats.stat(run, node, Quantity.UNKNOWN)
+        return run.stat(node, Quantity.UNKNOWN)
     if any(isinstance(v, Rows) for v in given):
         return Rows(node, output=True, pairs=any(isinstance(v, Rows) and v.pairs for v in given))
     return Unknown(node, name, True)
 
 
-def _leaves_targets_out(run: Reading, node: ast.expr) -> bool:
+def _leaves_targets_out(run: Interpreter, node: ast.expr) -> bool:
     """Whether a loss is given an ``ignore_index``, or is known to have one: ``criterion.ignore_index`` is read."""
     if not isinstance(node, ast.Call):
         return False
-    callee = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    callee = callee_of(node)
     return any(k.arg == "ignore_index" for k in node.keywords) or "ignore_index" in run.index.read_off.get(callee, ())
 
 
-#: Functions that take a list as a list of numbers, whatever it holds.
-_SEES_A_LIST = frozenset(
-    """
-    len sum mean average fmean list tuple array asarray tensor enumerate zip
-    """.split()
-)
-
-
-def _holds_rows(value: Total | Items) -> bool:
-    return any(isinstance(entry.value, (Rows, Pool)) for entry in value.entries)
+def _holds_rows(value: Value) -> bool:
+    entries = value.contributions if isinstance(value, (Total, Items)) else ()
+    return any(isinstance(entry.value, (Rows, Pool)) for entry in entries)
 
 
 def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
@@ -162,182 +149,257 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
     return Unknown(node, name)
 
 
-def _known(run: Reading, node: ast.Call, name: str, arguments: Arguments, keywords: Keywords) -> Value | None:
-    first = arguments[0] if arguments else None
-    if name == "len" and first is not None:
-        return length_of(run, first, node, node.args[0] if node.args else None)
-    if name == "reduce" and len(arguments) > 1 and isinstance(arguments[1], (Items, Total)):
-        return means.sum_of(run, node, arguments[1])
-    if first is not None and name in _REDUCTIONS:
-        builtin = isinstance(node.func, ast.Name)
-        if name in {"max", "min"} and (builtin or len(arguments) > 1):
-            return _largest(run, node, arguments, keywords, builtin)
-        weights = keywords.get("weights")
-        if name == "average" and weights is not None and isinstance(first, (Total, Items)):
-            first = Total(first.node, totals.entries_of(first), True, weights)
-        if name == "norm" and isinstance(first, Rows) and "dim" not in keywords and "axis" not in keywords:
-            return reduce(run, node, name, first, None)
-        return reduce(run, node, name, first, dimension_of(arguments, keywords, 1))
-    step = name_tables.nonlinear_step(name)
-    if step is not None and first is not None:
-        if name == "pow" and len(arguments) > 1 and isinstance(arguments[1], Const) and arguments[1].value == 1:
-            return first
-        return stats.nonlinear(run, node, first, step)
-    if name in _FILES:
-        return Dataset(node)
-    if name in _ZEROS:
-        return Items(node, born=run.born(), array=True, start=run.frame.statement)
-    if name in _TENSORS:
-        return _joined(run, node, name, first)
-    if name in name_tables.SAME and first is not None:
-        return first
-    if name in _ROUND and first is not None:
-        return first
-    if name == "deque" and not (isinstance(first, Items) and (first.items or first.entries)):
-        recent = "maxlen" in keywords or len(arguments) > 1
-        return Items(node, born=run.born(), start=run.frame.statement, recent=recent)
-    if name in {"list", "tuple", "sorted", "reversed", "set", "iter"} and not isinstance(first, LoaderValue):
-        return first if first is not None else Items(node, born=run.born(), start=run.frame.statement)
-    if name in {"tqdm", "trange", "track"} and isinstance(first, (Unknown, Library)):
-        return first
-    if name in _HAND_ON_BATCHES and isinstance(first, LoaderValue):
-        return replace(first, counted=first.counted or name == "enumerate")
-    if name == "dict":
-        return Mapping(node, {}, run.born())
-    if name in {"defaultdict", "OrderedDict", "Counter"}:
-        return _mapping(run, node, name, arguments)
-    if name == "next":
-        return Rows(node, whole=True)
-    if name == "zip":
-        return _zipped(run, node, arguments)
-    if name == "multiply" and len(arguments) == 2:
-        return numbers.binary(run, node, ast.Mult(), arguments[0], arguments[1])
-    if name in {"divide", "div", "true_divide"} and len(arguments) >= 2:
-        return numbers.binary(run, node, ast.Div(), arguments[0], arguments[1])
-    if name in {"mul"} and len(arguments) == 2:
-        return numbers.binary(run, node, ast.Mult(), arguments[0], arguments[1])
-    if name in {"add", "sub", "subtract"} and len(arguments) == 2:
-        return numbers.binary(run, node, ast.Sub(), arguments[0], arguments[1])
-    if name in {"matmul", "mm"} and len(arguments) == 2 and all(is_of_batch(a) for a in arguments):
-        return Rows(node, pairs=numbers.is_transposed(node.args[1]), output=True)
-    if name == "einsum" and isinstance(first, Const) and isinstance(first.value, str):
-        return _einsum(node, first.value, arguments[1:])
-    if name in {"cdist", "pdist", "pairwise_distances", "cos_sim", "sim_matrix", "similarity_matrix"} and any(
-        isinstance(a, Rows) for a in arguments
-    ):
-        return Rows(node, pairs=True)
-    if name in {"arange", "range"} and first is not None:
-        last = arguments[-1] if len(arguments) < 3 else arguments[1]
-        if isinstance(last, Count) and last.of is Of.SAMPLES:
-            return Rows(node, order=True)
-        return Fixed(node) if name == "arange" else None
-    if name in _COMPARES and any(isinstance(a, Rows) for a in arguments):
-        return Rows(node, mask=True)
-    if name in _ROW_BY_ROW and isinstance(first, Rows):
-        return Rows(node, output=first.output)
-    if name == "where" and arguments:
-        found = [a for a in arguments[1:] if isinstance(a, (Rows, Stat))]
-        rescaled = next((a for a in found if isinstance(a, Rows) and a.rescaled), None)
-        return rescaled or next(iter(found), arguments[0])
-    if name in {"clamp", "clip", "maximum", "minimum", "masked_fill", "nan_to_num"} and first is not None:
-        return stats.derived(first, node) if isinstance(first, Stat) else first
-    if name == "autocast" or name in {"no_grad", "GradScaler"}:
-        return Fixed(node)
-    if name in _FIXED:
-        return Fixed(node)
-    return None
+def _length(run: Interpreter, call: Invocation) -> Value | None:
+    return call.first and call.first.length(run, call.node, call.node.args[0] if call.node.args else None)
 
 
-def _largest(run: Reading, node: ast.Call, arguments: Arguments, keywords: Keywords, builtin: bool) -> Value:
-    first = arguments[0]
-    if not builtin:
-        if isinstance(first, Rows):
-            dimension = dimension_of(arguments, keywords, 1)
-            if keeps_rows(dimension) or len(arguments) > 1:
-                return Rows(node, output=first.output)
-        return first
-    for value in arguments:
+def _folded(run: Interpreter, call: Invocation) -> Value | None:
+    """``reduce(operator.add, losses)``."""
+    items = call.arguments[1] if len(call.arguments) > 1 else None
+    return items.sum(run, call.node) if isinstance(items, (Items, Total)) else None
+
+
+def _reduction(run: Interpreter, call: Invocation) -> Value | None:
+    first = call.first
+    if first is None:
+        return None
+    builtin = isinstance(call.node.func, ast.Name)
+    if call.name in {"max", "min"} and (builtin or len(call.arguments) > 1):
+        return _largest_of(call) if builtin else _largest(call, first)
+    weights = call.keywords.get("weights")
+    if call.name == "average" and weights is not None and isinstance(first, (Total, Items)):
+        first = Total(first.node, first.contributions, True, weights)
+    whole = call.name == "norm" and isinstance(first, Rows) and not call.keywords.keys() & {"dim", "axis"}
+    return first.reduce(run, call.node, call.name, None if whole else call.dimension(1))
+
+
+def _largest(call: Invocation, first: Value) -> Value:
+    """``torch.max(x, 1)``."""
+    return Rows(call.node, output=first.output) if isinstance(first, Rows) else first
+
+
+def _largest_of(call: Invocation) -> Value:
+    """``max(best, loss)``, and ``max(losses)``."""
+    for value in call.arguments:
         if isinstance(value, (Stat, Total, Averaged, Count, Position)):
             return value
-    if len(arguments) == 1 and isinstance(first, Items):
-        return Fixed(node)
-    return next((a for a in arguments if is_of_batch(a)), Fixed(node))
+    if len(call.arguments) == 1 and isinstance(call.first, Items):
+        return Fixed(call.node)
+    return next((value for value in call.arguments if value.is_of_batch()), Fixed(call.node))
 
 
-def _joined(run: Reading, node: ast.Call, name: str, first: Value | None) -> Value:
-    if first is None:
-        return Items(node, born=run.born(), array=True, start=run.frame.statement)
-    if isinstance(first, Const):
-        return Items(node, born=run.born(), array=True, start=run.frame.statement)
-    if isinstance(first, Items):
-        if first.entries:
-            if _holds_rows(first) and any(entry.spread for entry in first.entries):
-                return Pool(node)
-            if _holds_rows(first) and name not in {"tensor", "array", "as_tensor", "asarray", "FloatTensor", "Tensor"}:
-                return Total(node, tuple(first.entries), True) if not _all_rows(first) else Pool(node)
-            return Total(node, tuple(first.entries), True)
-        if any(isinstance(item, Pool) for item in first.items):
-            return Pool(node)
-        if any(isinstance(item, Rows) for item in first.items):
-            return Rows(node, output=any(isinstance(i, Rows) and i.output for i in first.items))
-        if not first.items:
-            return Items(node, born=run.born(), array=True, start=run.frame.statement)
-        if all(isinstance(item, Const) for item in first.items):
-            return Items(node, list(first.items), [], run.born(), array=True, start=run.frame.statement)
-        return first
+def _nonlinear(run: Interpreter, call: Invocation) -> Value | None:
+    if call.first is None:
+        return None
+    exponent = call.arguments[1] if len(call.arguments) > 1 else None
+    if call.name == "pow" and isinstance(exponent, Const) and exponent.value == 1:
+        return call.first
+    return call.first.nonlinear(call.node, name_tables.NONLINEAR_STEPS[call.name])
+
+
+def _handed_on(run: Interpreter, call: Invocation) -> Value | None:
+    return call.first
+
+
+def _fixed(run: Interpreter, call: Invocation) -> Value:
+    return Fixed(call.node)
+
+
+def _sampler(run: Interpreter, call: Invocation) -> Value:
+    drops = call.keywords.get("drop_last")
+    suspicions.sampler(run, call.node, isinstance(drops, Const) and bool(drops.value))
+    return Fixed(call.node)
+
+
+def _files(run: Interpreter, call: Invocation) -> Value:
+    return Dataset(call.node)
+
+
+def _array(run: Interpreter, call: Invocation) -> Value:
+    return Items(call.node, born=run.born(), array=True, start=run.frame.statement)
+
+
+def _tensor(run: Interpreter, call: Invocation) -> Value:
+    """``torch.tensor(losses)``, ``torch.cat(outputs)``."""
+    first = call.first
     if isinstance(first, Total) and _all_rows(first):
-        return Pool(node)
-    return first
+        return Pool(call.node)
+    if isinstance(first, Items):
+        return _tensor_of_entries(call, first) if first.entries else _tensor_of_items(run, call, first)
+    return _array(run, call) if first is None or isinstance(first, Const) else first
+
+
+def _tensor_of_entries(call: Invocation, items: Items) -> Value:
+    joined = _holds_rows(items) and call.name not in _COPIES and _all_rows(items)
+    if joined or (_holds_rows(items) and any(entry.spread for entry in items.entries)):
+        return Pool(call.node)
+    return Total(call.node, tuple(items.entries), True)
+
+
+def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
+    if any(isinstance(item, Pool) for item in items.items):
+        return Pool(call.node)
+    rows = [item for item in items.items if isinstance(item, Rows)]
+    if rows:
+        return Rows(call.node, output=any(item.output for item in rows))
+    if all(isinstance(item, Const) for item in items.items):
+        return Items(call.node, list(items.items), [], run.born(), array=True, start=run.frame.statement)
+    return items
 
 
 def _all_rows(value: Items | Total) -> bool:
     return all(isinstance(entry.value, (Rows, Pool)) for entry in value.entries)
 
 
-def _mapping(run: Reading, node: ast.Call, name: str, arguments: Arguments) -> Value:
+def _deque(run: Interpreter, call: Invocation) -> Value | None:
+    if isinstance(call.first, Items) and (call.first.items or call.first.entries):
+        return None
+    recent = "maxlen" in call.keywords or len(call.arguments) > 1
+    return Items(call.node, born=run.born(), start=run.frame.statement, recent=recent)
+
+
+def _list(run: Interpreter, call: Invocation) -> Value | None:
+    if isinstance(call.first, LoaderValue):
+        return None if call.name == "set" else call.first
+    return call.first or Items(call.node, born=run.born(), start=run.frame.statement)
+
+
+def _around_loader(run: Interpreter, call: Invocation) -> Value | None:
+    """``enumerate(loader)``, ``tqdm(loader)``."""
+    if isinstance(call.first, LoaderValue):
+        return replace(call.first, counted=call.first.counted or call.name == "enumerate")
+    return call.first if call.name in _BARS and isinstance(call.first, (Unknown, Library)) else None
+
+
+def _dict(run: Interpreter, call: Invocation) -> Value:
+    return Mapping(call.node, {}, run.born())
+
+
+def _default_dict(run: Interpreter, call: Invocation) -> Value:
     makes, template = "", None
-    if name == "Counter":
+    if call.name == "Counter":
         makes = "float"
-    elif name == "defaultdict" and node.args:
-        text = ast.unparse(node.args[0])
-        words = text.lower()
-        factory = node.args[0]
-        if isinstance(factory, ast.Lambda) and isinstance(factory.body, ast.Dict):
-            makes, template = "dict", factory.body
-        elif "list" in words or "[]" in words or "deque" in words:
-            makes = "list"
-        elif name_tables.reads_as_meter(text):
-            makes = "meter"
-        else:
-            makes = "float"
-    elif arguments and isinstance(arguments[0], Mapping):
-        return arguments[0]
-    return Mapping(node, {}, run.born(), makes, template)
+    elif call.name == "defaultdict" and call.node.args:
+        makes, template = _made_by(call.node.args[0])
+    elif isinstance(call.first, Mapping):
+        return call.first
+    return Mapping(call.node, {}, run.born(), makes, template)
 
 
-def _zipped(run: Reading, node: ast.Call, arguments: Arguments) -> Value:
+def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
+    """What a defaultdict makes, by its factory as written; a dict as the factory writes it."""
+    text = ast.unparse(factory)
+    if isinstance(factory, ast.Lambda) and isinstance(factory.body, ast.Dict):
+        return "dict", factory.body
+    if any(word in text.lower() for word in ("list", "[]", "deque")):
+        return "list", None
+    return "meter" if name_tables.reads_as_meter(text) else "float", None
+
+
+def _batch(run: Interpreter, call: Invocation) -> Value:
+    return Rows(call.node, whole=True)
+
+
+def _zip(run: Interpreter, call: Invocation) -> Value:
+    whole, node = call.first, call.node
     if len(node.args) == 1 and isinstance(node.args[0], ast.Starred):
-        whole = arguments[0]
         if isinstance(whole, Items) and whole.entries:
-            parts: list[Value] = [Items(node, [], [entry], whole.born) for entry in whole.entries]
-            return Items(node, parts)
+            return Items(node, [Items(node, [], [entry], whole.born) for entry in whole.entries])
         if isinstance(whole, Total) and whole.entries:
             return Items(node, [Total(node, (entry,), True) for entry in whole.entries])
-    if any(isinstance(a, (Rows, Pool)) for a in arguments):
-        return next(a for a in arguments if isinstance(a, (Rows, Pool)))
-    return Unknown(node, "zip", False)
+    return next((a for a in call.arguments if isinstance(a, (Rows, Pool))), Unknown(node, "zip"))
 
 
-def _einsum(node: ast.expr, text: str, arguments: Arguments) -> Value:
-    inputs, _, output = text.replace(" ", "").partition("->")
-    sides = inputs.split(",")
-    if (
-        len(sides) == 2
-        and all(isinstance(a, Rows) for a in arguments)
-        and len(output) == 2
-        and output[0] == sides[0][:1]
-        and output[1] == sides[1][:1]
-        and sides[0][:1] != sides[1][:1]
-    ):
-        return Rows(node, pairs=True, output=True)
-    return Rows(node, output=True) if any(isinstance(a, Rows) for a in arguments) else Unknown(node)
+def _operator(op: ast.operator, most: int = 2) -> _Reader:
+    def read(run: Interpreter, call: Invocation) -> Value | None:
+        given = len(call.arguments)
+        return run.binary(call.node, op, *call.arguments[:2]) if 2 <= given <= most else None
+
+    return read
+
+
+def _matrix_product(run: Interpreter, call: Invocation) -> Value | None:
+    if len(call.arguments) != 2 or not all(value.is_of_batch() for value in call.arguments):
+        return None
+    return Rows(call.node, pairs=is_transposed(call.node.args[1]), output=True)
+
+
+def _einsum(run: Interpreter, call: Invocation) -> Value | None:
+    if not isinstance(call.first, Const) or not isinstance(call.first.value, str):
+        return None
+    arguments = call.arguments[1:]
+    inputs, _, output = call.first.value.replace(" ", "").partition("->")
+    rows = [side[:1] for side in inputs.split(",")]
+    if len(rows) == 2 and list(output) == rows and rows[0] != rows[1] and all(isinstance(a, Rows) for a in arguments):
+        return Rows(call.node, pairs=True, output=True)
+    return Rows(call.node, output=True) if any(isinstance(a, Rows) for a in arguments) else Unknown(call.node)
+
+
+def _pairs(run: Interpreter, call: Invocation) -> Value | None:
+    return Rows(call.node, pairs=True) if any(isinstance(a, Rows) for a in call.arguments) else None
+
+
+def _range(run: Interpreter, call: Invocation) -> Value | None:
+    if not call.arguments:
+        return None
+    last = call.arguments[-1] if len(call.arguments) < 3 else call.arguments[1]
+    if isinstance(last, Count) and last.of is CountedThing.SAMPLES:
+        return Rows(call.node, order=True)
+    return Fixed(call.node) if call.name == "arange" else None
+
+
+def _comparison(run: Interpreter, call: Invocation) -> Value | None:
+    return Rows(call.node, mask=True) if any(isinstance(a, Rows) for a in call.arguments) else None
+
+
+def _row_by_row(run: Interpreter, call: Invocation) -> Value | None:
+    return Rows(call.node, output=call.first.output) if isinstance(call.first, Rows) else None
+
+
+def _where(run: Interpreter, call: Invocation) -> Value | None:
+    branches = [a for a in call.arguments[1:] if isinstance(a, (Rows, Stat))]
+    rescaled = next((a for a in branches if isinstance(a, Rows) and a.rescaled), None)
+    return rescaled or next(iter(branches), call.first)
+
+
+def _clamped(run: Interpreter, call: Invocation) -> Value | None:
+    return call.first.derived(call.node) if isinstance(call.first, Stat) else call.first
+
+
+_BARS = name_set("tqdm trange track")
+#: By what is called, with what it returns; of a name that stands twice the first counts.
+_TABLE: tuple[tuple[str, _Reader], ...] = (
+    ("len", _length),
+    ("reduce", _folded),
+    (" ".join(REDUCTIONS), _reduction),
+    (" ".join(name_tables.NONLINEAR_STEPS), _nonlinear),
+    # What is gone through one by one, a file or a line at a time.
+    ("listdir glob iglob rglob scandir readlines walk iterdir", _files),
+    ("zeros empty ones full zeros_like empty_like ones_like new_zeros", _array),
+    (" ".join(_COPIES) + " stack cat concat concatenate hstack vstack", _tensor),
+    (" ".join(name_tables.SAME), _handed_on),
+    ("int float round abs bool str max min format ceil floor", _handed_on),
+    ("deque", _deque),
+    ("list tuple sorted reversed set iter", _list),
+    ("enumerate tqdm trange track islice cycle", _around_loader),
+    ("dict", _dict),
+    ("defaultdict OrderedDict Counter", _default_dict),
+    ("next", _batch),
+    ("zip", _zip),
+    ("multiply mul", _operator(ast.Mult())),
+    ("divide div true_divide", _operator(ast.Div(), most=9)),
+    ("add sub subtract", _operator(ast.Sub())),
+    ("matmul mm", _matrix_product),
+    ("einsum", _einsum),
+    ("cdist pdist pairwise_distances cos_sim sim_matrix similarity_matrix", _pairs),
+    ("arange range", _range),
+    ("eq ne gt lt ge le isclose equal greater less logical_and logical_or logical_not isin not_equal", _comparison),
+    ("isnan isfinite isinf", _comparison),
+    ("argmax argmin softmax sigmoid log_softmax topk sort argsort relu", _row_by_row),
+    ("where", _where),
+    ("clamp clip maximum minimum masked_fill nan_to_num", _clamped),
+    ("autocast no_grad GradScaler", _fixed),
+    ("DistributedSampler", _sampler),
+    (" ".join(_FIXED), _fixed),
+)
+_READERS = {name: reader for names, reader in reversed(_TABLE) for name in names.split()}

@@ -7,15 +7,21 @@ from functools import lru_cache
 
 from batchproof.scripts.source.site import Quantity
 
+
+def name_set(text: str) -> frozenset[str]:
+    """A table of names, as text."""
+    return frozenset(text.split())
+
+
 #: What torch's losses are called, as a function and as a class, without underscores.
-_TORCH_LOSSES = frozenset(
+_TORCH_LOSSES = name_set(
     """
     mseloss l1loss smoothl1loss huberloss crossentropy crossentropyloss nllloss nllloss2d poissonnllloss
     gaussiannllloss binarycrossentropy bceloss binarycrossentropywithlogits bcewithlogitsloss bcelosswithlogits
     kldiv kldivloss ctcloss hingeembeddingloss cosineembeddingloss marginrankingloss multimarginloss
     multilabelmarginloss softmarginloss multilabelsoftmarginloss tripletmarginloss tripletmarginwithdistanceloss
     labelsmoothingcrossentropy softtargetcrossentropy adaptivelogsoftmaxwithloss sigmoidfocalloss
-    """.split()
+    """
 )
 #: Those whose mean is over the sum of the weights, or over the targets that are not ignored.
 _BY_TARGET = frozenset(["crossentropy", "crossentropyloss", "nllloss", "nllloss2d"])
@@ -59,7 +65,7 @@ _NO_RESULT = re.compile(
     r"time$|^lr|batch_time|data_time|stats?_time"
 )
 
-_NONLINEAR_STEPS = {
+NONLINEAR_STEPS = {
     "sqrt": "the square root", "rsqrt": "the square root", "log": "the logarithm", "log2": "the logarithm",
     "log10": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
     "pow": "a power", "square": "the square", "reciprocal": "the reciprocal", "sigmoid": "the sigmoid",
@@ -67,7 +73,7 @@ _NONLINEAR_STEPS = {
 }  # fmt: skip
 
 #: Methods and functions that hand on the value they are given.
-SAME = frozenset(
+SAME = name_set(
     """
     item detach detach_ cpu cuda numpy float double half to tolist data clone contiguous squeeze type asarray array
     tensor as_tensor from_numpy float32 float64 FloatTensor Tensor round gather all_reduce reduce_tensor reduce_mean
@@ -75,13 +81,15 @@ SAME = frozenset(
     reduce_loss average_gradients_across_ranks tensor2float to_float bfloat16 requires_grad_ view_as type_as
     deepcopy copy sync_tensor distributed_concat nested_gather avg_reduce item_ asscalar cast to_scalar
     stop_gradient all_reduce_mean all_reduce_tensor reduce_loss_dict reduce_dict force_fp32 real ravel flatten
-    """.split()
+    """
 )
+#: What the average of a meter is read off by.
+METER_READS = name_set("avg average mean global_avg value avgs ave median compute")
 #: Functions that put batches after one another, so that what follows sees them all.
-JOINS = frozenset(
+JOINS = name_set(
     """
     cat concat concatenate vstack hstack stack column_stack append extend chain from_iterable block
-    """.split()
+    """
 )
 #: What reads like the name of a loader, a dataset, a batch size.
 _LOADER = re.compile(
@@ -138,6 +146,11 @@ def is_torch_loss(name: str) -> bool:
 def takes_weights(name: str) -> bool:
     """Whether the loss divides by the weights of its targets, and leaves out those to be ignored."""
     return name.replace("_", "").lower() in _BY_TARGET
+
+
+def is_elementwise(name: str) -> bool:
+    """Whether a loss compares a prediction with a target element by element, and so broadcasts them."""
+    return plain(name).startswith(("mse", "l1", "smooth", "huber"))
 
 
 @lru_cache(maxsize=8192)
@@ -220,4 +233,4 @@ def reads_as_ranks(text: str) -> bool:
 
 def nonlinear_step(name: str) -> str | None:
     """What a function does to a number, where it does not do it to a sum's terms: "the square root"."""
-    return _NONLINEAR_STEPS.get(name)
+    return NONLINEAR_STEPS.get(name)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import ast
+import operator
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables, suspicions
-from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
-from batchproof.scripts.source.stats import derived, nonlinear, stat, worse
 from batchproof.scripts.source.totals import divisor_by_name, of_totals
 from batchproof.scripts.source.values import (
     Averaged,
     Const,
     Count,
+    CountedThing,
     Fixed,
     Items,
-    Of,
     Pool,
     Position,
     Rows,
@@ -24,11 +26,13 @@ from batchproof.scripts.source.values import (
     Total,
     Unknown,
     Value,
-    is_of_batch,
 )
 
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
-def binary(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+
+def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
@@ -52,7 +56,7 @@ def binary(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: V
         return _counts(run, node, op, left, right)
     if isinstance(left, Rows) or isinstance(right, Rows):
         return _rows(run, node, op, left, right)
-    if is_of_batch(left) or is_of_batch(right):
+    if left.is_of_batch() or right.is_of_batch():
         return Unknown(node, _name(left) or _name(right), True)
     if isinstance(left, Fixed) or isinstance(right, Fixed):
         return Fixed(node)
@@ -63,27 +67,27 @@ def _name(value: Value) -> str:
     return value.name if isinstance(value, Unknown) else ""
 
 
+_ON_NUMBERS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+}
+
+
 def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Value:
     a, b = left.value, right.value
     if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
         return Const(node, None) if not isinstance(a, (list, tuple)) else Unknown(node)
+    combine = _ON_NUMBERS.get(type(op))
     try:
-        if isinstance(op, ast.Add):
-            return Const(node, a + b)
-        if isinstance(op, ast.Sub):
-            return Const(node, a - b)
-        if isinstance(op, ast.Mult):
-            return Const(node, a * b)
-        if isinstance(op, ast.Div):
-            return Const(node, a / b)
-        if isinstance(op, ast.FloorDiv):
-            return Const(node, a // b)
+        return Const(node, combine(a, b) if combine is not None else 0)
     except (ArithmeticError, ValueError):
-        pass
-    return Const(node, 0)
+        return Const(node, 0)
 
 
-def _rows(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     rows = [v for v in (left, right) if isinstance(v, Rows)]
     pairs = any(r.pairs for r in rows)
     if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp) and len(rows) == 2 and is_transposed(node.right):
@@ -120,72 +124,77 @@ def is_transposed(node: ast.expr) -> bool:
     return False
 
 
-def _stats(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _stats(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(op, (ast.Add, ast.Sub)):
         if isinstance(left, Stat) and isinstance(right, Stat):
-            return worse(left, right, node)
+            return left.plus(right, node)
         one = left if isinstance(left, Stat) else right
         other = right if one is left else left
         assert isinstance(one, Stat)
         if isinstance(other, Rows) and one.quantity is not Quantity.COUNT:
-            return _rows(run, node, op, left, right) if not other.output else derived(one, node)
-        return derived(one, node)
+            return _rows(run, node, op, left, right) if not other.output else one.derived(node)
+        return one.derived(node)
     if isinstance(op, ast.Pow):
         if isinstance(left, Stat) and isinstance(right, Const) and right.value == 1:
-            return derived(left, node)
-        return nonlinear(run, node, left if isinstance(left, Stat) else right, "a power")
+            return left.derived(node)
+        return (left if isinstance(left, Stat) else right).nonlinear(node, "a power")
     if isinstance(op, ast.Mult):
         return _product(run, node, left, right)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         return _quotient(run, node, left, right)
     one = left if isinstance(left, Stat) else right
     assert isinstance(one, Stat)
-    return derived(one, node)
+    return one.derived(node)
 
 
-def _product(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
+def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
     if isinstance(other, Stat):
-        if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
-            return _weighted(one, other, node, Weight.OWN, on_left)
-        if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
-            return _weighted(other, one, node, Weight.OWN, not on_left)
-        if one.quantity is Quantity.UNKNOWN:
-            return derived(other, node)
-        if other.quantity is Quantity.UNKNOWN:
-            return derived(one, node)
-        return stat(run, node, Quantity.NONLINEAR, "two statistics of the batch are multiplied")
+        return _product_of_stats(run, node, one, other, on_left)
     if isinstance(other, Count):
         if other.inverse:
             return _per_sample(one, other, node)
-        if one.quantity in {Quantity.SUM, Quantity.COUNT} and other.of is not Of.CONFIGURED:
-            return derived(one, node)
+        if one.quantity in {Quantity.SUM, Quantity.COUNT} and other.of is not CountedThing.CONFIGURED:
+            return one.derived(node)
         return _weighted(one, other, node, weight_of(run, other), on_left)
-    if isinstance(other, Rows):
-        if one.quantity is Quantity.COUNT:
-            return Rows(node)
-        return Rows(node, output=True) if not other.mask else derived(one, node)
-    if isinstance(other, Unknown) and other.of_batch and name_tables.reads_as_tokens(other.name):
+    if isinstance(other, Rows) and not (other.mask and one.quantity is not Quantity.COUNT):
+        return Rows(node, output=one.quantity is not Quantity.COUNT)
+    weight = _weight_by_name(other) if isinstance(other, Unknown) and other.of_batch else None
+    return _weighted(one, other, node, weight, on_left) if weight is not None else one.derived(node)
+
+
+def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> Value:
+    if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
         return _weighted(one, other, node, Weight.OWN, on_left)
-    if isinstance(other, Unknown) and other.of_batch and name_tables.reads_as_samples(other.name):
-        return _weighted(one, other, node, Weight.SAMPLES, on_left)
-    return derived(one, node)
+    if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
+        return _weighted(other, one, node, Weight.OWN, not on_left)
+    if one.quantity is Quantity.UNKNOWN:
+        return other.derived(node)
+    if other.quantity is Quantity.UNKNOWN:
+        return one.derived(node)
+    return run.stat(node, Quantity.NONLINEAR, "two statistics of the batch are multiplied")
 
 
-def weight_of(run: Reading, count: Count) -> Weight:
+def _weight_by_name(factor: Unknown) -> Weight | None:
+    if name_tables.reads_as_tokens(factor.name):
+        return Weight.OWN
+    return Weight.SAMPLES if name_tables.reads_as_samples(factor.name) else None
+
+
+def weight_of(run: Interpreter, count: Count) -> Weight:
     """What a count is as the weight of a mean."""
-    if count.of is Of.SAMPLES:
+    if count.of is CountedThing.SAMPLES:
         return Weight.SAMPLES
-    if count.of is Of.GRAPHS:
+    if count.of is CountedThing.GRAPHS:
         return Weight.OTHER if _averages_nodes(run) else Weight.SAMPLES
-    if count.of is Of.CONFIGURED:
+    if count.of is CountedThing.CONFIGURED:
         return Weight.CONFIGURED
-    return Weight.OTHER if count.of is Of.KEYS else Weight.OWN
+    return Weight.OTHER if count.of is CountedThing.KEYS else Weight.OWN
 
 
-def _averages_nodes(run: Reading) -> bool:
+def _averages_nodes(run: Interpreter) -> bool:
     """Whether the file's model convolves graphs, and never pools their nodes."""
     words = run.index.words
     if any(word in _POOLS or "pool" in word.lower() or "readout" in word.lower() for word in words):
@@ -193,7 +202,7 @@ def _averages_nodes(run: Reading) -> bool:
     return any(word.endswith("Conv") and not word.startswith("Conv") for word in words)
 
 
-_POOLS = frozenset("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation".split())
+_POOLS = name_set("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation")
 
 
 def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
@@ -208,63 +217,72 @@ def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_lef
 def _per_sample(value: Stat, count: Count, node: ast.expr) -> Stat:
     """A statistic over a count of its batch."""
     if value.weight is not Weight.NONE:
-        if count.of in {Of.SAMPLES, Of.GRAPHS, Of.CONFIGURED}:
-            return derived(value, node, weight=Weight.NONE, weight_node=None, factor=None)
+        if count.of in {CountedThing.SAMPLES, CountedThing.GRAPHS, CountedThing.CONFIGURED}:
+            return value.derived(node, weight=Weight.NONE, weight_node=None, factor=None)
         return replace(value, node=node, plain=node)
     if value.quantity in {Quantity.SUM, Quantity.COUNT}:
-        if count.of in {Of.SAMPLES, Of.CONFIGURED, Of.GRAPHS, Of.KEYS}:
-            return derived(value, node, quantity=Quantity.MEAN, why="")
-        if count.of is Of.ELEMENTS:
-            why = "the sum is divided by a count that differs from batch to batch"
-            return derived(value, node, quantity=Quantity.RATIO, why=why, origin=node)
-    if value.quantity is Quantity.MEAN and not value.named and count.of in {Of.SAMPLES, Of.CONFIGURED}:
-        return derived(value, node, twice=True)
-    return derived(value, node)
+        if count.of in {CountedThing.SAMPLES, CountedThing.CONFIGURED, CountedThing.GRAPHS, CountedThing.KEYS}:
+            return value.derived(node, quantity=Quantity.MEAN, why="")
+        if count.of is CountedThing.ELEMENTS:
+            return value.derived(node, quantity=Quantity.RATIO, why=_BY_COUNT, origin=node)
+    if (
+        value.quantity is Quantity.MEAN
+        and not value.named
+        and count.of in {CountedThing.SAMPLES, CountedThing.CONFIGURED}
+    ):
+        return value.derived(node, twice=True)
+    return value.derived(node)
 
 
-def _quotient(run: Reading, node: ast.expr, left: Value, right: Value) -> Value:
+def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     if not isinstance(left, Stat):
         assert isinstance(right, Stat)
-        if isinstance(left, Rows):
-            rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
-            return Rows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
-        if right.quantity is Quantity.COUNT and not isinstance(left, Const):
-            return derived(right, node, quantity=Quantity.RATIO, why="the denominator differs from batch to batch")
-        return nonlinear(run, node, right, "the reciprocal")
+        return _over_stat(node, left, right)
     suspicions.accumulation(run, node, left)
     if isinstance(right, Stat):
-        if right.quantity is Quantity.UNKNOWN and left.quantity is Quantity.UNKNOWN:
-            return derived(left, node)
-        why = "its denominator is a sum over the batch that differs from batch to batch"
-        if right.quantity in {Quantity.MEAN, Quantity.NONLINEAR} and left.quantity is Quantity.NONLINEAR:
-            return derived(left, node)
-        if left.quantity is Quantity.COUPLED:
-            return derived(left, node)
-        return stat(run, node, Quantity.RATIO, why)
-    if isinstance(right, Count):
-        if right.of in {Of.BATCHES, Of.DATASET, Of.PADDED}:
-            return replace(
-                left, node=node, divided=right, divided_node=node.right if isinstance(node, ast.BinOp) else None
-            )
+        return _quotient_of_stats(run, node, left, right)
+    if isinstance(right, Count) and right.of not in _COUNTS_OF_LOADER:
         return _per_sample(left, right, node)
     if isinstance(right, Rows):
         return Rows(node)
-    if isinstance(right, Unknown) and isinstance(node, ast.BinOp):
-        kind = divisor_by_name(right)
-        if (
-            kind in {Divisor.BATCHES, Divisor.DATASET}
-            and not right.of_batch
-            and not name_tables.reads_as_tokens(right.name)
-            and (kind is Divisor.DATASET or not _accumulates(right.name))
-        ):
-            return replace(left, node=node, divided=right, divided_node=node.right)
-        if left.quantity in {Quantity.SUM, Quantity.COUNT}:
-            if right.of_batch and name_tables.reads_as_tokens(right.name):
-                why = "the sum is divided by a count that differs from batch to batch"
-                return derived(left, node, quantity=Quantity.RATIO, why=why)
-            if right.of_batch:
-                return derived(left, node, quantity=Quantity.MEAN)
-    return derived(left, node)
+    if isinstance(right, Count) or (isinstance(right, Unknown) and isinstance(node, ast.BinOp) and _averages(right)):
+        divided_node = node.right if isinstance(node, ast.BinOp) else None
+        return replace(left, node=node, divided=right, divided_node=divided_node)
+    if isinstance(right, Unknown) and isinstance(node, ast.BinOp) and right.of_batch and left.quantity in _SUMS:
+        if not name_tables.reads_as_tokens(right.name):
+            return left.derived(node, quantity=Quantity.MEAN)
+        return left.derived(node, quantity=Quantity.RATIO, why=_BY_COUNT)
+    return left.derived(node)
+
+
+def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
+    if isinstance(left, Rows):
+        rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
+        return Rows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
+    if right.quantity is Quantity.COUNT and not isinstance(left, Const):
+        return right.derived(node, quantity=Quantity.RATIO, why="the denominator differs from batch to batch")
+    return right.nonlinear(node, "the reciprocal")
+
+
+def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> Value:
+    pair = left.quantity, right.quantity
+    nonlinear = left.quantity is Quantity.NONLINEAR and right.quantity in {Quantity.MEAN, Quantity.NONLINEAR}
+    if nonlinear or left.quantity is Quantity.COUPLED or pair == (Quantity.UNKNOWN, Quantity.UNKNOWN):
+        return left.derived(node)
+    return run.stat(node, Quantity.RATIO, "its denominator is a sum over the batch that differs from batch to batch")
+
+
+def _averages(count: Unknown) -> bool:
+    """Whether a name says how many batches there are, or how many samples in all."""
+    kind = divisor_by_name(count)
+    if kind not in {Divisor.BATCHES, Divisor.DATASET} or count.of_batch or name_tables.reads_as_tokens(count.name):
+        return False
+    return kind is Divisor.DATASET or not _accumulates(count.name)
+
+
+_COUNTS_OF_LOADER = frozenset({CountedThing.BATCHES, CountedThing.DATASET, CountedThing.PADDED})
+_SUMS = frozenset({Quantity.SUM, Quantity.COUNT})
+_BY_COUNT = "the sum is divided by a count that differs from batch to batch"
 
 
 def _accumulates(name: str) -> bool:
@@ -272,52 +290,53 @@ def _accumulates(name: str) -> bool:
     return "accum" in words or "grad" in words or "micro" in words or "sub" in words
 
 
-def _counts(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(left, Position) or isinstance(right, Position):
         return _positions(node, op, left, right)
-    a = left.of if isinstance(left, Count) else None
-    b = right.of if isinstance(right, Count) else None
-    number = right.value if isinstance(right, Const) else left.value if isinstance(left, Const) else None
-    one = left if isinstance(left, Count) else right
+    one, other = (left, right) if isinstance(left, Count) else (right, left)
     assert isinstance(one, Count)
     if isinstance(op, ast.Mult):
-        if {a, b} == {Of.BATCHES, Of.CONFIGURED}:
-            return Count(node, Of.PADDED)
-        if a is not None and b is not None:
-            return Count(node, Of.ELEMENTS if Of.SAMPLES not in {a, b} else Of.SAMPLES, one.loop)
-        other = right if one is left else left
-        if (
-            isinstance(other, Unknown)
-            and run.batch_loop() is not None
-            and one.of is not Of.BATCHES
-            and (is_of_batch(other) or name_tables.reads_as_loss(other.name) or other.name in {"val", "value"})
-        ):
-            found = stat(run, node, Quantity.UNKNOWN, origin=other.node)
-            return _product(run, node, found, one) if one is right else _product(run, node, one, found)
-        if one.of is Of.BATCHES and isinstance(number, int) and number >= 8:
-            return Count(node, Of.PADDED)
-        return Count(node, one.of, one.loop)
+        return _times_count(run, node, one, other, on_left=one is left)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
-        if a is Of.DATASET and (b is Of.CONFIGURED or (isinstance(number, int) and number >= 4)):
-            return Count(node, Of.BATCHES)
-        if a is None and b is not None:
-            if isinstance(left, Const) or not isinstance(left, Unknown):
-                return Count(node, b, one.loop, inverse=True)
-            if b is Of.CONFIGURED:
-                return Count(node, Of.BATCHES)
-            return Unknown(node)
-        if a is not None and b is not None:
-            return Fixed(node)
-        if isinstance(right, Fixed):
-            return Fixed(node)
-        return Count(node, one.of, one.loop)
+        return _count_over(node, one, right) if one is left else _over_count(node, left, one)
     if isinstance(op, (ast.Add, ast.Sub)):
-        if a is None or b is None or a is b:
-            return Count(node, one.of, one.loop)
-        return Count(node, a, one.loop)
-    if isinstance(op, ast.Mod):
-        return Fixed(node)
+        return Count(node, one.of, one.loop)
     return Fixed(node)
+
+
+def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_left: bool) -> Value:
+    if isinstance(other, Count):
+        pair = {one.of, other.of}
+        if pair == {CountedThing.BATCHES, CountedThing.CONFIGURED}:
+            return Count(node, CountedThing.PADDED)
+        samples = CountedThing.SAMPLES in pair
+        return Count(node, CountedThing.SAMPLES if samples else CountedThing.ELEMENTS, one.loop)
+    if (
+        isinstance(other, Unknown)
+        and run.batch_loop() is not None
+        and one.of is not CountedThing.BATCHES
+        and (other.is_of_batch() or name_tables.reads_as_loss(other.name) or other.name in {"val", "value"})
+    ):
+        loss = run.stat(node, Quantity.UNKNOWN, origin=other.node)
+        return _product(run, node, one, loss) if on_left else _product(run, node, loss, one)
+    number = other.value if isinstance(other, Const) else None
+    if one.of is CountedThing.BATCHES and isinstance(number, int) and number >= 8:
+        return Count(node, CountedThing.PADDED)
+    return Count(node, one.of, one.loop)
+
+
+def _count_over(node: ast.expr, left: Count, right: Value) -> Value:
+    number = right.value if isinstance(right, Const) else None
+    configured = isinstance(right, Count) and right.of is CountedThing.CONFIGURED
+    if left.of is CountedThing.DATASET and (configured or (isinstance(number, int) and number >= 4)):
+        return Count(node, CountedThing.BATCHES)
+    return Fixed(node) if isinstance(right, (Count, Fixed)) else Count(node, left.of, left.loop)
+
+
+def _over_count(node: ast.expr, left: Value, right: Count) -> Value:
+    if not isinstance(left, Unknown):
+        return Count(node, right.of, right.loop, inverse=True)
+    return Count(node, CountedThing.BATCHES) if right.of is CountedThing.CONFIGURED else Unknown(node)
 
 
 def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
@@ -329,7 +348,7 @@ def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> V
             return Position(node, place.loop, True, place.offset)
         return Position(node, place.loop, place.counts, place.offset)
     if isinstance(op, ast.Mult) and isinstance(other, Count):
-        return Count(node, Of.PADDED)
+        return Count(node, CountedThing.PADDED)
     if isinstance(op, (ast.Div, ast.FloorDiv)) and place is left and place.offset:
         return Position(node, place.loop, True)
     return Fixed(node)

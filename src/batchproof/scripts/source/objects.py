@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, stats
-from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.values import (
-    Arguments,
     Const,
     Count,
     Dataset,
-    Keywords,
+    Invocation,
     LoaderValue,
     LossFunction,
     MetricObject,
-    Pool,
-    Rows,
-    Total,
     Value,
 )
 
+if TYPE_CHECKING:
+    pass
 
-def loss_function(run: Reading, node: ast.AST, name: str, arguments: Arguments, keywords: Keywords) -> LossFunction:
+
+_METRIC_LIBRARIES = (
+    "torchmetrics", "torcheval", "ignite.metrics", "evaluate.", "monai.metrics", "datasets.load_metric"
+)  # fmt: skip
+
+
+def loss_function(node: ast.AST, name: str, arguments: list[Value], keywords: dict[str, Value]) -> LossFunction:
     """One of torch's losses with what it was given: its reduction, its weights."""
     reduction = keywords.get("reduction")
     text = reduction.value if isinstance(reduction, Const) else None
@@ -45,40 +49,9 @@ def loss_function(run: Reading, node: ast.AST, name: str, arguments: Arguments, 
     return LossFunction(node, name, quantity, why, rows)
 
 
-def apply_loss(run: Reading, node: ast.expr, loss: LossFunction, arguments: Arguments, keywords: Keywords) -> Value:
-    given = [*arguments, *keywords.values()]
-    if any(isinstance(v, (Pool, Total)) for v in given):
-        return Pool(node)
-    if loss.rows:
-        return Rows(node, pairs=any(isinstance(v, Rows) and v.pairs for v in given))
-    if any(isinstance(v, Rows) and v.pairs for v in given) and loss.quantity is not Quantity.SUM:
-        return stats.stat(run, node, Quantity.COUPLED, "each sample is compared with the others of its batch")
-    if len(given) > 1 and isinstance(given[1], Rows) and given[1].order:
-        return stats.stat(run, node, Quantity.COUPLED, "each sample is compared with the others of its batch")
-    if loss.quantity is Quantity.MEAN and any(isinstance(v, Rows) and v.selected for v in given):
-        return stats.stat(run, node, Quantity.RATIO, "how many samples the mask leaves differs from batch to batch")
-    if len(given) > 1 and isinstance(given[0], Rows) and isinstance(given[1], Rows):
-        columns = (given[0].columns, given[1].columns)
-        if set(columns) == {0, 1} and name_tables.plain(loss.name).startswith(("mse", "l1", "smooth", "huber")):
-            run.doubt("broadcast shapes", node, "one side has a column for each sample and the other has none")
-    found = stats.stat(run, node, loss.quantity, loss.why)
-    found.named = loss.quantity is Quantity.MEAN and not name_tables.is_torch_loss(loss.name)
-    return found
-
-
 def metric_object(path: str, node: ast.AST) -> MetricObject | None:
     """A metric of a library that accumulates by itself."""
-    if not any(
-        word in path
-        for word in (
-            "torchmetrics",
-            "torcheval",
-            "ignite.metrics",
-            "evaluate.",
-            "monai.metrics",
-            "datasets.load_metric",
-        )
-    ):
+    if not any(library in path for library in _METRIC_LIBRARIES):
         return None
     name = name_tables.last_of(path)
     if name in {"load", "load_metric"} and isinstance(node, ast.Call) and node.args:
@@ -103,8 +76,9 @@ def _by_class(node: ast.AST) -> bool:
     return average is None or (isinstance(average, ast.Constant) and average.value == "macro")
 
 
-def loader_of(run: Reading, node: ast.Call, arguments: Arguments, keywords: Keywords) -> LoaderValue:
+def loader_of(call: Invocation) -> LoaderValue:
     """``DataLoader(...)`` with what it says about its last batch."""
+    node, arguments, keywords = call.node, call.arguments, call.keywords
     drop = keywords.get("drop_last")
     batch = keywords.get("batch_size") or (arguments[1] if len(arguments) > 1 else None)
     size: int | None = None
@@ -120,6 +94,6 @@ def loader_of(run: Reading, node: ast.Call, arguments: Arguments, keywords: Keyw
         drops = bool(drop.value)
     elif drop is not None or spread or "batch_sampler" in keywords:
         drops = None
-    dataset = keywords.get("dataset") or (arguments[0] if arguments else None)
+    dataset = keywords.get("dataset") or call.first
     loader = Loader(None, node, drops, size)
     return LoaderValue(node, loader, Dataset(node) if dataset is not None else None, keywords.get("sampler"))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, numbers, totals
+from batchproof.scripts.source import name_tables, totals
 from batchproof.scripts.source.accumulators import add, append
 from batchproof.scripts.source.assignment import held_by, open_loops, put
-from batchproof.scripts.source.interpreter import Reading, record_average, reported_as
+from batchproof.scripts.source.frames import Binding, report_as
+from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.site import Divisor
-from batchproof.scripts.source.values import Averaged, Binding, Fixed, Items, Rows, Stat, Total, Unknown, Value
+from batchproof.scripts.source.values import Averaged, Fixed, Items, Rows, Stat, Total, Unknown, Value
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 
-def rewrites_itself(run: Reading, target: ast.expr, value: ast.expr) -> bool:
+def rewrites_itself(run: Interpreter, target: ast.expr, value: ast.expr) -> bool:
     """``x = x + v``, ``x = (x * i + v) / (i + 1)``, ``x = np.append(x, v)``, ``x = 0.9 * x + 0.1 * v``."""
     if isinstance(value, ast.IfExp):  # `x = v if x is None else 0.9 * x + 0.1 * v`
         return any(
@@ -34,15 +39,15 @@ def _mentions(node: ast.AST, target: ast.expr) -> bool:
     return any(ast.unparse(part) == name for part in ast.walk(node) if type(part) is type(target))
 
 
-def _rewritten_sum(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
+def _rewritten_sum(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     terms = _terms(value)
     rest = [term for term in terms if ast.unparse(term) != name and not _gets(term, target)]
     again = any(_mentions(term, target) for term in rest)
     if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
         result: Value | None = None
         for term in rest:
-            found = run.evaluate(run, term)
-            result = found if result is None else numbers.binary(run, value, ast.Add(), result, found)
+            found = run.evaluate(term)
+            result = found if result is None else run.binary(value, ast.Add(), result, found)
         assert result is not None
         put(run, target, held, add(run, name, held, result, rest[0] if len(rest) == 1 else value))
         return True
@@ -70,7 +75,7 @@ def _terms(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def running_mean(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
+def running_mean(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     """``x = (x * i + v) / (i + 1)`` and ``x = x + (v - x) / n`` average; ``x = 0.9 * x + 0.1 * v`` forgets."""
     divisor: ast.expr | None = None
     contribution: Value | None = None
@@ -81,7 +86,7 @@ def running_mean(run: Reading, target: ast.expr, held: Binding, name: str, value
     for term in _leaves(value, divisor):
         if _mentions(term, target):
             continue
-        found = run.evaluate(run, term)
+        found = run.evaluate(term)
         if isinstance(found, Stat) or (
             isinstance(found, (Rows, Unknown)) and name_tables.reads_as_loss(ast.unparse(term))
         ):
@@ -99,14 +104,14 @@ def running_mean(run: Reading, target: ast.expr, held: Binding, name: str, value
         window = bool(numeric) or not isinstance(value.op, ast.Add)
         for entry in total.entries:
             entry.window = entry.window or window
-        averages = record_average(run, total.entries, value, Divisor.UNKNOWN, None, True)
+        averages = run.record_average(total.entries, value, Divisor.UNKNOWN, None, True)
     else:
-        by = run.evaluate(run, divisor)
+        by = run.evaluate(divisor)
         kind = totals.divisor_of(run, total, by, divisor)
         if isinstance(by, Unknown) and kind is Divisor.DATASET:
             kind = Divisor.BATCHES
-        averages = record_average(run, total.entries, value, kind, divisor)
-    reported_as(run, total.entries, name)
+        averages = run.record_average(total.entries, value, kind, divisor)
+    report_as(total.entries, name)
     put(run, target, held, Averaged(value, total.entries, averages))
     return True
 
@@ -121,11 +126,11 @@ def _leaves(node: ast.expr, divisor: ast.expr | None) -> list[ast.expr]:
     return [node]
 
 
-def _rewritten_call(run: Reading, target: ast.expr, held: Binding, name: str, value: ast.Call) -> bool:
+def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.Call) -> bool:
     """``x = np.append(x, v)``, ``x = torch.cat([x, v])``."""
-    last = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
+    last = callee_of(value)
     if last in {"max", "min", "maximum", "minimum"} and any(ast.unparse(part) == name for part in value.args):
-        run.evaluate(run, value)
+        run.evaluate(value)
         put(run, target, held, Fixed(value))
         return True
     if last not in name_tables.JOINS or not value.args:
@@ -141,7 +146,7 @@ def _rewritten_call(run: Reading, target: ast.expr, held: Binding, name: str, va
     items = held.value
     if not isinstance(items, Items):
         items = Items(value, born=held.born, start=held.statement)
-    found = run.evaluate(run, others[0])
+    found = run.evaluate(others[0])
     if isinstance(found, Items) and len(found.items) == 1:
         found = found.items[0]
     append(run, name, items, found, others[0])

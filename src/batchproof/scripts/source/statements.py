@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import numbers, suspicions, totals
+from batchproof.scripts.source import suspicions, totals
 from batchproof.scripts.source.accumulators import add
 from batchproof.scripts.source.assignment import assign, held_by, open_loops, put
-from batchproof.scripts.source.interpreter import MOST_STATEMENTS, Reading, reported_as
+from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
+from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
 from batchproof.scripts.source.rewriting import rewrites_itself, running_mean
-from batchproof.scripts.source.values import Averaged, Binding, Class, Const, Count, Function, Of, Total, join_scopes
+from batchproof.scripts.source.values import Averaged, Class, Const, Count, CountedThing, Function, Total, join_scopes
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 
-def execute(run: Reading, body: list[ast.stmt]) -> bool:
+def execute(run: Interpreter, body: list[ast.stmt]) -> bool:
     """Read statements; whether what follows them is reached."""
     for statement in body:
         run.statements += 1
@@ -36,24 +41,24 @@ def execute(run: Reading, body: list[ast.stmt]) -> bool:
 _COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, ast.Try)
 
 
-def _assign(run: Reading, node: ast.Assign) -> None:
+def _assign(run: Interpreter, node: ast.Assign) -> None:
     if len(node.targets) == 1 and rewrites_itself(run, node.targets[0], node.value):
         return
-    value = run.evaluate(run, node.value)
+    value = run.evaluate(node.value)
     for target in node.targets:
         assign(run, target, value)
 
 
-def _annotated(run: Reading, node: ast.AnnAssign) -> None:
+def _annotated(run: Interpreter, node: ast.AnnAssign) -> None:
     if node.value is not None:
-        assign(run, node.target, run.evaluate(run, node.value))
+        assign(run, node.target, run.evaluate(node.value))
 
 
-def _augmented(run: Reading, node: ast.AugAssign) -> None:
+def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
     held = held_by(run, node.target)
-    value = run.evaluate(run, node.value)
+    value = run.evaluate(node.value)
     if held is None:
-        held = Binding(run.evaluate(run, node.target), (), None)
+        held = Binding(run.evaluate(node.target), (), None)
     name = ast.unparse(node.target)
     if (
         isinstance(node.op, ast.Add)
@@ -69,33 +74,33 @@ def _augmented(run: Reading, node: ast.AugAssign) -> None:
     if isinstance(node.op, ast.Div) and isinstance(held.value, Total):
         found = totals.divide(run, node, held.value, value, node.value)
         if isinstance(found, Averaged):
-            reported_as(run, found.entries, name)
+            report_as(found.entries, name)
         put(run, node.target, held, found)
         return
     expression = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
-    put(run, node.target, held, numbers.binary(run, expression, node.op, held.value, value))
+    put(run, node.target, held, run.binary(expression, node.op, held.value, value))
 
 
-def _expression(run: Reading, node: ast.Expr) -> None:
+def _expression(run: Interpreter, node: ast.Expr) -> None:
     suspicions.stale(run, node.value)
-    run.evaluate(run, node.value)
+    run.evaluate(node.value)
 
 
-def _return(run: Reading, node: ast.Return) -> bool:
+def _return(run: Interpreter, node: ast.Return) -> bool:
     if node.value is not None:
         suspicions.stale(run, node.value)
-        value = run.evaluate(run, node.value)
+        value = run.evaluate(node.value)
         run.frame.returns.append(value)
     else:
         run.frame.returns.append(Const(node, None))
     return False
 
 
-def _stop(run: Reading, node: ast.stmt) -> bool:
+def _stop(run: Interpreter, node: ast.stmt) -> bool:
     return False
 
 
-def _for(run: Reading, node: ast.For | ast.AsyncFor) -> None:
+def _for(run: Interpreter, node: ast.For | ast.AsyncFor) -> None:
     enter_for(run, node)
     try:
         execute(run, node.body)
@@ -104,8 +109,8 @@ def _for(run: Reading, node: ast.For | ast.AsyncFor) -> None:
     execute(run, node.orelse)
 
 
-def _while(run: Reading, node: ast.While) -> None:
-    run.evaluate(run, node.test)
+def _while(run: Interpreter, node: ast.While) -> None:
+    run.evaluate(node.test)
     enter_while(run, node)
     try:
         execute(run, node.body)
@@ -114,8 +119,8 @@ def _while(run: Reading, node: ast.While) -> None:
     execute(run, node.orelse)
 
 
-def _if(run: Reading, node: ast.If) -> bool:
-    run.evaluate(run, node.test)
+def _if(run: Interpreter, node: ast.If) -> bool:
+    run.evaluate(node.test)
     scope = run.frame.scope
     before = scope.names
     quiet = run.frame.quiet
@@ -150,25 +155,24 @@ def _keep_totals(names: dict[str, Binding], left: dict[str, Binding]) -> None:
             names[name] = binding
 
 
-def _with(run: Reading, node: ast.With | ast.AsyncWith) -> bool:
+def _with(run: Interpreter, node: ast.With | ast.AsyncWith) -> bool:
     quiet = run.frame.quiet
     for item in node.items:
-        value = run.evaluate(run, item.context_expr)
+        value = run.evaluate(item.context_expr)
         text = item.context_expr
-        name = text.func if isinstance(text, ast.Call) else text
-        last = name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")
+        last = last_word(text.func if isinstance(text, ast.Call) else text)
         if last in {"no_grad", "inference_mode"}:
             run.frame.quiet = True
         if item.optional_vars is not None:
             if isinstance(text, ast.Call) and last in {"tqdm", "trange"} and text.args:
-                value = run.evaluate(run, text.args[0])
+                value = run.evaluate(text.args[0])
             bind_target(run, item.optional_vars, value)
     goes_on = execute(run, node.body)
     run.frame.quiet = quiet
     return goes_on
 
 
-def _try(run: Reading, node: ast.Try) -> bool:
+def _try(run: Interpreter, node: ast.Try) -> bool:
     scope = run.frame.scope
     goes_on = execute(run, node.body)
     goes_on = execute(run, node.orelse) and goes_on
@@ -184,34 +188,36 @@ def _try(run: Reading, node: ast.Try) -> bool:
     return goes_on
 
 
-def _function(run: Reading, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+def _function(run: Interpreter, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     run.frame.scope.names[node.name] = Binding(Function(node, node, run.frame.scope), run.born(), node)
 
 
-def _class(run: Reading, node: ast.ClassDef) -> None:
+def _class(run: Interpreter, node: ast.ClassDef) -> None:
     run.frame.scope.names[node.name] = Binding(Class(node, node, run.frame.scope), run.born(), node)
 
 
-def _assert(run: Reading, node: ast.Assert) -> None:
+def _assert(run: Interpreter, node: ast.Assert) -> None:
     """``assert len(x) == 1`` says that a batch is one sample."""
     test = node.test
-    run.evaluate(run, test)
+    run.evaluate(test)
     loop = run.batch_loop()
     if loop is None or not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Eq):
         return
-    sides = [run.evaluate(run, side) for side in (test.left, test.comparators[0])]
+    sides = [run.evaluate(side) for side in (test.left, test.comparators[0])]
     one = any(isinstance(side, Const) and side.value == 1 for side in sides)
-    if one and any(isinstance(side, Count) and side.of in {Of.SAMPLES, Of.CONFIGURED} for side in sides):
+    if one and any(
+        isinstance(side, Count) and side.of in {CountedThing.SAMPLES, CountedThing.CONFIGURED} for side in sides
+    ):
         loop.of_one = True
 
 
-def _match(run: Reading, node: ast.Match) -> None:
-    run.evaluate(run, node.subject)
+def _match(run: Interpreter, node: ast.Match) -> None:
+    run.evaluate(node.subject)
     for case in node.cases:
         execute(run, case.body)
 
 
-def _delete(run: Reading, node: ast.Delete) -> None:
+def _delete(run: Interpreter, node: ast.Delete) -> None:
     return None
 
 

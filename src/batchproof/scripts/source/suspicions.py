@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.interpreter import Reading
+from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity
 from batchproof.scripts.source.values import LoaderValue, Stat
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 ONLY_LAST = "only the last batch"
 DROPS_TAIL = "evaluation drops its tail"
@@ -15,19 +20,19 @@ PADDED = "padded sampler"
 ACCUMULATION = "accumulation divided"
 BROADCAST = "broadcast shapes"
 
-_REPORTS = frozenset(
+_REPORTS = name_set(
     """
     print info log debug warning write add_scalar add_scalars append format log_metric writerow set_description
     set_postfix
-    """.split()
+    """
 )
 _NOT_PLAIN = {Quantity.RATIO, Quantity.NONLINEAR, Quantity.COUPLED}
 
 
-def stale(run: Reading, node: ast.expr) -> None:
+def stale(run: Interpreter, node: ast.expr) -> None:
     """A number of one batch that is printed, kept or returned after its loop: that of the last batch."""
     if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = callee_of(node)
         handed_on = isinstance(run.frame.statement, ast.Return) and (
             name in name_tables.SAME or name in {"float", "round"}
         )
@@ -44,7 +49,7 @@ def stale(run: Reading, node: ast.expr) -> None:
                 return
 
 
-def _is_of_last_batch(run: Reading, name: str) -> bool:
+def _is_of_last_batch(run: Interpreter, name: str) -> bool:
     binding = run.frame.scope.names.get(name)
     if binding is None or not isinstance(binding.value, Stat) or name_tables.reads_as_no_result(name):
         return False
@@ -54,14 +59,14 @@ def _is_of_last_batch(run: Reading, name: str) -> bool:
     return loop is not None and not run.is_open(loop) and not loop.equal and not loop.weighs
 
 
-def _is_first(run: Reading, name: str) -> bool:
+def _is_first(run: Interpreter, name: str) -> bool:
     """Whether nothing reported that value before: what a function returns, its caller only hands on."""
     value = run.frame.scope.names[name].value
     statement = id(run.frame.statement)
     return run.stale.setdefault(id(value.origin) if isinstance(value, Stat) else 0, statement) == statement
 
 
-def named_loader(run: Reading, name: str, value: LoaderValue) -> None:
+def named_loader(run: Interpreter, name: str, value: LoaderValue) -> None:
     """``val_loader = DataLoader(..., drop_last=True)``."""
     built = value.loader.built
     if built is not None and value.loader.drops_last and evaluates(name):
@@ -72,7 +77,7 @@ def evaluates(name: str) -> bool:
     return name_tables.reads_as_evaluation(name) and "train" not in name.lower()
 
 
-def sampler(run: Reading, node: ast.Call, dropped: bool) -> None:
+def sampler(run: Interpreter, node: ast.Call, dropped: bool) -> None:
     """``val_sampler = DistributedSampler(dataset)``."""
     statement = run.frame.statement
     if dropped or not isinstance(statement, ast.Assign):
@@ -82,7 +87,7 @@ def sampler(run: Reading, node: ast.Call, dropped: bool) -> None:
         run.doubt(PADDED, node, "the sampler repeats samples until the ranks have equally many")
 
 
-def accumulation(run: Reading, node: ast.expr, loss: Stat) -> None:
+def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
     """``loss / accumulation_steps`` for a loss that is no plain mean."""
     if loss.quantity not in _NOT_PLAIN or run.batch_loop() is None:
         return

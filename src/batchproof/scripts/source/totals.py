@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.interpreter import Reading, record_average
+from batchproof.scripts.source.frames import Contribution
 from batchproof.scripts.source.site import Divisor, Quantity
-from batchproof.scripts.source.stats import nonlinear
 from batchproof.scripts.source.values import (
     Averaged,
     Const,
     Count,
-    Entry,
+    CountedThing,
     Fixed,
-    Items,
     Length,
-    Of,
     Pool,
     Position,
     Rows,
@@ -27,8 +25,11 @@ from batchproof.scripts.source.values import (
     Value,
 )
 
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
-def of_totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+
+def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         if isinstance(left, Total):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
@@ -48,7 +49,7 @@ def of_totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right
         return Averaged(node, left.entries + extra, left.averages + right.averages)
     one, other = (left, right) if isinstance(left, (Total, Averaged)) else (right, left)
     if isinstance(op, ast.Pow):
-        return nonlinear(run, node, one, "a power")
+        return one.nonlinear(node, "a power")
     if isinstance(one, Averaged):
         if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, Total):
             return Total(node, other.entries, other.listed, other.weighted)
@@ -59,7 +60,7 @@ def of_totals(run: Reading, node: ast.expr, op: ast.operator, left: Value, right
     return Total(node, one.entries, one.listed, one.weighted)
 
 
-def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
+def divide(run: Interpreter, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
     """A total over a count."""
     divisor = divisor_of(run, total, by, by_node)
     if isinstance(by, Total) and by.listed and any(entry in total.entries for entry in by.entries):
@@ -77,17 +78,19 @@ def divide(run: Reading, node: ast.AST, total: Total, by: Value, by_node: ast.ex
         return Total(node, total.entries, total.listed, total.weighted)
     if isinstance(by, Fixed) and not total.listed:
         return Total(node, total.entries, total.listed, total.weighted)
-    averages = record_average(run, total.entries, node, divisor, by_node, number)
+    averages = run.record_average(total.entries, node, divisor, by_node, number)
     return Averaged(node, total.entries, averages)
 
 
-def divisor_of(run: Reading, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
-    if isinstance(by, (Count, Unknown)) and by.length is not None and _is_length_of_loop(total, by.length):
+def divisor_of(run: Interpreter, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
+    if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
         return Divisor.BATCHES
     if isinstance(by, Count):
-        if by.of in {Of.CONFIGURED, Of.PADDED}:
+        if by.of in {CountedThing.CONFIGURED, CountedThing.PADDED}:
             return Divisor.CONFIGURED
-        return {Of.BATCHES: Divisor.BATCHES, Of.DATASET: Divisor.DATASET}.get(by.of, Divisor.UNKNOWN)
+        return {CountedThing.BATCHES: Divisor.BATCHES, CountedThing.DATASET: Divisor.DATASET}.get(
+            by.of, Divisor.UNKNOWN
+        )
     if isinstance(by, Position):
         return Divisor.CONFIGURED if by.offset else Divisor.BATCHES
     if isinstance(by, Total):
@@ -132,16 +135,16 @@ def _text(node: ast.AST | None) -> str:
     return ast.unparse(node) if node is not None else ""
 
 
-def _counted(entry: Entry, listed: bool) -> Divisor:
+def _counted(entry: Contribution, listed: bool) -> Divisor:
     value = entry.value
     if listed:
         return Divisor.SAMPLES if entry.spread else Divisor.BATCHES
     if isinstance(value, Const):
         return Divisor.BATCHES if isinstance(value.value, (int, float)) and value.value == 1 else Divisor.UNKNOWN
     if isinstance(value, Count):
-        if value.of in {Of.SAMPLES, Of.GRAPHS}:
+        if value.of in {CountedThing.SAMPLES, CountedThing.GRAPHS}:
             return Divisor.SAMPLES
-        return Divisor.CONFIGURED if value.of is Of.CONFIGURED else Divisor.WEIGHTS
+        return Divisor.CONFIGURED if value.of is CountedThing.CONFIGURED else Divisor.WEIGHTS
     if isinstance(value, (Rows, Stat, Unknown)):
         return Divisor.WEIGHTS
     return Divisor.UNKNOWN
@@ -160,13 +163,3 @@ def divisor_by_name(by: Unknown, node: ast.expr | None = None) -> Divisor:
     if name_tables.reads_as_samples(name):
         return Divisor.DATASET
     return Divisor.UNKNOWN
-
-
-def entries_of(value: Value) -> tuple[Entry, ...]:
-    if isinstance(value, Total):
-        return value.entries
-    if isinstance(value, Items):
-        return tuple(value.entries)
-    if isinstance(value, Averaged):
-        return value.entries
-    return ()

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import ast
+from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import numbers, stats
+from batchproof.scripts.source import numbers
 from batchproof.scripts.source.accumulators import enter
-from batchproof.scripts.source.interpreter import Reading, record_average
-from batchproof.scripts.source.site import Divisor, Quantity, Weight
+from batchproof.scripts.source.frames import Binding, OpenLoop
+from batchproof.scripts.source.index import argument_of
+from batchproof.scripts.source.site import Quantity, Weight
 from batchproof.scripts.source.values import (
-    Binding,
     Const,
     Count,
+    CountedThing,
     Instance,
+    Invocation,
     Items,
     Mapping,
-    MetricObject,
-    Of,
     Rows,
     Stat,
     Unknown,
     Value,
+    divisor_of_meter,
 )
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
 
 
 def is_lightning(definition: ast.ClassDef, methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> bool:
@@ -44,72 +49,61 @@ def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: st
     return [name for name in dict.fromkeys(names) if name in methods]
 
 
-def logged(
-    run: Reading, node: ast.Call, base: Value, name: str, arguments: list[Value], keywords: dict[str, Value]
-) -> bool:
+def logged(run: Interpreter, base: Value, call: Invocation) -> bool:
     """``self.log("loss", loss)`` in a step: Lightning averages over the epoch, weighted by the batch's size."""
     loop = next((other for other in reversed(run.loops) if other.batch is not None and other.batch.weighs), None)
     if loop is None or loop.batch is None or not isinstance(base, Instance):
         return False
-    training = not loop.batch.quiet
-    on_epoch, on_step = keywords.get("on_epoch"), keywords.get("on_step")
-    epoch = on_epoch.value is True if isinstance(on_epoch, Const) else not training
-    if on_epoch is not None and not isinstance(on_epoch, Const):
-        epoch = True
-    if isinstance(on_step, Const) and on_step.value is True and on_epoch is None:
-        epoch = False
-    if not epoch:
-        return True
-    size = keywords.get("batch_size")
-    size_node = next((k.value for k in node.keywords if k.arg == "batch_size"), None)
-    if name == "log_dict":
-        if arguments and isinstance(arguments[0], Mapping):
-            for key, binding in arguments[0].entries.items():
-                _log(run, node, loop, key, binding.value, node.args[0], size, size_node)
-        return True
-    value = arguments[1] if len(arguments) > 1 else keywords.get("value")
-    value_node = (
-        node.args[1] if len(node.args) > 1 else next((k.value for k in node.keywords if k.arg == "value"), None)
-    )
-    if value is None or value_node is None:
-        return True
-    key = str(arguments[0].value) if arguments and isinstance(arguments[0], Const) else ""
-    _log(run, node, loop, key or ast.unparse(node.args[0]), value, value_node, size, size_node)
+    if _is_over_epoch(call, training=not loop.batch.quiet):
+        for key, value, node in _logged_values(call):
+            _log(run, call, loop, key, value, node)
     return True
 
 
-def _log(
-    run: Reading, node: ast.Call, loop: object, key: str, value: Value, value_node: ast.expr, size: Value | None,
-    size_node: ast.expr | None,
-) -> None:  # fmt: skip
-    if isinstance(value, MetricObject):
-        return
-    if isinstance(value, (Rows, Unknown)):
-        if isinstance(value, Unknown) and not value.of_batch:
-            return
-        value = stats.stat(run, value_node, Quantity.UNKNOWN)
+def _is_over_epoch(call: Invocation, training: bool) -> bool:
+    on_epoch, on_step = call.keywords.get("on_epoch"), call.keywords.get("on_step")
+    if on_epoch is not None:
+        return on_epoch.value is True if isinstance(on_epoch, Const) else True
+    return not training and not (isinstance(on_step, Const) and on_step.value is True)
+
+
+def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
+    """Each value with the key that it is logged under, and as written."""
+    node = call.node
+    if call.name == "log_dict":
+        entries = call.first.entries if isinstance(call.first, Mapping) else {}
+        return [(key, binding.value, node.args[0]) for key, binding in entries.items()]
+    value = call.arguments[1] if len(call.arguments) > 1 else call.keywords.get("value")
+    value_node = argument_of(node, 1, "value")
+    if value is None or value_node is None:
+        return []
+    key = str(call.first.value) if isinstance(call.first, Const) else ""
+    return [(key or ast.unparse(node.args[0]), value, value_node)]
+
+
+def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Value, node: ast.expr) -> None:
+    if isinstance(value, Rows) or (isinstance(value, Unknown) and value.of_batch):
+        value = run.stat(node, Quantity.UNKNOWN)
     if not isinstance(value, Stat):
         return
+    size = call.keywords.get("batch_size")
     weight = Weight.SAMPLES
     if isinstance(size, Count):
-        weight = numbers.weight_of(run, size)
-        if size.of is Of.KEYS:
-            weight = Weight.OTHER
-    changed = stats.derived(value, value_node, call=value.call, weight=weight, weight_node=size_node, factor=size)
-    held = Binding(Unknown(node), (), None)
-    entry = enter(run, key, held, changed, loop, value_node)  # type: ignore[arg-type]
-    divisor = {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}.get(weight, Divisor.WEIGHTS)
-    record_average(run, (entry,), node, divisor, None)
+        weight = Weight.OTHER if size.of is CountedThing.KEYS else numbers.weight_of(run, size)
+    size_node = argument_of(call.node, len(call.node.args), "batch_size")
+    weighted = value.derived(node, call=value.call, weight=weight, weight_node=size_node, factor=size)
+    entry = enter(run, key, Binding(Unknown(call.node)), weighted, loop, node)
+    run.record_average((entry,), call.node, divisor_of_meter(weighted), None)
     entry.reported.setdefault(key)
 
 
-def outputs_of(run: Reading, statement: ast.AST, name: str, values: list[Value], loop: object) -> Value:
+def outputs_of(run: Interpreter, statement: ast.AST, name: str, values: list[Value], loop: OpenLoop) -> Value:
     """What a trainer collects of a step's return values, for the method at the epoch's end."""
     made = Items(statement)
     for value in values:
         if isinstance(value, (Stat, Mapping, Rows, Unknown, Items)):
             held = Binding(made, (), None)
-            entry = enter(run, name, held, value, loop, None, listed=True)  # type: ignore[arg-type]
+            entry = enter(run, name, held, value, loop, None, listed=True)
             entry.late = True
             made.entries.append(entry)
     return made
