@@ -11,7 +11,6 @@ from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
 from batchproof.derive.plan import Leaf, Plan, Verified
-from batchproof.derive.plan_text import size_of
 from batchproof.derive.program import Program, Value
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
@@ -30,7 +29,7 @@ from batchproof.derive.recording import (
 )
 from batchproof.derive.samples import FEWEST_LARGE, FEWEST_ROWS, LARGE_ROW, MOST_BYTES, MOST_ROWS, Inputs, few, ragged
 from batchproof.derive.site import Site
-from batchproof.derive.verify import gap, join, joined, merge
+from batchproof.derive.verify import join, joined, merge
 
 __all__ = [
     "FEWEST_LARGE",
@@ -72,7 +71,6 @@ __all__ = [
     "few",
     "finish_many",
     "fold_many",
-    "gap",
     "join",
     "joined",
     "keep_inputs",
@@ -84,7 +82,6 @@ __all__ = [
     "record",
     "result_of",
     "shown_dtype",
-    "size_of",
     "slope",
     "widen",
 ]

@@ -18,7 +18,8 @@ from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import Recording, Size, leaves, widen
 from batchproof.derive.samples import Inputs
-from batchproof.derive.verify import ROUNDING, Refuted, gap, verify
+from batchproof.derive.verify import ROUNDING, Refuted, verify
+from batchproof.ground.tensors import gap
 
 
 def assemble(

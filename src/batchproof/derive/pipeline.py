@@ -23,9 +23,11 @@ from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
 from batchproof.derive.samples import FEWEST_LARGE, Inputs, few
-from batchproof.derive.verify import ROUNDING, Refuted, gap
+from batchproof.derive.verify import ROUNDING, Refuted
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
+from batchproof.ground.tensors import gap
+from batchproof.ground.text import first_line
 
 MOST_ROUNDS = 8
 _LAYOUT = frozenset("clone view _unsafe_view reshape alias".split())
@@ -64,7 +66,7 @@ def derive(
     except BatchproofError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps torch from recording it, keeping rows is right
-        reason = f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})"
+        reason = f"it cannot be recorded ({type(error).__name__}: {first_line(error)[:160]})"
     plan = keep_inputs(batch, reason)
     plan.program = trace[-1] if trace else None
     return plan
@@ -99,10 +101,6 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
         ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:160]
 
 
 def _derive(

@@ -12,8 +12,8 @@ from batchproof.derive.plan import Leaf, Plan, Verified
 from batchproof.derive.record import Watch
 from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site
-from batchproof.derive.verify import gap
 from batchproof.errors import BatchproofError
+from batchproof.ground.tensors import gap
 
 
 class OwnError(Exception):

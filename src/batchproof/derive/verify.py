@@ -9,6 +9,7 @@ import torch
 
 from batchproof.derive.plan import Plan, Verified
 from batchproof.derive.samples import Inputs, ragged
+from batchproof.ground.tensors import gap
 
 PARTITIONS = 64
 #: Bytes of samples that are folded in all these partitions together.
@@ -47,23 +48,6 @@ def joined(kind: str, stacked: torch.Tensor) -> torch.Tensor:
     if kind == "min":
         return stacked.amin(0)
     return stacked.any(0) if kind == "any" else stacked.all(0)
-
-
-def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
-    """The largest difference, relative to the largest number; infinite where one is not finite and the other is."""
-    if a.shape != b.shape:
-        return float("inf")
-    if a.numel() == 0:
-        return 0.0
-    a, b = (x.to(torch.complex128 if x.dtype.is_complex else torch.float64) for x in (a, b))
-    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
-    if bool(same.all()):
-        return 0.0
-    finite = torch.isfinite(a) & torch.isfinite(b)
-    if not bool((same | finite).all()):
-        return float("inf")
-    size = max(float(b[finite].abs().max()), scale, 1e-300)
-    return float((a - b)[finite].abs().max()) / size
 
 
 def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inputs, seed: int) -> Verified:

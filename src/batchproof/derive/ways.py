@@ -25,6 +25,7 @@ from batchproof.derive.record import Recorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site, is_library
+from batchproof.ground.text import error_line
 
 #: So many runs are spent on finding ways.
 MOST_RUNS = 48
@@ -340,8 +341,7 @@ def _one_told(explore: Explore, found: _Found, question: int, answer: bool, cont
     except Exception as error:  # noqa: BLE001 - a function may raise anything on what cannot be
         if asked and not raised_by_itself(error):
             raise Unrecordable(
-                "on other samples it goes another way, which cannot be tried on the first ones "
-                f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+                f"on other samples it goes another way, which cannot be tried on the first ones ({error_line(error)})"
             ) from None
     if answer not in found.told[question]:
         found.raising.add((question, answer))

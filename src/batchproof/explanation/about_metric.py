@@ -16,6 +16,8 @@ from batchproof.explanation.metrics import Scored
 from batchproof.explanation.result import Curve, Explanation, Finding, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.ground.target import name_of
+from batchproof.ground.tensors import close
+from batchproof.ground.text import listed
 
 TOLERANCE = 1e-4
 QUANTITY = "compute()"
@@ -85,9 +87,7 @@ def _magnitude(alone: Alone, which: int) -> float:
 
 
 def _same(scored: Scored, value: torch.Tensor, about: Curve) -> bool:
-    if value.shape != scored.exact.shape:
-        return False
-    return torch.allclose(value, scored.exact, rtol=TOLERANCE, atol=TOLERANCE * about.scale, equal_nan=True)
+    return close(value, scored.exact, TOLERANCE, TOLERANCE * about.scale)
 
 
 def _batching(target: Any, samples: Samples, about: Curve, precise: float | None) -> Finding:
@@ -97,7 +97,8 @@ def _batching(target: Any, samples: Samples, about: Curve, precise: float | None
     size = min(16, max(1, samples.n // 3))
     pieces = [(lo, min(samples.n, lo + size)) for lo in range(0, samples.n, size)]
     states, place = metrics.blame(target, samples, pieces, TOLERANCE)
-    what = f"{_and(states)} differ{'s' if len(states) == 1 else ''} between one update and many" if states else ""
+    differ = "differs" if len(states) == 1 else "differ"
+    what = f"{listed([f'self.{name}' for name in states])} {differ} between one update and many" if states else ""
     return replace(finding("per-batch", place, what=what), direction=way)
 
 
@@ -181,8 +182,3 @@ def _use(subject: Subject, safe: bool) -> tuple[str, ...]:
     if safe:
         return ("update() per batch, compute() once at the end",)
     return (f"batchproof.exact(a function that gives what {name_of(subject.target)} gives on one batch)",)
-
-
-def _and(words: Sequence[str]) -> str:
-    quoted = [f"self.{word}" for word in words]
-    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" and {quoted[-1]}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from batchproof.derive import size_of
 from batchproof.explanation.words import share
+from batchproof.ground.text import size_of
 from batchproof.report.numbers import decimals_for, number, size
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive import WIDE, Diverged, Finisher, Inputs, OwnError, Plan, State, derive, few, keep_inputs, like
 from batchproof.errors import BatchproofError, NotConstantSize
+from batchproof.ground import tensors
 from batchproof.ground.batch import (
     Batch,
     Layout,
@@ -487,7 +488,7 @@ def _alike(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.shape == b.shape and bool(torch.allclose(a.detach(), b.detach(), rtol=0, atol=0, equal_nan=True))
+        return tensors.same(a, b)
     try:
         return bool(a == b)
     except (ValueError, RuntimeError):

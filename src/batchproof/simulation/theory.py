@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import SMOOTH, Program, base_name
+from batchproof.ground.tensors import close
 from batchproof.simulation.distributions import Distribution
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -66,16 +67,12 @@ def recognised(
         return None
     for name, formula in _FORMULAS.items():
         own = [formula(errors) for errors in tries]
-        if all(_agree(a, b) for a, b in zip(values, own, strict=True)):
+        if all(map(close, values, own)):
             return name
     return None
 
 
 _ALLOWED = SMOOTH | {"abs"}
-
-
-def _agree(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
 
 
 def _errors(n: int, size: float, generator: torch.Generator) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from batchproof.explanation import Finding
+from batchproof.ground.text import listed
 
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"
@@ -229,7 +230,7 @@ def share(part: float) -> str:
 def some(names: Sequence[str]) -> str:
     """``a, b, c and 12 more``."""
     if len(names) <= MOST_NAMES:
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return listed(names)
     return f"{', '.join(names[: MOST_NAMES - 1])} and {len(names) - MOST_NAMES + 1} more"
 
 

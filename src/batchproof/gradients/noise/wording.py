@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batchproof.gradients.noise.headline import rounded
+from batchproof.ground.text import counted
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def drawn(found: GradientNoise) -> str:
     """What was drawn, and from what."""
     counts = sorted({row.batches for row in found.rows})
     several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{found.batches}"
-    of = f"{found.samples:,} samples, {found.parameters:,} parameter{'s' if found.parameters != 1 else ''}"
+    of = f"{found.samples:,} samples, {counted(found.parameters, 'parameter')}"
     return f"{of}; {several} batches of each size, without replacement, seed {found.seed}; ± one standard error"
 
 
