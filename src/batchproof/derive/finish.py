@@ -25,6 +25,7 @@ from batchproof.derive.record import Tape, Way, run_under
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
 from batchproof.derive.site import Site, call_site
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import Statement
 
 
 class Diverged(BatchproofError):
@@ -274,14 +275,14 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
-            self.refuse(Diverged(f"a value that was not kept is needed at {call_site()}"))
+            self.refuse(Diverged(Statement("a value that was not kept is needed", f" at {call_site()}")))
         return self.values[leaf.index]
 
     def elsewhere(self, number: int) -> str:
         site = self.program.ops[min(number, self.program.first - 1)].site if self.program.ops else Site()
-        return (
-            f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
-            f" (there: {site}); use state='rows' to keep the samples"
+        return Statement(
+            f"on all {self.n} samples the function goes another way than on the first batch",
+            f", near {call_site()} (there: {site}); use state='rows' to keep the samples",
         )
 
     def match(self, op: Op, template: Any, free: bool) -> None:
@@ -333,9 +334,9 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         return self.program.same[index] if index < len(self.program.same) else index
 
     def other_number(self, op: Op, given: Any, expected: Any) -> str:
-        return (
-            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}, at {op.site}; "
-            "use state='rows' to keep the samples"
+        return Statement(
+            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}",
+            f", at {op.site}; use state='rows' to keep the samples",
         )
 
     def captured(self, expected: Any, given: torch.Tensor, free: bool) -> int:
@@ -346,8 +347,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         fixed = self.program.values[expected.index].kind == "shared" or self.strayed
         if known is not given and fixed and not free and not equal(known, given):
             raise Diverged(
-                f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
-                "pass it as an argument, or use state='rows'"
+                Statement(
+                    "a tensor that the function takes from outside its arguments has changed",
+                    f", at {call_site()}; pass it as an argument, or use state='rows'",
+                )
             )
         return expected.index
 
@@ -421,8 +424,11 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if finite and bool(found.overflows):
             self.refuse(
                 Diverged(
-                    f"a sum left the range of float64 at {self.program.site(leaf)}: "
-                    "the batches lie too far from the first; use state='rows' to keep the samples"
+                    Statement(
+                        "a sum left the range of float64",
+                        f" at {self.program.site(leaf)}: the batches lie too far from the first; use state='rows' to "
+                        "keep the samples",
+                    )
                 )
             )
         self.lost = max(self.lost, float(found.cancels))
@@ -455,7 +461,7 @@ class StandIn(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        raise Diverged(f"a value that was not kept is needed ({func}) at {call_site()}")
+        raise Diverged(Statement(f"a value that was not kept is needed ({func})", f" at {call_site()}"))
 
 
 def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:

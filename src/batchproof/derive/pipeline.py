@@ -20,12 +20,13 @@ from batchproof.derive.plan import Plan
 from batchproof.derive.program import Program, Value, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
-from batchproof.derive.record import Way, answers, record
+from batchproof.derive.record import Watch, Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
 from batchproof.derive.samples import FEWEST_LARGE, Inputs, few
 from batchproof.derive.verify import ROUNDING, Refuted
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import Statement, statement_of
 from batchproof.ground.tensors import gap
 from batchproof.ground.text import first_line
 
@@ -54,15 +55,18 @@ def derive(
     batch = few(Inputs(list(tensors), tuple(dims)))
     plain, seen = plain_call(fn, batch)
     if seen.written is not None:
-        return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
+        return keep_inputs(batch, _written(seen))
     trace: list[Program] = []
     try:
         ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
         return _derive(fn, batch, plain, ways, trace=trace, powers=not differentiated)
     except RandomFunction as random:
-        raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
+        said = statement_of(random)
+        raise BatchproofError(
+            Statement(f"the function is random: {said.claim}", f"{said.rest}; no value over batches can be exact")
+        ) from None
     except (Unrecordable, Refuted, Diverged) as refusal:
-        reason = str(refusal)
+        reason: str = statement_of(refusal)
     except BatchproofError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps torch from recording it, keeping rows is right
@@ -94,13 +98,17 @@ def like(plan: Plan, fn: Callable[..., Any], tensors: Sequence[torch.Tensor], di
     try:
         plain, seen = plain_call(fn, batch)
         if seen.written is not None:
-            raise Unrecordable(f"it writes into a tensor that it holds, at {seen.written}")
+            raise Unrecordable(_written(seen))
         assert plan.program is not None
         return _derive(fn, batch, plain, plan.program.ways, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
             f"a batch of shapes {shapes} does not fit the state of the first ones: {refusal}"
         ) from None
+
+
+def _written(seen: Watch) -> Statement:
+    return Statement("it writes into a tensor that it holds", f", at {seen.written}")
 
 
 def _derive(

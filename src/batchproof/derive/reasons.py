@@ -10,6 +10,7 @@ from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
 from batchproof.derive.samples import Inputs
+from batchproof.ground.place import Statement
 
 
 def saves(program: Program, rows: Sequence[int], batch: Inputs) -> bool:
@@ -31,7 +32,7 @@ def reason_for(program: Program, frontier: Frontier, centres: dict[int, Centred 
         rows = [i for i in op.inputs if i in kept and program.values[i].kind == "rows"]
         if rows:
             blocker = _blocker(program, rows, centres)
-            return f"{base_name(blocker)} needs all samples together, at {blocker.site}"
+            return Statement(f"{base_name(blocker)} needs all samples together", f", at {blocker.site}")
     return "a value of single samples is needed at the end"
 
 

@@ -9,6 +9,7 @@ import torch
 
 from batchproof.derive.plan import Plan, Verified
 from batchproof.derive.samples import Inputs, ragged
+from batchproof.ground.place import Statement
 from batchproof.ground.tensors import gap
 
 PARTITIONS = 64
@@ -71,7 +72,7 @@ def verify(plan: Plan, fold: Fold, captured: dict[int, torch.Tensor], batch: Inp
                 scale = max((float(p.abs().max()) for p in _column(plan, parts, leaf) if p.numel()), default=0.0)
                 error = gap(mine, all_at_once, scale if scale == scale and scale != float("inf") else 0.0)
             if not error <= ROUNDING:
-                raise Refuted(f"pieces of sizes {sizes[:6]} do not add up at {leaf.site}")
+                raise Refuted(Statement(f"pieces of sizes {sizes[:6]} do not add up", f" at {leaf.site}"))
             worst = max(worst, error)
         if [sum(column) for column in zip(*(part[1] for part in parts), strict=False)] != lengths:
             raise Refuted("the lengths of a selection do not add up")

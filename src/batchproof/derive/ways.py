@@ -25,6 +25,7 @@ from batchproof.derive.record import Recorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.samples import Inputs
 from batchproof.derive.site import Site, is_library
+from batchproof.ground.place import Statement
 from batchproof.ground.text import error_line
 
 #: So many runs are spent on finding ways.
@@ -255,7 +256,7 @@ def find_ways(fn: Callable[..., Any], batch: Inputs, shown: torch.dtype | None) 
     most, found = float("inf"), _Found()
     natural = explore(_as_seen)
     most = min(MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS, MOST_OPERATIONS)
-    endless = Unrecordable(f"it decides by its samples again and again, at {_last(natural.run.reads)}")
+    endless = Unrecordable(Statement("it decides by its samples again and again", f", at {_last(natural.run.reads)}"))
     if len(natural.answers) >= MOST_TOLD:
         raise endless
     _search(explore, found)

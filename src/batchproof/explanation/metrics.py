@@ -148,7 +148,8 @@ def _merged(metric: Any, samples: Samples, cuts: list[list[Piece]]) -> tuple[lis
         try:
             values.append(components.values(_merge(metric, samples, pieces).compute()))
         except Exception as error:  # noqa: BLE001 - many metrics say here that they do not merge
-            return values, first_line(error) or type(error).__name__
+            message = first_line(error) or type(error).__name__
+            return values, message.partition(". ")[0].replace("`", "")
     return values, None
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from batchproof.derive import SMOOTH, Program, base_name
 from batchproof.ground.tensors import close
 from batchproof.simulation.distributions import Distribution
+from batchproof.simulation.result import ExpectedBy
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     "rmse": lambda e: e.square().mean().sqrt(),
@@ -97,7 +98,7 @@ class Theory:
         return isinstance(self.errors, Distribution) and self.errors.name == "normal"
 
     @property
-    def by(self) -> str:
+    def by(self) -> ExpectedBy:
         """How the expected values are computed."""
         return "integral" if self.formula == "rmse" and not self.is_normal else "closed form"
 

@@ -19,7 +19,7 @@ EXPECTED = (
 def regression() -> tuple[torch.nn.Module, Callable[..., Tensor], tuple[Tensor, Tensor]]:
     """A model, its loss and its data: standard normal inputs x, and targets ``0.5 x₁ + noise``.
 
-    >>> from batchproof.gradient_noise.example import noise_scale
+    >>> from batchproof.gradients.noise.example import noise_scale
     >>> noise_scale(inputs=10, off=0.5, noise=1.0)
     51.0
     """

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from typing_extensions import assert_never
+
 from batchproof.gradients.noise.headline import rounded
 from batchproof.ground.text import counted
 from batchproof.report.numbers import size
@@ -88,12 +90,16 @@ def _pays(found: GradientNoise) -> str:
 
 
 def _way(found: GradientNoise) -> str:
-    if found.method == "batches":
-        return f"each size by itself: {found.reason}"
-    if found.method == "per-sample":
-        return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
-    count = found.samples // found.unit
-    return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
+    match found.method:
+        case "batches":
+            return f"each size by itself: {found.reason}"
+        case "per-sample":
+            return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
+        case "micro-batches":
+            count = found.samples // found.unit
+            return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
+        case _:
+            assert_never(found.method)
 
 
 def _full(found: GradientNoise) -> str:

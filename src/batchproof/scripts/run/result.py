@@ -195,7 +195,7 @@ class Reported:
 class Run(Result):
     """What a script reported, and what it should have.
 
-    >>> from batchproof.run.result import Epoch, Measured, Place, Run
+    >>> from batchproof.scripts.run.result import Epoch, Measured, Place, Run
     >>> epoch = Epoch(1, printed=0.8, exact=1.0, mean=0.8, weighted=0.8, averaged=0.8, sizes=((4, 2),))
     >>> row = Measured("loss", "total", ("loss",), Place("train.py", 7), "training", "a mean", epochs=(epoch,))
     >>> found = Run("train.py", measured=(row,))
