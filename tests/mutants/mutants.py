@@ -466,10 +466,10 @@ MUTANTS = (
     Mutant("values not verified", "derive/verify.py", "if not error <= ROUNDING:", "if not error <= 1e300:", VERIFY),
     Mutant(
         "one infinite value verifies any other",
-        "derive/verify.py",
-        '    if not bool((same | finite).all()):\n        return float("inf")\n',
+        "ground/tensors.py",
+        '    if not bool((equal | finite).all()):\n        return float("inf")\n',
         "",
-        VERIFY,
+        ("ground/test_tensors",),
     ),
     Mutant(
         "counts are merged as maxima",

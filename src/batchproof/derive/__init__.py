@@ -13,7 +13,6 @@ from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, like, program_of
 from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
-from batchproof.derive.plan_text import size_of
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
@@ -42,7 +41,7 @@ from batchproof.derive.samples import (
 )
 from batchproof.derive.site import SourceLine
 from batchproof.derive.summand import Centre
-from batchproof.derive.verify import gap, merge
+from batchproof.derive.verify import merge
 
 __all__ = [
     "FEWEST_LARGE",
@@ -89,7 +88,6 @@ __all__ = [
     "few",
     "finish_many",
     "fold_many",
-    "gap",
     "keep_inputs",
     "leaves",
     "like",
@@ -99,7 +97,6 @@ __all__ = [
     "record",
     "result_of",
     "shown_dtype",
-    "size_of",
     "slope",
     "widen",
 ]

@@ -21,7 +21,8 @@ from batchproof.derive.program import Program
 from batchproof.derive.record import Way, answers, record
 from batchproof.derive.recording import Recording, Size, leaves, widen
 from batchproof.derive.samples import TensorBatch
-from batchproof.derive.verify import ROUNDING, Fold, Refuted, gap, verify
+from batchproof.derive.verify import ROUNDING, Fold, Refuted, verify
+from batchproof.ground.tensors import gap
 
 
 def assemble(

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.recording import WIDE, Unrecordable
 from batchproof.derive.site import call_site
+from batchproof.ground.place import Statement
 
 _LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
@@ -48,7 +49,7 @@ class Surface(TorchFunctionMode):
         if name == "__get__":
             name = func.__self__.__name__
         if name in _ESCAPES and not (name == "type" and len(args) > 1):
-            self.refuse(Unrecordable(f"the samples leave torch ({name}) at {call_site()}"))
+            self.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
         if name == "tolist":
             return _tolist(args[0])
         if func is torch.nn.functional.batch_norm:

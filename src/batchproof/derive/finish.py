@@ -26,6 +26,7 @@ from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves
 from batchproof.derive.site import SourceLine, call_site
 from batchproof.derive.stand_in import Shapes, StandIn, stand_in
 from batchproof.derive.summand import Centre
+from batchproof.ground.place import Statement
 
 
 @dataclass
@@ -262,7 +263,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
 
     def lookup(self, leaf: Any) -> Any:
         if leaf.index not in self.real:
-            self.refuse(Diverged(f"a value that was not kept is needed at {call_site()}"))
+            self.refuse(Diverged(Statement("a value that was not kept is needed", f" at {call_site()}")))
         return self.values[leaf.index]
 
     def astray(self) -> Diverged:
@@ -270,8 +271,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         number = min(self.number, self.program.first) - 1
         site = self.program.ops[number].site if self.program.ops else SourceLine()
         return Diverged(
-            f"on all {self.n} samples the function goes another way than on the first batch, near {call_site()}"
-            f" (there: {site}); use state='rows' to keep the samples"
+            Statement(
+                f"on all {self.n} samples the function goes another way than on the first batch",
+                f", near {call_site()} (there: {site}); use state='rows' to keep the samples",
+            )
         )
 
     def match(self, op: Op, template: Any, free: bool) -> None:
@@ -318,8 +321,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if not isinstance(given, (int, float)):
             raise self.astray()
         raise Diverged(
-            f"on all {self.n} samples the function uses {given} where the batches had it use {expected}, at {op.site}; "
-            "use state='rows' to keep the samples"
+            Statement(
+                f"on all {self.n} samples the function uses {given} where the batches had it use {expected}",
+                f", at {op.site}; use state='rows' to keep the samples",
+            )
         )
 
     def alike_leaves(self, expected: Any, given: Any) -> bool:
@@ -340,8 +345,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         fixed = self.program.values[expected.index].kind is Kind.SHARED or self.strayed
         if known is not given and fixed and not free and not equal(known, given):
             raise Diverged(
-                f"a tensor that the function takes from outside its arguments has changed, at {call_site()}; "
-                "pass it as an argument, or use state='rows'"
+                Statement(
+                    "a tensor that the function takes from outside its arguments has changed",
+                    f", at {call_site()}; pass it as an argument, or use state='rows'",
+                )
             )
         return expected.index
 
@@ -392,8 +399,11 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         if finite and bool(found.overflows):
             self.refuse(
                 Diverged(
-                    f"a sum left the range of float64 at {self.program.site(leaf)}: "
-                    "the batches lie too far from the first; use state='rows' to keep the samples"
+                    Statement(
+                        "a sum left the range of float64",
+                        f" at {self.program.site(leaf)}: the batches lie too far from the first; use state='rows' to "
+                        "keep the samples",
+                    )
                 )
             )
         self.lost = max(self.lost, float(found.cancels))

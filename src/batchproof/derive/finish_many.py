@@ -20,6 +20,8 @@ from batchproof.derive.diverged import Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
 from batchproof.derive.rerun import Rerun, target_of
+from batchproof.ground.tensors import close
+from batchproof.ground.text import first_line
 
 #: A run on one of so many states is tried for the operations.
 TRIED = 6
@@ -78,7 +80,7 @@ def finish_many(
                 nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
                 sound &= ~cancels(lost) | _near(values, nudged, count)
     except Exception as error:
-        raise OneByOne(f"it cannot be done to many at once ({(str(error).splitlines() or [''])[0]})") from error
+        raise OneByOne(f"it cannot be done to many at once ({first_line(error)})") from error
     _check(values, sound, alone)
     return FinishedValues(values, sound)
 
@@ -146,5 +148,5 @@ def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[
         singly = [leaf for leaf in pytree.tree_leaves(alone(number)[0]) if _is_numeric(leaf)]
         for many, one in zip(values, singly, strict=True):
             a, b = many[number], torch.as_tensor(one).to(many.dtype)
-            if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-300, equal_nan=True):
+            if not close(a, b, absolute=1e-300):
                 raise OneByOne("done to many at once, its operations give another value")

@@ -17,6 +17,7 @@ from batchproof.derive.plan import StatePlan
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
 from batchproof.derive.recording import widen
+from batchproof.ground.text import first_line
 
 #: A call of the fold costs little beside so many samples: then batches are folded one after the other.
 LONG = 1 << 13
@@ -85,7 +86,7 @@ def _straight(fn: Callable[..., list[Tensor]], example: Sequence[Tensor], size: 
         fold = _written_out(program)
         fold(example)
     except Exception as error:
-        raise OneByOne(f"it cannot be folded at once ({(str(error).splitlines() or [''])[0]})") from error
+        raise OneByOne(f"it cannot be folded at once ({first_line(error)})") from error
     return fold
 
 

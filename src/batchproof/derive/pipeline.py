@@ -22,12 +22,15 @@ from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
 from batchproof.derive.program import Program, ProgramValue, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
-from batchproof.derive.record import Way, answers, record
+from batchproof.derive.record import Watch, Way, answers, record
 from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
 from batchproof.derive.samples import FEWEST_LARGE, TensorBatch, few
-from batchproof.derive.verify import ROUNDING, Refuted, gap
+from batchproof.derive.verify import ROUNDING, Refuted
 from batchproof.derive.ways import find_ways
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import Statement, statement_of
+from batchproof.ground.tensors import gap
+from batchproof.ground.text import first_line
 
 MOST_ROUNDS = 8
 _LAYOUT = frozenset("clone view _unsafe_view reshape alias".split())
@@ -54,19 +57,22 @@ def derive(
     batch = few(TensorBatch(list(tensors), tuple(dims)))
     plain, seen = plain_call(fn, batch)
     if seen.written is not None:
-        return keep_inputs(batch, f"it writes into a tensor that it holds, at {seen.written}")
+        return keep_inputs(batch, _written(seen))
     trace: list[Program] = []
     try:
         ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
         return _derive(fn, batch, plain, ways, trace, not differentiated)
     except RandomFunction as random:
-        raise BatchproofError(f"the function is random: {random}; no value over batches can be exact") from None
+        said = statement_of(random)
+        raise BatchproofError(
+            Statement(f"the function is random: {said.claim}", f"{said.rest}; no value over batches can be exact")
+        ) from None
     except (Unrecordable, Refuted, Diverged) as refusal:
-        reason = str(refusal)
+        reason: str = statement_of(refusal)
     except BatchproofError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever keeps torch from recording it, keeping rows is right
-        reason = f"it cannot be recorded ({type(error).__name__}: {_first_line(error)})"
+        reason = f"it cannot be recorded ({type(error).__name__}: {first_line(error)[:160]})"
     return keep_inputs(batch, reason, trace[-1] if trace else None)
 
 
@@ -94,7 +100,7 @@ def like(
     try:
         plain, seen = plain_call(fn, batch)
         if seen.written is not None:
-            raise Unrecordable(f"it writes into a tensor that it holds, at {seen.written}")
+            raise Unrecordable(_written(seen))
         return _like(fn, batch, plain, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(
@@ -102,8 +108,8 @@ def like(
         ) from None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:160]
+def _written(seen: Watch) -> Statement:
+    return Statement("it writes into a tensor that it holds", f", at {seen.written}")
 
 
 def _derive(

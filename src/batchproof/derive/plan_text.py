@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchproof.derive.merge import SUM
+from batchproof.ground.text import size_of
 
 if TYPE_CHECKING:
     from batchproof.derive.plan import Leaf, Plan
@@ -30,13 +31,6 @@ def plan_text(plan: Plan) -> str:
     if plan.verified.partitions:
         lines.append(f"  verified  on {plan.verified.partitions} partitions, relative error {plan.verified.error:.0e}")
     return "\n".join(lines)
-
-
-def size_of(nbytes: int) -> str:
-    """``16 bytes``, ``3.2 kB``."""
-    if nbytes < 1000:
-        return f"{nbytes} bytes"
-    return f"{nbytes / 1e3:.1f} kB" if nbytes < 1e6 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _shape(leaf: Leaf) -> str:

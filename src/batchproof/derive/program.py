@@ -15,6 +15,7 @@ import torch
 from batchproof.derive.kind import Kind
 from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
 from batchproof.derive.site import SourceLine
+from batchproof.ground.place import Statement
 
 #: Operations whose output is as long as the data says.
 _SELECTIONS = {"aten::nonzero", "aten::masked_select", "aten::unique_dim", "aten::_unique2", "aten::unique_consecutive"}
@@ -99,7 +100,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
         others = [run.ops[number] if number < len(run.ops) else None for run in runs]
         same = all(other is not None and _shape_of(other) == _shape_of(op) for other in others)
         if not same:
-            raise Unrecordable(f"it takes another path on another number of samples at {op.site}")
+            raise Unrecordable(Statement("it takes another path on another number of samples", f" at {op.site}"))
         merged = _merge_numbers(program, [other for other in others if other is not None], sizes, lengths, ordered)
         program.ops.append(merged)
         for output in op.outputs:

@@ -14,8 +14,8 @@ from batchproof.derive.program import Program
 from batchproof.derive.record import Watch
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import SourceLine
-from batchproof.derive.verify import gap
 from batchproof.errors import BatchproofError
+from batchproof.ground.tensors import gap
 
 
 class OwnError(Exception):

@@ -11,6 +11,7 @@ from batchproof.derive.kind import Kind
 from batchproof.derive.operators import base_name
 from batchproof.derive.program import Program
 from batchproof.derive.samples import TensorBatch
+from batchproof.ground.place import Statement
 
 
 def saves(program: Program, rows: Sequence[int], batch: TensorBatch) -> bool:
@@ -32,7 +33,7 @@ def reason_for(program: Program, frontier: Frontier, centres: dict[int, CentredS
         rows = [i for i in op.inputs if i in kept and program.values[i].kind is Kind.ROWS]
         if rows:
             blocker = _blocker(program, rows, centres)
-            return f"{base_name(blocker)} needs all samples together, at {blocker.site}"
+            return Statement(f"{base_name(blocker)} needs all samples together", f", at {blocker.site}")
     return "a value of single samples is needed at the end"
 
 

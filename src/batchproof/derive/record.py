@@ -21,6 +21,7 @@ from batchproof.derive.decompose import at_once, decomposition
 from batchproof.derive.dtype_illusion import Surface
 from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
 from batchproof.derive.site import OUTERMOST, SourceLine, call_site
+from batchproof.ground.place import Statement
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -57,7 +58,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten.copy_.default:
             return args[0]  # functionalisation writing back into the caller's tensor, which stays as it is
         if torch.Tag.nondeterministic_seeded in func.tags and not _drops_nothing(func, args, kwargs):
-            self.refuse(RandomFunction(f"random numbers are drawn at {call_site()}"))
+            self.refuse(RandomFunction(Statement("random numbers are drawn", f" at {call_site()}")))
         functional = _functional(func)
         if functional is None:
             return self.execute(func, args, kwargs)

@@ -11,6 +11,7 @@ from batchproof.derive.diverged import Diverged
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import Op, Size
 from batchproof.derive.site import call_site
+from batchproof.ground.place import Statement
 
 
 class Shapes:
@@ -86,7 +87,7 @@ class StandIn(torch.Tensor):
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        raise Diverged(f"a value that was not kept is needed ({func}) at {call_site()}")
+        raise Diverged(Statement(f"a value that was not kept is needed ({func})", f" at {call_site()}"))
 
 
 def stand_in(like: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -19,6 +19,7 @@ from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.placement import OPAQUE, Application, Placement
 from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import WIDE, Free, Ref, Size, call, leaves
+from batchproof.ground.tensors import close
 
 #: The made-up batch and its pieces. Seven is prime, so that no reshape fits by accident; one piece is of one sample.
 PIECES = (2, 1, 4)
@@ -32,6 +33,7 @@ _DOMAINS: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
     lambda noise: noise.abs() + 0.5,
     lambda noise: 1e9 * noise,
 )
+
 TOLERANCE = 1e-9
 #: Blocks of samples are looked for up to so many: SSIM joins five pictures of each sample in one convolution.
 MOST_BLOCKS = 32
@@ -251,4 +253,4 @@ def _fit(pieces: Sequence[torch.Tensor], dim: int, whole: torch.Tensor) -> bool:
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     if not (a.dtype.is_floating_point or a.dtype.is_complex):
         return torch.equal(a, b)
-    return bool(torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))
+    return close(a, b, TOLERANCE, TOLERANCE)

@@ -10,6 +10,8 @@ import torch
 from batchproof.derive.merge import SUM
 from batchproof.derive.plan import StatePlan, Verified
 from batchproof.derive.samples import TensorBatch, ragged
+from batchproof.ground.place import Statement
+from batchproof.ground.tensors import gap
 
 PARTITIONS = 64
 #: Bytes of samples that are folded in all these partitions together.
@@ -28,23 +30,6 @@ Fold = Callable[[Sequence[torch.Tensor], dict[int, torch.Tensor]], tuple[list[to
 def merge(plan: StatePlan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
     """Leaves of several states, merged."""
     return [leaf.merge.join([state[i] for state in states], leaf.dim) for i, leaf in enumerate(plan.leaves)]
-
-
-def gap(a: torch.Tensor, b: torch.Tensor, scale: float = 0.0) -> float:
-    """The largest difference, relative to the largest number; infinite where one is not finite and the other is."""
-    if a.shape != b.shape:
-        return float("inf")
-    if a.numel() == 0:
-        return 0.0
-    a, b = (x.to(torch.complex128 if x.dtype.is_complex else torch.float64) for x in (a, b))
-    same = (a == b) | (torch.isnan(a) & torch.isnan(b))
-    if bool(same.all()):
-        return 0.0
-    finite = torch.isfinite(a) & torch.isfinite(b)
-    if not bool((same | finite).all()):
-        return float("inf")
-    size = max(float(b[finite].abs().max()), scale, 1e-300)
-    return float((a - b)[finite].abs().max()) / size
 
 
 def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: TensorBatch, seed: int) -> Verified:
@@ -68,7 +53,7 @@ def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch
                 scale = max((float(p.abs().max()) for p in _column(plan, parts, leaf) if p.numel()), default=0.0)
                 error = gap(mine, all_at_once, scale if scale == scale and scale != float("inf") else 0.0)
             if not error <= ROUNDING:
-                raise Refuted(f"pieces of sizes {sizes[:6]} do not add up at {leaf.site}")
+                raise Refuted(Statement(f"pieces of sizes {sizes[:6]} do not add up", f" at {leaf.site}"))
             worst = max(worst, error)
         if [sum(column) for column in zip(*(part[1] for part in parts), strict=False)] != lengths:
             raise Refuted("the lengths of a selection do not add up")

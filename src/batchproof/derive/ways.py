@@ -25,6 +25,8 @@ from batchproof.derive.record import OperationRecorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import SourceLine, is_library
+from batchproof.ground.place import Statement
+from batchproof.ground.text import error_line
 
 #: So many runs are spent on finding ways.
 MOST_RUNS = 48
@@ -254,7 +256,7 @@ def find_ways(fn: Callable[..., Any], batch: TensorBatch, shown: torch.dtype | N
     most, found = float("inf"), _Found()
     natural = explore(_as_seen)
     most = min(MOST_TIMES * len(natural.run.ops) + SPARE_OPERATIONS, MOST_OPERATIONS)
-    endless = Unrecordable(f"it decides by its samples again and again, at {_last(natural.run.reads)}")
+    endless = Unrecordable(Statement("it decides by its samples again and again", f", at {_last(natural.run.reads)}"))
     if len(natural.answers) >= MOST_TOLD:
         raise endless
     _search(explore, found)
@@ -340,8 +342,7 @@ def _one_told(explore: Explore, found: _Found, question: int, answer: bool, cont
     except Exception as error:  # noqa: BLE001 - a function may raise anything on what cannot be
         if asked and not raised_by_itself(error):
             raise Unrecordable(
-                "on other samples it goes another way, which cannot be tried on the first ones "
-                f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+                f"on other samples it goes another way, which cannot be tried on the first ones ({error_line(error)})"
             ) from None
     if answer not in found.told[question]:
         found.raising.add((question, answer))

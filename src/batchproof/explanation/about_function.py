@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing_extensions import assert_never
+
+from batchproof.explanation.cause_texts import CAUSES, Use
 from batchproof.explanation.functions import Measured, also_elsewhere, measure_function
 from batchproof.explanation.measure import Progress, Sizes
-from batchproof.explanation.result import Explanation, Subject
+from batchproof.explanation.result import Code, Explanation, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.structure import structure
 from batchproof.explanation.verdict import conclude
@@ -39,25 +42,31 @@ def about_function(
     )
 
 
-def _on_order(measured: Measured, verdict: str) -> tuple[str, ...]:
+def _on_order(measured: Measured, verdict: Code) -> tuple[str, ...]:
     """What joining batches means where samples are not alike: a pair in two halves is torn apart."""
     if not measured.order_matters or verdict in ("broadcast", "couples"):
         return ()
     return (f"{NOTE}; pairs that lie in two halves of a batch are torn apart then",)
 
 
-def _use(subject: Subject, verdict: str) -> tuple[str, ...]:
+def _use(subject: Subject, verdict: Code) -> tuple[str, ...]:
     """Code to paste: what to write instead."""
     name = name_of(subject.target)
     called = f"({', '.join(given.name for given in subject.inputs if given.name.isidentifier()) or '...'})"
-    if verdict in ("random", "broadcast", "couples"):
-        return ()
-    if verdict == "mean":
-        return (f"total += {name}{called}.item() * len({subject.inputs[0].name})", "total / len(dataset) at the end")
-    if verdict == "sum":
-        return (f"total += {name}{called}.item()", "total / len(dataset) at the end")
-    own = name if name.isidentifier() and name != "lambda" else "metric"
-    return (
-        f"{own} = batchproof.exact({name if name != 'lambda' else 'the function'})",
-        f"{own}{called} per batch, {own}.compute() per epoch",
-    )
+    use = CAUSES[verdict].use
+    match use:
+        case Use.NOTHING:
+            return ()
+        case Use.WEIGHTED:
+            total = f"total += {name}{called}.item() * len({subject.inputs[0].name})"
+            return (total, "total / len(dataset) at the end")
+        case Use.ADDED:
+            return (f"total += {name}{called}.item()", "total / len(dataset) at the end")
+        case Use.EXACT:
+            own = name if name.isidentifier() and name != "lambda" else "metric"
+            return (
+                f"{own} = batchproof.exact({name if name != 'lambda' else 'the function'})",
+                f"{own}{called} per batch, {own}.compute() per epoch",
+            )
+        case _:
+            assert_never(use)

@@ -13,12 +13,14 @@ from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.functions import direction
 from batchproof.explanation.measure import Progress, Row, Sizes, curve, measure
 from batchproof.explanation.metrics import Scored
-from batchproof.explanation.result import Curve, Explanation, Finding, Subject
+from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.ground.target import name_of
+from batchproof.ground.tensors import close
+from batchproof.ground.text import listed
 
 TOLERANCE = 1e-4
-QUANTITY = "compute()"
+QUANTITY: Quantity = "compute()"
 #: The exact value and the rows of single batches; None where single batches have no value.
 Alone = tuple[torch.Tensor, list[Row]] | None
 
@@ -85,19 +87,18 @@ def _magnitude(alone: Alone, which: int) -> float:
 
 
 def _same(scored: Scored, value: torch.Tensor, about: Curve) -> bool:
-    if value.shape != scored.exact.shape:
-        return False
-    return torch.allclose(value, scored.exact, rtol=TOLERANCE, atol=TOLERANCE * about.scale, equal_nan=True)
+    return close(value, scored.exact, TOLERANCE, TOLERANCE * about.scale)
 
 
-def _batching(target: Any, samples: Samples, about: Curve, precise: float | None) -> Finding:
+def _batching(target: Any, samples: Samples, about: Curve, precise: float | None) -> Finding[Code]:
     way = direction(about, samples.n)
     if precise is not None:
         return finding("rounding", what=f"in double precision it is {precise:.4g}, however the samples are batched")
     size = min(16, max(1, samples.n // 3))
     pieces = [(lo, min(samples.n, lo + size)) for lo in range(0, samples.n, size)]
     states, place = metrics.blame(target, samples, pieces, TOLERANCE)
-    what = f"{_and(states)} differ{'s' if len(states) == 1 else ''} between one update and many" if states else ""
+    differ = "differs" if len(states) == 1 else "differ"
+    what = f"{listed([f'self.{name}' for name in states])} {differ} between one update and many" if states else ""
     return replace(finding("per-batch", place, what=what), direction=way)
 
 
@@ -115,20 +116,20 @@ def _in_double(target: Any, samples: Samples, sizes: Sequence[int], alone: Alone
     return precise.exact if same else None
 
 
-def _merging(scored: Scored) -> Finding:
+def _merging(scored: Scored) -> Finding[Code]:
     off = max(float((value - scored.exact).abs().nan_to_num().max()) for value in scored.merged)
     scale = float(scored.exact.abs().nan_to_num().max()) or 1.0
     return finding("merge", what=f"merged from uneven copies it is off by up to {off / scale:.2%}")
 
 
-def _undefined(about: Curve) -> list[Finding]:
+def _undefined(about: Curve) -> list[Finding[Code]]:
     rows = [reading for reading in about.readings if reading.undefined]
     if not rows:
         return []
     return [finding("undefined", what=f"updated with batches of {rows[0].size}: {rows[0].raised or 'NaN'}")]
 
 
-def _headline(findings: Sequence[Finding], about: Curve, n: int) -> str:
+def _headline(findings: Sequence[Finding[Code]], about: Curve, n: int) -> str:
     if not findings:
         return "safe: compute() is the same however the samples are batched"
     if findings[0].code == "merge":
@@ -145,8 +146,7 @@ def _tried(scored: Scored, samples: Samples, of_samples: int) -> list[str]:
     text = f"{len(scored.rows)} batch sizes and {len(scored.ragged)} ragged partitions of {some}"
     if scored.merged:
         return [f"{text}, and {len(scored.merged)} merges of uneven copies"]
-    refused = (scored.merge_refused or "").split(". ")[0].replace("`", "")
-    return [f"{text}; merges not tried: {refused}"]
+    return [f"{text}; merges not tried: {scored.merge_refused}"]
 
 
 def _per_batch(target: Any, samples: Samples, sizes: Sequence[int]) -> Alone:
@@ -181,8 +181,3 @@ def _use(subject: Subject, safe: bool) -> tuple[str, ...]:
     if safe:
         return ("update() per batch, compute() once at the end",)
     return (f"batchproof.exact(a function that gives what {name_of(subject.target)} gives on one batch)",)
-
-
-def _and(words: Sequence[str]) -> str:
-    quoted = [f"self.{word}" for word in words]
-    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + f" and {quoted[-1]}"

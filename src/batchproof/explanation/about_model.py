@@ -10,7 +10,7 @@ import torch
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.measure import Sizes
 from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
-from batchproof.explanation.result import Curve, Explanation, Finding, Reading, Subject
+from batchproof.explanation.result import Code, Curve, Explanation, Finding, Reading, Subject
 from batchproof.explanation.samples import Samples
 
 MOST_SAMPLES = 256
@@ -54,13 +54,13 @@ def _headline(target: Any, coupling: Coupling) -> str:
     return head + others + ("; eval() does not end it" if coupling.couples_in_eval else "; not in eval mode")
 
 
-def _otherwise(coupling: Coupling) -> tuple[Finding, ...]:
+def _otherwise(coupling: Coupling) -> tuple[Finding[Code], ...]:
     if coupling.couples is None:
         return (finding("random"),)
     return () if coupling.couples else (finding("independent"),)
 
 
-def _finding(culprit: Culprit) -> Finding:
+def _finding(culprit: Culprit) -> Finding[Code]:
     more = f" and {culprit.alike} more {culprit.kind} in training mode" if culprit.alike else ""
     place = culprit.place
     if culprit.kind.startswith(_NORMS):

@@ -9,14 +9,14 @@ import torch
 
 from batchproof.derive import Recording, SourceLine, record
 from batchproof.explanation.cause_texts import finding
-from batchproof.explanation.result import Finding
+from batchproof.explanation.result import Code, Finding
 from batchproof.ground.place import place
 
 BATCHES = 8
 Dims = Sequence[int | None]
 
 
-def branches(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims) -> list[Finding]:
+def branches(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Dims) -> list[Finding[Code]]:
     """A finding for the first decision that batches of one size answer differently."""
     n = next(tensor.shape[dim] for tensor, dim in zip(tensors, dims, strict=True) if dim is not None)
     for size in sorted({max(1, n // 4), min(4, n), 1}, reverse=True):

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from batchproof.explanation.result import Direction, Finding
+from batchproof.explanation.result import Code, Direction, Finding
 from batchproof.ground.place import Place
+
+
+class Use(Enum):
+    """What code a function with such a cause is replaced by."""
+
+    NOTHING = auto()
+    WEIGHTED = auto()
+    ADDED = auto()
+    EXACT = auto()
 
 
 @dataclass(frozen=True)
@@ -16,19 +26,22 @@ class Cause:
     what: str
     remedy: str
     harmless: bool = False
+    use: Use = Use.EXACT
 
 
-CAUSES = {
+CAUSES: dict[Code, Cause] = {
     "mean": Cause(
         "a mean over samples",
         "each sample counts the same, in any batch",
         "weight each batch's value by its number of samples",
         harmless=True,
+        use=Use.WEIGHTED,
     ),
     "sum": Cause(
         "a sum over samples",
         "the value grows with the batch",
         "add the batches' values, and divide once by the number of samples",
+        use=Use.ADDED,
     ),
     "divisor": Cause(
         "divided by the batch size twice",
@@ -59,11 +72,13 @@ CAUSES = {
         "samples meet each other (B×B)",
         "every sample is compared with the others of its batch, so another batch is another question",
         "no averaging mends it: fix the batch size, and report it with the number",
+        use=Use.NOTHING,
     ),
     "broadcast": Cause(
         "(B, 1) meets (B,)",
         "broadcasting pairs every sample with every other one; almost always a missing squeeze",
         "give both the same shape: squeeze(1) or unsqueeze(1) one of them",
+        use=Use.NOTHING,
     ),
     "branch": Cause(
         "decides per batch",
@@ -94,6 +109,7 @@ CAUSES = {
         "draws random numbers",
         "two calls on the same samples differ",
         "switch the randomness off (eval mode, a fixed seed) to compare",
+        use=Use.NOTHING,
     ),
     "independent": Cause(
         "no sample meets another",
@@ -131,7 +147,7 @@ CAUSES = {
 
 
 def finding(
-    code: str,
+    code: Code,
     place: Place | None = None,
     *,
     title: str = "",
@@ -139,7 +155,7 @@ def finding(
     remedy: str = "",
     direction: Direction | None = None,
     harmless: bool | None = None,
-) -> Finding:
+) -> Finding[Code]:
     """A finding in the catalogue's words, or in words of its own."""
     cause = CAUSES[code]
     return Finding(

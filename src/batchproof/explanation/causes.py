@@ -26,7 +26,7 @@ from batchproof.explanation.operators import (
     takes_together,
     word_of,
 )
-from batchproof.explanation.result import Finding
+from batchproof.explanation.result import Code, Finding
 from batchproof.ground.place import place
 
 #: shared: no sample reaches it.  count: the number of samples, times something fixed.  sizes: it follows that number in
@@ -51,7 +51,7 @@ ASSUMED = "here it is the number of samples; where one is left out or weighs les
 class Reasons:
     """What a program says: causes in the order in which they act, and whether its result is a mean for certain."""
 
-    causes: list[Finding] = field(default_factory=list)
+    causes: list[Finding[Code]] = field(default_factory=list)
     proved: bool = False
 
 
@@ -84,7 +84,7 @@ class _Walk:
         self.selected: set[int] = set()
         self.assumed = False
         self.natures: dict[int, Nature] = {}
-        self.found: list[Finding] = []
+        self.found: list[Finding[Code]] = []
         self.last_sum: SourceLine | None = None
         self.last_mean: SourceLine | None = None
         self.live = _live(program)
@@ -121,7 +121,7 @@ class _Walk:
             return _followed(self.program.free[leaf.position], self.program.sizes)
         return "shared"
 
-    def note(self, code: str, site: SourceLine | None, **words: Any) -> None:
+    def note(self, code: Code, site: SourceLine | None, **words: Any) -> None:
         """Note a cause once: the first line that has it is the one to blame."""
         where = None if site is None or site.line == 0 else place(site.file, site.line)
         if not any(cause.code == code for cause in self.found):

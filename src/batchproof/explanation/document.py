@@ -12,9 +12,13 @@ from batchproof.report.document import Column, Document, Group, Reason, Sheet, r
 from batchproof.report.numbers import aligned, decimals_for, known_to, number, percent, size
 
 if TYPE_CHECKING:
-    from batchproof.explanation.result import Curve, Explanation, Finding, Reading
+    from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Reading
 
-_NAMES = {"mean of batches": "mean of per-batch values", "change of the output": "change, of a standard deviation"}
+_NAMES: dict[Quantity, str] = {
+    "mean of batches": "mean of per-batch values",
+    "compute()": "compute()",
+    "change of the output": "change, of a standard deviation",
+}
 
 
 def document(explanation: Explanation) -> Document:
@@ -40,7 +44,7 @@ def document(explanation: Explanation) -> Document:
     )
 
 
-def _reason(finding: Finding, repeated: bool) -> Reason:
+def _reason(finding: Finding[Code], repeated: bool) -> Reason:
     remedy = "" if finding.harmless else finding.remedy
     return Reason(finding.title, finding.what, None if repeated else finding.place, remedy)
 
@@ -63,8 +67,8 @@ def _caption(explanation: Explanation, curve: Curve) -> str:
 
 
 def _chart(explanation: Explanation, curve: Curve) -> Chart | None:
-    changes = curve.quantity == "change of the output"
-    name = _NAMES.get(curve.quantity, curve.quantity)
+    changes = curve.measures_change
+    name = _NAMES[curve.quantity]
     own = f"{name} of {explanation.target.partition('(')[0]}" if not changes else "change of a sample's output"
     lines = [Line(name, "measured", tuple(_point(reading, curve) for reading in curve.readings))]
     if curve.quantity == "mean of batches" and _weighting_shows(curve):
@@ -89,7 +93,7 @@ def _chart(explanation: Explanation, curve: Curve) -> Chart | None:
 
 
 def _point(reading: Reading, curve: Curve) -> Point:
-    tag = _change(reading.mean) if curve.quantity == "change of the output" else _error(curve, reading)
+    tag = _change(reading.mean) if curve.measures_change else _error(curve, reading)
     note = f"batches of {size(reading.size)}: {reading.mean:.6g}" + (f" ({tag})" if tag else "")
     return Point(reading.size, reading.mean, reading.standard_error or 0.0, "" if tag == "0" else tag, note)
 
@@ -108,13 +112,13 @@ def _least_span(curve: Curve) -> float:
 
 def _sheet(curve: Curve, marked: int | None) -> Sheet:
     readings = curve.readings
-    changes = curve.quantity == "change of the output"
+    changes = curve.measures_change
     decimals = decimals_for([curve.exact] if curve.exact else [reading.mean for reading in readings], 5)
 
     def column(title: str, texts: list[str]) -> Column:
         return Column(title, tuple(aligned(texts)))
 
-    columns = [column(_NAMES.get(curve.quantity, curve.quantity), [_value(r, r.mean, decimals) for r in readings])]
+    columns = [column(_NAMES[curve.quantity], [_value(r, r.mean, decimals) for r in readings])]
     if changes:
         columns = [column(_NAMES[curve.quantity], ["fails" if r.raised else _change(r.mean) for r in readings])]
     else:

@@ -14,6 +14,7 @@ from batchproof.explanation.result import Curve, Direction
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
+from batchproof.ground.tensors import NEXT_TO_NOTHING, close
 
 Behaviour = Literal["mean", "sum", "other"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
@@ -137,7 +138,7 @@ def _precise(target: Callable[..., Any], samples: Samples, seed: int) -> tuple[S
 
 
 def _differs(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
-    return left.shape != right.shape or not torch.allclose(left, right, rtol=tolerance, atol=1e-12, equal_nan=True)
+    return not close(left, right, tolerance, NEXT_TO_NOTHING)
 
 
 def _behaviour(exact: torch.Tensor, rows: Sequence[Row], which: int, n: int, tolerance: float) -> Behaviour:

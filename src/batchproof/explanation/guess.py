@@ -14,6 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.target import is_metric, name_of, required, title_of
+from batchproof.ground.text import error_line
 
 SAMPLES, MODEL_SAMPLES = 500, 32
 CLASSES, LABELS, WIDTH, LENGTH, SIDE = 5, 4, 6, 7, 8
@@ -61,7 +62,7 @@ def guess_samples(target: Callable[..., Any]) -> tuple[Any, ...]:
         try:
             _try(target, args)
         except Exception as error:  # noqa: BLE001 - the next candidate may fit
-            failure = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            failure = error_line(error)
         else:
             return args
     raise BatchproofError(f"no guessed inputs fit {title_of(target)}; pass your own (last try: {failure})")

@@ -47,7 +47,7 @@ def _reasons(explanation: Explanation, width: int) -> Iterator[list[Text]]:
         yield finding_section(finding, width, "also" if index else "why", with_place=not repeated)
 
 
-def finding_section(finding: Finding, width: int, label: str, with_place: bool = True) -> list[Text]:
+def finding_section(finding: Finding[str], width: int, label: str, with_place: bool = True) -> list[Text]:
     """A reason: its line of code, what it is, and what to do instead."""
     room = width - INDENT
     body = []

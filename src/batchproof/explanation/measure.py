@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from batchproof.explanation.result import Curve, Reading
+from batchproof.ground.text import error_line
 
 Score = Callable[[int, int], torch.Tensor]
 Progress = Callable[[str, int, int], None]
@@ -209,7 +210,7 @@ def _values(score: Score, spans: Sequence[tuple[int, int]], like: torch.Tensor) 
         try:
             value = score(lo, hi)
         except Exception as error:  # noqa: BLE001 - a function that fails on small batches is a finding
-            raised = raised or _one_line(error)
+            raised = raised or error_line(error)
             value = torch.full_like(like, math.nan)
         if value.shape != like.shape:
             raised = raised or f"returns {len(value)} numbers instead of {len(like)}"
@@ -233,11 +234,6 @@ def _allowed(score: Score, size: int, batches: int, n: int) -> int:
         each = min(each, max(time.perf_counter() - start, 1e-6))
     affordable = min(CALLS, max(FEWEST_CALLS, 1 << int(math.log2(max(SECONDS / each, 1)))))
     return min(batches, affordable)
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def curve(

@@ -19,6 +19,8 @@ from batchproof.explanation.samples import Samples
 from batchproof.ground import components
 from batchproof.ground.place import Place, place
 from batchproof.ground.target import parameters
+from batchproof.ground.tensors import NEXT_TO_NOTHING, close
+from batchproof.ground.text import error_line, first_line
 
 MOST_SAMPLES = 2048
 Piece = tuple[int, int]
@@ -126,8 +128,7 @@ def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> Row:
     try:
         value = components.values(_after(metric, samples, pieces))
     except Exception as error:  # noqa: BLE001 - a metric that fails on small batches is a finding
-        text = str(error).strip().splitlines()
-        raised, value = f"{type(error).__name__}: {text[0] if text else ''}", torch.full_like(exact, torch.nan)
+        raised, value = error_line(error), torch.full_like(exact, torch.nan)
     if value.shape != exact.shape:
         raised, value = (
             f"compute() gives {len(value)} numbers instead of {len(exact)}",
@@ -147,7 +148,8 @@ def _merged(metric: Any, samples: Samples, cuts: list[list[Piece]]) -> tuple[lis
         try:
             values.append(components.values(_merge(metric, samples, pieces).compute()))
         except Exception as error:  # noqa: BLE001 - many metrics say here that they do not merge
-            return values, (str(error).strip().splitlines() or [type(error).__name__])[0]
+            message = first_line(error) or type(error).__name__
+            return values, message.partition(". ")[0].replace("`", "")
     return values, None
 
 
@@ -167,7 +169,7 @@ def _merge(metric: Any, samples: Samples, pieces: list[Piece]) -> Any:
 def blame(metric: Any, samples: Samples, pieces: list[Piece], tolerance: float) -> tuple[list[str], Place | None]:
     """The states that differ between one update and many, and the line of ``update`` that sets the first of them."""
     one, many = (_state(_updated(metric, samples, cut)) for cut in ([(0, samples.n)], pieces))
-    moved = [name for name in one if name in many and not _same(one[name], many[name], tolerance)]
+    moved = [name for name in one if name in many and not close(one[name], many[name], tolerance, NEXT_TO_NOTHING)]
     return moved, _assignment(metric, moved)
 
 
@@ -188,12 +190,6 @@ def _state(metric: Any) -> dict[str, torch.Tensor]:
         except (TypeError, ValueError, RuntimeError):
             continue
     return found
-
-
-def _same(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
-    if left.shape != right.shape:
-        return False
-    return torch.allclose(left, right, rtol=tolerance, atol=1e-12, equal_nan=True)
 
 
 def _assignment(metric: Any, attributes: Sequence[str]) -> Place | None:

@@ -18,6 +18,7 @@ from batchproof.explanation.trace import Run, Step, watch
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.place import Place
+from batchproof.ground.text import error_line
 
 ROWS = 4
 MOST_CULPRITS = 200
@@ -271,7 +272,7 @@ def change_with_size(
                 gap = _rows(target, samples, leaves, size, seed) - whole
                 found[size] = float(gap.square().mean().sqrt()) / spread
             except Exception as error:  # noqa: BLE001 - BatchNorm refuses a batch of one: a finding
-                found[size] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                found[size] = error_line(error)
     return found
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from batchproof.ground.place import Place
 from batchproof.report.result import Result, plain
 
 Kind = Literal["function", "metric", "model"]
 Direction = Literal["low", "high", "varies"]
+#: What the readings of a curve are: the mean of batches, the value of a metric object, how far outputs move.
+Quantity = Literal["mean of batches", "compute()", "change of the output"]
+#: The reasons why a number does, or does not, depend on the batch size.
+Code = Literal[
+    "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "independent",
+    "limit", "mean", "merge", "nonlinear", "order", "per-batch", "random", "ratio", "rounding", "sum", "undefined",
+    "unexplained",
+]  # fmt: skip
+#: The codes of one verb's findings.
+Code_co = TypeVar("Code_co", bound=str, covariant=True)
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Generic[Code_co]):
     """One reason why the value is, or is not, independent of the batch size.
 
     Attributes:
@@ -27,7 +37,7 @@ class Finding:
         harmless: Whether it leaves the number as it is on these samples.
     """
 
-    code: str
+    code: Code_co
     title: str
     what: str
     remedy: str = ""
@@ -79,7 +89,7 @@ class Curve:
         readings: One for each batch size, from the smallest on.
         samples: How many samples were scored.
         of_samples: How many there are.
-        quantity: What the readings are: the mean of batches, the value of a metric object, how far outputs move.
+        quantity: What the readings are.
         component: Which number is shown, where the function gives several.
         components: How many it gives.
         shuffled: Whether the samples were put in another order first.
@@ -91,12 +101,17 @@ class Curve:
     readings: tuple[Reading, ...]
     samples: int
     of_samples: int
-    quantity: str = "mean of batches"
+    quantity: Quantity = "mean of batches"
     component: str = ""
     components: int = 1
     shuffled: bool = True
     tolerance: float = 1e-6
     scale: float = 0.0
+
+    @property
+    def measures_change(self) -> bool:
+        """Whether the readings say how far the outputs of a model move."""
+        return self.quantity == "change of the output"
 
     def error(self, value: float) -> float:
         """How far ``value`` is from the exact one, as a fraction of it (of the values' scale where it is near 0)."""
@@ -189,12 +204,12 @@ class Explanation(Result):
     target: str
     kind: Kind
     is_safe: bool | None
-    verdict: str
+    verdict: Code
     headline: str
     place: Place | None
     curve: Curve | None
     keep: Keep | None
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Finding[Code], ...] = ()
     use: tuple[str, ...] = ()
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()

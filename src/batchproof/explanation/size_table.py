@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from batchproof.explanation.result import Quantity
 from batchproof.explanation.wording import is_same_everywhere, measured, same_everywhere, sampled
 from batchproof.report.numbers import decimals_for, is_drawable, number, percent, within_sight
 from batchproof.report.plot import Grid, Scale, plot
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 LABEL = 9
 HEIGHT = 4
-_LABELS = {"mean of batches": "mean", "compute()": "compute", "change of the output": "change"}
+_LABELS: dict[Quantity, str] = {"mean of batches": "mean", "compute()": "compute", "change of the output": "change"}
 
 
 def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
@@ -30,7 +31,7 @@ def size_lines(explanation: Explanation, room: int) -> Iterator[Text]:
     if is_same_everywhere(explanation):
         yield Text(same_everywhere(curve))
         return
-    changes = curve.quantity == "change of the output"
+    changes = curve.measures_change
     cells = _Cells(curve, room, in_percent=changes, marked=explanation.marked)
     if explanation.is_safe is not True:
         yield from _plotted(curve, cells)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,16 +13,18 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons
 from batchproof.explanation.counts import counter
-from batchproof.explanation.result import Finding, Keep
+from batchproof.explanation.result import Code, Finding, Keep
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.words import kept_words
+from batchproof.ground.place import statement_of
+from batchproof.ground.text import error_line, first_line
 
 
 @dataclass(frozen=True)
 class Structure:
     """What the function's code says, whatever the samples happen to show."""
 
-    causes: list[Finding] = field(default_factory=list)
+    causes: list[Finding[Code]] = field(default_factory=list)
     proved: bool = False
     keep: Keep | None = None
     notes: tuple[str, ...] = ()
@@ -38,9 +39,8 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
     try:
         plan = derive(fn, tensors, dims)
     except Exception as error:  # noqa: BLE001 - it ran on the samples; on a few of them, drawn again, it need not
-        first = (str(error).splitlines() or [""])[0]
-        text = first if isinstance(error, BatchproofError) else f"{type(error).__name__}: {first}"
-        return Structure(notes=(f"no exact form: {_without_place(text)}",))
+        why = first_line(statement_of(error).claim) if isinstance(error, BatchproofError) else error_line(error)
+        return Structure(notes=(f"no exact form: {why}",))
     read, program = Reasons(), _own_program(plan, fn, tensors, dims)
     if program is not None:
         read = reasons(program, counter(program, fn, tensors, dims), names)
@@ -86,10 +86,5 @@ def _keep(plan: Plan) -> Keep:
         row_nbytes=plan.row_nbytes,
         partitions=plan.verified.partitions,
         error=plan.verified.error if plan.verified.partitions else None,
-        reason=_without_place(plan.reason or ""),
+        reason=first_line(statement_of(plan.reason or "").claim),
     )
-
-
-def _without_place(reason: str) -> str:
-    """The report shows places in one form of its own."""
-    return re.split(r",? (?:at|near) \S*:\d+", reason)[0].splitlines()[0] if reason else ""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.functions import Behaviour, Measured, direction
-from batchproof.explanation.result import Curve, Direction, Finding
+from batchproof.explanation.result import Code, Curve, Direction, Finding
 from batchproof.explanation.words import share
 
 #: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
-CONDITIONAL = frozenset({"ratio", "limit", "branch"})
+CONDITIONAL: frozenset[Code] = frozenset({"ratio", "limit", "branch"})
 #: A batch size that people train with.
 USUAL = 64
 SAFE_MEAN = "safe: the mean of per-batch values, weighted by batch size, is the value on all samples"
@@ -23,12 +23,12 @@ class Conclusion:
     """The head of a report."""
 
     is_safe: bool | None
-    verdict: str
+    verdict: Code
     headline: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding[Code], ...]
 
 
-def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confirmed: bool) -> Conclusion:
+def conclude(measured: Measured, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool) -> Conclusion:
     """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
 
     Args:
@@ -56,7 +56,7 @@ def conclude(measured: Measured, causes: Sequence[Finding], proved: bool, confir
     return Conclusion(False, harmful[0].code, headline, (*harmful, *notes))
 
 
-def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: bool) -> list[Finding]:
+def _as_measured(causes: Sequence[Finding[Code]], behaviour: Behaviour, confirmed: bool) -> list[Finding[Code]]:
     """A conditional cause harms where it shows; any other one would show on all data, and is dropped if it does not."""
     found = []
     nothing_else = behaviour == "other" and all(cause.harmless for cause in causes)
@@ -71,7 +71,7 @@ def _as_measured(causes: Sequence[Finding], behaviour: Behaviour, confirmed: boo
     return found
 
 
-def _plain(behaviour: Behaviour, found: Sequence[Finding], proved: bool) -> Conclusion:
+def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool) -> Conclusion:
     """Nothing harmful: a mean or a sum."""
     others = tuple(cause for cause in found if cause.code not in ("mean", "sum"))
     if behaviour == "sum":
@@ -82,12 +82,12 @@ def _plain(behaviour: Behaviour, found: Sequence[Finding], proved: bool) -> Conc
     return Conclusion(True, "mean", SAFE_MEAN if proved else f"{SAFE_MEAN} ({_reservation(others)})", (own, *others))
 
 
-def _reservation(others: Sequence[Finding]) -> str:
+def _reservation(others: Sequence[Finding[Code]]) -> str:
     """Why the measurement is not a proof."""
     return "on samples like these: see the note" if others else "as measured; its code could not be read"
 
 
-def _depends(measured: Measured, first: Finding, way: Direction | None, about: Curve) -> str:
+def _depends(measured: Measured, first: Finding[Code], way: Direction | None, about: Curve) -> str:
     if first.code == "undefined":
         return DEPENDS + f"small batches give no number ({first.what})"
     if measured.behaviour == "mean":
@@ -114,13 +114,13 @@ def how_far(about: Curve) -> str:
     return text if usual == worst else f"{text}, {share(errors[usual])} at {usual:,}"
 
 
-def _with_direction(causes: Sequence[Finding], way: Direction | None) -> list[Finding]:
+def _with_direction(causes: Sequence[Finding[Code]], way: Direction | None) -> list[Finding[Code]]:
     """The measured direction belongs to the first cause: the others act on what it leaves."""
     first = next((index for index, cause in enumerate(causes) if not cause.harmless), None)
     return [replace(cause, direction=way) if index == first else cause for index, cause in enumerate(causes)]
 
 
-def _undefined(measured: Measured) -> list[Finding]:
+def _undefined(measured: Measured) -> list[Finding[Code]]:
     rows = measured.undefined
     if not rows:
         return []

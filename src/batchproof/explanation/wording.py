@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from batchproof.derive import size_of
 from batchproof.explanation.words import share
+from batchproof.ground.text import size_of
 from batchproof.report.numbers import decimals_for, number, size
 
 if TYPE_CHECKING:
-    from batchproof.explanation.result import Curve, Explanation, Finding, Keep, Reading
+    from batchproof.explanation.result import Code, Curve, Explanation, Finding, Keep, Reading
 
-_CHANGE = "change of the output"
 #: The findings that say why it is safe.
-PROOFS = frozenset({"mean", "independent", "accumulated"})
+PROOFS: frozenset[Code] = frozenset({"mean", "independent", "accumulated"})
 
 
 def given(explanation: Explanation) -> str:
@@ -26,13 +25,13 @@ def given(explanation: Explanation) -> str:
     return f"{text}: guessed from the names; pass your own data for your own figures"
 
 
-def reasons(explanation: Explanation) -> list[Finding]:
+def reasons(explanation: Explanation) -> list[Finding[Code]]:
     """What harms, or else what makes it safe."""
     harmful = [finding for finding in explanation.findings if not finding.harmless]
     return harmful or [finding for finding in explanation.findings if finding.code in PROOFS]
 
 
-def remarks(explanation: Explanation) -> list[Finding]:
+def remarks(explanation: Explanation) -> list[Finding[Code]]:
     """What does no harm on these samples, and might on others."""
     return [finding for finding in explanation.findings if finding.harmless and finding.code not in PROOFS]
 
@@ -46,7 +45,7 @@ def measured(curve: Curve) -> str:
     )
     order = "shuffled" if curve.shuffled else "in their order"
     text = f"{some}, {order}"
-    if curve.quantity == _CHANGE:
+    if curve.measures_change:
         return f"{text}: how far outputs are from those of one batch of all, in standard deviations"
     exact = number(curve.exact, decimals_for([curve.exact], 5))
     if curve.components > 1:
@@ -101,8 +100,7 @@ def short_last(curve: Curve, kind: str) -> str:
 def kept(keep: Keep) -> str:
     """The state that makes it exact, and how that was verified."""
     if keep.row_nbytes:
-        reason = keep.reason.split(", at ")[0]
-        return f"{keep.what}, {size_of(keep.row_nbytes)} each: {reason}"
+        return f"{keep.what}, {size_of(keep.row_nbytes)} each: {keep.reason}"
     text = f"{keep.what}: {size_of(keep.nbytes)} at any size"
     if keep.error is not None:
         text += f"; verified on {keep.partitions} partitions to {max(keep.error, 1e-16):.0e}"
@@ -127,7 +125,7 @@ def at_marked_size(explanation: Explanation) -> str:
 
 
 def _reads(reading: Reading, curve: Curve) -> str:
-    if curve.quantity == _CHANGE:
+    if curve.measures_change:
         return f"outputs are {reading.mean:.0%} of a standard deviation from those of one batch of all"
     name = "compute()" if curve.quantity == "compute()" else "it"
     if math.isnan(curve.exact):

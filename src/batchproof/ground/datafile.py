@@ -9,6 +9,7 @@ from typing import Any
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.datatable import Unusable, read_csv, read_feather, read_parquet, whole_in_torch
+from batchproof.ground.text import first_line
 
 Columns = dict[str, Any]
 
@@ -43,7 +44,7 @@ def _npz(path: Path) -> Columns:
         with numpy.load(path, allow_pickle=False) as file:
             return {name: _tensor(torch, file[name]) for name in file.files}
     except Exception as error:
-        raise BatchproofError(f"{path}: {(str(error).splitlines() or [''])[0]}") from error
+        raise BatchproofError(f"{path}: {first_line(error)}") from error
 
 
 def _tensor(torch: Any, array: Any) -> Any:
@@ -63,7 +64,7 @@ def _pt(path: Path) -> Columns:
     try:
         found = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise BatchproofError(f"{path}: {(str(error).splitlines() or [''])[0]}") from error
+        raise BatchproofError(f"{path}: {first_line(error)}") from error
     if isinstance(found, torch.Tensor):
         return {"#1": found}
     if isinstance(found, (list, tuple)):

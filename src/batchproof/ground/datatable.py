@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.text import first_line
 
 #: Unsigned whole numbers that torch counts with in a wider type.
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
@@ -58,7 +59,7 @@ def _broken(csv: Any, path: Path, error: Exception) -> str:
     if wrong and wrong[0].number is not None:
         row = wrong[0]
         return f"{path}, line {row.number}: {row.actual_columns} values for {row.expected_columns} columns"
-    return f"{path}: {(str(error).splitlines() or [''])[0]}"
+    return f"{path}: {first_line(error)}"
 
 
 def read_parquet(path: Path) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def _read(path: Path, read: Callable[[], Any]) -> dict[str, Any]:
     except BatchproofError:
         raise
     except Exception as error:  # pyarrow's own
-        raise BatchproofError(f"{path}: {(str(error).splitlines() or [''])[0]}") from error
+        raise BatchproofError(f"{path}: {first_line(error)}") from error
     if not table.num_rows:
         raise BatchproofError(f"{path} has no rows")
     return columns(table, path)

@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import final
 
 #: The folder of this package: a frame of a file under it is none of the user's.
 OWN_FOLDER = str(Path(__file__).parents[1]) + os.sep
@@ -45,3 +46,29 @@ def short(file: str) -> str:
     roots = [Path(root).absolute() for root in sys.path if root]
     inside = [root for root in roots if path.is_relative_to(root)]
     return str(path.relative_to(max(inside, key=lambda root: len(root.parts)))) if inside else file
+
+
+@final
+class Statement(str):
+    """A sentence whose end names a line: it reads as a whole, and a report that shows lines by itself takes the claim.
+
+    Attributes:
+        claim: what it says, without the line.
+        rest: the line, and what follows it.
+    """
+
+    claim: str
+    rest: str
+
+    def __new__(cls, claim: str, rest: str = "") -> Statement:
+        """The two, one after the other."""
+        made = super().__new__(cls, claim + rest)
+        made.claim, made.rest = claim, rest
+        return made
+
+
+def statement_of(message: str | BaseException) -> Statement:
+    """What a message says: an error's, or a sentence."""
+    if isinstance(message, BaseException):
+        message = message.args[0] if message.args and isinstance(message.args[0], str) else str(message)
+    return message if isinstance(message, Statement) else Statement(message)

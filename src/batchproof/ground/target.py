@@ -17,6 +17,7 @@ from typing import Any
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.place import OWN_FOLDER, Place, place
+from batchproof.ground.text import error_line
 
 
 def resolve(typed: str) -> Any:
@@ -124,8 +125,7 @@ def _import_failed(what: str, error: BaseException) -> BatchproofError:
 
 def described(error: BaseException) -> str:
     """Somebody else's error in one or two lines: its type, its message and the line of theirs that raised it."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    text = error_line(error)
     if isinstance(error, SyntaxError):
         return f"{text}\n       {error.filename}:{error.lineno}   {(error.text or '').strip()}"
     hidden = (OWN_FOLDER, str(Path(importlib.__file__ or "").parent), "<frozen")

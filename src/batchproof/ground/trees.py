@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
+from batchproof.ground import tensors
 
 #: How deep, and among how many things, to look for tensors in an object.
 DEPTH, MOST = 6, 2000
@@ -236,7 +237,7 @@ def same(a: Any, b: Any) -> bool:
         TypeError: it cannot be told.
     """
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return _same_tensor(a, b)
+        return tensors.same(a, b)
     if type(a) is not type(b):
         return False
     if isinstance(a, _CODE) or type(a) is object or (callable(a) and not carries(a)):
@@ -279,12 +280,6 @@ def _within(thing: Any, run: Callable[[], bool]) -> bool:
         return run()
     finally:
         _open.discard(id(thing))
-
-
-def _same_tensor(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-        return False
-    return bool(torch.allclose(a.detach(), b.detach(), rtol=0, atol=0, equal_nan=True))
 
 
 _known: WeakValueDictionary[str, type] = WeakValueDictionary()

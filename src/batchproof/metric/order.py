@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Plan, gap
+from batchproof.derive import Plan
 from batchproof.ground.batch import Batch, copied, rebuild
 from batchproof.ground.isolation import quiet
+from batchproof.ground.tensors import gap
 
 #: Two orders of the same samples give sums that differ by rounding.
 ROUNDING, NARROW_ROUNDING = 1e-9, 1e-3

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import gap
 from batchproof.ground.batch import Batch, by_shape, join
+from batchproof.ground.tensors import gap
 from batchproof.metric.order import rounding, value_on
 
 #: Numbers of places by which samples of one shape are cut: so many are tried.

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import Recording, State, StatePlan, TensorBatch, gap, merge, ragged, record, result_of, widen
+from batchproof.derive import Recording, State, StatePlan, TensorBatch, merge, ragged, record, result_of, widen
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import by_shape, join, signature, tensors_of
 from batchproof.ground.isolation import quiet
+from batchproof.ground.tensors import gap
 from batchproof.metric.fast_path import Variant, no_autocast
 from batchproof.metric.padding import leaks
 from batchproof.metric.reservoir import Sample

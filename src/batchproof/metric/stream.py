@@ -30,6 +30,7 @@ from batchproof.derive import (
     like,
 )
 from batchproof.errors import BatchproofError, NotConstantSize
+from batchproof.ground import tensors
 from batchproof.ground.batch import (
     Batch,
     Layout,
@@ -505,7 +506,7 @@ def _alike(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.shape == b.shape and bool(torch.allclose(a.detach(), b.detach(), rtol=0, atol=0, equal_nan=True))
+        return tensors.same(a, b)
     try:
         return bool(a == b)
     except (ValueError, RuntimeError):

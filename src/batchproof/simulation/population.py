@@ -16,6 +16,7 @@ from batchproof.explanation import Samples, gather, guess_samples, role_of
 from batchproof.ground import components
 from batchproof.ground.batch import bound
 from batchproof.ground.target import required, signature_of, title_of
+from batchproof.ground.tensors import NEXT_TO_NOTHING, close
 from batchproof.ground.trees import is_array
 from batchproof.simulation.distributions import CHUNK, Distribution
 
@@ -235,7 +236,7 @@ def _only_difference(fn: Callable[[Tensor, Tensor], Any]) -> bool:
             errors, target = torch.randn(2, n, generator=generator, dtype=torch.float64)
             a = components.values(fn(target + errors, target))
             b = components.values(fn(errors, torch.zeros_like(errors)))
-            if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True):
+            if not close(a, b, absolute=NEXT_TO_NOTHING):
                 return False
     except Exception:  # noqa: BLE001 - it does not take such arguments: then it gets the ones that it was guessed to take
         return False
@@ -262,4 +263,4 @@ def _same_here(fn: Callable[..., Any], samples: Samples, errors: Tensor) -> bool
         a, b = components.values(fn(*args, **kwargs)), components.values(fn(errors.clone(), torch.zeros_like(errors)))
     except Exception:  # noqa: BLE001 - then theory is not asked
         return False
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)
+    return close(a, b, 1e-6)

@@ -11,6 +11,8 @@ from batchproof.report.result import Result, plain
 
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
+#: What the expected values come from; empty where none are known.
+ExpectedBy = Literal["closed form", "integral", ""]
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Simulation(Result):
     rows: tuple[Row, ...]
     headline: str
     depends: bool | None
-    expected_by: str = ""
+    expected_by: ExpectedBy = ""
     formula: str = ""
     published: str = ""
     component: str = ""

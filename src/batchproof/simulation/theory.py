@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import SMOOTH, Program, base_name
+from batchproof.ground.tensors import close
 from batchproof.simulation.distributions import Distribution
+from batchproof.simulation.result import ExpectedBy
 
 _FORMULAS: dict[str, Callable[[Tensor], Tensor]] = {
     "rmse": lambda e: e.square().mean().sqrt(),
@@ -66,16 +68,12 @@ def recognised(
         return None
     for name, formula in _FORMULAS.items():
         own = [formula(errors) for errors in tries]
-        if all(_agree(a, b) for a, b in zip(values, own, strict=True)):
+        if all(map(close, values, own)):
             return name
     return None
 
 
 _ALLOWED = SMOOTH | {"abs"}
-
-
-def _agree(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
 
 
 def _errors(n: int, size: float, generator: torch.Generator) -> Tensor:
@@ -100,7 +98,7 @@ class Theory:
         return isinstance(self.errors, Distribution) and self.errors.name == "normal"
 
     @property
-    def by(self) -> str:
+    def by(self) -> ExpectedBy:
         """How the expected values are computed."""
         return "integral" if self.formula == "rmse" and not self.is_normal else "closed form"
 

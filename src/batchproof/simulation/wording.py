@@ -71,8 +71,8 @@ def asides(simulation: Simulation) -> Iterator[Said]:
 def _theory(simulation: Simulation) -> str:
     if simulation.formula:
         return f"the mean of per-batch values, in {simulation.expected_by}: {simulation.formula}"
-    by = {"integral": "an integral over the distribution of the errors", "closed form": "a closed form"}
-    return f"expected values come from {by.get(simulation.expected_by, simulation.expected_by)}"
+    by = {"closed form": "a closed form", "integral": "an integral over the distribution of the errors", "": ""}
+    return f"expected values come from {by[simulation.expected_by]}"
 
 
 def _ended(last: Row, wanted: int) -> str:

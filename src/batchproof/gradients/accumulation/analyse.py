@@ -17,6 +17,7 @@ from batchproof.gradients.accumulation.outputs import check_loss, loss_of, varia
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
 from batchproof.ground.batch import Batch, tensors_of
 from batchproof.ground.isolation import quiet, remembers
+from batchproof.ground.text import first_line
 from batchproof.metric import Stream
 
 #: Of more statistics, no directions are looked for; of more directions, no gradient buffers are held.
@@ -56,7 +57,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -
     try:
         plan = stream.derived(lesson)
     except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
-        return f"it cannot be called on its own ({str(error.__cause__).partition(chr(10))[0]})"
+        return f"it cannot be called on its own ({first_line(error.__cause__)})"
     if not isinstance(plan, StatePlan):
         return plan.reason or "the loss needs all outputs together"
     stream.adopt(plan, lesson, [])
@@ -67,7 +68,7 @@ def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -
     except BatchproofError:
         raise
     except RuntimeError as error:  # some operations have a derivative only within those that they are a part of
-        return f"its operations, one by one, have no derivative ({str(error).partition(chr(10))[0]})"
+        return f"its operations, one by one, have no derivative ({first_line(error)})"
 
 
 def _remembers(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -> bool:

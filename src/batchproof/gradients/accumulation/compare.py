@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import WIDE, StatePlan, gap, leaves
+from batchproof.derive import WIDE, StatePlan, leaves
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
 from batchproof.ground.batch import Batch, signature
 from batchproof.ground.isolation import quiet
+from batchproof.ground.tensors import gap
 
 #: Two gradients agree where they differ by the rounding of float64; or of the narrower type that the loss works in.
 ROUNDING = 1e-8

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batchproof.derive import Plan, size_of
+from batchproof.derive import Plan
 from batchproof.gradients.accumulation.analysis import Learned
+from batchproof.ground.text import size_of
 
 NAMES = {
     1: "one pass, gradients scaled at the end",

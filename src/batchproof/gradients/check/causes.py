@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from batchproof.explanation import Finding
+from batchproof.gradients.check.result import GradientCode, MicroBatchWeights
+from batchproof.ground.text import listed
 
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"
@@ -15,7 +17,7 @@ WEIGHTS = "Pass weights={'tokens': [...]}"
 COUNT = "Pass count=, a function of a batch such as lambda batch: {'tokens': ...},"
 
 
-def missing_division(passes: str) -> Finding:
+def missing_division(passes: str) -> Finding[GradientCode]:
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
@@ -24,7 +26,7 @@ def missing_division(passes: str) -> Finding:
     )
 
 
-def divided_twice(passes: str) -> Finding:
+def divided_twice(passes: str) -> Finding[GradientCode]:
     return Finding(
         "divided-twice",
         "divided twice by the number of micro-batches",
@@ -33,7 +35,7 @@ def divided_twice(passes: str) -> Finding:
     )
 
 
-def missing_division_by_filled(filled: Sequence[int]) -> Finding:
+def missing_division_by_filled(filled: Sequence[int]) -> Finding[GradientCode]:
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
@@ -43,7 +45,7 @@ def missing_division_by_filled(filled: Sequence[int]) -> Finding:
     )
 
 
-def constant_factor(ratios: Sequence[float], equals: Sequence[str]) -> Finding:
+def constant_factor(ratios: Sequence[float], equals: Sequence[str]) -> Finding[GradientCode]:
     which = f"equals {' and '.join(equals)}" if equals else "equals no number that was counted here"
     remedy = (
         f"look for what multiplies or divides by {equals[0]}"
@@ -65,7 +67,7 @@ def _times_in(ratios: Sequence[float]) -> str:
     return f"{times(ratios[0])} the full one" + (f" (at other optimizer steps {some(others)})" if others else "")
 
 
-def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding:
+def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding[GradientCode]:
     return Finding(
         "empty-micro-batches",
         "micro-batches without a gradient count in the mean",
@@ -75,7 +77,7 @@ def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding:
     )
 
 
-def clipped(size: float, which: str) -> Finding:
+def clipped(size: float, which: str) -> Finding[GradientCode]:
     return Finding(
         "clipped",
         "clipped",
@@ -84,7 +86,7 @@ def clipped(size: float, which: str) -> Finding:
     )
 
 
-def ragged(last: int, configured: int) -> Finding:
+def ragged(last: int, configured: int) -> Finding[GradientCode]:
     return Finding(
         "ragged-last-window",
         "a short last window, divided as if it were full",
@@ -94,7 +96,7 @@ def ragged(last: int, configured: int) -> Finding:
     )
 
 
-def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Finding:
+def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Finding[GradientCode]:
     listed = some(names)
     if tied:
         return Finding(
@@ -111,8 +113,10 @@ def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Fin
     )
 
 
-def mean_of_means(fits: Sequence[str], apart: float, when: str = "", option: str = WEIGHTS) -> Finding:
-    if not fits:
+def mean_of_means(
+    weights: MicroBatchWeights, apart: float, when: str = "", option: str = WEIGHTS
+) -> Finding[GradientCode]:
+    if not weights.fits:
         return Finding(
             "mean-of-means",
             "micro-batches count by the wrong weights",
@@ -120,17 +124,17 @@ def mean_of_means(fits: Sequence[str], apart: float, when: str = "", option: str
             f"weight each micro-batch by what its loss divides by: samples, tokens, the sum of class weights. {option} "
             "to see which it is",
         )
-    wanted = fits[0].split(" in place of ")[0]
     return Finding(
         "mean-of-means",
         "a mean of the micro-batches' means",
-        f"weighted by {' or by '.join(fits)}, the same micro-batch gradients give the full gradient exactly; as they "
-        f"are weighted now it is {when}off by {share(apart)}",
-        f"divide the sum of each micro-batch's loss by the {wanted} of all micro-batches together; {ACCUMULATE}",
+        f"weighted by {' or by '.join(weights.fits)}, the same micro-batch gradients give the full gradient exactly; "
+        f"as they are weighted now it is {when}off by {share(apart)}",
+        f"divide the sum of each micro-batch's loss by the {weights.wanted} of all micro-batches together; "
+        f"{ACCUMULATE}",
     )
 
 
-def coupled(apart: float, was_weighed: bool) -> Finding:
+def coupled(apart: float, was_weighed: bool) -> Finding[GradientCode]:
     if not was_weighed:
         return Finding(
             "another-gradient",
@@ -147,7 +151,7 @@ def coupled(apart: float, was_weighed: bool) -> Finding:
     )
 
 
-def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") -> Finding:
+def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") -> Finding[GradientCode]:
     return Finding(
         "batch-norm",
         "BatchNorm in training mode",
@@ -157,7 +161,7 @@ def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") 
     )
 
 
-def dropout(apart: float, noise: float) -> Finding:
+def dropout(apart: float, noise: float) -> Finding[GradientCode]:
     return Finding(
         "random-state",
         "random numbers: dropout",
@@ -167,7 +171,7 @@ def dropout(apart: float, noise: float) -> Finding:
     )
 
 
-def random(apart: float, noise: float, is_off: bool = False) -> Finding:
+def random(apart: float, noise: float, is_off: bool = False) -> Finding[GradientCode]:
     found_off = "; the dropout that could be found in the model is off" if is_off else ""
     return Finding(
         "random-state",
@@ -178,7 +182,7 @@ def random(apart: float, noise: float, is_off: bool = False) -> Finding:
     )
 
 
-def nondeterministic(apart: float, noise: float) -> Finding:
+def nondeterministic(apart: float, noise: float) -> Finding[GradientCode]:
     return Finding(
         "nondeterministic",
         "nondeterministic",
@@ -189,7 +193,7 @@ def nondeterministic(apart: float, noise: float) -> Finding:
     )
 
 
-def missing_gradient(names: Sequence[str], run: str) -> Finding:
+def missing_gradient(names: Sequence[str], run: str) -> Finding[GradientCode]:
     return Finding(
         "missing-gradient",
         "no gradient in one of the runs",
@@ -198,7 +202,7 @@ def missing_gradient(names: Sequence[str], run: str) -> Finding:
     )
 
 
-def not_finite(names: Sequence[str], run: str) -> Finding:
+def not_finite(names: Sequence[str], run: str) -> Finding[GradientCode]:
     return Finding(
         "non-finite",
         "not finite",
@@ -229,7 +233,7 @@ def share(part: float) -> str:
 def some(names: Sequence[str]) -> str:
     """``a, b, c and 12 more``."""
     if len(names) <= MOST_NAMES:
-        return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+        return listed(names)
     return f"{', '.join(names[: MOST_NAMES - 1])} and {len(names) - MOST_NAMES + 1} more"
 
 

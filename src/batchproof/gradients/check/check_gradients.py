@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from typing_extensions import assert_never
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import causes
@@ -155,21 +156,32 @@ def _passed(pairs: Sequence[Pair]) -> str:
 
 def _failed(found: Diagnosis, pairs: Sequence[Pair]) -> str:
     finding, pair = found.findings[0], first_off(pairs)
-    if finding.code == "random-state":
-        return f"could not compare: {finding.title} move the gradient"
-    if finding.code == "nondeterministic":
-        return "could not compare: the same run gives another gradient each time"
     titles = ", and ".join(one.title for one in found.findings)
-    if finding.code in ("one-parameter", "some-parameters", "shared-parameter"):
-        names = causes.some([row.name for row in pair.off])
-        return f"the gradient of {names} is not that of the whole batch: {titles}"
-    if finding.code in ("missing-gradient", "non-finite"):
-        amount = "is not that of the whole batch"
-    elif pair.whole.cosine > 1 - 1e-6:
-        amount = f"is {causes.times(pair.whole.ratio)} that of the whole batch"
-    else:
-        amount = f"is not that of the whole batch, off by {causes.share(pair.whole.difference)}"
-    return f"the gradient{_where(pairs)} {amount}: {titles}"
+    code = finding.code
+    match code:
+        case "random-state":
+            return f"could not compare: {finding.title} move the gradient"
+        case "nondeterministic":
+            return "could not compare: the same run gives another gradient each time"
+        case "one-parameter" | "some-parameters" | "shared-parameter":
+            names = causes.some([row.name for row in pair.off])
+            return f"the gradient of {names} is not that of the whole batch: {titles}"
+        case "missing-gradient" | "non-finite":
+            return f"the gradient{_where(pairs)} is not that of the whole batch: {titles}"
+        case (
+            "missing-division" | "divided-twice" | "constant-factor" | "empty-micro-batches" | "clipped"
+            | "ragged-last-window" | "mean-of-means" | "coupled" | "another-gradient" | "batch-norm"
+        ):  # fmt: skip
+            return f"the gradient{_where(pairs)} {_amount(pair)}: {titles}"
+        case _:
+            assert_never(code)
+
+
+def _amount(pair: Pair) -> str:
+    """How far the gradient is from the right one: by a factor, where it points the same way."""
+    if pair.whole.cosine > 1 - 1e-6:
+        return f"is {causes.times(pair.whole.ratio)} that of the whole batch"
+    return f"is not that of the whole batch, off by {causes.share(pair.whole.difference)}"
 
 
 def _where(pairs: Sequence[Pair]) -> str:

@@ -15,7 +15,7 @@ from batchproof.gradients.check.determinism import batch_norms, drops, in_evalua
 from batchproof.gradients.check.least_squares import weigh
 from batchproof.gradients.check.measure import Tolerance, distance, norm, rows, whole
 from batchproof.gradients.check.record import Parameters, Recorder, Window, record
-from batchproof.gradients.check.result import MicroBatchWeights, ParameterGradient, WindowGradient
+from batchproof.gradients.check.result import GradientCode, MicroBatchWeights, ParameterGradient, WindowGradient
 
 #: Code that trains, and says to the recorder where its windows end.
 Run = Callable[[Recorder], None]
@@ -24,7 +24,7 @@ AS_COUNTED = 1e-3
 #: Off parameters stand out only where they are fewer than this share of all.
 FEW = 1 / 3
 #: What is said where no cause was found.
-NOT_NAMED = ("coupled", "another-gradient")
+NOT_NAMED: tuple[GradientCode, ...] = ("coupled", "another-gradient")
 ROUND_NORMS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -75,7 +75,7 @@ class Pair:
 class Diagnosis:
     """The causes, the strongest evidence first, and what goes with them."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding[GradientCode]] = field(default_factory=list)
     weights: MicroBatchWeights | None = None
     alternatives: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -127,7 +127,7 @@ def first_off(pairs: Sequence[Pair]) -> Pair:
     return next((pair for pair in pairs if pair.off), pairs[0])
 
 
-def _not_finite(pairs: list[Pair]) -> list[Finding]:
+def _not_finite(pairs: list[Pair]) -> list[Finding[GradientCode]]:
     rows = [row for pair in pairs for row in pair.rows]
     full = _names(row for row in rows if row.full is not None and not math.isfinite(row.full))
     accumulated = _names(row for row in rows if row.accumulated is not None and not math.isfinite(row.accumulated))
@@ -137,7 +137,7 @@ def _not_finite(pairs: list[Pair]) -> list[Finding]:
     return [causes.not_finite(full or accumulated, where)]
 
 
-def _missing(pairs: list[Pair]) -> list[Finding]:
+def _missing(pairs: list[Pair]) -> list[Finding[GradientCode]]:
     off = [row for pair in pairs for row in pair.off]
     found = []
     for run, names in (
@@ -157,7 +157,7 @@ def _configured(subject: Subject, pairs: Sequence[Pair]) -> int:
     return subject.configured or max(pair.passes for pair in pairs)
 
 
-def _short_last(subject: Subject, pairs: list[Pair]) -> list[Finding]:
+def _short_last(subject: Subject, pairs: list[Pair]) -> list[Finding[GradientCode]]:
     """Only the last window is off, by the share of its micro-batches."""
     last, configured = pairs[-1], _configured(subject, pairs)
     if any(pair.off for pair in pairs[:-1]) or not 0 < last.passes < configured:
@@ -171,7 +171,7 @@ def _is_factor(pair: Pair, factor: float, tolerance: Tolerance) -> bool:
     return all(row.is_same for row in rows(pair.full.total, pair.accumulated.total, tolerance, factor))
 
 
-def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding]:
+def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
     """In every window that is off, one factor for all parameters; if ``counted`` one that equals something."""
     off = [pair for pair in pairs if pair.off]
     first, several = off[0], any(pair.passes > 1 for pair in off)
@@ -241,7 +241,7 @@ def _called_in(pair: Pair, subject: Subject) -> dict[str, str]:
     return found
 
 
-def _few_parameters(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding]:
+def _few_parameters(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
     """The others are right; if ``counted``, these few are off by the number of micro-batches."""
     pair = first_off(pairs)
     off = pair.off
@@ -377,7 +377,7 @@ def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
         ]
         return
     found.weights = weights
-    found.findings = [causes.mean_of_means(weights.fits, apart, option=subject.option)]
+    found.findings = [causes.mean_of_means(weights, apart, option=subject.option)]
     if not weights.fits:
         found.alternatives.append("a nonlinear function of a mean, such as a root, has weights that equal no count")
         return
@@ -386,7 +386,7 @@ def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
         direction = math.sqrt(max(0.0, 1 - pair.whole.cosine**2))
         found.findings = [
             causes.missing_division(f"about {len(passes)}"),
-            causes.mean_of_means(weights.fits, direction, "after that "),
+            causes.mean_of_means(weights, direction, "after that "),
         ]
     _ragged_too(subject, pairs, found)
 

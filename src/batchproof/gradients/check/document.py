@@ -23,7 +23,7 @@ def document(check: GradientCheck) -> Document:
         headline=check.summary,
         given=check.ran,
         reasons=tuple(Reason(finding.title, finding.what, None, finding.remedy) for finding in check.findings),
-        caption="; ".join(text for text in (about.counted(check), about.remaining(check)) if text),
+        caption="; ".join(text for text in (about.how_many_are_off(check), about.remaining(check)) if text),
         sheet=Sheet(tuple(row.name for row in rows), (columns,), label="parameter").filled,
         asides=tuple(_asides(check)),
     )

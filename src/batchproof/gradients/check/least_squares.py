@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -25,26 +26,40 @@ def weigh(
     limit = tolerance.with_slack
     counts = {name: numbers for name, numbers in counts.items() if len(numbers) == len(passes)}
 
-    def fits(candidates: Iterable[tuple[str, list[float]]]) -> dict[str, list[float]]:
-        tried = ((name, _scaled(full, passes, shares)) for name, shares in candidates)
-        return {name: factors for name, factors in tried if distance(combined(passes, factors), full) <= limit}
+    def fits(candidates: Iterable[_Weighting]) -> list[_Weighting]:
+        scaled = (one._replace(shares=_scaled(full, passes, one.shares)) for one in candidates)
+        return [one for one in scaled if distance(combined(passes, one.shares), full) <= limit]
 
-    fitting = fits(counts.items()) or fits(_in_place(counts))
-    factors = next(iter(fitting.values()), None) or _solved(full, passes)
+    alone = (_Weighting(name, name, numbers) for name, numbers in counts.items())
+    fitting = fits(alone) or fits(_in_place(counts))
+    factors = fitting[0].shares if fitting else _solved(full, passes)
     if factors is None:
         return None
     residual = distance(combined(passes, factors), full)
     if residual > limit:
         return None
     return MicroBatchWeights(
-        tuple(factors), residual, tuple(fitting), {name: tuple(numbers) for name, numbers in counts.items()}
+        factors=tuple(factors),
+        residual=residual,
+        fits=tuple(one.name for one in fitting),
+        counts={name: tuple(numbers) for name, numbers in counts.items()},
+        wanted=fitting[0].wanted if fitting else "",
     )
 
 
-def _in_place(counts: dict[str, list[float]]) -> Iterator[tuple[str, list[float]]]:
+class _Weighting(NamedTuple):
+    """Shares of the micro-batches, what they are called, and the count that is wanted in them."""
+
+    name: str
+    wanted: str
+    shares: list[float]
+
+
+def _in_place(counts: dict[str, list[float]]) -> Iterator[_Weighting]:
     for (wanted, numbers), (used, others) in itertools.permutations(counts.items(), 2):
         if all(others):
-            yield f"{wanted} in place of {used}", [n / other for n, other in zip(numbers, others, strict=True)]
+            shares = [n / other for n, other in zip(numbers, others, strict=True)]
+            yield _Weighting(f"{wanted} in place of {used}", wanted, shares)
 
 
 def _scaled(full: Gradients, passes: Sequence[Gradients], shares: list[float]) -> list[float]:

@@ -44,7 +44,7 @@ def lines(check: GradientCheck, width: int) -> Iterator[Text]:
 
 def _parameters(check: GradientCheck, room: int) -> Iterator[Text]:
     rows = about.shown(check)
-    yield from map(Text, textwrap.wrap(about.counted(check), room))
+    yield from map(Text, textwrap.wrap(about.how_many_are_off(check), room))
     yield from _table("parameter", [row.name for row in rows], about.parameter_columns(rows), room)
     if about.remaining(check):
         yield Text(about.remaining(check), style="dim")

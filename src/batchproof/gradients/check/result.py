@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from batchproof.explanation import Finding
 from batchproof.report.result import Result
 
+#: The reasons why an accumulated gradient is not that of the whole batch.
+GradientCode = Literal[
+    "another-gradient", "batch-norm", "clipped", "constant-factor", "coupled", "divided-twice", "empty-micro-batches",
+    "mean-of-means", "missing-division", "missing-gradient", "non-finite", "nondeterministic", "one-parameter",
+    "ragged-last-window", "random-state", "shared-parameter", "some-parameters",
+]  # fmt: skip
 #: With these causes the two gradients differ, and whether the accumulation is right could not be told.
-UNDECIDED = frozenset({"random-state", "nondeterministic"})
+UNDECIDED: frozenset[GradientCode] = frozenset({"random-state", "nondeterministic"})
 
 
 @dataclass(frozen=True)
@@ -73,12 +79,14 @@ class MicroBatchWeights:
         residual: What the passes with these factors leave of the full gradient, as a fraction of it.
         fits: Names of the counts that the factors are proportional to; empty where there is none.
         counts: The counts that were tried, by name, one number for each pass.
+        wanted: The count that the passes should be weighted by: the first that fits, whatever it stands in place of.
     """
 
     factors: tuple[float, ...]
     residual: float
     fits: tuple[str, ...]
     counts: dict[str, tuple[float, ...]]
+    wanted: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ class GradientCheck(Result):
     target: str
     ok: bool
     summary: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding[GradientCode], ...]
     parameters: tuple[ParameterGradient, ...]
     windows: tuple[WindowGradient, ...]
     weights: MicroBatchWeights | None = None
@@ -125,7 +133,7 @@ class GradientCheck(Result):
     notes: tuple[str, ...] = ()
 
     @property
-    def cause(self) -> str | None:
+    def cause(self) -> GradientCode | None:
         """The code of the first finding, such as ``"missing-division"``; None where the gradients are the same."""
         return self.findings[0].code if self.findings else None
 

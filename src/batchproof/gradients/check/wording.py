@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import counted
 from batchproof.report.document import Column
 from batchproof.report.numbers import aligned
 
@@ -28,14 +29,15 @@ def shown(check: GradientCheck) -> tuple[ParameterGradient, ...]:
     return check.parameters[:MOST_ROWS]
 
 
-def counted(check: GradientCheck) -> str:
+def how_many_are_off(check: GradientCheck) -> str:
     """How many parameters are off, and which of them are shown."""
     rows = check.parameters
     off = sum(not row.is_same for row in rows)
+    every = counted(len(rows), "parameter")
     if not off:
-        found = f"{_parameters(len(rows))}, each the same within {_tolerance(check.tolerance)} of its norm"
+        found = f"{every}, each the same within {check.tolerance:.0e} of its norm"
     else:
-        found = f"{off:,} of {_parameters(len(rows))} off by more than {_tolerance(check.tolerance)} of the norm"
+        found = f"{off:,} of {every} off by more than {check.tolerance:.0e} of the norm"
     step = ""
     if len(check.windows) > 1:
         first = next((index for index, window in enumerate(check.windows, start=1) if not window.is_same), 1)
@@ -92,14 +94,6 @@ def weighed(weights: MicroBatchWeights) -> str:
 
 def _column(title: str, texts: list[str]) -> Column:
     return Column(title, tuple(aligned(texts)))
-
-
-def _parameters(count: int) -> str:
-    return f"{count:,} parameters" if count != 1 else "1 parameter"
-
-
-def _tolerance(tolerance: float) -> str:
-    return f"{tolerance:.0e}"
 
 
 def _norm(value: float | None) -> str:

@@ -14,6 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot, weighted_sum
 from batchproof.gradients.noise.result import Method
 from batchproof.ground.isolation import seed_all
+from batchproof.ground.text import first_line
 
 #: So many samples are tried.
 TRIED = 48
@@ -126,7 +127,7 @@ def _averages(problem: Problem, numbers: Sequence[int]) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0]
+    text = first_line(error)
     text = text if len(text) <= 90 else text[:89].rsplit(" ", 1)[0] + " …"
     return f"{type(error).__name__}, {text}" if text else type(error).__name__
 

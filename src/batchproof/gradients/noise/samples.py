@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.text import first_line
 
 Pick = Callable[[Sequence[int]], Any]
 
@@ -84,7 +85,7 @@ def _joined(batches: list[Any]) -> Any:
     try:
         return pytree.tree_unflatten([torch.cat(parts) for parts in zip(*leaves, strict=True)], trees[0])
     except (RuntimeError, TypeError) as error:
-        raise BatchproofError(f"the batches cannot be joined: {(str(error).splitlines() or [''])[0]}") from error
+        raise BatchproofError(f"the batches cannot be joined: {first_line(error)}") from error
 
 
 def on_device(batch: Any, device: torch.device) -> Any:

@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from typing_extensions import assert_never
+
 from batchproof.gradients.noise.headline import rounded
+from batchproof.ground.text import counted
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ def drawn(found: GradientNoise) -> str:
     """What was drawn, and from what."""
     counts = sorted({row.batches for row in found.rows})
     several = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{found.batches}"
-    of = f"{found.samples:,} samples, {found.parameters:,} parameter{'s' if found.parameters != 1 else ''}"
+    of = f"{found.samples:,} samples, {counted(found.parameters, 'parameter')}"
     return f"{of}; {several} batches of each size, without replacement, seed {found.seed}; ± one standard error"
 
 
@@ -87,12 +90,16 @@ def _pays(found: GradientNoise) -> str:
 
 
 def _way(found: GradientNoise) -> str:
-    if found.method == "batches":
-        return f"each size by itself: {found.reason}"
-    if found.method == "per-sample":
-        return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
-    count = found.samples // found.unit
-    return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
+    match found.method:
+        case "batches":
+            return f"each size by itself: {found.reason}"
+        case "per-sample":
+            return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
+        case "micro-batches":
+            count = found.samples // found.unit
+            return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
+        case _:
+            assert_never(found.method)
 
 
 def _full(found: GradientNoise) -> str:

@@ -13,6 +13,8 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
+from batchproof.ground.text import first_line
+
 LARGEST = 2_000_000
 LARGEST_NOTEBOOK = 50_000_000  # pictures are stored in it
 NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -168,4 +170,4 @@ def _read_notebook(path: str, content: bytes) -> Source:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error) or type(error).__name__

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from batchproof.scripts.run.evaluate import first_line, number
+from batchproof.ground.text import first_line
+from batchproof.scripts.run.evaluate import number
 from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
 from batchproof.scripts.run.last_weights import Inputs
 from batchproof.scripts.run.pooled import Batches
@@ -59,7 +60,7 @@ class Pass:
 
     def fails(self, error: BaseException) -> None:
         """No exact value; what was kept for it is let go."""
-        self.problem = self.problem or first_line(error)
+        self.problem = self.problem or first_line(error) or type(error).__name__
         self.batches = None
 
     def take(self, formula: Formula, batch: list[Any], versions: list[int | None], count: int) -> None:
@@ -198,7 +199,7 @@ def settled_value(done: Pass, exact: float | None) -> float | None:
     try:
         return done.inputs.value()
     except Exception as error:  # noqa: BLE001 - the script goes on
-        done.inputs.problem = first_line(error)
+        done.inputs.problem = first_line(error) or type(error).__name__
         return None
 
 

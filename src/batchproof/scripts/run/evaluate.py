@@ -12,6 +12,7 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.isolation import RandomState, quiet
+from batchproof.ground.text import error_line, first_line
 from batchproof.metric import no_autocast
 from batchproof.scripts.run.formula import Formula, Unmeasured
 
@@ -62,7 +63,7 @@ def called(formula: Formula, batch: Batch) -> float:
     except Unmeasured:
         raise
     except Exception as error:
-        raise Unmeasured(f"called again it raises {type(error).__name__}: {first_line(error)}") from error
+        raise Unmeasured(f"called again it raises {error_line(error)}") from error
 
 
 def called_for_all(formula: Formula, batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -74,7 +75,7 @@ def called_for_all(formula: Formula, batch: Batch) -> tuple[torch.Tensor, ...]:
     try:
         return tuple(formula.function(*batch))
     except Exception as error:
-        raise Unmeasured(f"called again it raises {type(error).__name__}: {first_line(error)}") from error
+        raise Unmeasured(f"called again it raises {error_line(error)}") from error
 
 
 def number(value: Any) -> float:
@@ -106,12 +107,4 @@ def is_narrow(batch: Batch) -> bool:
 
 def reason(error: BaseException) -> str:
     """An error as half a sentence."""
-    return (
-        first_line(error)
-        if isinstance(error, (BatchproofError, Unmeasured))
-        else f"{type(error).__name__}: {first_line(error)}"
-    )
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error) if isinstance(error, (BatchproofError, Unmeasured)) else error_line(error)

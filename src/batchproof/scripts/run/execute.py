@@ -19,6 +19,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.text import error_line
 
 Compile = Callable[[bytes, str, dict[str, Any]], CodeType]
 _HERE = Path(__file__).parent
@@ -155,7 +156,7 @@ def run(target: Target, code: CodeType, names: ModuleType) -> Ending:
         ending.status, ending.failed, ending.interrupted = 130, "KeyboardInterrupt", True
         _show(error)
     except BaseException as error:  # noqa: BLE001 - the script's own: shown as Python shows it
-        ending.status, ending.failed = 1, _last_line(error)
+        ending.status, ending.failed = 1, error_line(error)
         _show(error)
     return ending
 
@@ -219,11 +220,6 @@ def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
     while frames is not None:
         yield frames
         frames = frames.tb_next
-
-
-def _last_line(error: BaseException) -> str:
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _near(path: Path) -> str:

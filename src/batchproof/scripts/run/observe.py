@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchproof.ground.place import Place, short
+from batchproof.ground.text import counted
 from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
@@ -148,21 +149,21 @@ class Seeing:
                 "duplicates", what, place, harmless, "" if harmless else "evaluate with a sampler that repeats none"
             )
         if facts.padded and not facts.place.trains:
-            what = f"DistributedSampler repeats {_counted(facts.padded, 'sample')} so that all processes get as many"
+            what = f"DistributedSampler repeats {counted(facts.padded, 'sample')} so that all processes get as many"
             yield Seen("duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler")
 
         if facts.left_out and not facts.place.trains:
-            what = f"the loader drops its short last batch: {_counted(facts.left_out, 'sample')} left out"
+            what = f"the loader drops its short last batch: {counted(facts.left_out, 'sample')} left out"
             yield Seen("dropped", what, place, False, "evaluate with drop_last=False")
 
     def _updates(self, facts: LoopFacts) -> str:
         steps, updates = facts.steps, facts.updates
         if updates == 0:
-            return f"no optimizer step in {_counted(steps, 'batch')}"
+            return f"no optimizer step in {counted(steps, 'batch')}"
         if updates == steps:
-            return f"{_counted(updates, 'optimizer step')} in a pass, one for each batch"
+            return f"{counted(updates, 'optimizer step')} in a pass, one for each batch"
         every = f": one for every {steps / updates:.3g} batches, which accumulate gradients" if updates < steps else ""
-        return f"{_counted(updates, 'optimizer step')} in a pass of {_counted(steps, 'batch')}{every}"
+        return f"{counted(updates, 'optimizer step')} in a pass of {counted(steps, 'batch')}{every}"
 
     def _reads(self, loop: LoopPlace) -> int:
         found = 0
@@ -193,8 +194,3 @@ class Seeing:
 
     def _place(self, loop: LoopPlace) -> Place:
         return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))
-
-
-def _counted(count: int, word: str) -> str:
-    """``1 batch``, ``2 batches``."""
-    return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('ch') else 's'}"

@@ -335,13 +335,13 @@ class Recorder:
 
     def give_up(self, number: int, error: BaseException) -> None:
         """There will be no exact value for a place."""
-        from batchproof.scripts.run.evaluate import first_line
+        from batchproof.scripts.run.evaluate import reason
 
-        reason = first_line(error) if isinstance(error, Unmeasured) else f"{type(error).__name__}: {first_line(error)}"
-        self.given_up[number] = reason
+        why = reason(error)
+        self.given_up[number] = why
         self._usual.pop(number, None)
         if number in self.open:
-            self.open[number].fails(Unmeasured(reason))
+            self.open[number].fails(Unmeasured(why))
 
     def _opened(self, number: int, place: Place) -> Any:
         from batchproof.scripts.run.epochs import Pass

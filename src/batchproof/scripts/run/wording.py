@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import counted
 from batchproof.report.numbers import decimals_for, number, percent
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ LOOKED_FOR = (
     "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
     "printed or assigned"
 )
+
 DIGITS, MOST_DECIMALS = 5, 8
 
 
@@ -55,11 +57,6 @@ def off(epoch: Epoch) -> str:
     """``2.0% low``."""
     error = epoch.error or 0.0
     return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
-
-
-def counted(count: int, word: str) -> str:
-    """``1 number``, ``2 numbers``."""
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def state_of(run: Run) -> bool | None:
