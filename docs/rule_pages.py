@@ -6,7 +6,8 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from batchproof.scripts.lint.rules import RULES, Rule
+from batchproof.scripts.lint.rule import Rule
+from batchproof.scripts.lint.rules import RULES
 
 PLACE = "{rules}"
 _HEADING = re.compile(r"^(#+ )", re.MULTILINE)

@@ -10,7 +10,7 @@ import click
 from batchproof.cli.examples import RULE
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.rules import Rule
+    from batchproof.scripts.lint.rule import Rule
 
 
 @click.command("rule", epilog=RULE)

@@ -7,14 +7,20 @@ A new case is one new file there, or in ``cases/styles``, where the ways to aver
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import batchproof
+
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.one_file import lint, lint_path
-from batchproof.scripts.lint.rules import BY_CODE, CODES, RULES, Rule
+from batchproof.scripts.lint.rule import Rule
+from batchproof.scripts.lint.rules import BY_CODE, CODES, RULES
 
 FOLDER = Path(__file__).parent / "cases"
 CASES = [*sorted(FOLDER.glob("*.py")), *sorted((FOLDER / "styles").glob("*.py"))]
@@ -63,7 +69,7 @@ def test_pages_are_complete(rule: Rule) -> None:
 
 
 def test_codes_and_names_are_stable() -> None:
-    assert {rule.code: (rule.name, rule.severity.value) for rule in RULES} == {
+    published = {
         "BP101": ("nonlinear-metric-averaged", "error"),
         "BP102": ("ratio-averaged", "warning"),
         "BP103": ("coupled-loss-averaged", "warning"),
@@ -78,7 +84,33 @@ def test_codes_and_names_are_stable() -> None:
         "BP401": ("accumulation-divided", "warning"),
         "BP501": ("broadcast-shapes", "error"),
     }
+    now = {rule.code: (rule.name, rule.severity.value) for rule in RULES}
+    assert published.items() <= now.items()
     assert list(BY_CODE) == sorted(BY_CODE)
+
+
+NEW_RULE = """
+from batchproof.scripts.lint.finding import Severity
+from batchproof.scripts.lint.rule import Rule, Verdict
+
+RULE = Rule(__file__, "BP901", "any-average", Severity.ERROR, "any", site=lambda site: Verdict(site.add, "no", "yes"))
+"""
+
+
+def test_a_new_rule_is_a_module_and_its_page(tmp_path: Path) -> None:
+    package = shutil.copytree(Path(batchproof.__file__).parent, tmp_path / "batchproof")
+    rules = package / "scripts" / "lint" / "rules"
+    (rules / "bp901_any_average.py").write_text(NEW_RULE)
+    (rules / "bp901_any_average.md").write_text("Finds any average.\n")
+    right = SQUARE_ROOT.replace("torch.sqrt(F.mse_loss(model(x), y))", "F.mse_loss(model(x), y) * len(y)")
+    (tmp_path / "train.py").write_text(right.replace("len(loader)", "len(loader.dataset)"))
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "batchproof", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert "Finds any average." in run("rule", "BP901")
+    assert "BP901" in run("lint", "train.py")
 
 
 def test_a_short_last_batch_is_a_note_and_an_average_of_f1_an_error() -> None:

@@ -10,7 +10,7 @@ from tests.scripts_read import loop, only, read
 
 from batchproof.errors import BatchproofError
 from batchproof.scripts.source import find
-from batchproof.scripts.source.site import Divisor, Phase, Quantity, Weight
+from batchproof.scripts.source.site import Divisor, Phase, Quantity, Topic, Weight
 
 TOP = """
 import torch
@@ -143,15 +143,15 @@ def test_what_a_trainer_collects_is_averaged_where_the_epoch_ends():
 @pytest.mark.parametrize(
     ("script", "topic"),
     [
-        (loop("loss = F.mse_loss(model(x), y)", "print(loss.item())"), "only the last batch"),
-        ("val_loader = DataLoader(data, batch_size=8, drop_last=True)", "evaluation drops its tail"),
-        ("val_sampler = DistributedSampler(val_set, shuffle=False)", "padded sampler"),
+        (loop("loss = F.mse_loss(model(x), y)", "print(loss.item())"), Topic.ONLY_LAST_BATCH),
+        ("val_loader = DataLoader(data, batch_size=8, drop_last=True)", Topic.DROPPED_TAIL),
+        ("val_sampler = DistributedSampler(val_set, shuffle=False)", Topic.PADDED_SAMPLER),
         (
             loop("loss = F.cross_entropy(model(x), y, weight=weights)\n        loss = loss / args.accumulation_steps"
                  "\n        loss.backward()", "pass"),
-            "accumulation divided",
+            Topic.DIVIDED_ACCUMULATION,
         ),
-        (loop("F.mse_loss(model(x).view(-1, 1), y.view(-1)).backward()", "pass"), "broadcast shapes"),
+        (loop("F.mse_loss(model(x).view(-1, 1), y.view(-1)).backward()", "pass"), Topic.BROADCAST_SHAPES),
     ],
 )  # fmt: skip
 def test_doubts(script, topic):

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 
 from batchproof.scripts.lint.finding import Finding, Related, Severity, Span
 from batchproof.scripts.lint.noqa import silence
-from batchproof.scripts.lint.rules import CODES, RULES, Rule, Verdict
+from batchproof.scripts.lint.rule import Rule, Verdict
+from batchproof.scripts.lint.rules import CODES, RULES
 from batchproof.scripts.lint.source import Source
 from batchproof.scripts.source import Doubt, Quantity, Script, Site, find
 

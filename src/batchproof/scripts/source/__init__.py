@@ -13,6 +13,7 @@ from batchproof.scripts.source.site import (
     Quantity,
     Script,
     Site,
+    Topic,
     Weight,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "Quantity",
     "Script",
     "Site",
+    "Topic",
     "Weight",
     "find",
     "is_torch_loss",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from batchproof.scripts.source import assignment, calls, expressions, numbers, statements
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
-from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity
+from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity, Topic
 from batchproof.scripts.source.values import Arguments, Function, Instance, Keywords, Stat, Value
 
 
@@ -21,7 +21,7 @@ class Interpreter:
     loops: list[OpenLoop] = field(default_factory=list)
     entries: dict[tuple[int, str], Contribution] = field(default_factory=dict)
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
-    doubts: dict[tuple[str, int], Doubt] = field(default_factory=dict)
+    doubts: dict[tuple[Topic, int], Doubt] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
@@ -85,7 +85,7 @@ class Interpreter:
             entry.window = True
         return bool(windows)
 
-    def doubt(self, topic: str, node: ast.AST, why: str) -> None:
+    def doubt(self, topic: Topic, node: ast.AST, why: str) -> None:
         self.doubts.setdefault((topic, id(node)), Doubt(topic, node, why))
 
     def bind(self, name: str, value: Value) -> None:

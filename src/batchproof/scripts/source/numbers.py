@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Divisor, Quantity, Weight
+from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
 from batchproof.scripts.source.totals import divisor_by_name, of_totals
 from batchproof.scripts.source.values import (
     Averaged,
@@ -95,7 +95,7 @@ def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right
     if len(rows) == 2 and isinstance(op, (ast.Sub, ast.Add, ast.Mult)):
         a, b = rows
         if {a.columns, b.columns} == {0, 1} and (a.output or b.output):
-            run.doubt("broadcast shapes", node, "one side has a column for each sample and the other has none")
+            run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
     columns = max((r.columns for r in rows if r.columns is not None), default=None)
     boolean = isinstance(op, (ast.BitAnd, ast.BitOr))
     mask = all(r.mask for r in rows) and (boolean or len(rows) == 2)

@@ -157,17 +157,27 @@ class Site:
     function: str = ""
 
 
+class Topic(Enum):
+    """What else than an average over batches may be doubtful."""
+
+    ONLY_LAST_BATCH = "only the last batch"
+    DROPPED_TAIL = "evaluation drops its tail"
+    PADDED_SAMPLER = "padded sampler"
+    DIVIDED_ACCUMULATION = "accumulation divided"
+    BROADCAST_SHAPES = "broadcast shapes"
+
+
 @dataclass(frozen=True)
 class Doubt:
     """Something else that the rules look at: a loader, a division of a loss, a comparison of shapes.
 
     Attributes:
-        topic: which rule is meant, by its topic: "evaluation drops its tail".
+        topic: what it is about, by which a rule takes it up.
         node: where.
         why: what makes it so, as half a sentence.
     """
 
-    topic: str
+    topic: Topic
     node: ast.AST
     why: str
 

@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Quantity
+from batchproof.scripts.source.site import Quantity, Topic
 from batchproof.scripts.source.values import LoaderValue, Stat
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
-
-ONLY_LAST = "only the last batch"
-DROPS_TAIL = "evaluation drops its tail"
-PADDED = "padded sampler"
-ACCUMULATION = "accumulation divided"
-BROADCAST = "broadcast shapes"
 
 _REPORTS = name_set(
     """
@@ -45,7 +39,7 @@ def stale(run: Interpreter, node: ast.expr) -> None:
         for named in ast.walk(part):
             if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id) and _is_first(run, named.id):
                 why = f"{named.id} holds the value of the loop's last batch"
-                run.doubt(ONLY_LAST, run.frame.statement or node, why)
+                run.doubt(Topic.ONLY_LAST_BATCH, run.frame.statement or node, why)
                 return
 
 
@@ -70,7 +64,7 @@ def named_loader(run: Interpreter, name: str, value: LoaderValue) -> None:
     """``val_loader = DataLoader(..., drop_last=True)``."""
     built = value.loader.built
     if built is not None and value.loader.drops_last and evaluates(name):
-        run.doubt(DROPS_TAIL, built, f"{name} is built with drop_last=True")
+        run.doubt(Topic.DROPPED_TAIL, built, f"{name} is built with drop_last=True")
 
 
 def evaluates(name: str) -> bool:
@@ -84,7 +78,7 @@ def sampler(run: Interpreter, node: ast.Call, dropped: bool) -> None:
         return
     texts = [ast.unparse(target) for target in statement.targets] + [ast.unparse(a) for a in node.args[:1]]
     if any(evaluates(text) for text in texts) and "train" not in " ".join(texts).lower():
-        run.doubt(PADDED, node, "the sampler repeats samples until the ranks have equally many")
+        run.doubt(Topic.PADDED_SAMPLER, node, "the sampler repeats samples until the ranks have equally many")
 
 
 def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
@@ -93,4 +87,4 @@ def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
         return
     right = node.right if isinstance(node, ast.BinOp) else None
     if right is not None and "accum" in ast.unparse(right).lower():
-        run.doubt(ACCUMULATION, run.frame.statement or node, loss.why)
+        run.doubt(Topic.DIVIDED_ACCUMULATION, run.frame.statement or node, loss.why)

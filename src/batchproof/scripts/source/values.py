@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Scope, note_after
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Average, Divisor, Loader, Quantity, Weight
+from batchproof.scripts.source.site import Average, Divisor, Loader, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -642,7 +642,7 @@ class LossFunction(Value):
             return run.stat(node, Quantity.RATIO, _BY_MASK)
         columns = {value.columns for value in given[:2] if isinstance(value, Rows)}
         if columns == {0, 1} and name_tables.is_elementwise(self.name):
-            run.doubt("broadcast shapes", node, "one side has a column for each sample and the other has none")
+            run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
         stat = run.stat(node, self.quantity, self.why)
         stat.named = self.quantity is Quantity.MEAN and not name_tables.is_torch_loss(self.name)
         return stat

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.scripts.lint.fixes.scope import last_name
-from batchproof.scripts.lint.rules.rule import call_of
+from batchproof.scripts.lint.rule import call_of
 from batchproof.scripts.source import Site, is_torch_loss
 
 _ELSEWHERE = ("weight", "ignore_index", "reduction", "size_average", "reduce", "pos_weight")

@@ -11,7 +11,7 @@ from batchproof.scripts.lint.fixes import edits
 from batchproof.scripts.lint.fixes.certain import is_a_mean
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
 from batchproof.scripts.lint.fixes.size import as_long_as, size_of
-from batchproof.scripts.lint.rules.rule import call_of
+from batchproof.scripts.lint.rule import call_of
 from batchproof.scripts.lint.source import Source
 from batchproof.scripts.source import Average, Divisor, Quantity, Site, Weight
 

@@ -10,7 +10,7 @@ from batchproof.scripts.lint.rules import BY_CODE
 
 if TYPE_CHECKING:
     from batchproof.scripts.lint.finding import Finding, Fix, Linted, Span
-    from batchproof.scripts.lint.rules import Rule
+    from batchproof.scripts.lint.rule import Rule
 
 
 def findings(files: Iterable[Linted]) -> str:

@@ -12,7 +12,7 @@ import click
 from batchproof.scripts.lint.forms.text import INK, NARROWEST
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.rules import Rule
+    from batchproof.scripts.lint.rule import Rule
 
 WIDEST = 100
 _STARTS = ("```", "|", "#")

@@ -13,7 +13,7 @@ from batchproof.version import VERSION
 
 if TYPE_CHECKING:
     from batchproof.scripts.lint.finding import Finding, Fix, Linted, Problem, Span
-    from batchproof.scripts.lint.rules import Rule
+    from batchproof.scripts.lint.rule import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _INDEX = {rule.code: index for index, rule in enumerate(RULES)}

@@ -1,13 +1,22 @@
-"""All rules, one file a family, each with its page."""
+"""All rules: each is a module of this package, with its page beside it as Markdown; both are found by themselves."""
 
 from __future__ import annotations
 
-from batchproof.scripts.lint.rules import evaluation, per_batch, totals, training, weights
-from batchproof.scripts.lint.rules.rule import Rule, Verdict
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 
-RULES: tuple[Rule, ...] = (*per_batch.RULES, *weights.RULES, *totals.RULES, *evaluation.RULES, *training.RULES)
+from batchproof.scripts.lint.rule import Rule
+
+
+def _rules() -> Iterator[Rule]:
+    for module in iter_modules(__path__, f"{__name__}."):
+        yield import_module(module.name).RULE
+
+
+RULES: tuple[Rule, ...] = tuple(sorted(_rules(), key=lambda rule: rule.code))
 #: By code, in the order of the codes.
 BY_CODE = {rule.code: rule for rule in RULES}
 CODES = tuple(BY_CODE)
 
-__all__ = ["BY_CODE", "CODES", "RULES", "Rule", "Verdict"]
+__all__ = ["BY_CODE", "CODES", "RULES"]

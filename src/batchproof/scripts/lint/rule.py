@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.lint.finding import Severity
-from batchproof.scripts.source import Divisor
+from batchproof.scripts.source import Divisor, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
     from batchproof.scripts.source import Average, Doubt, Site
 
-SHOWN = 48
+#: What is taken for a mean over the batch: a value that the source does not explain mostly is one.
+MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
+_SHOWN = 48
 _ADDING = ("add", "append", "extend", "update")
 
 
@@ -47,24 +50,29 @@ class Rule:
     """One rule.
 
     Attributes:
+        file: of the module that it stands in; its page stands beside, in a file of the same name.
         code: as in "BP101".
         name: the same in words, as in "nonlinear-metric-averaged".
         severity: how much the number tends to be off.
         summary: what it finds, in a line.
-        page: all about it, in Markdown; the first example is wrong, the second right.
         site: the verdict on an average over batches; None where there is nothing to say.
         topic: the doubts that it takes up.
         doubt: the verdict on such a doubt.
     """
 
+    file: str
     code: str
     name: str
     severity: Severity
     summary: str
-    page: str
     site: Callable[[Site], Verdict | None] | None = None
-    topic: str = ""
+    topic: Topic | None = None
     doubt: Callable[[Doubt], Verdict] | None = None
+
+    @property
+    def page(self) -> str:
+        """All about it, in Markdown; the first example is wrong, the second right."""
+        return Path(self.file).with_suffix(".md").read_text(encoding="utf-8")
 
 
 def code_of(node: ast.AST | None) -> str:
@@ -76,9 +84,9 @@ def code_of(node: ast.AST | None) -> str:
     if node is None:
         return "a value"
     text = " ".join(ast.unparse(node).split())
-    if len(text) > SHOWN and isinstance(node, ast.Call):
+    if len(text) > _SHOWN and isinstance(node, ast.Call):
         text = f"{ast.unparse(node.func)}(...)"
-    return f"`{text if len(text) <= SHOWN else text[: SHOWN - 3] + '...'}`"
+    return f"`{text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'}`"
 
 
 def value_of(site: Site) -> str:
@@ -134,3 +142,36 @@ def function_of(site: Site) -> str | None:
     while isinstance(name, ast.Attribute):
         name = name.value
     return ast.unparse(call.func) if isinstance(name, ast.Name) else None
+
+
+def averages(site: Site, quantity: Quantity) -> bool:
+    """Whether values of this kind are averaged, of batches that hold more than one sample."""
+    return site.added.quantity is quantity and reported(site) is not None and site.loop.loader.batch_size != 1
+
+
+def divided(site: Site) -> tuple[Mark, ...]:
+    """Where the average of what no weighting repairs is taken."""
+    average = reported(site)
+    assert average is not None
+    weighted = site.added.weight is not Weight.NONE or average.divisor in (Divisor.SAMPLES, Divisor.WEIGHTS)
+    return division(site, "averaged here; weighting does not mend it" if weighted else "averaged here")
+
+
+def batches_are_equal(site: Site) -> bool:
+    """Whether the file says that no batch is short; that samples are dropped for it is another rule's."""
+    return site.loop.loader.batch_size == 1 or site.loop.loader.drops_last is True
+
+
+def loader_of(site: Site) -> tuple[Mark, ...]:
+    """Where the loader is built that keeps its last batch."""
+    built = site.loop.loader.built
+    return (Mark(built, "its last batch may be short"),) if built is not None else ()
+
+
+def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:
+    """The verdict that says what was seen, in the place of a ``{}``, and what it does."""
+
+    def verdict(doubt: Doubt) -> Verdict:
+        return Verdict(doubt.node, message.format(doubt.why), remedy)
+
+    return verdict

@@ -1,0 +1,57 @@
+"""BP101: a square root, F1, AUC, R² or the like of each batch, averaged over batches."""
+
+from __future__ import annotations
+
+import ast
+
+from batchproof.scripts.lint.finding import Severity
+from batchproof.scripts.lint.rule import Rule, Verdict, averages, divided, function_of, name_of, origin, value_of
+from batchproof.scripts.source import Quantity, Site
+
+DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
+#: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.
+_ELEMENTWISE = {"sqrt", "exp", "log", "log2", "log10", "pow"}
+
+
+def nonlinear(site: Site) -> Verdict | None:
+    """A nonlinear metric of each batch, averaged in whatever way."""
+    if not averages(site, Quantity.NONLINEAR):
+        return None
+    direction = DIRECTION.get(_name_of(site.added.origin), "")
+    because = site.added.why or "it is no mean over samples"
+    message = f"{name_of(site)} averages {value_of(site)} over batches, and that depends on the batch size: {because}"
+    return Verdict(
+        site.add, message + f"; {direction}" * bool(direction), _exact_remedy(site), origin(site) + divided(site)
+    )
+
+
+def _exact_remedy(site: Site) -> str:
+    function = function_of(site)
+    if _name_of(site.added.call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
+        return "average what it is taken of, each batch weighted by its number of samples, and take it once at the end"
+    if function is not None and _takes_a_batch(site.added.call):
+        return f"metric = batchproof.exact({function}): call it on each batch, report metric.compute() after the loop"
+    return "keep what it is made of (sums and counts, or all predictions), and compute it once after the loop"
+
+
+def _takes_a_batch(call: ast.expr | None) -> bool:
+    return isinstance(call, ast.Call) and bool(call.args)
+
+
+def _name_of(node: ast.AST | None) -> str:
+    """The last name of a call: ``sqrt`` of ``torch.sqrt(x)``; of ``x ** 0.5`` too."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
+        return "sqrt" if isinstance(node.right, ast.Constant) and node.right.value == 0.5 else ""
+    if not isinstance(node, ast.Call):
+        return ""
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+RULE = Rule(
+    __file__,
+    "BP101",
+    "nonlinear-metric-averaged",
+    Severity.ERROR,
+    "a square root, F1, AUC, R² or the like of each batch, averaged over batches",
+    site=nonlinear,
+)

@@ -1,0 +1,20 @@
+"""BP501: a prediction of shape (B, 1) against a target of shape (B,)."""
+
+from __future__ import annotations
+
+from batchproof.scripts.lint.finding import Severity
+from batchproof.scripts.lint.rule import Rule, says
+from batchproof.scripts.source import Topic
+
+RULE = Rule(
+    __file__,
+    "BP501",
+    "broadcast-shapes",
+    Severity.ERROR,
+    "a prediction of shape (B, 1) against a target of shape (B,)",
+    topic=Topic.BROADCAST_SHAPES,
+    doubt=says(
+        "every prediction is compared with every target: {}",
+        "give both the same shape, as in pred.squeeze(1)",
+    ),
+)
