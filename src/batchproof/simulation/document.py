@@ -14,7 +14,7 @@ from batchproof.simulation import wording as about
 
 if TYPE_CHECKING:
     from batchproof.report.estimates import Estimate
-    from batchproof.simulation.result import Row, Simulation
+    from batchproof.simulation.result import Simulation, SimulationRow
 
 POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
 RATIO_DIGITS = 6
@@ -61,7 +61,7 @@ def _group(title: str, note: str, estimates: Sequence[Estimate]) -> Group:
     )
 
 
-def _ratios(rows: Sequence[Row]) -> Group:
+def _ratios(rows: Sequence[SimulationRow]) -> Group:
     ratios = [row.ratio for row in rows]
     reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
     expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS, "expected")
@@ -91,7 +91,9 @@ def _chart(simulation: Simulation) -> Chart | None:
     return None if found.is_empty else found
 
 
-def _points(rows: Sequence[Row], pick: Callable[[Row], Estimate], tagged: bool = False) -> Iterator[Point]:
+def _points(
+    rows: Sequence[SimulationRow], pick: Callable[[SimulationRow], Estimate], tagged: bool = False
+) -> Iterator[Point]:
     for row in rows:
         estimate = pick(row)
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
@@ -100,7 +102,9 @@ def _points(rows: Sequence[Row], pick: Callable[[Row], Estimate], tagged: bool =
         yield Point(row.size, estimate.value, error, tag, note)
 
 
-def _known(label: str, look: Look, rows: Sequence[Row], pick: Callable[[Estimate], float | None]) -> Iterator[Line]:
+def _known(
+    label: str, look: Look, rows: Sequence[SimulationRow], pick: Callable[[Estimate], float | None]
+) -> Iterator[Line]:
     """What is known of the means."""
     values = [(row.size, pick(row.mean)) for row in rows]
     points = tuple(Point(size, value, note=f"{label}{value:.6g}") for size, value in values if value is not None)

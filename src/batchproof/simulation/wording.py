@@ -11,7 +11,7 @@ from batchproof.report.document import Aside
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:
-    from batchproof.simulation.result import Row, Simulation
+    from batchproof.simulation.result import Simulation, SimulationRow
 
 
 def drawn(simulation: Simulation) -> str:
@@ -73,7 +73,7 @@ def _theory(simulation: Simulation) -> str:
     return f"expected values come from {by[simulation.expected_by]}"
 
 
-def _ended(last: Row, wanted: int) -> str:
+def _ended(last: SimulationRow, wanted: int) -> str:
     done = f"interrupted {'at' if last.batches < wanted else 'after'} size {size(last.size)}"
     return f"{done}, after {last.batches:,} of its {wanted:,} batches" if last.batches < wanted else done
 
@@ -86,7 +86,7 @@ def _checked(simulation: Simulation) -> Iterator[str]:
         yield f"the figures lie within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"
 
 
-def _undefined(rows: Sequence[Row]) -> Iterator[str]:
+def _undefined(rows: Sequence[SimulationRow]) -> Iterator[str]:
     some = [row for row in rows if row.undefined]
     if some:
         listed = ", ".join(f"{row.undefined:,} of {row.batches:,} at size {size(row.size)}" for row in some[:3])
@@ -94,7 +94,7 @@ def _undefined(rows: Sequence[Row]) -> Iterator[str]:
         yield f"batches without a value are left out of the mean: {listed}{more}"
 
 
-def _sizes(chosen: list[Row], rows: Sequence[Row]) -> str:
+def _sizes(chosen: list[SimulationRow], rows: Sequence[SimulationRow]) -> str:
     """``every size``, ``from size 100 on``, ``size 1 and 7``."""
     sizes, every = [row.size for row in chosen], [row.size for row in rows]
     if sizes == every:

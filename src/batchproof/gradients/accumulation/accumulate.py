@@ -13,7 +13,7 @@ from torch import Tensor
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import Learned
-from batchproof.gradients.accumulation.cache import Known, known
+from batchproof.gradients.accumulation.cache import SeenFunction, known
 from batchproof.gradients.accumulation.context import Job
 from batchproof.gradients.accumulation.coupling import refuse_coupling
 from batchproof.gradients.accumulation.grad_store import Ledger
@@ -114,7 +114,7 @@ def accumulate(
 
 
 def _made(
-    job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made], looks: bool
+    job: Job, loop: Loop, source: Source, about: SeenFunction, first: Callable[[Any], Made], looks: bool
 ) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
     start = loop.replay.moment()
@@ -161,7 +161,7 @@ def _joined(job: Job, loop: Loop, why: str, replayable: bool) -> tuple[Tensor, S
     return loss, on_outputs(why, row_nbytes)
 
 
-def _study(job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made]) -> None:
+def _study(job: Job, loop: Loop, source: Source, about: SeenFunction, first: Callable[[Any], Made]) -> None:
     """Learn from the outputs of as many micro-batches as it takes; their gradients are not needed yet."""
     calls: list[Batch] = []
     flags: tuple[bool, ...] = ()

@@ -14,7 +14,7 @@ from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, size
 
 if TYPE_CHECKING:
-    from batchproof.gradients.noise.result import GradientNoise, Row
+    from batchproof.gradients.noise.result import GradientNoise, NoiseRow
     from batchproof.report.estimates import Estimate
 
 VARIANCE, COSINE, STEP = "relative variance", "cosine", "a step's"
@@ -68,7 +68,7 @@ def tidy(estimate: Estimate, exact: float) -> Estimate:
     return replace(estimate, value=exact, standard_error=0.0) if is_rounding else estimate
 
 
-def _progress(row: Row) -> str:
+def _progress(row: NoiseRow) -> str:
     return about.share(row.progress) if math.isfinite(row.progress) else ""
 
 
@@ -94,7 +94,7 @@ def _chart(found: GradientNoise) -> Chart | None:
     return None if chart.is_empty else chart
 
 
-def _points(rows: tuple[Row, ...]) -> Iterator[Point]:
+def _points(rows: tuple[NoiseRow, ...]) -> Iterator[Point]:
     for row in rows:
         cosine = tidy(row.cosine, 1.0)
         error = cosine.standard_error if math.isfinite(cosine.standard_error) else 0.0
