@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from batchproof.explanation import Curve, Reading
-from batchproof.simulation import Estimate, Row, Simulation, published
+from batchproof.simulation import Estimate, Simulation, SimulationRow, published
 
 STRANGE = [
     (1.0, 1.0), (math.nan, math.nan, math.nan), (-math.inf, 0.5, 1.0), (1e9, 1e-9, 1.0), (0.0, 0.0, 0.0),
@@ -28,7 +28,7 @@ def expected_mean(size: int) -> float:
     return 100 * math.sqrt(2 / size) * math.exp(math.lgamma((size + 1) / 2) - math.lgamma(size / 2))
 
 
-def row(size: int, *, known: bool = True, compared: bool = True, **changes: Any) -> Row:
+def row(size: int, *, known: bool = True, compared: bool = True, **changes: Any) -> SimulationRow:
     """A batch size of the question's experiment, each figure a third of a standard error above what is expected."""
     mean = expected_mean(size)
     error = 100 / math.sqrt(2 * size * 10_000)
@@ -45,7 +45,7 @@ def row(size: int, *, known: bool = True, compared: bool = True, **changes: Any)
         "how": "direct" if size >= 100 else "drawn",
         "pooled_samples": size * 10_000,
     }
-    return Row(**{**found, **changes})
+    return SimulationRow(**{**found, **changes})
 
 
 def simulation(

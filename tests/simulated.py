@@ -16,8 +16,8 @@ import batchproof as bp
 from batchproof.ground import components
 from batchproof.report.estimates import Estimate
 from batchproof.simulation.chunks import Round
-from batchproof.simulation.result import Row, Simulation
-from batchproof.simulation.run import Group
+from batchproof.simulation.result import Simulation, SimulationRow
+from batchproof.simulation.run import BatchGroup
 from promise import fresh
 
 Function = Callable[..., Any]
@@ -61,7 +61,7 @@ class Watched:
     spans: Sequence[Any]
 
     @property
-    def row(self) -> Row:
+    def row(self) -> SimulationRow:
         return self.found.rows[0]
 
     def batches(self) -> list[list[Any]]:
@@ -86,14 +86,14 @@ def watched(fn: Function | None, errors: Any, size: int, batches: int, **options
     trials: list[Any] = []
     spans: list[Any] = []
     values: list[Tensor] = []
-    make, add, cut = module._trial, Group.add, Round.spans
+    make, add, cut = module._trial, BatchGroup.add, Round.spans
 
     def trial(*args: Any) -> Any:
         made = make(*args)
         trials.append(made[0])
         return made
 
-    def kept(self: Group, piece: Any, *rest: Any) -> None:
+    def kept(self: BatchGroup, piece: Any, *rest: Any) -> None:
         add(self, piece, *rest)
         values.append(piece.values.clone())
 
@@ -103,7 +103,7 @@ def watched(fn: Function | None, errors: Any, size: int, batches: int, **options
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_trial", trial)
-        patch.setattr(Group, "add", kept)
+        patch.setattr(BatchGroup, "add", kept)
         patch.setattr(Round, "spans", listed)
         found = bp.simulate(fn, errors, [size], batches, **options)
     return Watched(found, torch.cat(values)[-batches:], trials[-1], spans[-1])

@@ -21,9 +21,8 @@ from batchproof.explanation import Curve, Explanation, Finding, Given, Keep, Pla
 from batchproof.explanation.cause_texts import CAUSES
 from batchproof.gradients.accumulation import Scheme
 from batchproof.gradients.check import GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient
-from batchproof.gradients.noise import GradientNoise
-from batchproof.gradients.noise import Row as NoiseRow
-from batchproof.simulation import Estimate, Row, Simulation
+from batchproof.gradients.noise import GradientNoise, NoiseRow
+from batchproof.simulation import Estimate, Simulation, SimulationRow
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -34,7 +33,7 @@ MODULES = sorted(
 )
 RESULTS = [
     Curve, Estimate, Explanation, Finding, Given, GradientCheck, GradientNoise, Keep, Leaf, MicroBatchWeights, NoiseRow,
-    ParameterGradient, Place, Reading, Row, Scheme, Simulation, SourceLine, Verified, WindowGradient,
+    ParameterGradient, Place, Reading, Scheme, Simulation, SimulationRow, SourceLine, Verified, WindowGradient,
 ]  # fmt: skip
 RUN_COMMAND = "import sys; sys.argv[0] = 'batchproof'; from batchproof.cli import main; raise SystemExit(main())"
 PROGRAMS = {"batchproof": ["-c", RUN_COMMAND], "python": [], "torchrun": ["-m", "torch.distributed.run"]}

@@ -66,7 +66,7 @@ def test_rows_of_a_page_are_named_once_for_each_number() -> None:
     sheet = document_of(two_numbers()).sheet
     assert sheet is not None
     assert len(set(sheet.sizes)) == len(sheet.sizes)
-    assert [group.title for group in sheet.groups] == ["loss (training)", "loss (evaluation)"]
+    assert [group.full_title for group in sheet.groups] == ["loss (training)", "loss (evaluation)"]
 
 
 def test_one_seed_has_no_error_bar() -> None:

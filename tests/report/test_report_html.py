@@ -21,7 +21,7 @@ from batchproof import Explanation, Simulation, explain
 from batchproof.explanation import Finding, Given, Place
 from batchproof.report import palette
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
-from batchproof.report.chart_layout import CHARACTER, HEIGHT, WIDTH, Box, Mark, Stroke, Words, layout
+from batchproof.report.chart_layout import CHARACTER, HEIGHT, WIDTH, Extent, Marker, Stroke, Words, layout
 from batchproof.report.forms import document_of
 from batchproof.report.html import page, render
 from batchproof.report.source import around
@@ -172,7 +172,7 @@ def test_a_chart_has_axis_ticks_legend_marker_and_error_bars(found: Explanation)
 def test_lines_differ_in_more_than_colour() -> None:
     shapes = list(layout(document_of(simulation(marked=10)).chart or pytest.fail("no chart")))
     looks = {(shape.ink, shape.dash) for shape in shapes if isinstance(shape, Stroke) and len(shape.points) > 2}
-    forms = {shape.ink: shape.form for shape in shapes if isinstance(shape, Mark) and shape.form != "ring"}
+    forms = {shape.ink: shape.form for shape in shapes if isinstance(shape, Marker) and shape.form != "ring"}
     assert len({dash for _, dash in looks}) == len(looks) - 1  # two are solid: they have other markers
     assert forms["measured"] != forms["pooled"] != forms["published"]
 
@@ -249,7 +249,7 @@ def test_words_do_not_overlap_and_stay_inside(count: int) -> None:
         if isinstance(words, Words):
             wide = len(words.text) * words.size * CHARACTER
             left = words.at[0] - {"start": 0, "middle": wide / 2, "end": wide}[words.anchor]
-            boxes.append(Box(left, words.at[1] - 0.75 * words.size, left + wide, words.at[1] + 2))
+            boxes.append(Extent(left, words.at[1] - 0.75 * words.size, left + wide, words.at[1] + 2))
             assert left >= 0
             assert left + wide <= WIDTH
             assert words.at[1] <= HEIGHT
@@ -258,9 +258,9 @@ def test_words_do_not_overlap_and_stay_inside(count: int) -> None:
 
 def test_a_value_far_off_is_pointed_at_and_does_not_flatten_the_others() -> None:
     drawn = shapes(1e9, 0.8, 0.9, 0.95, -1.0)
-    assert [shape.form for shape in drawn if isinstance(shape, Mark) and shape.ink == "measured"].count("up") == 1
+    assert [shape.form for shape in drawn if isinstance(shape, Marker) and shape.ink == "measured"].count("up") == 1
     assert "beyond this scale" in [shape.text for shape in drawn if isinstance(shape, Words)]
-    near = [shape.at[1] for shape in drawn if isinstance(shape, Mark) and shape.form == "circle"]
+    near = [shape.at[1] for shape in drawn if isinstance(shape, Marker) and shape.form == "circle"]
     assert max(near) - min(near) > 100
 
 

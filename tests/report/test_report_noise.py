@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from batchproof import GradientNoise
-from batchproof.gradients.noise import Row
+from batchproof.gradients.noise import NoiseRow
 from batchproof.gradients.noise.headline import headline, plus_minus, rounded
 from batchproof.report import save
 from batchproof.report.forms import document_of, render, show
@@ -23,7 +23,7 @@ from batchproof.simulation import Estimate
 SAMPLES, SCALE = 1024, 48.0
 
 
-def row(size: int, *, known: bool = True, **changes: Any) -> Row:
+def row(size: int, *, known: bool = True, **changes: Any) -> NoiseRow:
     """A batch size, measured a third of a standard error above what is expected."""
     variance = SCALE * (1 / size - 1 / SAMPLES)
     cosine = 1 / math.sqrt(1 + variance)
@@ -33,7 +33,7 @@ def row(size: int, *, known: bool = True, **changes: Any) -> Row:
         "variance": Estimate(1.02 * variance, 0.06 * variance, variance if known else None),
         "cosine": Estimate(cosine, 0.02 * (1 - cosine), cosine if known else None),
     }
-    return Row(**{**found, **changes})
+    return NoiseRow(**{**found, **changes})
 
 
 def noise(sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 256, 1024), **changes: Any) -> GradientNoise:

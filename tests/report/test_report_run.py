@@ -97,7 +97,7 @@ def test_pages_and_pictures(tmp_path: Path) -> None:
 def test_a_document_names_what_is_wrong_only() -> None:
     document = document_of(RUN)
     assert [reason.title for reason in document.reasons] == ["line 11: train_loss reads 20.0% low"]
-    assert dict(document.asides)["other"] == "not measured: the model computes it"
+    assert {aside.label: aside.text for aside in document.asides}["other"] == "not measured: the model computes it"
 
 
 def test_a_line_for_each_epoch() -> None:

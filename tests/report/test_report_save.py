@@ -16,7 +16,7 @@ from tests.reports import STRANGE, curve, simulation
 from batchproof import BatchproofError, Explanation, explain
 from batchproof.explanation import Finding, Place
 from batchproof.report import save
-from batchproof.report.chart_layout import Mark, Stroke, Words
+from batchproof.report.chart_layout import Marker, Stroke, Words
 from batchproof.report.forms import document_of
 from batchproof.report.html import page
 from batchproof.report.poster import MARGIN, MONO, SANS, WIDTH, poster
@@ -119,7 +119,7 @@ def test_nothing_leaves_the_picture(found: Explanation, name: str) -> None:
             assert 0 < y < sheet.height
     downward = [shape.at[1] for shape in sheet.shapes if isinstance(shape, Words) and shape.mono]
     assert downward == sorted(downward)
-    assert any(isinstance(shape, Mark) for shape in sheet.shapes)
+    assert any(isinstance(shape, Marker) for shape in sheet.shapes)
 
 
 def test_a_missing_matplotlib_is_one_line_with_the_way_to_install_it(

@@ -14,7 +14,7 @@ from test_simulate_question import chi
 from torch import Tensor
 
 from batchproof.simulation.distributions import parse
-from batchproof.simulation.result import Row
+from batchproof.simulation.result import SimulationRow
 from batchproof.simulation.theory import Theory
 from simulated import Function, near, run
 
@@ -252,7 +252,7 @@ def test_pairs_of_predictions_and_targets() -> None:
 # ------------------------------------------------------------------ who must not be given an expected value
 
 
-def agrees(row: Row) -> bool:
+def agrees(row: SimulationRow) -> bool:
     """Whether what is expected, if anything is, is what was simulated: up to noise, or up to rounding."""
     return all(
         part.expected is None

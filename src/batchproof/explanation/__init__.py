@@ -2,7 +2,6 @@
 
 from batchproof.explanation.explain import explain
 from batchproof.explanation.guess import guess_samples, role_of
-from batchproof.explanation.lines import finding_section
 from batchproof.explanation.measure import Progress
 from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, Reading
 from batchproof.explanation.samples import Samples, gather, together
@@ -21,7 +20,6 @@ __all__ = [
     "Reading",
     "Samples",
     "explain",
-    "finding_section",
     "gather",
     "guess_samples",
     "low_or_high",

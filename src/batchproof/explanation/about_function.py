@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_never
 
 from batchproof.explanation.cause_texts import CAUSES, Use
-from batchproof.explanation.functions import Measured, also_elsewhere, measure_function
+from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function
 from batchproof.explanation.measure import Progress, Sizes
 from batchproof.explanation.result import Code, Explanation, Subject
 from batchproof.explanation.samples import Samples
@@ -42,7 +42,7 @@ def about_function(
     )
 
 
-def _on_order(measured: Measured, verdict: Code) -> tuple[str, ...]:
+def _on_order(measured: FunctionMeasurement, verdict: Code) -> tuple[str, ...]:
     """What joining batches means where samples are not alike: a pair in two halves is torn apart."""
     if not measured.order_matters or verdict in ("broadcast", "couples"):
         return ()

@@ -11,7 +11,7 @@ import torch
 from batchproof.explanation import metrics
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.functions import direction
-from batchproof.explanation.measure import Progress, Row, Sizes, curve, measure
+from batchproof.explanation.measure import Progress, Sizes, SizeValues, curve, measure
 from batchproof.explanation.metrics import Scored
 from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Subject
 from batchproof.explanation.samples import Samples
@@ -22,7 +22,7 @@ from batchproof.ground.text import listed
 TOLERANCE = 1e-4
 QUANTITY: Quantity = "compute()"
 #: The exact value and the rows of single batches; None where single batches have no value.
-Alone = tuple[torch.Tensor, list[Row]] | None
+Alone = tuple[torch.Tensor, list[SizeValues]] | None
 
 
 def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None) -> Explanation:

@@ -19,7 +19,7 @@ class Use(Enum):
 
 
 @dataclass(frozen=True)
-class Cause:
+class CauseText:
     """One reason, in general."""
 
     title: str
@@ -29,116 +29,116 @@ class Cause:
     use: Use = Use.EXACT
 
 
-CAUSES: dict[Code, Cause] = {
-    "mean": Cause(
+CAUSES: dict[Code, CauseText] = {
+    "mean": CauseText(
         "a mean over samples",
         "each sample counts the same, in any batch",
         "weight each batch's value by its number of samples",
         harmless=True,
         use=Use.WEIGHTED,
     ),
-    "sum": Cause(
+    "sum": CauseText(
         "a sum over samples",
         "the value grows with the batch",
         "add the batches' values, and divide once by the number of samples",
         use=Use.ADDED,
     ),
-    "divisor": Cause(
+    "divisor": CauseText(
         "divided by the batch size twice",
         "what is divided was a mean already, so the value shrinks as the batch grows",
         "leave one of the two divisions out",
     ),
-    "nonlinear": Cause(
+    "nonlinear": CauseText(
         "a nonlinear function of a mean",
         "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",
         "average its argument over all samples; apply it once, at the end",
     ),
-    "limit": Cause(
+    "limit": CauseText(
         "clipped or bent in each batch",
         "a limit is applied to each batch's value, and not to that of all samples",
         "apply it once, at the end",
     ),
-    "ratio": Cause(
+    "ratio": CauseText(
         "a ratio whose denominator comes from the data",
         "each batch divides by its own total, so a batch with a small total weighs too much",
         "add up numerators and denominators over batches; divide once",
     ),
-    "centred": Cause(
+    "centred": CauseText(
         "centred on the batch",
         "samples are measured from their batch's mean, not from that of all",
         "keep sums that give the statistic of all samples, as exact does",
     ),
-    "couples": Cause(
+    "couples": CauseText(
         "samples meet each other (B×B)",
         "every sample is compared with the others of its batch, so another batch is another question",
         "no averaging mends it: fix the batch size, and report it with the number",
         use=Use.NOTHING,
     ),
-    "broadcast": Cause(
+    "broadcast": CauseText(
         "(B, 1) meets (B,)",
         "broadcasting pairs every sample with every other one; almost always a missing squeeze",
         "give both the same shape: squeeze(1) or unsqueeze(1) one of them",
         use=Use.NOTHING,
     ),
-    "branch": Cause(
+    "branch": CauseText(
         "decides per batch",
         "a branch is taken from the batch's own values, so different batches are treated differently",
         "decide once before the batches, and pass the decision in",
     ),
-    "constant-term": Cause(
+    "constant-term": CauseText(
         "a term that no data reaches",
         "it is added once per batch, not once per sample",
         "add it once, after the batches",
     ),
-    "undefined": Cause(
+    "undefined": CauseText(
         "undefined on small batches",
         "some batches give no number",
         "fold all batches into one state first",
     ),
-    "order": Cause(
+    "order": CauseText(
         "depends on order or rank",
         "a sample's part in it depends on where the others of its batch lie",
         "rank all samples together",
     ),
-    "extreme": Cause(
+    "extreme": CauseText(
         "the largest or smallest of the batch",
         "a small batch rarely holds the extreme sample",
         "take the extreme over the batches, not their mean",
     ),
-    "random": Cause(
+    "random": CauseText(
         "draws random numbers",
         "two calls on the same samples differ",
         "switch the randomness off (eval mode, a fixed seed) to compare",
         use=Use.NOTHING,
     ),
-    "independent": Cause(
+    "independent": CauseText(
         "no sample meets another",
         "replacing one sample of a batch leaves the outputs of the others as they were",
         "",
         harmless=True,
     ),
-    "accumulated": Cause(
+    "accumulated": CauseText(
         "accumulated, then computed",
         "what it keeps adds up over the batches",
         "",
         harmless=True,
     ),
-    "per-batch": Cause(
+    "per-batch": CauseText(
         "folds values of batches, not of samples",
         "its state is not the same after one update and after many",
         "add up numerators and denominators in update(), and divide in compute()",
     ),
-    "merge": Cause(
+    "merge": CauseText(
         "merges copies as if they had seen the same",
         "merged from uneven copies it is another number",
         "keep counts beside the sums, and add both when merging",
     ),
-    "rounding": Cause(
+    "rounding": CauseText(
         "rounding of its narrow accumulators",
         "the same metric in double precision does not depend on the batches",
         "metric.set_dtype(torch.float64), or batchproof.exact",
     ),
-    "unexplained": Cause(
+    "unexplained": CauseText(
         "measured, with no line to blame",
         "averaging over batches does not give the value on all samples",
         "keep the samples, and call it once on all of them",

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.explanation import wording as about
 from batchproof.report.chart import Chart, Line, Point
-from batchproof.report.document import Column, Document, Group, Reason, Sheet, row_of
+from batchproof.report.document import (
+    Aside,
+    Column,
+    Document,
+    Group,
+    Reason,
+    Sheet,
+    Strip,
+    StripRow,
+    Tone,
+    Trace,
+    row_of,
+)
 from batchproof.report.numbers import aligned, decimals_for, known_to, number, percent, size
 
 if TYPE_CHECKING:
     from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Reading
 
+#: What is measured, in a terminal; on a page there is room for more.
+_LABELS: dict[Quantity, str] = {"mean of batches": "mean", "compute()": "compute", "change of the output": "change"}
 _NAMES: dict[Quantity, str] = {
     "mean of batches": "mean of per-batch values",
     "compute()": "compute()",
@@ -25,45 +40,50 @@ def document(explanation: Explanation) -> Document:
     """What is shown of an explanation."""
     curve = explanation.curve
     found = about.reasons(explanation)
-    seen = [finding.place for finding in found]
-    return Document(
+    given = about.given(explanation)
+    shown = Document(
         title=explanation.target,
         place=explanation.place,
         state=explanation.is_safe,
         headline=explanation.headline,
         yours=about.at_marked_size(explanation),
-        given=about.given(explanation),
+        given=Aside("given", given, is_warning=True) if given else None,
         reasons=tuple(
-            _reason(finding, repeated=finding.place in seen[:position]) for position, finding in enumerate(found)
+            _reason(finding, repeated=position > 0 and finding.place == found[position - 1].place)
+            for position, finding in enumerate(found)
         ),
-        chart=_chart(explanation, curve) if curve is not None else None,
-        caption=_caption(explanation, curve) if curve is not None else "",
-        sheet=_sheet(curve, explanation.marked) if curve is not None else None,
         use=explanation.use,
         asides=tuple(_asides(explanation)),
+        notes=explanation.notes,
+    )
+    if curve is None:
+        return shown
+    same = about.same_everywhere(curve) if about.is_same_everywhere(explanation) else ""
+    return replace(
+        shown,
+        chart=_chart(explanation, curve),
+        caption=(about.measured(curve), same),
+        caption_label="size",
+        sheet=_sheet(curve, explanation.marked),
+        strip=Strip((), ()) if same else _strip(curve, explanation),
+        footnote=about.sampled(curve),
     )
 
 
 def _reason(finding: Finding[Code], repeated: bool) -> Reason:
+    """A line of code is shown once."""
     remedy = "" if finding.harmless else finding.remedy
     return Reason(finding.title, finding.what, None if repeated else finding.place, remedy)
 
 
-def _asides(explanation: Explanation) -> Iterator[tuple[str, str]]:
+def _asides(explanation: Explanation) -> Iterator[Aside]:
     curve = explanation.curve
     if curve is not None and (last := about.short_last(curve, explanation.kind)):
-        yield "last batch", last
+        yield Aside("last", last, title="last batch")
     for finding in about.remarks(explanation):
-        where = f"{finding.place}: " if finding.place is not None else ""
-        yield "note", f"{where}{finding.title}: {finding.what}"
+        yield Aside("note", f"{finding.title}: {finding.what}", place=finding.place)
     if explanation.keep is not None:
-        yield "state", about.kept(explanation.keep)
-    yield from (("note", note) for note in explanation.notes)
-
-
-def _caption(explanation: Explanation, curve: Curve) -> str:
-    same = about.same_everywhere(curve) if about.is_same_everywhere(explanation) else ""
-    return "; ".join(part for part in (about.measured(curve), same, about.sampled(curve)) if part)
+        yield Aside("keep", about.kept(explanation.keep), title="state")
 
 
 def _chart(explanation: Explanation, curve: Curve) -> Chart | None:
@@ -131,6 +151,41 @@ def _sheet(curve: Curve, marked: int | None) -> Sheet:
     columns.append(column("without a value", [f"{r.undefined:,}" if r.undefined else "" for r in readings]))
     sizes = [reading.size for reading in readings]
     return Sheet(tuple(map(size, sizes)), (Group("", tuple(columns)),), row_of(marked, sizes)).filled
+
+
+def _strip(curve: Curve, explanation: Explanation) -> Strip:
+    """The figures as a terminal shows them: a column for each size, with a digit less."""
+    readings, changes = curve.readings, curve.measures_change
+    most = 1e4 * max(abs(curve.exact), curve.scale)
+    usual = [v for v in (curve.exact, *(r.mean for r in readings)) if math.isfinite(v) and abs(v) <= most]
+    decimals = min(6, decimals_for([curve.exact] if curve.exact else usual))
+
+    def row(
+        label: str, write: Callable[[Reading], str], tone: Tone = "plain", *, is_optional: bool = False
+    ) -> StripRow:
+        return StripRow(label, tuple(map(write, readings)), tone, is_optional)
+
+    def value(reading: Reading, number: float) -> str:
+        return "fails" if reading.raised else _change(number) if changes else _value(reading, number, decimals)
+
+    def noise(reading: Reading) -> str:
+        return number(reading.standard_error, decimals) if reading.standard_error else ""
+
+    rows = [row(_LABELS[curve.quantity], lambda r: value(r, r.mean))]
+    if not changes:
+        rows.append(row("error", lambda r: _error(curve, r), "faint"))
+    if curve.quantity == "mean of batches":
+        rows.append(row("weighted", lambda r: value(r, r.weighted), is_optional=True))
+    rows.append(row("±", noise, "faint", is_optional=True))
+    trace = Trace(
+        values=tuple(math.nan if reading.undefined else reading.mean for reading in readings),
+        level=curve.exact,
+        level_label="" if changes else "exact",
+        floor=curve.tolerance * curve.scale,
+        decimals=None if changes else decimals,
+    )
+    sizes = tuple(reading.size for reading in readings)
+    return Strip(sizes, tuple(rows), explanation.marked, trace if explanation.is_safe is not True else None)
 
 
 def _value(reading: Reading, value: float, decimals: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.measure import Progress, Row, Score, Sizes, curve, measure, workable
+from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, measure, workable
 from batchproof.explanation.result import Curve, Direction
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
@@ -24,11 +24,11 @@ MOST_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
-class Measured:
+class FunctionMeasurement:
     """The numbers, and what they say."""
 
     exact: torch.Tensor
-    rows: list[Row]
+    rows: list[SizeValues]
     names: list[str]
     behaviours: list[Behaviour]
     tolerance: float
@@ -53,7 +53,7 @@ class Measured:
         return kinds.pop() if len(kinds) == 1 else "other"
 
     @property
-    def undefined(self) -> list[Row]:
+    def undefined(self) -> list[SizeValues]:
         """The batch sizes at which some batch gave NaN or raised."""
         return [row for row in self.rows if row.undefined and row.size < self.samples.n]
 
@@ -72,7 +72,7 @@ class Measured:
 
 def measure_function(
     target: Callable[..., Any], samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
-) -> Measured:
+) -> FunctionMeasurement:
     """Run it on batches of every size; in double precision where the function allows that."""
     samples, tolerance = _precise(target, samples, seed)
     n = workable(_scorer(target, samples, seed), samples.n)
@@ -86,10 +86,10 @@ def measure_function(
     working = head if ordered else mixed
     exact, rows = measure(_scorer(target, working, seed), n, sizes(n), progress, shuffled=not ordered)
     behaviours = [_behaviour(exact, rows, which, n, tolerance) for which in range(len(exact))]
-    return Measured(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
+    return FunctionMeasurement(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
 
 
-def also_elsewhere(target: Callable[..., Any], measured: Measured, seed: int) -> bool:
+def also_elsewhere(target: Callable[..., Any], measured: FunctionMeasurement, seed: int) -> bool:
     """Whether it behaves on other data as it was measured to: samples that are all alike hide what a function does."""
     other = measured.samples.varied(seed)
     sizes = [size for size in (1, 2, 5, 16) if size < other.n]
@@ -141,7 +141,7 @@ def _differs(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
     return not close(left, right, tolerance, NEXT_TO_NOTHING)
 
 
-def _behaviour(exact: torch.Tensor, rows: Sequence[Row], which: int, n: int, tolerance: float) -> Behaviour:
+def _behaviour(exact: torch.Tensor, rows: Sequence[SizeValues], which: int, n: int, tolerance: float) -> Behaviour:
     defined = [row for row in rows if row.size < n and not row.undefined]
     about = curve(exact, rows, [str(index) for index in range(len(exact))], which, tolerance, samples=n, of_samples=n)
     if defined and all(about.is_exact(float(row.weighted[which])) for row in defined):

@@ -30,7 +30,7 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Row:
+class SizeValues:
     """One batch size, every component: what the batches gave, and what their samples give together.
 
     Of a function that adds over batches ``total`` and ``together`` are the same.
@@ -76,7 +76,7 @@ def workable(score: Score, n: int, seconds: float = 1.0) -> int:
 
 def measure(
     score: Score, n: int, sizes: Sequence[int], progress: Progress | None = None, shuffled: bool = True
-) -> tuple[torch.Tensor, list[Row]]:
+) -> tuple[torch.Tensor, list[SizeValues]]:
     """The exact value, and one row for each batch size.
 
     Args:
@@ -99,13 +99,13 @@ def measure(
     return exact, rows
 
 
-def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> Row:
+def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> SizeValues:
     starts = range(0, n, size)
     values, undefined, raised = _values(score, [(start, min(n, start + size)) for start in starts], like=exact)
     last = n % size
     whole = values[:-1] if last else values
     weights = torch.tensor([min(n, start + size) - start for start in starts]).double()[:, None]
-    return Row(
+    return SizeValues(
         size, len(values), len(values), last,
         values.mean(0), (values * weights).sum(0) / weights.sum(),
         whole.mean(0) if len(whole) else torch.full_like(exact, math.nan),
@@ -113,7 +113,7 @@ def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> Row:
     )  # fmt: skip
 
 
-def _sampled(score: Score, n: int, size: int, exact: torch.Tensor, allowed: int, shuffled: bool) -> Row:
+def _sampled(score: Score, n: int, size: int, exact: torch.Tensor, allowed: int, shuffled: bool) -> SizeValues:
     """The same from some of the whole batches, in runs of neighbours: a run gives one value when taken together."""
     guided = shuffled and allowed >= RUNS * LONG
     per = allowed // RUNS if guided else NEIGHBOURS
@@ -134,7 +134,7 @@ def _sampled(score: Score, n: int, size: int, exact: torch.Tensor, allowed: int,
         if guided:
             tried, _, _ = _values(score, [(0, spans[-1][1])], like=exact)
             mean, error = _without_luck(mean, error, of_runs, together, tried[0], exact, left)
-    return Row(
+    return SizeValues(
         size, len(spans), math.ceil(n / size), 0, mean, mean, mean,
         values.sum(0), values.abs().mean(0), together.sum(0), error, undefined, raised,
     )  # fmt: skip
@@ -237,7 +237,7 @@ def _allowed(score: Score, size: int, batches: int, n: int) -> int:
 
 
 def curve(
-    exact: torch.Tensor, rows: Sequence[Row], names: Sequence[str], which: int, tolerance: float, **about: object
+    exact: torch.Tensor, rows: Sequence[SizeValues], names: Sequence[str], which: int, tolerance: float, **about: object
 ) -> Curve:
     """The rows of one component, as data for the report."""
     readings = tuple(_reading(row, which) for row in rows)
@@ -254,7 +254,7 @@ def curve(
     )
 
 
-def _reading(row: Row, which: int) -> Reading:
+def _reading(row: SizeValues, which: int) -> Reading:
     return Reading(
         size=row.size,
         batches=row.batches,

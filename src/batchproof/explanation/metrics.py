@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.explanation.measure import Progress, Row
+from batchproof.explanation.measure import Progress, SizeValues
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
 from batchproof.ground.place import Place, place
@@ -32,7 +32,7 @@ class Scored:
 
     names: list[str]
     exact: torch.Tensor
-    rows: list[Row]
+    rows: list[SizeValues]
     ragged: list[torch.Tensor]
     merged: list[torch.Tensor]
     merge_refused: str | None
@@ -121,7 +121,7 @@ def _value(metric: Any, samples: Samples, pieces: Iterable[Piece]) -> torch.Tens
         return None
 
 
-def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> Row:
+def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> SizeValues:
     n = samples.n
     pieces = [(lo, min(n, lo + size)) for lo in range(0, n, size)]
     raised = None
@@ -137,7 +137,7 @@ def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> Row:
     undefined = len(pieces) if bool((~value.isfinite() & exact.isfinite()).any()) else 0
     count = len(pieces)
     last = n % size
-    return Row(size, count, count, last, value, value, value, value, value.abs(), exact, None, undefined, raised)
+    return SizeValues(size, count, count, last, value, value, value, value, value.abs(), exact, None, undefined, raised)
 
 
 def _merged(metric: Any, samples: Samples, cuts: list[list[Piece]]) -> tuple[list[torch.Tensor], str | None]:

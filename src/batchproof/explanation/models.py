@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from batchproof.explanation.samples import Arguments, Samples
-from batchproof.explanation.trace import Run, Step, watch
+from batchproof.explanation.trace import RunTrace, TraceStep, watch
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.place import Place
@@ -146,7 +146,7 @@ class _Probe:
                 moved = max(moved, shift / spread if spread else 0.0)
         return _overlap(masks), moved
 
-    def first_coupling(self) -> Step | None:
+    def first_coupling(self) -> TraceStep | None:
         """The first step whose result belongs to two samples although nothing that it takes does."""
         base, *others = [self._watched(call) for call in self.calls]
         masks = [_moved(base, other) for other in others]
@@ -163,12 +163,12 @@ class _Probe:
         found = components.tensors(_call(self.target, call, self.seed))
         return [tensor for (_, tensor), grows in zip(found, self.leaves, strict=True) if grows]
 
-    def _watched(self, call: Arguments) -> Run:
+    def _watched(self, call: Arguments) -> RunTrace:
         with _same_state(self.target, self.seed):
             return watch(self.target, *call)
 
 
-def _moved(base: Run, other: Run) -> Masks:
+def _moved(base: RunTrace, other: RunTrace) -> Masks:
     """For each step, which elements differ; a run that took another path differs everywhere from there on."""
     masks: Masks = []
     same_path = True
@@ -203,7 +203,7 @@ def _overlap(masks: Sequence[tuple[torch.Tensor, ...]]) -> bool:
     return False
 
 
-def _ancestors(run: Run, ends: Sequence[int]) -> set[int]:
+def _ancestors(run: RunTrace, ends: Sequence[int]) -> set[int]:
     seen: set[int] = set()
     waiting = list(ends)
     while waiting:

@@ -24,7 +24,7 @@ _HIDDEN = (str(Path(torch.__file__).parent), OWN_FOLDER, "<frozen")
 
 
 @dataclass(frozen=True)
-class Step:
+class TraceStep:
     """One operation that the data reach: copies of its results, and the steps that its inputs come from."""
 
     op: str
@@ -35,10 +35,10 @@ class Step:
 
 
 @dataclass
-class Run:
+class RunTrace:
     """The steps of one run, and for each numeric leaf of the result the step that made it (-1: an input, or none)."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[TraceStep] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
 
 
@@ -48,7 +48,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Nothing here is compiled; to say so costs an import of torch._dynamo, more than a second."""
         return False
 
-    def __init__(self, run: Run, modules: list[str], inputs: list[torch.Tensor]) -> None:
+    def __init__(self, run: RunTrace, modules: list[str], inputs: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.run = run
         self.modules = modules
@@ -68,14 +68,14 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(self, func: Any, sources: tuple[int, ...], results: list[torch.Tensor]) -> None:
         copies = tuple(tensor.detach().clone() for tensor in results)
         module = self.modules[-1] if self.modules else ""
-        self.run.steps.append(Step(str(func.overloadpacket), module, _place(), copies, sources))
+        self.run.steps.append(TraceStep(str(func.overloadpacket), module, _place(), copies, sources))
         for tensor in results:
             self.made_by[tensor] = len(self.run.steps) - 1
 
 
-def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Run:
+def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> RunTrace:
     """Call the target and record what it does."""
-    run = Run()
+    run = RunTrace()
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     with _module_names(target) as modules:
         mode = _Watch(run, modules, inputs)

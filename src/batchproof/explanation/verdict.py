@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from batchproof.explanation.cause_texts import finding
-from batchproof.explanation.functions import Behaviour, Measured, direction
+from batchproof.explanation.functions import Behaviour, FunctionMeasurement, direction
 from batchproof.explanation.result import Code, Curve, Direction, Finding
 from batchproof.explanation.words import share
 
@@ -28,7 +28,9 @@ class Conclusion:
     findings: tuple[Finding[Code], ...]
 
 
-def conclude(measured: Measured, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool) -> Conclusion:
+def conclude(
+    measured: FunctionMeasurement, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool
+) -> Conclusion:
     """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
 
     Args:
@@ -87,7 +89,7 @@ def _reservation(others: Sequence[Finding[Code]]) -> str:
     return "on samples like these: see the note" if others else "as measured; its code could not be read"
 
 
-def _depends(measured: Measured, first: Finding[Code], way: Direction | None, about: Curve) -> str:
+def _depends(measured: FunctionMeasurement, first: Finding[Code], way: Direction | None, about: Curve) -> str:
     if first.code == "undefined":
         return DEPENDS + f"small batches give no number ({first.what})"
     if measured.behaviour == "mean":
@@ -120,7 +122,7 @@ def _with_direction(causes: Sequence[Finding[Code]], way: Direction | None) -> l
     return [replace(cause, direction=way) if index == first else cause for index, cause in enumerate(causes)]
 
 
-def _undefined(measured: Measured) -> list[Finding[Code]]:
+def _undefined(measured: FunctionMeasurement) -> list[Finding[Code]]:
     rows = measured.undefined
     if not rows:
         return []

@@ -25,7 +25,7 @@ from batchproof.ground.batch import (
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
 from batchproof.metric.grouped_state import GROUPS, GroupedState
-from batchproof.metric.per_sample import Values, mean_of_each, per_sample
+from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
 
 Over = Literal["dataset", "samples"]
@@ -101,7 +101,7 @@ class Exact:
         self.batch_dim = batch_dim
         self.state = state
         self.warmup = warmup
-        self._values: Values | None = None  # over samples: the types of the last values
+        self._values: SampleValues | None = None  # over samples: the types of the last values
         self._stream = self._new_stream()
 
     def _new_stream(self) -> Stream:
@@ -170,8 +170,8 @@ class Exact:
     def _known_sample(self, call: Batch) -> Batch:
         return one_sample(call) if self._values is None or self._values.sample is None else self._values.sample
 
-    def _fold_values(self, values: Values, sample: Batch) -> None:
-        self._values = Values([], values.tree, values.types, sample)
+    def _fold_values(self, values: SampleValues, sample: Batch) -> None:
+        self._values = SampleValues([], values.tree, values.types, sample)
         self._stream.fold(values.detached())
 
     # ------------------------------------------------------------------ a value
@@ -341,7 +341,7 @@ class Exact:
 
         if state["n"] and (state["values"] is None) != (self.over == "dataset"):
             raise BatchproofError("the saved state does not fit: it is of a metric with another over=")
-        values = None if state["values"] is None else Values.of(state["values"], self.fn)
+        values = None if state["values"] is None else SampleValues.of(state["values"], self.fn)
         fresh = merging.load(self._stream, state, relayout)
         self._values = values
         self._stream = fresh

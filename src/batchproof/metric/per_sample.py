@@ -16,7 +16,7 @@ from batchproof.metric.fingerprints import sample_print
 
 
 @dataclass
-class Values:
+class SampleValues:
     """One value per sample, for each leaf of what the function returns."""
 
     columns: list[torch.Tensor]
@@ -48,7 +48,7 @@ class Values:
         }
 
     @classmethod
-    def of(cls, described: dict[str, Any], fn: Callable[..., Any]) -> Values:
+    def of(cls, described: dict[str, Any], fn: Callable[..., Any]) -> SampleValues:
         """What was saved.
 
         Raises:
@@ -74,7 +74,7 @@ def mean_of_each(columns: list[torch.Tensor]) -> list[torch.Tensor]:
     return [column.mean(0) for column in columns]
 
 
-def per_sample(fn: Callable[..., Any], call: Batch) -> Values:
+def per_sample(fn: Callable[..., Any], call: Batch) -> SampleValues:
     """The function's value on every sample alone, as a batch of one.
 
     Raises:
@@ -104,7 +104,7 @@ def per_sample(fn: Callable[..., Any], call: Batch) -> Values:
             raise BatchproofError("over='samples': the function's value has another shape for each sample")
         column = torch.stack(tensors)
         columns.append(column if column.dtype.is_floating_point or column.dtype.is_complex else column.double())
-    return Values(columns, tree, types)
+    return SampleValues(columns, tree, types)
 
 
 def _mean_type(leaf: Any) -> Any:

@@ -57,7 +57,7 @@ class Stroke:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Marker:
     """One point; ``note`` is what it tells who points at it."""
 
     at: XY
@@ -79,11 +79,11 @@ class Words:
     mono: bool = False
 
 
-Shape = Stroke | Mark | Words
+Shape = Stroke | Marker | Words
 
 
 @dataclass(frozen=True)
-class Box:
+class Extent:
     """The room that words take."""
 
     left: float
@@ -91,7 +91,7 @@ class Box:
     right: float
     bottom: float
 
-    def meets(self, other: Box) -> bool:
+    def meets(self, other: Extent) -> bool:
         """Whether two overlap."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
@@ -138,7 +138,7 @@ def layout(chart: Chart) -> Iterator[Shape]:
         yield from _marked(field.x(chart.marked), chart.marked)
     for line in reversed(chart.lines):
         yield from _line(line, field, chart.marked)
-    yield from (Mark((field.x(size), BOTTOM), "plus", "muted", _no_value(size)) for size in chart.missing)
+    yield from (Marker((field.x(size), BOTTOM), "plus", "muted", _no_value(size)) for size in chart.missing)
     yield from _tags(chart, field)
 
 
@@ -170,7 +170,7 @@ def _labelled_sizes(chart: Chart, field: Field) -> list[int]:
         ends = count in (chart.sizes[0], chart.sizes[-1])
         return count != chart.marked, not ends, 10 ** round(math.log10(count)) != count, count
 
-    taken: dict[int, Box] = {}
+    taken: dict[int, Extent] = {}
     for count in sorted(chart.sizes, key=weight):
         box = _box((field.x(count), 0), size_on_axis(count), "middle", FONT, margin=5)
         if not any(box.meets(other) for other in taken.values()):
@@ -204,11 +204,11 @@ def _line(line: Line, field: Field, marked: int | None) -> Iterator[Shape]:
     for point in seen:
         if not field.sees(point.value):
             above = field.y(point.value) <= (TOP + BOTTOM) / 2
-            yield Mark(field.at(point), "up" if above else "down", line.look, point.note)
+            yield Marker(field.at(point), "up" if above else "down", line.look, point.note)
         elif form is not None:
             if point.size == marked and line.look == "measured":
-                yield Mark(field.at(point), "ring", "mine")
-            yield Mark(field.at(point), form, line.look, point.note)
+                yield Marker(field.at(point), "ring", "mine")
+            yield Marker(field.at(point), form, line.look, point.note)
 
 
 def _runs(points: Iterable[Point]) -> Iterator[list[Point]]:
@@ -248,7 +248,7 @@ def _legend(chart: Chart, field: Field) -> Iterator[Shape]:
         if not loose:
             yield Stroke(((x, y - 4), (x + 22, y - 4)), ink, 2.0 if ink == "measured" else 1.5, _DASH.get(ink, ()))
         if form is not None:
-            yield Mark((x + 11, y - 4), form, ink)
+            yield Marker((x + 11, y - 4), form, ink)
         yield Words((x + 28, y), label, "muted")
         x += wide + 18
 
@@ -267,7 +267,7 @@ def _tags(chart: Chart, field: Field) -> Iterator[Words]:
         key=lambda point: (point.size != chart.marked, point.size not in (chart.sizes[0], chart.sizes[-1]), point.size),
     )
     in_the_way = list(_obstacles(chart, field))
-    taken: list[Box] = []
+    taken: list[Extent] = []
     for point in order:
         own = point.size == chart.marked
         for at, anchor in _beside(field.at(point), up=_is_above(point, chart)):
@@ -318,10 +318,10 @@ def _along(start: XY, end: XY, step: float = 3.0) -> Iterator[XY]:
         yield start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])
 
 
-def _box(at: XY, text: str, anchor: Anchor, font: float, margin: float = 2) -> Box:
+def _box(at: XY, text: str, anchor: Anchor, font: float, margin: float = 2) -> Extent:
     width = len(text) * font * CHARACTER
     left = at[0] - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-    return Box(left - margin, at[1] - 0.8 * font - margin, left + width + margin, at[1] + 0.2 * font + margin)
+    return Extent(left - margin, at[1] - 0.8 * font - margin, left + width + margin, at[1] + 0.2 * font + margin)
 
 
 def corners(form: Form) -> list[list[tuple[float, float]]]:

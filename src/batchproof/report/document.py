@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from batchproof.report.chart import Chart
 
@@ -22,20 +22,39 @@ class Reason:
     remedy: str = ""
 
 
+#: How a column, or a row of a strip, stands out in a terminal.
+Tone = Literal["plain", "faint", "expected", "notable", "answer"]
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table, as text."""
 
     title: str
     cells: tuple[str, ...]
+    tone: Tone = "plain"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Columns that belong together."""
+    """Columns that belong together.
+
+    Attributes:
+        title: Over all of them.
+        columns: From left to right.
+        note: Added to the title, in brackets, where it is no longer than the columns.
+        bars: A bar for each row, as a share of the longest: a terminal draws them where it has room.
+    """
 
     title: str
     columns: tuple[Column, ...]
+    note: str = ""
+    bars: tuple[float, ...] = ()
+
+    @property
+    def full_title(self) -> str:
+        """With the note."""
+        return f"{self.title} ({self.note})" if self.note else self.title
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -45,13 +64,23 @@ class Group:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table with a row for each batch size, or for what ``label`` says."""
+    """A table with a row for each batch size, or for what ``label`` says.
+
+    Attributes:
+        sizes: What the rows are called.
+        groups: The columns.
+        marked: Which row is the reader's own.
+        label: What the rows are.
+        in_words: Whether the rows have names, indented by what they belong to.
+        narrow: The table to show in place of this one where a line has no room for it.
+    """
 
     sizes: tuple[str, ...]
     groups: tuple[Group, ...]
-    marked: int | None = None  # which row is the reader's own
+    marked: int | None = None
     label: str = "batch size"
-    in_words: bool = False  # the rows have names, indented by what they belong to
+    in_words: bool = False
+    narrow: Sheet | None = None
 
     @property
     def filled(self) -> Sheet:
@@ -64,21 +93,119 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class StripRow:
+    """A row of a strip; an optional one is left out where it says nothing, or what a row above it says."""
+
+    label: str
+    cells: tuple[str, ...]
+    tone: Tone = "plain"
+    is_optional: bool = False
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Values over the sizes of a strip, beside a level.
+
+    Attributes:
+        values: One for each size; NaN where there is none.
+        level: What they are held against.
+        level_label: What it is called; its number where this is empty.
+        floor: Gaps below this are rounding.
+        decimals: Of the numbers on the axis; None for percent.
+    """
+
+    values: tuple[float, ...]
+    level: float
+    level_label: str
+    floor: float
+    decimals: int | None
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What a terminal shows of a chart and its table: a column for each batch size, and the curve above."""
+
+    sizes: tuple[int, ...]
+    rows: tuple[StripRow, ...]
+    marked: int | None = None
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True)
+class Aside:
+    """What else to know, under a label.
+
+    Attributes:
+        label: In a few letters.
+        text: In running words.
+        title: The label where there is room for a longer one.
+        place: The line that it is about.
+        table: Its figures.
+        footnote: What is said below them.
+        is_warning: Whether it qualifies all the rest.
+    """
+
+    label: str
+    text: str
+    title: str = ""
+    place: Place | None = None
+    table: Sheet | None = None
+    footnote: str = ""
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
 class Document:
-    """A report, part by part in the order of reading."""
+    """A report, part by part in the order of reading.
+
+    Attributes:
+        title: What was looked at.
+        place: Where it is defined.
+        state: Safe, or not, or not known.
+        headline: The answer.
+        yours: What it is at the reader's own batch size.
+        given: On what the figures rest.
+        reasons: Why.
+        alternatives: What else would show the same.
+        chart: Values over batch sizes.
+        caption: What was measured, above the figures: sentences, each on lines of its own.
+        caption_label: What the caption is called in a terminal.
+        sheet: The figures.
+        strip: The figures as a terminal shows them, in place of the table.
+        footnote: What is said below the figures.
+        use: Code to use instead, line by line.
+        asides: What else to know.
+        notes: More of these, without labels.
+    """
 
     title: str
     place: Place | None
-    state: bool | None  # safe, or not, or not known
+    state: bool | None
     headline: str
     yours: str = ""
-    given: str = ""
+    given: Aside | None = None
     reasons: tuple[Reason, ...] = ()
+    alternatives: tuple[str, ...] = ()
     chart: Chart | None = None
-    caption: str = ""
+    caption: tuple[str, ...] = ()
+    caption_label: str = "drawn"
     sheet: Sheet | None = None
+    strip: Strip | None = None
+    footnote: str = ""
     use: tuple[str, ...] = ()
-    asides: tuple[tuple[str, str], ...] = field(default=())
+    asides: tuple[Aside, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def full_caption(self) -> str:
+        """What is said of the figures, in one paragraph."""
+        return "; ".join(text for text in (*self.caption, self.footnote) if text)
+
+    @property
+    def all_asides(self) -> list[Aside]:
+        """What else to know, as a page lists it."""
+        alternatives = [Aside("or", text) for text in self.alternatives]
+        return [*alternatives, *self.asides, *(Aside("note", note) for note in self.notes)]
 
 
 def row_of(size: int | None, sizes: Sequence[int]) -> int | None:

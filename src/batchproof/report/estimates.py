@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from batchproof.report.document import Column
+from batchproof.report.document import Column, Tone
 from batchproof.report.numbers import MOST_DIGITS, aligned, error_bar, known_to
 
 
@@ -41,11 +41,15 @@ def with_error(estimates: Sequence[Estimate], digits: int = MOST_DIGITS) -> Colu
 
 
 def beside(
-    title: str, estimates: Sequence[Estimate], pick: Callable[[Estimate], float | None], digits: int = MOST_DIGITS
+    title: str,
+    estimates: Sequence[Estimate],
+    pick: Callable[[Estimate], float | None],
+    digits: int = MOST_DIGITS,
+    tone: Tone = "plain",
 ) -> Column:
     """What is known of them, with as many digits as the values have."""
     texts = []
     for estimate in estimates:
         value = pick(estimate)
         texts.append("" if value is None else known_to(value, estimate.standard_error, digits))
-    return Column(title, tuple(text.rstrip() and text for text in aligned(texts)))
+    return Column(title, tuple(text.rstrip() and text for text in aligned(texts)), tone)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from batchproof.report import page
+from batchproof.report import page, text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,12 +37,18 @@ def document_of(found: Result) -> Document:
 
 
 def _lines(found: Result, width: int) -> Iterator[Text]:
+    """As the verb lays it out, or else as its document says."""
+    if find_spec(f"{_room_of(found)}.lines") is None:
+        return text.lines(document_of(found), width)
     lines: Iterator[Text] = _in(found, "lines")(found, width)
     return lines
 
 
+def _room_of(found: Result) -> str:
+    return type(found).__module__.rpartition(".")[0]
+
+
 def _in(found: Result, part: str) -> Callable[..., Any]:
     """The function that makes a part of the report, from the module of its name beside the result's own."""
-    room = type(found).__module__.rpartition(".")[0]
-    made: Callable[..., Any] = getattr(import_module(f"{room}.{part}"), part)
+    made: Callable[..., Any] = getattr(import_module(f"{_room_of(found)}.{part}"), part)
     return made

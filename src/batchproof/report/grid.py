@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rich.text import Text
 
-from batchproof.report.document import Group, Sheet
-from batchproof.report.page import INDENT, paragraph
+from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
+from batchproof.report.document import Column, Group, Sheet, Tone
+from batchproof.report.page import INDENT, ending
 
 BETWEEN_GROUPS, BETWEEN_COLUMNS = 4, 2
-_STYLE = {"expected": "green", "published": "dim", "reads": "bold magenta", "": "magenta"}
+#: A name is cut to this, or to what the figures leave it.
+SHORTEST_NAME = 12
+STYLE: dict[Tone, str] = {
+    "plain": "", "faint": "dim", "expected": "green", "notable": "magenta", "answer": "bold magenta",
+}  # fmt: skip
 
 
 def packed(table: Sheet, width: int) -> list[list[Group]]:
@@ -26,10 +32,42 @@ def packed(table: Sheet, width: int) -> list[list[Group]]:
     return blocks
 
 
-def block(table: Sheet, groups: Sequence[Group]) -> Iterator[Text]:
+def with_bars(table: Sheet, width: int) -> Sheet:
+    """The table, and in what room is left beside its last group the bars of that."""
+    blocks = packed(table, width)
+    if not blocks:
+        return table
+    groups = blocks[-1]
+    room = width - margin_of(table) - sum(map(width_of, groups)) - BETWEEN_GROUPS * (len(groups) - 1) - BETWEEN_COLUMNS
+    if table.narrow is not None and (len(blocks) > 1 or room < SHORTEST_BAR):
+        return with_bars(table.narrow, width)
+    last = groups[-1]
+    if not last.bars or room < SHORTEST_BAR:
+        return table
+    longest = min(room, LONGEST_BAR)
+    bars = Column("", tuple(bar(longest * share).ljust(longest) for share in last.bars), "notable")
+    return replace(table, groups=(*table.groups[:-1], replace(last, columns=(*last.columns, bars))))
+
+
+def within(table: Sheet, room: int) -> Iterator[Text]:
+    """A table that stands in a section: columns make way from the left, and names lose their start."""
+    columns = [column for group in table.filled.groups for column in group.columns]
+    longest = max(len(table.label), *map(len, table.sizes))
+    while min(SHORTEST_NAME, longest) + sum(map(_taken, columns)) > room and len(columns) > 1:
+        columns = columns[1:]  # what matters most stands at the right
+    first = min(room - sum(map(_taken, columns)), longest)
+    names = tuple(ending(name, first) for name in table.sizes)
+    yield from block(replace(table, sizes=names), [Group("", tuple(columns))], first + BETWEEN_COLUMNS)
+
+
+def _taken(column: Column) -> int:
+    return BETWEEN_COLUMNS + _width(column)
+
+
+def block(table: Sheet, groups: Sequence[Group], margin: int | None = None) -> Iterator[Text]:
     """A header and a row for each size, of the groups that stand side by side."""
     gap = " " * BETWEEN_GROUPS
-    margin = margin_of(table)
+    margin = margin_of(table) if margin is None else margin
     if any(group.title for group in groups):
         yield Text(" " * margin + gap.join(_titled(group).ljust(width_of(group)) for group in groups), style="bold")
     head = table.label.ljust(margin - 2) if table.in_words else "  size".rjust(margin - 2)
@@ -38,14 +76,14 @@ def block(table: Sheet, groups: Sequence[Group]) -> Iterator[Text]:
         own = index == table.marked
         label = ("▸ " if own else "") + size
         label = label.ljust(margin - 2) if table.in_words else label.rjust(margin - 2)
-        parts = [Text(label + "  ", style="bold cyan" if own else "" if table.in_words else "bold")]
+        parts = [Text(label + "  ", style="bold cyan" if own else "bold")]
         for group in groups:
             parts += [*_cells(group, index, own), Text(_slack(group) + gap)]
         yield Text.assemble(*parts)
 
 
 def _titled(group: Group) -> str:
-    return group.title if len(group.title) <= width_of(group) else group.title.split(" (")[0]
+    return group.full_title if len(group.full_title) <= width_of(group) else group.title
 
 
 def _heads(group: Group) -> str:
@@ -57,17 +95,21 @@ def _heads(group: Group) -> str:
 def _cells(group: Group, index: int, own: bool) -> Iterator[Text]:
     for position, (column, width) in enumerate(zip(group.columns, _widths(group), strict=True)):
         gap = " " * (BETWEEN_COLUMNS if position else 0)
-        style = _STYLE.get(column.title, "") + (" bold" if own else "")
+        style = STYLE[column.tone] + (" bold" if own else "")
         yield Text(gap + column.cells[index].rjust(width), style=style.strip())
 
 
 def _widths(group: Group) -> list[int]:
-    return [max(len(column.title), *map(len, column.cells)) for column in group.columns]
+    return list(map(_width, group.columns))
+
+
+def _width(column: Column) -> int:
+    return max(len(column.title), *map(len, column.cells))
 
 
 def width_of(group: Group) -> int:
     """The characters that a group takes."""
-    return max(_filled(group), len(group.title.split(" (")[0]))
+    return max(_filled(group), len(group.title))
 
 
 def _filled(group: Group) -> int:
@@ -85,16 +127,3 @@ def margin_of(table: Sheet) -> int:
         (len(size) + (2 if index == table.marked else 0) for index, size in enumerate(table.sizes)), default=0
     )
     return max(INDENT, longest + 4)
-
-
-def body(yours: str, drawn: str, table: Sheet, asides: Iterable[tuple[str, str]], width: int) -> Iterator[Text]:
-    """A report around a table: what it says of the reader's own row, what was drawn, and what else to know."""
-    yield Text()
-    yield from paragraph("yours", yours, width, "bold")
-    yield from paragraph("drawn", drawn, width)
-    yield Text()
-    for groups in packed(table, width):
-        yield from block(table, groups)
-        yield Text()
-    for label, text in asides:
-        yield from paragraph(label, text, width, "yellow" if label == "ended" else "")

@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from batchproof.report import palette
-from batchproof.report.document import Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Document, Group, Reason, Sheet
 from batchproof.report.forms import document_of
 from batchproof.report.source import SourceLine, around
 from batchproof.report.svg import svg
@@ -61,21 +61,21 @@ def _parts(document: Document) -> Iterator[str]:
     if document.yours:
         yield f'<p class="yours">{_sentence(document.yours)}</p>'
     if document.given:
-        yield f'<p class="given">{escape(document.given)}</p>'
+        yield f'<p class="given">{escape(document.given.text)}</p>'
     if document.reasons:
         yield f"<section><h2>Why</h2>{''.join(map(_reason, document.reasons))}</section>"
     if document.chart is not None or document.sheet is not None:
         yield "<section><h2>By how much</h2>"
         if document.chart is not None:
-            yield f"<figure>{svg(document.chart)}<figcaption>{escape(document.caption)}</figcaption></figure>"
-        elif document.caption:
-            yield f'<p class="caption">{escape(document.caption)}</p>'
+            yield f"<figure>{svg(document.chart)}<figcaption>{escape(document.full_caption)}</figcaption></figure>"
+        elif document.full_caption:
+            yield f'<p class="caption">{escape(document.full_caption)}</p>'
         yield _table(document.sheet) if document.sheet is not None else ""
         yield "</section>"
     if document.use:
         yield f"<section><h2>Instead</h2><pre><code>{escape(chr(10).join(document.use))}</code></pre></section>"
-    if document.asides:
-        yield f'<dl class="asides">{"".join(_aside(*aside) for aside in document.asides)}</dl>'
+    if document.all_asides:
+        yield f'<dl class="asides">{"".join(map(_aside, document.all_asides))}</dl>'
 
 
 def _header(document: Document) -> str:
@@ -125,7 +125,7 @@ def _table(sheet: Sheet) -> str:
 
 
 def _over(group: Group) -> str:
-    return f'<th scope="colgroup" colspan="{len(group.columns)}" class="first">{escape(group.title)}</th>'
+    return f'<th scope="colgroup" colspan="{len(group.columns)}" class="first">{escape(group.full_title)}</th>'
 
 
 def _row(sheet: Sheet, index: int) -> str:
@@ -144,5 +144,8 @@ def _cell(tag: str, text: str, first: bool, more: str = "") -> str:
     return f"<{tag}{more}{' class=first' if first else ''}>{escape(text)}</{tag}>"
 
 
-def _aside(label: str, text: str) -> str:
-    return f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>"
+def _aside(aside: Aside) -> str:
+    where = f"{aside.place}: " if aside.place is not None else ""
+    table = _table(aside.table) if aside.table is not None else ""
+    body = f"{escape(where + aside.text)}{table}{escape(aside.footnote)}"
+    return f"<dt>{escape(aside.title or aside.label)}</dt><dd>{body}</dd>"

@@ -6,9 +6,13 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from batchproof.ground.place import Place
 
 INDENT = 9
 NARROWEST, WIDEST = 60, 120
@@ -84,6 +88,19 @@ def beginning(text: str, room: int) -> str:
 def ending(text: str, room: int) -> str:
     """As much of it as fits: a path is known by its end."""
     return text if len(text) <= room else "…" + text[len(text) - room + 1 :]
+
+
+def code_line(place: Place | None, room: int) -> list[Text]:
+    """A line of code behind its place; on two lines where there is no room for both."""
+    if place is None:
+        return []
+    where = f"{place}   "
+    if len(where) + len(place.text) <= room:
+        return [Text.assemble((where, "cyan"), (place.text, "bold"))]
+    return [
+        Text(ending(str(place), room), style="cyan"),
+        Text("  " + beginning(place.text, room - 2), style="bold"),
+    ]
 
 
 def code(label: str, rows: tuple[str, ...], width: int) -> list[Text]:

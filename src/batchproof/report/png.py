@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.errors import BatchproofError
 from batchproof.report import palette
-from batchproof.report.chart_layout import FILLED, RADIUS, Mark, Shape, Stroke, Words, corners
+from batchproof.report.chart_layout import FILLED, RADIUS, Marker, Shape, Stroke, Words, corners
 from batchproof.report.forms import document_of
 from batchproof.report.poster import WIDTH, poster
 
@@ -76,7 +76,7 @@ def _paint(axes: Any, shape: Shape, layer: int) -> None:
         _mark(axes, shape, colour, layer)
 
 
-def _mark(axes: Any, mark: Mark, colour: str, layer: int) -> None:
+def _mark(axes: Any, mark: Marker, colour: str, layer: int) -> None:
     from matplotlib.patches import Circle, Polygon
 
     x, y = mark.at

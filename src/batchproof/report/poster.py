@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from batchproof.report import chart_layout
 from batchproof.report.chart import Chart
 from batchproof.report.chart_layout import Ink, Shape, Stroke, Words
-from batchproof.report.document import Document, Reason, Sheet
+from batchproof.report.document import Aside, Document, Reason, Sheet
 from batchproof.report.grid import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.report.page import beginning
 from batchproof.version import VERSION
@@ -66,8 +66,8 @@ def poster(document: Document) -> Poster:
     sheet.skip(22)
     if document.chart is not None:
         sheet.draw(document.chart)
-    if document.caption:
-        sheet.write(document.caption, 12, "muted")
+    if document.full_caption:
+        sheet.write(document.full_caption, 12, "muted")
     if document.sheet is not None:
         sheet.skip(14)
         _table(sheet, document.sheet)
@@ -77,10 +77,10 @@ def poster(document: Document) -> Poster:
         for line in document.use:
             sheet.write(line, 12.5, mono=True, bold=True, indent=16)
         sheet.bar(top, "good")
-    if document.asides:
+    if document.all_asides:
         sheet.skip(14)
-        for label, text in document.asides:
-            sheet.write(f"{label}: {text}", 11.5, "muted")
+        for aside in document.all_asides:
+            _aside(sheet, aside)
     sheet.skip(10)
     sheet.row(f"batchproof {VERSION}", 10.5, "muted")
     sheet.skip(MARGIN - 12)
@@ -97,7 +97,8 @@ def _head(sheet: Poster, document: Document) -> None:
     sheet.write(f"{sign} {_sentence(document.headline)}", 15, ink, bold=True, indent=16)
     sheet.bar(top, ink)
     _beside_a_bar(sheet, document.yours, "mine", (4, 4))
-    _beside_a_bar(sheet, document.given, "unsure", (10, 5))
+    if document.given is not None:
+        _beside_a_bar(sheet, document.given.text, "unsure", (10, 5))
 
 
 def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -> None:
@@ -119,6 +120,16 @@ def _reason(sheet: Poster, reason: Reason) -> None:
     if reason.remedy:
         sheet.skip(2)
         sheet.write(f"→ {_sentence(reason.remedy)}.", 13.5, "good")
+
+
+def _aside(sheet: Poster, aside: Aside) -> None:
+    where = f"{aside.place}: " if aside.place is not None else ""
+    sheet.write(f"{aside.title or aside.label}: {where}{aside.text}", 11.5, "muted")
+    if aside.table is not None:
+        _table(sheet, aside.table)
+        sheet.skip(6)
+    if aside.footnote:
+        sheet.write(aside.footnote, 11.5, "muted")
 
 
 def _table(sheet: Poster, table: Sheet) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 class Result:
     """A dataclass that some verb gives back.
 
-    Beside the module of such a class are two more, which its reports come from: ``lines``, whose
-    ``lines(result, width)`` is its text, and ``document``, whose ``document(result)`` is made into pages and pictures.
+    Beside the module of such a class is another, ``document``, whose ``document(result)`` is made into text, pages and
+    pictures.  Where there is a module ``lines`` too, its ``lines(result, width)`` is the text.
     """
 
     def to_dict(self) -> dict[str, Any]:

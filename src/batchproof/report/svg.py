@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 
 from batchproof.report.chart import Chart
-from batchproof.report.chart_layout import FILLED, HEIGHT, RADIUS, WIDTH, Mark, Shape, Stroke, Words, corners, layout
+from batchproof.report.chart_layout import FILLED, HEIGHT, RADIUS, WIDTH, Marker, Shape, Stroke, Words, corners, layout
 
 
 def svg(chart: Chart) -> str:
@@ -43,7 +43,7 @@ def _element(shape: Shape) -> str:
     return f'<path class="{kind}" d="{outline}" stroke="currentColor" stroke-width="1.6"{fill}>{title}</path>'
 
 
-def _outline(mark: Mark) -> Iterator[str]:
+def _outline(mark: Marker) -> Iterator[str]:
     x, y = mark.at
     if mark.form in ("circle", "ring"):
         r = RADIUS[mark.form]

@@ -2,7 +2,7 @@
 
 from batchproof.report.estimates import Estimate
 from batchproof.simulation.interrupt import noted
-from batchproof.simulation.result import Row, Simulation
+from batchproof.simulation.result import Simulation, SimulationRow
 from batchproof.simulation.simulate import simulate
 
-__all__ = ["Estimate", "Row", "Simulation", "noted", "simulate"]
+__all__ = ["Estimate", "Simulation", "SimulationRow", "noted", "simulate"]

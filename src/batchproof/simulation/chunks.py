@@ -23,7 +23,7 @@ GROUPS = 20
 
 
 @dataclass(frozen=True)
-class Span:
+class Chunk:
     """Some batches of one size, all of one group."""
 
     number: int
@@ -51,14 +51,14 @@ class Round:
     seed: int
     threads: int = 1
 
-    def spans(self, most: int) -> list[Span]:
+    def spans(self, most: int) -> list[Chunk]:
         """All the batches, at most so many in a span."""
-        found: list[Span] = []
+        found: list[Chunk] = []
         groups = min(GROUPS, self.batches)
         for group in range(groups):
             left = self.batches * (group + 1) // groups - self.batches * group // groups
             while left:
-                found.append(Span(len(found), group, min(max(most, 1), left), self.size, self.seed))
+                found.append(Chunk(len(found), group, min(max(most, 1), left), self.size, self.seed))
                 left -= found[-1].batches
         return found
 
@@ -68,15 +68,15 @@ class Stopped(Exception):
 
 
 def in_threads(
-    work: Callable[[Span, threading.Event], T], spans: Sequence[Span], threads: int, check: Callable[[], None]
-) -> Iterator[tuple[Span, T]]:
+    work: Callable[[Chunk, threading.Event], T], spans: Sequence[Chunk], threads: int, check: Callable[[], None]
+) -> Iterator[tuple[Chunk, T]]:
     """What the work gives for each span, in order; a few spans ahead of who asks, so that memory stays bounded.
 
     The check is made while waiting.
     """
     stop = threading.Event()
     pool = ThreadPoolExecutor(threads)
-    todo, ahead = iter(spans), deque[tuple[Span, Future[T]]]()
+    todo, ahead = iter(spans), deque[tuple[Chunk, Future[T]]]()
     try:
         for span in todo:
             ahead.append((span, pool.submit(work, span, stop)))

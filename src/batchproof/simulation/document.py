@@ -14,7 +14,7 @@ from batchproof.simulation import wording as about
 
 if TYPE_CHECKING:
     from batchproof.report.estimates import Estimate
-    from batchproof.simulation.result import Row, Simulation
+    from batchproof.simulation.result import Simulation, SimulationRow
 
 POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
 RATIO_DIGITS = 6
@@ -29,7 +29,7 @@ def document(simulation: Simulation) -> Document:
         headline=simulation.headline,
         yours=about.at_marked_row(simulation),
         chart=_chart(simulation) if simulation.rows else None,
-        caption=about.drawn(simulation),
+        caption=(about.drawn(simulation),),
         sheet=sheet(simulation),
         use=about.remedy(simulation),
         asides=tuple(about.asides(simulation)),
@@ -41,30 +41,34 @@ def sheet(simulation: Simulation) -> Sheet:
     rows = simulation.rows
     published = bool(simulation.published)
     groups = (
-        _group(POOLED + " (Example 1)" * published, [row.pooled for row in rows]),
-        _group(MEAN + " (Example 2)" * published, [row.mean for row in rows]),
+        _group(POOLED, "Example 1" if published else "", [row.pooled for row in rows]),
+        _group(MEAN, "Example 2" if published else "", [row.mean for row in rows]),
         _ratios(rows),
     )
     sizes = [row.size for row in rows]
     return Sheet(tuple(map(size, sizes)), groups, row_of(simulation.marked, sizes)).filled
 
 
-def _group(title: str, estimates: Sequence[Estimate]) -> Group:
+def _group(title: str, note: str, estimates: Sequence[Estimate]) -> Group:
     return Group(
         title,
         (
             with_error(estimates),
-            beside("expected", estimates, lambda estimate: estimate.expected),
-            beside("published", estimates, lambda estimate: estimate.published),
+            beside("expected", estimates, lambda estimate: estimate.expected, tone="expected"),
+            beside("published", estimates, lambda estimate: estimate.published, tone="faint"),
         ),
+        note,
     )
 
 
-def _ratios(rows: Sequence[Row]) -> Group:
+def _ratios(rows: Sequence[SimulationRow]) -> Group:
     ratios = [row.ratio for row in rows]
-    reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])))
-    expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS)
-    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads))
+    reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
+    expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS, "expected")
+    off = [abs(row.shortfall) if math.isfinite(row.shortfall) else 0.0 for row in rows]
+    largest = max(off, default=0.0)
+    bars = tuple(share / largest for share in off) if largest > 0 else ()
+    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads), bars=bars)
 
 
 def _chart(simulation: Simulation) -> Chart | None:
@@ -87,7 +91,9 @@ def _chart(simulation: Simulation) -> Chart | None:
     return None if found.is_empty else found
 
 
-def _points(rows: Sequence[Row], pick: Callable[[Row], Estimate], tagged: bool = False) -> Iterator[Point]:
+def _points(
+    rows: Sequence[SimulationRow], pick: Callable[[SimulationRow], Estimate], tagged: bool = False
+) -> Iterator[Point]:
     for row in rows:
         estimate = pick(row)
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
@@ -96,7 +102,9 @@ def _points(rows: Sequence[Row], pick: Callable[[Row], Estimate], tagged: bool =
         yield Point(row.size, estimate.value, error, tag, note)
 
 
-def _known(label: str, look: Look, rows: Sequence[Row], pick: Callable[[Estimate], float | None]) -> Iterator[Line]:
+def _known(
+    label: str, look: Look, rows: Sequence[SimulationRow], pick: Callable[[Estimate], float | None]
+) -> Iterator[Line]:
     """What is known of the means."""
     values = [(row.size, pick(row.mean)) for row in rows]
     points = tuple(Point(size, value, note=f"{label}{value:.6g}") for size, value in values if value is not None)

@@ -16,7 +16,7 @@ ExpectedBy = Literal["closed form", "integral", ""]
 
 
 @dataclass(frozen=True)
-class Row:
+class SimulationRow:
     """One batch size.
 
     Attributes:
@@ -85,7 +85,7 @@ class Simulation(Result):
     errors: str
     batches: int
     seed: int
-    rows: tuple[Row, ...]
+    rows: tuple[SimulationRow, ...]
     headline: str
     depends: bool | None
     expected_by: ExpectedBy = ""

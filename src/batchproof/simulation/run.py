@@ -25,7 +25,7 @@ Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SizeOutcome:
     """One batch size, every component.
 
     Attributes:
@@ -56,7 +56,7 @@ class Outcome:
 
 
 @dataclass
-class Group:
+class BatchGroup:
     """What is kept of a group's batches: sums of their values, and their samples, as a state or as they are."""
 
     shift: Tensor  # near the values, so that the squares do not cancel
@@ -69,7 +69,7 @@ class Group:
     samples: list[Samples] = field(default_factory=list)
 
     @classmethod
-    def near(cls, shift: Tensor) -> Group:
+    def near(cls, shift: Tensor) -> BatchGroup:
         """An empty group whose batches' values will lie near this."""
         return cls(shift, torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(shift))
 
@@ -92,7 +92,7 @@ class Group:
         return sum(samples.n for samples in self.samples)
 
 
-def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, check: Callable[[], None]) -> Outcome:
+def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, check: Callable[[], None]) -> SizeOutcome:
     """Simulate batches of one size.
 
     Args:
@@ -128,14 +128,14 @@ def _ways(
     yield "called", lambda: by_calls(trial, of, check)
 
 
-def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance: Advance) -> Outcome:
-    groups: dict[int, Group] = {}
+def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance: Advance) -> SizeOutcome:
+    groups: dict[int, BatchGroup] = {}
     interrupted = False
     try:
         for piece in pieces:
             if piece.group not in groups:
                 shift = groups[0].shift if groups else torch.nan_to_num(piece.values.nanmean(0), 0.0, 0.0, 0.0)
-                groups[piece.group] = Group.near(shift)
+                groups[piece.group] = BatchGroup.near(shift)
             groups[piece.group].add(piece, trial)
             advance(len(piece.values))
     except KeyboardInterrupt:
@@ -145,13 +145,13 @@ def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance
     return _summary(trial, size, how, list(groups.values()), interrupted)
 
 
-def _summary(trial: Trial, size: int, how: How, groups: list[Group], interrupted: bool) -> Outcome:
+def _summary(trial: Trial, size: int, how: How, groups: list[BatchGroup], interrupted: bool) -> SizeOutcome:
     mean, mean_error, count = _mean(groups)
     pooled, without, samples = _pooled(trial, groups)
     ratios = torch.stack([_mean([*groups[:g], *groups[g + 1 :]])[0] for g in range(len(groups))]) / without
     counts = [group.batches for group in groups]
     done = sum(counts)
-    return Outcome(
+    return SizeOutcome(
         size=size,
         batches=done,
         how=how,
@@ -166,7 +166,7 @@ def _summary(trial: Trial, size: int, how: How, groups: list[Group], interrupted
     )
 
 
-def _mean(groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
+def _mean(groups: Sequence[BatchGroup]) -> tuple[Tensor, Tensor, Tensor]:
     """The mean of all batches' values, its standard error, and the number of batches that have one."""
     if not groups:
         return (torch.tensor(math.nan),) * 3
@@ -178,7 +178,7 @@ def _mean(groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
     return groups[0].shift + around, (variance / count).sqrt(), count
 
 
-def _pooled(trial: Trial, groups: list[Group]) -> tuple[Tensor, Tensor, int]:
+def _pooled(trial: Trial, groups: list[BatchGroup]) -> tuple[Tensor, Tensor, int]:
     """The value on all samples, (groups, components) those without one group, and the number of samples.
 
     Of a function that keeps samples only some are left where there are many: then values are means over groups.

@@ -26,7 +26,7 @@ from batchproof.simulation.distributions import parse
 from batchproof.simulation.interrupt import noted
 from batchproof.simulation.population import as_errors, listed, of_errors, of_rows
 from batchproof.simulation.result import Simulation
-from batchproof.simulation.run import Outcome, run
+from batchproof.simulation.run import SizeOutcome, run
 from batchproof.simulation.summary import summarised
 from batchproof.simulation.target_function import Trial, trial_of
 
@@ -129,12 +129,12 @@ def _outcomes(
     threads: int,
     progress: Progress | None,
     check: Callable[[], None],
-) -> tuple[list[Outcome], bool]:
+) -> tuple[list[SizeOutcome], bool]:
     """One size after the other, and whether Ctrl-C ended it."""
     direct = {size: draw if draw is not None and pays(trial.population, size) else None for size in sizes}
     work = {size: (1 if direct[size] is not None else size) for size in sizes}
     total, done = batches * sum(work.values()), 0
-    outcomes: list[Outcome] = []
+    outcomes: list[SizeOutcome] = []
     for size in sizes:
 
         def advance(more: int, size: int = size) -> None:

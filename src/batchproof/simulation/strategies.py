@@ -13,7 +13,7 @@ from torch import Tensor
 from batchproof.derive import OneByOne, State
 from batchproof.errors import BatchproofError
 from batchproof.explanation import Samples
-from batchproof.simulation.chunks import Round, Span, Stopped, in_threads
+from batchproof.simulation.chunks import Chunk, Round, Stopped, in_threads
 from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.target_function import States, Trial
 
@@ -43,7 +43,7 @@ class Piece:
 
 
 #: The function's values on some batches of a span, by calling it on them.
-Rescue = Callable[[Span, Sequence[int]], Tensor]
+Rescue = Callable[[Chunk, Sequence[int]], Tensor]
 
 
 def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piece]:
@@ -53,7 +53,7 @@ def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piec
         Elsehow: states do not suffice for some value, and batches of this size can be drawn.
     """
 
-    def give_up(span: Span, numbers: Sequence[int]) -> Tensor:
+    def give_up(span: Chunk, numbers: Sequence[int]) -> Tensor:
         raise Elsehow
 
     drawn = ((span, draw(span.batches, of.size, span.generator())) for span in of.spans(AT_ONCE))
@@ -68,7 +68,7 @@ def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Itera
     """
     size, chunk = of.size, trial.population.chunk
 
-    def work(span: Span, stop: threading.Event) -> States:
+    def work(span: Chunk, stop: threading.Event) -> States:
         if size > chunk:
             return _fold_long(trial, span, stop)
         try:
@@ -76,7 +76,7 @@ def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Itera
         except OneByOne as error:
             raise Elsehow from error
 
-    def call(span: Span, numbers: Sequence[int]) -> Tensor:
+    def call(span: Chunk, numbers: Sequence[int]) -> Tensor:
         leaves = trial.population.draw(span.samples, span.generator())
         return torch.stack([trial.value(trial.population.batch(leaves, number, size)) for number in numbers])
 
@@ -109,7 +109,7 @@ def by_calls(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Pie
         yield Piece(span.group, torch.stack(values), span.samples, state, samples)
 
 
-def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
+def _fold_long(trial: Trial, span: Chunk, stop: threading.Event) -> States:
     """The state of one batch that is too long to be drawn at once."""
     generator, left = span.generator(), span.size
     parts: list[State] = []
@@ -125,14 +125,14 @@ def _fold_long(trial: Trial, span: Span, stop: threading.Event) -> States:
 
 
 def _finished(
-    trial: Trial, drawn: Iterator[tuple[Span, States]], size: int, rescue: Rescue | None, room: int = 0
+    trial: Trial, drawn: Iterator[tuple[Chunk, States]], size: int, rescue: Rescue | None, room: int = 0
 ) -> Iterator[Piece]:
     """The values of states, taken for many at once.
 
     Those of the first span are taken alone, unless there is room for more: a way that fails should fail soon.
     """
     block: States = []
-    spans: list[Span] = []
+    spans: list[Chunk] = []
     filled = 0
     for span, states in drawn:
         if filled + span.batches > room and spans:
@@ -156,7 +156,7 @@ def _at_once(states: States, size: int) -> int:
     return max(1, min(AT_ONCE, STATE_BYTES // max(1, weight), SAMPLES_AT_ONCE // size))
 
 
-def _values(trial: Trial, states: States, spans: list[Span], size: int, rescue: Rescue | None) -> Iterator[Piece]:
+def _values(trial: Trial, states: States, spans: list[Chunk], size: int, rescue: Rescue | None) -> Iterator[Piece]:
     try:
         values, sound = trial.finish_many(states, size)
     except Exception as error:

@@ -13,8 +13,8 @@ from batchproof.report.estimates import Estimate
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
-from batchproof.simulation.result import Row, Simulation
-from batchproof.simulation.run import Outcome
+from batchproof.simulation.result import Simulation, SimulationRow
+from batchproof.simulation.run import SizeOutcome
 from batchproof.simulation.target_function import Trial
 from batchproof.simulation.theory import Theory, recognised
 
@@ -28,7 +28,7 @@ TYPICAL = (1, 16, 128)
 
 def summarised(
     trial: Trial,
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[SizeOutcome],
     batches: int,
     seed: int,
     place: Place | None,
@@ -73,7 +73,7 @@ def summarised(
     )
 
 
-def _component(outcomes: Sequence[Outcome]) -> int:
+def _component(outcomes: Sequence[SizeOutcome]) -> int:
     """The one whose mean of per-batch values is farthest from the pooled value, noise apart."""
     gaps = torch.stack([(outcome.mean / outcome.pooled - 1).abs() for outcome in outcomes])
     noise = torch.stack([torch.nan_to_num(CLEAR * outcome.ratio_error) for outcome in outcomes])
@@ -85,7 +85,7 @@ def _typical_size(errors: Distribution | torch.Tensor) -> float:
     return errors.scale if isinstance(errors, Distribution) else float(errors.abs().mean()) or 1.0
 
 
-def _theory(trial: Trial, outcomes: Sequence[Outcome]) -> Theory | None:
+def _theory(trial: Trial, outcomes: Sequence[SizeOutcome]) -> Theory | None:
     """What the function's values should be, where it is a well-known one.
 
     A function that had to be called on its batches does something else at some size than it was recorded to do.
@@ -109,13 +109,13 @@ def _is_published(errors: object, batches: int) -> bool:
     return usual and batches == published.BATCHES
 
 
-def _row(outcome: Outcome, which: int, theory: Theory | None, compared: bool) -> Row:
+def _row(outcome: SizeOutcome, which: int, theory: Theory | None, compared: bool) -> SimulationRow:
     size = outcome.size
     pooled, mean = float(outcome.pooled[which]), float(outcome.mean[which])
     expected = theory.expected(size) if theory is not None else None
     expected_pooled = theory.expected(outcome.pooled_samples) if theory is not None else None
     expected_ratio = expected / expected_pooled if expected is not None and expected_pooled else None
-    return Row(
+    return SimulationRow(
         size=size,
         batches=outcome.batches,
         pooled=Estimate(
@@ -136,7 +136,7 @@ def _row(outcome: Outcome, which: int, theory: Theory | None, compared: bool) ->
     )
 
 
-def _is_off(row: Row) -> bool:
+def _is_off(row: SimulationRow) -> bool:
     """Whether the mean of per-batch values clearly differs from the pooled value."""
     if row.ratio.expected is not None:
         return abs(row.shortfall) > ROUNDING
@@ -145,7 +145,7 @@ def _is_off(row: Row) -> bool:
     return abs(row.shortfall) > max(ROUNDING, CLEAR * row.ratio.standard_error)
 
 
-def _depends(rows: Sequence[Row], theory: Theory | None) -> bool | None:
+def _depends(rows: Sequence[SimulationRow], theory: Theory | None) -> bool | None:
     if theory is not None and any(abs(gap) > ROUNDING for _, gap in _typical(theory)):
         return True
     if any(_is_off(row) or row.undefined for row in rows):
@@ -164,7 +164,7 @@ def _typical(theory: Theory) -> list[tuple[int, float]]:
     return [(size, value / limit - 1) for size, value in values.items() if value is not None and limit]
 
 
-def _headline(rows: Sequence[Row], depends: bool | None, theory: Theory | None) -> str:
+def _headline(rows: Sequence[SimulationRow], depends: bool | None, theory: Theory | None) -> str:
     if depends is False:
         return "the same at every batch size: the mean of per-batch values is the value on all samples together"
     if depends is None:
@@ -190,7 +190,7 @@ def _headline(rows: Sequence[Row], depends: bool | None, theory: Theory | None) 
     return f"depends on the batch size: the mean of per-batch values {reads}, by {by}"
 
 
-def _notes(trial: Trial, rows: Sequence[Row], theory: Theory | None, is_question: bool) -> list[str]:
+def _notes(trial: Trial, rows: Sequence[SimulationRow], theory: Theory | None, is_question: bool) -> list[str]:
     found = []
     if is_question and theory is not None and theory.is_normal:
         low, high = theory.expected(16) or math.nan, theory.expected(128) or math.nan

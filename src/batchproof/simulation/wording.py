@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.explanation import low_or_high
+from batchproof.report.document import Aside
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:
-    from batchproof.simulation.result import Row, Simulation
-
-#: A label and what it says.
-Said = tuple[str, str]
+    from batchproof.simulation.result import Simulation, SimulationRow
 
 
 def drawn(simulation: Simulation) -> str:
@@ -48,24 +46,24 @@ def remedy(simulation: Simulation) -> tuple[str, ...]:
     return f"{name} = batchproof.exact({name})", f"{name}({arguments} per batch, {name}.compute() per epoch"
 
 
-def asides(simulation: Simulation) -> Iterator[Said]:
+def asides(simulation: Simulation) -> Iterator[Aside]:
     """What a reader of the table should know, each line under its label."""
     if simulation.interrupted:
-        yield "ended", _ended(simulation.rows[-1], simulation.batches)
-    yield from (("check", text) for text in _checked(simulation))
+        yield Aside("ended", _ended(simulation.rows[-1], simulation.batches), is_warning=True)
+    yield from (Aside("check", text) for text in _checked(simulation))
     for how, text in (
         ("direct", "the state of each batch was drawn from its own distribution, not sample by sample"),
         ("called", "the function was called on each batch: it has no state that sums up a batch"),
     ):
         some = [row for row in simulation.rows if row.how == how]
         if some:
-            yield how, f"{_sizes(some, simulation.rows)}: {text}"
-    yield from (("nan", text) for text in _undefined(simulation.rows))
+            yield Aside(how, f"{_sizes(some, simulation.rows)}: {text}")
+    yield from (Aside("nan", text) for text in _undefined(simulation.rows))
     if simulation.expected_by:
-        yield "theory", _theory(simulation)
+        yield Aside("theory", _theory(simulation))
     if simulation.published:
-        yield "source", f"published: {simulation.published}"
-    yield from (("note", note) for note in simulation.notes)
+        yield Aside("source", f"published: {simulation.published}")
+    yield from (Aside("note", note) for note in simulation.notes)
 
 
 def _theory(simulation: Simulation) -> str:
@@ -75,7 +73,7 @@ def _theory(simulation: Simulation) -> str:
     return f"expected values come from {by[simulation.expected_by]}"
 
 
-def _ended(last: Row, wanted: int) -> str:
+def _ended(last: SimulationRow, wanted: int) -> str:
     done = f"interrupted {'at' if last.batches < wanted else 'after'} size {size(last.size)}"
     return f"{done}, after {last.batches:,} of its {wanted:,} batches" if last.batches < wanted else done
 
@@ -88,7 +86,7 @@ def _checked(simulation: Simulation) -> Iterator[str]:
         yield f"the figures lie within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"
 
 
-def _undefined(rows: Sequence[Row]) -> Iterator[str]:
+def _undefined(rows: Sequence[SimulationRow]) -> Iterator[str]:
     some = [row for row in rows if row.undefined]
     if some:
         listed = ", ".join(f"{row.undefined:,} of {row.batches:,} at size {size(row.size)}" for row in some[:3])
@@ -96,7 +94,7 @@ def _undefined(rows: Sequence[Row]) -> Iterator[str]:
         yield f"batches without a value are left out of the mean: {listed}{more}"
 
 
-def _sizes(chosen: list[Row], rows: Sequence[Row]) -> str:
+def _sizes(chosen: list[SimulationRow], rows: Sequence[SimulationRow]) -> str:
     """``every size``, ``from size 100 on``, ``size 1 and 7``."""
     sizes, every = [row.size for row in chosen], [row.size for row in rows]
     if sizes == every:

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import GradientCheck, Recorder
+from batchproof.gradients.check import GradientCheck, GradientRecorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, module, needs
 from batchproof.trainers.process_state import own_state
@@ -74,7 +74,7 @@ def check(
     def accelerator_of(steps: int) -> Any:
         return accelerate.Accelerator(gradient_accumulation_steps=steps, **_options(options))
 
-    def run(recorder: Recorder, batch_size: int, steps: int) -> None:
+    def run(recorder: GradientRecorder, batch_size: int, steps: int) -> None:
         with own_state():
             accelerator = accelerator_of(steps)
             prepared = accelerator.prepare(model, Capture(recorder), samples.loader(batch_size, recorder))

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from batchproof.gradients.check import Recorder
+from batchproof.gradients.check import GradientRecorder
 
 
 class Capture(torch.optim.Optimizer):
     """In a trainer in place of its optimizer: the weights stay as they are, and every step is a window's end."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: GradientRecorder) -> None:
         super().__init__(recorder.parameters.values(), {"lr": 0.0})
         self._recorder = recorder
 

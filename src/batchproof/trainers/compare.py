@@ -12,22 +12,22 @@ from batchproof.gradients.check import (
     COUNT,
     NARROW_TOLERANCE,
     GradientCheck,
-    Recorder,
+    GradientRecorder,
     conclude,
     drops,
     subject_of,
     without_dropout,
 )
-from batchproof.trainers.samples import Samples
+from batchproof.trainers.samples import EpochSamples
 
 #: Train over the samples once: with batches of so many, and so many of them accumulated.
-Train = Callable[[Recorder, int, int], None]
+Train = Callable[[GradientRecorder, int, int], None]
 
 
 def compare(
     model: torch.nn.Module,
     train: Train,
-    samples: Samples,
+    samples: EpochSamples,
     *,
     dropout: bool,
     tolerance: float | None,

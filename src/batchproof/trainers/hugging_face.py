@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import GradientCheck, Recorder
+from batchproof.gradients.check import GradientCheck, GradientRecorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.process_state import own_state
-from batchproof.trainers.samples import Count, Samples, of_dataset
+from batchproof.trainers.samples import Count, EpochSamples, of_dataset
 from batchproof.trainers.undivided import why_not_divided
 
 DEFAULT_STEPS = 4
@@ -87,7 +87,7 @@ def check(
 
     counted: set[str] = set()
 
-    def train(recorder: Recorder, batch_size: int, steps: int) -> None:
+    def train(recorder: GradientRecorder, batch_size: int, steps: int) -> None:
         verbosity = transformers.logging.get_verbosity()
         transformers.logging.set_verbosity_error()
         try:
@@ -115,7 +115,7 @@ def _precision(args: Any) -> str:
     return getattr(args, "mixed_precision", None) or "no"
 
 
-def _probe(trainer: Any, samples: Samples, recorder: Recorder, batch_size: int, steps: int) -> Any:
+def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batch_size: int, steps: int) -> Any:
     """A copy of the trainer, with the same model and the same code, that trains on these samples and steps nowhere."""
     from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, TrainerControl
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import GradientCheck, Recorder
+from batchproof.gradients.check import GradientCheck, GradientRecorder
 from batchproof.trainers.capture import Capture
 from batchproof.trainers.compare import compare, needs
 from batchproof.trainers.samples import Count, of_loader
@@ -72,7 +72,7 @@ def check(
     def trainer(steps: int) -> Any:
         return package.Trainer(accumulate_grad_batches=steps, **{**QUIET, **options})
 
-    def train(recorder: Recorder, batch_size: int, steps: int) -> None:
+    def train(recorder: GradientRecorder, batch_size: int, steps: int) -> None:
         vars(model)["configure_optimizers"] = lambda: Capture(recorder)  # put back with all else
         with _silent(package):
             trainer(steps).fit(model, samples.loader(batch_size, recorder))

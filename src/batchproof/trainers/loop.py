@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import GradientCheck, Recorder
+from batchproof.gradients.check import GradientCheck, GradientRecorder
 from batchproof.trainers.compare import compare, module
 from batchproof.trainers.samples import Count, of_loader
 
@@ -74,7 +74,7 @@ def check(
                 raise BatchproofError(f"loss_fn gives a loss with one number to call backward() on, not {_kind(loss)}")
             (loss / steps).backward()  # type: ignore[no-untyped-call]
 
-    def train(recorder: Recorder, batch_size: int, steps: int) -> None:
+    def train(recorder: GradientRecorder, batch_size: int, steps: int) -> None:
         batches = iter(samples.loader(batch_size, recorder))
         while window := list(islice(batches, steps)):
             (step or backward)(window, steps)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import Recorder
+from batchproof.gradients.check import GradientRecorder
 
 #: From a batch, what its micro-batch might have to be weighted by.
 Count = Callable[[Any], Mapping[str, float]]
@@ -24,7 +24,7 @@ _LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 
 
 @dataclass(frozen=True)
-class Samples:
+class EpochSamples:
     """Samples of an epoch, each taken from the data once: full windows from its start, and what its end leaves over."""
 
     items: list[Any]
@@ -33,11 +33,11 @@ class Samples:
     collate: Collate
     count: Count | None = None
 
-    def loader(self, batch_size: int, recorder: Recorder) -> DataLoader[Any]:
+    def loader(self, batch_size: int, recorder: GradientRecorder) -> DataLoader[Any]:
         """In their order, in batches of this size; what each holds goes to the recorder."""
         return DataLoader(self.items, batch_size=batch_size, collate_fn=self.counting(recorder))  # type: ignore[arg-type]
 
-    def counting(self, recorder: Recorder) -> Collate:
+    def counting(self, recorder: GradientRecorder) -> Collate:
         """The collate function, which tells the recorder what it made."""
 
         def collate(items: list[Any]) -> Any:
@@ -53,7 +53,7 @@ class Samples:
         return f"{len(self.items):,} samples in micro-batches of {self.micro_batch:,}"
 
 
-def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> Samples:
+def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> EpochSamples:
     """The samples of somebody's DataLoader, whose batch size is that of a micro-batch.
 
     Raises:
@@ -68,7 +68,7 @@ def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> 
 
 def of_dataset(
     dataset: Any, size: int, steps: int, windows: int, collate: Collate, drop_last: bool, count: Count | None
-) -> Samples:
+) -> EpochSamples:
     """At most so many windows of ``steps`` micro-batches: from the start of an epoch, and its last.
 
     Raises:
@@ -85,7 +85,7 @@ def of_dataset(
         raise BatchproofError(
             f"{len(items)} samples are one micro-batch of {size}: nothing to accumulate; take a smaller batch size"
         )
-    return Samples(items, size, steps, collate, count)
+    return EpochSamples(items, size, steps, collate, count)
 
 
 def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from batchproof import BatchproofError, GradientNoise, gradient_noise
-from batchproof.gradients.noise import Row, draw, estimate, gradients
+from batchproof.gradients.noise import NoiseRow, draw, estimate, gradients
 from batchproof.gradients.noise.example import INPUTS, NOISE, OFF, noise_scale, regression
 
 
@@ -191,14 +191,14 @@ def test_little_memory_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gradients, "CHUNK_BYTES", 7 * 24)
     monkeypatch.setattr(estimate, "KEPT_BYTES", 0)
     most = 0
-    per_sample = gradients.Problem.per_sample
+    per_sample = gradients.TrainingProblem.per_sample
 
     def watched(self: Any, batch: Tensor) -> Any:
         nonlocal most
         most = max(most, len(batch))
         return per_sample(self, batch)
 
-    monkeypatch.setattr(gradients.Problem, "per_sample", watched)
+    monkeypatch.setattr(gradients.TrainingProblem, "per_sample", watched)
     little = of_points(x)
     assert most == 7
     for name in ("noise_scale", "noise_scale_se", "signal_se", "gradient_norm"):
@@ -681,7 +681,7 @@ def test_headline_and_data() -> None:
     assert str(found).startswith("half_square(Mean(x), y)")
 
 
-@pytest.mark.parametrize("result", [GradientNoise, Row])
+@pytest.mark.parametrize("result", [GradientNoise, NoiseRow])
 def test_every_field_is_explained(result: Any) -> None:
     explained = re.findall(r"^ +(\w+): ", (result.__doc__ or "").partition("Attributes:")[2], re.MULTILINE)
     assert explained == [field.name for field in dataclasses.fields(result)]

@@ -13,18 +13,17 @@ from torch import Tensor
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import Learned
-from batchproof.gradients.accumulation.cache import Known, known
+from batchproof.gradients.accumulation.cache import SeenFunction, known
 from batchproof.gradients.accumulation.context import Job
 from batchproof.gradients.accumulation.coupling import refuse_coupling
 from batchproof.gradients.accumulation.grad_store import Ledger
-from batchproof.gradients.accumulation.loop import Loop
 from batchproof.gradients.accumulation.meeting import look, looked_at, to_look_at
+from batchproof.gradients.accumulation.micro_batches import ForwardPasses, MicroBatches
 from batchproof.gradients.accumulation.one_pass import Unsuited, once
 from batchproof.gradients.accumulation.outputs import EMPTY, carries_gradient, read_outputs, uncompiled, variables
 from batchproof.gradients.accumulation.ranks import Ranks
 from batchproof.gradients.accumulation.replay import Replay
 from batchproof.gradients.accumulation.scheme import Scheme, choose, on_outputs, on_statistics, reason
-from batchproof.gradients.accumulation.source import Source
 from batchproof.gradients.accumulation.starting import Start
 from batchproof.gradients.accumulation.two_passes import joined, twice
 from batchproof.ground.batch import Batch, Dims, check_batch_dim, keep
@@ -95,15 +94,15 @@ def accumulate(
         return read_outputs(loss_fn, forward(micro_batch), batch_dim)
 
     ranks = Ranks(group, [*modules, *outermost(loss_fn)])
-    source = Source(micro_batches)
+    parts = MicroBatches(micro_batches)
     replay = Replay(modules)
     job = Job(loss_fn, Ledger(), ranks, modules, replay, allow_coupling)
-    loop = Loop(outputs, source, replay)
+    passes = ForwardPasses(outputs, parts, replay)
     looks = not allow_coupling and to_look_at(forward, modules)
-    first = partial(_first_look if looks else _first, job, loop, forward)
+    first = partial(_first_look if looks else _first, job, passes, forward)
     with ranks.alone(), torch.enable_grad():
         try:
-            loss, scheme = _made(job, loop, source, known(loss_fn), first, looks)
+            loss, scheme = _made(job, passes, parts, known(loss_fn), first, looks)
         except BaseException as error:
             job.ledger.undo()
             if isinstance(error, Exception):
@@ -114,37 +113,37 @@ def accumulate(
 
 
 def _made(
-    job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made], looks: bool
+    job: Job, passes: ForwardPasses, parts: MicroBatches, about: SeenFunction, first: Callable[[Any], Made], looks: bool
 ) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
-    start = loop.replay.moment()
+    start = passes.replay.moment()
     about.check()
     if any(token != about.token for token in job.ranks.gathered(about.token)):
         about.forget()  # ranks that learned it apart centre their sums elsewhere
     if about.learned is None:
-        _study(job, loop, source, about, first)
-        loop.replay.at(start)
+        _study(job, passes, parts, about, first)
+        passes.replay.at(start)
     elif looks:
-        for micro_batch in source.peek():
+        for micro_batch in parts.peek():
             first(micro_batch)
             break
-        loop.replay.at(start)
-    learned, replayable = about.learned, job.ranks.every(source.replayable)
+        passes.replay.at(start)
+    learned, replayable = about.learned, job.ranks.every(parts.replayable)
     if not isinstance(learned, Learned):
-        return _joined(job, loop, learned or "too few samples have come yet to learn more of it", replayable)
+        return _joined(job, passes, learned or "too few samples have come yet to learn more of it", replayable)
     number = choose(learned, replayable)
     if number is None:
         raise BatchproofError(ONCE.format(reason(learned)))
     try:
-        loss = (twice if number == 3 else once)(job, loop, learned)
+        loss = (twice if number == 3 else once)(job, passes, learned)
     except Diverged as why:
         if not isinstance(why, Unsuited):
             about.forget()
         job.ledger.undo()
         job.ranks.give_up(why)
         job.ranks.told = False  # all begin again
-        loop.replay.at(start)
-        return _joined(job, loop, str(why), replayable)
+        passes.replay.at(start)
+        return _joined(job, passes, str(why), replayable)
     return loss, on_statistics(number, learned)
 
 
@@ -154,20 +153,22 @@ ONCE = (
 )
 
 
-def _joined(job: Job, loop: Loop, why: str, replayable: bool) -> tuple[Tensor, Scheme]:
+def _joined(job: Job, passes: ForwardPasses, why: str, replayable: bool) -> tuple[Tensor, Scheme]:
     if not replayable:
         raise BatchproofError(ONCE.format(why))
-    loss, row_nbytes = joined(job, loop)
+    loss, row_nbytes = joined(job, passes)
     return loss, on_outputs(why, row_nbytes)
 
 
-def _study(job: Job, loop: Loop, source: Source, about: Known, first: Callable[[Any], Made]) -> None:
+def _study(
+    job: Job, passes: ForwardPasses, parts: MicroBatches, about: SeenFunction, first: Callable[[Any], Made]
+) -> None:
     """Learn from the outputs of as many micro-batches as it takes; their gradients are not needed yet."""
     calls: list[Batch] = []
     flags: tuple[bool, ...] = ()
-    for micro_batch in source.peek():
+    for micro_batch in parts.peek():
         if calls:
-            call = keep(loop.bare(micro_batch, loop.replay.moment()))
+            call = keep(passes.bare(micro_batch, passes.replay.moment()))
         else:
             call, flags = first(micro_batch)
         calls.append(call)
@@ -180,20 +181,20 @@ def _study(job: Job, loop: Loop, source: Source, about: Known, first: Callable[[
     about.token = job.ranks.gathered(uuid4().hex)[0]
 
 
-def _first(job: Job, loop: Loop, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
+def _first(job: Job, passes: ForwardPasses, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
     """The first micro-batch's outputs, which are made with a graph to see where a gradient flows."""
-    call = loop.outputs(micro_batch)
+    call = passes.outputs(micro_batch)
     if not job.allow_coupling:
         refuse_coupling(variables(call), job.modules, job.replay)
     return keep(call), carries_gradient(call)
 
 
-def _first_look(job: Job, loop: Loop, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
+def _first_look(job: Job, passes: ForwardPasses, forward: Callable[[Any], Any], micro_batch: Any) -> Made:
     """The same of a model that was not seen before: its samples must not meet."""
-    start = Start(loop.replay, job.modules, forward)
-    call = loop.outputs(micro_batch)
+    start = Start(passes.replay, job.modules, forward)
+    call = passes.outputs(micro_batch)
     refuse_coupling(variables(call), job.modules, job.replay)
-    judged = look(lambda other: loop.bare(other, start.moment), start, micro_batch, call, job.modules)
+    judged = look(lambda other: passes.bare(other, start.moment), start, micro_batch, call, job.modules)
     made = keep(call), carries_gradient(call)
     del call
     looked_at(forward, job.modules, judged())

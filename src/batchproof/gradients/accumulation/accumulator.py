@@ -11,7 +11,7 @@ from torch import Tensor
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import Learned
-from batchproof.gradients.accumulation.cache import Known, known
+from batchproof.gradients.accumulation.cache import SeenFunction, known
 from batchproof.gradients.accumulation.context import Job
 from batchproof.gradients.accumulation.grad_store import Ledger
 from batchproof.gradients.accumulation.one_pass import Sums, Unsuited
@@ -58,7 +58,7 @@ class Accumulator:
         self.batch_dim = check_batch_dim(batch_dim)
         self.allow_coupling = allow_coupling
         self.scheme: Scheme | None = None
-        self._about = known(loss_fn) if group is None else Known(loss_fn)  # ranks learn it together, not apart
+        self._about = known(loss_fn) if group is None else SeenFunction(loss_fn)  # ranks learn it together, not apart
         self._begin()
 
     def _begin(self) -> None:

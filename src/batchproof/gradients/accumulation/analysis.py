@@ -58,7 +58,7 @@ class Found:
 
 
 @dataclass
-class Total:
+class MergedStatistics:
     """The statistics of all micro-batches so far, in which shapes their samples came, and what they share."""
 
     state: GroupedState
@@ -122,10 +122,10 @@ class Learned:
         """Whether something that a gradient flows through is kept for each sample."""
         return any(leaf.merge is ROWS and want for leaf, want in zip(self.plan.leaves, self.wanted, strict=True))
 
-    def empty(self) -> Total:
+    def empty(self) -> MergedStatistics:
         """The statistics of no samples."""
         assert self.stream.first is not None
-        return Total(GroupedState.empty(self.plan, self.stream.first.columns[0].device, 1))
+        return MergedStatistics(GroupedState.empty(self.plan, self.stream.first.columns[0].device, 1))
 
     def fold(self, call: Batch, own: dict[Tensor, Tensor]) -> Folded:
         """The statistics of a micro-batch, with a graph if gradients are on.
@@ -142,7 +142,7 @@ class Learned:
         captured = {index: own.get(tensor, tensor) for index, tensor in plan.captured.items()}
         return Folded(*fold_by(plan, fold, tensors_of(call)[0], captured), call.n, key, shared_of(call))
 
-    def slope(self, state: GroupedState, total: Total) -> Found:
+    def slope(self, state: GroupedState, total: MergedStatistics) -> Found:
         """The loss on a merged state, and its derivatives.
 
         Args:

@@ -18,7 +18,7 @@ MOST = 8
 
 
 @dataclass
-class Known:
+class SeenFunction:
     """One loss function, the samples seen of it so far, and what was learned from them.
 
     Attributes:
@@ -58,13 +58,13 @@ class Known:
         self.learned, self.lesson, self.token = None, [], ""
 
 
-_known: OrderedDict[Any, Known] = OrderedDict()
+_known: OrderedDict[Any, SeenFunction] = OrderedDict()
 
 
-def known(loss_fn: Callable[..., Any]) -> Known:
+def known(loss_fn: Callable[..., Any]) -> SeenFunction:
     """What is known of a loss; a function made anew from the same code and the same variables is the same loss."""
     key = identity(loss_fn)
-    found = _known.pop(key, None) or Known(loss_fn)
+    found = _known.pop(key, None) or SeenFunction(loss_fn)
     _known[key] = found
     while len(_known) > MOST:
         _known.popitem(last=False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import Folded, Found, Learned, Total
+from batchproof.gradients.accumulation.analysis import Folded, Found, Learned, MergedStatistics
 from batchproof.gradients.accumulation.coupling import refuse_coupling
 from batchproof.gradients.accumulation.grad_store import Ledger, leaves_of
 from batchproof.gradients.accumulation.outputs import carries_gradient
@@ -52,7 +52,9 @@ class Job:
         return loss.detach()
 
 
-def fold(job: Job, learned: Learned, call: Batch, own: dict[Tensor, Tensor], total: Total | None = None) -> Folded:
+def fold(
+    job: Job, learned: Learned, call: Batch, own: dict[Tensor, Tensor], total: MergedStatistics | None = None
+) -> Folded:
     """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
 
     Raises:

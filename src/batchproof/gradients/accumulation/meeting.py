@@ -77,7 +77,7 @@ def _known_by(forward: Callable[..., Any], modules: Sequence[torch.nn.Module]) -
 
 
 @dataclass(frozen=True)
-class Samples:
+class MicroBatchSamples:
     """A micro-batch with its containers opened.
 
     Attributes:
@@ -121,7 +121,7 @@ def _taken(leaf: Any, dim: int | None, order: Sequence[int]) -> Any:
     return leaf if dim is None else [leaf[row] for row in order]
 
 
-def samples_of(micro_batch: Any, n: int, batch_dim: int) -> Samples | None:
+def samples_of(micro_batch: Any, n: int, batch_dim: int) -> MicroBatchSamples | None:
     """The samples behind ``n`` rows of outputs: as many, or a part of that where forward lays them end to end.
 
     None where the micro-batch is not understood, or holds indices that are no sample's own: edges between nodes, where
@@ -137,7 +137,7 @@ def samples_of(micro_batch: Any, n: int, batch_dim: int) -> Samples | None:
         dims = [_dim(leaf, size, batch_dim) for leaf in leaves]
         if size > 1 and n % size == 0 and any(dim is not None for dim in dims):
             strange = [leaf for leaf, dim in zip(leaves, dims, strict=True) if dim is None and _indexes(leaf)]
-            return None if strange else Samples(tree, leaves, dims, size)
+            return None if strange else MicroBatchSamples(tree, leaves, dims, size)
     return None
 
 
@@ -160,7 +160,7 @@ def _indexes(leaf: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Seen:
+class OutputRows:
     """Some numbers of each sample's outputs.
 
     Attributes:
@@ -174,12 +174,12 @@ class Seen:
     room: float
 
     @classmethod
-    def of(cls, call: Batch) -> Seen:
+    def of(cls, call: Batch) -> OutputRows:
         pairs = zip(call.leaves, call.layout.dims, strict=True)
         columns = [_some(leaf.movedim(dim, 0)) for leaf, dim in pairs if isinstance(leaf, Tensor) and dim is not None]
         return cls(columns, call.n, room_for(variables(call)))
 
-    def moved(self, after: Seen) -> Tensor | None:
+    def moved(self, after: OutputRows) -> Tensor | None:
         """Which rows have become others; None where there are other rows."""
         if [one.shape for one in self.columns] != [one.shape for one in after.columns]:
             return None
@@ -188,12 +188,12 @@ class Seen:
             marks |= _moved(a, b, self.room)
         return marks
 
-    def reordered(self, order: Sequence[int]) -> Seen:
+    def reordered(self, order: Sequence[int]) -> OutputRows:
         """The same of samples in another order."""
         places = torch.tensor(order)
         return replace(self, columns=[column[places.to(column.device)] for column in self.columns])
 
-    def lost(self, after: Seen) -> int:
+    def lost(self, after: OutputRows) -> int:
         """How many rows are not there any more, in whatever order they come: forward may sort its samples."""
         mine, theirs = self._marks(), after._marks().sort().values
         places = torch.searchsorted(theirs, mine).clamp(max=len(theirs) - 1)
@@ -209,7 +209,7 @@ class Seen:
             total += (wide.double().nan_to_num().cpu() * turn.sin()).sum(1)
         return total
 
-    def same(self, again: Seen) -> bool:
+    def same(self, again: OutputRows) -> bool:
         """Whether nothing has become another thing."""
         marks = self.moved(again)
         return marks is not None and not bool(marks.any())
@@ -244,7 +244,7 @@ def look(
     Returns:
         A function that raises BatchproofError if they meet, and says whether that could be seen.
     """
-    before = Seen.of(call)
+    before = OutputRows.of(call)
     batch_dim = next((dim for dim in call.layout.dims if dim is not None), 0)
     samples = samples_of(micro_batch, call.n, batch_dim)
     if samples is None or not before.columns:
@@ -252,7 +252,7 @@ def look(
     return _Look(run, start, samples, before, _passes_on(samples, call), modules).judged
 
 
-def _passes_on(samples: Samples, call: Batch) -> bool:
+def _passes_on(samples: MicroBatchSamples, call: Batch) -> bool:
     """Whether outputs are known to be in the order of the samples: forward hands some of these on, labels mostly."""
     for leaf, dim in zip(samples.leaves, samples.dims, strict=True):
         for out, own in zip(call.leaves, call.layout.dims, strict=True):
@@ -268,8 +268,8 @@ def _passes_on(samples: Samples, call: Batch) -> bool:
 class _Look:
     run: Callable[[Any], Batch]
     start: Start
-    samples: Samples
-    before: Seen
+    samples: MicroBatchSamples
+    before: OutputRows
     in_order: bool
     modules: Sequence[torch.nn.Module]
 
@@ -303,7 +303,7 @@ class _Look:
                 raise BatchproofError(MIXES.format(self._where(change)))
         return judged
 
-    def seen(self, *micro_batches: Any, dropout: bool = True) -> Seen | None:
+    def seen(self, *micro_batches: Any, dropout: bool = True) -> OutputRows | None:
         """The last one's outputs, after the others left their traces; None where forward does not take what we made."""
         self.start.put_back()
         try:
@@ -313,13 +313,13 @@ class _Look:
                     call = self.run(micro_batch)
         except Exception:  # noqa: BLE001 - it is no micro-batch of the user's
             return None
-        return replace(Seen.of(call), room=self.before.room)
+        return replace(OutputRows.of(call), room=self.before.room)
 
     def plain(self) -> Any:
         """The micro-batch as it came."""
         return self.samples.taken(range(self.samples.n))
 
-    def reaches(self, change: Change, before: Seen, after: Seen) -> bool:
+    def reaches(self, change: Change, before: OutputRows, after: OutputRows) -> bool:
         """Whether outputs of other samples moved."""
         marks = before.moved(after)
         if marks is None:

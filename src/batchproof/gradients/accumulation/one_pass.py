@@ -13,7 +13,7 @@ from batchproof.gradients.accumulation.analysis import Folded, Learned, flat
 from batchproof.gradients.accumulation.context import Job, fold, settle
 from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.grad_store import added, nodes_of, scale
-from batchproof.gradients.accumulation.loop import Loop
+from batchproof.gradients.accumulation.micro_batches import ForwardPasses
 from batchproof.gradients.accumulation.outputs import variables
 from batchproof.ground.batch import Batch
 
@@ -26,10 +26,10 @@ class Unsuited(Diverged):
     """The model, not the loss, keeps gradients from being put together at the end."""
 
 
-def once(job: Job, loop: Loop, learned: Learned) -> Tensor:
+def once(job: Job, passes: ForwardPasses, learned: Learned) -> Tensor:
     """Schemes 1 and 2: one pass."""
     sums = Sums(job, learned)
-    for call in loop.once():
+    for call in passes.once():
         sums.add(call)
         del call
     return sums.finish()

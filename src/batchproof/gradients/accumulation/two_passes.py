@@ -12,7 +12,7 @@ from batchproof.gradients.accumulation.analysis import Cut, Learned, check_share
 from batchproof.gradients.accumulation.context import Job, fold, settle
 from batchproof.gradients.accumulation.determinism import check_repeats, differs, room_for
 from batchproof.gradients.accumulation.grad_store import leaves_of
-from batchproof.gradients.accumulation.loop import Loop
+from batchproof.gradients.accumulation.micro_batches import ForwardPasses
 from batchproof.gradients.accumulation.outputs import (
     EMPTY,
     carries_gradient,
@@ -32,17 +32,17 @@ OTHER_OUTPUTS = (
 NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
 
 
-def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
+def twice(job: Job, passes: ForwardPasses, learned: Learned) -> Tensor:
     """Scheme 3, on statistics: once without a graph for their sums, then back from each micro-batch's share."""
     total, second, own = learned.empty(), learned.empty(), learned.own()
     room = 0.0
     with torch.no_grad():
-        for call in loop.first(graph_of_first=False):
+        for call in passes.first(graph_of_first=False):
             fold(job, learned, call, {}, total)
             del call
     found = learned.slope(job.ranks.merged(total.state), total)
     cut = Cut(learned.plan, found.leaves, job.ranks.starts(total.state))
-    for call in loop.again():
+    for call in passes.again():
         part = fold(job, learned, call, own, second)
         room = room or room_for(variables(call))
         with job.backward():
@@ -54,7 +54,7 @@ def twice(job: Job, loop: Loop, learned: Learned) -> Tensor:
     return settle(job, learned, own, found)
 
 
-def joined(job: Job, loop: Loop) -> tuple[Tensor, int]:
+def joined(job: Job, passes: ForwardPasses) -> tuple[Tensor, int]:
     """Scheme 3, on outputs: the loss itself is called on all of them, then back from each micro-batch's share.
 
     Returns:
@@ -62,11 +62,11 @@ def joined(job: Job, loop: Loop) -> tuple[Tensor, int]:
     """
     calls: list[Batch] = []
     flags: tuple[bool, ...] = ()
-    for call in loop.first(graph_of_first=True):  # which shows the outputs that carry a gradient
+    for call in passes.first(graph_of_first=True):  # which shows the outputs that carry a gradient
         flags = flags or carries_gradient(call)
         calls.append(keep(call))
         del call
-    return back_from_outputs(job, calls, flags, loop.again())
+    return back_from_outputs(job, calls, flags, passes.again())
 
 
 def back_from_outputs(

@@ -11,9 +11,9 @@ from typing_extensions import assert_never
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import causes
-from batchproof.gradients.check.diagnose import Diagnosis, Pair, Run, Subject, diagnose, first_off, pairs_of
+from batchproof.gradients.check.diagnose import ComparedRuns, Diagnosis, Pair, Run, diagnose, first_off, pairs_of
 from batchproof.gradients.check.measure import Tolerance
-from batchproof.gradients.check.record import Recorder
+from batchproof.gradients.check.record import GradientRecorder
 from batchproof.gradients.check.result import GradientCheck, ParameterGradient
 
 Model = torch.nn.Module | Iterable[tuple[str, torch.nn.Parameter]]
@@ -82,7 +82,7 @@ def subject_of(
     counts: Mapping[str, Sequence[float]] | None = None,
     configured: int | None = None,
     option: str = causes.WEIGHTS,
-) -> Subject:
+) -> ComparedRuns:
     """The two runs with what they fill, checked."""
     if tolerance is not None and not 0 < _number(tolerance) < 1:
         raise BatchproofError(f"a tolerance is a fraction between 0 and 1, not {tolerance!r}")
@@ -100,7 +100,7 @@ def subject_of(
             parameters[name] = parameter
     if not parameters:
         raise BatchproofError("the model has no parameter that requires a gradient")
-    return Subject(
+    return ComparedRuns(
         full=full,
         accumulated=accumulated,
         parameters=parameters,
@@ -113,7 +113,7 @@ def subject_of(
     )
 
 
-def conclude(subject: Subject, target: str, ran: str = "", notes: Sequence[str] = ()) -> GradientCheck:
+def conclude(subject: ComparedRuns, target: str, ran: str = "", notes: Sequence[str] = ()) -> GradientCheck:
     """Run both, compare, and put into words what was found."""
     pairs = pairs_of(subject)
     for name, numbers in subject.counts.items():
@@ -199,7 +199,7 @@ def _micro_batches(count: int) -> str:
 
 
 def _once(call: Callable[[], object]) -> Run:
-    def run(recorder: Recorder) -> None:
+    def run(recorder: GradientRecorder) -> None:
         call()
         recorder.close()
 

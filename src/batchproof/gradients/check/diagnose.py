@@ -14,11 +14,11 @@ from batchproof.gradients.check import causes
 from batchproof.gradients.check.determinism import batch_norms, drops, in_evaluation, without_dropout
 from batchproof.gradients.check.least_squares import weigh
 from batchproof.gradients.check.measure import Tolerance, distance, norm, rows, whole
-from batchproof.gradients.check.record import Parameters, Recorder, Window, record
+from batchproof.gradients.check.record import GradientRecorder, Parameters, Window, record
 from batchproof.gradients.check.result import GradientCode, MicroBatchWeights, ParameterGradient, WindowGradient
 
 #: Code that trains, and says to the recorder where its windows end.
-Run = Callable[[Recorder], None]
+Run = Callable[[GradientRecorder], None]
 #: A factor that was counted is one to so many digits.
 AS_COUNTED = 1e-3
 #: Off parameters stand out only where they are fewer than this share of all.
@@ -29,7 +29,7 @@ ROUND_NORMS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
-class Subject:
+class ComparedRuns:
     """What is checked: the two runs, and the parameters that they fill."""
 
     full: Run
@@ -81,7 +81,7 @@ class Diagnosis:
     notes: list[str] = field(default_factory=list)
 
 
-def pairs_of(subject: Subject, *, keep_passes: bool = False) -> list[Pair]:
+def pairs_of(subject: ComparedRuns, *, keep_passes: bool = False) -> list[Pair]:
     """Both runs from the same state, window by window.
 
     Raises:
@@ -108,7 +108,7 @@ def _pair(full: Window, accumulated: Window, tolerance: Tolerance) -> Pair:
     return Pair(full, accumulated, found, whole(full.total, accumulated.total, len(accumulated.passes), off))
 
 
-def diagnose(subject: Subject, pairs: list[Pair]) -> Diagnosis:
+def diagnose(subject: ComparedRuns, pairs: list[Pair]) -> Diagnosis:
     """Why they differ.  What takes further runs is tried last."""
     found = Diagnosis()
     found.findings = (
@@ -153,11 +153,11 @@ def _names(rows: object) -> list[str]:
     return list(dict.fromkeys(row.name for row in rows))  # type: ignore[attr-defined]
 
 
-def _configured(subject: Subject, pairs: Sequence[Pair]) -> int:
+def _configured(subject: ComparedRuns, pairs: Sequence[Pair]) -> int:
     return subject.configured or max(pair.passes for pair in pairs)
 
 
-def _short_last(subject: Subject, pairs: list[Pair]) -> list[Finding[GradientCode]]:
+def _short_last(subject: ComparedRuns, pairs: list[Pair]) -> list[Finding[GradientCode]]:
     """Only the last window is off, by the share of its micro-batches."""
     last, configured = pairs[-1], _configured(subject, pairs)
     if any(pair.off for pair in pairs[:-1]) or not 0 < last.passes < configured:
@@ -171,7 +171,7 @@ def _is_factor(pair: Pair, factor: float, tolerance: Tolerance) -> bool:
     return all(row.is_same for row in rows(pair.full.total, pair.accumulated.total, tolerance, factor))
 
 
-def _one_factor(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
+def _one_factor(subject: ComparedRuns, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
     """In every window that is off, one factor for all parameters; if ``counted`` one that equals something."""
     off = [pair for pair in pairs if pair.off]
     first, several = off[0], any(pair.passes > 1 for pair in off)
@@ -207,13 +207,13 @@ def _numbers(pairs: Sequence[Pair]) -> str:
     return f"{first}" if first == last else f"{first} (in the last window {last})"
 
 
-def _called(pairs: Sequence[Pair], subject: Subject) -> list[str]:
+def _called(pairs: Sequence[Pair], subject: ComparedRuns) -> list[str]:
     """What the factor equals, in every one of these windows, among the numbers at hand."""
     first, *others = [_called_in(pair, subject) for pair in pairs]
     return [text for name, text in first.items() if all(name in other for other in others)]
 
 
-def _called_in(pair: Pair, subject: Subject) -> dict[str, str]:
+def _called_in(pair: Pair, subject: ComparedRuns) -> dict[str, str]:
     """What a window's factor equals: by name, and with the number."""
     ratio = pair.whole.ratio
     numbers: dict[str, float] = {"the number of micro-batches": pair.passes}
@@ -241,7 +241,7 @@ def _called_in(pair: Pair, subject: Subject) -> dict[str, str]:
     return found
 
 
-def _few_parameters(subject: Subject, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
+def _few_parameters(subject: ComparedRuns, pairs: list[Pair], *, counted: bool = False) -> list[Finding[GradientCode]]:
     """The others are right; if ``counted``, these few are off by the number of micro-batches."""
     pair = first_off(pairs)
     off = pair.off
@@ -271,7 +271,7 @@ def _of_one(row: ParameterGradient, pair: Pair) -> str:
     return f"by {causes.share(row.difference)}"
 
 
-def _by_running_again(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+def _by_running_again(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
     """Is a run the same twice?  Does dropout or BatchNorm do it?  By which weights would it be right?"""
     apart, limit = first_off(pairs).whole.difference, subject.tolerance.with_slack
     again = record(subject.full, subject.parameters, subject.model)
@@ -297,7 +297,7 @@ def _by_running_again(subject: Subject, pairs: list[Pair], found: Diagnosis) -> 
                 _without_noise(subject, found)
 
 
-def _noise(subject: Subject, pairs: Sequence[Pair]) -> float:
+def _noise(subject: ComparedRuns, pairs: Sequence[Pair]) -> float:
     """How far other random numbers move a gradient; in both runs, because they may draw what the other does not."""
     full, accumulated = [pair.full for pair in pairs], [pair.accumulated for pair in pairs]
     return max(
@@ -317,7 +317,7 @@ def _random(found: Diagnosis, apart: float, noise: float, *, is_off: bool = Fals
     found.alternatives = ["another loss or another weighting: cannot be told while the run is random"]
 
 
-def _without_noise(subject: Subject, found: Diagnosis) -> None:
+def _without_noise(subject: ComparedRuns, found: Diagnosis) -> None:
     """The same two runs, now that nothing in them is random: what differs is a rule."""
     pairs = pairs_of(subject, keep_passes=True)
     found.findings = _missing(pairs) or _short_last(subject, pairs) or _one_factor(subject, pairs)
@@ -327,7 +327,7 @@ def _without_noise(subject: Subject, found: Diagnosis) -> None:
         _by_parts(subject, pairs, found)
 
 
-def _without_batch_norm(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+def _without_batch_norm(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
     """The same with BatchNorm in evaluation mode: is it all, or is there a cause beside it?"""
     norms = batch_norms(subject.model)
     if not norms:
@@ -353,14 +353,14 @@ def _without_batch_norm(subject: Subject, pairs: list[Pair], found: Diagnosis) -
     found.notes.append("BatchNorm is in evaluation mode where the cause was sought, and not in the rows above")
 
 
-def _by_parts(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+def _by_parts(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
     """A few parameters, or the weights of the micro-batches."""
     found.findings = _few_parameters(subject, pairs)
     if not found.findings:
         _weighed(subject, pairs, found)
 
 
-def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+def _weighed(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
     pair = first_off(pairs)
     # a factor for all parameters is no question of weights
     passes = pair.accumulated.passes
@@ -391,7 +391,7 @@ def _weighed(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
     _ragged_too(subject, pairs, found)
 
 
-def _ragged_too(subject: Subject, pairs: list[Pair], found: Diagnosis) -> None:
+def _ragged_too(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
     """Whether the short last window, beside its wrong weights, is divided by the micro-batches of a full one."""
     last, configured = pairs[-1], _configured(subject, pairs)
     if not 0 < last.passes < configured:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.gradients.check import wording as about
-from batchproof.report.document import Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
 
 if TYPE_CHECKING:
     from batchproof.gradients.check import GradientCheck
@@ -15,32 +15,38 @@ if TYPE_CHECKING:
 def document(check: GradientCheck) -> Document:
     """What is shown of a check."""
     rows = about.shown(check)
-    columns = Group("", about.parameter_columns(rows))
     return Document(
         title=check.target,
         place=None,
         state=about.state(check),
         headline=check.summary,
-        given=check.ran,
+        given=Aside("ran", check.ran) if check.ran else None,
         reasons=tuple(Reason(finding.title, finding.what, None, finding.remedy) for finding in check.findings),
-        caption="; ".join(text for text in (about.how_many_are_off(check), about.remaining(check)) if text),
-        sheet=Sheet(tuple(row.name for row in rows), (columns,), label="parameter").filled,
+        alternatives=check.alternatives,
+        caption=(about.how_many_are_off(check),),
+        caption_label="grads",
+        sheet=_table("parameter", [row.name for row in rows], about.parameter_columns(rows)),
+        footnote=about.remaining(check),
         asides=tuple(_asides(check)),
+        notes=check.notes,
     )
 
 
-def _asides(check: GradientCheck) -> Iterator[tuple[str, str]]:
-    yield from (("or", text) for text in check.alternatives)
+def _asides(check: GradientCheck) -> Iterator[Aside]:
     if len(check.windows) > 1:
-        yield from ((f"step {number}", window) for number, window in enumerate(_windows(check), start=1))
+        steps = [f"step {number}" for number in range(1, len(check.windows) + 1)]
+        yield Aside("steps", "", table=_table("", steps, about.window_columns(check.windows)))
     if check.weights is not None:
-        yield "weights", ", ".join(f"{factor:.3f}" for factor in check.weights.factors[: about.MOST_ROWS])
-        yield "", about.weighed(check.weights)
-    yield from (("note", note) for note in check.notes)
+        names = [f"micro-batch {number}" for number in range(1, len(check.weights.factors) + 1)]
+        more = len(names) - about.MOST_ROWS
+        yield Aside(
+            "weigh",
+            about.weighed(check.weights),
+            title="weights",
+            table=_table("", names[: about.MOST_ROWS], about.weight_columns(check.weights)),
+            footnote=f"and {more} more" if more > 0 else "",
+        )
 
 
-def _windows(check: GradientCheck) -> Iterator[str]:
-    columns = about.window_columns(check.windows)
-    for index in range(len(check.windows)):
-        figures = ((column.title, column.cells[index].strip()) for column in columns)
-        yield ", ".join(f"{title} {text}" for title, text in figures if text)
+def _table(label: str, names: Sequence[str], columns: Iterable[Column]) -> Sheet:
+    return Sheet(tuple(names), (Group("", tuple(columns)),), label=label, in_words=True).filled

@@ -32,7 +32,7 @@ class Window:
 
 
 @dataclass
-class Recorder:
+class GradientRecorder:
     """Notes gradients while it watches; whoever runs the code says where a window ends."""
 
     parameters: Parameters
@@ -105,7 +105,7 @@ def _copy(gradient: Tensor) -> Tensor:
 
 
 def record(
-    run: Callable[[Recorder], None],
+    run: Callable[[GradientRecorder], None],
     parameters: Parameters,
     model: torch.nn.Module | None,
     *,
@@ -113,7 +113,7 @@ def record(
     seed: int | None = None,
 ) -> list[Window]:
     """The windows of one run from the random state, the weights and the buffers of now; all are put back."""
-    recorder = Recorder(parameters, keep_passes)
+    recorder = GradientRecorder(parameters, keep_passes)
     with untouched(parameters, model):
         if seed is not None:
             seed_all(seed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.ground.text import counted
-from batchproof.report.document import Column
+from batchproof.report.document import Column, Tone
 from batchproof.report.numbers import aligned
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ def parameter_columns(rows: Sequence[ParameterGradient]) -> tuple[Column, ...]:
     return (
         _column("full", [_norm(row.full) for row in rows]),
         _column("accumulated", [_norm(row.accumulated) for row in rows]),
-        _column("ratio", [_ratio(row.ratio) for row in rows]),
+        _column("ratio", [_ratio(row.ratio) for row in rows], "answer"),
         _column("cosine", [_cosine(row.cosine) for row in rows]),
-        _column("off by", ["" if row.is_same else _share(row.difference) for row in rows]),
+        _column("off by", ["" if row.is_same else _share(row.difference) for row in rows], "notable"),
     )
 
 
@@ -72,9 +72,9 @@ def window_columns(windows: Sequence[WindowGradient]) -> tuple[Column, ...]:
         _column("micro-batches", [f"{window.passes}" for window in windows]),
         _column("full", [_norm(window.full) for window in windows]),
         _column("accumulated", [_norm(window.accumulated) for window in windows]),
-        _column("ratio", [_ratio(window.ratio) for window in windows]),
+        _column("ratio", [_ratio(window.ratio) for window in windows], "answer"),
         _column("cosine", [_cosine(window.cosine) for window in windows]),
-        _column("off by", ["" if window.is_same else _share(window.difference) for window in windows]),
+        _column("off by", ["" if window.is_same else _share(window.difference) for window in windows], "notable"),
     )
 
 
@@ -82,7 +82,7 @@ def weight_columns(weights: MicroBatchWeights) -> Iterator[Column]:
     """What was counted in each micro-batch, and how many times as much it should have counted."""
     for name, numbers in weights.counts.items():
         yield _column(name, [f"{number:g}" for number in numbers])
-    yield _column("should count", [f"{factor:.3f} x" for factor in weights.factors])
+    yield _column("should count", [f"{factor:.3f} x" for factor in weights.factors], "answer")
 
 
 def weighed(weights: MicroBatchWeights) -> str:
@@ -92,8 +92,8 @@ def weighed(weights: MicroBatchWeights) -> str:
     return f"{by}: so many times what each micro-batch counts now; leaves {left:.0e} of the gradient"
 
 
-def _column(title: str, texts: list[str]) -> Column:
-    return Column(title, tuple(aligned(texts)))
+def _column(title: str, texts: list[str], tone: Tone = "plain") -> Column:
+    return Column(title, tuple(aligned(texts)), tone)
 
 
 def _norm(value: float | None) -> str:

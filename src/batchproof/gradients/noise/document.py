@@ -14,7 +14,7 @@ from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, size
 
 if TYPE_CHECKING:
-    from batchproof.gradients.noise.result import GradientNoise, Row
+    from batchproof.gradients.noise.result import GradientNoise, NoiseRow
     from batchproof.report.estimates import Estimate
 
 VARIANCE, COSINE, STEP = "relative variance", "cosine", "a step's"
@@ -30,8 +30,8 @@ def document(found: GradientNoise) -> Document:
         headline=found.headline,
         yours=about.at_marked_row(found),
         chart=_chart(found),
-        caption=about.drawn(found),
-        sheet=sheet(found),
+        caption=(about.drawn(found),),
+        sheet=replace(sheet(found), narrow=sheet(found, with_rough=False)),
         asides=tuple(about.asides(found)),
     )
 
@@ -47,11 +47,16 @@ def sheet(found: GradientNoise, with_rough: bool = True) -> Sheet:
     cosines = [tidy(row.cosine, 1.0) for row in found.rows]
     roughly = (beside("roughly", cosines, lambda cosine: cosine.expected, DIGITS),) if with_rough else ()
     wide = with_rough and any(cosine.expected is not None for cosine in cosines)
-    known = beside("expected", variances, lambda variance: variance.expected, DIGITS)
+    known = beside("expected", variances, lambda variance: variance.expected, DIGITS, "expected")
     groups = (
         Group(VARIANCE, (with_error(variances, DIGITS), known)),
         Group(f"{COSINE} to the {about.full_name(found)}" if wide else COSINE, (with_error(cosines, DIGITS), *roughly)),
-        Group(STEP, (Column("progress", tuple(aligned([_progress(row) for row in found.rows]))),)),
+        Group(
+            STEP,
+            (Column("progress", tuple(aligned([_progress(row) for row in found.rows]))),),
+            # a full one is a batch that is as good as all samples
+            bars=tuple(min(row.progress, 1.0) if math.isfinite(row.progress) else 0.0 for row in found.rows),
+        ),
     )
     sizes = [row.size for row in found.rows]
     return Sheet(tuple(map(size, sizes)), groups, row_of(found.marked, sizes)).filled
@@ -63,7 +68,7 @@ def tidy(estimate: Estimate, exact: float) -> Estimate:
     return replace(estimate, value=exact, standard_error=0.0) if is_rounding else estimate
 
 
-def _progress(row: Row) -> str:
+def _progress(row: NoiseRow) -> str:
     return about.share(row.progress) if math.isfinite(row.progress) else ""
 
 
@@ -89,7 +94,7 @@ def _chart(found: GradientNoise) -> Chart | None:
     return None if chart.is_empty else chart
 
 
-def _points(rows: tuple[Row, ...]) -> Iterator[Point]:
+def _points(rows: tuple[NoiseRow, ...]) -> Iterator[Point]:
     for row in rows:
         cosine = tidy(row.cosine, 1.0)
         error = cosine.standard_error if math.isfinite(cosine.standard_error) else 0.0

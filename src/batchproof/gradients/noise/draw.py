@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot
-from batchproof.gradients.noise.result import Row
+from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, distance, dot
+from batchproof.gradients.noise.result import NoiseRow
 from batchproof.ground.isolation import seed_all
 from batchproof.report.estimates import Estimate
 
@@ -25,7 +25,7 @@ def how_many(size: int, samples: int, batches: int) -> int:
     return min(batches, max(FEWEST_BATCHES, room))
 
 
-def gradients(problem: Problem, size: int, batches: int, seed: int, check: Check) -> Iterator[Gradient | None]:
+def gradients(problem: TrainingProblem, size: int, batches: int, seed: int, check: Check) -> Iterator[Gradient | None]:
     """Of batches drawn at random, none with a sample twice; None where the model refuses one or it is not finite."""
     for number in range(batches):
         check()
@@ -39,7 +39,7 @@ def gradients(problem: Problem, size: int, batches: int, seed: int, check: Check
         yield found if found is not None and all(bool(part.isfinite().all()) for part in found) else None
 
 
-def around_full(problem: Problem, full: Gradient, size: int, batches: int, seed: int, check: Check) -> Row:
+def around_full(problem: TrainingProblem, full: Gradient, size: int, batches: int, seed: int, check: Check) -> NoiseRow:
     """Batches beside the full gradient."""
     length = dot(full, full)
     found = [
@@ -48,10 +48,10 @@ def around_full(problem: Problem, full: Gradient, size: int, batches: int, seed:
         if g is not None
     ] if length else []  # fmt: skip
     variance, cosine = (_mean(column) for column in zip(*found, strict=True)) if found else (_NONE, _NONE)
-    return Row(size, batches, variance, cosine, batches - len(found))
+    return NoiseRow(size, batches, variance, cosine, batches - len(found))
 
 
-def around_each_other(problem: Problem, size: int, batches: int, seed: int, check: Check) -> Row:
+def around_each_other(problem: TrainingProblem, size: int, batches: int, seed: int, check: Check) -> NoiseRow:
     """Batches beside the mean of all batches of their size, where there is no other full gradient.
 
     With M batches, ``|mean|²`` without bias is ``(M² |ḡ|² - Σ |g|²) / (M (M - 1))``, and the cosine is the root of its
@@ -64,7 +64,7 @@ def around_each_other(problem: Problem, size: int, batches: int, seed: int, chec
             total = [p.double() for p in g] if total is None else [t + p for t, p in zip(total, g, strict=True)]
     count = len(squares)
     if total is None or count < 3:
-        return Row(size, batches, _NONE, _NONE, batches - count)
+        return NoiseRow(size, batches, _NONE, _NONE, batches - count)
     along = [dot(g, total) for g in gradients(problem, size, batches, seed, check) if g is not None]
     a, c = (torch.tensor(column, dtype=torch.float64) for column in (squares, along))
     square = torch.tensor(dot(total, total), dtype=torch.float64)
@@ -74,7 +74,7 @@ def around_each_other(problem: Problem, size: int, batches: int, seed: int, chec
         Estimate(float(value), float((some - some.mean()).square().sum().mul((count - 1) / count).sqrt()))
         for value, some in zip(whole, left, strict=True)
     )
-    return Row(size, batches, variance, cosine, batches - count)
+    return NoiseRow(size, batches, variance, cosine, batches - count)
 
 
 def _shares(square_of_sum: torch.Tensor, squares: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.noise.gradients import Gradient, Problem, dot
+from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, dot
 from batchproof.gradients.noise.result import Method
 from batchproof.ground.isolation import seed_all
 
@@ -63,7 +63,7 @@ class Noise:
     scale_se: float
 
 
-def stacks(problem: Problem, method: Method, order: Sequence[int], unit: int, seed: int) -> Iterator[Stack]:
+def stacks(problem: TrainingProblem, method: Method, order: Sequence[int], unit: int, seed: int) -> Iterator[Stack]:
     """The gradients of all micro-batches, some at a time; the same numbers each time it is called."""
     count = len(order) // unit
     step = problem.at_once if method == "per-sample" else 1
@@ -74,7 +74,7 @@ def stacks(problem: Problem, method: Method, order: Sequence[int], unit: int, se
         yield problem.per_sample(batch) if method == "per-sample" else [g[None] for g in problem.gradient(batch)]
 
 
-def measured(problem: Problem, method: Method, order: Sequence[int], seed: int, tick: Tick) -> Norms:
+def measured(problem: TrainingProblem, method: Method, order: Sequence[int], seed: int, tick: Tick) -> Norms:
     """Go over the data twice: for the mean gradient, and for what each micro-batch has of it.
 
     Raises:
@@ -100,7 +100,7 @@ def measured(problem: Problem, method: Method, order: Sequence[int], seed: int, 
     return Norms(squares, torch.cat([_along(stack, mean) for stack in again]), mean, unit)
 
 
-def redrawn(problem: Problem, method: Method, order: Sequence[int], unit: int, seed: int) -> float:
+def redrawn(problem: TrainingProblem, method: Method, order: Sequence[int], unit: int, seed: int) -> float:
     """How far apart two full gradients with other random numbers are: the mean squared distance.
 
     A sample's dropout noise has variance D, so full gradients are 2 D/N apart. Just so much is missing in

@@ -16,10 +16,10 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation import Progress
 from batchproof.gradients.noise import draw
 from batchproof.gradients.noise.estimate import FEWEST, Noise, measured, noise_of, redrawn
-from batchproof.gradients.noise.gradients import Gradient, Problem, dot
+from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, dot
 from batchproof.gradients.noise.headline import headline, notes
-from batchproof.gradients.noise.method import Way, choose
-from batchproof.gradients.noise.result import GradientNoise, Row
+from batchproof.gradients.noise.method import ChosenMethod, choose
+from batchproof.gradients.noise.result import GradientNoise, NoiseRow
 from batchproof.gradients.noise.samples import samples_of
 from batchproof.ground.isolation import preserved, quiet, seed_all
 from batchproof.ground.target import name_of, place_of
@@ -151,7 +151,7 @@ class _Shown:
 class _Asked:
     """What is to be measured."""
 
-    problem: Problem
+    problem: TrainingProblem
     sizes: Sequence[int]
     batches: int
     seed: int
@@ -168,7 +168,7 @@ class _OfSamples:
     redrawn: float = 0.0
 
 
-def _of_samples(asked: _Asked, way: Way, order: Sequence[int]) -> _OfSamples:
+def _of_samples(asked: _Asked, way: ChosenMethod, order: Sequence[int]) -> _OfSamples:
     if way.method == "batches":
         return _OfSamples(None, Noise(*[math.nan] * 5), 0)
     problem, passes = asked.problem, 2 * len(order)
@@ -182,7 +182,7 @@ def _of_samples(asked: _Asked, way: Way, order: Sequence[int]) -> _OfSamples:
     return _OfSamples(full, noise_of(norms), norms.unit, apart)
 
 
-def _rest_added(problem: Problem, mean: Gradient, order: Sequence[int], unit: int) -> Gradient:
+def _rest_added(problem: TrainingProblem, mean: Gradient, order: Sequence[int], unit: int) -> Gradient:
     """The mean over all samples, where the last micro-batch was too short to be one."""
     rest = order[len(order) // unit * unit :]
     if not rest:
@@ -195,13 +195,13 @@ def _rest_added(problem: Problem, mean: Gradient, order: Sequence[int], unit: in
     ]
 
 
-def _rows(asked: _Asked, full: Gradient | None) -> tuple[list[Row], bool]:
+def _rows(asked: _Asked, full: Gradient | None) -> tuple[list[NoiseRow], bool]:
     """One size after the other, and whether Ctrl-C ended it."""
     problem, shown = asked.problem, asked.shown
     counts = {size: draw.how_many(size, problem.samples.n, asked.batches) for size in asked.sizes}
     passes = 1 if full is not None else 2
     total, shown.done = passes * sum(size * count for size, count in counts.items()), 0
-    rows: list[Row] = []
+    rows: list[NoiseRow] = []
     for size, count in counts.items():
 
         def check(size: int = size) -> None:
@@ -219,7 +219,7 @@ def _rows(asked: _Asked, full: Gradient | None) -> tuple[list[Row], bool]:
     return rows, False
 
 
-def _with_expected(row: Row, variance: float) -> Row:
+def _with_expected(row: NoiseRow, variance: float) -> NoiseRow:
     """The row with what theory gives, where it gives something."""
     if not math.isfinite(variance):
         return row
@@ -232,7 +232,7 @@ def _with_expected(row: Row, variance: float) -> Row:
 
 def _problem(
     model: torch.nn.Module, loss_fn: Callable[..., Any], data: Any, forward: Callable[[Any], Any] | None
-) -> Problem:
+) -> TrainingProblem:
     if not isinstance(model, torch.nn.Module):
         raise BatchproofError(f"model is a torch.nn.Module, not {type(model).__name__}")
     if not callable(loss_fn):
@@ -248,7 +248,7 @@ def _problem(
         arguments = forward(batch) if forward is not None else _called(model, batch)
         return loss_fn(*arguments) if isinstance(arguments, (tuple, list)) else loss_fn(arguments)
 
-    return Problem(model, loss, samples_of(data))
+    return TrainingProblem(model, loss, samples_of(data))
 
 
 def _called(model: torch.nn.Module, batch: Any) -> tuple[Any, ...]:

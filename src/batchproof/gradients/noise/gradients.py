@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.noise.samples import Samples, on_device
+from batchproof.gradients.noise.samples import NumberedSamples, on_device
 
 #: One tensor for each trainable parameter.
 Gradient = list[Tensor]
@@ -34,7 +34,7 @@ class _Holder(torch.nn.Module):
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrainingProblem:
     """A model, its loss on a batch, and the samples.
 
     Attributes:
@@ -45,7 +45,7 @@ class Problem:
 
     model: torch.nn.Module
     loss: Callable[[Any], Any]
-    samples: Samples
+    samples: NumberedSamples
 
     @property
     def trained(self) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from batchproof.gradients.noise.result import GradientNoise, Row
+from batchproof.gradients.noise.result import GradientNoise, NoiseRow
 
 #: From this share of the data on, a noise scale is no longer small against it.
 NEAR = 0.1
@@ -30,7 +30,7 @@ def headline(found: GradientNoise) -> str:
     return f"{scale}: a larger batch pays off up to about {rounded(found.noise_scale)} samples, and little beyond"
 
 
-def _by_sizes(rows: tuple[Row, ...]) -> str:
+def _by_sizes(rows: tuple[NoiseRow, ...]) -> str:
     known = [row for row in rows if math.isfinite(row.variance.value)]
     below = next((row for row in known if row.variance.value < 1), None)
     if not known:

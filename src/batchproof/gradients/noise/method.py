@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.noise.gradients import Gradient, Problem, distance, dot, weighted_sum
+from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, distance, dot, weighted_sum
 from batchproof.gradients.noise.result import Method
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.text import first_line
@@ -24,7 +24,7 @@ COARSE = 0.05
 
 
 @dataclass(frozen=True)
-class Way:
+class ChosenMethod:
     """The method, why it is that, and whether two calls on the same batch differ."""
 
     method: Method
@@ -32,7 +32,7 @@ class Way:
     random: bool
 
 
-def choose(problem: Problem, order: Sequence[int]) -> Way:
+def choose(problem: TrainingProblem, order: Sequence[int]) -> ChosenMethod:
     """Try on a few samples.
 
     Raises:
@@ -42,29 +42,37 @@ def choose(problem: Problem, order: Sequence[int]) -> Way:
     random = _is_random(problem, tried)
     coupling = _coupling_layer(problem.model)
     if coupling:
-        return Way("batches", f"{coupling} couples the samples of a batch, so none has a gradient of its own", random)
+        return ChosenMethod(
+            "batches", f"{coupling} couples the samples of a batch, so none has a gradient of its own", random
+        )
     with _without_dropout(problem.model, whole_model=random):
         if random and _is_random(problem, tried):
-            return Way("batches", "it is random in evaluation mode too, so that single samples show nothing", random)
+            return ChosenMethod(
+                "batches", "it is random in evaluation mode too, so that single samples show nothing", random
+            )
         if not _splits(problem, tried):
             reason = "the loss of a batch is not the mean of the losses of its samples, so none has a gradient"
-            return Way("batches", f"{reason} of its own", random)
+            return ChosenMethod("batches", f"{reason} of its own", random)
         try:
             averages = _averages(problem, tried)
         except Exception as error:  # noqa: BLE001 - whatever stands in its way, there is another
             obstacle = _first_line(error)
-            return Way("micro-batches", f"torch.func gives no gradients of single samples: {obstacle}", random)
+            return ChosenMethod("micro-batches", f"torch.func gives no gradients of single samples: {obstacle}", random)
     if not averages:
-        return Way("batches", "a sample that is alone in its batch has another gradient than among others", random)
-    return Way("per-sample", "the loss is the mean over samples, and torch.func gives each sample's gradient", random)
+        return ChosenMethod(
+            "batches", "a sample that is alone in its batch has another gradient than among others", random
+        )
+    return ChosenMethod(
+        "per-sample", "the loss is the mean over samples, and torch.func gives each sample's gradient", random
+    )
 
 
-def _gradient(problem: Problem, numbers: Sequence[int], seed: int = 0) -> Gradient:
+def _gradient(problem: TrainingProblem, numbers: Sequence[int], seed: int = 0) -> Gradient:
     seed_all(seed)
     return problem.gradient(problem.batch(numbers))
 
 
-def _is_random(problem: Problem, numbers: Sequence[int]) -> bool:
+def _is_random(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     first, second = (_gradient(problem, numbers, seed) for seed in (1, 2))
     if not all(bool(part.isfinite().all()) for part in first):
         raise BatchproofError(f"the gradient on {len(numbers)} of the samples is NaN or infinite: nothing to measure")
@@ -93,7 +101,7 @@ def _without_dropout(model: torch.nn.Module, whole_model: bool) -> Iterator[None
             module.training = True
 
 
-def _splits(problem: Problem, numbers: Sequence[int]) -> bool:
+def _splits(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     """Whether the gradient of a batch is the mean of those of its parts, each weighted by its size.
 
     Raises:
@@ -118,7 +126,7 @@ def _splits(problem: Problem, numbers: Sequence[int]) -> bool:
     return False
 
 
-def _averages(problem: Problem, numbers: Sequence[int]) -> bool:
+def _averages(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     """Whether the gradients of single samples average to the batch's."""
     few = numbers[: problem.at_once]
     singly = problem.per_sample(problem.batch(few))

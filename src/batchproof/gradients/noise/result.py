@@ -17,7 +17,7 @@ CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class Row:
+class NoiseRow:
     """One batch size.
 
     Attributes:
@@ -93,7 +93,7 @@ class GradientNoise(Result):
     reason: str
     samples: int
     parameters: int
-    rows: tuple[Row, ...]
+    rows: tuple[NoiseRow, ...]
     noise_scale: float
     noise_scale_se: float
     trace: float

@@ -18,14 +18,14 @@ Pick = Callable[[Sequence[int]], Any]
 
 
 @dataclass(frozen=True)
-class Samples:
+class NumberedSamples:
     """``n`` samples; ``pick`` makes a batch of those with the given numbers."""
 
     n: int
     pick: Pick
 
 
-def samples_of(data: Any) -> Samples:
+def samples_of(data: Any) -> NumberedSamples:
     """The samples of tensors, of a dataset, of a loader, or of batches that are given one after the other.
 
     A loader's dataset and its way of making batches are used, and not its batch size: that is what is varied here.
@@ -52,7 +52,7 @@ def samples_of(data: Any) -> Samples:
     )
 
 
-def _columns(batch: Any) -> Samples:
+def _columns(batch: Any) -> NumberedSamples:
     """All samples as one large batch."""
     leaves, tree = pytree.tree_flatten(batch)
     lengths = {len(leaf) if isinstance(leaf, Tensor) and leaf.ndim else None for leaf in leaves}
@@ -64,13 +64,13 @@ def _columns(batch: Any) -> Samples:
         chosen = torch.as_tensor(numbers, dtype=torch.long)
         return pytree.tree_unflatten([leaf[chosen.to(leaf.device)] for leaf in leaves], tree)
 
-    return Samples(len(leaves[0]), pick)
+    return NumberedSamples(len(leaves[0]), pick)
 
 
-def _items(dataset: Any, collate: Callable[[list[Any]], Any]) -> Samples:
+def _items(dataset: Any, collate: Callable[[list[Any]], Any]) -> NumberedSamples:
     if not hasattr(dataset, "__len__"):
         raise BatchproofError(f"{type(dataset).__name__} has no length: give its samples as tensors or batches")
-    return Samples(len(dataset), lambda numbers: collate([dataset[number] for number in numbers]))
+    return NumberedSamples(len(dataset), lambda numbers: collate([dataset[number] for number in numbers]))
 
 
 def _joined(batches: list[Any]) -> Any:

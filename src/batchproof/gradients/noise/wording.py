@@ -10,13 +10,12 @@ from typing_extensions import assert_never
 
 from batchproof.gradients.noise.headline import rounded
 from batchproof.ground.text import counted
+from batchproof.report.document import Aside
 from batchproof.report.numbers import size
 
 if TYPE_CHECKING:
     from batchproof.gradients.noise.result import GradientNoise
 
-#: A label and what it says.
-Said = tuple[str, str]
 #: Below this a variance is rounding: the batch has all samples.
 NOTHING = 1e-9
 
@@ -59,19 +58,19 @@ def share(progress: float) -> str:
     return f"{progress:.0%}" if progress >= 0.095 else f"{progress:.1%}"
 
 
-def asides(found: GradientNoise) -> Iterator[Said]:
+def asides(found: GradientNoise) -> Iterator[Aside]:
     """What a reader of the table should know, each line under its label."""
     if found.interrupted:
-        yield "ended", f"interrupted after size {size(found.rows[-1].size)}"
+        yield Aside("ended", f"interrupted after size {size(found.rows[-1].size)}", is_warning=True)
     if found.method == "per-sample" and not found.random:  # otherwise what is expected is only estimated
-        yield from (("check", text) for text in _checked(found))
+        yield from (Aside("check", text) for text in _checked(found))
     if found.method != "batches" and found.is_clear:
-        yield "pays", _pays(found)
-    yield "method", _way(found)
-    yield "full", _full(found)
+        yield Aside("pays", _pays(found))
+    yield Aside("method", _way(found))
+    yield Aside("full", _full(found))
     if found.method == "batches" or found.is_clear:
-        yield "limits", _LIMITS
-    yield from (("note", note) for note in found.notes)
+        yield Aside("limits", _LIMITS)
+    yield from (Aside("note", note) for note in found.notes)
 
 
 def _pays(found: GradientNoise) -> str:

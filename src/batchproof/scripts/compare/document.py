@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from batchproof.report.chart import Chart, Line, Look, Point
-from batchproof.report.document import Column, Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
 from batchproof.scripts.compare.split import Cause, Mean
-from batchproof.scripts.compare.table import aligned, ran, sections, title
+from batchproof.scripts.compare.table import aligned, ran, sections, subtitle
 from batchproof.scripts.compare.text import decimals_of, figure
 
 if TYPE_CHECKING:
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 def document(found: Comparison) -> Document:
     """What is shown of a comparison."""
     main = found.numbers[0] if found.numbers else None
+    others = " ".join(_sentence(number.headline) for number in found.numbers if number.headline != found.headline)
     return Document(
         title=found.target,
         place=main.place if main is not None else None,
         state=state_of(found),
         headline=found.headline,
-        given=" ".join(_sentence(number.headline) for number in found.numbers if number.headline != found.headline),
+        given=Aside("given", others) if others else None,
         reasons=tuple(map(_reason, found.advice)),
         chart=_chart(main) if main is not None else None,
-        caption=ran(found),
+        caption=(ran(found),),
         sheet=_sheet(found),
         asides=tuple(_asides(found)),
     )
@@ -62,7 +63,7 @@ def _sheet(found: Comparison) -> Sheet | None:
         for index, row in enumerate(number.rows):
             cells = [by_label[label].cells[index] if label in by_label else "" for label in labels]
             columns.append(Column(f"{row.size:,}", tuple(aligned(cells))))
-        groups.append(Group(title(number), tuple(columns)))
+        groups.append(Group(number.name, tuple(columns), subtitle(number)))
     parts = {entry.label for table in tables for entry in table if entry.share is not None}
     return Sheet(tuple(f"  {label}" if label in parts else label for label in labels), tuple(groups), in_words=True)
 
@@ -97,8 +98,8 @@ def _points(rows: tuple[Row, ...], pick: Callable[[Row], Mean | None], decimals:
             yield Point(row.size, mean.value, mean.standard_error or 0.0, note=f"batches of {row.size:,}: {text}")
 
 
-def _asides(found: Comparison) -> Iterator[tuple[str, str]]:
+def _asides(found: Comparison) -> Iterator[Aside]:
     if found.interrupted:
-        yield "ended", "interrupted: these are the runs that were done by then"
-    yield from (("failed", f"{failure.run}: {failure.error}") for failure in found.failures)
-    yield from (("note", note) for note in found.notes)
+        yield Aside("ended", "interrupted: these are the runs that were done by then", is_warning=True)
+    yield from (Aside("failed", f"{failure.run}: {failure.error}", is_warning=True) for failure in found.failures)
+    yield from (Aside("note", note) for note in found.notes)

@@ -38,13 +38,18 @@ class Entry:
 
 def title(found: Number) -> str:
     """``train_loss (training, epoch 1 of 3)``."""
+    about = subtitle(found)
+    return f"{found.name} ({about})" if about else found.name
+
+
+def subtitle(found: Number) -> str:
+    """``training, epoch 1 of 3``."""
     phase = found.phase if found.phase != "unknown" else ""
     is_named = found.phase == "unknown" and not any(row.batches for row in found.rows)
     if found.name.endswith(f", {phase}"):
         phase = ""
     epoch = f"{'value' if is_named else 'epoch'} {found.epoch} of {found.epochs}" if found.epochs > 1 else ""
-    about = ", ".join(filter(None, (phase, epoch)))
-    return f"{found.name} ({about})" if about else found.name
+    return ", ".join(filter(None, (phase, epoch)))
 
 
 def sections(found: Number, said: Number | None = None) -> list[list[Entry]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchproof.report.document import Column, Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
 from batchproof.report.numbers import aligned
 from batchproof.scripts.run import wording as about
 
@@ -23,8 +23,10 @@ def document(run: Run) -> Document:
         headline=about.headline(run),
         reasons=tuple(_reason(row) for row in run.wrong[:MOST_REASONS]),
         sheet=sheet(run) if run.measured else None,
-        caption="by samples: the mean of the batches, each weighted by its number of samples" if run.measured else "",
-        asides=(*_unmeasured(run), *about.notes_of(run)),
+        caption=("by samples: the mean of the batches, each weighted by its number of samples",)
+        if run.measured
+        else (),
+        asides=tuple(Aside(label, text) for label, text in (*_unmeasured(run), *about.notes_of(run))),
     )
 
 

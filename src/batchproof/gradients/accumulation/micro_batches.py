@@ -1,9 +1,10 @@
-"""The micro-batches, gone through once, or twice in the same way."""
+"""The micro-batches of one gradient, and the forward pass over each: once, or twice in the same way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -14,9 +15,41 @@ from batchproof.gradients.accumulation.replay import Moment, Replay
 from batchproof.ground.batch import Batch
 
 
+class MicroBatches:
+    """The micro-batches of one gradient, which may be looked at ahead of time.
+
+    Attributes:
+        replayable: whether they can be gone through again.
+    """
+
+    def __init__(self, micro_batches: Iterable[Any]) -> None:
+        if isinstance(micro_batches, (Tensor, dict, str)) or not isinstance(micro_batches, Iterable):
+            raise BatchproofError(
+                f"micro_batches must be a list of micro-batches, not {type(micro_batches).__name__}: "
+                "batch.split(8) makes one of a tensor"
+            )
+        self.parts = micro_batches
+        self.rest: Iterator[Any] = iter(micro_batches if isinstance(micro_batches, Iterator) else ())
+        self.replayable = not isinstance(micro_batches, Iterator)
+        self.held: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.parts) if self.replayable else chain(self.held, self.rest)
+
+    def peek(self) -> Iterator[Any]:
+        """The first ones, which will come again."""
+        if self.replayable:
+            yield from self.parts
+            return
+        for part in self.rest:
+            self.held.append(part)
+            yield part
+        self.parts, self.replayable = self.held, True
+
+
 @dataclass
-class Loop:
-    """The micro-batches, and the forward pass over each.
+class ForwardPasses:
+    """The forward passes over micro-batches: one round of them, or two that are alike.
 
     Attributes:
         moments: from where each forward pass of the first of two rounds began.
