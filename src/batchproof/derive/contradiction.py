@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.evaluate import result_of
+from batchproof.derive.evaluate import is_numeric, result_of
 from batchproof.derive.finish import State
 from batchproof.derive.plan import StatePlan
 from batchproof.derive.record import record
@@ -71,7 +71,7 @@ def _numbers(result: Any, run: Recording) -> Iterator[tuple[torch.Tensor, torch.
     """What both give, side by side, where the function's value is finite."""
     for mine, leaf in zip(pytree.tree_leaves(result), run.result, strict=True):
         theirs = result_of(run, leaf)
-        if not isinstance(theirs, (torch.Tensor, bool, int, float, complex)):
+        if not is_numeric(theirs):
             continue
         a, b = _real(torch.as_tensor(mine)), _real(torch.as_tensor(theirs))
         known = torch.isfinite(b) if a.shape == b.shape else slice(0)

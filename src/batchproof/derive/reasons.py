@@ -14,6 +14,7 @@ from batchproof.derive.samples import TensorBatch
 
 
 def saves(program: Program, rows: Sequence[int], batch: TensorBatch) -> bool:
+    """Whether keeping these rows of a program takes a quarter of the memory of the samples, or less."""
     from batchproof.derive.cut import nbytes
 
     carried = sum(
