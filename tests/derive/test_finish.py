@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import State, StatePlan, derive
-from batchproof.derive.centred_sum import CentredSum
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.verify import merge
@@ -111,10 +110,8 @@ def test_states_of_plans_from_other_samples_merge_at_the_centres_of_one() -> Non
     here, there = normal(100), normal(200) + 1
     ours, theirs = plan_of(cubes, here[:20]), plan_of(cubes, there[:20])
     states = [state_of(ours, here, [100]), state_of(theirs, there, [200])]
-    for place, (mine, index) in enumerate(zip(ours.kept, theirs.kept, strict=True)):
-        if isinstance(at := theirs.centred.get(index), CentredSum):
-            states[1].leaves[place] = ours.move(mine, states[1].leaves[place], at, theirs.constants)
-    merged = State(merge(ours, [state.leaves for state in states]), [], 300)
+    moved = ours.recentre([leaf[None] for leaf in states[1].leaves], theirs)
+    merged = State(merge(ours, [states[0].leaves, [leaf[0] for leaf in moved]]), [], 300)
     result = ours.finish(merged, [here[:20]], [0], 300)
     torch.testing.assert_close(result, cubes(torch.cat([here, there])))
 

@@ -1,9 +1,7 @@
 """From a function of a batch to its exact streaming form. Knows torch, and nothing else of batchproof."""
 
-from batchproof.derive.centred_sum import CentredSum
-from batchproof.derive.cut import ancestors
+from batchproof.derive.contradiction import find_contradiction
 from batchproof.derive.diverged import Diverged
-from batchproof.derive.evaluate import result_of
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
@@ -27,7 +25,6 @@ from batchproof.derive.recording import (
     Unrecordable,
     leaves,
     shown_dtype,
-    widen,
 )
 from batchproof.derive.samples import (
     FEWEST_LARGE,
@@ -37,11 +34,9 @@ from batchproof.derive.samples import (
     MOST_ROWS,
     TensorBatch,
     few,
-    ragged,
 )
+from batchproof.derive.shapes import check_finishes, check_folds, nudge_state
 from batchproof.derive.site import SourceLine
-from batchproof.derive.summand import Centre
-from batchproof.derive.verify import merge
 
 __all__ = [
     "FEWEST_LARGE",
@@ -54,8 +49,6 @@ __all__ = [
     "SMOOTH",
     "SUM",
     "WIDE",
-    "Centre",
-    "CentredSum",
     "Diverged",
     "Finisher",
     "FoldMany",
@@ -81,22 +74,21 @@ __all__ = [
     "TensorBatch",
     "Unrecordable",
     "Verified",
-    "ancestors",
     "as_kept",
     "base_name",
+    "check_finishes",
+    "check_folds",
     "derive",
     "few",
+    "find_contradiction",
     "finish_many",
     "fold_many",
     "keep_inputs",
     "leaves",
     "like",
-    "merge",
+    "nudge_state",
     "program_of",
-    "ragged",
     "record",
-    "result_of",
     "shown_dtype",
     "slope",
-    "widen",
 ]

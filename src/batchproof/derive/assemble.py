@@ -12,7 +12,7 @@ from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.diverged import DigitsLost, Diverged
-from batchproof.derive.evaluate import result_of, taken_by, values_of
+from batchproof.derive.evaluate import is_numeric, result_of, taken_by, values_of
 from batchproof.derive.finish import State
 from batchproof.derive.fold import fold_code
 from batchproof.derive.kind import COUNTED, Kind
@@ -37,6 +37,12 @@ def assemble(
     reason: str | None,
     shown: torch.dtype | None,
 ) -> StatePlan:
+    """The plan that keeps a frontier, once it was tried.
+
+    Raises:
+        Refuted: it does not give the function's value.
+        Diverged: the function does something else on the merged state.
+    """
     centred = {index: found for index in frontier.leaves if (found := centres.get(index)) is not None}
     lengths = _lengths(program, frontier)
     batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
@@ -134,7 +140,7 @@ def _try_ways(plan: StatePlan, state: State, batch: TensorBatch, ways: Sequence[
 
 def _undetermined(plan: StatePlan, batch: TensorBatch, run: Recording) -> bool:
     """Whether rounding decides the function's value on this data, which then shows nothing."""
-    numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if _is_numeric(x)]
+    numbers = [torch.as_tensor(x).double() for x in (result_of(run, leaf) for leaf in run.result) if is_numeric(x)]
     if any(not bool(torch.isfinite(x).all()) for x in numbers):
         return True
     return not _sensitivity(plan, batch, run, 1e-14) <= 1e-3
@@ -154,11 +160,7 @@ def _sensitivity(plan: StatePlan, batch: TensorBatch, run: Recording, rounding: 
     except Exception:  # noqa: BLE001 - rounding takes it out of the function's domain: it says nothing
         return 0.0
     pairs = [(result_of(again, a), result_of(run, b)) for a, b in zip(again.result, run.result, strict=True)]
-    return max((gap(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if _is_numeric(b)), default=0.0)
-
-
-def _is_numeric(x: Any) -> bool:
-    return isinstance(x, (torch.Tensor, int, float))
+    return max((gap(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if is_numeric(b)), default=0.0)
 
 
 def _try_apart(plan: StatePlan, batch: TensorBatch) -> None:
@@ -210,7 +212,7 @@ def _result_gap(result: Any, run: Recording, end: list[Any]) -> float:
     worst = 0.0
     for mine, theirs in zip(pytree.tree_leaves(result), end, strict=True):
         expected = result_of(run, theirs)
-        if isinstance(expected, (torch.Tensor, int, float)):
+        if is_numeric(expected):
             worst = max(worst, gap(torch.as_tensor(mine), torch.as_tensor(expected)))
     return worst
 
@@ -245,7 +247,7 @@ def _serves(plan: StatePlan, code: FoldCode, batch: TensorBatch, own: tuple[Any,
     except Exception:  # noqa: BLE001 - mixed dtypes that only the wide fold puts together
         return False
     pairs = zip(pytree.tree_leaves(result), pytree.tree_leaves(plain), strict=True)
-    error = max((gap(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if _is_numeric(b)), default=0.0)
+    error = max((gap(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs if is_numeric(b)), default=0.0)
     if error <= (2e-2 if half else 1e-4):
         return True
     moves = _sensitivity(plan, wide_inputs(batch), run, HALF if half else SINGLE)

@@ -84,6 +84,7 @@ MOST_CHOICES = 64
 
 
 def renamed_size(size: Size, named: Callable[[int], int]) -> Size:
+    """A length, the selection that it follows under another name."""
     return size if size.of is None else Size(size.scale, size.offset, (named(size.of[0]), size.of[1]))
 
 

@@ -104,6 +104,7 @@ def sinks(program: Program) -> set[int]:
 
 
 def ancestors(program: Program, targets: Iterable[int]) -> set[int]:
+    """All values that some values are made of, these among them."""
     found: set[int] = set()
     todo = list(targets)
     while todo:

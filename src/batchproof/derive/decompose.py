@@ -30,11 +30,13 @@ def _count(x: torch.Tensor, dims: list[int]) -> int:
 
 
 def mean(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    """A mean as a sum and a division."""
     dims = _dims(x, dim)
     return torch.sum(x, dims, keepdim, dtype=dtype) / _count(x, dims)
 
 
 def var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """A variance as sums around a mean."""
     dims = _dims(x, dim)
     count, correction = _count(x, dims), 1 if correction is None else correction
     centred = x - torch.sum(x, dims, True) / count
@@ -44,29 +46,35 @@ def var(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bo
 
 
 def std(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> torch.Tensor:
+    """A standard deviation as the root of a variance."""
     return torch.sqrt(var(x, dim, correction=correction, keepdim=keepdim))
 
 
 def var_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    """A variance and a mean, each as sums."""
     return var(x, dim, correction=correction, keepdim=keepdim), mean(x, dim, keepdim)
 
 
 def std_mean(x: torch.Tensor, dim: Any = None, *, correction: Any = None, keepdim: bool = False) -> Any:
+    """A standard deviation and a mean, each as sums."""
     return std(x, dim, correction=correction, keepdim=keepdim), mean(x, dim, keepdim)
 
 
 def nanmean_parts(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    """A mean of what is not NaN, as a sum and a count."""
     dims = _dims(x, dim)
     return torch.nansum(x, dims, keepdim, dtype=dtype) / torch.sum(~torch.isnan(x), dims, keepdim)
 
 
 def nansum(x: torch.Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    """A sum of what is not NaN, as a sum with zeros in its place."""
     return torch.sum(torch.where(torch.isnan(x), torch.zeros_like(x), x), _dims(x, dim), keepdim, dtype=dtype)
 
 
 def vector_norm(
     x: torch.Tensor, order: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> torch.Tensor:
+    """A vector norm as a sum, or as an extreme."""
     dims = _dims(x, dim)
     if dtype is not None:
         x = x.to(dtype)
@@ -83,20 +91,24 @@ def vector_norm(
 
 
 def norm(x: torch.Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> torch.Tensor:
+    """``torch.norm`` as a vector norm."""
     return vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype)
 
 
 def softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """A softmax as exponentials over their sum."""
     exp = torch.exp(x - torch.amax(x, dim, True))
     return exp / torch.sum(exp, dim, True)
 
 
 def log_softmax(x: torch.Tensor, dim: int, half_to_float: bool) -> torch.Tensor:
+    """A logarithm of softmax, as a shifted sum of exponentials."""
     shifted = x - torch.amax(x, dim, True)
     return shifted - torch.log(torch.sum(torch.exp(shifted), dim, True))
 
 
 def logsumexp(x: torch.Tensor, dim: Any, keepdim: bool = False) -> torch.Tensor:
+    """A logarithm of a sum of exponentials, shifted by the largest."""
     dims = _dims(x, dim)
     top = torch.amax(x, dims, True)
     top = torch.where(torch.isinf(top), torch.zeros_like(top), top)
@@ -105,32 +117,39 @@ def logsumexp(x: torch.Tensor, dim: Any, keepdim: bool = False) -> torch.Tensor:
 
 
 def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """``torch.equal`` as a comparison of all elements."""
     return a.shape == b.shape and bool((a == b).all())
 
 
 def squeeze(x: torch.Tensor) -> torch.Tensor:
+    """``torch.squeeze`` with the dimensions named, which sizes of one sample would otherwise decide."""
     squeezed: torch.Tensor = aten.squeeze.dims(x, [d for d in range(x.ndim) if x.shape[d] == 1])
     return squeezed
 
 
 def aminmax(x: torch.Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
+    """The smallest and the largest, one by one."""
     dims = _dims(x, dim)
     return torch.amin(x, dims, keepdim), torch.amax(x, dims, keepdim)
 
 
 def max_default(x: torch.Tensor) -> torch.Tensor:
+    """The largest of all elements, over named dimensions."""
     return torch.amax(x, list(range(x.ndim)), False)
 
 
 def min_default(x: torch.Tensor) -> torch.Tensor:
+    """The smallest of all elements, over named dimensions."""
     return torch.amin(x, list(range(x.ndim)), False)
 
 
 def count_nonzero(x: torch.Tensor, dim: Any = None) -> torch.Tensor:
+    """A count of what is not zero, as a sum of truths."""
     return torch.sum(x != 0, _dims(x, dim))
 
 
 def native_batch_norm(x: torch.Tensor, weight: Any, bias: Any, *rest: Any) -> Any:
+    """Batch normalisation by torch's own decomposition of its functional form."""
     return decomposition_table[aten._native_batch_norm_legit_functional.default](x, weight, bias, *rest)
 
 
@@ -151,6 +170,7 @@ def _reduced(func: Any) -> Rule:
 
 
 def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reduction: int, ignore_index: int) -> Any:
+    """A negative log-likelihood as a sum over samples, and the sum of their weights."""
     if reduction == 0:
         return NotImplemented
     each = torch.nn.functional.nll_loss(x, target, weight, ignore_index=ignore_index, reduction="none")
@@ -166,11 +186,13 @@ def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reducti
 
 
 def mse_loss(x: torch.Tensor, y: torch.Tensor, reduction: int = 1) -> torch.Tensor:
+    """A mean squared error as a sum of squares over their count."""
     each = (x - y).square()
     return each if reduction == 0 else torch.sum(each) / each.numel() if reduction == 1 else torch.sum(each)
 
 
 def multilabel_margin_loss_forward(x: torch.Tensor, target: torch.Tensor, reduction: int) -> Any:
+    """A multi-label margin loss as the sum of those of single samples."""
     if reduction == 0:
         return NotImplemented
     each, is_target = aten.multilabel_margin_loss_forward(x, target, 0)

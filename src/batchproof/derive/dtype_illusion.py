@@ -109,6 +109,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
+    """Instance normalisation written out: torch's own takes its running statistics by address."""
     if not use_input_stats:
         return batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
     var, mean = torch.var_mean(x, list(range(2, x.ndim)), correction=0, keepdim=True)

@@ -86,5 +86,11 @@ def _free_at(program: Program, position: int, n: int) -> Any:
     return seen[0] + slope * (n - sizes[0]) if straight else seen[0]
 
 
+def is_numeric(leaf: Any) -> bool:
+    """Whether a leaf of a result can be compared with another: a tensor or a number."""
+    return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
+
+
 def result_of(run: Recording, leaf: Any) -> Any:
+    """A leaf of a recording's result as a value: a tensor that was recorded, or what Python made."""
     return run.tensors[leaf.index] if isinstance(leaf, Ref) else leaf

@@ -17,6 +17,7 @@ from torch.func import vmap
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.diverged import Diverged
+from batchproof.derive.evaluate import is_numeric
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
 from batchproof.derive.rerun import Rerun, target_of
@@ -70,7 +71,7 @@ def finish_many(
     result, run = _first(alone, count)
     if run.reads_data:
         raise OneByOne("it reads a number in Python")
-    targets = [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if _is_numeric(leaf)]
+    targets = [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if is_numeric(leaf)]
     wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
     try:
         with no_fallback_warning():
@@ -107,10 +108,6 @@ def _first(alone: Callable[[int], tuple[Any, Finisher]], count: int) -> tuple[An
     raise refusal or Diverged("there is no state")
 
 
-def _is_numeric(leaf: Any) -> bool:
-    return isinstance(leaf, (torch.Tensor, bool, int, float, complex))
-
-
 def _finisher(plan: StatePlan, run: Finisher, targets: Sequence[Any], nudge: float) -> Callable[..., Any]:
     """The operations of a run as a function of one state's leaves: (results, whether lost for good, digits lost)."""
     fixed = {index: run.values[index] for index in run.real if run.unreached(index)}
@@ -145,7 +142,7 @@ def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[
         return
     sums = torch.stack([_real(value).reshape(len(sound), -1).sum(1) for value in values]).sum(0)[indices]
     for number in {int(indices[sums.argmin()]), int(indices[sums.argmax()])}:
-        singly = [leaf for leaf in pytree.tree_leaves(alone(number)[0]) if _is_numeric(leaf)]
+        singly = [leaf for leaf in pytree.tree_leaves(alone(number)[0]) if is_numeric(leaf)]
         for many, one in zip(values, singly, strict=True):
             a, b = many[number], torch.as_tensor(one).to(many.dtype)
             if not close(a, b, absolute=1e-300):

@@ -48,4 +48,5 @@ EXACT_ARITHMETIC = frozenset("add sub rsub mul neg sum _to_copy where masked_fil
 
 
 def base_name(op: Op) -> str:
+    """The name of an operator without its overload and its namespace."""
     return str(op.func._schema.name).split("::")[-1]

@@ -14,7 +14,7 @@ from batchproof.derive.content import name_values
 from batchproof.derive.cut import Frontier, cut, operations_after
 from batchproof.derive.decompose import decomposition
 from batchproof.derive.diverged import Diverged
-from batchproof.derive.evaluate import result_of, small_batches
+from batchproof.derive.evaluate import is_numeric, result_of, small_batches
 from batchproof.derive.find_centres import find_centres, find_extremes
 from batchproof.derive.kind import ROWLIKE, Kind
 from batchproof.derive.operators import base_name
@@ -226,7 +226,7 @@ def _same_results(a: Recording, b: Recording) -> bool:
     if len(a.result) != len(b.result):
         return False
     pairs = [(result_of(a, x), result_of(b, y)) for x, y in zip(a.result, b.result, strict=True)]
-    numbers = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs if isinstance(x, (torch.Tensor, int, float))]
+    numbers = [(torch.as_tensor(x), torch.as_tensor(y)) for x, y in pairs if is_numeric(x)]
     return all(gap(x, y) <= ROUNDING * 1e2 for x, y in numbers)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,14 +15,14 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import CentredSum, Extremes
 from batchproof.derive.codegen import FoldCode
-from batchproof.derive.cut import nbytes
+from batchproof.derive.cut import ancestors, nbytes
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.kind import Kind, merge_of
 from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.record import Way, run_under
-from batchproof.derive.recording import WIDE
+from batchproof.derive.recording import WIDE, leaves
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import SourceLine
 from batchproof.derive.stand_in import stand_in
@@ -226,6 +226,45 @@ class StatePlan(Plan):
         if any(isinstance(leaf, torch.Tensor) and run.is_blank(leaf) for leaf in pytree.tree_leaves(result)):
             raise Diverged("the function returns something else on all samples than on the first batch")
         return result, run
+
+    def captured_by_summands(self) -> list[torch.Tensor]:
+        """The captured tensors that the sums around statistics are made of."""
+        inside = {index for parts in self.centred.values() for op in parts.summand.ops for index in op.inputs}
+        shared = [index for index in inside if self.program.values[index].kind is Kind.SHARED]
+        behind = sorted(ancestors(self.program, shared))
+        return [self.captured[index] for index in behind if index in self.captured]
+
+    @property
+    def computes_narrow(self) -> bool:
+        """Whether the function casts to a narrow type on its way, and rounds there."""
+        arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
+        return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
+
+    def centres(self) -> dict[int, list[tuple[dict[int, torch.Tensor], dict[int, Any]]]]:
+        """For each leaf that is kept around centres, by its place, these: values of statistics and of numbers."""
+        found = ((place, self.centred.get(index)) for place, index in enumerate(self.kept))
+        return {place: [(at.stats, at.free) for at in parts.centres] for place, parts in found if parts is not None}
+
+    def with_centres(self, centres: dict[int, Any]) -> StatePlan:
+        """A plan to derive again like, at given centres, as `centres` gives them."""
+        centred = dict(self.centred)
+        for place, points in centres.items():
+            found: Any = centred[self.kept[place]]
+            centred[self.kept[place]] = replace(found, centres=[Centre(dict(s), dict(f)) for s, f in points])
+        return replace(self, centred=centred)
+
+    def recentre(self, leaves: Sequence[Any], source: StatePlan) -> list[Any]:
+        """The leaves of states, stacked, that another plan keeps at its centres, at ours.
+
+        Raises:
+            Diverged: one is infinite, and infinity cannot be moved.
+        """
+        found = list(leaves)
+        for place, (mine, index) in enumerate(zip(self.kept, source.kept, strict=True)):
+            at = source.centred.get(index)
+            if isinstance(at, CentredSum):
+                found[place] = torch.stack([self.move(mine, one, at, source.constants) for one in found[place]])
+        return found
 
     def move(self, leaf: int, kept: torch.Tensor, theirs: CentredSum, shared: dict[int, torch.Tensor]) -> torch.Tensor:
         """A sum that another state keeps at its own centres, at ours.

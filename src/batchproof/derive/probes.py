@@ -13,6 +13,7 @@ PROBES = 15
 
 
 def random_step(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A direction to move a statistic in, away from zero."""
     step = 0.5 + torch.rand(like.shape, generator=generator, dtype=torch.float64)
     if like.dtype.is_complex:
         step = torch.complex(step, torch.randn(like.shape, generator=generator, dtype=torch.float64))

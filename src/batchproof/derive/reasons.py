@@ -15,6 +15,7 @@ from batchproof.ground.place import Statement
 
 
 def saves(program: Program, rows: Sequence[int], batch: TensorBatch) -> bool:
+    """Whether keeping these rows of a program takes a quarter of the memory of the samples, or less."""
     from batchproof.derive.cut import nbytes
 
     carried = sum(

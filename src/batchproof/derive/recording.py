@@ -116,6 +116,7 @@ def widen(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def widen_constant(value: Any) -> Any:
+    """An argument of an operation, a floating type at its widest."""
     return WIDE.get(value, value) if isinstance(value, torch.dtype) else value
 
 

@@ -74,6 +74,7 @@ def spread_order(table: torch.Tensor) -> list[int]:
 
 
 def pseudo_inverse(table: torch.Tensor) -> torch.Tensor:
+    """The pseudo-inverse of (elements, probes, centres), small singular values left out."""
     inverse: torch.Tensor = torch.linalg.pinv(table, rtol=1e-11)
     return inverse
 

@@ -6,7 +6,6 @@ from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.jackknife import standard_error
 from batchproof.metric.order import NOTE
-from batchproof.metric.shapes import check_finishes, check_folds
 from batchproof.metric.stream import Stream, typed
 
 __all__ = [
@@ -15,8 +14,6 @@ __all__ = [
     "GroupedState",
     "Stream",
     "Variant",
-    "check_finishes",
-    "check_folds",
     "exact",
     "fold_by",
     "moved",

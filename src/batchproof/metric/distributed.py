@@ -310,10 +310,12 @@ def _gather_chunks(
 
 
 def on_cpu(call: Batch) -> Batch:
+    """A batch with its tensors on the CPU."""
     return moved(call, torch.device("cpu"))
 
 
 def moved(call: Batch, device: torch.device | None) -> Batch:
+    """A batch with its tensors on a device; as it is where that is None."""
     if device is None:
         return call
     leaves = [leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf for leaf in call.leaves]

@@ -30,6 +30,7 @@ class Variant:
 
 
 def unfoldable(error: Exception) -> BatchproofError:
+    """The refusal of a batch on which a fold raises."""
     return BatchproofError(
         f"this batch does not fit what was derived from the first ones ({type(error).__name__}: {error}): "
         "the function's sizes depend on the data; use state='rows' to keep the samples"
@@ -37,6 +38,7 @@ def unfoldable(error: Exception) -> BatchproofError:
 
 
 def variant_of(plan: StatePlan, call: Batch) -> Variant:
+    """A plan made ready to fold batches that are like one."""
     folded = plan.fold.compile()
     captured = plan.captured
     example = one_sample(call)
@@ -71,6 +73,7 @@ def version(tensor: torch.Tensor) -> int:
 
 
 def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
+    """Refuse a fold of other shapes than its plan says."""
     for leaf, value in zip(plan.leaves, values, strict=True):
         expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
         if leaf.merge is not ROWS and tuple(value.shape) != tuple(expected):
@@ -82,6 +85,7 @@ def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
 
 @contextmanager
 def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
+    """Switch autocast off on a tensor's device."""
     kind = tensor.device.type
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Centre, CentredSum, StatePlan, like
+from batchproof.derive import StatePlan, like
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
 from batchproof.ground.isolation import quiet
@@ -101,11 +101,7 @@ def recentred(plan: StatePlan, theirs: GroupedState, source: StatePlan) -> Group
     """A state kept at the centres of one plan, at those of another one of the same leaves."""
     if centres_print(plan) == centres_print(source):
         return GroupedState(plan, theirs.groups, theirs.device, list(theirs.cells))
-    leaves = theirs.leaves
-    for position, (mine, index) in enumerate(zip(plan.kept, source.kept, strict=True)):
-        at = source.centred.get(index)
-        if isinstance(at, CentredSum):
-            leaves[position] = torch.stack([plan.move(mine, one, at, source.constants) for one in leaves[position]])
+    leaves = plan.recentre(theirs.leaves, source)
     return GroupedState.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
 
 
@@ -148,11 +144,8 @@ def _saved_plan(stream: Stream) -> dict[str, Any]:
         "program": program_print(plan),
         "fingerprint": centres_print(plan),
         "centres": {
-            position: [
-                ({i: _copied(x) for i, x in at.stats.items()}, dict(at.free)) for at in plan.centred[index].centres
-            ]
-            for position, index in enumerate(plan.kept)
-            if index in plan.centred
+            place: [({i: _copied(x) for i, x in stats.items()}, dict(free)) for stats, free in points]
+            for place, points in plan.centres().items()
         },
         "constants": shared_print(stream),
         "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
@@ -255,14 +248,9 @@ def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]],
 
 def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], lesson: Batch) -> StatePlan:
     """A plan at the centres that were saved: another machine may find them with other last digits."""
-    centred = dict(plan.centred)
-    for position, saved in centres.items():
-        index = plan.kept[position]
-        found: Any = centred[index]
-        centred[index] = replace(found, centres=[Centre(dict(stats), dict(free)) for stats, free in saved])
     tensors, dims = tensors_of(lesson)
     with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
-        return like(replace(plan, centred=centred), plan.fn, tensors, dims)
+        return like(plan.with_centres(centres), plan.fn, tensors, dims)
 
 
 def _loaded_slots(like_these: GroupedState, saved: dict[str, Any], held: list[Any] | None = None) -> GroupedState:

@@ -24,10 +24,13 @@ from batchproof.derive import (
     State,
     StatePlan,
     TensorBatch,
+    check_finishes,
+    check_folds,
     derive,
     few,
     keep_inputs,
     like,
+    nudge_state,
 )
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground import tensors
@@ -51,7 +54,6 @@ from batchproof.metric.order import noted
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.metric.recheck import recheck
 from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
-from batchproof.metric.shapes import check_finishes, check_folds, elsewhere
 
 
 class Stream:
@@ -453,7 +455,7 @@ class Stream:
         if len(plans) > 1:
             check_finishes(plans, runs, results)
             if any(isinstance(leaf, float) for leaf in pytree.tree_leaves(results)):  # made by Python: not in the runs
-                check_finishes(plans, *self.finished(elsewhere(leaves), lengths, n)[::-1])
+                check_finishes(plans, *self.finished(nudge_state(leaves), lengths, n)[::-1])
         return typed(results[0], plans[0])
 
     def finished(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> tuple[list[Any], list[Finisher]]:

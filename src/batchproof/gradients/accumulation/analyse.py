@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import Diverged, Kind, OwnError, StatePlan, TensorBatch, ancestors
+from batchproof.derive import Diverged, OwnError, StatePlan, TensorBatch
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
@@ -156,11 +156,7 @@ def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
 
 def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     """The tensors from outside that the centres of sums were chosen by, as they are."""
-    program = plan.program
-    inside = {index for parts in plan.centred.values() for op in parts.summand.ops for index in op.inputs}
-    shared = [index for index in inside if program.values[index].kind is Kind.SHARED]
-    behind = [plan.captured[index] for index in sorted(ancestors(program, shared)) if index in plan.captured]
-    return [(tensor, tensor.detach().clone()) for tensor in behind]
+    return [(tensor, tensor.detach().clone()) for tensor in plan.captured_by_summands()]
 
 
 def _slope_on(learned: Learned, call: Batch) -> Found:

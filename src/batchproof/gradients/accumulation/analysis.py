@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import ROWS, Diverged, Slope, State, StatePlan, slope
+from batchproof.derive import ROWS, Diverged, Slope, State, StatePlan, check_finishes, check_folds, slope
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.grad_store import nodes_of
 from batchproof.gradients.accumulation.outputs import EMPTY, check_loss, loss_of, with_gradient
 from batchproof.ground.batch import Batch, copied, same, signature, tensors_of
 from batchproof.ground.isolation import quiet
-from batchproof.metric import GroupedState, Stream, Variant, check_finishes, check_folds, fold_by, no_autocast, typed
+from batchproof.metric import GroupedState, Stream, Variant, fold_by, no_autocast, typed
 
 #: A derivative is a sum of the known directions where what is left of it is less than this share.
 ROUNDING = 1e-11

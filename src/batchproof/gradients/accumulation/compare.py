@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import WIDE, StatePlan, leaves
 from batchproof.gradients.accumulation.analysis import Cut, Learned
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
@@ -42,7 +41,7 @@ def compare(learned: Learned, lesson: Batch) -> None:
     learned.folds[signature(wide)] = folds[signature(lesson)]  # the very same code
     try:
         error = _gradient_gap(learned, wide)
-        room = NARROW_ROUNDING if _works_narrow(learned.plan) else ROUNDING
+        room = NARROW_ROUNDING if learned.plan.computes_narrow else ROUNDING
     except Exception:  # noqa: BLE001 - its own parameters are float32, say, and cannot meet float64
         error = _gradient_gap(learned, lesson)
         room = HALF_ROUNDING if _is_half(lesson) else NARROW_ROUNDING
@@ -109,9 +108,3 @@ def _widened(leaf: Any) -> Any:
 
 def _is_half(call: Batch) -> bool:
     return any(leaf.dtype in (torch.float16, torch.bfloat16) for leaf in call.leaves if isinstance(leaf, Tensor))
-
-
-def _works_narrow(plan: StatePlan) -> bool:
-    """Whether the loss casts to a narrow type on the way, and rounds there."""
-    arguments = [leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs))]
-    return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))

@@ -16,20 +16,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import (
-    Diverged,
-    Finisher,
-    Free,
-    Kind,
-    Op,
-    Program,
-    Ref,
-    Size,
-    StatePlan,
-    ancestors,
-    base_name,
-    leaves,
-)
+from batchproof.derive.cut import ancestors
+from batchproof.derive.diverged import Diverged
+from batchproof.derive.finish import Finisher
+from batchproof.derive.kind import Kind
+from batchproof.derive.operators import base_name
+from batchproof.derive.plan import StatePlan
+from batchproof.derive.program import Program
+from batchproof.derive.recording import Free, Op, Ref, Size, leaves
 
 #: Steps that keep the numbers in their order; whether they are copied hangs on how a tensor lies in memory.
 _COPIES = ("clone", "alias")
@@ -319,8 +313,8 @@ def _number(leaf: Any) -> Any:
     return "nan" if isinstance(leaf, float) and leaf != leaf else repr(leaf) if isinstance(leaf, list) else leaf
 
 
-def elsewhere(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """A merged state near another: two results that agree there, too, do not agree by accident."""
+def nudge_state(leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """A merged state near a given one: two results that agree there, too, do not agree by accident."""
     generator = torch.Generator().manual_seed(0)
     return [_moved(leaf, generator) if leaf.dtype.is_floating_point else leaf for leaf in leaves]
 
