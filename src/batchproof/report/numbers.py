@@ -91,6 +91,15 @@ def percent(share: float) -> str:
     return f"{share:+.1%}" if size >= 9.5e-4 else f"{share:+.2%}" if size >= 9.5e-5 else f"{share:+.3%}"
 
 
+def share(error: float) -> str:
+    """A relative error without its sign: ``17.6%``, ``0.02%``, ``12 times its size``."""
+    if not error < 10:
+        return f"{error:,.0f} times its size" if error < 1e6 else f"{error:.0e} times its size"
+    if error < 1e-5:
+        return f"{error:.0e} of its size"
+    return f"{error:.1%}" if error >= 1e-3 else f"{error:.2%}" if error >= 1e-4 else f"{error:.3%}"
+
+
 def size(count: int) -> str:
     """A batch size: ``442``, ``100,000``, ``1e12``."""
     if count < 1_000_000:
