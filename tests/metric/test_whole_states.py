@@ -205,8 +205,8 @@ def test_few_rows_are_held_and_saved() -> None:
     for _ in range(3):
         metric.update(torch.randn(20_000, 100))
     state = metric.state_dict()
-    assert metric._stream.lesson is not None
-    assert metric._stream.lesson.n <= 64
+    assert metric._stream.training_rows is not None
+    assert metric._stream.training_rows.n <= 64
     assert all(len(leaf) <= 64 for leaf in state["lesson"])
     assert sum(len(leaves[0]) for leaves in state["sample"]) <= 64
 

@@ -21,9 +21,11 @@ class Commands(click.Group):
     """A group whose commands wait in their modules, so that each starts without the others' imports."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, imported when it is asked for."""
         if cmd_name in COMMANDS:
             return _imported(cmd_name)
         self.commands = {name: _imported(name) for name in COMMANDS}  # among these click looks for what was meant

@@ -6,7 +6,6 @@ from batchproof.explanation.measure import Progress
 from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, Reading
 from batchproof.explanation.samples import Samples, gather, together
 from batchproof.explanation.wording import low_or_high
-from batchproof.explanation.words import share
 from batchproof.ground.place import Place
 
 __all__ = [
@@ -24,6 +23,5 @@ __all__ = [
     "guess_samples",
     "low_or_high",
     "role_of",
-    "share",
     "together",
 ]

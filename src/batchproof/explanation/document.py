@@ -17,9 +17,9 @@ from batchproof.report.document import (
     Reason,
     Sheet,
     Strip,
+    StripCurve,
     StripRow,
     Tone,
-    Trace,
     row_of,
 )
 from batchproof.report.numbers import aligned, decimals_for, known_to, number, percent, size
@@ -177,7 +177,7 @@ def _strip(curve: Curve, explanation: Explanation) -> Strip:
     if curve.quantity == "mean of batches":
         rows.append(row("weighted", lambda r: value(r, r.weighted), is_optional=True))
     rows.append(row("±", noise, "faint", is_optional=True))
-    trace = Trace(
+    trace = StripCurve(
         values=tuple(math.nan if reading.undefined else reading.mean for reading in readings),
         level=curve.exact,
         level_label="" if changes else "exact",

@@ -40,12 +40,14 @@ _CONVEX = frozenset(
 
 
 def word_of(op: Op, name: str) -> str:
+    """An operation as a reader calls it: ``the square root``, ``a power``."""
     if name == "pow" and len(op.args) > 1:
         return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
     return _WORDS.get(name, name.strip("_"))
 
 
 def jensen(word: str) -> str:
+    """Why a nonlinear function of a mean is not the mean of its values, with the function's name."""
     return f"{word} is taken in each batch, and {_side(word)}"
 
 
@@ -65,4 +67,5 @@ def ranks(name: str) -> str:
 
 
 def takes_together(name: str) -> str:
+    """That an operation takes the samples of a batch together, with its name."""
     return f"{name.strip('_')} takes all samples of the batch together"

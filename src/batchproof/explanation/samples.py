@@ -75,7 +75,7 @@ class Samples:
         return replace(self, leaves=leaves)
 
     def double(self) -> Samples:
-        """The same with every floating leaf in double precision."""
+        """The samples with every floating leaf in double precision."""
         return replace(self, leaves=tuple(_double(leaf) for leaf in self.leaves))
 
     def given(self, guessed: bool) -> tuple[Given, ...]:

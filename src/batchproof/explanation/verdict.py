@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.functions import Behaviour, FunctionMeasurement, direction
 from batchproof.explanation.result import Code, Curve, Direction, Finding
-from batchproof.explanation.words import share
+from batchproof.report.numbers import share
 
 #: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
 CONDITIONAL: frozenset[Code] = frozenset({"ratio", "limit", "branch"})

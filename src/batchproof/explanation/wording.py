@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from batchproof.explanation.words import share
 from batchproof.ground.text import size_of
-from batchproof.report.numbers import decimals_for, number, size
+from batchproof.report.numbers import decimals_for, number, share, size
 
 if TYPE_CHECKING:
     from batchproof.explanation.result import Code, Curve, Explanation, Finding, Keep, Reading

@@ -1,4 +1,4 @@
-"""Findings in words: a kept sum as the user wrote it, a relative error."""
+"""A kept sum in words: as the user wrote what it is taken of."""
 
 from __future__ import annotations
 
@@ -74,12 +74,3 @@ def _parse(line: str) -> ast.AST | None:
         except SyntaxError:
             continue
     return None
-
-
-def share(error: float) -> str:
-    """A relative error without its sign: ``17.6%``, ``0.02%``, ``12 times its size``."""
-    if not error < 10:
-        return f"{error:,.0f} times its size" if error < 1e6 else f"{error:.0e} times its size"
-    if error < 1e-5:
-        return f"{error:.0e} of its size"
-    return f"{error:.1%}" if error >= 1e-3 else f"{error:.2%}" if error >= 1e-4 else f"{error:.3%}"

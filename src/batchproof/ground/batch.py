@@ -38,7 +38,7 @@ class Layout:
     keywords: tuple[str, ...]
 
     def described(self) -> dict[str, Any]:
-        """The same in plain containers, to be saved."""
+        """A layout in plain containers, to be saved."""
         return {**vars(self), "skeletons": tuple(trees.described(skeleton) for skeleton in self.skeletons)}
 
     @classmethod
@@ -64,6 +64,7 @@ class Batch:
         return [leaf for leaf, dim in zip(self.leaves, self.layout.dims, strict=True) if dim is not None]
 
     def all_tensors(self) -> bool:
+        """Whether every leaf is a tensor."""
         return all(isinstance(leaf, torch.Tensor) for leaf in self.columns)
 
 
@@ -478,6 +479,7 @@ def _all_below(value: Any) -> Callable[[Any], bool]:
 
 
 def length(leaf: Any, dim: int) -> int:
+    """The number of samples of a leaf along its batch dimension."""
     return len(leaf) if isinstance(leaf, list) else int(leaf.shape[dim])
 
 
@@ -487,6 +489,7 @@ def samples_in(leaves: Sequence[Any], dims: Sequence[int | None]) -> int:
 
 
 def shape_of(leaf: Any) -> str:
+    """The shape of a leaf, for an error."""
     return f"a list of {len(leaf)}" if isinstance(leaf, list) else f"shape {tuple(leaf.shape)}"
 
 
@@ -571,6 +574,7 @@ def keep(call: Batch) -> Batch:
 
 
 def copied(leaf: Any) -> Any:
+    """A copy that writing into the leaf does not reach."""
     if isinstance(leaf, torch.Tensor):
         with torch.inference_mode(False):
             return leaf.detach().clone()

@@ -27,7 +27,7 @@ def _tensor(leaf: Any) -> torch.Tensor:
 
 
 def leaves(result: Any) -> list[tuple[str, Any]]:
-    """The same leaves as they are: the very tensors that were returned."""
+    """The numbers of a result as they are: the very tensors that were returned."""
     found = tree_flatten_with_path(result)[0]
     return [
         (keystr(path), leaf)

@@ -77,7 +77,7 @@ def _split(name: str) -> str:
 def _is_importable(name: str) -> bool:
     try:
         importlib.import_module(name)
-    except Exception:  # noqa: BLE001 - only a hint hangs on it
+    except Exception:  # noqa: BLE001 - only a hint depends on it
         return False
     return True
 
@@ -220,5 +220,5 @@ def place_of(target: Any) -> Place | None:
     except (OSError, TypeError):
         return None
     found = place(file, line) if file is not None else None
-    # torch's own source is nobody's to mend
+    # torch's own source is nobody's to repair
     return None if found is None or found.file.startswith(f"torch{os.sep}") else found

@@ -70,6 +70,7 @@ pytree.register_pytree_node(
 
 
 def is_array(leaf: Any) -> bool:
+    """Whether a leaf is an array of numpy's kind: it has a shape and a dtype."""
     return type(leaf).__module__.partition(".")[0] == "numpy" and hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
@@ -88,7 +89,7 @@ def is_column(leaf: Any) -> bool:
 
 
 def opened(value: Any, label: str) -> Any:
-    """The same tree with every container that torch does not know as a `Box`.
+    """A tree with every container that torch does not know as a `Box`.
 
     Raises:
         BatchproofError: there are tensors in an object that cannot be put together again, or some that cannot be cut.

@@ -187,7 +187,7 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
         assert draft.slots is not None
         return mine if mine is not None else GroupedState.empty(draft.slots.plan, draft.slots.device)
     is_teacher = dist.get_rank(group) == teacher
-    box: list[Any] = [on_cpu(draft.lesson) if is_teacher and draft.lesson is not None else None]
+    box: list[Any] = [on_cpu(draft.training_rows) if is_teacher and draft.training_rows is not None else None]
     source = teacher if group is None else dist.get_global_rank(group, teacher)
     dist.broadcast_object_list(box, src=source, group=group)
     made: list[GroupedState] = []
@@ -214,19 +214,19 @@ def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
         _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
 
 
-def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> GroupedState:
-    """Our part by the teacher's plan, which becomes the draft's; without a lesson we are the teacher."""
+def _taught(draft: Stream, mine: Any, training_rows: Batch | None, kind: str) -> GroupedState:
+    """Our part by the teacher's plan, which becomes the draft's; without training rows we are the teacher."""
     slots = draft.slots
-    if lesson is None:
+    if training_rows is None:
         assert slots is not None
         return mine if mine is not None else GroupedState.empty(slots.plan, slots.device)
     device = slots.device if slots is not None else _device_of(draft.first)
-    lesson = moved(lesson, device if device is not None else _device_like(kind))
+    training_rows = moved(training_rows, device if device is not None else _device_like(kind))
     student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
     student.first = draft.first
-    learned = student.derived(lesson)
+    learned = student.derived(training_rows)
     assert isinstance(learned, StatePlan)
-    student.adopt(learned, lesson, [])
+    student.adopt(learned, training_rows, [])
     assert student.slots is not None
     if isinstance(mine, GroupedState):
         plan = draft.state_plan
@@ -238,7 +238,7 @@ def _taught(draft: Stream, mine: Any, lesson: Batch | None, kind: str) -> Groupe
     elif mine is not None:
         mine = student.folded(mine)
     student.meet(draft.shapes())
-    for name in ("plan", "lesson", "first", "variants", "hot", "slots"):
+    for name in ("plan", "training_rows", "first", "variants", "fast", "slots"):
         setattr(draft, name, getattr(student, name))
     draft.rows = []
     return mine if mine is not None else student.slots

@@ -23,7 +23,7 @@ class Variant:
 
     plan: StatePlan
     example: Batch
-    hot: Fold
+    fast: Fold
     fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
     beside: StatePlan | None = None  # the plan for another shape that this one was compared with
@@ -128,8 +128,8 @@ def _hot(plan: StatePlan, call: Batch, folded: Callable[..., Any], captured: dic
         if not _fixed_shape(plan, index):
             lines.append(f"if values[{position}].shape != {tuple(leaf.shape)}: check(plan, values)")
     lines.append("return values, lengths, n")
-    exec("def hot(args):\n    " + "\n    ".join(lines), space)
-    return space["hot"]  # type: ignore[no-any-return]
+    exec("def fast(args):\n    " + "\n    ".join(lines), space)
+    return space["fast"]  # type: ignore[no-any-return]
 
 
 def _fixed_shape(plan: StatePlan, index: int) -> bool:

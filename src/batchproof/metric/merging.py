@@ -70,8 +70,8 @@ def _take_plan(stream: Stream, other: Stream) -> None:
         return
     if stream.state == "rows":
         raise BatchproofError("mismatched states: this metric was told to keep samples; the other has folded them")
-    assert other.lesson is not None
-    stream.adopt(other.state_plan, other.lesson, stream.rows)
+    assert other.training_rows is not None
+    stream.adopt(other.state_plan, other.training_rows, stream.rows)
 
 
 def moved(stream: Stream, theirs: GroupedState, other: Stream) -> GroupedState:
@@ -89,8 +89,8 @@ def moved(stream: Stream, theirs: GroupedState, other: Stream) -> GroupedState:
     if shared_print(stream) != shared_print(other):
         raise BatchproofError("mismatched states: the functions hold other weights, or took other shared arguments")
     if program_print(plan) != program_print(source):
-        assert other.lesson is not None
-        if program_print(stream.variant(other.lesson).plan) != program_print(source):
+        assert other.training_rows is not None
+        if program_print(stream.variant(other.training_rows).plan) != program_print(source):
             raise BatchproofError(
                 "mismatched states: the functions do the same operations with other numbers (a threshold, an exponent)"
             )
@@ -137,10 +137,10 @@ def save(stream: Stream) -> dict[str, Any]:
 
 
 def _saved_plan(stream: Stream) -> dict[str, Any]:
-    assert stream.lesson is not None
+    assert stream.training_rows is not None
     plan = stream.state_plan
     return {
-        "lesson": [_copied(leaf) for leaf in stream.lesson.leaves],
+        "lesson": [_copied(leaf) for leaf in stream.training_rows.leaves],
         "program": program_print(plan),
         "fingerprint": centres_print(plan),
         "centres": {
@@ -230,25 +230,25 @@ def _fits(stream: Stream, call: Batch) -> None:
 
 def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Batch]) -> None:
     """Derive the plan again, from the rows that it was derived from."""
-    lesson = relayout(saved["lesson"])
-    plan = fresh.derived(lesson)
+    training_rows = relayout(saved["lesson"])
+    plan = fresh.derived(training_rows)
     if not isinstance(plan, StatePlan) or program_print(plan) != saved["program"]:
         raise BatchproofError(
             "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
             "exponent, a unit) were others, or was saved by another version of torch"
         )
     if centres_print(plan) != saved["fingerprint"]:
-        plan = _at_centres(fresh, plan, saved["centres"], lesson)
-    fresh.adopt(plan, lesson, [])
+        plan = _at_centres(fresh, plan, saved["centres"], training_rows)
+    fresh.adopt(plan, training_rows, [])
     if shared_print(fresh) != saved["constants"]:
         raise BatchproofError("the saved state does not fit: its function held other weights or shared arguments")
     for leaves in saved["shapes"]:
         fresh.variant(relayout(leaves))
 
 
-def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], lesson: Batch) -> StatePlan:
+def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], training_rows: Batch) -> StatePlan:
     """A plan at the centres that were saved: another machine may find them with other last digits."""
-    tensors, dims = tensors_of(lesson)
+    tensors, dims = tensors_of(training_rows)
     with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
         return like(plan.with_centres(centres), plan.fn, tensors, dims)
 

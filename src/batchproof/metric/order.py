@@ -1,4 +1,4 @@
-"""Whether a function's value hangs on the order of its samples: then joining batches end to end is a choice."""
+"""Whether a function's value depends on the order of its samples: then joining batches end to end is a choice."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ NOTE = (
 )
 
 
-def noted(plan: Plan, fn: Callable[..., Any], lesson: Batch) -> Plan:
+def noted(plan: Plan, fn: Callable[..., Any], training_rows: Batch) -> Plan:
     """A plan that keeps samples, its reason with a word on their order where that matters."""
-    if plan.reason is None or not depends_on_order(fn, lesson):
+    if plan.reason is None or not depends_on_order(fn, training_rows):
         return plan
     return replace(plan, reason=f"{plan.reason}; {NOTE}")
 

@@ -29,6 +29,7 @@ class SampleValues:
         return self.typed([column.mean(0) for column in self.columns])
 
     def typed(self, means: list[torch.Tensor]) -> Any:
+        """Means in the types that the function returns."""
         leaves = [
             mean.to(kind) if isinstance(kind, torch.dtype) else float(mean)
             for mean, kind in zip(means, self.types, strict=True)

@@ -45,6 +45,7 @@ class Reservoir:
 
     @property
     def sample(self) -> Sample:
+        """What is held now, and what it was drawn from."""
         return Sample(list(self.rows), self.seen)
 
     def take(self, call: Batch) -> None:
@@ -121,4 +122,5 @@ def packed(sample: Sample) -> list[Batch]:
 
 
 def unpacked(calls: Sequence[Batch], n: int) -> Sample:
+    """The inverse of `packed`."""
     return Sample([_row(call, i) for call in calls for i in range(call.n)], n)

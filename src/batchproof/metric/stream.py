@@ -72,11 +72,11 @@ class Stream:
         self.forgotten: frozenset[str] = frozenset()
         self.variants: dict[Any, Variant] = {}
         self.plan: Plan | None = None
-        self.lesson: Batch | None = None  # the few rows that the plan was derived from
+        self.training_rows: Batch | None = None  # the few rows that the plan was derived from
         self.first: Batch | None = None  # one sample of the first batch: what all later ones must be like
         self.updates = 0
         self.enough = warmup  # samples to derive from
-        self.hot: Fold | None = None
+        self.fast: Fold | None = None
         self.reservoir = Reservoir()
         self.rechecked: Any = None  # the samples that the plan was last tried on
 
@@ -105,16 +105,17 @@ class Stream:
         return other
 
     def become(self, draft: Stream) -> None:
+        """Put a draft's change in force."""
         self.__dict__.update(draft.__dict__)
 
     # ------------------------------------------------------------------ a batch enters
 
     def ready(self, args: Sequence[Any]) -> Folded | None:
         """Fold a batch that is like the ones before, without changing the state; None where it needs a closer look."""
-        if self.hot is None:
+        if self.fast is None:
             return None
         try:
-            return self.hot(args)  # type: ignore[no-any-return]
+            return self.fast(args)  # type: ignore[no-any-return]
         except BatchproofError:
             raise
         except Exception as error:
@@ -265,9 +266,9 @@ class Stream:
         """Derive the plan from the rows at hand and fold them, where it is time to."""
         if self.plan is not None or self.state == "rows" or self.n < self.enough:
             return
-        lesson = self.learnable([call for _, call in self.kept()])
+        training_rows = self.learnable([call for _, call in self.kept()])
         try:
-            plan = self.derived(lesson)
+            plan = self.derived(training_rows)
         except OwnError as own:
             self.postpone(own)
             return
@@ -277,18 +278,18 @@ class Stream:
             self.plan = plan
             return
         try:
-            self.adopt(plan, lesson, self.rows)
+            self.adopt(plan, training_rows, self.rows)
         except OwnError as own:
             self.postpone(own)
 
-    def adopt(self, plan: StatePlan, lesson: Batch, rows: Rows) -> None:
+    def adopt(self, plan: StatePlan, training_rows: Batch, rows: Rows) -> None:
         """Fold rows, and those from before, by a plan, which from then on is ours.
 
         Nothing changes if one of them cannot be folded.
         """
         draft = self.draft()
-        draft.plan, draft.lesson, draft.first = plan, lesson, self.first or one_sample(lesson)
-        draft.variants = {signature(lesson): variant_of(plan, lesson)}
+        draft.plan, draft.training_rows, draft.first = plan, training_rows, self.first or one_sample(training_rows)
+        draft.variants = {signature(training_rows): variant_of(plan, training_rows)}
         past = self.past
         held = past.held if past is not None else None
         own = past.own if past is not None else None
@@ -301,15 +302,15 @@ class Stream:
             all_of_it = draft.folded(held, folded)
             mine = all_of_it if own is held else None if own is None else draft.folded(own, folded)
             draft.past = Past(all_of_it, mine, past.clock, past.owned, _drawn(held).sample)
-        draft.hot = next(iter(draft.variants.values())).hot
+        draft.fast = next(iter(draft.variants.values())).fast
         self.become(draft)
 
     def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> GroupedState:
         """Kept samples as a state; what was folded already is known by the identity of its batch."""
-        assert self.lesson is not None
+        assert self.training_rows is not None
         known = {} if known is None else known
         with torch.inference_mode(False), torch.no_grad():
-            slots = GroupedState.empty(self.state_plan, self.lesson.columns[0].device)
+            slots = GroupedState.empty(self.state_plan, self.training_rows.columns[0].device)
             for group, call in rows:
                 if id(call) not in known:
                     known[id(call)] = self.variant(call).fold(call)
@@ -326,14 +327,15 @@ class Stream:
         """The rows to derive from: a few, of the shape that most rows have."""
         return _few(join(by_shape(calls)[0]))
 
-    def derived(self, lesson: Batch) -> Plan:
-        if not lesson.all_tensors():
-            return noted(_foreign_plan(lesson), self.fn, lesson)
-        tensors, dims = tensors_of(lesson)
+    def derived(self, training_rows: Batch) -> Plan:
+        """A plan for the function, from a few rows."""
+        if not training_rows.all_tensors():
+            return noted(_foreign_plan(training_rows), self.fn, training_rows)
+        tensors, dims = tensors_of(training_rows)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
             own = [t.clone() if t.is_inference() else t for t in tensors]
-            plan = derive(_flat(self.fn, lesson), own, dims, self.differentiated)
-        return noted(plan, self.fn, lesson)
+            plan = derive(_flat(self.fn, training_rows), own, dims, self.differentiated)
+        return noted(plan, self.fn, training_rows)
 
     def planned(self) -> Plan:
         """The plan, derived now from the samples at hand if it has not been yet."""
@@ -341,16 +343,17 @@ class Stream:
             return self.plan
         if self.n == 0:
             raise BatchproofError("no plan yet: it is derived from the first samples; call update first")
-        lesson = self.learnable([call for _, call in self.kept()])
+        training_rows = self.learnable([call for _, call in self.kept()])
         if self.state == "rows":
-            plan = keep_inputs(TensorBatch(*_columns(lesson)), "state='rows' was asked for")
-            return noted(plan, self.fn, lesson)
+            plan = keep_inputs(TensorBatch(*_columns(training_rows)), "state='rows' was asked for")
+            return noted(plan, self.fn, training_rows)
         try:
-            return self.derived(lesson)
+            return self.derived(training_rows)
         except OwnError as own:
             error = own.__cause__
             return keep_inputs(
-                TensorBatch(*_columns(lesson)), f"it raises on the samples so far ({type(error).__name__}: {error})"
+                TensorBatch(*_columns(training_rows)),
+                f"it raises on the samples so far ({type(error).__name__}: {error})",
             )
 
     # ------------------------------------------------------------------ what is held
@@ -431,14 +434,15 @@ class Stream:
         Raises:
             Contradicted: they differ.
         """
-        assert self.lesson is not None
+        assert self.training_rows is not None
         drawn = self.past, self.reservoir, self.reservoir.changes
         known = all(now is then for now, then in zip(drawn, self.rechecked or (), strict=False)) and self.rechecked
-        if not known and self.n > self.lesson.n:
+        if not known and self.n > self.training_rows.n:
             recheck(self.fn, self.variants, self.sample())
             self.rechecked = drawn
 
     def called(self, calls: Sequence[Batch]) -> Any:
+        """The function's value on kept samples."""
         args, kwargs = rebuild(calls[0].layout, [_own(leaf) for leaf in join(calls).leaves])
         with torch.enable_grad(), quiet(self.fn):  # a loss may take gradients of its own
             value = self.fn(*args, **kwargs)
@@ -470,6 +474,7 @@ class Stream:
         return results, runs
 
     def unchanged(self, variant: Variant) -> None:
+        """Refuse to go on where a tensor from outside the arguments has changed since the first batch."""
         for now, then, writes in variant.used:
             if version(now) != writes or not _alike(now, then):
                 raise Diverged(

@@ -7,6 +7,6 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def bar(length: float) -> str:
-    """A bar so many characters long, to an eighth of one."""
+    """A bar as many characters long, to an eighth of one."""
     full, rest = divmod(round(8 * length), 8)
     return "█" * full + _EIGHTHS[rest].strip()

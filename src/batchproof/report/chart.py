@@ -1,4 +1,4 @@
-"""What a chart shows, as plain data: values over batch sizes.  How it is laid out is `drawing`'s to say."""
+"""What a chart shows, as plain data: values over batch sizes.  How it is laid out is `chart_layout`'s to say."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from batchproof.report.chart import (
 from batchproof.report.numbers import is_drawable, size, size_on_axis
 from batchproof.report.page import beginning
 
-#: What a shape stands for: its colour hangs on it.
+#: What a shape stands for: its colour depends on it.
 Ink = Literal[
     "measured", "weighted", "pooled", "exact", "theory", "published",
     "mine", "grid", "axis", "text", "muted", "good", "bad", "unsure",

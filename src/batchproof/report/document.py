@@ -103,7 +103,7 @@ class StripRow:
 
 
 @dataclass(frozen=True)
-class Trace:
+class StripCurve:
     """Values over the sizes of a strip, beside a level.
 
     Attributes:
@@ -128,7 +128,7 @@ class Strip:
     sizes: tuple[int, ...]
     rows: tuple[StripRow, ...]
     marked: int | None = None
-    trace: Trace | None = None
+    trace: StripCurve | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 def decimals_for(values: Iterable[float], digits: int = 4) -> int:
-    """Decimals that show the largest of these values with so many significant digits."""
+    """Decimals that show the largest of these values with this many significant digits."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return max(0, digits - 1 - math.floor(math.log10(largest))) if largest else digits - 1
 
@@ -48,7 +48,7 @@ def error_bar(value: float, standard_error: float, most: int = MOST_DIGITS) -> s
 
 
 def aligned(texts: Sequence[str]) -> list[str]:
-    """The same width for all: decimal points below each other, words and powers of ten at the right."""
+    """Texts of one width: decimal points below each other, words and powers of ten at the right."""
     tails = [_after_the_units(text) for text in texts]
     longest = max((tail for tail in tails if tail is not None), default=0)
     padded = [text if tail is None else text + " " * (longest - tail) for text, tail in zip(texts, tails, strict=True)]
@@ -89,6 +89,15 @@ def percent(share: float) -> str:
     if size >= 10:
         return f"{share:+,.0f}x" if size < 1e5 else f"{share:+.0e}x"
     return f"{share:+.1%}" if size >= 9.5e-4 else f"{share:+.2%}" if size >= 9.5e-5 else f"{share:+.3%}"
+
+
+def share(error: float) -> str:
+    """A relative error without its sign: ``17.6%``, ``0.02%``, ``12 times its size``."""
+    if not error < 10:
+        return f"{error:,.0f} times its size" if error < 1e6 else f"{error:.0e} times its size"
+    if error < 1e-5:
+        return f"{error:.0e} of its size"
+    return f"{error:.1%}" if error >= 1e-3 else f"{error:.2%}" if error >= 1e-4 else f"{error:.3%}"
 
 
 def size(count: int) -> str:

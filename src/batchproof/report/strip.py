@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from batchproof.report.document import Strip, StripRow, Trace
+from batchproof.report.document import Strip, StripCurve, StripRow
 from batchproof.report.grid import STYLE
 from batchproof.report.numbers import is_drawable, number, within_sight
 from batchproof.report.plot import Grid, Scale, plot
@@ -50,7 +50,7 @@ def _thinned(sizes: Sequence[int], most: int, marked: int | None) -> list[int]:
     return picks
 
 
-def _plotted(strip: Strip, trace: Trace, columns: Sequence[int], width: int) -> Iterator[Text]:
+def _plotted(strip: Strip, trace: StripCurve, columns: Sequence[int], width: int) -> Iterator[Text]:
     ends = [((index + 1) * width - 1.5, strip.sizes[column]) for index, column in enumerate(columns)]
     points = [
         (_across(size, ends), value)
@@ -79,7 +79,7 @@ def _across(size: int, ends: Sequence[tuple[float, int]]) -> float:
     return ends[-1][0]
 
 
-def _axis(index: int, grid: Grid, scale: Scale, trace: Trace) -> tuple[str, str]:
+def _axis(index: int, grid: Grid, scale: Scale, trace: StripCurve) -> tuple[str, str]:
     """The level beside its line, the far end of the curve beside its own."""
     if is_drawable(trace.level) and scale.row(trace.level) // 4 == index:
         return trace.level_label or _written(trace.level, trace), "green"
@@ -88,5 +88,5 @@ def _axis(index: int, grid: Grid, scale: Scale, trace: Trace) -> tuple[str, str]
     return (_written(scale.low, trace), "dim") if index == grid.height - 1 else ("", "")
 
 
-def _written(value: float, trace: Trace) -> str:
+def _written(value: float, trace: StripCurve) -> str:
     return f"{value:.0%}" if trace.decimals is None else number(value, trace.decimals)

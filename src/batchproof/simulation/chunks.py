@@ -34,9 +34,11 @@ class Chunk:
 
     @property
     def samples(self) -> int:
+        """How many samples all its batches have."""
         return self.batches * self.size
 
     def generator(self) -> torch.Generator:
+        """Of the random numbers that belong to it, whichever thread draws them."""
         text = f"{self.seed}/{self.size}/{self.number}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

@@ -16,7 +16,14 @@ from batchproof.metric import standard_error
 from batchproof.simulation.chunks import Round
 from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.result import How
-from batchproof.simulation.strategies import POOLED_SAMPLES, Elsehow, Piece, by_calls, by_direct_states, by_drawn_states
+from batchproof.simulation.strategies import (
+    POOLED_SAMPLES,
+    Piece,
+    StrategyFailed,
+    by_calls,
+    by_direct_states,
+    by_drawn_states,
+)
 from batchproof.simulation.target_function import Trial
 
 T = TypeVar("T")
@@ -74,6 +81,7 @@ class BatchGroup:
         return cls(shift, torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(shift))
 
     def add(self, piece: Piece, trial: Trial) -> None:
+        """Take in the values of a chunk's batches, and what is kept of their samples."""
         finite = piece.values.isfinite()
         around = torch.where(finite, piece.values - self.shift, 0.0)
         self.count += finite.sum(0)
@@ -109,7 +117,7 @@ def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, ch
     for how, way in _ways(trial, of, direct, check):
         try:
             return _outcome(trial, of.size, how, way(), advance)
-        except Elsehow:
+        except StrategyFailed:
             continue
         except Diverged as refusal:  # of the value on all samples together
             trial = replace(trial, plan=None, reason=str(refusal))

@@ -27,7 +27,7 @@ POOLED_SAMPLES = 4096
 MOST_BYTES = 1 << 28
 
 
-class Elsehow(Exception):
+class StrategyFailed(Exception):
     """This way does not lead to the values; another has to be tried."""
 
 
@@ -50,11 +50,11 @@ def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piec
     """States drawn from their own distribution.
 
     Raises:
-        Elsehow: states do not suffice for some value, and batches of this size can be drawn.
+        StrategyFailed: states do not suffice for some value, and batches of this size can be drawn.
     """
 
     def give_up(span: Chunk, numbers: Sequence[int]) -> Tensor:
-        raise Elsehow
+        raise StrategyFailed
 
     drawn = ((span, draw(span.batches, of.size, span.generator())) for span in of.spans(AT_ONCE))
     return _finished(trial, drawn, of.size, give_up if of.size <= trial.population.chunk else None, room=AT_ONCE)
@@ -64,7 +64,7 @@ def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Itera
     """Every sample drawn, and the batches of a span folded at once; in threads, as drawing is most of the work.
 
     Raises:
-        Elsehow: batches cannot be folded, or finished, at once.
+        StrategyFailed: batches cannot be folded, or finished, at once.
     """
     size, chunk = of.size, trial.population.chunk
 
@@ -74,7 +74,7 @@ def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Itera
         try:
             return trial.fold(trial.population.draw(span.samples, span.generator()), span.batches, size)
         except OneByOne as error:
-            raise Elsehow from error
+            raise StrategyFailed from error
 
     def call(span: Chunk, numbers: Sequence[int]) -> Tensor:
         leaves = trial.population.draw(span.samples, span.generator())
@@ -120,7 +120,7 @@ def _fold_long(trial: Trial, span: Chunk, stop: threading.Event) -> States:
         parts = [trial.join([*parts, trial.whole(trial.population.draw(n, generator), n)])]
         left -= n
     if parts[0].lengths:
-        raise Elsehow
+        raise StrategyFailed
     return [leaf.unsqueeze(0) for leaf in parts[0].leaves]
 
 
@@ -161,7 +161,7 @@ def _values(trial: Trial, states: States, spans: list[Chunk], size: int, rescue:
         values, sound = trial.finish_many(states, size)
     except Exception as error:
         if rescue is not None:
-            raise Elsehow from error
+            raise StrategyFailed from error
         values, sound = trial.finish_each(states, size)
     values[~sound] = torch.nan
     start = 0

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import torch
 
-from batchproof.explanation import share
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
+from batchproof.report.numbers import share
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution

@@ -90,7 +90,7 @@ class Trial:
         return components.values(self.plan.finish(state, *self.arguments, state.n))
 
     def pooled(self, state: State) -> Tensor:
-        """The same; NaN where the function itself raises."""
+        """The value on all samples together; NaN where the function itself raises."""
         try:
             return self.finish(state)
         except BatchproofError:
@@ -105,7 +105,7 @@ class Trial:
         return torch.cat([_numbers(leaf) for leaf in found.leaves], 1)[:, : components.MOST], found.sound
 
     def finish_each(self, states: States, n: int, lengths: Sequence[list[int]] = ()) -> tuple[Tensor, Tensor]:
-        """The same, one state after the other: where a branch may hang on a state, or lengths of selections differ."""
+        """(batches, components) values, one by one: a branch may depend on a state, or lengths of selections differ."""
         values = self._no_values(len(states[0]))
         sound = torch.zeros(len(values), dtype=torch.bool)
         for number in range(len(values)):

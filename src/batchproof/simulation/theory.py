@@ -95,6 +95,7 @@ class Theory:
 
     @property
     def is_normal(self) -> bool:
+        """Whether the errors are drawn from a normal distribution."""
         return isinstance(self.errors, Distribution) and self.errors.name == "normal"
 
     @property

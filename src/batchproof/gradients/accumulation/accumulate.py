@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import Learned
+from batchproof.gradients.accumulation.analysis import LossAnalysis
 from batchproof.gradients.accumulation.cache import SeenFunction, known
 from batchproof.gradients.accumulation.context import Job
 from batchproof.gradients.accumulation.coupling import refuse_coupling
@@ -120,7 +120,7 @@ def _made(
     about.check()
     if any(token != about.token for token in job.ranks.gathered(about.token)):
         about.forget()  # ranks that learned it apart centre their sums elsewhere
-    if about.learned is None:
+    if about.analysis is None:
         _study(job, passes, parts, about, first)
         passes.replay.at(start)
     elif looks:
@@ -128,14 +128,14 @@ def _made(
             first(micro_batch)
             break
         passes.replay.at(start)
-    learned, replayable = about.learned, job.ranks.every(parts.replayable)
-    if not isinstance(learned, Learned):
-        return _joined(job, passes, learned or "too few samples have come yet to learn more of it", replayable)
-    number = choose(learned, replayable)
+    analysis, replayable = about.analysis, job.ranks.every(parts.replayable)
+    if not isinstance(analysis, LossAnalysis):
+        return _joined(job, passes, analysis or "too few samples have come yet to learn more of it", replayable)
+    number = choose(analysis, replayable)
     if number is None:
-        raise BatchproofError(ONCE.format(reason(learned)))
+        raise BatchproofError(ONCE.format(reason(analysis)))
     try:
-        loss = (twice if number == 3 else once)(job, passes, learned)
+        loss = (twice if number == 3 else once)(job, passes, analysis)
     except Diverged as why:
         if not isinstance(why, Unsuited):
             about.forget()
@@ -144,7 +144,7 @@ def _made(
         job.ranks.told = False  # all begin again
         passes.replay.at(start)
         return _joined(job, passes, str(why), replayable)
-    return loss, on_statistics(number, learned)
+    return loss, on_statistics(number, analysis)
 
 
 ONCE = (

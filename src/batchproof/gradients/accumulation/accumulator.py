@@ -10,7 +10,7 @@ from torch import Tensor
 
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import Learned
+from batchproof.gradients.accumulation.analysis import LossAnalysis
 from batchproof.gradients.accumulation.cache import SeenFunction, known
 from batchproof.gradients.accumulation.context import Job
 from batchproof.gradients.accumulation.grad_store import Ledger
@@ -98,19 +98,19 @@ class Accumulator:
         """What adds up micro-batches, once enough of them have come to know what to add up."""
         if len(self._waiting) == 1:
             self._about.check()
-        if self._about.learned is None:
+        if self._about.analysis is None:
             if self._job.ranks.together:
                 return None
             kept = [keep(waiting) for waiting in self._waiting]
             if not self._about.enough(kept):
                 return None
             self._about.study(kept, carries_gradient(call))
-        learned = self._about.learned
-        if not isinstance(learned, Learned):
-            raise BatchproofError(IN_ONE_GO.format(learned))
-        if choose(learned, replayable=False) is None:
-            raise BatchproofError(IN_ONE_GO.format(reason(learned)))
-        return Sums(self._job, learned)
+        analysis = self._about.analysis
+        if not isinstance(analysis, LossAnalysis):
+            raise BatchproofError(IN_ONE_GO.format(analysis))
+        if choose(analysis, replayable=False) is None:
+            raise BatchproofError(IN_ONE_GO.format(reason(analysis)))
+        return Sums(self._job, analysis)
 
     def finish(self, parameters: Iterable[Tensor] = ()) -> Tensor:
         """Put the gradient of the loss on all micro-batches since the last `finish` into ``.grad``.
@@ -146,12 +146,12 @@ class Accumulator:
     def _finished(self) -> Tensor:
         if self._sums is None and self._waiting and not self._job.ranks.together:
             self._sums = self._summing_few()
-        sums, learned = self._sums, self._about.learned
+        sums, analysis = self._sums, self._about.analysis
         if sums is None:
-            if self._waiting or not isinstance(learned, Learned):
+            if self._waiting or not isinstance(analysis, LossAnalysis):
                 return self._all_at_once()
-            sums = Sums(self._job, learned)  # of no micro-batch, on a rank that has none
-        self.scheme = on_statistics(choose(sums.learned, replayable=False) or 2, sums.learned)
+            sums = Sums(self._job, analysis)  # of no micro-batch, on a rank that has none
+        self.scheme = on_statistics(choose(sums.analysis, replayable=False) or 2, sums.analysis)
         return sums.finish()
 
     def _summing_few(self) -> Sums | None:

@@ -1,4 +1,4 @@
-"""Learn what a loss's gradient hangs on, and try it against the gradient that the loss gives itself."""
+"""Learn what a loss's gradient depends on, and try it against the gradient that the loss gives itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from batchproof.derive import Diverged, OwnError, StatePlan, TensorBatch
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, Learned, flat, graph_of
+from batchproof.gradients.accumulation.analysis import ROUNDING, Found, Grads, LossAnalysis, flat, graph_of
 from batchproof.gradients.accumulation.compare import Unfit, compare
 from batchproof.gradients.accumulation.outputs import check_loss, loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import few_of, with_tensors
@@ -27,42 +27,44 @@ MOST_BUFFERS = 8
 SPARE = 3
 
 
-def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -> Learned | str:
-    """What the gradient of a loss hangs on; or, where all outputs have to be kept, the reason.
+def analyse(loss_fn: Callable[..., Any], training_rows: Batch, flags: tuple[bool, ...]) -> LossAnalysis | str:
+    """What the gradient of a loss depends on; or, where all outputs have to be kept, the reason.
 
     Args:
         loss_fn: the loss.
-        lesson: outputs to learn from.
+        training_rows: outputs to learn from.
         flags: for each leaf of the outputs, whether a gradient flows through it.
 
     Raises:
         BatchproofError: the loss is random, or returns no number that could be differentiated.
     """
-    small = few_of(lesson) if lesson.all_tensors() else lesson
+    small = few_of(training_rows) if training_rows.all_tensors() else training_rows
     try:
         changed = _remembers(loss_fn, small, flags)
     except BatchproofError:
         raise
     except Exception:  # a maximum over labels, say, of which these few have none
-        if small.n >= lesson.n:
+        if small.n >= training_rows.n:
             raise
-        changed = _remembers(loss_fn, lesson, flags)
-    if not lesson.all_tensors():
+        changed = _remembers(loss_fn, training_rows, flags)
+    if not training_rows.all_tensors():
         return "forward returns something else than tensors"
     if changed:
         return "the loss keeps something from call to call, so it is called once, on everything"
-    lesson = small
+    training_rows = small
     # the derivatives by power sums differ in size by powers of the distance from the centre, and lose digits by that
     stream = Stream(loss_fn, "auto", 1, differentiated=True)
     try:
-        plan = stream.derived(lesson)
+        plan = stream.derived(training_rows)
     except OwnError as error:  # on arguments without a graph: it takes a gradient of its own, say
         return f"it cannot be called on its own ({first_line(error.__cause__)})"
     if not isinstance(plan, StatePlan):
         return plan.reason or "the loss needs all outputs together"
-    stream.adopt(plan, lesson, [])
+    stream.adopt(plan, training_rows, [])
     try:
-        return _tried(Learned(stream, flags, graph_of(loss_fn, lesson, flags), _sources(plan)), lesson)
+        return _tried(
+            LossAnalysis(stream, flags, graph_of(loss_fn, training_rows, flags), _sources(plan)), training_rows
+        )
     except (Unfit, Diverged) as refusal:
         return str(refusal)
     except BatchproofError:
@@ -71,39 +73,39 @@ def learn(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -
         return f"its operations, one by one, have no derivative ({first_line(error)})"
 
 
-def _remembers(loss_fn: Callable[..., Any], lesson: Batch, flags: tuple[bool, ...]) -> bool:
+def _remembers(loss_fn: Callable[..., Any], training_rows: Batch, flags: tuple[bool, ...]) -> bool:
     """Whether a loss, which must be one, keeps something from call to call."""
     with torch.enable_grad(), quiet(loss_fn):
-        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(lesson, flags)))
+        changed, loss = remembers(loss_fn, lambda: loss_of(loss_fn, with_gradient(training_rows, flags)))
     check_loss(loss)
     return changed
 
 
-def _tried(learned: Learned, lesson: Batch) -> Learned:
+def _tried(analysis: LossAnalysis, training_rows: Batch) -> LossAnalysis:
     """What was learned, once its gradient is that of the loss."""
-    plan = learned.plan
+    plan = analysis.plan
     with torch.enable_grad():
-        whole = learned.fold(with_gradient(lesson, learned.flags), learned.own())
-    learned.wanted = tuple(value.requires_grad for value in whole.values)
+        whole = analysis.fold(with_gradient(training_rows, analysis.flags), analysis.own())
+    analysis.wanted = tuple(value.requires_grad for value in whole.values)
     del whole  # and its graph
-    for leaf, want in zip(plan.leaves, learned.wanted, strict=True):
+    for leaf, want in zip(plan.leaves, analysis.wanted, strict=True):
         if want and not leaf.merge.linear:
             raise Unfit(f"its gradient flows through the {leaf.merge} of all samples, at {leaf.site}")
-    if not any(learned.wanted):
+    if not any(analysis.wanted):
         raise Unfit("no gradient flows through its sums")
-    if not learned.keeps_rows:
-        learned.sizes = _sizes(learned, lesson)
-        learned.directions = _directions(learned, lesson)
-    compare(learned, lesson)
-    return learned
+    if not analysis.keeps_rows:
+        analysis.sizes = _sizes(analysis, training_rows)
+        analysis.directions = _directions(analysis, training_rows)
+    compare(analysis, training_rows)
+    return analysis
 
 
-def _sizes(learned: Learned, lesson: Batch) -> Tensor:
+def _sizes(analysis: LossAnalysis, training_rows: Batch) -> Tensor:
     """How large the gradient of each statistic by the outputs is."""
-    call = with_gradient(lesson, learned.flags)
+    call = with_gradient(training_rows, analysis.flags)
     with torch.enable_grad():
-        folded = learned.fold(call, {})
-    wanted = [value for value, want in zip(folded.values, learned.wanted, strict=True) if want]
+        folded = analysis.fold(call, {})
+    wanted = [value for value, want in zip(folded.values, analysis.wanted, strict=True) if want]
     numbers = list(torch.cat([value.reshape(-1) for value in wanted]))
     device = numbers[0].device
     if len(numbers) > MOST_STATISTICS:
@@ -118,40 +120,40 @@ def _sizes(learned: Learned, lesson: Batch) -> Tensor:
     return torch.where(shown, sizes, torch.where(largest > 0, largest, 1))  # one that shows none here may later
 
 
-def _directions(learned: Learned, lesson: Batch) -> Tensor | None:
+def _directions(analysis: LossAnalysis, training_rows: Batch) -> Tensor | None:
     """The few directions that the derivative by the statistics has on many batches.
 
     Later derivatives are held against these too, before they are used.
     """
-    count = learned.statistics
+    count = analysis.statistics
     if count > MOST_STATISTICS:
         return None
-    seen = [flat(found) for found in _slopes(learned, lesson)]
+    seen = [flat(found) for found in _slopes(analysis, training_rows)]
     seen = [vector for vector in seen if bool(vector.isfinite().all()) and bool(vector.any())]
     if count == 1:  # its size keeps gradients in half precision about as large as those of a batch
-        return seen[0].unsqueeze(0) if seen else torch.ones_like(learned.sizes).unsqueeze(0)
+        return seen[0].unsqueeze(0) if seen else torch.ones_like(analysis.sizes).unsqueeze(0)
     if not seen:
         return None
-    rows = torch.stack([vector * learned.sizes / (vector * learned.sizes).norm() for vector in seen])
+    rows = torch.stack([vector * analysis.sizes / (vector * analysis.sizes).norm() for vector in seen])
     _, strengths, basis = torch.linalg.svd(rows, full_matrices=False)
     rank = int((strengths > ROUNDING / 10 * strengths[0]).sum())
     if rank == 1:
         return seen[0].unsqueeze(0)
     if rank == len(rows):  # more would be seen on more batches
         return torch.eye(count, dtype=torch.float64, device=rows.device) if count <= MOST_BUFFERS else None
-    return basis[:rank] / learned.sizes * seen[0].norm() if rank <= MOST_BUFFERS else None
+    return basis[:rank] / analysis.sizes * seen[0].norm() if rank <= MOST_BUFFERS else None
 
 
-def _slopes(learned: Learned, lesson: Batch) -> Iterator[Grads]:
+def _slopes(analysis: LossAnalysis, training_rows: Batch) -> Iterator[Grads]:
     """The derivative by the statistics on all samples, and on random parts of them."""
     generator = torch.Generator().manual_seed(0)
-    yield _slope_on(learned, lesson).leaves
-    batch = TensorBatch(*tensors_of(lesson))
-    for _ in range(min(learned.statistics, MOST_BUFFERS) + SPARE):
+    yield _slope_on(analysis, training_rows).leaves
+    batch = TensorBatch(*tensors_of(training_rows))
+    for _ in range(min(analysis.statistics, MOST_BUFFERS) + SPARE):
         size = int(torch.randint(max(2, batch.n // 3), batch.n, (), generator=generator)) if batch.n > 2 else batch.n
         with suppress(Diverged):  # a part may have no value of its own: no labels in it
             rows = torch.randint(0, batch.n, (size,), generator=generator)
-            yield _slope_on(learned, with_tensors(lesson, batch.take(rows))).leaves
+            yield _slope_on(analysis, with_tensors(training_rows, batch.take(rows))).leaves
 
 
 def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
@@ -159,8 +161,8 @@ def _sources(plan: StatePlan) -> list[tuple[Tensor, Tensor]]:
     return [(tensor, tensor.detach().clone()) for tensor in plan.captured_by_summands()]
 
 
-def _slope_on(learned: Learned, call: Batch) -> Found:
-    total = learned.empty()
+def _slope_on(analysis: LossAnalysis, call: Batch) -> Found:
+    total = analysis.empty()
     with torch.no_grad():
-        total.add(learned.fold(call, {}))
-    return learned.slope(total.state, total)
+        total.add(analysis.fold(call, {}))
+    return analysis.slope(total.state, total)

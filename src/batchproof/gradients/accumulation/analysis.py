@@ -79,7 +79,7 @@ class MergedStatistics:
 
 
 @dataclass
-class Learned:
+class LossAnalysis:
     """A loss as sums over samples.
 
     Attributes:
@@ -110,11 +110,12 @@ class Learned:
 
     @property
     def plan(self) -> StatePlan:
+        """The plan by which the outputs are folded."""
         return self.stream.state_plan
 
     @property
     def statistics(self) -> int:
-        """How many numbers the gradient hangs on."""
+        """How many numbers the gradient depends on."""
         return self.sizes.numel()
 
     @property
@@ -194,11 +195,11 @@ class Learned:
 
         The loss's graph must be the same: its values do not show a `no_grad` or a freeze.
         """
-        assert self.stream.lesson is not None
+        assert self.stream.training_rows is not None
         if self.far:
             return False
         try:
-            return graph_of(self.stream.fn, self.stream.lesson, self.flags) == self.shape
+            return graph_of(self.stream.fn, self.stream.training_rows, self.flags) == self.shape
         except Exception:  # noqa: BLE001 - learning anew will show it
             return False
 
@@ -242,7 +243,7 @@ class Learned:
             torch.autograd.backward(values, grads, retain_graph=retain)
 
     def gradients(self, part: Folded, cotangents: Grads, variables: Sequence[Tensor], by: float) -> list[Tensor]:
-        """The same by some variables, so many times as large; nothing is put into ``.grad``, and the graph stays."""
+        """The gradients by some variables, times ``by``; nothing is put into ``.grad``, and the graph stays."""
         values, grads = _ends(part, cotangents)
         if not values:
             return []
@@ -283,10 +284,10 @@ def _ends(part: Folded, cotangents: Grads) -> tuple[list[Tensor], list[Tensor]]:
     return [value for value, _ in pairs], [grad for _, grad in pairs]
 
 
-def graph_of(loss_fn: Callable[..., Any], lesson: Batch, flags: Sequence[bool]) -> tuple[str, ...]:
+def graph_of(loss_fn: Callable[..., Any], training_rows: Batch, flags: Sequence[bool]) -> tuple[str, ...]:
     """The kinds of operations in a loss's own graph."""
-    with torch.enable_grad(), quiet(loss_fn), no_autocast(lesson.columns[0]):
-        return tuple(type(node).__name__ for node in nodes_of([loss_of(loss_fn, with_gradient(lesson, flags))]))
+    with torch.enable_grad(), quiet(loss_fn), no_autocast(training_rows.columns[0]):
+        return tuple(type(node).__name__ for node in nodes_of([loss_of(loss_fn, with_gradient(training_rows, flags))]))
 
 
 class Cut:
@@ -301,6 +302,7 @@ class Cut:
         self.starts = list(starts)
 
     def next(self, part: Folded) -> Grads:
+        """The derivatives that belong to the next micro-batch."""
         cut: Grads = []
         for number, (leaf, grad, value) in enumerate(zip(self.plan.leaves, self.whole, part.values, strict=True)):
             if leaf.merge is ROWS and grad is not None:

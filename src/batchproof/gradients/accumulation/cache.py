@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.gradients.accumulation.analyse import learn
-from batchproof.gradients.accumulation.analysis import Learned
-from batchproof.gradients.accumulation.samples import enough, joinable, lesson_of
+from batchproof.gradients.accumulation.analyse import analyse
+from batchproof.gradients.accumulation.analysis import LossAnalysis
+from batchproof.gradients.accumulation.samples import enough, joinable, training_rows_of
 from batchproof.ground.batch import Batch
 
 #: Losses that are remembered. Each holds on to its function, and to what that closes over.
@@ -22,40 +22,43 @@ class SeenFunction:
     """One loss function, the samples seen of it so far, and what was learned from them.
 
     Attributes:
-        lesson: the samples, as long as they are too few.
-        learned: from them; a text where all outputs have to be kept, and why.
-        token: names the samples of the last lesson, the same on all ranks that had it together.
+        training_rows: the samples, as long as they are too few.
+        analysis: of them; a text where all outputs have to be kept, and why.
+        token: names the samples that it was last learned from, the same on all ranks that learned it together.
     """
 
     loss_fn: Callable[..., Any]
-    lesson: list[Batch] = field(default_factory=list)
-    learned: Learned | str | None = None
+    training_rows: list[Batch] = field(default_factory=list)
+    analysis: LossAnalysis | str | None = None
     token: str = ""
 
     def enough(self, calls: Sequence[Batch]) -> bool:
         """Whether these and the samples of earlier calls suffice to learn from."""
-        calls = [*self.lesson, *calls]
-        return enough(*calls) if joinable(calls) else enough(lesson_of(calls))
+        calls = [*self.training_rows, *calls]
+        return enough(*calls) if joinable(calls) else enough(training_rows_of(calls))
 
     def study(self, calls: Sequence[Batch], flags: tuple[bool, ...]) -> None:
         """Learn from samples; or lay them by where there are too few of them, but can be put together without that."""
-        calls = [*self.lesson, *calls]
-        lesson = lesson_of(calls)
-        if enough(lesson) or not joinable(calls):
-            learned = learn(self.loss_fn, lesson, flags)
+        calls = [*self.training_rows, *calls]
+        training_rows = training_rows_of(calls)
+        if enough(training_rows) or not joinable(calls):
+            analysis = analyse(self.loss_fn, training_rows, flags)
             # a refusal on outputs that carry no gradient says nothing of others
-            self.learned, self.lesson = learned if isinstance(learned, Learned) or any(flags) else None, []
+            self.analysis, self.training_rows = (
+                analysis if isinstance(analysis, LossAnalysis) or any(flags) else None,
+                [],
+            )
         else:
-            self.lesson = calls
+            self.training_rows = calls
 
     def check(self) -> None:
         """Forget a loss that no longer takes its gradient the same way."""
-        if isinstance(self.learned, Learned) and not self.learned.holds():
+        if isinstance(self.analysis, LossAnalysis) and not self.analysis.holds():
             self.forget()
 
     def forget(self) -> None:
         """The loss has changed: learn it anew."""
-        self.learned, self.lesson, self.token = None, [], ""
+        self.analysis, self.training_rows, self.token = None, [], ""
 
 
 _known: OrderedDict[Any, SeenFunction] = OrderedDict()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.gradients.accumulation.analysis import Cut, Learned
+from batchproof.gradients.accumulation.analysis import Cut, LossAnalysis
 from batchproof.gradients.accumulation.outputs import loss_of, variables, with_gradient
 from batchproof.gradients.accumulation.samples import pieces_of
 from batchproof.ground.batch import Batch, signature
@@ -25,7 +25,7 @@ class Unfit(Exception):
     """No gradient can be had from the plan; the message says why, and the outputs are kept."""
 
 
-def compare(learned: Learned, lesson: Batch) -> None:
+def compare(analysis: LossAnalysis, training_rows: Batch) -> None:
     """Hold the gradient of the pieces against the one that the loss gives itself.
 
     They differ where the loss computes a part without a graph (`no_grad`), with a backward of its own, or through a
@@ -34,19 +34,19 @@ def compare(learned: Learned, lesson: Batch) -> None:
     Raises:
         Unfit: they differ.
     """
-    if any(tensor.requires_grad for tensor, _ in learned.sources):
+    if any(tensor.requires_grad for tensor, _ in analysis.sources):
         raise Unfit("a parameter of its own enters a sum around a batch statistic")
-    wide = Batch(lesson.layout, [_widened(leaf) for leaf in lesson.leaves], lesson.n)
-    folds = dict(learned.folds)
-    learned.folds[signature(wide)] = folds[signature(lesson)]  # the very same code
+    wide = Batch(training_rows.layout, [_widened(leaf) for leaf in training_rows.leaves], training_rows.n)
+    folds = dict(analysis.folds)
+    analysis.folds[signature(wide)] = folds[signature(training_rows)]  # the very same code
     try:
-        error = _gradient_gap(learned, wide)
-        room = NARROW_ROUNDING if learned.plan.computes_narrow else ROUNDING
+        error = _gradient_gap(analysis, wide)
+        room = NARROW_ROUNDING if analysis.plan.computes_narrow else ROUNDING
     except Exception:  # noqa: BLE001 - its own parameters are float32, say, and cannot meet float64
-        error = _gradient_gap(learned, lesson)
-        room = HALF_ROUNDING if _is_half(lesson) else NARROW_ROUNDING
+        error = _gradient_gap(analysis, training_rows)
+        room = HALF_ROUNDING if _is_half(training_rows) else NARROW_ROUNDING
     finally:
-        learned.folds = folds
+        analysis.folds = folds
     if not error <= room:
         raise Unfit(
             f"its own gradient is another one than that of its operations (by {error:.0e}): it computes a part "
@@ -54,35 +54,35 @@ def compare(learned: Learned, lesson: Batch) -> None:
         )
 
 
-def _gradient_gap(learned: Learned, lesson: Batch) -> float:
-    params = list(learned.own())
-    expected = _own_gradient(learned, lesson, params)
-    found = _from_pieces(learned, lesson, params)
+def _gradient_gap(analysis: LossAnalysis, training_rows: Batch) -> float:
+    params = list(analysis.own())
+    expected = _own_gradient(analysis, training_rows, params)
+    found = _from_pieces(analysis, training_rows, params)
     return max(gap(mine, theirs) for mine, theirs in zip(found, expected, strict=True))
 
 
-def _own_gradient(learned: Learned, lesson: Batch, params: Sequence[Tensor]) -> Sequence[Tensor]:
+def _own_gradient(analysis: LossAnalysis, training_rows: Batch, params: Sequence[Tensor]) -> Sequence[Tensor]:
     """The gradient by the outputs and by the loss's own parameters, as the loss gives it."""
-    call = with_gradient(lesson, learned.flags)
-    with torch.enable_grad(), quiet(learned.stream.fn):
-        loss = loss_of(learned.stream.fn, call)
+    call = with_gradient(training_rows, analysis.flags)
+    with torch.enable_grad(), quiet(analysis.stream.fn):
+        loss = loss_of(analysis.stream.fn, call)
     return torch.autograd.grad(loss, [*variables(call), *params], materialize_grads=True)
 
 
-def _from_pieces(learned: Learned, lesson: Batch, params: Sequence[Tensor]) -> list[Tensor]:
+def _from_pieces(analysis: LossAnalysis, training_rows: Batch, params: Sequence[Tensor]) -> list[Tensor]:
     """The same, as `accumulate` comes to it."""
-    own = learned.own()
-    total = learned.empty()
-    pieces = [with_gradient(piece, learned.flags) for piece in pieces_of(lesson)]
+    own = analysis.own()
+    total = analysis.empty()
+    pieces = [with_gradient(piece, analysis.flags) for piece in pieces_of(training_rows)]
     with torch.no_grad():
         for piece in pieces:
-            total.add(learned.fold(piece, {}))
-    found = learned.slope(total.state, total)
-    cut = Cut(learned.plan, found.leaves, [0] * len(found.leaves))
+            total.add(analysis.fold(piece, {}))
+    found = analysis.slope(total.state, total)
+    cut = Cut(analysis.plan, found.leaves, [0] * len(found.leaves))
     for piece in pieces:
         with torch.enable_grad():
-            part = learned.fold(piece, own)
-        learned.pull(part, cut.next(part))
+            part = analysis.fold(piece, own)
+        analysis.pull(part, cut.next(part))
         del part  # and its graph
     through = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
     direct = found.direct

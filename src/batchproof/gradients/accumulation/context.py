@@ -12,7 +12,7 @@ from torch import Tensor
 
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import Folded, Found, Learned, MergedStatistics
+from batchproof.gradients.accumulation.analysis import Folded, Found, LossAnalysis, MergedStatistics
 from batchproof.gradients.accumulation.coupling import refuse_coupling
 from batchproof.gradients.accumulation.grad_store import Ledger, leaves_of
 from batchproof.gradients.accumulation.outputs import carries_gradient
@@ -53,17 +53,17 @@ class Job:
 
 
 def fold(
-    job: Job, learned: Learned, call: Batch, own: dict[Tensor, Tensor], total: MergedStatistics | None = None
+    job: Job, analysis: LossAnalysis, call: Batch, own: dict[Tensor, Tensor], total: MergedStatistics | None = None
 ) -> Folded:
     """A micro-batch's statistics, added to a state, and its parameters' gradients set aside.
 
     Raises:
         Diverged: it cannot be folded as what was learned says.
     """
-    if torch.is_grad_enabled() and not learned.fits(carries_gradient(call)):
+    if torch.is_grad_enabled() and not analysis.fits(carries_gradient(call)):
         raise Diverged("a gradient flows through other outputs than before")
     try:
-        part = learned.fold(call, own)
+        part = analysis.fold(call, own)
     except BatchproofError as refusal:
         raise Diverged(str(refusal)) from refusal
     if torch.is_grad_enabled():
@@ -73,7 +73,7 @@ def fold(
     return part
 
 
-def settle(job: Job, learned: Learned, own: dict[Tensor, Tensor], found: Found) -> Tensor:
+def settle(job: Job, analysis: LossAnalysis, own: dict[Tensor, Tensor], found: Found) -> Tensor:
     """Give the loss's own parameters their gradient, once, and close."""
     total = {tensor: variable.grad for tensor, variable in own.items() if variable.grad is not None}
     if job.ranks.number == 0:

@@ -175,6 +175,7 @@ class OutputRows:
 
     @classmethod
     def of(cls, call: Batch) -> OutputRows:
+        """Those of a batch of outputs."""
         pairs = zip(call.leaves, call.layout.dims, strict=True)
         columns = [_some(leaf.movedim(dim, 0)) for leaf, dim in pairs if isinstance(leaf, Tensor) and dim is not None]
         return cls(columns, call.n, room_for(variables(call)))
@@ -189,7 +190,7 @@ class OutputRows:
         return marks
 
     def reordered(self, order: Sequence[int]) -> OutputRows:
-        """The same of samples in another order."""
+        """The rows in another order."""
         places = torch.tensor(order)
         return replace(self, columns=[column[places.to(column.device)] for column in self.columns])
 

@@ -105,7 +105,7 @@ class ForwardPasses:
         self.end = self.replay.moment()
 
     def again(self) -> Iterator[Batch]:
-        """The same once more with a graph, each forward pass from where it began the first time.
+        """The second round, with a graph: each forward pass from where it began the first time.
 
         Raises:
             BatchproofError: the micro-batches are not there a second time.

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.derive import Diverged
-from batchproof.gradients.accumulation.analysis import Folded, Learned, flat
+from batchproof.gradients.accumulation.analysis import Folded, LossAnalysis, flat
 from batchproof.gradients.accumulation.context import Job, fold, settle
 from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.grad_store import added, nodes_of, scale
@@ -26,9 +26,9 @@ class Unsuited(Diverged):
     """The model, not the loss, keeps gradients from being put together at the end."""
 
 
-def once(job: Job, passes: ForwardPasses, learned: Learned) -> Tensor:
+def once(job: Job, passes: ForwardPasses, analysis: LossAnalysis) -> Tensor:
     """Schemes 1 and 2: one pass."""
-    sums = Sums(job, learned)
+    sums = Sums(job, analysis)
     for call in passes.once():
         sums.add(call)
         del call
@@ -38,13 +38,13 @@ def once(job: Job, passes: ForwardPasses, learned: Learned) -> Tensor:
 class Sums:
     """Statistics of micro-batches, and their gradient in each direction that the loss's derivative may have."""
 
-    def __init__(self, job: Job, learned: Learned) -> None:
-        assert learned.directions is not None
+    def __init__(self, job: Job, analysis: LossAnalysis) -> None:
+        assert analysis.directions is not None
         self.job = job
-        self.learned = learned
-        self.total = learned.empty()
-        self.own = learned.own()
-        self.cotangents = [learned.cotangents(direction) for direction in learned.directions]
+        self.analysis = analysis
+        self.total = analysis.empty()
+        self.own = analysis.own()
+        self.cotangents = [analysis.cotangents(direction) for direction in analysis.directions]
         self.grads: list[Mapping[Tensor, Tensor]] = [{} for _ in self.cotangents]
 
     @property
@@ -59,18 +59,18 @@ class Sums:
             Diverged: it cannot be folded as what was learned says.
         """
         first = not self.total.shapes
-        part = fold(self.job, self.learned, call, self.own, self.total)
+        part = fold(self.job, self.analysis, call, self.own, self.total)
         if first:
             self.check_model(part, room_for(variables(call)))
         if len(self.cotangents) == 1:  # straight into .grad
             with self.job.backward():
-                self.learned.pull(part, self.cotangents[0])
+                self.analysis.pull(part, self.cotangents[0])
             return
         for number, cotangents in enumerate(self.cotangents):
             self.show(self.grads[number])
             try:
                 with self.job.backward():
-                    self.learned.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
+                    self.analysis.pull(part, cotangents, retain=number < len(self.cotangents) - 1)
             except RuntimeError as error:
                 if "donated" not in str(error):
                     raise
@@ -86,16 +86,16 @@ class Sums:
         graph = tuple(type(node).__name__ for node in nodes_of(part.values))
         if any("BackwardHook" in kind for kind in graph):
             raise Unsuited("the model has a backward hook, which must see the gradient as it is")
-        if graph not in self.learned.proportional:
+        if graph not in self.analysis.proportional:
             if not self._is_proportional(part, room):
                 raise Unsuited("the model's own backward clips or changes gradients by their size")
-            self.learned.proportional.add(graph)
+            self.analysis.proportional.add(graph)
 
     def _is_proportional(self, part: Folded, room: float) -> bool:
         """Whether a gradient grows by a power of two as its cause does, which rounds nothing by itself."""
         try:
             tried = _smallest(self.variables)
-            small, large = (self.learned.gradients(part, self.cotangents[0], tried, by) for by in (1.0, GROWN))
+            small, large = (self.analysis.gradients(part, self.cotangents[0], tried, by) for by in (1.0, GROWN))
         except RuntimeError:  # the graph can be gone through only once
             return True
         off = [torch.zeros(())]
@@ -121,21 +121,21 @@ class Sums:
         Raises:
             Diverged: on all samples the loss goes another way, or its derivative has another direction.
         """
-        found = self.learned.slope(self.job.ranks.merged(self.total.state), self.total)
-        weights = self.learned.weights(found.leaves)
+        found = self.analysis.slope(self.job.ranks.merged(self.total.state), self.total)
+        weights = self.analysis.weights(found.leaves)
         if weights is None:
             raise Diverged("on all samples the loss's derivative by its sums has another direction, or is not finite")
         if len(weights) == 1:
             self.grads[0] = self.shown()
             if weights[0]:  # a scale of the loss that overflowed must not be met again
-                self.learned.directions = flat(found.leaves).unsqueeze(0)
+                self.analysis.directions = flat(found.leaves).unsqueeze(0)
         for grads, weight in zip(self.grads, weights, strict=True):
             scale(list(grads.values()), weight)
         self.show(self.grads[0])
         for grads in self.grads[1:]:
             for variable, grad in grads.items():
                 variable.grad = grad if variable.grad is None else added(variable.grad, grad)
-        return settle(self.job, self.learned, self.own, found)
+        return settle(self.job, self.analysis, self.own, found)
 
 
 def _smallest(variables: Sequence[Tensor]) -> list[Tensor]:

@@ -31,7 +31,7 @@ def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> 
 def read_loss_arguments(
     loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
 ) -> Batch:
-    """The same, of arguments as they are given to the loss."""
+    """The arguments of the loss, as a call of it gives them."""
     try:
         bound(loss_fn, args, kwargs)
     except TypeError as error:

@@ -25,6 +25,7 @@ class Slot:
 
     @classmethod
     def read(cls, module: torch.nn.Module, name: str) -> Slot:
+        """A module's buffer as it is now."""
         tensor = module._buffers.get(name)
         if tensor is None:
             return cls(module, name, None, None, 0)
@@ -44,6 +45,7 @@ class Slot:
         return isinstance(self.module, _NormBase) and self.module.training
 
     def put_back(self) -> None:
+        """Fill it with what it held."""
         self.module._buffers[self.name] = self.tensor
         if self.tensor is not None and self.content is not None and self.changed:
             self.tensor.copy_(self.content)

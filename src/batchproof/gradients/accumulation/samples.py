@@ -26,7 +26,7 @@ def joinable(calls: Sequence[Batch]) -> bool:
     return len(by_shape(calls)) == 1
 
 
-def lesson_of(calls: Sequence[Batch]) -> Batch:
+def training_rows_of(calls: Sequence[Batch]) -> Batch:
     """Outputs of several micro-batches as one batch.
 
     Where their samples have different shapes (sequences padded to different lengths) those of one shape are taken, if
@@ -61,18 +61,18 @@ def _cut(calls: Sequence[Batch]) -> list[Batch]:
     return [Batch(call.layout, leaves, call.n) for call, leaves in zip(calls, cut, strict=True)]
 
 
-def few_of(lesson: Batch) -> Batch:
+def few_of(training_rows: Batch) -> Batch:
     """As many samples as are worth looking at."""
-    tensors, dims = tensors_of(lesson)
-    return with_tensors(lesson, few(TensorBatch(tensors, dims)))
+    tensors, dims = tensors_of(training_rows)
+    return with_tensors(training_rows, few(TensorBatch(tensors, dims)))
 
 
-def pieces_of(lesson: Batch) -> list[Batch]:
+def pieces_of(training_rows: Batch) -> list[Batch]:
     """Parts of unequal size."""
-    batch = TensorBatch(*tensors_of(lesson))
+    batch = TensorBatch(*tensors_of(training_rows))
     first, second = max(1, batch.n // 5), max(1, batch.n // 3)
     sizes = [size for size in (first, second, batch.n - first - second) if size > 0]
-    return [with_tensors(lesson, part) for part in batch.split(sizes)]
+    return [with_tensors(training_rows, part) for part in batch.split(sizes)]
 
 
 def with_tensors(call: Batch, batch: TensorBatch) -> Batch:

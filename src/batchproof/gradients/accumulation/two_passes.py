@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.analysis import Cut, Learned, check_shared, shared_of
+from batchproof.gradients.accumulation.analysis import Cut, LossAnalysis, check_shared, shared_of
 from batchproof.gradients.accumulation.context import Job, fold, settle
 from batchproof.gradients.accumulation.determinism import check_repeats, differs, room_for
 from batchproof.gradients.accumulation.grad_store import leaves_of
@@ -32,26 +32,26 @@ OTHER_OUTPUTS = (
 NO_GRADIENT = "no gradient flows from the loss to any parameter: none of them has requires_grad, or forward detaches"
 
 
-def twice(job: Job, passes: ForwardPasses, learned: Learned) -> Tensor:
+def twice(job: Job, passes: ForwardPasses, analysis: LossAnalysis) -> Tensor:
     """Scheme 3, on statistics: once without a graph for their sums, then back from each micro-batch's share."""
-    total, second, own = learned.empty(), learned.empty(), learned.own()
+    total, second, own = analysis.empty(), analysis.empty(), analysis.own()
     room = 0.0
     with torch.no_grad():
         for call in passes.first(graph_of_first=False):
-            fold(job, learned, call, {}, total)
+            fold(job, analysis, call, {}, total)
             del call
-    found = learned.slope(job.ranks.merged(total.state), total)
-    cut = Cut(learned.plan, found.leaves, job.ranks.starts(total.state))
+    found = analysis.slope(job.ranks.merged(total.state), total)
+    cut = Cut(analysis.plan, found.leaves, job.ranks.starts(total.state))
     for call in passes.again():
-        part = fold(job, learned, call, own, second)
+        part = fold(job, analysis, call, own, second)
         room = room or room_for(variables(call))
         with job.backward():
-            learned.pull(part, cut.next(part))
+            analysis.pull(part, cut.next(part))
         del call, part
     if total.shapes:
         pairs = zip(second.state.merged([0])[0], total.state.merged([0])[0], strict=True)
         check_repeats([differs(*pair) for pair in pairs], room)
-    return settle(job, learned, own, found)
+    return settle(job, analysis, own, found)
 
 
 def joined(job: Job, passes: ForwardPasses) -> tuple[Tensor, int]:

@@ -18,6 +18,7 @@ COUNT = "Pass count=, a function of a batch such as lambda batch: {'tokens': ...
 
 
 def missing_division(passes: str) -> Finding[GradientCode]:
+    """Every gradient is as many times too large as there were backward passes."""
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
@@ -27,6 +28,7 @@ def missing_division(passes: str) -> Finding[GradientCode]:
 
 
 def divided_twice(passes: str) -> Finding[GradientCode]:
+    """Every gradient is as many times too small as there were backward passes."""
     return Finding(
         "divided-twice",
         "divided twice by the number of micro-batches",
@@ -36,6 +38,7 @@ def divided_twice(passes: str) -> Finding[GradientCode]:
 
 
 def missing_division_by_filled(filled: Sequence[int]) -> Finding[GradientCode]:
+    """Every gradient is too large by the number of backward passes that bring something."""
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
@@ -46,6 +49,7 @@ def missing_division_by_filled(filled: Sequence[int]) -> Finding[GradientCode]:
 
 
 def constant_factor(ratios: Sequence[float], equals: Sequence[str]) -> Finding[GradientCode]:
+    """Every gradient is off by one factor, which may equal a number that was counted."""
     which = f"equals {' and '.join(equals)}" if equals else "equals no number that was counted here"
     remedy = (
         f"look for what multiplies or divides by {equals[0]}"
@@ -68,6 +72,7 @@ def _times_in(ratios: Sequence[float]) -> str:
 
 
 def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding[GradientCode]:
+    """Micro-batches that bring no gradient are counted in the mean."""
     return Finding(
         "empty-micro-batches",
         "micro-batches without a gradient count in the mean",
@@ -78,6 +83,7 @@ def empty_micro_batches(filled: int, passes: int, when: str = "") -> Finding[Gra
 
 
 def clipped(size: float, which: str) -> Finding[GradientCode]:
+    """One of the gradients has a round norm: it was clipped."""
     return Finding(
         "clipped",
         "clipped",
@@ -87,6 +93,7 @@ def clipped(size: float, which: str) -> Finding[GradientCode]:
 
 
 def ragged(last: int, configured: int) -> Finding[GradientCode]:
+    """The short last window is divided by the micro-batches of a full one."""
     return Finding(
         "ragged-last-window",
         "a short last window, divided as if it were full",
@@ -97,6 +104,7 @@ def ragged(last: int, configured: int) -> Finding[GradientCode]:
 
 
 def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Finding[GradientCode]:
+    """A few parameters are off, and all others are right."""
     listed = some(names)
     if tied:
         return Finding(
@@ -116,6 +124,7 @@ def some_parameters(names: Sequence[str], tied: Sequence[str], what: str) -> Fin
 def mean_of_means(
     weights: MicroBatchWeights, apart: float, when: str = "", option: str = WEIGHTS
 ) -> Finding[GradientCode]:
+    """Other weights of the micro-batches give the full gradient."""
     if not weights.fits:
         return Finding(
             "mean-of-means",
@@ -135,6 +144,7 @@ def mean_of_means(
 
 
 def coupled(apart: float, was_weighed: bool) -> Finding[GradientCode]:
+    """No weights of the micro-batches give the full gradient, or it could not be told."""
     if not was_weighed:
         return Finding(
             "another-gradient",
@@ -152,6 +162,7 @@ def coupled(apart: float, was_weighed: bool) -> Finding[GradientCode]:
 
 
 def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") -> Finding[GradientCode]:
+    """In evaluation mode of BatchNorm the gradients are equal, or what is left has another cause."""
     return Finding(
         "batch-norm",
         "BatchNorm in training mode",
@@ -162,6 +173,7 @@ def batch_norm(names: Sequence[str], left: str = "the two gradients are equal") 
 
 
 def dropout(apart: float, noise: float) -> Finding[GradientCode]:
+    """Without dropout the gradients are equal."""
     return Finding(
         "random-state",
         "random numbers: dropout",
@@ -172,6 +184,7 @@ def dropout(apart: float, noise: float) -> Finding[GradientCode]:
 
 
 def random(apart: float, noise: float, is_off: bool = False) -> Finding[GradientCode]:
+    """A gradient differs from itself with other random numbers."""
     found_off = "; the dropout that could be found in the model is off" if is_off else ""
     return Finding(
         "random-state",
@@ -183,6 +196,7 @@ def random(apart: float, noise: float, is_off: bool = False) -> Finding[Gradient
 
 
 def nondeterministic(apart: float, noise: float) -> Finding[GradientCode]:
+    """Two runs from one random state give different gradients."""
     return Finding(
         "nondeterministic",
         "nondeterministic",
@@ -194,6 +208,7 @@ def nondeterministic(apart: float, noise: float) -> Finding[GradientCode]:
 
 
 def missing_gradient(names: Sequence[str], run: str) -> Finding[GradientCode]:
+    """A parameter has a gradient in one of the runs only."""
     return Finding(
         "missing-gradient",
         "no gradient in one of the runs",
@@ -203,6 +218,7 @@ def missing_gradient(names: Sequence[str], run: str) -> Finding[GradientCode]:
 
 
 def not_finite(names: Sequence[str], run: str) -> Finding[GradientCode]:
+    """A gradient is infinite or NaN."""
     return Finding(
         "non-finite",
         "not finite",

@@ -101,7 +101,7 @@ def _row(
 
 
 def whole(full: Gradients, accumulated: Gradients, passes: int, off: int) -> WindowGradient:
-    """The same over all parameters."""
+    """Norms, ratio, cosine and distance over all parameters together."""
     ff, aa, along = norm(full), norm(accumulated), product(full, accumulated)
     return WindowGradient(
         passes, ff, aa, along / ff**2 if ff else math.nan, _cosine(along, ff, aa), distance(accumulated, full), off

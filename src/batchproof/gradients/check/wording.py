@@ -67,7 +67,7 @@ def parameter_columns(rows: Sequence[ParameterGradient]) -> tuple[Column, ...]:
 
 
 def window_columns(windows: Sequence[WindowGradient]) -> tuple[Column, ...]:
-    """The same for each optimizer step."""
+    """Norms, ratio, cosine and distance, for each optimizer step."""
     return (
         _column("micro-batches", [f"{window.passes}" for window in windows]),
         _column("full", [_norm(window.full) for window in windows]),
