@@ -12,7 +12,6 @@ from torch import Tensor
 from batchproof.derive import State, StatePlan, derive
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.samples import TensorBatch
-from batchproof.derive.verify import merge
 from stages import names_of, normal
 
 
@@ -27,7 +26,7 @@ def state_of(plan: StatePlan, x: Tensor, sizes: list[int]) -> State:
     fold = plan.wide.compile()
     states = [fold(piece.tensors, plan.captured) for piece in TensorBatch([x], (0,)).split(sizes)]
     lengths = [sum(column) for column in zip(*(counted for _, counted in states), strict=True)]
-    return State(merge(plan, [values for values, _ in states]), lengths, len(x))
+    return State(plan.merge([values for values, _ in states]), lengths, len(x))
 
 
 def rmse(x: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ def test_states_of_plans_from_other_samples_merge_at_the_centres_of_one() -> Non
     ours, theirs = plan_of(cubes, here[:20]), plan_of(cubes, there[:20])
     states = [state_of(ours, here, [100]), state_of(theirs, there, [200])]
     moved = ours.recentre([leaf[None] for leaf in states[1].leaves], theirs)
-    merged = State(merge(ours, [states[0].leaves, [leaf[0] for leaf in moved]]), [], 300)
+    merged = State(ours.merge([states[0].leaves, [leaf[0] for leaf in moved]]), [], 300)
     result = ours.finish(merged, [here[:20]], [0], 300)
     torch.testing.assert_close(result, cubes(torch.cat([here, there])))
 

@@ -20,6 +20,9 @@ def seen_by(n: int) -> list[list[int]]:
     class Leafless:
         leaves = ()
 
+        def merge(self, states: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+            return []
+
     verify.verify(Leafless(), fold, {}, TensorBatch([torch.zeros(n)], (0,)), 0)  # type: ignore[arg-type]
     assert sizes.pop(0) == n
     partitions: list[list[int]] = [[]]

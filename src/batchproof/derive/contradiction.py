@@ -19,7 +19,6 @@ from batchproof.derive.plan import StatePlan
 from batchproof.derive.record import record
 from batchproof.derive.recording import Recording, widen
 from batchproof.derive.samples import TensorBatch, ragged
-from batchproof.derive.verify import merge
 from batchproof.ground.tensors import gap
 
 #: Relative differences up to this are rounding.
@@ -63,7 +62,7 @@ def _merged(plan: StatePlan, batch: TensorBatch, generator: torch.Generator) -> 
     sizes = [1] * min(4, batch.n // 2)
     sizes += ragged(batch.n - len(sizes), generator)
     parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
-    leaves = merge(plan, [values for values, _ in parts])
+    leaves = plan.merge([values for values, _ in parts])
     lengths = [sum(column) for column in zip(*(counted for _, counted in parts), strict=True)]
     return plan.finish(State(leaves, lengths, batch.n), batch.tensors, batch.dims, batch.n)
 

@@ -176,6 +176,11 @@ class StatePlan(Plan):
         """The tensors that the function takes from outside its arguments."""
         return self.program.captured
 
+    def merge(self, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
+        """The leaves of several states as those of all their samples."""
+        columns = zip(*states, strict=True)
+        return [leaf.merge.join(parts, leaf.dim) for leaf, parts in zip(self.leaves, columns, strict=True)]
+
     def finish(self, state: State, shared: Sequence[torch.Tensor], dims: Sequence[int | None], n: int) -> Any:
         """What the function returns on all the samples of a merged state.
 

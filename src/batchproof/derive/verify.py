@@ -27,11 +27,6 @@ class Refuted(Exception):
 Fold = Callable[[Sequence[torch.Tensor], dict[int, torch.Tensor]], tuple[list[torch.Tensor], list[int]]]
 
 
-def merge(plan: StatePlan, states: Sequence[list[torch.Tensor]]) -> list[torch.Tensor]:
-    """Leaves of several states, merged."""
-    return [leaf.merge.join([state[i] for state in states], leaf.dim) for i, leaf in enumerate(plan.leaves)]
-
-
 def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch: TensorBatch, seed: int) -> Verified:
     """Fold many partitions and hold their merged state against the state of the whole.
 
@@ -46,7 +41,7 @@ def verify(plan: StatePlan, fold: Fold, captured: dict[int, torch.Tensor], batch
     worst = 0.0
     for sizes in partitions:
         parts = [fold(piece.tensors, captured) for piece in batch.split(sizes)]
-        merged = merge(plan, [part[0] for part in parts])
+        merged = plan.merge([part[0] for part in parts])
         for leaf, mine, all_at_once in zip(plan.leaves, merged, whole, strict=True):
             error = gap(mine, all_at_once)
             if error > ROUNDING:  # the pieces may cancel: then their own size is the measure

@@ -43,7 +43,7 @@ class Layout:
 
     @classmethod
     def of(cls, described: dict[str, Any]) -> Layout:
-        """The inverse of `described`."""
+        """A layout from its description in plain containers."""
         return cls(**{**described, "skeletons": tuple(trees.restored(one) for one in described["skeletons"])})
 
 

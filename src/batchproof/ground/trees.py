@@ -303,7 +303,7 @@ _BOX = "<type>"
 
 
 def restored(skeleton: Any) -> Any:
-    """The inverse of `described`.
+    """A skeleton from its description in plain containers.
 
     Raises:
         BatchproofError: a type is not there in this process.

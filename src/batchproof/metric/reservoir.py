@@ -122,5 +122,5 @@ def packed(sample: Sample) -> list[Batch]:
 
 
 def unpacked(calls: Sequence[Batch], n: int) -> Sample:
-    """The inverse of `packed`."""
+    """A sample from its batches, and the number of samples that it was drawn from."""
     return Sample([_row(call, i) for call in calls for i in range(call.n)], n)
