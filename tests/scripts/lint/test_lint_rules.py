@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 import batchproof
-
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.one_file import lint, lint_path
 from batchproof.scripts.lint.rule import Rule

@@ -12,10 +12,10 @@ import torch
 
 from batchproof.scripts.run.evaluate import first_line, number
 from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
-from batchproof.scripts.run.last_weights import Inputs
+from batchproof.scripts.run.last_weights import BatchInputs
 from batchproof.scripts.run.pooled import Batches
 from batchproof.scripts.run.probes import broadcast, grows
-from batchproof.scripts.run.registry import Place
+from batchproof.scripts.run.registry import AccumulatorPlace
 from batchproof.scripts.run.result import Epoch
 from batchproof.scripts.source import Divisor, Quantity
 
@@ -38,7 +38,7 @@ class Pass:
         inputs: what the batches were computed from; None unless it was asked for.
     """
 
-    place: Place
+    place: AccumulatorPlace
     number: int
     values: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Pass:
     loader: int | None = None
     dataset: int | None = None
     duplicates: int = 0
-    inputs: Inputs | None = None
+    inputs: BatchInputs | None = None
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:
