@@ -14,11 +14,11 @@ from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.conclude import concluded
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.compare.record import Outcome, Setting
-from batchproof.scripts.compare.scheduler import Made, Script
-from batchproof.scripts.compare.workers import Slots
-from batchproof.scripts.run import Seen
+from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.scheduler import Made, ScriptCommand
+from batchproof.scripts.compare.workers import Workers
+from batchproof.scripts.run import Observation
 
 ADDS = Place("train.py", 12, "running += loss.item()")
 SAMPLES = 320
@@ -53,16 +53,16 @@ class World:
     tail: float = 0.0
     statistics: Callable[[int], float] = lambda size: 0.0
     is_sum: bool = False
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[Observation, ...] = ()
     fails: Callable[[int], str] = lambda size: ""
 
     def loss(self, updates: int, rate: float) -> float:
         return 0.5 + math.exp(-updates * rate)
 
-    def run(self, setting: Setting) -> Outcome:
+    def run(self, setting: Setting) -> RunOutcome:
         size = setting.batch_size
         if self.fails(size):
-            return Outcome(setting, failed=self.fails(size))
+            return RunOutcome(setting, failed=self.fails(size))
         own = math.ceil(SAMPLES / size)
         updates = setting.updates[0] if setting.updates else own
         step = self.rate(size) * setting.learning_rate * (size if self.is_sum else 1)
@@ -75,19 +75,19 @@ class World:
             exact += 0.0 if "statistics" in setting.mends else self.statistics(size)
         weighted = exact + self.averaging(size)
         averaged = weighted + self.short(size)
-        reading = Reading(
+        reading = PassReading(
             "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
             own, samples, SAMPLES, "the square root is taken in each batch",
             is_sum=self.is_sum, trains_on_sum=self.is_sum,
         )  # fmt: skip
-        return Outcome(
+        return RunOutcome(
             setting, (reading,), (updates,), learning_rate=self.rate(size), seen=self.seen, loaders=2, seconds=1.0
         )
 
 
 def made(world: World, question: Question) -> Made:
     """All runs that the question needs."""
-    done: dict[Setting, Outcome] = {}
+    done: dict[Setting, RunOutcome] = {}
     while todo := [setting for setting in plan.wanted(question, done) if setting not in done]:
         for setting in todo:
             done[setting] = replace(world.run(replace(setting, again=False)), setting=setting)
@@ -97,16 +97,16 @@ def made(world: World, question: Question) -> Made:
 def comparison(world: World, *sizes: int, **changes: Any) -> Comparison:
     """What compare says of a world."""
     question = Question(sizes or (16, 64, 128), **{"seeds": 1, **changes})
-    return concluded(Script("train.py"), question, made(world, question), None, 1.0)
+    return concluded(ScriptCommand("train.py"), question, made(world, question), None, 1.0)
 
 
-_SHARED: list[Slots] = []
+_SHARED: list[Workers] = []
 
 
 @contextlib.contextmanager
-def shared_slots(count: int, environment: Mapping[str, str]) -> Iterator[Slots]:
+def shared_slots(count: int, environment: Mapping[str, str]) -> Iterator[Workers]:
     """The same servers for all tests of a process: importing torch takes longer than a test's runs."""
     if not _SHARED:
-        _SHARED.append(Slots(2, {**environment, "OMP_NUM_THREADS": "1"}))
+        _SHARED.append(Workers(2, {**environment, "OMP_NUM_THREADS": "1"}))
         atexit.register(_SHARED[0].end)
     yield _SHARED[0]

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from textwrap import dedent
 
-from batchproof.scripts.run import Control, Epoch, Measured, Run, execute
+from batchproof.scripts.run import Control, Epoch, MeasuredAccumulator, ScriptRun, execute
 from batchproof.scripts.run.session import Session
 
 #: A regression on 100 samples, so that batches of 16 leave a short last one.
@@ -41,17 +41,17 @@ def rmse(pred, real):
 
 def run(
     folder: Path, text: str, control: Control | None = None, *, head: bool = True, arguments: Sequence[str] = ()
-) -> tuple[Run, str]:
+) -> tuple[ScriptRun, str]:
     """What a script measured, and what it printed."""
     path = folder / "script.py"
     path.write_text((HEAD if head else "") + dedent(text))
     with as_it_was(), redirect_stdout(io.StringIO()) as out:
         session = Session(execute.script(str(path), list(arguments)), control or Control())
         found = session.result(session.run())
-    return Run.from_dict(found.to_dict()), out.getvalue()
+    return ScriptRun.from_dict(found.to_dict()), out.getvalue()
 
 
-def one(folder: Path, text: str, control: Control | None = None) -> tuple[Measured, Epoch]:
+def one(folder: Path, text: str, control: Control | None = None) -> tuple[MeasuredAccumulator, Epoch]:
     """The only place of a script, and its last pass."""
     found, _ = run(folder, text, control)
     assert not found.failed

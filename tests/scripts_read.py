@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from batchproof.scripts.source import find
-from batchproof.scripts.source.site import Script, Site
+from batchproof.scripts.source.site import AverageSite, Script
 
 
 def loop(body: str, after: str = "return total / len(loader)", start: str = "total = 0") -> str:
@@ -23,7 +23,7 @@ def read(script: str) -> Script:
     return find(ast.parse(script))
 
 
-def only(script: str) -> Site:
+def only(script: str) -> AverageSite:
     """The only place of a script."""
     sites = read(script).sites
     assert len(sites) == 1, [ast.unparse(site.add) for site in sites]

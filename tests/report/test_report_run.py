@@ -11,25 +11,25 @@ from batchproof.ground.place import Place
 from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from batchproof.scripts.run import Epoch, Measured, Reported, Run, Seen, wording
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, Reported, ScriptRun, wording
 from batchproof.scripts.run.lines import live_line
 
 EPOCH = Epoch(
     2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28
 )
-ROOT = Measured(
+ROOT = MeasuredAccumulator(
     "train_loss", "total", ("train_loss",), Place("train.py", 11, "total += loss.item()"), "training", "a mean",
     why="the square root is taken of each batch", cause=Place("train.py", 4, "return mean.sqrt()"),
     remedy="compute it once", epochs=(replace(EPOCH, number=1), EPOCH),
 )  # fmt: skip
 RIGHT = replace(ROOT, name="val_loss", epochs=(replace(EPOCH, number=1, printed=1.0),), why="", cause=None, remedy="")
 UNKNOWN = replace(RIGHT, name="other", epochs=(replace(EPOCH, number=1, exact=None, reason="the model computes it"),))
-RUN = Run(
+RUN = ScriptRun(
     "train.py --epochs 2",
     (ROOT, RIGHT, UNKNOWN),
     seen=(
-        Seen("updates", "28 optimizer steps in a pass", Place("train.py", 8)),
-        Seen("statistics", "BatchNorm1d in training mode", Place("train.py", 20), False, "call model.eval()"),
+        Observation("updates", "28 optimizer steps in a pass", Place("train.py", 8)),
+        Observation("statistics", "BatchNorm1d in training mode", Place("train.py", 20), False, "call model.eval()"),
     ),
     reported=Reported("val_loss", (0.5, 0.25), Place("train.py", 30)),
     failed="ValueError: broken",
@@ -67,18 +67,18 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
 @pytest.mark.parametrize(
     ("run", "headline", "state"),
     [
-        (Run("a.py"), "nothing measured: no place was found where it averages over batches", None),
+        (ScriptRun("a.py"), "nothing measured: no place was found where it averages over batches", None),
         (
-            Run("a.py", places=2),
+            ScriptRun("a.py", places=2),
             "nothing measured: no average was read at the 2 places where batches are added up",
             None,
         ),
-        (Run("a.py", (RIGHT,)), "exact: 1 number measured, the same at every batch size", True),
-        (Run("a.py", (ROOT,)), "not exact: train_loss reads 20.0% low", False),
-        (Run("a.py", (UNKNOWN,)), "nothing known: 1 number with no exact value beside it", None),
+        (ScriptRun("a.py", (RIGHT,)), "exact: 1 number measured, the same at every batch size", True),
+        (ScriptRun("a.py", (ROOT,)), "not exact: train_loss reads 20.0% low", False),
+        (ScriptRun("a.py", (UNKNOWN,)), "nothing known: 1 number with no exact value beside it", None),
     ],
 )
-def test_headlines(run: Run, headline: str, state: bool | None) -> None:
+def test_headlines(run: ScriptRun, headline: str, state: bool | None) -> None:
     assert wording.headline(run) == headline
     assert wording.state_of(run) is state
     assert headline in render(run, 100)
@@ -109,4 +109,4 @@ def test_a_line_for_each_epoch() -> None:
 
 
 def test_status() -> None:
-    assert [Run("a.py", rows).exit_status for rows in ((), (RIGHT,), (ROOT, RIGHT), (UNKNOWN,))] == [2, 0, 1, 2]
+    assert [ScriptRun("a.py", rows).exit_status for rows in ((), (RIGHT,), (ROOT, RIGHT), (UNKNOWN,))] == [2, 0, 1, 2]

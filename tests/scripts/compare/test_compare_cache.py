@@ -10,7 +10,7 @@ import pytest
 from tests.comparisons import World
 
 from batchproof.scripts.compare.cache import Cache, key_of, local_modules, stamp
-from batchproof.scripts.compare.record import Outcome, Setting
+from batchproof.scripts.compare.record import RunOutcome, Setting
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 
@@ -46,7 +46,7 @@ def test_numbers_that_are_not_finite_are_kept(cache: Cache) -> None:
 
 
 def test_a_run_that_failed_is_not_kept(cache: Cache) -> None:
-    cache.write(Outcome(SETTING, failed="out of memory"), {})
+    cache.write(RunOutcome(SETTING, failed="out of memory"), {})
     assert cache.read(SETTING) is None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from batchproof.scripts.compare.compare import compare
-from batchproof.scripts.compare.comparison import Comparison, Number
-from batchproof.scripts.compare.split import Cause
+from batchproof.scripts.compare.comparison import ComparedNumber, Comparison
+from batchproof.scripts.compare.split import DifferenceCause
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "larger_batch_larger_loss.py"
 
@@ -19,7 +19,7 @@ def compared(*arguments: str, **changes: Any) -> Comparison:
     return compare(str(EXAMPLE), (16, 64, 128), arguments, **{"seeds": 1, "jobs": 2, "cache": False, **changes})
 
 
-def reported(number: Number) -> list[float]:
+def reported(number: ComparedNumber) -> list[float]:
     return [row.reported.value for row in number.rows]
 
 
@@ -44,10 +44,10 @@ def test_averaging_is_a_hundredth_or_two_and_the_rest_is_fewer_updates(found: Co
         assert row.difference is not None
         parts = {part.cause: part.mean.value for part in row.parts}
         assert math.fsum(parts.values()) == pytest.approx(row.difference.value, abs=1e-12)
-        assert 0.005 < parts[Cause.ARITHMETIC] + parts[Cause.SHORT_BATCH] < 0.035
-        assert parts[Cause.UPDATES] > 0.9 * row.difference.value
-        assert abs(parts[Cause.REST]) < 0.03
-        assert parts[Cause.RATE] == 0
+        assert 0.005 < parts[DifferenceCause.ARITHMETIC] + parts[DifferenceCause.SHORT_BATCH] < 0.035
+        assert parts[DifferenceCause.UPDATES] > 0.9 * row.difference.value
+        assert abs(parts[DifferenceCause.REST]) < 0.03
+        assert parts[DifferenceCause.RATE] == 0
 
 
 def test_the_answer_in_words(found: Comparison) -> None:

@@ -15,8 +15,8 @@ from tests.planted_runs import BROADCAST, DATA, FROZEN, MSE, NORMED, RMSE, SUM, 
 
 from batchproof.scripts.compare import scheduler
 from batchproof.scripts.compare.compare import compare
-from batchproof.scripts.compare.comparison import Comparison, Number
-from batchproof.scripts.compare.split import Cause
+from batchproof.scripts.compare.comparison import ComparedNumber, Comparison
+from batchproof.scripts.compare.split import DifferenceCause
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +31,12 @@ def compared(script: str, *sizes: int, **changes: Any) -> Comparison:
     return compare("train.py", sizes or (16, 64), **{"seeds": 1, "jobs": 1, "cache": False, **changes})
 
 
-def number(found: Comparison, name: str) -> Number:
+def number(found: Comparison, name: str) -> ComparedNumber:
     [one] = [number for number in found.numbers if number.name == name]
     return one
 
 
-def amounts(found: Comparison, name: str) -> dict[Cause, float]:
+def amounts(found: Comparison, name: str) -> dict[DifferenceCause, float]:
     """The parts at the last size that are more than float32's rounding."""
     row = number(found, name).rows[-1]
     return {part.cause: part.mean.value for part in row.parts if abs(part.mean.value) > 3e-6}
@@ -53,7 +53,7 @@ def test_a_root_in_each_batch() -> None:
     found = compared(DATA + FROZEN + evaluated(RMSE), 10, 100)  # no batch is short
     residuals = frozen_residuals()
     means = [residuals.reshape(-1, size).square().mean(1).sqrt().mean().item() for size in (10, 100)]
-    assert amounts(found, "test_loss") == {Cause.ARITHMETIC: pytest.approx(means[1] - means[0], abs=1e-6)}
+    assert amounts(found, "test_loss") == {DifferenceCause.ARITHMETIC: pytest.approx(means[1] - means[0], abs=1e-6)}
     assert found.headline.startswith("something is wrong: test_loss rises from")
     assert found.exit_status == 1
     [advice] = [advice for advice in found.advice if advice.title == "averaged over batches"]
@@ -65,7 +65,9 @@ def test_a_short_last_batch() -> None:
     found = compared(DATA + FROZEN + evaluated(MSE), 100, 64)
     squares = frozen_residuals().square()
     ragged = torch.stack([part.mean() for part in squares.split(64)]).mean()
-    assert amounts(found, "test_loss") == {Cause.SHORT_BATCH: pytest.approx(float(ragged - squares.mean()), abs=1e-6)}
+    assert amounts(found, "test_loss") == {
+        DifferenceCause.SHORT_BATCH: pytest.approx(float(ragged - squares.mean()), abs=1e-6)
+    }
     assert any(advice.title == "short last batch" for advice in found.advice)
 
 
@@ -73,7 +75,7 @@ def test_an_evaluation_that_drops_its_tail() -> None:
     found = compared(DATA + FROZEN + evaluated(MSE, drop_last=True), 100, 64)
     squares = frozen_residuals().square()
     assert amounts(found, "test_loss") == {
-        Cause.LEFT_OUT: pytest.approx(float(squares[:192].mean() - squares.mean()), abs=1e-6)
+        DifferenceCause.LEFT_OUT: pytest.approx(float(squares[:192].mean() - squares.mean()), abs=1e-6)
     }
     [advice] = [advice for advice in found.advice if advice.title == "samples left out"]
     assert "of 200 samples the evaluation scores 192 with batches of 64" in advice.text
@@ -90,8 +92,8 @@ def test_batch_norm_in_training_mode_in_evaluation() -> None:
             scores = [(names["model"](x) - y).square().mean() for x, y in parts]
             own[size] = torch.stack(scores).mean().item()
     parts = amounts(found, "test_loss")
-    assert parts[Cause.STATISTICS] == pytest.approx(own[10] - own[100], abs=2e-5)
-    assert set(parts) == {Cause.STATISTICS}
+    assert parts[DifferenceCause.STATISTICS] == pytest.approx(own[10] - own[100], abs=2e-5)
+    assert set(parts) == {DifferenceCause.STATISTICS}
     assert any("BatchNorm" in advice.title and advice.is_mistake for advice in found.advice)
 
 
@@ -105,8 +107,8 @@ def test_a_broadcast() -> None:
 def test_a_sum() -> None:
     found = compared(trained(SUM, rate="0.0005"), 10, 100)
     parts = amounts(found, "train_loss")
-    assert abs(parts[Cause.ARITHMETIC]) > abs(parts.get(Cause.SHORT_BATCH, 0.0))
-    assert Cause.RATE in parts
+    assert abs(parts[DifferenceCause.ARITHMETIC]) > abs(parts.get(DifferenceCause.SHORT_BATCH, 0.0))
+    assert DifferenceCause.RATE in parts
     assert any(advice.title == "the loss is a sum" for advice in found.advice)
 
 
@@ -132,12 +134,12 @@ def test_fewer_updates_and_measured_while_training() -> None:
     many, end_of_many = losses(20, 0.01, 10)
     few, end_of_few = losses(2, 0.01, 100)
     _, controlled = losses(20, 0.01, 100)
-    assert parts[Cause.TRAINING] == pytest.approx(
+    assert parts[DifferenceCause.TRAINING] == pytest.approx(
         (sum(few) / 2 - end_of_few) - (sum(many) / 20 - end_of_many), abs=1e-5
     )
-    assert parts[Cause.UPDATES] == pytest.approx(end_of_few - controlled, abs=1e-5)
-    assert parts[Cause.REST] == pytest.approx(controlled - end_of_many, abs=1e-5)
-    assert set(parts) == {Cause.TRAINING, Cause.UPDATES, Cause.REST}
+    assert parts[DifferenceCause.UPDATES] == pytest.approx(end_of_few - controlled, abs=1e-5)
+    assert parts[DifferenceCause.REST] == pytest.approx(controlled - end_of_many, abs=1e-5)
+    assert set(parts) == {DifferenceCause.TRAINING, DifferenceCause.UPDATES, DifferenceCause.REST}
     assert found.headline.startswith("normal: train_loss rises from")
     assert found.exit_status == 0
 
@@ -147,7 +149,7 @@ def test_more_updates() -> None:
     parts = amounts(found, "train_loss")
     _, end = losses(20, 0.01, 10)
     _, early = losses(2, 0.01, 10)
-    assert parts[Cause.UPDATES] == pytest.approx(end - early, abs=1e-5)
+    assert parts[DifferenceCause.UPDATES] == pytest.approx(end - early, abs=1e-5)
     assert "more updates in an epoch (20, not 2)" in found.headline
 
 
@@ -158,7 +160,7 @@ def test_another_learning_rate() -> None:
     parts = amounts(found, "train_loss")
     _, own = losses(20, 0.1, 100)
     _, same = losses(20, 0.01, 100)
-    assert parts[Cause.RATE] == pytest.approx(own - same, abs=1e-5)
+    assert parts[DifferenceCause.RATE] == pytest.approx(own - same, abs=1e-5)
     assert [row.learning_rate for row in number(found, "train_loss").rows] == pytest.approx([0.01, 0.1])
 
 

@@ -14,16 +14,16 @@ from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.reading import PassReading
 from batchproof.scripts.compare.record import Setting
-from batchproof.scripts.compare.split import Cause, Run, mean_parts, parts
+from batchproof.scripts.compare.split import DifferenceCause, SeedReadings, mean_parts, parts
 from batchproof.scripts.compare.text import change, decimals_of, differences, figure
-from batchproof.scripts.run import Seen
+from batchproof.scripts.run import Observation
 
 EVALUATION = World(phase="evaluation", training=False)
 
 
-def amounts(found: Comparison, size: int = 128) -> dict[Cause, float]:
+def amounts(found: Comparison, size: int = 128) -> dict[DifferenceCause, float]:
     """The parts at a batch size that are more than rounding."""
     [number] = found.numbers
     [row] = [row for row in number.rows if row.size == size]
@@ -36,13 +36,13 @@ def updates_at(size: int) -> int:
 
 def test_fewer_updates_in_an_evaluation_are_all_there_is() -> None:
     gap = EVALUATION.loss(updates_at(128), 0.01) - EVALUATION.loss(updates_at(16), 0.01)
-    assert amounts(comparison(EVALUATION)) == {Cause.UPDATES: pytest.approx(gap)}
+    assert amounts(comparison(EVALUATION)) == {DifferenceCause.UPDATES: pytest.approx(gap)}
 
 
 def test_a_smaller_batch_has_more_updates_and_the_control_run_stops_early() -> None:
     found = comparison(EVALUATION, 128, 16)
     gap = EVALUATION.loss(updates_at(16), 0.01) - EVALUATION.loss(updates_at(128), 0.01)
-    assert amounts(found, 16) == {Cause.UPDATES: pytest.approx(gap)}
+    assert amounts(found, 16) == {DifferenceCause.UPDATES: pytest.approx(gap)}
     assert "more updates in an epoch (20, not 3)" in found.headline
 
 
@@ -53,20 +53,20 @@ def test_measured_while_training() -> None:
         count = updates_at(size)
         on_the_way = math.fsum(world.loss(n, 0.01) for n in range(count)) / count
         lag[size] = on_the_way - world.loss(count, 0.01)
-    assert found[Cause.TRAINING] == pytest.approx(lag[128] - lag[16])
-    assert set(found) == {Cause.TRAINING, Cause.UPDATES}
+    assert found[DifferenceCause.TRAINING] == pytest.approx(lag[128] - lag[16])
+    assert set(found) == {DifferenceCause.TRAINING, DifferenceCause.UPDATES}
 
 
 def test_what_averaging_adds() -> None:
     found = amounts(comparison(replace(EVALUATION, averaging=lambda size: -1 / size)))
-    assert found.pop(Cause.ARITHMETIC) == pytest.approx(1 / 16 - 1 / 128)
-    assert set(found) == {Cause.UPDATES}
+    assert found.pop(DifferenceCause.ARITHMETIC) == pytest.approx(1 / 16 - 1 / 128)
+    assert set(found) == {DifferenceCause.UPDATES}
 
 
 def test_what_a_short_last_batch_adds() -> None:
     found = amounts(comparison(replace(EVALUATION, short=lambda size: 0.03 if SAMPLES % size else 0.0)))
-    assert found.pop(Cause.SHORT_BATCH) == pytest.approx(0.03)
-    assert set(found) == {Cause.UPDATES}
+    assert found.pop(DifferenceCause.SHORT_BATCH) == pytest.approx(0.03)
+    assert set(found) == {DifferenceCause.UPDATES}
 
 
 def test_another_learning_rate() -> None:
@@ -74,8 +74,8 @@ def test_another_learning_rate() -> None:
     found = amounts(comparison(world))
     many, few = updates_at(16), updates_at(128)
     assert found == {
-        Cause.UPDATES: pytest.approx(world.loss(few, 0.08) - world.loss(many, 0.08)),
-        Cause.RATE: pytest.approx(world.loss(many, 0.08) - world.loss(many, 0.01)),
+        DifferenceCause.UPDATES: pytest.approx(world.loss(few, 0.08) - world.loss(many, 0.08)),
+        DifferenceCause.RATE: pytest.approx(world.loss(many, 0.08) - world.loss(many, 0.01)),
     }
 
 
@@ -83,8 +83,8 @@ def test_a_sum_takes_longer_steps() -> None:
     world = World(training=True, is_sum=True, rate=lambda size: 0.001)
     found = comparison(world)
     many = updates_at(16)
-    assert amounts(found)[Cause.RATE] == pytest.approx(world.loss(many, 0.128) - world.loss(many, 0.016))
-    assert Cause.REST not in amounts(found)
+    assert amounts(found)[DifferenceCause.RATE] == pytest.approx(world.loss(many, 0.128) - world.loss(many, 0.016))
+    assert DifferenceCause.REST not in amounts(found)
     [advice] = [advice for advice in found.advice if advice.title == "the loss is a sum"]
     assert advice.is_mistake
     assert "8 times" in advice.text
@@ -93,24 +93,24 @@ def test_a_sum_takes_longer_steps() -> None:
 def test_samples_left_out() -> None:
     world = replace(EVALUATION, scored=lambda size: SAMPLES // size * size, tail=0.001)
     found = comparison(world)
-    assert amounts(found)[Cause.LEFT_OUT] == pytest.approx(-0.001 * (SAMPLES % 128))
-    assert set(amounts(found)) == {Cause.LEFT_OUT, Cause.UPDATES}
+    assert amounts(found)[DifferenceCause.LEFT_OUT] == pytest.approx(-0.001 * (SAMPLES % 128))
+    assert set(amounts(found)) == {DifferenceCause.LEFT_OUT, DifferenceCause.UPDATES}
     assert any(advice.title == "samples left out" and "scores 256" in advice.text for advice in found.advice)
     assert found.exit_status == 1
 
 
 def test_statistics_of_the_batch_in_evaluation() -> None:
-    seen = Seen("statistics", "BatchNorm is in training mode", ADDS, False, "call model.eval()")
+    seen = Observation("statistics", "BatchNorm is in training mode", ADDS, False, "call model.eval()")
     world = replace(EVALUATION, statistics=lambda size: 4 / size, seen=(seen,))
     found = comparison(world)
-    assert amounts(found)[Cause.STATISTICS] == pytest.approx(4 / 128 - 4 / 16)
-    assert set(amounts(found)) == {Cause.STATISTICS, Cause.UPDATES}
+    assert amounts(found)[DifferenceCause.STATISTICS] == pytest.approx(4 / 128 - 4 / 16)
+    assert set(amounts(found)) == {DifferenceCause.STATISTICS, DifferenceCause.UPDATES}
     [advice] = [advice for advice in found.advice if advice.place == ADDS and "BatchNorm" in advice.title]
     assert "-0.219 of loss at 128" in advice.text
 
 
 def test_both_at_once() -> None:
-    seen = Seen("statistics", "BatchNorm is in training mode", ADDS, False)
+    seen = Observation("statistics", "BatchNorm is in training mode", ADDS, False)
     world = replace(
         EVALUATION,
         statistics=lambda size: 4 / size,
@@ -119,9 +119,9 @@ def test_both_at_once() -> None:
         tail=0.001,
     )
     found = amounts(comparison(world))
-    assert found[Cause.STATISTICS] == pytest.approx(4 / 128 - 4 / 16)
-    assert found[Cause.LEFT_OUT] == pytest.approx(-0.001 * (SAMPLES % 128))
-    assert set(found) == {Cause.STATISTICS, Cause.LEFT_OUT, Cause.UPDATES}
+    assert found[DifferenceCause.STATISTICS] == pytest.approx(4 / 128 - 4 / 16)
+    assert found[DifferenceCause.LEFT_OUT] == pytest.approx(-0.001 * (SAMPLES % 128))
+    assert set(found) == {DifferenceCause.STATISTICS, DifferenceCause.LEFT_OUT, DifferenceCause.UPDATES}
 
 
 def test_the_noise_of_gradients_is_the_rest_and_seeds_give_its_error() -> None:
@@ -129,7 +129,7 @@ def test_the_noise_of_gradients_is_the_rest_and_seeds_give_its_error() -> None:
     found = comparison(replace(EVALUATION, noise=lambda size, seed: draws.get((size, seed), 0.0)), seeds=3)
     gaps = [draws[128, seed] - draws[16, seed] for seed in range(3)]
     [number] = found.numbers
-    rest = number.rows[-1].part(Cause.REST)
+    rest = number.rows[-1].part(DifferenceCause.REST)
     assert rest is not None
     centre = sum(gaps) / 3
     assert rest.value == pytest.approx(centre)
@@ -145,12 +145,12 @@ def test_the_rest_is_what_the_last_control_run_lies_off_the_base() -> None:
     plain, base = done[Setting(128)], done[Setting(16)]
     control = done[plan.same_updates(plain, base, ())]
     honest = control.readings[0].settled - base.readings[0].settled
-    assert amounts(comparison(world, 16, 128))[Cause.REST] == pytest.approx(honest)
+    assert amounts(comparison(world, 16, 128))[DifferenceCause.REST] == pytest.approx(honest)
 
 
 def test_without_control_runs_what_is_real_is_the_rest() -> None:
     found = comparison(EVALUATION, controls=False)
-    assert set(amounts(found)) == {Cause.REST}
+    assert set(amounts(found)) == {DifferenceCause.REST}
     assert any("without control runs" in note for note in found.notes)
 
 
@@ -159,30 +159,30 @@ maybe = st.one_of(st.none(), values)
 
 
 @st.composite
-def readings(draw: st.DrawFn) -> Reading:
+def readings(draw: st.DrawFn) -> PassReading:
     phase = draw(st.sampled_from(["training", "evaluation"]))
     averaged, weighted = draw(st.one_of(st.just((None, None)), st.tuples(values, values)))
-    return Reading(
+    return PassReading(
         "loss", phase, 1, None, draw(values), averaged, weighted, draw(maybe), draw(maybe), is_sum=draw(st.booleans())
     )
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> Run:
+def runs(draw: st.DrawFn) -> SeedReadings:
     some = st.one_of(st.none(), readings())
-    same = draw(st.frozensets(st.sampled_from([Cause.UPDATES, Cause.RATE])))
-    return Run(draw(readings()), draw(some), draw(some), draw(some), draw(some), same)
+    same = draw(st.frozensets(st.sampled_from([DifferenceCause.UPDATES, DifferenceCause.RATE])))
+    return SeedReadings(draw(readings()), draw(some), draw(some), draw(some), draw(some), same)
 
 
 @given(st.lists(st.tuples(runs(), runs()), min_size=1, max_size=4))
-def test_parts_add_up(pairs: list[tuple[Run, Run]]) -> None:
+def test_parts_add_up(pairs: list[tuple[SeedReadings, SeedReadings]]) -> None:
     each = [parts(run, base) for run, base in pairs]
     gaps = [run.plain.reported - base.plain.reported for run, base in pairs]
     for found, gap in zip(each, gaps):
         assert math.fsum(found.values()) == pytest.approx(gap, abs=1e-9)
     over_seeds = mean_parts(each)
     assert math.fsum(part.value for part in over_seeds.values()) == pytest.approx(sum(gaps) / len(gaps), abs=1e-9)
-    assert list(over_seeds)[-1] is Cause.REST
+    assert list(over_seeds)[-1] is DifferenceCause.REST
 
 
 @given(st.integers(0, 2**32), st.sampled_from([1e-9, 1e-4, 1.0, 37.0, 1e6]))

@@ -73,8 +73,8 @@ def test_a_device_is_written_to_and_not_replaced(capsys: pytest.CaptureFixture[s
     link = folder / "link.json"
     link.symlink_to("/dev/null")
     from batchproof.report import save
-    from batchproof.scripts.run import Run
+    from batchproof.scripts.run import ScriptRun
 
-    save.data(Run("train.py"), link)
+    save.data(ScriptRun("train.py"), link)
     assert link.is_symlink()
     assert Path("/dev/null").is_char_device()

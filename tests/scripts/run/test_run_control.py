@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from batchproof.scripts.run import Control, load
-from batchproof.scripts.run.result import Run
+from batchproof.scripts.run.result import ScriptRun
 from running import HEAD, one, run
 
 TRAIN = """
@@ -39,7 +39,7 @@ print(model.weight.tolist())
 SCRIPT = TRAIN + MAIN
 
 
-def rows(found: Run) -> dict[str, list[tuple[int, int]]]:
+def rows(found: ScriptRun) -> dict[str, list[tuple[int, int]]]:
     return {row.name: [(epoch.size, epoch.batches) for epoch in row.epochs] for row in found.measured}
 
 
@@ -179,7 +179,7 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
 
 def test_results_are_what_they_were_after_json(tmp_path: Path) -> None:
     found, _ = run(tmp_path, SCRIPT, Control(batch_size=50, updates=(3,), mends=("tail",), last_weights=True))
-    assert Run.from_dict(found.to_dict()) == found
+    assert ScriptRun.from_dict(found.to_dict()) == found
     assert Control.from_json(found.control.to_json()) == found.control
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from batchproof.report import save
-from batchproof.scripts.run import Run
+from batchproof.scripts.run import ScriptRun
 from batchproof.scripts.run.epochs import Pass
-from batchproof.scripts.run.recorder import Recorder
+from batchproof.scripts.run.recorder import ScriptRecorder
 from batchproof.scripts.run.registry import Registry
 from batchproof.scripts.run.result import load
 from running import one, run
@@ -52,7 +52,7 @@ def test_the_weights_of_a_meter(tmp_path: Path, weight: str, kind: str) -> None:
 
 def test_of_averages_by_name_the_one_that_was_added_here() -> None:
     done: Any = Pass(None, 1, values=[1.0, 3.0])  # type: ignore[arg-type]
-    recorder = Recorder(Registry(), lambda _: None)
+    recorder = ScriptRecorder(Registry(), lambda _: None)
     assert recorder._entry_of(done, {"epoch": "one", "mae": 5.0, "loss": 2.0}) == 2.0
     assert recorder._entry_of(done, {"mae": 5.0}) is None
 
@@ -87,7 +87,7 @@ def test_values_that_are_not_finite_stay_in_the_file(tmp_path: Path) -> None:
     assert epoch.printed is not None
     assert math.isnan(epoch.printed)
     assert json.loads((tmp_path / "run.json").read_text())["measured"][0]["epochs"][0]["printed"] == "nan"
-    assert isinstance(load(tmp_path / "run.json"), Run)
+    assert isinstance(load(tmp_path / "run.json"), ScriptRun)
 
 
 def test_equal_batches_are_not_said_to_count_too_much(tmp_path: Path) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchproof.ground.place import Place
-from batchproof.scripts.compare.comparison import Advice, Number, Rescaled, Row
+from batchproof.scripts.compare.comparison import Advice, ComparedNumber, ComparisonRow, Rescaled
 from batchproof.scripts.compare.plan import steps_with_sum
-from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.compare.record import Outcome
-from batchproof.scripts.compare.split import Cause
+from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.compare.record import RunOutcome
+from batchproof.scripts.compare.split import DifferenceCause
 from batchproof.scripts.compare.text import change, decimals_of, figure, times
 from batchproof.scripts.compare.verdict import is_mistaken, is_noticed
 
-_Moved = tuple[Number, Row, float]
+_Moved = tuple[ComparedNumber, ComparisonRow, float]
 _EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
-_MADE_RIGHT = {"statistics": Cause.STATISTICS}
+_MADE_RIGHT = {"statistics": DifferenceCause.STATISTICS}
 
 
-def advice(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def advice(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     """All there is to say.
 
     Args:
@@ -26,14 +26,18 @@ def advice(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[A
         outcomes: the plain runs.
     """
     yield from _seen(numbers, outcomes)
-    for cause, say in ((Cause.ARITHMETIC, _arithmetic), (Cause.LEFT_OUT, _left_out), (Cause.SHORT_BATCH, _short)):
+    for cause, say in (
+        (DifferenceCause.ARITHMETIC, _arithmetic),
+        (DifferenceCause.LEFT_OUT, _left_out),
+        (DifferenceCause.SHORT_BATCH, _short),
+    ):
         yield from say(_moved(numbers, cause), outcomes)
     yield from _sum(numbers, outcomes)
     yield from _totals(numbers)
     yield from _updates(numbers)
 
 
-def _moved(numbers: Sequence[Number], cause: Cause) -> list[_Moved]:
+def _moved(numbers: Sequence[ComparedNumber], cause: DifferenceCause) -> list[_Moved]:
     """The numbers that a cause moves, where it moves them most, and by how much."""
     found = []
     for each in numbers:
@@ -52,7 +56,7 @@ def _amounts(moved: Sequence[_Moved]) -> str:
     return ", ".join(said)
 
 
-def _seen(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def _seen(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     """What only a run shows, and is wrong; each line once, whatever the batch size."""
     places = set()
     for outcome in outcomes:
@@ -76,7 +80,7 @@ _TITLES = {
 }
 
 
-def _reading(each: Number, outcomes: Sequence[Outcome]) -> Reading | None:
+def _reading(each: ComparedNumber, outcomes: Sequence[RunOutcome]) -> PassReading | None:
     found = (
         reading
         for outcome in outcomes
@@ -86,7 +90,7 @@ def _reading(each: Number, outcomes: Sequence[Outcome]) -> Reading | None:
     return next(found, None)
 
 
-def _arithmetic(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def _arithmetic(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     """Numbers that go through the same line are spoken of together."""
     together: dict[tuple[str, Place | None, str], list[_Moved]] = {}
     for each, row, amount in moved:
@@ -99,18 +103,23 @@ def _arithmetic(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Ad
         yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy or _EXACT, True)
 
 
-def _short(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def _short(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     if moved:
         yield Advice(
             "short last batch",
             f"the last batch has fewer samples and counts as much as the others ({_amounts(moved)})",
             moved[0][0].place,
             "weight each batch by how many samples it has, and divide by how many there are",
-            any(is_mistaken(part, row) for _, row, _ in moved for part in row.parts if part.cause is Cause.SHORT_BATCH),
+            any(
+                is_mistaken(part, row)
+                for _, row, _ in moved
+                for part in row.parts
+                if part.cause is DifferenceCause.SHORT_BATCH
+            ),
         )
 
 
-def _left_out(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def _left_out(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     if moved:
         row = moved[0][1]
         yield Advice(
@@ -123,7 +132,7 @@ def _left_out(moved: list[_Moved], outcomes: Sequence[Outcome]) -> Iterator[Advi
         )
 
 
-def _sum(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Advice]:
+def _sum(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     summed = next((outcome for outcome in outcomes if steps_with_sum(outcome)), None)
     if summed is None:
         return
@@ -139,7 +148,7 @@ def _sum(numbers: Sequence[Number], outcomes: Sequence[Outcome]) -> Iterator[Adv
     )
 
 
-def _totals(numbers: Sequence[Number]) -> Iterator[Advice]:
+def _totals(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
     for each in numbers:
         if each.is_total and each.verdict == "wrong":
             yield Advice(
@@ -151,12 +160,12 @@ def _totals(numbers: Sequence[Number]) -> Iterator[Advice]:
             )
 
 
-def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
+def _updates(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
     """What the control runs with another learning rate say."""
     for each in numbers:
         row = each.farthest
         rules = [rescaled for rescaled in each.rescaled if rescaled.size == row.size and rescaled.gone is not None]
-        part = row.part(Cause.UPDATES)
+        part = row.part(DifferenceCause.UPDATES)
         if part is None or not rules or not is_noticed(part, row):
             continue
         told = "; ".join(_rescaled(each, rescaled) for rescaled in rules)
@@ -178,7 +187,7 @@ def _updates(numbers: Sequence[Number]) -> Iterator[Advice]:
         return
 
 
-def _rescaled(each: Number, rescaled: Rescaled) -> str:
+def _rescaled(each: ComparedNumber, rescaled: Rescaled) -> str:
     assert rescaled.gone is not None
     value = figure(rescaled.reported.value, decimals_of(each))
     gone = rescaled.gone.value

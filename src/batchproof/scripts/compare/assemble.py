@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from batchproof.scripts.compare import plan
-from batchproof.scripts.compare.comparison import Number, Part, Rescaled, Row
+from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Rescaled
 from batchproof.scripts.compare.plan import Done, Question
-from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.compare.record import Outcome, Setting
-from batchproof.scripts.compare.split import Cause, Mean, Run, controlled, mean, mean_parts, parts
+from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.split import DifferenceCause, Mean, SeedReadings, controlled, mean, mean_parts, parts
 from batchproof.scripts.run import Phase
 
 #: A difference of a smaller share of the number is none.
@@ -29,7 +29,7 @@ class Key:
     place: int
 
 
-def numbers(question: Question, done: Done, report: str | None, epoch: int | None) -> list[Number]:
+def numbers(question: Question, done: Done, report: str | None, epoch: int | None) -> list[ComparedNumber]:
     """Every number that the base run and another one report."""
     base = done.get(Setting(plan.base_of(question, done)))
     if base is None or base.failed:
@@ -39,12 +39,12 @@ def numbers(question: Question, done: Done, report: str | None, epoch: int | Non
     return [_Tabled(question, done, key, epoch).number() for key in keys]
 
 
-def names(outcome: Outcome) -> list[str]:
+def names(outcome: RunOutcome) -> list[str]:
     """What a run reports."""
     return list(dict.fromkeys(reading.name for reading in outcome.readings))
 
 
-def _keyed(outcome: Outcome) -> Iterator[tuple[Key, Reading]]:
+def _keyed(outcome: RunOutcome) -> Iterator[tuple[Key, PassReading]]:
     seen: Counter[tuple[str, Phase, int]] = Counter()
     for reading in outcome.readings:
         at = (reading.name, reading.phase, reading.epoch)
@@ -70,11 +70,11 @@ class _Tabled:
         self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
         self.seeds = self._seeds()
 
-    def number(self) -> Number:
+    def number(self) -> ComparedNumber:
         """With its rows; the words come later."""
         first = self._reading(Setting(self.base))
         assert first is not None
-        return Number(
+        return ComparedNumber(
             self.key.name,
             self.key.phase,
             self.epoch,
@@ -99,13 +99,13 @@ class _Tabled:
         counts = {len(readings) for readings in found if readings and readings[0].is_named}
         return len(counts) > 1
 
-    def _reading(self, setting: Setting | None) -> Reading | None:
+    def _reading(self, setting: Setting | None) -> PassReading | None:
         found = self._readings(setting) if setting is not None else []
         if self.takes_last:
             return found[-1] if found else None
         return next((reading for reading in found if reading.epoch == self.epoch), None)
 
-    def _readings(self, setting: Setting) -> list[Reading]:
+    def _readings(self, setting: Setting) -> list[PassReading]:
         """All its passes in one run."""
         outcome = self.done.get(setting)
         if outcome is None or outcome.failed:
@@ -120,15 +120,18 @@ class _Tabled:
         full = [s for s in plain if all(setting in self.done for setting in wanted if setting.seed == s)]
         return full or plain
 
-    def _run(self, size: int, seed: int) -> Run:
+    def _run(self, size: int, seed: int) -> SeedReadings:
         plain = Setting(size, seed)
         reading = self._reading(plain)
         assert reading is not None
         outcome, base = self.done[plain], self.done[Setting(self.base, seed)]
         is_controlled = size != self.base and self.question.controls
         ratio = plan.rate_ratio(outcome, base)
-        same = {Cause.UPDATES: plan.has_same_updates(outcome, base), Cause.RATE: ratio is None or plan.is_one(ratio)}
-        return Run(
+        same = {
+            DifferenceCause.UPDATES: plan.has_same_updates(outcome, base),
+            DifferenceCause.RATE: ratio is None or plan.is_one(ratio),
+        }
+        return SeedReadings(
             plain=reading,
             whole=self._reading(replace(plain, mends=("tail",))) if "tail" in self.mends else None,
             mended=self._reading(replace(plain, mends=self.mends)) if "statistics" in self.mends else None,
@@ -137,11 +140,11 @@ class _Tabled:
             is_same=frozenset(cause for cause, holds in same.items() if holds),
         )
 
-    def _row(self, size: int) -> Row:
+    def _row(self, size: int) -> ComparisonRow:
         runs = [self._run(size, seed) for seed in self.seeds]
         readings = [run.plain for run in runs]
         outcome, reading = self.done[Setting(size, self.seeds[0])], readings[0]
-        row = Row(
+        row = ComparisonRow(
             size,
             mean([reading.reported for reading in readings]),
             _mean_if_all(readings, lambda reading: reading.exact),
@@ -183,7 +186,7 @@ class _Tabled:
                 yield Rescaled(size, rule, factor, scaled, gone)
 
 
-def _steps(outcome: Outcome, epoch: int) -> int:
+def _steps(outcome: RunOutcome, epoch: int) -> int:
     """Optimizer steps in an epoch: those that a number of its training counts, or else those of a training pass."""
     counted = [reading.updates for reading in outcome.readings if reading.epoch == epoch and reading.updates]
     if counted:
@@ -191,12 +194,12 @@ def _steps(outcome: Outcome, epoch: int) -> int:
     return outcome.updates[epoch - 1] if len(outcome.updates) >= epoch else 0
 
 
-def _mean_if_all(readings: Sequence[Reading], pick: Callable[[Reading], float | None]) -> Mean | None:
+def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[PassReading], float | None]) -> Mean | None:
     values = [value for value in map(pick, readings) if value is not None]
     return mean(values) if len(values) == len(readings) else None
 
 
-def has_cause(number: Number, cause: Cause) -> bool:
+def has_cause(number: ComparedNumber, cause: DifferenceCause) -> bool:
     """Whether some row has a part of this cause that is more than rounding."""
     found = (row.part(cause) for row in number.rows)
     scale = abs(number.rows[0].reported.value)

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from batchproof.scripts.compare.record import Outcome, Setting
+from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.version import VERSION
 
 FOLDER = Path(".batchproof") / "cache"
@@ -41,7 +41,7 @@ class Cache:
     folder: Path | None
     key: str = ""
 
-    def read(self, setting: Setting) -> Outcome | None:
+    def read(self, setting: Setting) -> RunOutcome | None:
         """The run with this setting; None where there is none that still holds."""
         if self.folder is None:
             return None
@@ -49,11 +49,11 @@ class Cache:
             entry = json.loads(self._path(setting).read_text(encoding="utf-8"))
             if any(stamp(path) != seen for path, seen in entry["files"].items()):
                 return None
-            return replace(Outcome.from_dict(entry["outcome"]), cached=True)
+            return replace(RunOutcome.from_dict(entry["outcome"]), cached=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # it was never there, or somebody has been at it: the run is made again
 
-    def write(self, outcome: Outcome, files: dict[str, Any]) -> None:
+    def write(self, outcome: RunOutcome, files: dict[str, Any]) -> None:
         """Keep a run that came to its end; a cache that cannot be written is none."""
         if self.folder is None or outcome.failed:
             return

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from batchproof.errors import BatchproofError
 from batchproof.scripts.compare.assemble import names
-from batchproof.scripts.compare.record import Outcome
-from batchproof.scripts.compare.scheduler import BLANK, Script
+from batchproof.scripts.compare.record import RunOutcome
+from batchproof.scripts.compare.scheduler import BLANK, ScriptCommand
 from batchproof.scripts.compare.totals import totals
 
 #: How `Run.notes` speaks of them.
@@ -18,7 +18,7 @@ LOOKED_FOR = (
 )
 
 
-def check(script: Script, outcome: Outcome, epoch: int | None) -> None:
+def check(script: ScriptCommand, outcome: RunOutcome, epoch: int | None) -> None:
     """Whether a run has something to compare.
 
     Raises:
@@ -51,14 +51,14 @@ def check(script: Script, outcome: Outcome, epoch: int | None) -> None:
                               f"--epoch {epoch}: {title} has one epoch")  # fmt: skip
 
 
-def _to_name(script: Script) -> str:
+def _to_name(script: ScriptCommand) -> str:
     """What to ask for instead."""
     for name, place in () if script.as_module else totals(Path(script.target)).items():
         return f"line {place.line} adds up {name}, which nothing divides: --report {name} compares that total"
     return "name the variable that holds the number, as in --report train_loss"
 
 
-def _averaged_by_trainer(outcome: Outcome) -> list[str]:
+def _averaged_by_trainer(outcome: RunOutcome) -> list[str]:
     """The names of what a method that a trainer calls gives it to average."""
     notes = [note.partition(BY_TRAINER) for note in outcome.notes]
     return [name for names, found, _ in notes if found for name in names.split(", ")]

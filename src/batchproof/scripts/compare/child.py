@@ -62,7 +62,7 @@ def _redirect(log: str, terminal: Sequence[int] | None) -> None:
 
 
 def _empty_terminal(size: Sequence[int]) -> int:
-    """A terminal of so many rows and columns, at which nobody types: some scripts ask how wide theirs is."""
+    """A terminal of that size, at which nobody types: some scripts ask how wide theirs is."""
     import fcntl
     import struct
     import termios

@@ -16,8 +16,8 @@ from batchproof.scripts.compare.check import check
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.conclude import concluded
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.record import Outcome
-from batchproof.scripts.compare.scheduler import Progress, Script, make, usual_jobs
+from batchproof.scripts.compare.record import RunOutcome
+from batchproof.scripts.compare.scheduler import Progress, ScriptCommand, make, usual_jobs
 from batchproof.scripts.run import path_of
 
 
@@ -60,7 +60,7 @@ def compare(
     sizes = tuple(dict.fromkeys(whole(size, "a batch size", 1) for size in batch_sizes))
     if len(sizes) < 2:
         raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
-    script = Script(target, tuple(arguments), as_module, report)
+    script = ScriptCommand(target, tuple(arguments), as_module, report)
     path = _path(script)
     if find_spec("torch") is None:
         raise TorchMissing(f"compare needs torch, and this Python has none ({sys.executable})", name="torch")
@@ -70,19 +70,19 @@ def compare(
     question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
     count = usual_jobs(sizes) if jobs is None else whole(jobs, "--jobs", 1)
 
-    def is_worth_it(outcome: Outcome) -> None:
+    def is_worth_it(outcome: RunOutcome) -> None:
         check(script, outcome, epoch)
 
     made = make(script, question, kept, count, timeout, progress, is_worth_it)
     return concluded(script, question, made, epoch, time.monotonic() - started)
 
 
-def _key(script: Script, path: Path | None) -> str:
+def _key(script: ScriptCommand, path: Path | None) -> str:
     more = [script.target, script.report or "", str(Path.cwd())]
     return caching.key_of(path, script.arguments, more) if path is not None else caching.digest(more)
 
 
-def _path(script: Script) -> Path | None:
+def _path(script: ScriptCommand) -> Path | None:
     """The script's file; None for a module, which is found where it runs.
 
     Raises:

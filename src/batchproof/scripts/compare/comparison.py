@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from batchproof.ground.place import Place
 from batchproof.report.result import Result
-from batchproof.scripts.compare.split import Cause, Mean
+from batchproof.scripts.compare.split import DifferenceCause, Mean
 from batchproof.scripts.run import Phase
 
 Verdict = Literal["the same", "normal", "mostly normal", "partly wrong", "wrong", "could not tell"]
@@ -23,13 +23,13 @@ class Part:
         is_mistake: whether the number moves although the model is the same.
     """
 
-    cause: Cause
+    cause: DifferenceCause
     mean: Mean
     is_mistake: bool
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """One number at one batch size.
 
     Attributes:
@@ -64,7 +64,7 @@ class Row:
     left_out: int = 0
     seeds: int = 1
 
-    def part(self, cause: Cause) -> Mean | None:
+    def part(self, cause: DifferenceCause) -> Mean | None:
         """What a cause adds; None where that was not measured."""
         return next((part.mean for part in self.parts if part.cause is cause), None)
 
@@ -90,7 +90,7 @@ class Rescaled:
 
 
 @dataclass(frozen=True)
-class Number:
+class ComparedNumber:
     """One number that the script reports.
 
     Attributes:
@@ -112,7 +112,7 @@ class Number:
     epoch: int
     epochs: int
     place: Place | None
-    rows: tuple[Row, ...]
+    rows: tuple[ComparisonRow, ...]
     rescaled: tuple[Rescaled, ...] = ()
     no_exact: str = ""
     is_total: bool = False
@@ -120,7 +120,7 @@ class Number:
     headline: str = ""
 
     @property
-    def farthest(self) -> Row:
+    def farthest(self) -> ComparisonRow:
         """The row that differs most from the first."""
         return max(self.rows, key=lambda row: abs(row.difference.value) if row.difference is not None else -1.0)
 
@@ -181,7 +181,7 @@ class Comparison(Result):
     target: str
     sizes: tuple[int, ...]
     seeds: int
-    numbers: tuple[Number, ...]
+    numbers: tuple[ComparedNumber, ...]
     headline: str
     advice: tuple[Advice, ...] = ()
     failures: tuple[Failure, ...] = ()

@@ -13,15 +13,15 @@ from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.advice import advice
 from batchproof.scripts.compare.assemble import numbers
 from batchproof.scripts.compare.check import check
-from batchproof.scripts.compare.comparison import Comparison, Failure, Number
+from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, Failure
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.record import Outcome, Setting
-from batchproof.scripts.compare.scheduler import BLANK, REFUSED, Made, Script
+from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.scheduler import BLANK, REFUSED, Made, ScriptCommand
 from batchproof.scripts.compare.totals import totals
 from batchproof.scripts.compare.verdict import judged
 
 
-def concluded(script: Script, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
+def concluded(script: ScriptCommand, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
     """What the runs say.
 
     Args:
@@ -61,7 +61,7 @@ def concluded(script: Script, question: Question, made: Made, epoch: int | None,
     )
 
 
-def _looked_up(number: Number, script: Script) -> Number:
+def _looked_up(number: ComparedNumber, script: ScriptCommand) -> ComparedNumber:
     """A number that was asked for by name, with what the source tells of it: a total has no parts of any sense."""
     if number.phase != "unknown" or script.as_module or any(row.batches for row in number.rows):
         return number
@@ -72,17 +72,17 @@ def _looked_up(number: Number, script: Script) -> Number:
     return replace(number, place=place, rows=rows, rescaled=(), is_total=True)
 
 
-def _title(script: Script) -> str:
+def _title(script: ScriptCommand) -> str:
     named = ["-m", script.target] if script.as_module else [script.target]
     return " ".join(part if part.count(BLANK) else shlex.quote(part) for part in (*named, *script.arguments))
 
 
-def _order(number: Number) -> tuple[bool, bool]:
+def _order(number: ComparedNumber) -> tuple[bool, bool]:
     """What is trained on comes first, as in the script; a number that cannot be compared comes last."""
     return len(number.rows) < 2, number.phase != "training"
 
 
-def _headline(found: list[Number], plain: list[Outcome], interrupted: bool) -> str:
+def _headline(found: list[ComparedNumber], plain: list[RunOutcome], interrupted: bool) -> str:
     told = [number for number in found if len(number.rows) > 1]
     if told:
         worst = [number for number in told if number.verdict in ("wrong", "partly wrong")]
@@ -104,7 +104,9 @@ def _failures(made: Made, question: Question) -> Iterator[Failure]:
             yield Failure(str(setting), setting.batch_size, outcome.failed)
 
 
-def _notes(script: Script, question: Question, made: Made, base: int, found: list[Number], seeds: int) -> Iterator[str]:
+def _notes(
+    script: ScriptCommand, question: Question, made: Made, base: int, found: list[ComparedNumber], seeds: int
+) -> Iterator[str]:
     done = made.done
     if base != question.sizes[0]:
         yield f"the others are compared with batch size {base}, the first at which the script comes to its end"
@@ -137,7 +139,7 @@ def _notes(script: Script, question: Question, made: Made, base: int, found: lis
     yield from dict.fromkeys(note for outcome in done.values() for note in outcome.notes)
 
 
-def same_numbers(one: Outcome, other: Outcome) -> bool:
+def same_numbers(one: RunOutcome, other: RunOutcome) -> bool:
     """Whether two runs report the same, to the last bit."""
     return [(r.name, r.epoch, _bits(r.reported)) for r in one.readings] == [
         (r.name, r.epoch, _bits(r.reported)) for r in other.readings
@@ -148,7 +150,7 @@ def _bits(value: float) -> float | str:
     return "nan" if math.isnan(value) else value
 
 
-def _gap(first: Outcome | None, again: Outcome | None) -> str:
+def _gap(first: RunOutcome | None, again: RunOutcome | None) -> str:
     if first is None or again is None or len(first.readings) != len(again.readings):
         return ""
     pairs = zip(first.readings, again.readings, strict=True)

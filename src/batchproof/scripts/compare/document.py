@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from batchproof.report.chart import Chart, Line, Look, Point
 from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
-from batchproof.scripts.compare.split import Cause, Mean
+from batchproof.scripts.compare.split import DifferenceCause, Mean
 from batchproof.scripts.compare.table import aligned, ran, sections, subtitle
 from batchproof.scripts.compare.text import decimals_of, figure
 
 if TYPE_CHECKING:
-    from batchproof.scripts.compare.comparison import Advice, Comparison, Number, Row
+    from batchproof.scripts.compare.comparison import Advice, ComparedNumber, Comparison, ComparisonRow
 
 
 def document(found: Comparison) -> Document:
@@ -68,16 +68,16 @@ def _sheet(found: Comparison) -> Sheet | None:
     return Sheet(tuple(f"  {label}" if label in parts else label for label in labels), tuple(groups), in_words=True)
 
 
-def _chart(number: Number) -> Chart | None:
+def _chart(number: ComparedNumber) -> Chart | None:
     rows, decimals = number.rows, decimals_of(number)
     first = rows[0]
-    kinds: list[tuple[str, Look, Callable[[Row], Mean | None]]] = [
+    kinds: list[tuple[str, Look, Callable[[ComparisonRow], Mean | None]]] = [
         (f"reported {number.name}", "measured", lambda row: row.reported),
         ("exact, same predictions", "exact", lambda row: row.exact),
     ]
     if number.phase == "training":
         kinds.append(("exact, last weights", "weighted", lambda row: row.settled))
-    if any(row.part(Cause.UPDATES) is not None for row in rows):
+    if any(row.part(DifferenceCause.UPDATES) is not None for row in rows):
         kinds.append((f"after {first.updates:,} updates", "theory", lambda row: row.controlled))
     lines = [Line(label, look, tuple(_points(rows, pick, decimals))) for label, look, pick in kinds]
     found = Chart(
@@ -90,7 +90,9 @@ def _chart(number: Number) -> Chart | None:
     return None if found.is_empty or len(rows) < 2 else found
 
 
-def _points(rows: tuple[Row, ...], pick: Callable[[Row], Mean | None], decimals: int) -> Iterator[Point]:
+def _points(
+    rows: tuple[ComparisonRow, ...], pick: Callable[[ComparisonRow], Mean | None], decimals: int
+) -> Iterator[Point]:
     for row in sorted(rows, key=lambda row: row.size):
         mean = pick(row)
         if mean is not None:

@@ -15,7 +15,7 @@ from batchproof.scripts.compare.document import state_of
 from batchproof.scripts.compare.table import Entry, aligned, ran, sections, title
 
 if TYPE_CHECKING:
-    from batchproof.scripts.compare.comparison import Advice, Comparison, Number
+    from batchproof.scripts.compare.comparison import Advice, ComparedNumber, Comparison
 
 #: The table stands where labels do: it needs the room.
 MARGIN, BETWEEN = 2, 3
@@ -43,7 +43,7 @@ def lines(found: Comparison, width: int) -> Iterator[Text]:
         yield from paragraph("note", note, width)
 
 
-def _number(number: Number, said: Number | None, with_headline: bool, width: int) -> Iterator[Text]:
+def _number(number: ComparedNumber, said: ComparedNumber | None, with_headline: bool, width: int) -> Iterator[Text]:
     """The table; batch sizes that do not fit beside the others stand below them."""
     margin = " " * MARGIN
     yield Text(margin + title(number), style="bold cyan")
@@ -64,7 +64,7 @@ def _number(number: Number, said: Number | None, with_headline: bool, width: int
 HEAD = "batch size"
 
 
-def _column(number: Number, entries: Sequence[Entry], index: int) -> list[str]:
+def _column(number: ComparedNumber, entries: Sequence[Entry], index: int) -> list[str]:
     """A batch size and its figures."""
     cells = aligned([entry.cells[index] for entry in entries])
     head = f"{number.rows[index].size:,}"
@@ -108,7 +108,7 @@ def _indented(entry: Entry) -> str:
     return ("  " if entry.share is not None else "") + entry.label
 
 
-def _shares(number: Number, entries: Sequence[Entry], room: int) -> list[str]:
+def _shares(number: ComparedNumber, entries: Sequence[Entry], room: int) -> list[str]:
     """How much each part makes up of the largest difference, and a bar where there is room; below a heading."""
     largest = max((abs(entry.share) for entry in entries if entry.share is not None), default=0.0)
     longest = min(room - 6, LONGEST_BAR)

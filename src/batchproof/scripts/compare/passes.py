@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.run import TOLERANCE, Epoch, Measured, Phase
+from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.run import TOLERANCE, Epoch, MeasuredAccumulator, Phase
 
 #: Whether a pass trains, and the length of its data: passes that differ in one of them are of another number.
 Kind = tuple[bool, int | None]
 
 
-def readings_of(row: Measured) -> Iterator[Reading]:
+def readings_of(row: MeasuredAccumulator) -> Iterator[PassReading]:
     """A reading for each pass that reported something, numbered anew for each kind of pass."""
     kinds = list(dict.fromkeys(map(_kind, row.epochs)))
     counts = dict.fromkeys(kinds, 0)
@@ -29,7 +29,7 @@ def _kind(epoch: Epoch) -> Kind:
     return epoch.updates > 0, epoch.dataset
 
 
-def _phase(row: Measured, kinds: list[Kind], kind: Kind) -> Phase:
+def _phase(row: MeasuredAccumulator, kinds: list[Kind], kind: Kind) -> Phase:
     """A loop that does both has no phase of its own."""
     trains = [trains for trains, _ in kinds]
     if all(trains) or not any(trains):
@@ -37,7 +37,7 @@ def _phase(row: Measured, kinds: list[Kind], kind: Kind) -> Phase:
     return "training" if kind[0] else "evaluation"
 
 
-def _names(row: Measured, kinds: list[Kind], index: int) -> tuple[str, tuple[str, ...]]:
+def _names(row: MeasuredAccumulator, kinds: list[Kind], index: int) -> tuple[str, tuple[str, ...]]:
     """The callers' own names, in the order of their calls, where each kind of pass has one."""
     if len(kinds) == 1:
         return row.name, row.names
@@ -50,12 +50,12 @@ def _names(row: Measured, kinds: list[Kind], index: int) -> tuple[str, tuple[str
 
 
 def _reading(
-    row: Measured, epoch: Epoch, phase: Phase, name: str, aliases: tuple[str, ...], number: int
-) -> Reading | None:
+    row: MeasuredAccumulator, epoch: Epoch, phase: Phase, name: str, aliases: tuple[str, ...], number: int
+) -> PassReading | None:
     """None where nothing was reported; a number that is not finite is not in the file, but that a batch had none is."""
     if epoch.printed is None and not epoch.undefined:
         return None
-    return Reading(
+    return PassReading(
         name,
         phase,
         number,

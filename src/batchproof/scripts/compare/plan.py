@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isclose, sqrt
 
-from batchproof.scripts.compare.record import STATISTICS, Outcome, Setting
+from batchproof.scripts.compare.record import STATISTICS, RunOutcome, Setting
 from batchproof.scripts.run import Mend
 
 #: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
 SEEDS, BEARABLE = 3, 20.0
 
-Done = Mapping[Setting, Outcome]
+Done = Mapping[Setting, RunOutcome]
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ def _mended(size: int, mends: tuple[Mend, ...]) -> list[Setting]:
     return [Setting(size, mends=mends[:count]) for count in range(1, len(mends) + 1)]
 
 
-def same_updates(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting | None:
+def same_updates(plain: RunOutcome, base: RunOutcome, mends: tuple[Mend, ...]) -> Setting | None:
     """The control run with the base's number of updates; None where they are as many anyway."""
     if not base.updates or not plain.updates or plain.updates == base.updates:
         return None
     return replace(plain.setting, updates=base.updates, mends=mends)
 
 
-def same_rate(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting | None:
+def same_rate(plain: RunOutcome, base: RunOutcome, mends: tuple[Mend, ...]) -> Setting | None:
     """The control run whose steps are as long as the base's, too; None where they are so anyway."""
     ratio = rate_ratio(plain, base)
     if ratio is None or is_one(ratio):
@@ -104,14 +104,14 @@ def same_rate(plain: Outcome, base: Outcome, mends: tuple[Mend, ...]) -> Setting
     return replace(same, learning_rate=1 / ratio)
 
 
-def has_same_updates(plain: Outcome, base: Outcome) -> bool:
+def has_same_updates(plain: RunOutcome, base: RunOutcome) -> bool:
     """Whether both are known to make as many updates in every pass."""
     if plain.updates or base.updates:
         return plain.updates == base.updates
     return plain.steps == base.steps  # a trainer's own loop has no passes, or nothing is trained
 
 
-def rate_ratio(plain: Outcome, base: Outcome) -> float | None:
+def rate_ratio(plain: RunOutcome, base: RunOutcome) -> float | None:
     """How many times longer a step is than the base's at the same mean gradient; None where nothing steps."""
     if not plain.learning_rate or not base.learning_rate:
         return None
@@ -123,13 +123,13 @@ def is_one(ratio: float) -> bool:
     return isclose(ratio, 1.0, rel_tol=1e-9)
 
 
-def _per_mean(outcome: Outcome) -> float:
+def _per_mean(outcome: RunOutcome) -> float:
     """The learning rate for a mean over the batch: a sum's gradient is larger by the number of samples."""
     assert outcome.learning_rate is not None
     return outcome.learning_rate * (outcome.setting.batch_size if steps_with_sum(outcome) else 1)
 
 
-def steps_with_sum(outcome: Outcome) -> bool:
+def steps_with_sum(outcome: RunOutcome) -> bool:
     """Whether a step grows with the batch: the loss is a sum over it, and the optimizer goes as far as it is steep."""
     return outcome.follows_scale and any(reading.trains_on_sum for reading in outcome.readings)
 

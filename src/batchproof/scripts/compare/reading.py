@@ -9,7 +9,7 @@ from batchproof.scripts.run import Phase
 
 
 @dataclass(frozen=True)
-class Reading:
+class PassReading:
     """One reported number of one pass over a loader, and what else could have been reported of the same batches.
 
     Attributes:

@@ -11,8 +11,8 @@ from typing import Any
 
 from batchproof.ground.place import Place
 from batchproof.scripts.compare.passes import readings_of
-from batchproof.scripts.compare.reading import Reading
-from batchproof.scripts.run import Control, Mend, Run, Seen
+from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.run import Control, Mend, Observation, ScriptRun
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -70,7 +70,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run gave.
 
     Attributes:
@@ -91,12 +91,12 @@ class Outcome:
     """
 
     setting: Setting
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[PassReading, ...] = ()
     updates: tuple[int, ...] = ()
     steps: int = 0
     learning_rate: float | None = None
     follows_scale: bool = True
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[Observation, ...] = ()
     loaders: int = 0
     scheduled: bool = False
     places: int = 0
@@ -106,13 +106,13 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: Run, setting: Setting) -> Outcome:
+    def of(cls, run: ScriptRun, setting: Setting) -> RunOutcome:
         """From what a run wrote."""
         readings = [reading for row in run.measured for reading in readings_of(row)]
         named = run.reported
         if named is not None and all(named.name not in reading.aliases for reading in readings):
             readings += [
-                Reading(named.name, "unknown", epoch, named.place, value, is_named=True)
+                PassReading(named.name, "unknown", epoch, named.place, value, is_named=True)
                 for epoch, value in enumerate(named.values, start=1)
             ]
         return cls(
@@ -132,11 +132,11 @@ class Outcome:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As data for JSON."""
+        """Data for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Outcome:
+    def from_dict(cls, data: dict[str, Any]) -> RunOutcome:
         """What `to_dict` gave."""
         setting = dict(data["setting"])
         setting.update(updates=tuple(setting["updates"]), mends=tuple(setting["mends"]))
@@ -145,15 +145,15 @@ class Outcome:
                 **data,
                 "setting": Setting(**setting),
                 "readings": tuple(map(_reading_from, data["readings"])),
-                "seen": tuple(Seen(**_placed(entry, "place")) for entry in data["seen"]),
+                "seen": tuple(Observation(**_placed(entry, "place")) for entry in data["seen"]),
                 "updates": tuple(data["updates"]),
                 "notes": tuple(data["notes"]),
             }
         )
 
 
-def _reading_from(entry: dict[str, Any]) -> Reading:
-    return Reading(**{**_placed(entry, "place", "cause"), "aliases": tuple(entry["aliases"])})
+def _reading_from(entry: dict[str, Any]) -> PassReading:
+    return PassReading(**{**_placed(entry, "place", "cause"), "aliases": tuple(entry["aliases"])})
 
 
 def _placed(entry: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.record import Outcome, Setting
-from batchproof.scripts.compare.workers import Slots, slots
+from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.workers import Workers, slots
 from batchproof.scripts.run import load
 
 #: How often to look whether somebody pressed Ctrl-C.
@@ -30,11 +30,11 @@ REFUSED = "error: "
 BLANK = "{batch_size}"
 
 Progress = Callable[[str, int, int], Any]
-Check = Callable[[Outcome], None]
+Check = Callable[[RunOutcome], None]
 
 
 @dataclass(frozen=True)
-class Script:
+class ScriptCommand:
     """What is run.
 
     Attributes:
@@ -74,12 +74,12 @@ class Made:
         interrupted: whether Ctrl-C ended it.
     """
 
-    done: dict[Setting, Outcome] = field(default_factory=dict)
+    done: dict[Setting, RunOutcome] = field(default_factory=dict)
     interrupted: bool = False
 
 
 def make(
-    script: Script,
+    script: ScriptCommand,
     question: Question,
     cache: Cache,
     jobs: int,
@@ -117,11 +117,11 @@ def _go_on(
     maker: _Maker,
     threads: ThreadPoolExecutor,
     jobs: int,
-    done: dict[Setting, Outcome],
+    done: dict[Setting, RunOutcome],
     progress: Progress | None,
     check: Check,
 ) -> None:
-    running: dict[Future[Outcome], Setting] = {}
+    running: dict[Future[RunOutcome], Setting] = {}
     while True:
         wanted = plan.wanted(question, done)
         for setting in wanted:
@@ -150,13 +150,13 @@ def _go_on(
 class _Maker:
     """Makes one run."""
 
-    script: Script
+    script: ScriptCommand
     cache: Cache
-    servers: Slots
+    servers: Workers
     timeout: float | None
     folder: Path
 
-    def make(self, setting: Setting) -> Outcome:
+    def make(self, setting: Setting) -> RunOutcome:
         """In a process of its own."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         job, output, log, files = (place / name for name in ("job.json", "run.json", "log.txt", "files.json"))
@@ -164,11 +164,11 @@ class _Maker:
         job.write_text(json.dumps({**asked, "folder": str(Path.cwd()), "terminal": _terminal()}), encoding="utf-8")
         status = self.servers.run(job, self.timeout)
         if status is None:
-            return Outcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
+            return RunOutcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
         try:
-            outcome = Outcome.of(load(output), setting)
+            outcome = RunOutcome.of(load(output), setting)
         except BatchproofError:
-            return Outcome(setting, failed=_why(status, log))
+            return RunOutcome(setting, failed=_why(status, log))
         if outcome.failed:
             return replace(outcome, failed=f"{outcome.failed}{_where(log)}")
         opened = json.loads(files.read_text(encoding="utf-8")) if files.is_file() else {}

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from batchproof.scripts.compare.reading import Reading
+from batchproof.scripts.compare.reading import PassReading
 
 
-class Cause(str, Enum):
+class DifferenceCause(str, Enum):
     """Why the number differs, in the order of the ladder."""
 
     SHORT_BATCH = "short last batch"
@@ -32,11 +32,16 @@ class Cause(str, Enum):
     @property
     def is_mistake(self) -> bool:
         """Whether the number moves although the model is the same."""
-        return self in (Cause.SHORT_BATCH, Cause.ARITHMETIC, Cause.LEFT_OUT, Cause.STATISTICS)
+        return self in (
+            DifferenceCause.SHORT_BATCH,
+            DifferenceCause.ARITHMETIC,
+            DifferenceCause.LEFT_OUT,
+            DifferenceCause.STATISTICS,
+        )
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedReadings:
     """The readings of one number at one batch size from one seed; None where there was no such run.
 
     Attributes:
@@ -48,18 +53,18 @@ class Run:
         is_same: the causes that cannot be one: the base has as many updates, or the same learning rate.
     """
 
-    plain: Reading
-    whole: Reading | None = None
-    mended: Reading | None = None
-    updates: Reading | None = None
-    rate: Reading | None = None
-    is_same: frozenset[Cause] = frozenset()
+    plain: PassReading
+    whole: PassReading | None = None
+    mended: PassReading | None = None
+    updates: PassReading | None = None
+    rate: PassReading | None = None
+    is_same: frozenset[DifferenceCause] = frozenset()
 
 
-Parts = dict[Cause, float]
+Parts = dict[DifferenceCause, float]
 
 
-def parts(run: Run, base: Run) -> Parts:
+def parts(run: SeedReadings, base: SeedReadings) -> Parts:
     """What each cause adds to the number, in the ladder's order; a cause that was not measured has no part.
 
     The rest is what remains: with it, all parts together are the difference.
@@ -67,14 +72,14 @@ def parts(run: Run, base: Run) -> Parts:
     steps, worth = _steps(run)
     base_steps, _ = _steps(base)
     found = {cause: steps[cause] - base_steps[cause] for cause in steps if cause in base_steps}
-    for cause, control in ((Cause.UPDATES, run.updates), (Cause.RATE, run.rate)):
+    for cause, control in ((DifferenceCause.UPDATES, run.updates), (DifferenceCause.RATE, run.rate)):
         if control is not None and _worth(control).kind == worth.kind:
             found[cause] = worth.value - _worth(control).value
             worth = _worth(control)
         elif cause in run.is_same:
             found[cause] = 0.0
     difference = run.plain.reported - base.plain.reported
-    found[Cause.REST] = difference - math.fsum(found.values())
+    found[DifferenceCause.REST] = difference - math.fsum(found.values())
     return found
 
 
@@ -86,7 +91,7 @@ class _Worth:
     kind: str
 
 
-def _worth(reading: Reading) -> _Worth:
+def _worth(reading: PassReading) -> _Worth:
     for kind in ("settled", "exact"):
         value = getattr(reading, kind)
         if value is not None:
@@ -94,26 +99,26 @@ def _worth(reading: Reading) -> _Worth:
     return _Worth(reading.reported, "reported")
 
 
-def _steps(run: Run) -> tuple[Parts, _Worth]:
+def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
     """How much each cause that lies in the run alone makes up, and what is left of the number without them."""
     plain, found = run.plain, {}
     if plain.exact is not None:
         short = _short_batch(plain)
-        found[Cause.SHORT_BATCH] = short
-        found[Cause.ARITHMETIC] = plain.reported - plain.exact - short
+        found[DifferenceCause.SHORT_BATCH] = short
+        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.exact - short
     last = plain
-    for cause, reading in ((Cause.LEFT_OUT, run.whole), (Cause.STATISTICS, run.mended)):
+    for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.mended)):
         if reading is not None and reading.exact is not None and last.exact is not None:
             found[cause] = last.exact - reading.exact
             last = reading
     if last.exact is not None and last.settled is not None:
-        found[Cause.TRAINING] = last.exact - last.settled
+        found[DifferenceCause.TRAINING] = last.exact - last.settled
     elif last.phase == "evaluation":
-        found[Cause.TRAINING] = 0.0
+        found[DifferenceCause.TRAINING] = 0.0
     return found, _worth(last)
 
 
-def controlled(run: Run) -> float:
+def controlled(run: SeedReadings) -> float:
     """What the run's model is worth with nothing of the batch size left but the noise of its gradients."""
     for control in (run.rate, run.updates):
         if control is not None:
@@ -121,7 +126,7 @@ def controlled(run: Run) -> float:
     return _steps(run)[1].value
 
 
-def _short_batch(reading: Reading) -> float:
+def _short_batch(reading: PassReading) -> float:
     """Of sums, a short batch's own value is a smaller one: there the weights alone say nothing."""
     if reading.averaged is None or reading.weighted is None or reading.is_sum:
         return 0.0
@@ -150,11 +155,11 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(centre, math.sqrt(math.fsum((value - centre) ** 2 for value in values) / (count - 1) / count))
 
 
-def mean_parts(each: Sequence[Parts]) -> dict[Cause, Mean]:
+def mean_parts(each: Sequence[Parts]) -> dict[DifferenceCause, Mean]:
     """Over the seeds, of the causes that were measured from every one: the rest takes in what the others lack."""
-    shared = [cause for cause in Cause if all(cause in found for found in each)]
+    shared = [cause for cause in DifferenceCause if all(cause in found for found in each)]
     if not each:
         return {}
     rests = [math.fsum(part for cause, part in found.items() if cause not in shared[:-1]) for found in each]
     columns = {cause: [found[cause] for found in each] for cause in shared}
-    return {cause: mean(rests if cause is Cause.REST else column) for cause, column in columns.items()}
+    return {cause: mean(rests if cause is DifferenceCause.REST else column) for cause, column in columns.items()}

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from batchproof.scripts.compare.split import Cause
+from batchproof.scripts.compare.split import DifferenceCause
 from batchproof.scripts.compare.text import change, decimals_of, differences, figure
 
 if TYPE_CHECKING:
-    from batchproof.scripts.compare.comparison import Comparison, Number, Row
+    from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, ComparisonRow
     from batchproof.scripts.compare.split import Mean
 
 Kind = Literal["total", "mistake", "real", "aside", "control"]
 #: Shown only where it is more than nothing: few scripts have it.
-_SELDOM = (Cause.LEFT_OUT, Cause.STATISTICS)
+_SELDOM = (DifferenceCause.LEFT_OUT, DifferenceCause.STATISTICS)
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Entry:
     share: float | None = None
 
 
-def title(found: Number) -> str:
+def title(found: ComparedNumber) -> str:
     """``train_loss (training, epoch 1 of 3)``."""
     about = subtitle(found)
     return f"{found.name} ({about})" if about else found.name
 
 
-def subtitle(found: Number) -> str:
+def subtitle(found: ComparedNumber) -> str:
     """``training, epoch 1 of 3``."""
     phase = found.phase if found.phase != "unknown" else ""
     is_named = found.phase == "unknown" and not any(row.batches for row in found.rows)
@@ -52,7 +52,7 @@ def subtitle(found: Number) -> str:
     return ", ".join(filter(None, (phase, epoch)))
 
 
-def sections(found: Number, said: Number | None = None) -> list[list[Entry]]:
+def sections(found: ComparedNumber, said: ComparedNumber | None = None) -> list[list[Entry]]:
     """The number with its parts, what else was measured, and what other learning rates give.
 
     Args:
@@ -65,7 +65,7 @@ def sections(found: Number, said: Number | None = None) -> list[list[Entry]]:
     return [section for section in (list(_bill(found)), measured, list(_rescaled(found))) if section]
 
 
-def _bill(found: Number) -> Iterator[Entry]:
+def _bill(found: ComparedNumber) -> Iterator[Entry]:
     rows, decimals = found.rows, decimals_of(found)
     first, others = rows[0], rows[1:]
     yield Entry("reported", tuple(_with_error(row.reported, decimals, figure) for row in rows), "total")
@@ -77,7 +77,7 @@ def _bill(found: Number) -> Iterator[Entry]:
     ]
     yield Entry(f"difference from {first.size:,}", ("", *totals), "total")
     farthest = found.farthest
-    for cause in Cause:
+    for cause in DifferenceCause:
         parts = [row.part(cause) for row in others]
         if all(part is None for part in parts) or (cause in _SELDOM and not any(part and part.value for part in parts)):
             continue
@@ -91,7 +91,7 @@ def _bill(found: Number) -> Iterator[Entry]:
         )
 
 
-def _share(row: Row, cause: Cause) -> float | None:
+def _share(row: ComparisonRow, cause: DifferenceCause) -> float | None:
     part = row.part(cause)
     if part is None or row.difference is None or not row.difference.value:
         return None
@@ -99,20 +99,20 @@ def _share(row: Row, cause: Cause) -> float | None:
     return share if math.isfinite(share) else None
 
 
-def _label(cause: Cause, found: Number) -> str:
+def _label(cause: DifferenceCause, found: ComparedNumber) -> str:
     steps = [row.steps for row in found.rows]
-    if cause is Cause.ARITHMETIC:
+    if cause is DifferenceCause.ARITHMETIC:
         return "averaged over batches"
-    if cause is Cause.UPDATES:
+    if cause is DifferenceCause.UPDATES:
         fewer, more = any(step < steps[0] for step in steps), any(step > steps[0] for step in steps)
         return "fewer or more updates" if fewer and more else "more updates" if more else "fewer updates"
-    if cause is Cause.REST:
-        told_apart = any(row.part(Cause.UPDATES) is not None for row in found.rows)
+    if cause is DifferenceCause.REST:
+        told_apart = any(row.part(DifferenceCause.UPDATES) is not None for row in found.rows)
         return "rest: gradient noise" if told_apart else "rest: all else"
     return str(cause.value)
 
 
-def _measured(found: Number) -> Iterator[Entry]:
+def _measured(found: ComparedNumber) -> Iterator[Entry]:
     rows, decimals = found.rows, decimals_of(found)
     batches = [f"{row.batches:,}" if row.batches else "" for row in rows]
     yield from _filled("batches", batches)
@@ -129,7 +129,7 @@ def _measured(found: Number) -> Iterator[Entry]:
     yield from _filled("exact", [_with_error(row.exact, decimals, figure) for row in rows])
     if found.phase == "training":
         yield from _filled("exact, last weights", [_with_error(row.settled, decimals, figure) for row in rows])
-    if rows[0].updates and any(row.part(Cause.UPDATES) is not None for row in rows):
+    if rows[0].updates and any(row.part(DifferenceCause.UPDATES) is not None for row in rows):
         as_many = [_with_error(row.controlled, decimals, figure) for row in rows]
         yield from _filled(f"  after {rows[0].updates:,} updates", as_many)
 
@@ -139,7 +139,7 @@ def _filled(label: str, cells: Sequence[str]) -> Iterator[Entry]:
         yield Entry(label, tuple(cells), "aside")
 
 
-def _rescaled(found: Number) -> Iterator[Entry]:
+def _rescaled(found: ComparedNumber) -> Iterator[Entry]:
     decimals = decimals_of(found)
     for rule, sign in (("linear", "× b/b₀"), ("square root", "× √(b/b₀)")):
         runs = {rescaled.size: rescaled for rescaled in found.rescaled if rescaled.rule == rule}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from batchproof.scripts.compare.comparison import Number, Row
+from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow
 
 #: Figures beside the largest of a number's values.
 DIGITS = 4
 MOST_DECIMALS = 9
 
 
-def decimals_of(found: Number) -> int:
+def decimals_of(found: ComparedNumber) -> int:
     """As many as show the largest value with a few digits; more where the differences would be lost."""
     values = [abs(row.reported.value) for row in found.rows]
     gaps = [abs(row.difference.value) for row in found.rows if row.difference is not None]
@@ -43,7 +43,7 @@ def change(value: float, decimals: int) -> str:
     return text if text.startswith("-") else f"+{text}"
 
 
-def differences(row: Row, first: Row, decimals: int) -> tuple[float, list[float]]:
+def differences(row: ComparisonRow, first: ComparisonRow, decimals: int) -> tuple[float, list[float]]:
     """The difference and its parts, rounded so that the figures add up: what rounding leaves over goes to the rest.
 
     The difference is that of the two rounded numbers, which stand above it.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchproof.scripts.compare.assemble import CLEAR, is_clear
-from batchproof.scripts.compare.comparison import Number, Part, Row, Verdict
-from batchproof.scripts.compare.record import Outcome
-from batchproof.scripts.compare.split import Cause, Mean
+from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Verdict
+from batchproof.scripts.compare.record import RunOutcome
+from batchproof.scripts.compare.split import DifferenceCause, Mean
 from batchproof.scripts.compare.text import decimals_of, figure, is_plural
 
 #: What mistakes may move a number by before they are spoken of, as a share of the number.
@@ -32,7 +32,7 @@ _LEAD: dict[Verdict, str] = {
 }
 
 
-def judged(found: Number, outcomes: Sequence[Outcome]) -> Number:
+def judged(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
     """With its verdict and its headline.
 
     Args:
@@ -43,28 +43,28 @@ def judged(found: Number, outcomes: Sequence[Outcome]) -> Number:
     return replace(found, verdict=verdict, headline=_headline(found, verdict))
 
 
-def by_mistake(row: Row) -> float:
+def by_mistake(row: ComparisonRow) -> float:
     """How much of a difference there would not be if every batch were scored rightly."""
     return math.fsum(part.mean.value for part in row.parts if part.is_mistake)
 
 
-def is_noticed(amount: Mean, row: Row) -> bool:
+def is_noticed(amount: Mean, row: ComparisonRow) -> bool:
     """Whether an amount is more than noise, and more than a trifle beside the number."""
     return abs(amount.value) > max(NOTICED * abs(row.reported.value), CLEAR * (amount.standard_error or 0.0))
 
 
-def is_mistaken(part: Part, row: Row) -> bool:
+def is_mistaken(part: Part, row: ComparisonRow) -> bool:
     """Whether a part is a mistake to speak of: a short last batch is one where it is most of what there is."""
     if not part.is_mistake or not is_noticed(part.mean, row):
         return False
-    if part.cause is not Cause.SHORT_BATCH:
+    if part.cause is not DifferenceCause.SHORT_BATCH:
         return True
     amount = abs(part.mean.value)
     most = row.difference is not None and amount > PARTLY * abs(row.difference.value)
     return most or amount > SMALL * abs(row.reported.value)
 
 
-def _verdict(found: Number, outcomes: Sequence[Outcome]) -> Verdict:
+def _verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> Verdict:
     row = found.farthest
     if row.difference is None or not math.isfinite(row.difference.value):
         return "could not tell"
@@ -81,7 +81,7 @@ def _verdict(found: Number, outcomes: Sequence[Outcome]) -> Verdict:
     return "mostly normal" if share <= MOSTLY else "partly wrong" if share <= PARTLY else "wrong"
 
 
-def _headline(found: Number, verdict: Verdict) -> str:
+def _headline(found: ComparedNumber, verdict: Verdict) -> str:
     row, first = found.farthest, found.rows[0]
     if row.difference is None:
         return f"could not tell: {found.name} is reported at one batch size only"
@@ -100,7 +100,7 @@ def _headline(found: Number, verdict: Verdict) -> str:
     return f"{head}{_why(row, first, decimals)}"
 
 
-def _why(row: Row, first: Row, decimals: int) -> str:
+def _why(row: ComparisonRow, first: ComparisonRow, decimals: int) -> str:
     assert row.difference is not None
     mistakes, total = by_mistake(row), row.difference.value
     noticed = [part.cause for part in row.parts if part.is_mistake and is_noticed(part.mean, row)]
@@ -110,9 +110,9 @@ def _why(row: Row, first: Row, decimals: int) -> str:
     if real <= REAL:
         return f", and none of that is real{_mistaken(row)}"
     what = "how batches are scored"
-    if set(noticed) <= {Cause.ARITHMETIC, Cause.SHORT_BATCH}:
+    if set(noticed) <= {DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH}:
         parts = {part.cause: figure(abs(part.mean.value), decimals) for part in row.parts}
-        with_short = parts.get(Cause.SHORT_BATCH, figure(0, decimals)) != figure(0, decimals)
+        with_short = parts.get(DifferenceCause.SHORT_BATCH, figure(0, decimals)) != figure(0, decimals)
         what = "averaging over batches" + (", the short last one included," if with_short else "")
     amount = figure(abs(mistakes), decimals)
     if real > 1:
@@ -120,17 +120,17 @@ def _why(row: Row, first: Row, decimals: int) -> str:
     return f", and {real:.0%} of that is real{_above_all(row, first)}; {what} makes up {amount}"
 
 
-def _mistaken(row: Row) -> str:
+def _mistaken(row: ComparisonRow) -> str:
     worst = max((part for part in row.parts if part.is_mistake), key=lambda part: abs(part.mean.value))
     return {
-        Cause.SHORT_BATCH: ": a short last batch counts as much as a full one",
-        Cause.ARITHMETIC: ": it is how the batches' values are averaged",
-        Cause.LEFT_OUT: ": samples are left out",
-        Cause.STATISTICS: ": the model uses statistics of the batch in evaluation",
+        DifferenceCause.SHORT_BATCH: ": a short last batch counts as much as a full one",
+        DifferenceCause.ARITHMETIC: ": it is how the batches' values are averaged",
+        DifferenceCause.LEFT_OUT: ": samples are left out",
+        DifferenceCause.STATISTICS: ": the model uses statistics of the batch in evaluation",
     }[worst.cause]
 
 
-def _above_all(row: Row, first: Row) -> str:
+def _above_all(row: ComparisonRow, first: ComparisonRow) -> str:
     """The real cause that moves it most, the way that it moves."""
     assert row.difference is not None
     sign = math.copysign(1.0, row.difference.value)
@@ -138,13 +138,13 @@ def _above_all(row: Row, first: Row) -> str:
     main = max(real, key=lambda part: sign * part.mean.value, default=None)
     if main is None or sign * main.mean.value <= 0:
         return ""
-    if main.cause is Cause.UPDATES:
+    if main.cause is DifferenceCause.UPDATES:
         counted = (row.steps, first.steps) if row.steps and first.steps else (row.updates, first.updates)
         kind = "fewer" if counted[0] < counted[1] else "more"
         epoch = " in an epoch" if row.steps and first.steps else ""
         return f", above all {kind} updates{epoch} ({counted[0]:,}, not {counted[1]:,})"
-    if main.cause is Cause.RATE:
+    if main.cause is DifferenceCause.RATE:
         return ", above all steps of another length"
-    if main.cause is Cause.TRAINING:
+    if main.cause is DifferenceCause.TRAINING:
         return ", above all that it is measured while the weights still change"
     return ", above all the rest: the gradients of larger batches are less noisy, or another path was taken"

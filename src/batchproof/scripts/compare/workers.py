@@ -18,8 +18,8 @@ from batchproof.errors import BatchproofError
 TIMED_OUT = None
 
 
-class Slots:
-    """So many servers, each of which makes one run at a time.
+class Workers:
+    """Servers, each of which makes one run at a time.
 
     Args:
         count: how many.
@@ -127,9 +127,9 @@ class _Server:
 
 
 @contextlib.contextmanager
-def slots(count: int, environment: Mapping[str, str]) -> Iterator[Slots]:
+def slots(count: int, environment: Mapping[str, str]) -> Iterator[Workers]:
     """Slots that are ended whatever happens."""
-    found = Slots(count, environment)
+    found = Workers(count, environment)
     try:
         yield found
     finally:

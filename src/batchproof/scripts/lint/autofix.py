@@ -1,4 +1,4 @@
-"""Fixes applied, round after round, until nothing is left that can be mended."""
+"""Fixes applied, round after round, until nothing is left that can be repaired."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchproof.scripts.lint.check import check_with_sites
-from batchproof.scripts.lint.finding import Edit, Linted, Problem
+from batchproof.scripts.lint.finding import Edit, Linted, LintProblem
 from batchproof.scripts.lint.fixes import FIXES, fixes
 from batchproof.scripts.lint.fixes.edits import applied
 from batchproof.scripts.lint.one_file import lint
@@ -19,16 +19,16 @@ ROUNDS = 100
 
 
 def mended_path(path: str, codes: Collection[str] = CODES) -> tuple[bytes, bytes, Linted]:
-    """A file's content, the same mended, and what is left to say about it.  Nothing is written."""
+    """A file's content, that after its repair, and what is left to say about it.  Nothing is written."""
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return b"", b"", Linted(path, problems=(Problem(path, f"it cannot be read: {error.strerror or error}"),))
+        return b"", b"", Linted(path, problems=(LintProblem(path, f"it cannot be read: {error.strerror or error}"),))
     return content, *mended(path, content, codes)
 
 
 def mended(path: str, content: bytes, codes: Collection[str] = CODES) -> tuple[bytes, Linted]:
-    """The content mended, and what is left to say about it."""
+    """The content after its repair, and what is left to say about it."""
     fixed = 0
     for _ in range(ROUNDS):
         edits = _next_fix(path, content, codes)
@@ -38,7 +38,7 @@ def mended(path: str, content: bytes, codes: Collection[str] = CODES) -> tuple[b
         if changed is None:
             reason = "its formatting cannot be kept, so it was not mended"
             linted = lint(path, content, codes)
-            return content, replace(linted, problems=(*linted.problems, Problem(path, reason)), fixed=fixed)
+            return content, replace(linted, problems=(*linted.problems, LintProblem(path, reason)), fixed=fixed)
         fixed += 1
         content = changed
     return content, replace(lint(path, content, codes), fixed=fixed)

@@ -6,12 +6,12 @@ import ast
 import re
 from collections.abc import Collection, Iterator
 
-from batchproof.scripts.lint.finding import Finding, Related, Severity, Span
+from batchproof.scripts.lint.finding import LintFinding, Related, Severity, SourceSpan
 from batchproof.scripts.lint.noqa import silence
 from batchproof.scripts.lint.rule import Rule, Verdict
 from batchproof.scripts.lint.rules import CODES, RULES
-from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source import Doubt, Quantity, Script, Site, find
+from batchproof.scripts.lint.source import SourceFile
+from batchproof.scripts.source import AverageSite, Doubt, Quantity, Script, find
 
 #: A file that has none of these is about something else, whatever it adds up in its loops.
 _ABOUT_TRAINING = re.compile(
@@ -23,18 +23,20 @@ _OF_SITES = sorted((rule for rule in RULES if rule.site), key=lambda rule: _WEIG
 _OF_DOUBTS = {rule.topic: rule for rule in RULES if rule.topic}
 
 
-def check(source: Source, codes: Collection[str] = CODES) -> list[Finding]:
+def check(source: SourceFile, codes: Collection[str] = CODES) -> list[LintFinding]:
     """What the rules find, in the order of the lines; what a comment silences is left out."""
     return [finding for finding, _ in check_with_sites(source, codes)]
 
 
-def check_with_sites(source: Source, codes: Collection[str] = CODES) -> list[tuple[Finding, Site | None]]:
-    """The same, with the places that the findings are about."""
+def check_with_sites(
+    source: SourceFile, codes: Collection[str] = CODES
+) -> list[tuple[LintFinding, AverageSite | None]]:
+    """What the rules find, in the order of the lines, each with the place that it is about."""
     if not _ABOUT_TRAINING.search(source.text):
         return []
     script = find(source.tree)
     silenced = silence(source)
-    found: dict[tuple[Span, str], tuple[Finding, Site | None]] = {}
+    found: dict[tuple[SourceSpan, str], tuple[LintFinding, AverageSite | None]] = {}
     for rule, verdict, site in _verdicts(script):
         if rule.code not in codes or silenced.covers(rule.code, _statement_lines(source, verdict.node)):
             continue
@@ -43,7 +45,7 @@ def check_with_sites(source: Source, codes: Collection[str] = CODES) -> list[tup
     return sorted(found.values(), key=lambda pair: _order(pair[0].span))
 
 
-def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, Site | None]]:
+def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, AverageSite | None]]:
     consumed = _parts_of_running(script)
     for site in script.sites:
         if site.averages and all(id(average.node) in consumed for average in site.averages):
@@ -63,7 +65,7 @@ def _parts_of_running(script: Script) -> set[int]:
     return {id(node) for add in running for node in ast.walk(add)}
 
 
-def _of(site: Site) -> tuple[Rule, Verdict] | None:
+def _of(site: AverageSite) -> tuple[Rule, Verdict] | None:
     for rule in _OF_SITES:
         assert rule.site is not None
         verdict = rule.site(site)
@@ -79,10 +81,10 @@ def _about(doubt: Doubt) -> tuple[Rule, Verdict] | None:
     return rule, rule.doubt(doubt)
 
 
-def _finding(source: Source, rule: Rule, verdict: Verdict) -> Finding:
+def _finding(source: SourceFile, rule: Rule, verdict: Verdict) -> LintFinding:
     span = span_of(source, verdict.node)
     marks = dict.fromkeys((span_of(source, mark.node), mark.message) for mark in verdict.marks)
-    return Finding(
+    return LintFinding(
         code=rule.code,
         severity=rule.severity,
         path=source.path,
@@ -93,7 +95,7 @@ def _finding(source: Source, rule: Rule, verdict: Verdict) -> Finding:
     )
 
 
-def span_of(source: Source, node: ast.AST) -> Span:
+def span_of(source: SourceFile, node: ast.AST) -> SourceSpan:
     """Where a node stands in its file; of a statement with a body only the head."""
     first, offset = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
     last, end = getattr(node, "end_lineno", None) or first, getattr(node, "end_col_offset", None) or offset
@@ -103,11 +105,11 @@ def span_of(source: Source, node: ast.AST) -> Span:
     column, end_column = source.column(first, offset), source.column(last, end)
     cell = source.cell(first)
     if cell is None:
-        return Span(first, column, last, end_column)
-    return Span(first - cell.start + 1, column, last - cell.start + 1, end_column, cell.number)
+        return SourceSpan(first, column, last, end_column)
+    return SourceSpan(first - cell.start + 1, column, last - cell.start + 1, end_column, cell.number)
 
 
-def _statement_lines(source: Source, node: ast.AST) -> range:
+def _statement_lines(source: SourceFile, node: ast.AST) -> range:
     """The lines of the statement that a node stands in, where a comment may silence it; of a compound one the head."""
     line = getattr(node, "lineno", 1)
     first, last = line, getattr(node, "end_lineno", line) or line
@@ -124,5 +126,5 @@ def _statement_lines(source: Source, node: ast.AST) -> range:
     return range(first, last + 1)
 
 
-def _order(span: Span) -> tuple[int, int, int]:
+def _order(span: SourceSpan) -> tuple[int, int, int]:
     return span.cell or 0, span.line, span.column

@@ -16,7 +16,7 @@ class Severity(str, Enum):
 
 
 @dataclass(frozen=True)
-class Span:
+class SourceSpan:
     """A part of a file: lines from 1, columns from 1, the end exclusive, as SARIF counts them.
 
     Attributes:
@@ -34,7 +34,7 @@ class Span:
 class Related:
     """Another line that belongs to a finding: where the total is divided, where the square root is taken."""
 
-    span: Span
+    span: SourceSpan
     message: str
 
 
@@ -42,13 +42,13 @@ class Related:
 class Edit:
     """Replace what a span holds."""
 
-    span: Span
+    span: SourceSpan
     text: str
 
 
 @dataclass(frozen=True)
 class Fix:
-    """Edits that mend a finding together.
+    """Edits that repair a finding together.
 
     Attributes:
         message: what they do.
@@ -60,7 +60,7 @@ class Fix:
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One finding.
 
     Attributes:
@@ -77,7 +77,7 @@ class Finding:
     code: str
     severity: Severity
     path: str
-    span: Span
+    span: SourceSpan
     message: str
     remedy: str = ""
     related: tuple[Related, ...] = field(default=())
@@ -90,7 +90,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LintProblem:
     """Why a file, or a cell of a notebook, was not linted.
 
     Attributes:
@@ -113,11 +113,11 @@ class Linted:
         findings: in the order of their lines.
         problems: what could not be read.
         lines: the text of the lines that findings point at, by cell and line.
-        fixed: how many findings were mended.
+        fixed: how many findings were repaired.
     """
 
     path: str
-    findings: tuple[Finding, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
+    problems: tuple[LintProblem, ...] = ()
     lines: Mapping[tuple[int | None, int], str] = field(default_factory=dict)
     fixed: int = 0

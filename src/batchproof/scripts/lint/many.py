@@ -44,7 +44,7 @@ def tasks(paths: Iterable[str], select: Codes, ignore: Codes) -> Iterator[Task]:
 
 
 def task(path: str, select: Codes, ignore: Codes) -> Task:
-    """The same for a text that would have this path."""
+    """What to do with a text that would have this path."""
     return _task(path, settings_of()(path).with_options(select, ignore))
 
 

@@ -8,7 +8,7 @@ import tokenize
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from batchproof.scripts.lint.source import NEWLINE, Source
+from batchproof.scripts.lint.source import NEWLINE, SourceFile
 
 _LINE = re.compile(r"#\s*noqa(?!\w)(?:\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*))?", re.IGNORECASE)
 _FILE = re.compile(
@@ -36,7 +36,7 @@ class Silence:
         return any(code.startswith(self.lines[line]) for line in lines if line in self.lines)
 
 
-def silence(source: Source) -> Silence:
+def silence(source: SourceFile) -> Silence:
     """Read the comments."""
     if "noqa" not in source.text.lower():
         return Silence()

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from batchproof.errors import BatchproofError
 from batchproof.scripts.lint.check import check_with_sites
-from batchproof.scripts.lint.finding import Finding, Linted, Problem
+from batchproof.scripts.lint.finding import Linted, LintFinding, LintProblem
 from batchproof.scripts.lint.rules import CODES
-from batchproof.scripts.lint.source import Source, Unreadable, read
+from batchproof.scripts.lint.source import SourceFile, Unreadable, read
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source import Site
+    from batchproof.scripts.source import AverageSite
 
-#: Rules whose findings can sometimes be mended; how, is imported when there is one.
+#: Rules whose findings can sometimes be repaired; how, is imported when there is one.
 FIXABLE = ("BP101", "BP201", "BP203")
 
 
@@ -24,7 +24,7 @@ def lint_path(path: str, codes: Collection[str] = CODES) -> Linted:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return Linted(path, problems=(Problem(path, f"it cannot be read: {error.strerror or error}"),))
+        return Linted(path, problems=(LintProblem(path, f"it cannot be read: {error.strerror or error}"),))
     return lint(path, content, codes)
 
 
@@ -34,23 +34,23 @@ def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
         source = read(path, content)
         found = _with_fixes(source, check_with_sites(source, codes))
     except Unreadable as error:
-        return Linted(path, problems=(Problem(path, str(error), error.line),))
+        return Linted(path, problems=(LintProblem(path, str(error), error.line),))
     except BatchproofError as error:
-        return Linted(path, problems=(Problem(path, str(error)),))
+        return Linted(path, problems=(LintProblem(path, str(error)),))
     except RecursionError:
-        return Linted(path, problems=(Problem(path, "it is nested too deeply"),))
+        return Linted(path, problems=(LintProblem(path, "it is nested too deeply"),))
     except Exception as error:  # noqa: BLE001 - one file's surprise must not keep the others from being linted
         reason = f"batchproof itself failed on it ({type(error).__name__}: {error}); please report this file"
-        return Linted(path, problems=(Problem(path, reason.replace("\n", " ")),))
+        return Linted(path, problems=(LintProblem(path, reason.replace("\n", " ")),))
     return Linted(
         path,
         tuple(found),
-        tuple(Problem(path, reason) for reason in source.broken),
+        tuple(LintProblem(path, reason) for reason in source.broken),
         lines_of(source, found),
     )
 
 
-def _with_fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> list[Finding]:
+def _with_fixes(source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]) -> list[LintFinding]:
     if not any(site is not None and finding.code in FIXABLE for finding, site in found):
         return [finding for finding, _ in found]
     from batchproof.scripts.lint.fixes import with_fixes
@@ -58,7 +58,7 @@ def _with_fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) ->
     return with_fixes(source, found)
 
 
-def lines_of(source: Source, findings: Iterable[Finding]) -> dict[tuple[int | None, int], str]:
+def lines_of(source: SourceFile, findings: Iterable[LintFinding]) -> dict[tuple[int | None, int], str]:
     """The lines that findings point at."""
     starts = {cell.number: cell.start for cell in source.cells}
     found = {}

@@ -12,7 +12,7 @@ from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.source import Divisor, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source import Average, Doubt, Site
+    from batchproof.scripts.source import Average, AverageSite, Doubt
 
 #: What is taken for a mean over the batch: a value that the source does not explain mostly is one.
 MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
@@ -21,7 +21,7 @@ _ADDING = ("add", "append", "extend", "update")
 
 
 @dataclass(frozen=True)
-class Mark:
+class RelatedNode:
     """A line that belongs to a verdict, and what it does."""
 
     node: ast.AST
@@ -42,7 +42,7 @@ class Verdict:
     node: ast.AST
     message: str
     remedy: str
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[RelatedNode, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Rule:
     name: str
     severity: Severity
     summary: str
-    site: Callable[[Site], Verdict | None] | None = None
+    site: Callable[[AverageSite], Verdict | None] | None = None
     topic: Topic | None = None
     doubt: Callable[[Doubt], Verdict] | None = None
 
@@ -89,12 +89,12 @@ def code_of(node: ast.AST | None) -> str:
     return f"`{text if len(text) <= _SHOWN else text[: _SHOWN - 3] + '...'}`"
 
 
-def value_of(site: Site) -> str:
+def value_of(site: AverageSite) -> str:
     """What is added, as a reader knows it: the call that computes it rather than ``loss.item()``."""
     return code_of(call_of(site) or site.added.node)
 
 
-def call_of(site: Site) -> ast.Call | None:
+def call_of(site: AverageSite) -> ast.Call | None:
     """The call whose value is added; where a meter's class stands in between, the one that its ``update`` is given."""
     for node in (site.added.call, site.added.origin):
         if isinstance(node, ast.Call):
@@ -102,7 +102,7 @@ def call_of(site: Site) -> ast.Call | None:
     return None
 
 
-def name_of(site: Site) -> str:
+def name_of(site: AverageSite) -> str:
     """The accumulator as the loop knows it: ``losses`` of ``losses.update(loss.item())``, whatever it does inside."""
     add = site.add.value if isinstance(site.add, ast.Expr) else site.add
     if isinstance(add, ast.Call) and isinstance(add.func, ast.Attribute) and add.func.attr in _ADDING:
@@ -110,30 +110,30 @@ def name_of(site: Site) -> str:
     return f"`{site.name}`"
 
 
-def reported(site: Site) -> Average | None:
+def reported(site: AverageSite) -> Average | None:
     """The average that is a result: one that is read after the loop rather than inside, and not a window's."""
     results = [average for average in site.averages if not average.window]
     results = [average for average in results if average.divisor is not Divisor.UNKNOWN] or results
     return next((average for average in results if not average.inside), results[0] if results else None)
 
 
-def origin(site: Site) -> tuple[Mark, ...]:
+def origin(site: AverageSite) -> tuple[RelatedNode, ...]:
     """Where the value becomes what it is, if that is another line than where it is added."""
     found, why = site.added.origin, site.added.why
     if found is None or getattr(found, "lineno", None) in (None, getattr(site.add, "lineno", None)):
         return ()
-    return (Mark(found, why or "computed here"),)
+    return (RelatedNode(found, why or "computed here"),)
 
 
-def division(site: Site, message: str) -> tuple[Mark, ...]:
+def division(site: AverageSite, message: str) -> tuple[RelatedNode, ...]:
     """Where the total is divided."""
     average = reported(site)
     if average is None or getattr(average.node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
         return ()
-    return (Mark(average.node, message),)
+    return (RelatedNode(average.node, message),)
 
 
-def function_of(site: Site) -> str | None:
+def function_of(site: AverageSite) -> str | None:
     """The name of the function whose value is added, where the call is one of a plain or dotted name."""
     call = site.added.call
     if not isinstance(call, ast.Call):
@@ -144,12 +144,12 @@ def function_of(site: Site) -> str | None:
     return ast.unparse(call.func) if isinstance(name, ast.Name) else None
 
 
-def averages(site: Site, quantity: Quantity) -> bool:
+def averages(site: AverageSite, quantity: Quantity) -> bool:
     """Whether values of this kind are averaged, of batches that hold more than one sample."""
     return site.added.quantity is quantity and reported(site) is not None and site.loop.loader.batch_size != 1
 
 
-def divided(site: Site) -> tuple[Mark, ...]:
+def divided(site: AverageSite) -> tuple[RelatedNode, ...]:
     """Where the average of what no weighting repairs is taken."""
     average = reported(site)
     assert average is not None
@@ -157,15 +157,15 @@ def divided(site: Site) -> tuple[Mark, ...]:
     return division(site, "averaged here; weighting does not mend it" if weighted else "averaged here")
 
 
-def batches_are_equal(site: Site) -> bool:
+def batches_are_equal(site: AverageSite) -> bool:
     """Whether the file says that no batch is short; that samples are dropped for it is another rule's."""
     return site.loop.loader.batch_size == 1 or site.loop.loader.drops_last is True
 
 
-def loader_of(site: Site) -> tuple[Mark, ...]:
+def loader_of(site: AverageSite) -> tuple[RelatedNode, ...]:
     """Where the loader is built that keeps its last batch."""
     built = site.loop.loader.built
-    return (Mark(built, "its last batch may be short"),) if built is not None else ()
+    return (RelatedNode(built, "its last batch may be short"),) if built is not None else ()
 
 
 def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:

@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True)
-class Cell:
+class NotebookCell:
     """A code cell: its number among all cells, from 1, and the line of the joined text that its first line is."""
 
     number: int
@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A file that was read.
 
     Attributes:
@@ -57,7 +57,7 @@ class Source:
     text: str
     tree: ast.Module
     encoding: str = "utf-8"
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[NotebookCell, ...] = ()
     broken: tuple[str, ...] = ()
 
     @cached_property
@@ -76,7 +76,7 @@ class Source:
             return offset + 1
         return len(text.encode("utf-8", "surrogatepass")[:offset].decode("utf-8", "ignore")) + 1
 
-    def cell(self, line: int) -> Cell | None:
+    def cell(self, line: int) -> NotebookCell | None:
         """The notebook's cell that a line stands in."""
         found = None
         for cell in self.cells:
@@ -86,7 +86,7 @@ class Source:
         return found
 
 
-def read(path: str, content: bytes) -> Source:
+def read(path: str, content: bytes) -> SourceFile:
     """Read a script, or a notebook by its name.
 
     >>> read("train.py", b"x = 1").tree.body[0].targets[0].id
@@ -101,7 +101,7 @@ def read(path: str, content: bytes) -> Source:
     if path.endswith(".ipynb"):
         return _read_notebook(path, content)
     text, encoding = decoded(content)
-    return Source(path, text, parsed(text), encoding)
+    return SourceFile(path, text, parsed(text), encoding)
 
 
 def decoded(content: bytes) -> tuple[str, str]:
@@ -141,7 +141,7 @@ def parsed(text: str) -> ast.Module:
         raise Unreadable("it is nested too deeply to be parsed") from None
 
 
-def _read_notebook(path: str, content: bytes) -> Source:
+def _read_notebook(path: str, content: bytes) -> SourceFile:
     """The code cells as one script; where that is none, the cells that are broken are left out."""
     from batchproof.scripts.lint.notebook import code_cells, without_magics
 
@@ -164,9 +164,9 @@ def _read_notebook(path: str, content: bytes) -> Source:
     cells = []
     line = 1
     for number, text in texts.items():
-        cells.append(Cell(number, line))
+        cells.append(NotebookCell(number, line))
         line += text.count("\n") + 1
-    return Source(path, "\n".join(texts.values()), tree, "utf-8", tuple(cells), tuple(broken))
+    return SourceFile(path, "\n".join(texts.values()), tree, "utf-8", tuple(cells), tuple(broken))
 
 
 def _first_line(error: BaseException) -> str:

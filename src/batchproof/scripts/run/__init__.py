@@ -5,8 +5,8 @@ For other parts of the program (`compare`):
 - `Control` says what to hold fixed: the batch size of all loaders, the seed, updates in each pass, a factor on every
   learning rate, mends in evaluation; whether to score each pass again with its last weights; a number by name.
 - `launch_quietly(target, arguments, as_module, control, output)` runs a script in this process, prints what the script
-  prints and nothing else, gives the script's status, and writes its `Run` to ``output``.
-- `load(output)` reads that `Run`: ``run.measured`` has one entry for each accumulator, each with its ``epochs``
+  prints and nothing else, gives the script's status, and writes its `ScriptRun` to ``output``.
+- `load(output)` reads that `ScriptRun`: ``run.measured`` has one entry for each accumulator, each with its ``epochs``
   (printed, exact, mean, weighted, averaged, settled, sizes, samples, updates, dataset); ``run.seen`` what only a run
   shows; ``run.updates`` the optimizer steps of each training pass; ``run.learning_rate`` of the first step;
   ``run.reported`` the number that was asked for by name.
@@ -15,18 +15,27 @@ For other parts of the program (`compare`):
 from batchproof.scripts.run.control import Control, Mend
 from batchproof.scripts.run.execute import path_of
 from batchproof.scripts.run.launch import launch_quietly
-from batchproof.scripts.run.result import TOLERANCE, Epoch, Measured, Phase, Reported, Run, Seen, load
+from batchproof.scripts.run.result import (
+    TOLERANCE,
+    Epoch,
+    MeasuredAccumulator,
+    Observation,
+    Phase,
+    Reported,
+    ScriptRun,
+    load,
+)
 
 __all__ = [
     "TOLERANCE",
     "Control",
     "Epoch",
-    "Measured",
+    "MeasuredAccumulator",
     "Mend",
+    "Observation",
     "Phase",
     "Reported",
-    "Run",
-    "Seen",
+    "ScriptRun",
     "launch_quietly",
     "load",
     "path_of",

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchproof.scripts.run.nodes import at, renumbered
-from batchproof.scripts.run.registry import Source
+from batchproof.scripts.run.registry import RewrittenFile
 
 #: In a function: how many samples the batch has.
 COUNT = "_count"
 
 
 @dataclass
-class Way:
+class Backtrace:
     """What a way back has found so far.
 
     Attributes:
@@ -35,11 +35,11 @@ class Way:
     known: dict[int, ast.expr] = field(default_factory=dict)
     model: bool = False
     own: bool = False
-    sources: dict[str, Source] = field(default_factory=dict)
+    sources: dict[str, RewrittenFile] = field(default_factory=dict)
     count: int | None = None
 
-    def copy(self) -> Way:
-        return Way(
+    def copy(self) -> Backtrace:
+        return Backtrace(
             list(self.steps), dict(self.arguments), dict(self.fixed), dict(self.known), self.model, self.own,
             dict(self.sources), self.count,
         )  # fmt: skip
@@ -55,7 +55,7 @@ class Way:
         self.fixed = {index: value for index, value in self.fixed.items() if f"_fixed{index}" in used}
 
 
-def made(way: Way, result: ast.expr, source: Source) -> tuple[Callable[..., Any], str]:
+def made(way: Backtrace, result: ast.expr, source: RewrittenFile) -> tuple[Callable[..., Any], str]:
     """The steps as a function, and its text."""
     body: list[ast.stmt] = [
         at(ast.Assign([ast.Name(f"_value{index}", ast.Store())], expression), expression)

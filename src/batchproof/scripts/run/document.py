@@ -9,12 +9,12 @@ from batchproof.report.numbers import aligned
 from batchproof.scripts.run import wording as about
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import Measured, Run
+    from batchproof.scripts.run.result import MeasuredAccumulator, ScriptRun
 
 MOST_REASONS = 6
 
 
-def document(run: Run) -> Document:
+def document(run: ScriptRun) -> Document:
     """What is shown of a run."""
     return Document(
         title=run.script,
@@ -30,7 +30,7 @@ def document(run: Run) -> Document:
     )
 
 
-def columns(run: Run) -> list[Column]:
+def columns(run: ScriptRun) -> list[Column]:
     """The table's columns, those that say nothing left out."""
     rows = about.rows_of(run)
     found = [
@@ -47,19 +47,19 @@ def columns(run: Run) -> list[Column]:
     return [column for column in found if any(map(str.strip, column.cells))]
 
 
-def sheet(run: Run) -> Sheet:
+def sheet(run: ScriptRun) -> Sheet:
     """The table for pages and pictures."""
     first, *others = columns(run)
     return Sheet(first.cells, (Group("", tuple(others)),), None, "line").filled
 
 
-def _reason(row: Measured) -> Reason:
+def _reason(row: MeasuredAccumulator) -> Reason:
     worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
     named = f"line {row.place.line}: {row.name} reads {about.off(worst)}"  # a sentence's first letter is made a capital
     return Reason(named, about.why_of(row, worst), row.cause or row.place, row.remedy)
 
 
-def _unmeasured(run: Run) -> list[tuple[str, str]]:
+def _unmeasured(run: ScriptRun) -> list[tuple[str, str]]:
     return [(row.name, about.why_of(row, epoch)) for row, epoch in about.rows_of(run) if epoch.exact is None]
 
 

@@ -13,10 +13,10 @@ import torch
 from batchproof.ground.text import first_line
 from batchproof.scripts.run.evaluate import number
 from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
-from batchproof.scripts.run.last_weights import Inputs
+from batchproof.scripts.run.last_weights import BatchInputs
 from batchproof.scripts.run.pooled import Batches
 from batchproof.scripts.run.probes import broadcast, grows
-from batchproof.scripts.run.registry import Place
+from batchproof.scripts.run.registry import AccumulatorPlace
 from batchproof.scripts.run.result import Epoch
 from batchproof.scripts.source import Divisor, Quantity
 
@@ -39,7 +39,7 @@ class Pass:
         inputs: what the batches were computed from; None unless it was asked for.
     """
 
-    place: Place
+    place: AccumulatorPlace
     number: int
     values: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Pass:
     loader: int | None = None
     dataset: int | None = None
     duplicates: int = 0
-    inputs: Inputs | None = None
+    inputs: BatchInputs | None = None
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from batchproof.scripts.run.backtrace import COUNT, Way, made
+from batchproof.scripts.run.backtrace import COUNT, Backtrace, made
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.nodes import at, bare, is_load, is_zero, named, unwrapped, walk
 from batchproof.scripts.run.purity import Opaque, is_model, may_be_called_again
@@ -66,7 +66,7 @@ class _Resolver:
         self.registry = registry
         self.trace = trace
         self.through_models = through_models
-        self.state = Way()
+        self.state = Backtrace()
         self.open: set[int] = set()
         self.from_loader = {id(part): part for _, part in parts(trace.target) if not is_plain(part)}
         self.givers = self._givers()
@@ -100,7 +100,7 @@ class _Resolver:
     # ------------------------------------------------------------------ values
 
     def again(self, index: int) -> ast.expr:
-        """As `kept`, for an argument of another formula: where it is a value that a call gave, through that call."""
+        """An argument of another formula: a value that a call gave through that call, another as it was kept."""
         value = self.trace.values[index]
         if id(value) not in self.from_loader and is_load(self._inner(index)):
             return self._tensor(index)

@@ -15,7 +15,7 @@ Rewrite = Callable[[bytes, str, dict[str, Any]], CodeType | None]
 _FOREIGN = ("site-packages", "dist-packages")
 
 
-class Loader(importlib.machinery.SourceFileLoader):
+class RewritingLoader(importlib.machinery.SourceFileLoader):
     """Runs a module from rewritten code, and from Python's own where there is nothing to measure."""
 
     rewrite: Rewrite
@@ -49,7 +49,7 @@ class Finder(importlib.abc.MetaPathFinder):
             return None
         if not self._is_own(Path(spec.origin)):
             return None
-        loader = Loader(name, spec.origin)
+        loader = RewritingLoader(name, spec.origin)
         loader.rewrite = self.rewrite
         spec.loader = loader
         return spec

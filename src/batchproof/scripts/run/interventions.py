@@ -12,14 +12,14 @@ from batchproof.scripts.run.backward_roots import Roots
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.loaders import Loaders, Longer
 from batchproof.scripts.run.optimizers import Optimizers
-from batchproof.scripts.run.recorder import LoopState, Recorder
+from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import LoopPlace
 
 
 class Steering:
     """Acts on loops, loaders and optimizers as the script comes to them."""
 
-    def __init__(self, control: Control, recorder: Recorder) -> None:
+    def __init__(self, control: Control, recorder: ScriptRecorder) -> None:
         self.control = control
         self.recorder = recorder
         self.loaders = Loaders(control.batch_size)

@@ -14,7 +14,7 @@ MOST_BYTES = 1 << 30
 
 
 @dataclass
-class Inputs:
+class BatchInputs:
     """What the batches of a pass were computed from.
 
     Attributes:

@@ -17,7 +17,7 @@ from batchproof.report import save
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.processes import rank, ranked
-from batchproof.scripts.run.result import DEFAULT, Epoch, Measured, Run
+from batchproof.scripts.run.result import DEFAULT, Epoch, MeasuredAccumulator, ScriptRun
 from batchproof.scripts.run.session import Session
 
 
@@ -67,7 +67,7 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
 
 
 def launch_quietly(typed: str, arguments: Sequence[str], as_module: bool, control: Control, output: Path) -> int:
-    """Run a script for another part of the program: its own output, its status, and its `Run` in a file."""
+    """Run a script for another part of the program: its own output, its status, and its `ScriptRun` in a file."""
     try:
         return launch(typed, arguments, as_module, control, Asked(output, quiet=True))
     except BatchproofError as error:
@@ -93,7 +93,7 @@ def _writable(output: Path, asked: Asked) -> None:
         needed()
 
 
-def _show(result: Run, asked: Asked, pages: list[Path | None], output: Path) -> None:
+def _show(result: ScriptRun, asked: Asked, pages: list[Path | None], output: Path) -> None:
     from rich.console import Console
 
     from batchproof.report.forms import show
@@ -113,8 +113,8 @@ def _show(result: Run, asked: Asked, pages: list[Path | None], output: Path) -> 
             print(f"wrote {path}", file=sys.stderr)
 
 
-def _live_on(stream: TextIO) -> Callable[[Measured, Epoch], None]:
-    def live(row: Measured, epoch: Epoch) -> None:
+def _live_on(stream: TextIO) -> Callable[[MeasuredAccumulator, Epoch], None]:
+    def live(row: MeasuredAccumulator, epoch: Epoch) -> None:
         from batchproof.scripts.run.lines import live_line
 
         stream.write(f"{live_line(row, epoch)}\n")

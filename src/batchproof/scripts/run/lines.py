@@ -15,7 +15,7 @@ from batchproof.scripts.run import wording as about
 from batchproof.scripts.run.document import columns
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import Epoch, Measured, Run
+    from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, ScriptRun
 
 MARGIN, BETWEEN, INDENT = 2, 2, 8
 #: Columns that make way where there is no room, in this order.
@@ -24,7 +24,7 @@ _STYLE = {"exact": "green", "printed": "magenta", "off": "red", "difference": "r
 _LEFT = ("name", "batches")
 
 
-def lines(run: Run, width: int) -> Iterator[Text]:
+def lines(run: ScriptRun, width: int) -> Iterator[Text]:
     """The report, line by line."""
     yield from page.head(run.script, None, about.headline(run), about.state_of(run), width)
     if run.measured:
@@ -40,7 +40,7 @@ def lines(run: Run, width: int) -> Iterator[Text]:
         last = label
 
 
-def _table(run: Run, width: int) -> Iterator[Text]:
+def _table(run: ScriptRun, width: int) -> Iterator[Text]:
     table = _fitting(_shortened(columns(run), width), width)
     widths = [max(len(column.title), *map(len, column.cells)) for column in table]
     heads = (_set(column.title, column, wide) for column, wide in zip(table, widths, strict=True))
@@ -58,7 +58,7 @@ def _table(run: Run, width: int) -> Iterator[Text]:
                 yield from (Text(indent + part, style="dim") for part in textwrap.wrap(text, width - len(indent)))
 
 
-def _reasons(row: Measured) -> Iterator[str]:
+def _reasons(row: MeasuredAccumulator) -> Iterator[str]:
     """Why, once for all passes of a number."""
     yield from dict.fromkeys(about.why_of(row, epoch) for epoch in row.shown if epoch.is_exact is None)
     if row.wrong:
@@ -94,7 +94,7 @@ def _set(text: str, column: Column, width: int) -> str:
     return text.ljust(width) if column.title in _LEFT else text.rjust(width)
 
 
-def live_line(row: Measured, epoch: Epoch) -> str:
+def live_line(row: MeasuredAccumulator, epoch: Epoch) -> str:
     """An epoch that has just ended."""
     if epoch.printed is None or epoch.exact is None:
         why = epoch.reason or "no average"

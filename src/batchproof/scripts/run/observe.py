@@ -17,7 +17,7 @@ from batchproof.ground.text import counted
 from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
-from batchproof.scripts.run.result import Measured, Seen
+from batchproof.scripts.run.result import MeasuredAccumulator, Observation
 
 _READS = ("item", "cpu", "tolist", "numpy")
 
@@ -121,7 +121,7 @@ class Seeing:
 
     # ------------------------------------------------------------------ in words
 
-    def found(self, rows: list[tuple[int, Measured]]) -> Iterator[Seen]:
+    def found(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
         """All of it; ``rows`` are what was measured, by the number of its place."""
         for facts in self.loops.values():
             if facts.steps:
@@ -130,31 +130,35 @@ class Seeing:
             yield from self._of_row(self.registry.places[number].loop, row)
             if number in self.broadcasts:
                 what = f"shapes {self.broadcasts[number]} meet: every sample is compared with every other one"
-                yield Seen("broadcast", what, row.place, False, "give both the same shape: squeeze(1) one of them")
+                yield Observation(
+                    "broadcast", what, row.place, False, "give both the same shape: squeeze(1) one of them"
+                )
 
-    def _of_loop(self, facts: LoopFacts) -> Iterator[Seen]:
+    def _of_loop(self, facts: LoopFacts) -> Iterator[Observation]:
         place = self._place(facts.place)
         if facts.place.trains:
-            yield Seen("updates", self._updates(facts), place)
+            yield Observation("updates", self._updates(facts), place)
             if reads := self._reads(facts.place):
                 what = f"{reads} value{'s are' if reads > 1 else ' is'} read on the host in every step"
-                yield Seen("reads", f"{what}: on a GPU each read waits for it", place)
+                yield Observation("reads", f"{what}: on a GPU each read waits for it", place)
         if facts.norms:
             what = f"{' and '.join(sorted(facts.norms))} in training mode: each sample's output depends on its batch"
-            yield Seen("statistics", what, place, False, "call model.eval() before the loop")
+            yield Observation("statistics", what, place, False, "call model.eval() before the loop")
         if facts.twice:
             what = f"the sampler drew {facts.twice:,} of {facts.drawn:,} samples that it had drawn before"
             harmless = facts.place.trains
-            yield Seen(
+            yield Observation(
                 "duplicates", what, place, harmless, "" if harmless else "evaluate with a sampler that repeats none"
             )
         if facts.padded and not facts.place.trains:
             what = f"DistributedSampler repeats {counted(facts.padded, 'sample')} so that all processes get as many"
-            yield Seen("duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler")
+            yield Observation(
+                "duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler"
+            )
 
         if facts.left_out and not facts.place.trains:
             what = f"the loader drops its short last batch: {counted(facts.left_out, 'sample')} left out"
-            yield Seen("dropped", what, place, False, "evaluate with drop_last=False")
+            yield Observation("dropped", what, place, False, "evaluate with drop_last=False")
 
     def _updates(self, facts: LoopFacts) -> str:
         steps, updates = facts.steps, facts.updates
@@ -176,21 +180,21 @@ class Seeing:
             )
         return found
 
-    def _of_row(self, loop: int, row: Measured) -> Iterator[Seen]:
+    def _of_row(self, loop: int, row: MeasuredAccumulator) -> Iterator[Observation]:
         last = row.last
         if last.undefined:
             what = (
                 f"{last.undefined:,} of {last.batches:,} batches added a value to {row.accumulator} that is not finite"
             )
-            yield Seen("undefined", what, row.place, False)
+            yield Observation("undefined", what, row.place, False)
         facts = self.loops.get(loop)
         if last.steps > last.batches and facts is not None and facts.place.takes:
             skipped = last.steps - last.batches
             what = f"{skipped:,} of {last.steps:,} batches did not reach {row.accumulator}"
-            yield Seen("skipped", what, row.place, False)
+            yield Observation("skipped", what, row.place, False)
         elif facts is not None and last.loader is not None and 0 < last.steps < last.loader and not facts.place.trains:
             what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
-            yield Seen("skipped", what, row.place)
+            yield Observation("skipped", what, row.place)
 
     def _place(self, loop: LoopPlace) -> Place:
         return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))

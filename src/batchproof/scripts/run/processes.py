@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import Run
+    from batchproof.scripts.run.result import ScriptRun
     from batchproof.scripts.run.session import Session
 
 #: What a spawned process is told by.
@@ -101,7 +101,7 @@ class Children:
             if found.measured:
                 self._part(os.getpid()).write_text(json.dumps(found.to_dict()), encoding="utf-8")
 
-    def collected(self) -> list[Run]:
+    def collected(self) -> list[ScriptRun]:
         """What the script's processes handed in, in the order of their ranks."""
         from batchproof.scripts.run.result import load
 

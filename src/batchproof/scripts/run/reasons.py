@@ -6,7 +6,7 @@ import math
 
 from batchproof.scripts.run.epochs import Pass
 from batchproof.scripts.run.result import TOLERANCE, Epoch
-from batchproof.scripts.source import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 _REMEDIES = {
     Quantity.NONLINEAR: "compute it once, on all samples together, as batchproof.exact does",
@@ -31,7 +31,7 @@ def reason(done: Pass, epoch: Epoch, is_sum: bool | None) -> tuple[str, str]:
     return site.added.why, _REMEDIES.get(site.added.quantity, "")
 
 
-def _of_sizes(site: Site, epoch: Epoch) -> tuple[str, str]:
+def _of_sizes(site: AverageSite, epoch: Epoch) -> tuple[str, str]:
     """The batches are right, and their weights are not."""
     short = len(epoch.sizes) == 2 and epoch.sizes[1][1] == 1
     which = f"the last batch, of {epoch.sizes[1][0]:,}," if short else "each batch, whatever its size,"

@@ -10,7 +10,7 @@ from typing import Any
 from batchproof.scripts.run.counting import dimension_of, samples_of
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
-from batchproof.scripts.run.registry import LoopPlace, Place, Registry
+from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
 from batchproof.scripts.run.trace import Trace, is_tensor
 from batchproof.scripts.source import Weight
 
@@ -33,7 +33,7 @@ class LoopState:
     updates_before: int = 0
 
 
-class Recorder:
+class ScriptRecorder:
     """Takes notes while a script runs.
 
     Attributes:
@@ -82,7 +82,7 @@ class Recorder:
         return value
 
     def inside(self, number: int, value: Any) -> Any:
-        """As `keep`, in a function that other code may call too, outside of any loop that takes batches."""
+        """Keep a value in a function that other code may call too, outside of any loop that takes batches."""
         trace = self._trace
         if trace is None or _is_compiling():
             return value
@@ -133,11 +133,11 @@ class Recorder:
         return value
 
     def average_of(self, number: int, index: int, meter: Any, value: Any) -> Any:
-        """As `average`, in a method of a class that has several objects."""
+        """An average in a method of a class that has several objects: only the one that is measured counts."""
         return self.average(number, index, value) if self.meters.get(number) is meter else value
 
     def start_of(self, number: int, meter: Any) -> None:
-        """As `start`, in a method of a class that has several objects."""
+        """A start in a method of a class that has several objects: only the one that is measured counts."""
         if self.meters.get(number) is meter:
             self.start(number)
 
@@ -174,12 +174,12 @@ class Recorder:
             self.on_step(state)
 
     def stepped(self, number: int, target: Any) -> bool:
-        """As `step`, as a comprehension's condition."""
+        """The body of a comprehension begins; true, as its condition."""
         self.step(number, target)
         return True
 
     def left_with(self, number: int, value: Any) -> Any:
-        """As `left`, around a comprehension."""
+        """A comprehension has ended; its value is handed on."""
         self.left(number)
         return value
 
@@ -281,7 +281,7 @@ class Recorder:
         if not done.problem:
             self._take(number, place, done, state, value)
 
-    def _take(self, number: int, place: Place, done: Any, state: LoopState, value: Any) -> None:
+    def _take(self, number: int, place: AccumulatorPlace, done: Any, state: LoopState, value: Any) -> None:
         if number in self.given_up:
             done.problem = self.given_up[number]
             return
@@ -305,7 +305,7 @@ class Recorder:
 
     def _inputs(self, done: Any, found: Formula, trace: Trace) -> None:
         """What the batch was computed from, for a second forward pass."""
-        from batchproof.scripts.run.last_weights import Inputs
+        from batchproof.scripts.run.last_weights import BatchInputs
 
         predict = done.inputs.predict if done.inputs is not None else None
         if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):
@@ -315,7 +315,7 @@ class Recorder:
                 self.unsettled = str(error)
                 return
             if done.inputs is None:
-                done.inputs = Inputs(predict, found)
+                done.inputs = BatchInputs(predict, found)
         if done.inputs is not None:
             done.inputs.add(predict, tuple([trace.values[index].detach() for index in predict.arguments]))
 
@@ -325,7 +325,7 @@ class Recorder:
                 return found
         return None
 
-    def _learn(self, number: int, place: Place, trace: Trace) -> Formula:
+    def _learn(self, number: int, place: AccumulatorPlace, trace: Trace) -> Formula:
         known = self.formulas.setdefault(number, [])
         if len(known) >= MOST_WAYS:
             raise Unmeasured("every batch takes another way through the loop")
@@ -343,7 +343,7 @@ class Recorder:
         if number in self.open:
             self.open[number].fails(Unmeasured(why))
 
-    def _opened(self, number: int, place: Place) -> Any:
+    def _opened(self, number: int, place: AccumulatorPlace) -> Any:
         from batchproof.scripts.run.epochs import Pass
 
         self.passes[number] = self.passes.get(number, 0) + 1

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.scripts.source import Site
+from batchproof.scripts.source import AverageSite
 
 #: The name that rewritten code reaches the measuring by.  A builtin: a script's own namespace stays its own.
 NAME = "__batchproof__"
@@ -24,7 +24,7 @@ class Kept(ast.Call):
 
 
 @dataclass
-class Source:
+class RewrittenFile:
     """One file that was rewritten.
 
     Attributes:
@@ -42,7 +42,7 @@ class Source:
 
 
 @dataclass
-class Place:
+class AccumulatorPlace:
     """One of the script's accumulators.
 
     Attributes:
@@ -52,8 +52,8 @@ class Place:
     """
 
     number: int
-    source: Source
-    site: Site
+    source: RewrittenFile
+    site: AverageSite
     loop: int
     root: Kept
     meter: str = ""
@@ -65,7 +65,7 @@ class LoopPlace:
     """One loop over batches."""
 
     number: int
-    source: Source
+    source: RewrittenFile
     line: int
     sites: list[int] = field(default_factory=list)
     trains: bool = False
@@ -76,7 +76,7 @@ class LoopPlace:
 class Node:
     """One kept expression."""
 
-    source: Source
+    source: RewrittenFile
     kept: Kept | None  # None for what `loss += penalty` leaves in `loss`
     assigned: tuple[str, ...]
     changed: ast.AugAssign | None = None
@@ -87,6 +87,6 @@ class Registry:
     """All that was rewritten, over all files."""
 
     nodes: list[Node] = field(default_factory=list)
-    places: list[Place] = field(default_factory=list)
+    places: list[AccumulatorPlace] = field(default_factory=list)
     loops: list[LoopPlace] = field(default_factory=list)
-    reports: list[tuple[Source, int]] = field(default_factory=list)  # where a number asked for by name is given
+    reports: list[tuple[RewrittenFile, int]] = field(default_factory=list)  # where a number asked for by name is given

@@ -88,7 +88,7 @@ class Epoch:
 
     @property
     def error(self) -> float | None:
-        """The same, as a fraction of the exact value."""
+        """By what fraction of the exact value the printed one is off."""
         difference = self.difference
         if difference is None or self.exact is None:
             return None
@@ -108,7 +108,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredAccumulator:
     """One accumulator of the script.
 
     Attributes:
@@ -157,7 +157,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """Something that only a run shows.
 
     Attributes:
@@ -192,14 +192,15 @@ class Reported:
 
 
 @dataclass(frozen=True)
-class Run(Result):
+class ScriptRun(Result):
     """What a script reported, and what it should have.
 
-    >>> from batchproof.scripts.run.result import Epoch, Measured, Place, Run
+    >>> from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Place, ScriptRun
     >>> epoch = Epoch(1, printed=0.8, exact=1.0, mean=0.8, weighted=0.8, averaged=0.8, sizes=((4, 2),))
-    >>> row = Measured("loss", "total", ("loss",), Place("train.py", 7), "training", "a mean", epochs=(epoch,))
-    >>> found = Run("train.py", measured=(row,))
-    >>> found.exit_status, Run.from_dict(found.to_dict()) == found
+    >>> place = Place("train.py", 7)
+    >>> row = MeasuredAccumulator("loss", "total", ("loss",), place, "training", "a mean", epochs=(epoch,))
+    >>> run = ScriptRun("train.py", measured=(row,))
+    >>> run.exit_status, ScriptRun.from_dict(run.to_dict()) == run
     (1, True)
 
     Attributes:
@@ -223,8 +224,8 @@ class Run(Result):
     """
 
     script: str
-    measured: tuple[Measured, ...] = ()
-    seen: tuple[Seen, ...] = ()
+    measured: tuple[MeasuredAccumulator, ...] = ()
+    seen: tuple[Observation, ...] = ()
     reported: Reported | None = None
     control: Control = field(default_factory=Control)
     updates: tuple[int, ...] = ()
@@ -241,7 +242,7 @@ class Run(Result):
     notes: tuple[str, ...] = ()
 
     @property
-    def wrong(self) -> tuple[Measured, ...]:
+    def wrong(self) -> tuple[MeasuredAccumulator, ...]:
         """Those that printed a value that is not the exact one."""
         return tuple(row for row in self.measured if row.wrong)
 
@@ -265,16 +266,16 @@ class Run(Result):
         return data
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Run:
+    def from_dict(cls, data: dict[str, Any]) -> ScriptRun:
         """What `to_dict` gave."""
         control = dict(data["control"])
         control.update(updates=tuple(control["updates"]), mends=tuple(control["mends"]))
         reported = data["reported"]
-        run: Run = _made(
+        run: ScriptRun = _made(
             cls,
             data,
             measured=tuple(map(_measured, data["measured"])),
-            seen=tuple(_placed(Seen, entry) for entry in data["seen"]),
+            seen=tuple(_placed(Observation, entry) for entry in data["seen"]),
             reported=None if reported is None else _placed(Reported, reported, values=_numbers(reported["values"])),
             control=Control(**control),
             updates=tuple(data["updates"]),
@@ -283,7 +284,7 @@ class Run(Result):
         return run
 
 
-def load(path: Path) -> Run:
+def load(path: Path) -> ScriptRun:
     """Read what a run wrote.
 
     Raises:
@@ -292,16 +293,20 @@ def load(path: Path) -> Run:
     if not path.is_file():
         raise BatchproofError(f"there is no {path}; `batchproof run SCRIPT` writes one")
     try:
-        return Run.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return ScriptRun.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BatchproofError(f"{path} was not written by batchproof run ({type(error).__name__}: {error})") from error
 
 
-def _measured(data: dict[str, Any]) -> Measured:
+def _measured(data: dict[str, Any]) -> MeasuredAccumulator:
     cause = data["cause"]
     epochs = tuple(map(_epoch, data["epochs"]))
-    row: Measured = _placed(
-        Measured, data, names=tuple(data["names"]), cause=None if cause is None else Place(**cause), epochs=epochs
+    row: MeasuredAccumulator = _placed(
+        MeasuredAccumulator,
+        data,
+        names=tuple(data["names"]),
+        cause=None if cause is None else Place(**cause),
+        epochs=epochs,
     )
     return row
 

@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchproof.scripts.run.registry import NAME, Kept, LoopPlace, Node, Place, Registry, Source
-from batchproof.scripts.run.slices import Functions, Slice, key, returned, trace_back
-from batchproof.scripts.source import Phase, Script, Site
+from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
+from batchproof.scripts.run.slices import Functions, KeptExpressions, key, returned, trace_back
+from batchproof.scripts.source import AverageSite, Phase, Script
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 
-def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry, report: str | None = None) -> None:
+def rewrite(
+    tree: ast.Module, script: Script, source: RewrittenFile, registry: Registry, report: str | None = None
+) -> None:
     """Change the tree in place, and note in the registry what the numbers in it stand for."""
     rewriter = _Rewriter(source, registry, tree)
     sites = [site for site in script.sites if not _is_progress(site)]
@@ -43,12 +45,12 @@ def rewrite(tree: ast.Module, script: Script, source: Source, registry: Registry
     ast.fix_missing_locations(tree)
 
 
-def _is_progress(site: Site) -> bool:
+def _is_progress(site: AverageSite) -> bool:
     """Whether all that is read of it is a progress line over the last few batches."""
     return all(average.window for average in site.averages)
 
 
-def _body(site: Site) -> list[ast.AST]:
+def _body(site: AverageSite) -> list[ast.AST]:
     node = site.loop.node
     return [] if isinstance(node, ast.comprehension) else list(node.body)
 
@@ -161,26 +163,26 @@ def _words(function: ast.AST) -> Iterator[str]:
 class _Rewriter(ast.NodeTransformer):
     """Wraps what was planned, on the way back from the leaves of the tree."""
 
-    def __init__(self, source: Source, registry: Registry, tree: ast.Module) -> None:
+    def __init__(self, source: RewrittenFile, registry: Registry, tree: ast.Module) -> None:
         self.source = source
         self.registry = registry
         self.receivers = dict(_receivers(tree))
         self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-        self.slice = Slice()
+        self.slice = KeptExpressions()
         self.wraps: dict[
             int, list[tuple[str, tuple[int, ...], ast.expr | None]]
         ] = {}  # of an expression: calls, the inner first
         self.after: dict[int, list[ast.expr]] = {}  # of a statement: expressions to evaluate after it
         self.loops: dict[int, LoopPlace] = {}
-        self.places: dict[int, tuple[Site, int]] = {}  # of an added expression
+        self.places: dict[int, tuple[AverageSite, int]] = {}  # of an added expression
 
     # ------------------------------------------------------------------ what to do
 
-    def plan(self, site: Site, shared: frozenset[int]) -> None:
+    def plan(self, site: AverageSite, shared: frozenset[int]) -> None:
         """Note every part of a site that is to be wrapped."""
         loop = self.loops.get(id(site.loop.node)) or self._loop(site)
         number = len(self.registry.places)
-        place = Place(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
+        place = AccumulatorPlace(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
         self.registry.places.append(place)
         loop.sites.append(number)
         loop.trains |= site.loop.phase is Phase.TRAINING
@@ -198,7 +200,7 @@ class _Rewriter(ast.NodeTransformer):
         for index, average in enumerate(site.averages):
             self._at_average(average.node, number, index, meter is not None)
 
-    def _weight(self, site: Site) -> ast.expr | None:
+    def _weight(self, site: AverageSite) -> ast.expr | None:
         """What the value is multiplied by: where a meter's method does it, what that is called with."""
         weight = site.added.weight_node
         if weight is None or self._holder(weight, ast.stmt) is self._holder(site.added.node, ast.stmt):
@@ -220,7 +222,7 @@ class _Rewriter(ast.NodeTransformer):
             found = self.parents.get(id(found))
         return found
 
-    def _meter(self, site: Site) -> ast.expr | None:
+    def _meter(self, site: AverageSite) -> ast.expr | None:
         """The object that takes what a batch adds, where its class averages: ``losses`` in ``losses.update``."""
         own = self.receivers.get(id(site.loop.node), _NOBODY).owner
         if all(self.receivers.get(id(average.node), _NOBODY).owner in (None, own) for average in site.averages):
@@ -263,7 +265,7 @@ class _Rewriter(ast.NodeTransformer):
         else:
             self._after(node, "report", number, value=_read(value))
 
-    def _loop(self, site: Site) -> LoopPlace:
+    def _loop(self, site: AverageSite) -> LoopPlace:
         return self._new_loop(site.loop.node, site.loop.loader.node)
 
     def _new_loop(self, node: Any, loader: ast.expr | None) -> LoopPlace:

@@ -24,10 +24,9 @@ from batchproof.scripts.run.importing import Finder
 from batchproof.scripts.run.interventions import Steering, already_imported
 from batchproof.scripts.run.observe import Seeing
 from batchproof.scripts.run.processes import Children, rank, world
-from batchproof.scripts.run.recorder import LoopState, Recorder
-from batchproof.scripts.run.registry import NAME, LoopPlace, Registry, Source
-from batchproof.scripts.run.registry import Place as RegisteredPlace
-from batchproof.scripts.run.result import Epoch, Measured, Reported, Run
+from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
+from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
+from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Reported, ScriptRun
 from batchproof.scripts.run.rewrite import rewrite
 from batchproof.scripts.source import Script, find
 
@@ -38,12 +37,14 @@ LONGEST_FILE = 2_000_000
 class Session:
     """What is known of a run so far."""
 
-    def __init__(self, target: Target, control: Control, live: Callable[[Measured, Epoch], None] | None = None) -> None:
+    def __init__(
+        self, target: Target, control: Control, live: Callable[[MeasuredAccumulator, Epoch], None] | None = None
+    ) -> None:
         self.target = target
         self.control = control
         self.live = live
         self.registry = Registry()
-        self.recorder = Recorder(self.registry, self._finish)
+        self.recorder = ScriptRecorder(self.registry, self._finish)
         self.recorder.last_weights = control.last_weights
         self.steering = Steering(control, self.recorder)
         self.seeing = Seeing(self.registry, "statistics" in control.mends)
@@ -146,7 +147,7 @@ class Session:
         if logged:
             few = ", ".join(dict.fromkeys(logged))
             self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
-        rewrite(tree, found, Source(file, lines, names), self.registry, self.control.report)
+        rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
 
     # ------------------------------------------------------------------ loops and passes
 
@@ -202,14 +203,14 @@ class Session:
 
     # ------------------------------------------------------------------ afterwards
 
-    def measured(self, number: int) -> Measured:
+    def measured(self, number: int) -> MeasuredAccumulator:
         """What is known of a place."""
         place = self.registry.places[number]
         site = place.site
         origin = getattr(site.added.origin, "lineno", None)
         why, remedy = self.reasons.get(number, ("", ""))
         names = _names(place)
-        return Measured(
+        return MeasuredAccumulator(
             name=names[0],
             accumulator=site.name,
             names=names,
@@ -235,13 +236,13 @@ class Session:
         source, line = self.registry.reports[self.recorder.reported[-1][0]]
         return Reported(name, values, _place(source, line))
 
-    def result(self, ending: Ending) -> Run:
+    def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
         handed_in = self.children.collected() if self.children is not None else []
         numbered = [(number, self.measured(number)) for number in sorted(self.epochs)]
         rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
         rows.sort(key=lambda row: (row.place.file, row.place.line))
-        return Run(
+        return ScriptRun(
             script=" ".join([self.target.typed, *self.target.arguments]),
             measured=tuple(rows),
             seen=(*self.seeing.found(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
@@ -267,7 +268,7 @@ class Session:
             ),
         )
 
-    def _alone(self, handed_in: list[Run]) -> list[str]:
+    def _alone(self, handed_in: list[ScriptRun]) -> list[str]:
         if world() > 1:
             return [
                 f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
@@ -318,7 +319,7 @@ def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
     return code
 
 
-def _names(place: RegisteredPlace) -> tuple[str, ...]:
+def _names(place: AccumulatorPlace) -> tuple[str, ...]:
     """What a number goes by, the name that its reader knows first; a meter by the meter's own name."""
     site = place.site
     known = [name for name in site.reported if not name.startswith("self.")]
@@ -327,5 +328,5 @@ def _names(place: RegisteredPlace) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: len(name) == 1))  # a letter says less than any other name
 
 
-def _place(source: Source, line: int) -> Place:
+def _place(source: RewrittenFile, line: int) -> Place:
     return Place(short(source.file), line, source.line(line))

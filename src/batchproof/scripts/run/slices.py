@@ -18,7 +18,7 @@ _STEPS = {"forward", "backward", "step", "zero_grad", "module", "predict", "mode
 
 
 @dataclass
-class Slice:
+class KeptExpressions:
     """What to keep.
 
     Attributes:
@@ -58,18 +58,20 @@ class Functions:
         return cls(found, frozenset(fixed - assigned))
 
 
-def trace_back(root: ast.expr, body: Iterable[ast.AST], functions: Functions, into: Slice) -> None:
+def trace_back(root: ast.expr, body: Iterable[ast.AST], functions: Functions, into: KeptExpressions) -> None:
     """Keep what ``root`` is made of, through the statements of ``body``."""
     entered: set[int] = set()
     _back([root], list(body), functions, into, entered)
 
 
-def returned(function: Function, functions: Functions, into: Slice) -> None:
+def returned(function: Function, functions: Functions, into: KeptExpressions) -> None:
     """Keep what a function returns."""
     _enter(function, functions, into, set())
 
 
-def _back(roots: list[ast.expr], body: list[ast.AST], functions: Functions, into: Slice, entered: set[int]) -> None:
+def _back(
+    roots: list[ast.expr], body: list[ast.AST], functions: Functions, into: KeptExpressions, entered: set[int]
+) -> None:
     assignments = [found for statement in body for found in _assignments(statement)]
     wanted: set[str] = set()
     done: set[int] = set()
@@ -92,7 +94,7 @@ def _back(roots: list[ast.expr], body: list[ast.AST], functions: Functions, into
                     todo.append((value, targets))
 
 
-def _enter(function: Function, functions: Functions, into: Slice, entered: set[int]) -> None:
+def _enter(function: Function, functions: Functions, into: KeptExpressions, entered: set[int]) -> None:
     if id(function) in entered or not _may_call_a_model(function, functions, set()):
         return
     entered.add(id(function))
@@ -132,7 +134,7 @@ def _called(value: ast.expr, functions: Functions) -> Iterator[Function]:
             yield from functions.by_name.get(name, ())
 
 
-def _mark(value: ast.expr, into: Slice, fixed: frozenset[str], bound: frozenset[str] = frozenset()) -> None:
+def _mark(value: ast.expr, into: KeptExpressions, fixed: frozenset[str], bound: frozenset[str] = frozenset()) -> None:
     """Keep the variables, attributes, items and calls that an expression reads."""
     if isinstance(value, ast.Lambda):
         return
@@ -162,7 +164,7 @@ def _mark(value: ast.expr, into: Slice, fixed: frozenset[str], bound: frozenset[
         _mark(part, into, fixed, bound)
 
 
-def _mark_name(name: ast.Name, into: Slice, apart: frozenset[str]) -> None:
+def _mark_name(name: ast.Name, into: KeptExpressions, apart: frozenset[str]) -> None:
     if name.id not in apart and _is_read(name):
         into.keep(name)
 

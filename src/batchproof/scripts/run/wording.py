@@ -10,7 +10,7 @@ from batchproof.ground.text import counted
 from batchproof.report.numbers import decimals_for, number, percent
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import Epoch, Measured, Run, Seen
+    from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Observation, ScriptRun
 
 LOOKED_FOR = (
     "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
@@ -20,7 +20,7 @@ LOOKED_FOR = (
 DIGITS, MOST_DECIMALS = 5, 8
 
 
-def headline(run: Run) -> str:
+def headline(run: ScriptRun) -> str:
     """The answer in a sentence."""
     if run.measured:
         return _of_measured(run)
@@ -29,7 +29,7 @@ def headline(run: Run) -> str:
     return "nothing measured: no place was found where it averages over batches"
 
 
-def _of_measured(run: Run) -> str:
+def _of_measured(run: ScriptRun) -> str:
     known = [row for row in run.measured if any(epoch.is_exact is not None for epoch in row.shown)]
     if not known:
         return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
@@ -42,13 +42,13 @@ def _of_measured(run: Run) -> str:
     return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
 
 
-def worst_of(run: Run) -> tuple[str, Epoch]:
+def worst_of(run: ScriptRun) -> tuple[str, Epoch]:
     """The pass that is off the most, with its number's name."""
     wrong = [(row.name, epoch) for row in run.wrong for epoch in row.wrong]
     return max(wrong, key=lambda found: abs(found[1].error or 0.0))
 
 
-def rows_of(run: Run) -> list[tuple[Measured, Epoch]]:
+def rows_of(run: ScriptRun) -> list[tuple[MeasuredAccumulator, Epoch]]:
     """What the table has a row for."""
     return [(row, epoch) for row in run.measured for epoch in row.shown]
 
@@ -59,22 +59,22 @@ def off(epoch: Epoch) -> str:
     return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
 
 
-def state_of(run: Run) -> bool | None:
+def state_of(run: ScriptRun) -> bool | None:
     """Whether all is exact; None where that is not known."""
     return {0: True, 1: False}.get(run.exit_status)
 
 
-def files_of(run: Run) -> int:
+def files_of(run: ScriptRun) -> int:
     """In how many files its places are."""
     return len({row.place.file for row in run.measured})
 
 
-def line_of(row: Measured, run: Run) -> str:
+def line_of(row: MeasuredAccumulator, run: ScriptRun) -> str:
     """Where a batch is added: the line, with the file where there are several."""
     return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
 
 
-def epoch_of(row: Measured, epoch: Epoch) -> str:
+def epoch_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
     """Which pass is shown."""
     return f"{epoch.number}" if len(row.epochs) > 1 else ""
 
@@ -100,7 +100,7 @@ def difference_of(epoch: Epoch) -> str:
 
 
 def off_of(epoch: Epoch) -> str:
-    """The same, of the exact value; a check mark where there is no difference."""
+    """How far off, in percent of the exact value; a check mark where there is no difference."""
     if epoch.is_exact is not False:
         return "?" if epoch.is_exact is None else "✓"
     return percent(epoch.error or 0.0)
@@ -117,7 +117,7 @@ def batches_of(epoch: Epoch) -> str:
     return " + ".join(f"{count:,} × {size:,}" if count > 1 else f"{size:,}" for size, count in sizes)
 
 
-def why_of(row: Measured, epoch: Epoch) -> str:
+def why_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
     """Why the number is what it is, or why there is no exact one."""
     if epoch.exact is None:
         return f"not measured: {epoch.reason}" if epoch.reason else "not measured"
@@ -128,7 +128,7 @@ def why_of(row: Measured, epoch: Epoch) -> str:
     return row.why or "the mean of the batches is not the value on all samples"
 
 
-def notes_of(run: Run) -> Iterator[tuple[str, str]]:
+def notes_of(run: ScriptRun) -> Iterator[tuple[str, str]]:
     """What else there is to know, each with a label."""
     if run.failed:
         yield "ended", f"{run.failed}: what was measured by then is shown"
@@ -143,7 +143,7 @@ def notes_of(run: Run) -> Iterator[tuple[str, str]]:
         yield "note", note
 
 
-def said(seen: Seen) -> str:
+def said(seen: Observation) -> str:
     """With its place and what to do."""
     where = f"{seen.place}: " if seen.place is not None else ""
     remedy = f"; {seen.remedy}" if seen.remedy else ""

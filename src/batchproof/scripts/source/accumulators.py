@@ -10,79 +10,79 @@ from batchproof.scripts.source import name_tables, totals
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Count,
     Items,
+    LoopTotal,
     Mapping,
     Pool,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
-#: So many items of a list are told apart.
+#: How many items of a list are told apart.
 MOST_ITEMS = 200
 
 
-def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
+def add(run: Interpreter, name: str, held: Binding, value: AbstractValue, node: ast.expr) -> AbstractValue:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
     loop = run.open_for(held.born)
-    if (loop is None or isinstance(old, (Stat, Rows))) and (
-        loop is None or loop.samples or not isinstance(old, (Stat, Rows))
+    if (loop is None or isinstance(old, (Stat, BatchRows))) and (
+        loop is None or loop.samples or not isinstance(old, (Stat, BatchRows))
     ):
         return _within(run, node, old, value)
     assert loop is not None
     if loop.batch is None:
-        found = _over_samples(run, node, old, value)
-        if isinstance(found, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
-            return replace(found, loop=None)  # it goes on over the batches
-        return found
-    if isinstance(value, Total) and not _of_open_loop(run, value, loop.batch):
-        return run.binary(node, ast.Add(), old, value) if isinstance(old, Total) else value
-    if isinstance(old, Items) and not old.array and isinstance(value, (Items, Rows, Unknown)):
+        total = _over_samples(run, node, old, value)
+        if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
+            return replace(total, loop=None)  # it goes on over the batches
+        return total
+    if isinstance(value, LoopTotal) and not _of_open_loop(run, value, loop.batch):
+        return run.binary(node, ast.Add(), old, value) if isinstance(old, LoopTotal) else value
+    if isinstance(old, Items) and not old.array and isinstance(value, (Items, BatchRows, Unknown)):
         extend(run, name, old, value, node)  # losses += [loss]
         return old
     entry = enter(run, name, held, value, loop, node)
     entries = (*old.contributions, entry) if entry not in old.contributions else old.contributions
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
-        divisor = totals.divisor_of(run, Total(None, entries), divided, value.divided_node)
+        divisor = totals.divisor_of(run, LoopTotal(None, entries), divided, value.divided_node)
         averages = run.record_average((entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
-    return Total(node, entries, False)
+    return LoopTotal(node, entries, False)
 
 
-def _of_open_loop(run: Interpreter, value: Total | Averaged, loop: BatchLoop) -> bool:
+def _of_open_loop(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> bool:
     return any(entry.loop is loop for entry in value.entries)
 
 
-def _within(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
+def _within(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
     """An addition within one batch, or outside of any."""
     if isinstance(old, Items) and isinstance(value, Items) and not old.array:
         old.items = (old.items + value.items)[:MOST_ITEMS]
         old.entries += [e for e in value.entries if e not in old.entries]
         return old
-    if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, Total, Averaged, Rows)):
+    if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, LoopTotal, Averaged, BatchRows)):
         return value
-    if isinstance(old, Unknown) and isinstance(value, (Total, Averaged)):
+    if isinstance(old, Unknown) and isinstance(value, (LoopTotal, Averaged)):
         return value
     return run.binary(node, ast.Add(), old, value)
 
 
-def _over_samples(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
+def _over_samples(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
     """Added up over the samples of one batch."""
     if isinstance(value, Const):
         return Count(node, loop=run.batch_loop()) if run.batch_loop() is not None else Unknown(node)
-    if isinstance(old, (Total, Averaged, Pool)):
+    if isinstance(old, (LoopTotal, Averaged, Pool)):
         return old
-    if isinstance(value, (Stat, Rows)) or value.is_of_batch():
+    if isinstance(value, (Stat, BatchRows)) or value.is_of_batch():
         return run.stat(node, Quantity.SUM, "it is a sum over the batch") if run.batch_loop() else Pool(node)
     return old if not isinstance(old, Const) else Unknown(node)
 
@@ -91,7 +91,7 @@ def enter(
     run: Interpreter,
     name: str,
     held: Binding,
-    value: Value,
+    value: AbstractValue,
     loop: OpenLoop,
     written: ast.expr | None,
     listed: bool = False,
@@ -103,7 +103,7 @@ def enter(
     if written is not None and statement is not run.frame.statement:
         written = handed_on(statement, value)
         name = _receiver(statement) or name
-    if isinstance(value, (Total, Averaged)):
+    if isinstance(value, (LoopTotal, Averaged)):
         value = _running(run, value, loop.batch)
     entry = run.entries.get(key)
     if entry is None:
@@ -111,16 +111,16 @@ def enter(
         run.entries[key] = entry
     elif _vague(entry.value) and not _vague(value):
         entry.value = value
-    if held.statement is not None and not isinstance(held.value, (Total, Averaged)):
+    if held.statement is not None and not isinstance(held.value, (LoopTotal, Averaged)):
         entry.starts.setdefault(id(held.statement), held.statement)
-    elif isinstance(held.value, (Total, Averaged)):
+    elif isinstance(held.value, (LoopTotal, Averaged)):
         for other in held.value.entries:
             for start in other.starts.values():
                 entry.starts.setdefault(id(start), start)
     return entry
 
 
-def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
+def handed_on(statement: ast.AST, value: AbstractValue) -> ast.expr | None:
     """The argument of a call that a function of this file adds up: of ``meter.update(loss.item(), n)`` the first."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return None
@@ -140,23 +140,25 @@ def _receiver(statement: ast.AST) -> str:
     return ""
 
 
-def _vague(value: Value) -> bool:
+def _vague(value: AbstractValue) -> bool:
     return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
-def _running(run: Interpreter, value: Total | Averaged, loop: BatchLoop) -> Value:
+def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> AbstractValue:
     """A total that is itself added in each batch."""
     same = [entry for entry in value.entries if entry.loop is loop]
     if same and not isinstance(value.node, ast.Constant):
         why = f"{same[0].name} already holds the batches before it"
         node = value.node if isinstance(value.node, ast.expr) else None
-        found = run.stat(node, Quantity.RUNNING, why)
-        found.inner = tuple(same)
-        return found
+        stat = run.stat(node, Quantity.RUNNING, why)
+        stat.inner = tuple(same)
+        return stat
     return value
 
 
-def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
+def append(
+    run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr, spread: bool = False
+) -> None:
     """``items.append(value)``."""
     loop = run.open_for(items.born)
     if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
@@ -174,7 +176,7 @@ def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.ex
         items.entries.append(entry)
 
 
-def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr) -> None:
+def extend(run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
     if (
         isinstance(value, Items)
@@ -188,16 +190,18 @@ def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.ex
     if isinstance(value, Items) and value.entries:
         items.entries += [e for e in value.entries if e not in items.entries]
         return
-    append(run, name, items, Rows(node) if not isinstance(value, Pool) else value, node, spread=True)
+    append(run, name, items, BatchRows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
 
-def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over: Value) -> Value:
+def added_in_comprehension(
+    run: Interpreter, node: ast.expr, value: AbstractValue, over: AbstractValue
+) -> AbstractValue:
     """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
     outermost = next(
         (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
     )
     born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
-    made = Items(node, born=born, start=run.frame.statement)
+    items = Items(node, born=born, start=run.frame.statement)
     loop = run.open_for(born)
     if isinstance(node, ast.DictComp):
         return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
@@ -213,33 +217,33 @@ def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over:
             written = getattr(node, "elt", None)
             if len(parts) > 1 and isinstance(written, ast.Tuple):
                 written = written.elts[place]
-            entry = enter(run, name, Binding(made, born, run.frame.statement), part, loop, written, listed=True)
-            made.entries.append(entry)
-        return made
+            entry = enter(run, name, Binding(items, born, run.frame.statement), part, loop, written, listed=True)
+            items.entries.append(entry)
+        return items
     if loop is not None and loop.samples:
-        made.items.append(value)
-        made.of_samples = True
-        return made
-    known = over.contributions if isinstance(over, (Items, Total)) else ()
-    if known and not isinstance(value, (Total, Averaged)):
-        return _mapped(run, made, known, value)
-    if isinstance(value, (Total, Averaged)):
+        items.items.append(value)
+        items.of_samples = True
+        return items
+    known = over.contributions if isinstance(over, (Items, LoopTotal)) else ()
+    if known and not isinstance(value, (LoopTotal, Averaged)):
+        return _mapped(run, items, known, value)
+    if isinstance(value, (LoopTotal, Averaged)):
         return value
-    made.items.append(value)
-    return made
+    items.items.append(value)
+    return items
 
 
 def _in(node: ast.expr, generator: ast.comprehension) -> bool:
     return generator in getattr(node, "generators", ())
 
 
-def _mapped(run: Interpreter, made: Items, known: tuple[Contribution, ...], value: Value) -> Value:
+def _mapped(run: Interpreter, items: Items, known: tuple[Contribution, ...], value: AbstractValue) -> AbstractValue:
     """A list made of another list's entries, one of each: ``[out["loss"] for out in outputs]``."""
     for entry in known:
         if value is entry.value:
-            made.entries.append(entry)
+            items.entries.append(entry)
             continue
-        text = ast.unparse(made.node) if isinstance(made.node, ast.expr) else ""
+        text = ast.unparse(items.node) if isinstance(items.node, ast.expr) else ""
         key = (id(entry.statement), f"{entry.name}: {text}")
         mapped = run.entries.get(key)
         if mapped is None:
@@ -248,8 +252,8 @@ def _mapped(run: Interpreter, made: Items, known: tuple[Contribution, ...], valu
             )
             mapped.late, mapped.written = entry.late, entry.written
             run.entries[key] = mapped
-        made.entries.append(mapped)
-    return made
+        items.entries.append(mapped)
+    return items
 
 
 def as_stat(entry: Contribution) -> Stat | None:
@@ -261,7 +265,7 @@ def as_stat(entry: Contribution) -> Stat | None:
         return value
     if isinstance(value, Count):
         return Stat(value.node, Quantity.COUNT, origin=value.node)
-    if isinstance(value, Rows):
+    if isinstance(value, BatchRows):
         if not entry.spread and (
             _reads_as_loss(entry, value) or (entry.scalar and not name_tables.reads_as_no_result(_last(entry.name)))
         ):
@@ -287,7 +291,7 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
     return stat
 
 
-def _unknown(value: Value) -> Stat:
+def _unknown(value: AbstractValue) -> Stat:
     node = value.node if isinstance(value.node, ast.expr) else None
     return Stat(value.node, Quantity.UNKNOWN, origin=value.node, call=node, plain=node)
 
@@ -296,7 +300,7 @@ def _is_no_result(entry: Contribution, value: Stat) -> bool:
     return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
 
 
-def _reads_as_loss(entry: Contribution, value: Value) -> bool:
+def _reads_as_loss(entry: Contribution, value: AbstractValue) -> bool:
     name, text = _last(entry.name), _text(value.node)
     if name_tables.reads_as_no_result(name):
         return False
@@ -314,7 +318,7 @@ def _text(node: ast.AST | None) -> str:
 def reset(run: Interpreter, held: Binding) -> bool:
     """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
     value = held.value
-    if not isinstance(value, (Total, Averaged)) and not (isinstance(value, Items) and value.entries):
+    if not isinstance(value, (LoopTotal, Averaged)) and not (isinstance(value, Items) and value.entries):
         return False
     return run.start_anew(value.contributions)
 

@@ -10,19 +10,19 @@ from batchproof.scripts.source.accumulators import append, extend, reset
 from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.loops import bind_target
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Instance,
     Items,
     LoaderValue,
+    LoopTotal,
     Mapping,
     Meter,
     Position,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
     key_of,
 )
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
+def assign(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
     if isinstance(target, (ast.Tuple, ast.List, ast.Starred)):
         bind_target(run, target, value)
         return
@@ -53,20 +53,20 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
     hold(run, target, value)
 
 
-def _restarts(value: Value) -> bool:
+def _restarts(value: AbstractValue) -> bool:
     if isinstance(value, Items):
         return not value.entries and not value.items
     return isinstance(value, Const) and value.value in (0, None)
 
 
-def _fills(run: Interpreter, target: ast.Subscript, value: Value) -> bool:
+def _fills(run: Interpreter, target: ast.Subscript, value: AbstractValue) -> bool:
     """``losses[i] = loss`` in a loop over batches."""
     base = run.evaluate(target.value)
     key = run.evaluate(target.slice)
     if isinstance(base, Items) and not isinstance(key, Const) and (base.array or isinstance(key, Position)):
-        if isinstance(value, (Stat, Unknown, Total, Averaged)):
+        if isinstance(value, (Stat, Unknown, LoopTotal, Averaged)):
             append(run, ast.unparse(target.value), base, value, target)
-        elif isinstance(value, Rows):
+        elif isinstance(value, BatchRows):
             extend(run, ast.unparse(target.value), base, value, target)
         return True
     return False
@@ -108,7 +108,7 @@ def held_by(run: Interpreter, target: ast.expr) -> Binding | None:
     return run.frame.scope.find(ast.unparse(target))
 
 
-def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
+def hold(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
     """Bind a name, an attribute or an entry."""
     binding = Binding(value, run.born(), run.frame.statement)
     if isinstance(target, ast.Name):
@@ -126,7 +126,7 @@ def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
             return
         if (
             isinstance(base, Items)
-            and isinstance(value, (Total, Averaged))
+            and isinstance(value, (LoopTotal, Averaged))
             and not isinstance(target.slice, ast.Constant)
         ):
             base.entries += [e for e in value.entries if e not in base.entries]
@@ -143,11 +143,11 @@ def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
     run.frame.scope.names[ast.unparse(target)] = binding
 
 
-def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
+def put(run: Interpreter, target: ast.expr, held: Binding, value: AbstractValue) -> None:
     """Keep the loops that a running total was born in."""
     if value is held.value:
         return
-    statement = held.statement if isinstance(value, (Total, Averaged)) else run.frame.statement
+    statement = held.statement if isinstance(value, (LoopTotal, Averaged)) else run.frame.statement
     binding = Binding(value, held.born, statement)
     if isinstance(target, ast.Name):
         run.frame.scope.names[target.id] = binding

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import Binding
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Const,
     Count,
     CountedThing,
@@ -16,7 +17,6 @@ from batchproof.scripts.source.values import (
     Instance,
     Stat,
     Unknown,
-    Value,
     argument,
     as_loader,
     named,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def attribute(run: Interpreter, node: ast.Attribute) -> Value:
+def attribute(run: Interpreter, node: ast.Attribute) -> AbstractValue:
     """``base.attr``."""
     base = run.evaluate(node.value)
     if isinstance(base, Instance):
@@ -41,7 +41,7 @@ def attribute(run: Interpreter, node: ast.Attribute) -> Value:
     return value
 
 
-def _of_instance(run: Interpreter, base: Instance, name: str, node: ast.expr) -> Value:
+def _of_instance(run: Interpreter, base: Instance, name: str, node: ast.expr) -> AbstractValue:
     binding = base.attributes.get(name)
     if binding is not None:
         return _kept(run, binding.value, name, node)
@@ -61,7 +61,7 @@ def _of_instance(run: Interpreter, base: Instance, name: str, node: ast.expr) ->
     return argument(run, name, node) if name in run.index.arguments else named(name, node)
 
 
-def _kept(run: Interpreter, value: Value, name: str, node: ast.expr) -> Value:
+def _kept(run: Interpreter, value: AbstractValue, name: str, node: ast.expr) -> AbstractValue:
     if isinstance(value, Unknown) and name_tables.reads_as_batch_size(name) and not value.of_batch:
         return Count(node, CountedThing.CONFIGURED)
     if isinstance(value, Stat) and value.loop is not None and not run.is_open(value.loop):
@@ -70,7 +70,7 @@ def _kept(run: Interpreter, value: Value, name: str, node: ast.expr) -> Value:
 
 
 def lineage(run: Interpreter, definition: ast.ClassDef | None, most: int = 8) -> list[ast.ClassDef]:
-    """A class and the first of its bases that stands in the file, up to so many."""
+    """A class, the first of its bases that stands in the file, that one's, and so on."""
     classes: list[ast.ClassDef] = []
     while definition is not None and definition not in classes and len(classes) < most:
         classes.append(definition)

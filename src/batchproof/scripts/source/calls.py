@@ -13,6 +13,8 @@ from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATE
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.site import Quantity
 from batchproof.scripts.source.values import (
+    AbstractValue,
+    BatchRows,
     Class,
     Const,
     Fixed,
@@ -22,16 +24,14 @@ from batchproof.scripts.source.values import (
     Items,
     Library,
     LoaderValue,
+    LoopTotal,
     LossFunction,
     Mapping,
     Meter,
     MetricObject,
     Pool,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
     any_of_batch,
     join_all,
     key_of,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def call(run: Interpreter, node: ast.Call) -> Value:
+def call(run: Interpreter, node: ast.Call) -> AbstractValue:
     """``function(...)``, ``base.method(...)``."""
     if not isinstance(node.func, ast.Attribute):
         function = run.evaluate(node.func)
@@ -66,7 +66,7 @@ def _name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
+def _callee(run: Interpreter, node: ast.Attribute, base: AbstractValue) -> AbstractValue:
     if not isinstance(base, Class) or base.definition is None:
         return run.evaluate(node)
     method = run.index.methods.get(base.definition, {}).get(node.attr)
@@ -79,32 +79,32 @@ def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
     return Invocation(node, name, arguments, keywords)
 
 
-def apply(run: Interpreter, function: Value, call: Invocation) -> Value:
+def apply(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
     """What calling a value returns."""
     return _CALLED.get(type(function), _something_called)(run, function, call)
 
 
-def _something_called(run: Interpreter, function: Value, call: Invocation) -> Value:
-    return Rows(call.node, output=True) if call.is_given_batch() else Unknown(call.node)
+def _something_called(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
+    return BatchRows(call.node, output=True) if call.is_given_batch() else Unknown(call.node)
 
 
-def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> Value:
-    return Rows(call.node, output=True) if call.is_given_batch() else loader
+def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> AbstractValue:
+    return BatchRows(call.node, output=True) if call.is_given_batch() else loader
 
 
-def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> Value:
+def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> AbstractValue:
     return loss.of(run, call.node, call.given)
 
 
-def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> Value:
+def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
     return Fixed(call.node)
 
 
-def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> Value:
+def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> AbstractValue:
     return library.call_library(run, call, call.name)
 
 
-def _library_called(run: Interpreter, function: Library, call: Invocation) -> Value:
+def _library_called(run: Interpreter, function: Library, call: Invocation) -> AbstractValue:
     last = name_tables.last_of(function.path)
     if last == "partial" and call.arguments:
         return _partial(call)
@@ -113,16 +113,16 @@ def _library_called(run: Interpreter, function: Library, call: Invocation) -> Va
     return library.call_library(run, call, function.path)
 
 
-def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Value:
+def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> AbstractValue:
     name = call.name or function.name
     if function.of_batch:
-        return Rows(call.node, output=True)
+        return BatchRows(call.node, output=True)
     if name == "partial" and call.arguments:
         return _partial(call)
     return library.call_library(run, call, name or "it")
 
 
-def _partial(call: Invocation) -> Value:
+def _partial(call: Invocation) -> AbstractValue:
     function = call.arguments[0]
     if isinstance(function, Function):
         given, named = (*function.given, *call.arguments[1:]), {**function.named, **call.keywords}
@@ -133,7 +133,7 @@ def _partial(call: Invocation) -> Value:
     return function
 
 
-def _function_called(run: Interpreter, function: Function, call: Invocation) -> Value:
+def _function_called(run: Interpreter, function: Function, call: Invocation) -> AbstractValue:
     if function.given or function.named:
         arguments, keywords = [*function.given, *call.arguments], {**function.named, **call.keywords}
         call = replace(call, arguments=arguments, keywords=keywords)
@@ -145,7 +145,7 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
             return value.derived(node, quantity=known[0], why=known[1], origin=node)
         return value.derived(node)
     if isinstance(value, Unknown) and not call.is_given_batch():
-        return Pool(node) if any(isinstance(v, (Pool, Total)) for v in call.given) else value
+        return Pool(node) if any(isinstance(v, (Pool, LoopTotal)) for v in call.given) else value
     if known is not None and call.is_given_batch() and _is_vague(value, name):
         return run.stat(node, *known)
     if (isinstance(value, Unknown) or _is_left_out(function, value)) and call.is_given_batch():
@@ -153,14 +153,14 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
     return value
 
 
-def _is_vague(value: Value, name: str) -> bool:
+def _is_vague(value: AbstractValue, name: str) -> bool:
     """Whether a function's name says more than what it was seen to return."""
-    if isinstance(value, Rows):
+    if isinstance(value, BatchRows):
         return "loss" not in name
     return isinstance(value, Unknown) or (isinstance(value, Const) and value.value is None)
 
 
-def _is_left_out(function: Function, value: Value) -> bool:
+def _is_left_out(function: Function, value: AbstractValue) -> bool:
     """Whether another class is to fill in the body: it says ``pass``, or raises."""
     if not isinstance(value, Const) or value.value is not None or function.definition is None:
         return False
@@ -172,8 +172,12 @@ def _is_left_out(function: Function, value: Value) -> bool:
 
 
 def call_function(
-    run: Interpreter, function: Function, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
-) -> Value:
+    run: Interpreter,
+    function: Function,
+    node: ast.AST,
+    arguments: list[AbstractValue],
+    keywords: dict[str, AbstractValue],
+) -> AbstractValue:
     """Read a function of this file with these arguments."""
     definition = function.definition
     if definition is None:
@@ -203,7 +207,7 @@ def _frame(
     run: Interpreter,
     function: Function,
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    given: list[Value],
+    given: list[AbstractValue],
 ) -> Frame:
     name = getattr(definition, "name", "<lambda>")
     caller = run.frames[-1] if run.frames else None
@@ -227,8 +231,8 @@ def _bind_parameters(
     function: Function,
     spec: ast.arguments,
     scope: Scope,
-    arguments: list[Value],
-    keywords: dict[str, Value],
+    arguments: list[AbstractValue],
+    keywords: dict[str, AbstractValue],
 ) -> None:
     places = [*spec.posonlyargs, *spec.args]
     values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
@@ -264,7 +268,7 @@ def _defaults(spec: ast.arguments) -> dict[str, ast.expr]:
     return {place.arg: default for place, default in (*positional, *only) if default is not None}
 
 
-def _as_parameter(value: Value, parameter: ast.arg) -> Value:
+def _as_parameter(value: AbstractValue, parameter: ast.arg) -> AbstractValue:
     """A value of which nothing is known takes the meaning of the parameter that it is given for."""
     name = parameter.arg
     if not isinstance(value, Unknown):
@@ -280,16 +284,16 @@ def _as_parameter(value: Value, parameter: ast.arg) -> Value:
     return replace(value, name=name) if dataset else value
 
 
-def _default(run: Interpreter, name: str, node: ast.expr) -> Value:
+def _default(run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
     if isinstance(node, ast.Constant):
         if node.value is None or isinstance(node.value, (str, bool)):
-            found = named(name, node, parameter=True)
-            return found if not isinstance(found, Unknown) else Const(node, node.value)
+            value = named(name, node, parameter=True)
+            return value if not isinstance(value, Unknown) else Const(node, node.value)
         return Const(node, node.value)
     return run.evaluate(node)
 
 
-def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
+def _class_called(run: Interpreter, of: Class, call: Invocation) -> AbstractValue:
     """An instance, after its ``__init__``."""
     if of.definition is None:
         return Unknown(call.node)
@@ -302,7 +306,7 @@ def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
 
 
 def instantiate(
-    run: Interpreter, of: Class, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
+    run: Interpreter, of: Class, node: ast.AST, arguments: list[AbstractValue], keywords: dict[str, AbstractValue]
 ) -> Instance:
     """An instance of a class of the file, after its ``__init__``."""
     instance = Instance(node, of)
@@ -318,7 +322,7 @@ def instantiate(
     return instance
 
 
-def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
+def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> AbstractValue:
     """What an expression of some method holds, the method's own names unknown."""
     scope = Scope({"self": Binding(instance)}, instance.of.scope if instance.of is not None else run.module)
     if len(run.frames) >= MOST_CALLS:
@@ -330,7 +334,7 @@ def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
         run.frames.pop()
 
 
-def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> Value:
+def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> AbstractValue:
     definition, node, of_batch = instance.definition, call.node, call.is_given_batch()
     if definition is None:
         return Unknown(node, call.name, of_batch)
@@ -338,7 +342,7 @@ def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> 
     method = methods_by_name.get("forward") or methods_by_name.get("__call__")
     if method is None:
         return library.by_name(run, node, definition.name, call.given) if of_batch else Unknown(node)
-    output = Rows(node, output=True) if of_batch else Unknown(node)
+    output = BatchRows(node, output=True) if of_batch else Unknown(node)
     mentions = run.index.mentions[method]
     if not any(name_tables.reads_as_loss(word) for word in (definition.name, *mentions.calls, *mentions.names)):
         return output
@@ -347,7 +351,7 @@ def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> 
     return output if isinstance(value, (Unknown, Const)) and of_batch else value
 
 
-_CALLED: dict[type[Value], Callable[..., Value]] = {
+_CALLED: dict[type[AbstractValue], Callable[..., AbstractValue]] = {
     Function: _function_called,
     Class: _class_called,
     Instance: _instance_called,

@@ -12,7 +12,9 @@ from batchproof.scripts.source.attributes import attribute
 from batchproof.scripts.source.frames import Binding, Contribution, Scope, report_as
 from batchproof.scripts.source.loops import enter_comprehension, leave
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Class,
     Const,
     Count,
@@ -23,10 +25,8 @@ from batchproof.scripts.source.values import (
     Library,
     Mapping,
     Pool,
-    Rows,
     Stat,
     Unknown,
-    Value,
     as_loader,
     join,
     key_of,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def evaluate(run: Interpreter, node: ast.expr) -> Value:
+def evaluate(run: Interpreter, node: ast.expr) -> AbstractValue:
     reader = _READERS.get(type(node))
     if reader is not None:
         return reader(run, node)
@@ -47,14 +47,14 @@ def evaluate(run: Interpreter, node: ast.expr) -> Value:
     return Unknown(node)
 
 
-def _name(run: Interpreter, node: ast.Name) -> Value:
+def _name(run: Interpreter, node: ast.Name) -> AbstractValue:
     binding = run.frame.scope.find(node.id)
     if binding is not None:
         return _as_named(binding.value, node)
     return by_spelling(run, node.id, node)
 
 
-def by_spelling(run: Interpreter, name: str, node: ast.AST) -> Value:
+def by_spelling(run: Interpreter, name: str, node: ast.AST) -> AbstractValue:
     """A name that nothing in the file binds."""
     index = run.index
     if name in index.functions:
@@ -82,7 +82,7 @@ _ALIASES = {
 }
 
 
-def _as_named(value: Value, node: ast.Name) -> Value:
+def _as_named(value: AbstractValue, node: ast.Name) -> AbstractValue:
     if isinstance(value, (Const, Unknown)) and name_tables.reads_as_batch_size(node.id):
         if isinstance(value, Const) and isinstance(value.value, int):
             return Count(node, CountedThing.CONFIGURED, number=value.value)
@@ -93,17 +93,17 @@ def _as_named(value: Value, node: ast.Name) -> Value:
     return as_loader(value, node.id)
 
 
-def _constant(run: Interpreter, node: ast.Constant) -> Value:
+def _constant(run: Interpreter, node: ast.Constant) -> AbstractValue:
     return Const(node, node.value)
 
 
-def _subscript(run: Interpreter, node: ast.Subscript) -> Value:
+def _subscript(run: Interpreter, node: ast.Subscript) -> AbstractValue:
     base, key = run.evaluate(node.value), run.evaluate(node.slice)
     return base.at(run, key, node)
 
 
-def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> Value:
-    items: list[Value] = []
+def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> AbstractValue:
+    items: list[AbstractValue] = []
     entries: list[Contribution] = []
     for element in node.elts:
         if isinstance(element, ast.Starred):
@@ -118,7 +118,7 @@ def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> Value:
     return Items(node, items, entries, run.born(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
 
 
-def _dict(run: Interpreter, node: ast.Dict) -> Value:
+def _dict(run: Interpreter, node: ast.Dict) -> AbstractValue:
     entries: dict[str, Binding] = {}
     born = run.born()
     for key, item in zip(node.keys, node.values, strict=True):
@@ -133,12 +133,12 @@ def _dict(run: Interpreter, node: ast.Dict) -> Value:
     return Mapping(node, entries, born)
 
 
-def _binary(run: Interpreter, node: ast.BinOp) -> Value:
+def _binary(run: Interpreter, node: ast.BinOp) -> AbstractValue:
     left, right = run.evaluate(node.left), run.evaluate(node.right)
     return run.binary(node, node.op, left, right)
 
 
-def _unary(run: Interpreter, node: ast.UnaryOp) -> Value:
+def _unary(run: Interpreter, node: ast.UnaryOp) -> AbstractValue:
     value = run.evaluate(node.operand)
     if isinstance(node.op, ast.USub):
         if isinstance(value, Const):
@@ -150,67 +150,69 @@ def _unary(run: Interpreter, node: ast.UnaryOp) -> Value:
     return Fixed(node)
 
 
-def _compare(run: Interpreter, node: ast.Compare) -> Value:
+def _compare(run: Interpreter, node: ast.Compare) -> AbstractValue:
     values = [run.evaluate(n) for n in (node.left, *node.comparators)]
     if any(isinstance(v, Pool) for v in values):
         return Pool(node)
-    if any(isinstance(v, Rows) or (isinstance(v, Unknown) and v.of_batch) for v in values) and not any(
+    if any(isinstance(v, BatchRows) or (isinstance(v, Unknown) and v.of_batch) for v in values) and not any(
         isinstance(op, (ast.Is, ast.IsNot, ast.In, ast.NotIn)) for op in node.ops
     ):
-        return Rows(node, mask=True, pairs=any(isinstance(v, Rows) and v.pairs for v in values))
+        return BatchRows(node, mask=True, pairs=any(isinstance(v, BatchRows) and v.pairs for v in values))
     return Fixed(node)
 
 
-def _boolean(run: Interpreter, node: ast.BoolOp) -> Value:
+def _boolean(run: Interpreter, node: ast.BoolOp) -> AbstractValue:
     value = run.evaluate(node.values[0])
     for other in node.values[1:]:
         value = join(value, run.evaluate(other))
     return value
 
 
-def _conditional(run: Interpreter, node: ast.IfExp) -> Value:
+def _conditional(run: Interpreter, node: ast.IfExp) -> AbstractValue:
     run.evaluate(node.test)
     return join(run.evaluate(node.body), run.evaluate(node.orelse))
 
 
-def _lambda(run: Interpreter, node: ast.Lambda) -> Value:
+def _lambda(run: Interpreter, node: ast.Lambda) -> AbstractValue:
     return Function(node, node, run.frame.scope, me=None)
 
 
-def _text(run: Interpreter, node: ast.JoinedStr) -> Value:
+def _text(run: Interpreter, node: ast.JoinedStr) -> AbstractValue:
     for part in node.values:
         if isinstance(part, ast.FormattedValue):
             run.evaluate(part.value)
     return Const(node, "")
 
 
-def _starred(run: Interpreter, node: ast.Starred) -> Value:
+def _starred(run: Interpreter, node: ast.Starred) -> AbstractValue:
     return run.evaluate(node.value)
 
 
-def _walrus(run: Interpreter, node: ast.NamedExpr) -> Value:
+def _walrus(run: Interpreter, node: ast.NamedExpr) -> AbstractValue:
     value = run.evaluate(node.value)
     if isinstance(node.target, ast.Name):
         run.bind(node.target.id, value)
     return value
 
 
-def _await(run: Interpreter, node: ast.Await | ast.YieldFrom) -> Value:
+def _await(run: Interpreter, node: ast.Await | ast.YieldFrom) -> AbstractValue:
     return run.evaluate(node.value)
 
 
-def _yield(run: Interpreter, node: ast.Yield) -> Value:
+def _yield(run: Interpreter, node: ast.Yield) -> AbstractValue:
     if node.value is not None:
         run.evaluate(node.value)
     run.frame.yields = True
     return Unknown(node)
 
 
-def _comprehension(run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp) -> Value:
+def _comprehension(
+    run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
+) -> AbstractValue:
     outer = run.frame.scope
     run.frame.scope = Scope({}, outer)
     opened = 0
-    over: Value = Unknown()
+    over: AbstractValue = Unknown()
     try:
         for generator in node.generators:
             over = enter_comprehension(run, generator)
@@ -229,16 +231,16 @@ def _comprehension(run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast
         run.frame.scope = outer
 
 
-def _slice(run: Interpreter, node: ast.Slice) -> Value:
+def _slice(run: Interpreter, node: ast.Slice) -> AbstractValue:
     for part in (node.lower, node.upper, node.step):
         if part is not None:
             value = run.evaluate(part)
-            if isinstance(value, Rows):
+            if isinstance(value, BatchRows):
                 return value
     return Unknown(node)
 
 
-_READERS: dict[type, Callable[..., Value]] = {
+_READERS: dict[type, Callable[..., AbstractValue]] = {
     ast.Name: _name,
     ast.Constant: _constant,
     ast.Attribute: attribute,

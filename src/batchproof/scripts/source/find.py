@@ -14,12 +14,12 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.source import calls, trainers
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
-from batchproof.scripts.source.index import Index, Mentions, index
+from batchproof.scripts.source.index import Index, Mentions, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Added, Loop, Quantity, Script, Site
-from batchproof.scripts.source.values import Class, Function, Instance, Rows, Stat, Value, named
+from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script
+from batchproof.scripts.source.values import AbstractValue, BatchRows, Class, Function, Instance, Stat, named
 
 
 class TooDeep(BatchproofError):
@@ -54,28 +54,28 @@ def _parts_of_running(run: Interpreter) -> set[int]:
     return {id(inner) for e in entries if isinstance(e.value, Stat) and e.averages for inner in e.value.inner}
 
 
-def _line(site: Site) -> tuple[int, int]:
+def _line(site: AverageSite) -> tuple[int, int]:
     return getattr(site.add, "lineno", 0), getattr(site.add, "col_offset", 0)
 
 
 def _read(tree: ast.Module) -> Interpreter:
-    found = index(tree)
+    index = build_index(tree)
     module = Scope()
-    run = Interpreter(found, module)
-    run.frames.append(Frame(module, tree, keyed=found.keyed[tree]))
-    if not _may_hold_places(found):
+    run = Interpreter(index, module)
+    run.frames.append(Frame(module, tree, keyed=index.keyed[tree]))
+    if not _may_hold_places(index):
         return run
     run.execute(tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
-    for definition, methods in found.methods.items():
+    for definition, methods in index.methods.items():
         if trainers.is_lightning(definition, methods):
             _steps(run, _instance(run, instances, definition), methods)
-    called: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
+    called: set[str] = set().union(*(mentions.all_calls for mentions in index.mentions.values()))
     # Those that something calls come last: by then they have mostly been read with what they are given.
-    worth = {function.name for function, _ in found.nested if _is_worth_reading(found.mentions[function])}
-    for function, owner in sorted(found.nested, key=lambda pair: pair[0].name in called):
-        calls_one = function.name not in called and bool(found.mentions[function].all_calls & worth)
-        if function in run.read or not (calls_one or _is_worth_reading(found.mentions[function])):
+    worth = {function.name for function, _ in index.nested if _is_worth_reading(index.mentions[function])}
+    for function, owner in sorted(index.nested, key=lambda pair: pair[0].name in called):
+        calls_one = function.name not in called and bool(index.mentions[function].all_calls & worth)
+        if function in run.read or not (calls_one or _is_worth_reading(index.mentions[function])):
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
@@ -132,7 +132,7 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
         step = methods[name]
         _start(run)
         opened = enter_step(run, step, name != "training_step")
-        arguments: list[Value] = [Rows(argument, whole=True) for argument in step.args.args[1:2]]
+        arguments: list[AbstractValue] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
         arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
         function = Function(step, step, run.module, me=me)
         before = len(run.frames)
@@ -147,12 +147,14 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
             )
 
 
-def _returned(run: Interpreter, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
+def _returned(
+    run: Interpreter, function: Function, step: ast.AST, arguments: list[AbstractValue]
+) -> list[AbstractValue]:
     value = run.call(function, step, arguments, {})
     return [value]
 
 
-def _site(entry: Contribution) -> Site | None:
+def _site(entry: Contribution) -> AverageSite | None:
     if not entry.averages:
         return None
     stat = as_stat(entry)
@@ -165,7 +167,7 @@ def _site(entry: Contribution) -> Site | None:
         return None
     if stat.quantity is Quantity.RUNNING and any(inner.window for inner in stat.inner):
         return None
-    return Site(
+    return AverageSite(
         name=entry.name,
         loop=_loop(entry.loop),
         add=entry.taken if entry.late and entry.taken is not None else entry.statement,
@@ -197,10 +199,10 @@ def _added(entry: Contribution, stat: Stat) -> Added | None:
     return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
 
 
-def _loop(loop: BatchLoop) -> Loop:
+def _loop(loop: BatchLoop) -> EpochLoop:
     loader = loop.loader()
     if loop.equal and loader.drops_last is None:
         loader = replace(loader, drops_last=True)
     if loop.of_one or (loop.single and loader.built is None):
         loader = replace(loader, batch_size=1)
-    return Loop(loop.node, loader, loop.phase)
+    return EpochLoop(loop.node, loader, loop.phase)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source.site import Average, Loader, Phase
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source.values import Instance, Value
+    from batchproof.scripts.source.values import AbstractValue, Instance
 
-#: Up to so many statements are read in one file: calls into the same helpers multiply.
+#: How many statements are read in one file: calls into the same helpers multiply.
 MOST_STATEMENTS = 40_000
-#: Up to so many of them in one function and what it calls, before further calls of it are passed over.
+#: How many of them in one function and what it calls, before further calls of it are passed over.
 MOST_IN_ONE = 2_000
 #: How deep calls are followed.
 MOST_CALLS = 12
@@ -23,7 +23,7 @@ MOST_CALLS = 12
 class Binding:
     """What a name holds, since which statement, and inside which loops that statement stands."""
 
-    value: Value
+    value: AbstractValue
     born: tuple[int, ...] = ()
     statement: ast.AST | None = None
 
@@ -51,7 +51,7 @@ class BatchLoop:
     node: ast.For | ast.AsyncFor | ast.While | ast.comprehension | ast.FunctionDef | ast.AsyncFunctionDef
     iterable: ast.expr | None = None
     text: str = ""
-    over: list[Value] = field(default_factory=list)  # what the iterable held, each time the loop was read
+    over: list[AbstractValue] = field(default_factory=list)  # what the iterable held, each time the loop was read
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
     quiet: bool = False  # no_grad, eval(), or a name that says so
@@ -97,7 +97,7 @@ class Frame:
     name: str = ""
     me: Instance | None = None
     owner: ast.ClassDef | None = None
-    returns: list[Value] = field(default_factory=list)
+    returns: list[AbstractValue] = field(default_factory=list)
     yields: bool = False
     statement: ast.AST | None = None
     caller: Frame | None = None
@@ -112,7 +112,7 @@ class Contribution:
 
     name: str
     statement: ast.AST
-    value: Value
+    value: AbstractValue
     loop: BatchLoop
     function: str = ""
     starts: dict[int, ast.AST] = field(default_factory=dict)

@@ -22,7 +22,7 @@ class Mentions:
     Attributes:
         names: names and attributes that are read in the body itself.
         calls: the last names of what is called there.
-        all_calls: the same with nested loops; of a function only.
+        all_calls: the last names of what is called there and in nested loops; of a function only.
         takes_by: names that something is indexed with, or that a call other than a report is given, here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
@@ -44,7 +44,7 @@ class Index:
         imports: local name to dotted path.
         arguments: the defaults of ``add_argument("--batch-size", default=16)`` by destination.
         functions: the functions at the top of the file by name, the last of each name.
-        classes: the classes likewise.
+        classes: the classes at the top of the file by name.
         of_class: the methods of each class by name, by the class's node.
         mentions: by the node of a loop or function.
         keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
@@ -91,7 +91,7 @@ def argument_of(node: ast.Call, place: int, *names: str) -> ast.expr | None:
     return next((keyword.value for keyword in node.keywords if keyword.arg in names), None)
 
 
-def index(tree: ast.Module) -> Index:
+def build_index(tree: ast.Module) -> Index:
     found = Index()
     _Pass(found, tree).run()
     return found

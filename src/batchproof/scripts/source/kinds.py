@@ -10,7 +10,9 @@ from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.index import Mentions, argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Count,
     CountedThing,
@@ -18,14 +20,12 @@ from batchproof.scripts.source.values import (
     Instance,
     Items,
     LoaderValue,
+    LoopTotal,
     Mapping,
     Pool,
-    Rows,
     Shape,
     Stat,
-    Total,
     Unknown,
-    Value,
 )
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     return node, counted, start
 
 
-def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
+def over_samples(run: Interpreter, iterable: ast.expr, value: AbstractValue) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
     if _is_samples(value):
         return True
@@ -111,12 +111,12 @@ def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
     return False
 
 
-def _is_samples(value: Value) -> bool:
-    return isinstance(value, Pool) or (isinstance(value, Rows) and not value.output)
+def _is_samples(value: AbstractValue) -> bool:
+    return isinstance(value, Pool) or (isinstance(value, BatchRows) and not value.output)
 
 
 def over_batches(
-    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
+    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: AbstractValue,
     mentions: Mentions | None,
 ) -> str | None:  # fmt: skip
     """For a loop over batches "ragged" or "equal", for another None."""
@@ -142,12 +142,12 @@ def over_batches(
     return "ragged" if works else None
 
 
-def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Mentions | None) -> bool:
+def _is_something_else(run: Interpreter, value: AbstractValue, last: str, mentions: Mentions | None) -> bool:
     """Whether what is gone through is known, and is no batches: numbers, the entries of a dict, a part of a batch."""
     if last in _NOT_BATCHES or isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
         return True
     if not last.endswith("batches") and (
-        isinstance(value, Total) or (isinstance(value, Items) and bool(value.entries or value.items))
+        isinstance(value, LoopTotal) or (isinstance(value, Items) and bool(value.entries or value.items))
     ):
         return True
     return run.batch_loop() is not None and (value.is_of_batch() or mentions is None)
@@ -158,9 +158,13 @@ def _says_batches(iterable: ast.expr, last: str) -> bool:
 
 
 def _works_on_batches(
-    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, value: Value, names: set[str], last: str,
+    run: Interpreter,
+    loop: ast.For | ast.AsyncFor | ast.comprehension,
+    value: AbstractValue,
+    names: set[str],
+    last: str,
     mentions: Mentions,
-) -> bool:  # fmt: skip
+) -> bool:
     """Whether a loop's body runs a model, or takes a step, on what reads like a batch."""
     target = loop.target
     steps = bool(mentions.calls & STEPS) or bool(mentions.names & {"backward", "criterion"})

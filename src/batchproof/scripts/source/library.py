@@ -15,7 +15,9 @@ from batchproof.scripts.source.objects import loader_of, loss_function, metric_o
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.values import (
     REDUCTIONS,
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Count,
     CountedThing,
@@ -25,22 +27,20 @@ from batchproof.scripts.source.values import (
     Items,
     Library,
     LoaderValue,
+    LoopTotal,
     LossFunction,
     Mapping,
     Meter,
     Pool,
     Position,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
-_Reader = Callable[["Interpreter", Invocation], Value | None]
+_Reader = Callable[["Interpreter", Invocation], AbstractValue | None]
 
 #: Functions that take a list as a list of numbers, whatever it holds.
 _SEES_A_LIST = name_set("len sum mean average fmean list tuple array asarray tensor enumerate zip")
@@ -58,7 +58,7 @@ _FIXED = name_set(
 _COPIES = name_set("tensor array as_tensor asarray FloatTensor Tensor")
 
 
-def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
+def call_library(run: Interpreter, call: Invocation, path: str) -> AbstractValue:
     """The value of a call by a dotted path."""
     name = name_tables.last_of(path)
     call = replace(call, name=name)
@@ -74,7 +74,7 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     if name_tables.is_torch_loss(name):
         is_class = name[:1].isupper()
         loss = loss_function(call.node, name, call.arguments if is_class else [], call.keywords)
-        if is_class and not any(isinstance(v, Rows) for v in call.arguments[:2]):
+        if is_class and not any(isinstance(v, BatchRows) for v in call.arguments[:2]):
             return loss
         return loss.of(run, call.node, call.arguments[:2])
     known = _READERS.get(name)
@@ -92,25 +92,25 @@ def _loader(call: Invocation, path: str) -> LoaderValue:
     return value
 
 
-def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> Value:
+def by_name(run: Interpreter, node: ast.expr, name: str, given: list[AbstractValue]) -> AbstractValue:
     """What a function of a batch returns that is known by its name only."""
     if _leaves_targets_out(run, node):
         return run.stat(node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
     known = name_tables.by_name(name)
     if known is not None:
         quantity, why = known
-        if any(isinstance(v, Rows) and v.pairs for v in given) and quantity is Quantity.MEAN:
+        if any(isinstance(v, BatchRows) and v.pairs for v in given) and quantity is Quantity.MEAN:
             quantity, why = Quantity.COUPLED, "each sample is compared with the others of its batch"
-        found = run.stat(node, quantity, why)
-        found.named = True
-        return found
-    if any(isinstance(v, Stat) for v in given) and not any(isinstance(v, Rows) for v in given):
+        stat = run.stat(node, quantity, why)
+        stat.named = True
+        return stat
+    if any(isinstance(v, Stat) for v in given) and not any(isinstance(v, BatchRows) for v in given):
         first = next(v for v in given if isinstance(v, Stat))
         return first.derived(node)
     if name_tables.reads_as_loss(name) and not name_tables.reads_as_no_result(name):
         return run.stat(node, Quantity.UNKNOWN)
-    if any(isinstance(v, Rows) for v in given):
-        return Rows(node, output=True, pairs=any(isinstance(v, Rows) and v.pairs for v in given))
+    if any(isinstance(v, BatchRows) for v in given):
+        return BatchRows(node, output=True, pairs=any(isinstance(v, BatchRows) and v.pairs for v in given))
     return Unknown(node, name, True)
 
 
@@ -122,12 +122,12 @@ def _leaves_targets_out(run: Interpreter, node: ast.expr) -> bool:
     return any(k.arg == "ignore_index" for k in node.keywords) or "ignore_index" in run.index.read_off.get(callee, ())
 
 
-def _holds_rows(value: Value) -> bool:
-    entries = value.contributions if isinstance(value, (Total, Items)) else ()
-    return any(isinstance(entry.value, (Rows, Pool)) for entry in entries)
+def _holds_rows(value: AbstractValue) -> bool:
+    entries = value.contributions if isinstance(value, (LoopTotal, Items)) else ()
+    return any(isinstance(entry.value, (BatchRows, Pool)) for entry in entries)
 
 
-def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
+def _not_of_batch(node: ast.expr, name: str, path: str) -> AbstractValue:
     if name in _FIXED or path.startswith(("time.", "os.", "random.", "logging.", "datetime.")):
         return Fixed(node)
     if name_tables.reads_as_meter(name):
@@ -149,17 +149,17 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
     return Unknown(node, name)
 
 
-def _length(run: Interpreter, call: Invocation) -> Value | None:
+def _length(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return call.first and call.first.length(run, call.node, call.node.args[0] if call.node.args else None)
 
 
-def _folded(run: Interpreter, call: Invocation) -> Value | None:
+def _folded(run: Interpreter, call: Invocation) -> AbstractValue | None:
     """``reduce(operator.add, losses)``."""
     items = call.arguments[1] if len(call.arguments) > 1 else None
-    return items.sum(run, call.node) if isinstance(items, (Items, Total)) else None
+    return items.sum(run, call.node) if isinstance(items, (Items, LoopTotal)) else None
 
 
-def _reduction(run: Interpreter, call: Invocation) -> Value | None:
+def _reduction(run: Interpreter, call: Invocation) -> AbstractValue | None:
     first = call.first
     if first is None:
         return None
@@ -167,28 +167,28 @@ def _reduction(run: Interpreter, call: Invocation) -> Value | None:
     if call.name in {"max", "min"} and (builtin or len(call.arguments) > 1):
         return _largest_of(call) if builtin else _largest(call, first)
     weights = call.keywords.get("weights")
-    if call.name == "average" and weights is not None and isinstance(first, (Total, Items)):
-        first = Total(first.node, first.contributions, True, weights)
-    whole = call.name == "norm" and isinstance(first, Rows) and not call.keywords.keys() & {"dim", "axis"}
+    if call.name == "average" and weights is not None and isinstance(first, (LoopTotal, Items)):
+        first = LoopTotal(first.node, first.contributions, True, weights)
+    whole = call.name == "norm" and isinstance(first, BatchRows) and not call.keywords.keys() & {"dim", "axis"}
     return first.reduce(run, call.node, call.name, None if whole else call.dimension(1))
 
 
-def _largest(call: Invocation, first: Value) -> Value:
+def _largest(call: Invocation, first: AbstractValue) -> AbstractValue:
     """``torch.max(x, 1)``."""
-    return Rows(call.node, output=first.output) if isinstance(first, Rows) else first
+    return BatchRows(call.node, output=first.output) if isinstance(first, BatchRows) else first
 
 
-def _largest_of(call: Invocation) -> Value:
+def _largest_of(call: Invocation) -> AbstractValue:
     """``max(best, loss)``, and ``max(losses)``."""
     for value in call.arguments:
-        if isinstance(value, (Stat, Total, Averaged, Count, Position)):
+        if isinstance(value, (Stat, LoopTotal, Averaged, Count, Position)):
             return value
     if len(call.arguments) == 1 and isinstance(call.first, Items):
         return Fixed(call.node)
     return next((value for value in call.arguments if value.is_of_batch()), Fixed(call.node))
 
 
-def _nonlinear(run: Interpreter, call: Invocation) -> Value | None:
+def _nonlinear(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if call.first is None:
         return None
     exponent = call.arguments[1] if len(call.arguments) > 1 else None
@@ -197,85 +197,85 @@ def _nonlinear(run: Interpreter, call: Invocation) -> Value | None:
     return call.first.nonlinear(call.node, name_tables.NONLINEAR_STEPS[call.name])
 
 
-def _handed_on(run: Interpreter, call: Invocation) -> Value | None:
+def _handed_on(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return call.first
 
 
-def _fixed(run: Interpreter, call: Invocation) -> Value:
+def _fixed(run: Interpreter, call: Invocation) -> AbstractValue:
     return Fixed(call.node)
 
 
-def _sampler(run: Interpreter, call: Invocation) -> Value:
+def _sampler(run: Interpreter, call: Invocation) -> AbstractValue:
     drops = call.keywords.get("drop_last")
     suspicions.sampler(run, call.node, isinstance(drops, Const) and bool(drops.value))
     return Fixed(call.node)
 
 
-def _files(run: Interpreter, call: Invocation) -> Value:
+def _files(run: Interpreter, call: Invocation) -> AbstractValue:
     return Dataset(call.node)
 
 
-def _array(run: Interpreter, call: Invocation) -> Value:
+def _array(run: Interpreter, call: Invocation) -> AbstractValue:
     return Items(call.node, born=run.born(), array=True, start=run.frame.statement)
 
 
-def _tensor(run: Interpreter, call: Invocation) -> Value:
+def _tensor(run: Interpreter, call: Invocation) -> AbstractValue:
     """``torch.tensor(losses)``, ``torch.cat(outputs)``."""
     first = call.first
-    if isinstance(first, Total) and _all_rows(first):
+    if isinstance(first, LoopTotal) and _all_rows(first):
         return Pool(call.node)
     if isinstance(first, Items):
         return _tensor_of_entries(call, first) if first.entries else _tensor_of_items(run, call, first)
     return _array(run, call) if first is None or isinstance(first, Const) else first
 
 
-def _tensor_of_entries(call: Invocation, items: Items) -> Value:
+def _tensor_of_entries(call: Invocation, items: Items) -> AbstractValue:
     joined = _holds_rows(items) and call.name not in _COPIES and _all_rows(items)
     if joined or (_holds_rows(items) and any(entry.spread for entry in items.entries)):
         return Pool(call.node)
-    return Total(call.node, tuple(items.entries), True)
+    return LoopTotal(call.node, tuple(items.entries), True)
 
 
-def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
+def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> AbstractValue:
     if any(isinstance(item, Pool) for item in items.items):
         return Pool(call.node)
-    rows = [item for item in items.items if isinstance(item, Rows)]
+    rows = [item for item in items.items if isinstance(item, BatchRows)]
     if rows:
-        return Rows(call.node, output=any(item.output for item in rows))
+        return BatchRows(call.node, output=any(item.output for item in rows))
     if all(isinstance(item, Const) for item in items.items):
         return Items(call.node, list(items.items), [], run.born(), array=True, start=run.frame.statement)
     return items
 
 
-def _all_rows(value: Items | Total) -> bool:
-    return all(isinstance(entry.value, (Rows, Pool)) for entry in value.entries)
+def _all_rows(value: Items | LoopTotal) -> bool:
+    return all(isinstance(entry.value, (BatchRows, Pool)) for entry in value.entries)
 
 
-def _deque(run: Interpreter, call: Invocation) -> Value | None:
+def _deque(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if isinstance(call.first, Items) and (call.first.items or call.first.entries):
         return None
     recent = "maxlen" in call.keywords or len(call.arguments) > 1
     return Items(call.node, born=run.born(), start=run.frame.statement, recent=recent)
 
 
-def _list(run: Interpreter, call: Invocation) -> Value | None:
+def _list(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if isinstance(call.first, LoaderValue):
         return None if call.name == "set" else call.first
     return call.first or Items(call.node, born=run.born(), start=run.frame.statement)
 
 
-def _around_loader(run: Interpreter, call: Invocation) -> Value | None:
+def _around_loader(run: Interpreter, call: Invocation) -> AbstractValue | None:
     """``enumerate(loader)``, ``tqdm(loader)``."""
     if isinstance(call.first, LoaderValue):
         return replace(call.first, counted=call.first.counted or call.name == "enumerate")
     return call.first if call.name in _BARS and isinstance(call.first, (Unknown, Library)) else None
 
 
-def _dict(run: Interpreter, call: Invocation) -> Value:
+def _dict(run: Interpreter, call: Invocation) -> AbstractValue:
     return Mapping(call.node, {}, run.born())
 
 
-def _default_dict(run: Interpreter, call: Invocation) -> Value:
+def _default_dict(run: Interpreter, call: Invocation) -> AbstractValue:
     makes, template = "", None
     if call.name == "Counter":
         makes = "float"
@@ -296,73 +296,78 @@ def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
     return "meter" if name_tables.reads_as_meter(text) else "float", None
 
 
-def _batch(run: Interpreter, call: Invocation) -> Value:
-    return Rows(call.node, whole=True)
+def _batch(run: Interpreter, call: Invocation) -> AbstractValue:
+    return BatchRows(call.node, whole=True)
 
 
-def _zip(run: Interpreter, call: Invocation) -> Value:
+def _zip(run: Interpreter, call: Invocation) -> AbstractValue:
     whole, node = call.first, call.node
     if len(node.args) == 1 and isinstance(node.args[0], ast.Starred):
         if isinstance(whole, Items) and whole.entries:
             return Items(node, [Items(node, [], [entry], whole.born) for entry in whole.entries])
-        if isinstance(whole, Total) and whole.entries:
-            return Items(node, [Total(node, (entry,), True) for entry in whole.entries])
-    return next((a for a in call.arguments if isinstance(a, (Rows, Pool))), Unknown(node, "zip"))
+        if isinstance(whole, LoopTotal) and whole.entries:
+            return Items(node, [LoopTotal(node, (entry,), True) for entry in whole.entries])
+    return next((a for a in call.arguments if isinstance(a, (BatchRows, Pool))), Unknown(node, "zip"))
 
 
 def _operator(op: ast.operator, most: int = 2) -> _Reader:
-    def read(run: Interpreter, call: Invocation) -> Value | None:
+    def read(run: Interpreter, call: Invocation) -> AbstractValue | None:
         given = len(call.arguments)
         return run.binary(call.node, op, *call.arguments[:2]) if 2 <= given <= most else None
 
     return read
 
 
-def _matrix_product(run: Interpreter, call: Invocation) -> Value | None:
+def _matrix_product(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if len(call.arguments) != 2 or not all(value.is_of_batch() for value in call.arguments):
         return None
-    return Rows(call.node, pairs=is_transposed(call.node.args[1]), output=True)
+    return BatchRows(call.node, pairs=is_transposed(call.node.args[1]), output=True)
 
 
-def _einsum(run: Interpreter, call: Invocation) -> Value | None:
+def _einsum(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if not isinstance(call.first, Const) or not isinstance(call.first.value, str):
         return None
     arguments = call.arguments[1:]
     inputs, _, output = call.first.value.replace(" ", "").partition("->")
     rows = [side[:1] for side in inputs.split(",")]
-    if len(rows) == 2 and list(output) == rows and rows[0] != rows[1] and all(isinstance(a, Rows) for a in arguments):
-        return Rows(call.node, pairs=True, output=True)
-    return Rows(call.node, output=True) if any(isinstance(a, Rows) for a in arguments) else Unknown(call.node)
+    if (
+        len(rows) == 2
+        and list(output) == rows
+        and rows[0] != rows[1]
+        and all(isinstance(a, BatchRows) for a in arguments)
+    ):
+        return BatchRows(call.node, pairs=True, output=True)
+    return BatchRows(call.node, output=True) if any(isinstance(a, BatchRows) for a in arguments) else Unknown(call.node)
 
 
-def _pairs(run: Interpreter, call: Invocation) -> Value | None:
-    return Rows(call.node, pairs=True) if any(isinstance(a, Rows) for a in call.arguments) else None
+def _pairs(run: Interpreter, call: Invocation) -> AbstractValue | None:
+    return BatchRows(call.node, pairs=True) if any(isinstance(a, BatchRows) for a in call.arguments) else None
 
 
-def _range(run: Interpreter, call: Invocation) -> Value | None:
+def _range(run: Interpreter, call: Invocation) -> AbstractValue | None:
     if not call.arguments:
         return None
     last = call.arguments[-1] if len(call.arguments) < 3 else call.arguments[1]
     if isinstance(last, Count) and last.of is CountedThing.SAMPLES:
-        return Rows(call.node, order=True)
+        return BatchRows(call.node, order=True)
     return Fixed(call.node) if call.name == "arange" else None
 
 
-def _comparison(run: Interpreter, call: Invocation) -> Value | None:
-    return Rows(call.node, mask=True) if any(isinstance(a, Rows) for a in call.arguments) else None
+def _comparison(run: Interpreter, call: Invocation) -> AbstractValue | None:
+    return BatchRows(call.node, mask=True) if any(isinstance(a, BatchRows) for a in call.arguments) else None
 
 
-def _row_by_row(run: Interpreter, call: Invocation) -> Value | None:
-    return Rows(call.node, output=call.first.output) if isinstance(call.first, Rows) else None
+def _row_by_row(run: Interpreter, call: Invocation) -> AbstractValue | None:
+    return BatchRows(call.node, output=call.first.output) if isinstance(call.first, BatchRows) else None
 
 
-def _where(run: Interpreter, call: Invocation) -> Value | None:
-    branches = [a for a in call.arguments[1:] if isinstance(a, (Rows, Stat))]
-    rescaled = next((a for a in branches if isinstance(a, Rows) and a.rescaled), None)
+def _where(run: Interpreter, call: Invocation) -> AbstractValue | None:
+    branches = [a for a in call.arguments[1:] if isinstance(a, (BatchRows, Stat))]
+    rescaled = next((a for a in branches if isinstance(a, BatchRows) and a.rescaled), None)
     return rescaled or next(iter(branches), call.first)
 
 
-def _clamped(run: Interpreter, call: Invocation) -> Value | None:
+def _clamped(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return call.first.derived(call.node) if isinstance(call.first, Stat) else call.first
 
 

@@ -12,19 +12,19 @@ from batchproof.scripts.source.index import Mentions, builtin_of
 from batchproof.scripts.source.kinds import NEXT, STEPS, over_batches, over_samples, unwrapped
 from batchproof.scripts.source.site import Loader
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Dataset,
     Fixed,
     Items,
     LoaderValue,
+    LoopTotal,
     Mapping,
     Pool,
     Position,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
     as_loader,
     worst,
 )
@@ -43,7 +43,7 @@ def enter_for(run: Interpreter, node: ast.For | ast.AsyncFor) -> OpenLoop:
     return opened
 
 
-def enter_comprehension(run: Interpreter, generator: ast.comprehension) -> Value:
+def enter_comprehension(run: Interpreter, generator: ast.comprehension) -> AbstractValue:
     """Open the loop of a comprehension; what it goes over is handed back."""
     iterable, counted, start = unwrapped(generator.iter)
     value = run.evaluate(iterable)
@@ -94,7 +94,7 @@ def _push(run: Interpreter, node: ast.AST, batch: BatchLoop | None = None, sampl
 
 
 def _open(
-    run: Interpreter, node: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
+    run: Interpreter, node: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: AbstractValue,
     mentions: Mentions | None,
 ) -> OpenLoop:  # fmt: skip
     if over_samples(run, iterable, value):
@@ -105,7 +105,9 @@ def _open(
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))
 
 
-def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, value: Value, equal: bool) -> BatchLoop:
+def _batch_loop(
+    run: Interpreter, node: ast.AST, iterable: ast.expr | None, value: AbstractValue, equal: bool
+) -> BatchLoop:
     batch = run.batch_loops.get(id(node))
     if batch is None:
         text = ast.unparse(iterable) if iterable is not None else ""
@@ -124,30 +126,40 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
 
 
 def _bind(
-    run: Interpreter, target: ast.expr, iterable: ast.expr, value: Value, opened: OpenLoop, counted: bool, start: int
+    run: Interpreter,
+    target: ast.expr,
+    iterable: ast.expr,
+    value: AbstractValue,
+    opened: OpenLoop,
+    counted: bool,
+    start: int,
 ) -> None:
     batch = opened.batch
     counted = counted or (isinstance(value, LoaderValue) and value.counted)
     if counted and isinstance(target, ast.Tuple) and len(target.elts) == 2:
-        place: Value = Position(target.elts[0], batch, start > 0) if batch is not None else Fixed(target.elts[0])
+        place: AbstractValue = (
+            Position(target.elts[0], batch, start > 0) if batch is not None else Fixed(target.elts[0])
+        )
         bind_target(run, target.elts[0], place)
         target = target.elts[1]
     bind_target(run, target, _item(run, iterable, value, opened, target))
 
 
-def _item(run: Interpreter, iterable: ast.expr, value: Value, opened: OpenLoop, target: ast.expr) -> Value:
+def _item(
+    run: Interpreter, iterable: ast.expr, value: AbstractValue, opened: OpenLoop, target: ast.expr
+) -> AbstractValue:
     """What one turn of a loop is given."""
     builtin = builtin_of(iterable)
     if opened.batch is not None:
         if builtin == "range":
             return Position(target, opened.batch, offset=len(iterable.args) == 3)  # type: ignore[attr-defined]
         if builtin == "zip" and isinstance(target, ast.Tuple):
-            return Items(target, [Rows(part, whole=True) for part in target.elts])
-        return Rows(target, whole=True, raw=True)
+            return Items(target, [BatchRows(part, whole=True) for part in target.elts])
+        return BatchRows(target, whole=True, raw=True)
     if builtin == "range":
         return Fixed(target)
     if opened.samples:
-        return Pool(target) if isinstance(value, Pool) else Rows(target)
+        return Pool(target) if isinstance(value, Pool) else BatchRows(target)
     if isinstance(iterable, ast.Call) and isinstance(iterable.func, ast.Attribute):
         if iterable.func.attr in {"items", "values", "keys"}:
             return _item_of_mapping(run.evaluate(iterable.func.value), iterable.func.attr, target)
@@ -157,11 +169,11 @@ def _item(run: Interpreter, iterable: ast.expr, value: Value, opened: OpenLoop, 
     return value.item(target)
 
 
-def _holds_something(value: Value) -> bool:
-    return isinstance(value, Total) or (isinstance(value, Items) and bool(value.entries or value.items))
+def _holds_something(value: AbstractValue) -> bool:
+    return isinstance(value, LoopTotal) or (isinstance(value, Items) and bool(value.entries or value.items))
 
 
-def _first_of(value: Value) -> Value:
+def _first_of(value: AbstractValue) -> AbstractValue:
     if isinstance(value, Items) and value.items:
         return value.items[0]
     if isinstance(value, Items) and value.entries:
@@ -169,21 +181,21 @@ def _first_of(value: Value) -> Value:
     return Unknown(value.node, "", value.is_of_batch())
 
 
-def _item_of_mapping(base: Value, what: str, target: ast.expr) -> Value:
+def _item_of_mapping(base: AbstractValue, what: str, target: ast.expr) -> AbstractValue:
     """What a loop over the items, the values or the keys of a dict is given."""
     key = Fixed(target)
     if what == "keys":
         return key
-    item: Value = Unknown(target, "", base.is_of_batch())
+    item: AbstractValue = Unknown(target, "", base.is_of_batch())
     if isinstance(base, Mapping) and base.entries:
         values = base.values()
         stats = [value for value in values if isinstance(value, Stat)]
-        totals = [value for value in values if isinstance(value, (Total, Items, Averaged))]
+        totals = [value for value in values if isinstance(value, (LoopTotal, Items, Averaged))]
         item = worst(stats) if stats else _any_of(totals) or values[0]
     return item if what == "values" else Items(target, [key, item])
 
 
-def _any_of(values: Sequence[Value]) -> Value | None:
+def _any_of(values: Sequence[AbstractValue]) -> AbstractValue | None:
     """One value in place of several of a dict: lists that batches were added to hold all their entries."""
     lists = [value for value in values if isinstance(value, Items) and value.entries]
     if len(lists) < 2:
@@ -192,7 +204,7 @@ def _any_of(values: Sequence[Value]) -> Value | None:
     return Items(lists[0].node, [], entries, lists[0].born, start=lists[0].start)
 
 
-def bind_target(run: Interpreter, target: ast.expr, value: Value) -> None:
+def bind_target(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
     """Bind the names of a target, taking a value apart."""
     if isinstance(target, ast.Name):
         if isinstance(value, Unknown) and not value.name and not value.of_batch:

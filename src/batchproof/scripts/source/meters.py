@@ -14,16 +14,16 @@ from batchproof.scripts.source.index import argument_of, last_word
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Weight
 from batchproof.scripts.source.values import (
+    AbstractValue,
+    BatchRows,
     Const,
     Count,
     Fixed,
     Invocation,
     Mapping,
     Meter,
-    Rows,
     Stat,
     Unknown,
-    Value,
     divisor_of_meter,
     text_of,
 )
@@ -66,7 +66,7 @@ def meter_for(run: Interpreter, node: ast.expr) -> Meter:
     return meter
 
 
-def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> Value:
+def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
     """``meter.update(value, n)``, ``meter.update("loss", value)``, ``meter.update(loss=value)``."""
     if call.name in _UPDATES:
         for given in _given_to(call):
@@ -86,9 +86,9 @@ class _Given:
     """What one call gives a meter, for one of its slots, and of how many."""
 
     slot: str
-    value: Value
+    value: AbstractValue
     node: ast.expr
-    count: Value | None = None
+    count: AbstractValue | None = None
     count_node: ast.expr | None = None
 
 
@@ -112,7 +112,7 @@ def _given_to(call: Invocation) -> Iterator[_Given]:
             yield from _entries(value, keyword.value, None)
 
 
-def _entries(mapping: Mapping, node: ast.expr, count: Value | None) -> Iterator[_Given]:
+def _entries(mapping: Mapping, node: ast.expr, count: AbstractValue | None) -> Iterator[_Given]:
     for key, binding in mapping.entries.items():
         yield _Given(key, binding.value, node, count)
 
@@ -132,7 +132,7 @@ def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
     if loop is None or loop.batch is None:
         return
     value, count = given.value, given.count
-    if isinstance(value, (Rows, Unknown)):
+    if isinstance(value, (BatchRows, Unknown)):
         value = run.stat(given.node, Quantity.UNKNOWN)
     if isinstance(value, Stat) and count is not None and not isinstance(count, Const):
         weight = numbers.weight_of(run, count) if isinstance(count, Count) else _weight_by_name(count)
@@ -149,7 +149,7 @@ def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
         run.record_average((entry,), entry.statement, divisor_of_meter(value), None)
 
 
-def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: Value) -> bool:
+def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: AbstractValue) -> bool:
     """Whether a meter adds up counts or sums, and only its sum is read: ``seen.update(k)``, ``seen.sum``."""
     if not isinstance(value, Count) and not (
         isinstance(value, Stat) and value.quantity in {Quantity.COUNT, Quantity.SUM}
@@ -159,7 +159,7 @@ def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: Value) -> bool:
     return "sum" in read and not read & _AVERAGES
 
 
-def _weight_by_name(count: Value) -> Weight:
+def _weight_by_name(count: AbstractValue) -> Weight:
     if isinstance(count, Unknown):
         return Weight.OWN if name_tables.reads_as_tokens(count.name) else Weight.SAMPLES
     if isinstance(count, Stat):

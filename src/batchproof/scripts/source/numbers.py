@@ -13,30 +13,32 @@ from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
 from batchproof.scripts.source.totals import divisor_by_name, of_totals
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Count,
     CountedThing,
     Fixed,
     Items,
+    LoopTotal,
     Pool,
     Position,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def binary(
+    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
+) -> AbstractValue:
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
-    if isinstance(left, (Total, Averaged)) or isinstance(right, (Total, Averaged)):
+    if isinstance(left, (LoopTotal, Averaged)) or isinstance(right, (LoopTotal, Averaged)):
         return of_totals(run, node, op, left, right)
     if isinstance(left, Pool) or isinstance(right, Pool):
         return Pool(node)
@@ -50,11 +52,11 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
         return _stats(run, node, op, left, right)
     if (
         (isinstance(left, (Count, Position)) or isinstance(right, (Count, Position)))
-        and not isinstance(left, Rows)
-        and not isinstance(right, Rows)
+        and not isinstance(left, BatchRows)
+        and not isinstance(right, BatchRows)
     ):
         return _counts(run, node, op, left, right)
-    if isinstance(left, Rows) or isinstance(right, Rows):
+    if isinstance(left, BatchRows) or isinstance(right, BatchRows):
         return _rows(run, node, op, left, right)
     if left.is_of_batch() or right.is_of_batch():
         return Unknown(node, _name(left) or _name(right), True)
@@ -63,7 +65,7 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
     return Unknown(node)
 
 
-def _name(value: Value) -> str:
+def _name(value: AbstractValue) -> str:
     return value.name if isinstance(value, Unknown) else ""
 
 
@@ -76,7 +78,7 @@ _ON_NUMBERS: dict[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Value:
+def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> AbstractValue:
     a, b = left.value, right.value
     if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
         return Const(node, None) if not isinstance(a, (list, tuple)) else Unknown(node)
@@ -87,11 +89,13 @@ def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Va
         return Const(node, 0)
 
 
-def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
-    rows = [v for v in (left, right) if isinstance(v, Rows)]
+def _rows(
+    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
+) -> AbstractValue:
+    rows = [v for v in (left, right) if isinstance(v, BatchRows)]
     pairs = any(r.pairs for r in rows)
     if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp) and len(rows) == 2 and is_transposed(node.right):
-        return Rows(node, pairs=True)
+        return BatchRows(node, pairs=True)
     if len(rows) == 2 and isinstance(op, (ast.Sub, ast.Add, ast.Mult)):
         a, b = rows
         if {a.columns, b.columns} == {0, 1} and (a.output or b.output):
@@ -100,7 +104,7 @@ def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right
     boolean = isinstance(op, (ast.BitAnd, ast.BitOr))
     mask = all(r.mask for r in rows) and (boolean or len(rows) == 2)
     selected = any(r.selected for r in rows)
-    return Rows(
+    return BatchRows(
         node,
         mask=mask,
         pairs=pairs,
@@ -124,14 +128,16 @@ def is_transposed(node: ast.expr) -> bool:
     return False
 
 
-def _stats(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _stats(
+    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
+) -> AbstractValue:
     if isinstance(op, (ast.Add, ast.Sub)):
         if isinstance(left, Stat) and isinstance(right, Stat):
             return left.plus(right, node)
         one = left if isinstance(left, Stat) else right
         other = right if one is left else left
         assert isinstance(one, Stat)
-        if isinstance(other, Rows) and one.quantity is not Quantity.COUNT:
+        if isinstance(other, BatchRows) and one.quantity is not Quantity.COUNT:
             return _rows(run, node, op, left, right) if not other.output else one.derived(node)
         return one.derived(node)
     if isinstance(op, ast.Pow):
@@ -147,7 +153,7 @@ def _stats(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
     return one.derived(node)
 
 
-def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
+def _product(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
@@ -159,13 +165,13 @@ def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Val
         if one.quantity in {Quantity.SUM, Quantity.COUNT} and other.of is not CountedThing.CONFIGURED:
             return one.derived(node)
         return _weighted(one, other, node, weight_of(run, other), on_left)
-    if isinstance(other, Rows) and not (other.mask and one.quantity is not Quantity.COUNT):
-        return Rows(node, output=one.quantity is not Quantity.COUNT)
+    if isinstance(other, BatchRows) and not (other.mask and one.quantity is not Quantity.COUNT):
+        return BatchRows(node, output=one.quantity is not Quantity.COUNT)
     weight = _weight_by_name(other) if isinstance(other, Unknown) and other.of_batch else None
     return _weighted(one, other, node, weight, on_left) if weight is not None else one.derived(node)
 
 
-def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> Value:
+def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> AbstractValue:
     if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
         return _weighted(one, other, node, Weight.OWN, on_left)
     if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
@@ -205,7 +211,7 @@ def _averages_nodes(run: Interpreter) -> bool:
 _POOLS = name_set("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation")
 
 
-def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
+def _weighted(value: Stat, factor: AbstractValue, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
     if value.weight is not Weight.NONE or value.twice:
         return replace(value, node=node, twice=False)
     plain, weight_node = value.plain, None
@@ -234,7 +240,7 @@ def _per_sample(value: Stat, count: Count, node: ast.expr) -> Stat:
     return value.derived(node)
 
 
-def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
+def _quotient(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
     if not isinstance(left, Stat):
         assert isinstance(right, Stat)
         return _over_stat(node, left, right)
@@ -243,8 +249,8 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
         return _quotient_of_stats(run, node, left, right)
     if isinstance(right, Count) and right.of not in _COUNTS_OF_LOADER:
         return _per_sample(left, right, node)
-    if isinstance(right, Rows):
-        return Rows(node)
+    if isinstance(right, BatchRows):
+        return BatchRows(node)
     if isinstance(right, Count) or (isinstance(right, Unknown) and isinstance(node, ast.BinOp) and _averages(right)):
         divided_node = node.right if isinstance(node, ast.BinOp) else None
         return replace(left, node=node, divided=right, divided_node=divided_node)
@@ -255,16 +261,16 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
     return left.derived(node)
 
 
-def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
-    if isinstance(left, Rows):
+def _over_stat(node: ast.expr, left: AbstractValue, right: Stat) -> AbstractValue:
+    if isinstance(left, BatchRows):
         rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
-        return Rows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
+        return BatchRows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
     if right.quantity is Quantity.COUNT and not isinstance(left, Const):
         return right.derived(node, quantity=Quantity.RATIO, why="the denominator differs from batch to batch")
     return right.nonlinear(node, "the reciprocal")
 
 
-def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> Value:
+def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> AbstractValue:
     pair = left.quantity, right.quantity
     nonlinear = left.quantity is Quantity.NONLINEAR and right.quantity in {Quantity.MEAN, Quantity.NONLINEAR}
     if nonlinear or left.quantity is Quantity.COUPLED or pair == (Quantity.UNKNOWN, Quantity.UNKNOWN):
@@ -290,7 +296,9 @@ def _accumulates(name: str) -> bool:
     return "accum" in words or "grad" in words or "micro" in words or "sub" in words
 
 
-def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _counts(
+    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
+) -> AbstractValue:
     if isinstance(left, Position) or isinstance(right, Position):
         return _positions(node, op, left, right)
     one, other = (left, right) if isinstance(left, Count) else (right, left)
@@ -304,7 +312,7 @@ def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, rig
     return Fixed(node)
 
 
-def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_left: bool) -> Value:
+def _times_count(run: Interpreter, node: ast.expr, one: Count, other: AbstractValue, on_left: bool) -> AbstractValue:
     if isinstance(other, Count):
         pair = {one.of, other.of}
         if pair == {CountedThing.BATCHES, CountedThing.CONFIGURED}:
@@ -325,7 +333,7 @@ def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_
     return Count(node, one.of, one.loop)
 
 
-def _count_over(node: ast.expr, left: Count, right: Value) -> Value:
+def _count_over(node: ast.expr, left: Count, right: AbstractValue) -> AbstractValue:
     number = right.value if isinstance(right, Const) else None
     configured = isinstance(right, Count) and right.of is CountedThing.CONFIGURED
     if left.of is CountedThing.DATASET and (configured or (isinstance(number, int) and number >= 4)):
@@ -333,13 +341,13 @@ def _count_over(node: ast.expr, left: Count, right: Value) -> Value:
     return Fixed(node) if isinstance(right, (Count, Fixed)) else Count(node, left.of, left.loop)
 
 
-def _over_count(node: ast.expr, left: Value, right: Count) -> Value:
+def _over_count(node: ast.expr, left: AbstractValue, right: Count) -> AbstractValue:
     if not isinstance(left, Unknown):
         return Count(node, right.of, right.loop, inverse=True)
     return Count(node, CountedThing.BATCHES) if right.of is CountedThing.CONFIGURED else Unknown(node)
 
 
-def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def _positions(node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
     place = left if isinstance(left, Position) else right
     assert isinstance(place, Position)
     other = right if place is left else left

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Const,
     Count,
     Dataset,
@@ -15,7 +16,6 @@ from batchproof.scripts.source.values import (
     LoaderValue,
     LossFunction,
     MetricObject,
-    Value,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +27,9 @@ _METRIC_LIBRARIES = (
 )  # fmt: skip
 
 
-def loss_function(node: ast.AST, name: str, arguments: list[Value], keywords: dict[str, Value]) -> LossFunction:
+def loss_function(
+    node: ast.AST, name: str, arguments: list[AbstractValue], keywords: dict[str, AbstractValue]
+) -> LossFunction:
     """One of torch's losses with what it was given: its reduction, its weights."""
     reduction = keywords.get("reduction")
     text = reduction.value if isinstance(reduction, Const) else None

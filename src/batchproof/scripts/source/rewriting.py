@@ -11,7 +11,7 @@ from batchproof.scripts.source.assignment import held_by, open_loops, put
 from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.site import Divisor
-from batchproof.scripts.source.values import Averaged, Fixed, Items, Rows, Stat, Total, Unknown, Value
+from batchproof.scripts.source.values import AbstractValue, Averaged, BatchRows, Fixed, Items, LoopTotal, Stat, Unknown
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -44,10 +44,10 @@ def _rewritten_sum(run: Interpreter, target: ast.expr, held: Binding, name: str,
     rest = [term for term in terms if ast.unparse(term) != name and not _gets(term, target)]
     again = any(_mentions(term, target) for term in rest)
     if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
-        result: Value | None = None
+        result: AbstractValue | None = None
         for term in rest:
-            found = run.evaluate(term)
-            result = found if result is None else run.binary(value, ast.Add(), result, found)
+            term_value = run.evaluate(term)
+            result = term_value if result is None else run.binary(value, ast.Add(), result, term_value)
         assert result is not None
         put(run, target, held, add(run, name, held, result, rest[0] if len(rest) == 1 else value))
         return True
@@ -78,7 +78,7 @@ def _terms(node: ast.expr) -> list[ast.expr]:
 def running_mean(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     """``x = (x * i + v) / (i + 1)`` and ``x = x + (v - x) / n`` average; ``x = 0.9 * x + 0.1 * v`` forgets."""
     divisor: ast.expr | None = None
-    contribution: Value | None = None
+    contribution: AbstractValue | None = None
     node: ast.expr | None = None
     for part in ast.walk(value):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Div) and divisor is None:
@@ -86,18 +86,18 @@ def running_mean(run: Interpreter, target: ast.expr, held: Binding, name: str, v
     for term in _leaves(value, divisor):
         if _mentions(term, target):
             continue
-        found = run.evaluate(term)
-        if isinstance(found, Stat) or (
-            isinstance(found, (Rows, Unknown)) and name_tables.reads_as_loss(ast.unparse(term))
+        term_value = run.evaluate(term)
+        if isinstance(term_value, Stat) or (
+            isinstance(term_value, (BatchRows, Unknown)) and name_tables.reads_as_loss(ast.unparse(term))
         ):
-            contribution, node = found, term
+            contribution, node = term_value, term
             break
     if contribution is None or node is None:
         return False
     if isinstance(contribution, Stat):
         contribution.divided = None
     total = add(run, name, held, contribution, node)
-    if not isinstance(total, Total):
+    if not isinstance(total, LoopTotal):
         return False
     numeric = [n for n in ast.walk(value) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
     if divisor is None:
@@ -146,9 +146,9 @@ def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str
     items = held.value
     if not isinstance(items, Items):
         items = Items(value, born=held.born, start=held.statement)
-    found = run.evaluate(others[0])
-    if isinstance(found, Items) and len(found.items) == 1:
-        found = found.items[0]
-    append(run, name, items, found, others[0])
+    added = run.evaluate(others[0])
+    if isinstance(added, Items) and len(added.items) == 1:
+        added = added.items[0]
+    append(run, name, items, added, others[0])
     put(run, target, held, items)
     return True

@@ -74,7 +74,7 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class Loop:
+class EpochLoop:
     """A loop over batches, or the method that a trainer calls once a batch.
 
     Attributes:
@@ -133,7 +133,7 @@ class Average:
 
 
 @dataclass(frozen=True)
-class Site:
+class AverageSite:
     """One accumulator in one loop.
 
     Attributes:
@@ -148,7 +148,7 @@ class Site:
     """
 
     name: str
-    loop: Loop
+    loop: EpochLoop
     add: ast.AST
     added: Added
     starts: tuple[ast.AST, ...] = ()
@@ -186,5 +186,5 @@ class Doubt:
 class Script:
     """All that was found in one file, in the order of its lines."""
 
-    sites: tuple[Site, ...] = ()
+    sites: tuple[AverageSite, ...] = ()
     doubts: tuple[Doubt, ...] = field(default=())

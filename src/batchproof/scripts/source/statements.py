@@ -13,7 +13,16 @@ from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
 from batchproof.scripts.source.rewriting import rewrites_itself, running_mean
-from batchproof.scripts.source.values import Averaged, Class, Const, Count, CountedThing, Function, Total, join_scopes
+from batchproof.scripts.source.values import (
+    Averaged,
+    Class,
+    Const,
+    Count,
+    CountedThing,
+    Function,
+    LoopTotal,
+    join_scopes,
+)
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -71,11 +80,11 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
     if isinstance(node.op, ast.Add):
         put(run, node.target, held, add(run, name, held, value, node.value))
         return
-    if isinstance(node.op, ast.Div) and isinstance(held.value, Total):
-        found = totals.divide(run, node, held.value, value, node.value)
-        if isinstance(found, Averaged):
-            report_as(found.entries, name)
-        put(run, node.target, held, found)
+    if isinstance(node.op, ast.Div) and isinstance(held.value, LoopTotal):
+        quotient = totals.divide(run, node, held.value, value, node.value)
+        if isinstance(quotient, Averaged):
+            report_as(quotient.entries, name)
+        put(run, node.target, held, quotient)
         return
     expression = ast.copy_location(ast.BinOp(node.target, node.op, node.value), node)
     put(run, node.target, held, run.binary(expression, node.op, held.value, value))
@@ -149,8 +158,8 @@ def _if(run: Interpreter, node: ast.If) -> bool:
 def _keep_totals(names: dict[str, Binding], left: dict[str, Binding]) -> None:
     """A branch that goes on to the next batch has added to its totals all the same."""
     for name, binding in left.items():
-        if isinstance(binding.value, Total) and not isinstance(
-            names[name].value if name in names else None, (Total, Averaged)
+        if isinstance(binding.value, LoopTotal) and not isinstance(
+            names[name].value if name in names else None, (LoopTotal, Averaged)
         ):
             names[name] = binding
 

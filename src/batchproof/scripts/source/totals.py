@@ -10,60 +10,64 @@ from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import Contribution
 from batchproof.scripts.source.site import Divisor, Quantity
 from batchproof.scripts.source.values import (
+    AbstractValue,
     Averaged,
+    BatchRows,
     Const,
     Count,
     CountedThing,
     Fixed,
     Length,
+    LoopTotal,
     Pool,
     Position,
-    Rows,
     Stat,
-    Total,
     Unknown,
-    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+def of_totals(
+    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
+) -> AbstractValue:
     if isinstance(op, (ast.Div, ast.FloorDiv)):
-        if isinstance(left, Total):
+        if isinstance(left, LoopTotal):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
         if isinstance(left, Averaged):
             return Averaged(node, left.entries, left.averages)
-        assert isinstance(right, (Total, Averaged))
-        if isinstance(left, (Count, Const, Unknown)) and isinstance(right, Total):
-            return Total(node, right.entries, right.listed)
+        assert isinstance(right, (LoopTotal, Averaged))
+        if isinstance(left, (Count, Const, Unknown)) and isinstance(right, LoopTotal):
+            return LoopTotal(node, right.entries, right.listed)
         return Averaged(node, right.entries, right.averages) if isinstance(right, Averaged) else Pool(node)
-    if isinstance(left, Total) and isinstance(right, Total):
+    if isinstance(left, LoopTotal) and isinstance(right, LoopTotal):
         if isinstance(op, ast.Mult):
-            return Total(node, left.entries, left.listed, weighted=right)
+            return LoopTotal(node, left.entries, left.listed, weighted=right)
         extra = tuple(e for e in right.entries if e not in left.entries)
-        return Total(node, left.entries + extra, left.listed and right.listed, left.weighted or right.weighted)
+        return LoopTotal(node, left.entries + extra, left.listed and right.listed, left.weighted or right.weighted)
     if isinstance(left, Averaged) and isinstance(right, Averaged):
         extra = tuple(e for e in right.entries if e not in left.entries)
         return Averaged(node, left.entries + extra, left.averages + right.averages)
-    one, other = (left, right) if isinstance(left, (Total, Averaged)) else (right, left)
+    one, other = (left, right) if isinstance(left, (LoopTotal, Averaged)) else (right, left)
     if isinstance(op, ast.Pow):
         return one.nonlinear(node, "a power")
     if isinstance(one, Averaged):
-        if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, Total):
-            return Total(node, other.entries, other.listed, other.weighted)
+        if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal):
+            return LoopTotal(node, other.entries, other.listed, other.weighted)
         return Averaged(node, one.entries, one.averages)
-    assert isinstance(one, Total)
+    assert isinstance(one, LoopTotal)
     if isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
         return divide(run, node, one, replace(other, inverse=False), None)
-    return Total(node, one.entries, one.listed, one.weighted)
+    return LoopTotal(node, one.entries, one.listed, one.weighted)
 
 
-def divide(run: Interpreter, node: ast.AST, total: Total, by: Value, by_node: ast.expr | None) -> Value:
+def divide(
+    run: Interpreter, node: ast.AST, total: LoopTotal, by: AbstractValue, by_node: ast.expr | None
+) -> AbstractValue:
     """A total over a count."""
     divisor = divisor_of(run, total, by, by_node)
-    if isinstance(by, Total) and by.listed and any(entry in total.entries for entry in by.entries):
+    if isinstance(by, LoopTotal) and by.listed and any(entry in total.entries for entry in by.entries):
         for entry in total.entries:
             entry.scalar = entry.scalar or not entry.spread
     number = isinstance(by, (Const, Fixed))
@@ -73,16 +77,16 @@ def divide(run: Interpreter, node: ast.AST, total: Total, by: Value, by_node: as
         and isinstance(by.value, (int, float))
         and (by.value <= 1 or by.value in {100, 1000, 10, 2, 4})
     ):
-        return Total(node, total.entries, total.listed, total.weighted)
+        return LoopTotal(node, total.entries, total.listed, total.weighted)
     if isinstance(by, (Unknown, Const)) and by_node is not None and name_tables.reads_as_ranks(ast.unparse(by_node)):
-        return Total(node, total.entries, total.listed, total.weighted)
+        return LoopTotal(node, total.entries, total.listed, total.weighted)
     if isinstance(by, Fixed) and not total.listed:
-        return Total(node, total.entries, total.listed, total.weighted)
+        return LoopTotal(node, total.entries, total.listed, total.weighted)
     averages = run.record_average(total.entries, node, divisor, by_node, number)
     return Averaged(node, total.entries, averages)
 
 
-def divisor_of(run: Interpreter, total: Total, by: Value, by_node: ast.expr | None) -> Divisor:
+def divisor_of(run: Interpreter, total: LoopTotal, by: AbstractValue, by_node: ast.expr | None) -> Divisor:
     if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
         return Divisor.BATCHES
     if isinstance(by, Count):
@@ -93,14 +97,14 @@ def divisor_of(run: Interpreter, total: Total, by: Value, by_node: ast.expr | No
         )
     if isinstance(by, Position):
         return Divisor.CONFIGURED if by.offset else Divisor.BATCHES
-    if isinstance(by, Total):
+    if isinstance(by, LoopTotal):
         return _divisor_of_total(total, by)
     if isinstance(by, Unknown):
         return divisor_by_name(by, by_node)
     return Divisor.UNKNOWN
 
 
-def _is_length_of_loop(total: Total, length: Length) -> bool:
+def _is_length_of_loop(total: LoopTotal, length: Length) -> bool:
     """Whether a loop that added to the total goes over what a length was taken of, perhaps before the loop began."""
     return any(
         entry.loop.text == length.text or any(value is length.value for value in entry.loop.over)
@@ -108,7 +112,7 @@ def _is_length_of_loop(total: Total, length: Length) -> bool:
     )
 
 
-def _divisor_of_total(total: Total, by: Total) -> Divisor:
+def _divisor_of_total(total: LoopTotal, by: LoopTotal) -> Divisor:
     if by.listed and any(entry in total.entries for entry in by.entries):
         return Divisor.SAMPLES if any(entry.spread for entry in by.entries) else Divisor.BATCHES
     kinds = {_counted(entry, by.listed) for entry in by.entries}
@@ -145,7 +149,7 @@ def _counted(entry: Contribution, listed: bool) -> Divisor:
         if value.of in {CountedThing.SAMPLES, CountedThing.GRAPHS}:
             return Divisor.SAMPLES
         return Divisor.CONFIGURED if value.of is CountedThing.CONFIGURED else Divisor.WEIGHTS
-    if isinstance(value, (Rows, Stat, Unknown)):
+    if isinstance(value, (BatchRows, Stat, Unknown)):
         return Divisor.WEIGHTS
     return Divisor.UNKNOWN
 

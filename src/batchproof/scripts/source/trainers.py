@@ -11,6 +11,8 @@ from batchproof.scripts.source.frames import Binding, OpenLoop
 from batchproof.scripts.source.index import argument_of
 from batchproof.scripts.source.site import Quantity, Weight
 from batchproof.scripts.source.values import (
+    AbstractValue,
+    BatchRows,
     Const,
     Count,
     CountedThing,
@@ -18,10 +20,8 @@ from batchproof.scripts.source.values import (
     Invocation,
     Items,
     Mapping,
-    Rows,
     Stat,
     Unknown,
-    Value,
     divisor_of_meter,
 )
 
@@ -49,7 +49,7 @@ def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: st
     return [name for name in dict.fromkeys(names) if name in methods]
 
 
-def logged(run: Interpreter, base: Value, call: Invocation) -> bool:
+def logged(run: Interpreter, base: AbstractValue, call: Invocation) -> bool:
     """``self.log("loss", loss)`` in a step: Lightning averages over the epoch, weighted by the batch's size."""
     loop = next((other for other in reversed(run.loops) if other.batch is not None and other.batch.weighs), None)
     if loop is None or loop.batch is None or not isinstance(base, Instance):
@@ -67,7 +67,7 @@ def _is_over_epoch(call: Invocation, training: bool) -> bool:
     return not training and not (isinstance(on_step, Const) and on_step.value is True)
 
 
-def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
+def _logged_values(call: Invocation) -> list[tuple[str, AbstractValue, ast.expr]]:
     """Each value with the key that it is logged under, and as written."""
     node = call.node
     if call.name == "log_dict":
@@ -81,8 +81,8 @@ def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
     return [(key or ast.unparse(node.args[0]), value, value_node)]
 
 
-def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Value, node: ast.expr) -> None:
-    if isinstance(value, Rows) or (isinstance(value, Unknown) and value.of_batch):
+def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: AbstractValue, node: ast.expr) -> None:
+    if isinstance(value, BatchRows) or (isinstance(value, Unknown) and value.of_batch):
         value = run.stat(node, Quantity.UNKNOWN)
     if not isinstance(value, Stat):
         return
@@ -97,13 +97,15 @@ def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Va
     entry.reported.setdefault(key)
 
 
-def outputs_of(run: Interpreter, statement: ast.AST, name: str, values: list[Value], loop: OpenLoop) -> Value:
+def outputs_of(
+    run: Interpreter, statement: ast.AST, name: str, values: list[AbstractValue], loop: OpenLoop
+) -> AbstractValue:
     """What a trainer collects of a step's return values, for the method at the epoch's end."""
-    made = Items(statement)
+    outputs = Items(statement)
     for value in values:
-        if isinstance(value, (Stat, Mapping, Rows, Unknown, Items)):
-            held = Binding(made, (), None)
+        if isinstance(value, (Stat, Mapping, BatchRows, Unknown, Items)):
+            held = Binding(outputs, (), None)
             entry = enter(run, name, held, value, loop, None, listed=True)
             entry.late = True
-            made.entries.append(entry)
-    return made
+            outputs.entries.append(entry)
+    return outputs

@@ -67,7 +67,7 @@ _BY_PAIRS = "each sample is compared with the others of its batch"
 
 
 @dataclass(eq=False)
-class Value:
+class AbstractValue:
     """Any value; ``node`` is the expression that gave it.
 
     What is asked of a value that has no better answer is answered here: nothing is known.
@@ -89,33 +89,33 @@ class Value:
         """Whether a batch went into it; lists are looked into as deep as that."""
         return False
 
-    def length(self, run: Interpreter, node: ast.expr, of: ast.expr | None = None) -> Value:
+    def length(self, run: Interpreter, node: ast.expr, of: ast.expr | None = None) -> AbstractValue:
         """``len(value)``, ``value.size(0)``; ``of`` is the value as written."""
         text = ast.unparse(of) if isinstance(of, (ast.Name, ast.Attribute, ast.Subscript)) else ""
         if text and any(loop.text == text for loop in run.batch_loops.values()):
-            length: Value = Count(node, CountedThing.BATCHES)
+            length: AbstractValue = Count(node, CountedThing.BATCHES)
         else:
             length = self._length(run, node, of)
         if isinstance(length, (Count, Unknown)) and of is not None and isinstance(node, ast.Call):
             length.length_of = Length(ast.unparse(of), self)
         return length
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         return Unknown(node)
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         """``np.mean(value)``, ``value.mean()`` without a dimension."""
         return Unknown(node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         """``sum(value)``, ``value.sum()`` without a dimension."""
         return Unknown(node)
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         """Another reduction to one number: a largest value, a norm."""
         return Unknown(node, "", self.is_of_batch())
 
-    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> Value | None:
+    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> AbstractValue | None:
         """A reduction by its name; None where it is none."""
         what = REDUCTIONS.get(name)
         if what is None:
@@ -124,11 +124,11 @@ class Value:
             return self.mean(run, node)
         return self.sum(run, node) if what in {"sum", "count"} else self.extreme(run, node, what)
 
-    def nonlinear(self, node: ast.expr, what: str) -> Value:
+    def nonlinear(self, node: ast.expr, what: str) -> AbstractValue:
         """A nonlinear function of it, as "the square root"."""
         return self
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         of_batch = self.is_of_batch()
         if name == "shape":
             return Shape(node, self)
@@ -138,19 +138,19 @@ class Value:
             return argument(run, name, node)
         return named(name, node, of_batch)
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         """``value[key]``."""
         here = run.frame.scope.find(ast.unparse(node))
         return here.value if here is not None else self._at(run, key, node)
 
-    def _at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def _at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return Unknown(node, text_of(key))
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         """What a target in that place holds when the value is taken apart."""
         return Unknown(target)
 
-    def item(self, target: ast.expr) -> Value:
+    def item(self, target: ast.expr) -> AbstractValue:
         """What a loop over it is given, where the loop is not over batches."""
         return Unknown(target, "", self.is_of_batch())
 
@@ -160,11 +160,11 @@ class Length:
     """What a number is the length of, as written and as found, for a loop that comes to be known only later."""
 
     text: str
-    value: Value
+    value: AbstractValue
 
 
 @dataclass(eq=False)
-class Unknown(Value):
+class Unknown(AbstractValue):
     """Nothing is known but its name, and whether a batch went into it."""
 
     name: str = ""
@@ -175,7 +175,7 @@ class Unknown(Value):
     def is_of_batch(self, depth: int = 3) -> bool:
         return self.of_batch
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         loop = run.batch_loop()
         if self.of_batch:
             return Count(node, CountedThing.SAMPLES, loop)
@@ -190,68 +190,68 @@ class Unknown(Value):
     def _in_batch(self, run: Interpreter) -> bool:
         return self.of_batch or run.batch_loop() is not None
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return run.stat(node, Quantity.MEAN) if self._in_batch(run) else Unknown(node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return run.stat(node, Quantity.SUM, "it is a sum over the batch") if self._in_batch(run) else Unknown(node)
 
-    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> Value | None:
+    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> AbstractValue | None:
         if name in REDUCTIONS and keeps_rows(dimension):
-            return Rows(node) if self.of_batch else Unknown(node, self.name, parameter=self.parameter)
+            return BatchRows(node) if self.of_batch else Unknown(node, self.name, parameter=self.parameter)
         if self.of_batch and name == "nanmean":
             return run.stat(node, Quantity.RATIO, _BY_LEFT_OUT)
         if self.of_batch and _is_sum_of_losses(name, node):
             return run.stat(node, Quantity.UNKNOWN)
         return super().reduce(run, node, name, dimension)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         if name == "loss" and self.parameter and run.batch_loop() is not None:
             return hugging_face_loss(run, node)
         return super().attribute(run, name, node)
 
-    def _at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def _at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return _entry(run, self, self.name, key, node)
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         return Unknown(target, "", self.of_batch, self.parameter)
 
 
 @dataclass(eq=False)
-class Fixed(Value):
+class Fixed(AbstractValue):
     """No batch goes into it: a time, a learning rate, a random number."""
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         return self
 
-    def item(self, target: ast.expr) -> Value:
+    def item(self, target: ast.expr) -> AbstractValue:
         return Fixed(target)
 
 
 @dataclass(eq=False)
-class Const(Value):
+class Const(AbstractValue):
     value: object = None
 
 
 @dataclass(eq=False)
-class Library(Value):
+class Library(AbstractValue):
     """A name that was imported: ``torch.nn.functional.mse_loss``."""
 
     path: str = ""
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         is_loader = name_tables.reads_as_loader(name_tables.last_of(self.path))
         return Count(node, CountedThing.BATCHES) if is_loader else Unknown(node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return Library(node, f"{self.path}.{name}")
 
-    def item(self, target: ast.expr) -> Value:
+    def item(self, target: ast.expr) -> AbstractValue:
         return Fixed(target)
 
 
 @dataclass(eq=False)
-class Rows(Value):
+class BatchRows(AbstractValue):
     """A tensor, or a structure of tensors, with one row for each sample of the batch.
 
     Attributes:
@@ -279,7 +279,7 @@ class Rows(Value):
     def is_of_batch(self, depth: int = 3) -> bool:
         return True
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         if self.whole and isinstance(of, ast.Name) and of.id in run.frame.keyed and isinstance(node, ast.Call):
             return Count(node, CountedThing.KEYS, run.batch_loop())
         return self.elements(run, node)
@@ -288,7 +288,7 @@ class Rows(Value):
         """How many there are: as many as samples, unless a mask left some out."""
         return Count(node, CountedThing.ELEMENTS if self.selected else CountedThing.SAMPLES, run.batch_loop())
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         if self.selected:
             return run.stat(node, Quantity.RATIO, _BY_MASK)
         if self.pairs:
@@ -297,17 +297,17 @@ class Rows(Value):
             return run.stat(node, Quantity.RATIO, "its terms are divided by a mean or a sum over their own batch")
         return run.stat(node, Quantity.MEAN)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         if self.pairs and not self.mask:
             return run.stat(node, Quantity.COUPLED, "it is a sum over pairs of the batch's samples")
         return run.stat(node, Quantity.COUNT if self.mask else Quantity.SUM, "it is a sum over the batch")
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         if self.pairs:
             return run.stat(node, Quantity.COUPLED, _BY_PAIRS)
         return run.stat(node, Quantity.NONLINEAR, f"the {what} of a batch is no mean")
 
-    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> Value | None:
+    def reduce(self, run: Interpreter, node: ast.expr, name: str, dimension: object) -> AbstractValue | None:
         if name in REDUCTIONS and keeps_rows(dimension):
             mask = self.mask and name in {"all", "any"}
             return replace(self._like(node), mask=mask, selected=self.selected, rescaled=self.rescaled)
@@ -319,10 +319,10 @@ class Rows(Value):
             return run.stat(node, Quantity.UNKNOWN)
         return super().reduce(run, node, name, dimension)
 
-    def _like(self, node: ast.expr) -> Rows:
-        return Rows(node, pairs=self.pairs, output=self.output)
+    def _like(self, node: ast.expr) -> BatchRows:
+        return BatchRows(node, pairs=self.pairs, output=self.output)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         if name == "shape":
             return Shape(node, self)
         if name == "loss":
@@ -333,30 +333,30 @@ class Rows(Value):
             return self
         if "loss" in name:
             return run.stat(node, Quantity.UNKNOWN)
-        return Rows(node, mask="mask" in name, output=self.output)
+        return BatchRows(node, mask="mask" in name, output=self.output)
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         text = text_of(key)
         if text:
             if "loss" in text and not self.whole:
                 return hugging_face_loss(run, node) if text == "loss" else run.stat(node, Quantity.UNKNOWN)
-            return Rows(node, mask="mask" in text, output=self.output)
-        if isinstance(key, Rows) and key.mask:
-            return Rows(node, selected=True, mask=self.mask, output=self.output)
+            return BatchRows(node, mask="mask" in text, output=self.output)
+        if isinstance(key, BatchRows) and key.mask:
+            return BatchRows(node, selected=True, mask=self.mask, output=self.output)
         parts = key.items if isinstance(key, Items) else []
-        if any(isinstance(part, Rows) and part.mask for part in parts):
-            return Rows(node, selected=True, output=self.output)
+        if any(isinstance(part, BatchRows) and part.mask for part in parts):
+            return BatchRows(node, selected=True, output=self.output)
         columns = 1 if parts and isinstance(parts[-1], Const) and parts[-1].value is None else None
         return replace(self._like(node), mask=self.mask, selected=self.selected, columns=columns)
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         name = target.id if isinstance(target, ast.Name) else ""
         if self.output and _LOSS.search(name):
             part = run.stat(target, Quantity.UNKNOWN, origin=self.node)
             # What it was taken from is the expression to point at, where it is one.
             part.call = part.plain = self.node if isinstance(self.node, ast.expr) else None
             return part
-        return Rows(target, output=self.output, raw=self.raw, mask="mask" in name)
+        return BatchRows(target, output=self.output, raw=self.raw, mask="mask" in name)
 
 
 _COUNTS_OF_ROWS = {
@@ -370,7 +370,7 @@ _COUNTS_OF_ROWS = {
 
 
 @dataclass(eq=False)
-class Stat(Value):
+class Stat(AbstractValue):
     """A number about one batch."""
 
     quantity: Quantity = Quantity.UNKNOWN
@@ -380,9 +380,9 @@ class Stat(Value):
     plain: ast.expr | None = None  # without its weight
     weight: Weight = Weight.NONE
     weight_node: ast.expr | None = None
-    factor: Value | None = None
+    factor: AbstractValue | None = None
     loop: BatchLoop | None = None
-    divided: Value | None = None  # by the number of batches, or of samples, before it is added
+    divided: AbstractValue | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
     twice: bool = False  # a mean that was divided by the batch's size
     named: bool = False  # only the name of a function says so
@@ -410,30 +410,30 @@ class Stat(Value):
             return (self if self.quantity is Quantity.MEAN else other).derived(node)
         return worst([self, other]).derived(node)
 
-    def nonlinear(self, node: ast.expr, what: str) -> Value:
+    def nonlinear(self, node: ast.expr, what: str) -> AbstractValue:
         if self.quantity in {Quantity.NONLINEAR, Quantity.COUPLED, Quantity.RUNNING}:
             return self.derived(node)
         return self.derived(node, quantity=Quantity.NONLINEAR, why=f"{what} is taken of each batch", origin=node)
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         return Count(node, CountedThing.SAMPLES, run.batch_loop())
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return self.derived(node, quantity=Quantity.MEAN) if self.quantity is Quantity.COUNT else self.derived(node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return self
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         return self.derived(node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return Shape(node, self) if name == "shape" else self
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         """A part of what is known by its name only: the part's own name says more."""
         known = name_tables.by_name(target.id) if isinstance(target, ast.Name) else None
         if known is None or not (self.named or self.quantity is Quantity.UNKNOWN):
@@ -442,7 +442,7 @@ class Stat(Value):
 
 
 @dataclass(eq=False)
-class Count(Value):
+class Count(AbstractValue):
     of: CountedThing = CountedThing.SAMPLES
     loop: BatchLoop | None = None
     number: int | None = None
@@ -451,7 +451,7 @@ class Count(Value):
 
 
 @dataclass(eq=False)
-class Position(Value):
+class Position(AbstractValue):
     """The number of the batch in its loop, from 0, or how many there were so far."""
 
     loop: BatchLoop | None = None
@@ -460,19 +460,19 @@ class Position(Value):
 
 
 @dataclass(eq=False)
-class Shape(Value):
+class Shape(AbstractValue):
     """The shape of something that has a row for each sample."""
 
-    of: Value | None = None
+    of: AbstractValue | None = None
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         if isinstance(key, Const) and key.value == 0:
             return (self.of or Unknown(node)).length(run, node)
         if isinstance(node.slice, ast.Slice) and node.slice.lower is None:
             return self
         return Fixed(node) if isinstance(key, Const) and isinstance(key.value, int) else Unknown(node)
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         if place > 0:
             return Fixed(target)
         of_batch = self.of is not None and self.of.is_of_batch()
@@ -480,21 +480,21 @@ class Shape(Value):
 
 
 @dataclass(eq=False)
-class Total(Value):
+class LoopTotal(AbstractValue):
     """What batches were added to, one after the other; ``listed`` where they can still be told apart."""
 
     entries: tuple[Contribution, ...] = ()
     listed: bool = False
-    weighted: Value | None = None  # they were multiplied by these
+    weighted: AbstractValue | None = None  # they were multiplied by these
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
         return self.entries
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
-        return Total(node, self.entries, True)
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
+        return LoopTotal(node, self.entries, True)
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         if not self.listed:
             return self
         if any(entry.spread or isinstance(entry.value, Pool) for entry in self.entries):
@@ -504,27 +504,27 @@ class Total(Value):
         divisor = Divisor.WEIGHTS if self.weighted is not None else Divisor.BATCHES
         return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None))
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
-        return Total(node, self.entries, False, self.weighted)
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
+        return LoopTotal(node, self.entries, False, self.weighted)
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         return Fixed(node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return Shape(node, self) if name == "shape" else self
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return Fixed(node) if self.listed and _is_last_few(node.slice) else self
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         return self
 
-    def item(self, target: ast.expr) -> Value:
+    def item(self, target: ast.expr) -> AbstractValue:
         return self.entries[-1].value if self.listed and self.entries else self
 
 
 @dataclass(eq=False)
-class Averaged(Value):
+class Averaged(AbstractValue):
     """A total after its division."""
 
     entries: tuple[Contribution, ...] = ()
@@ -534,63 +534,63 @@ class Averaged(Value):
     def contributions(self) -> tuple[Contribution, ...]:
         return self.entries
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return replace(self, node=node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return self
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         return Fixed(node)
 
-    def nonlinear(self, node: ast.expr, what: str) -> Value:
+    def nonlinear(self, node: ast.expr, what: str) -> AbstractValue:
         note_after(self.entries, self.averages, what)
         return replace(self, node=node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return Shape(node, self) if name == "shape" else self
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         return self
 
 
 @dataclass(eq=False)
-class Pool(Value):
+class Pool(AbstractValue):
     """The rows of many batches, joined."""
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         return Count(node, CountedThing.DATASET)
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return Fixed(node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         return Fixed(node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return self
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         return self
 
 
 @dataclass(eq=False)
-class LoaderValue(Value):
+class LoaderValue(AbstractValue):
     loader: Loader = field(default_factory=lambda: Loader(None))
-    dataset: Value | None = None
-    sampler: Value | None = None
+    dataset: AbstractValue | None = None
+    sampler: AbstractValue | None = None
     counted: bool = False  # each batch comes with its number
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         return Count(node, CountedThing.BATCHES)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         if name in {"dataset", "data_source", "examples"}:
             return self.dataset or Dataset(node)
         if name == "batch_size":
@@ -603,23 +603,23 @@ class LoaderValue(Value):
             return self.sampler or Unknown(node, name)
         return named(name, node)
 
-    def _at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def _at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self
 
 
 @dataclass(eq=False)
-class Dataset(Value):
+class Dataset(AbstractValue):
     """Something with one entry for each sample."""
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         return Count(node, CountedThing.DATASET)
 
-    def _at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def _at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return _entry(run, self, "", key, node)
 
 
 @dataclass(eq=False)
-class LossFunction(Value):
+class LossFunction(AbstractValue):
     """A loss of a library, ready to be called."""
 
     name: str = ""
@@ -627,20 +627,20 @@ class LossFunction(Value):
     why: str = ""
     rows: bool = False  # reduction="none"
 
-    def of(self, run: Interpreter, node: ast.expr, given: list[Value]) -> Value:
+    def of(self, run: Interpreter, node: ast.expr, given: list[AbstractValue]) -> AbstractValue:
         """What it is for a prediction and a target."""
-        if any(isinstance(value, (Pool, Total)) for value in given):
+        if any(isinstance(value, (Pool, LoopTotal)) for value in given):
             return Pool(node)
-        rows = [value for value in given if isinstance(value, Rows)]
+        rows = [value for value in given if isinstance(value, BatchRows)]
         pairs = any(value.pairs for value in rows)
         if self.rows:
-            return Rows(node, pairs=pairs)
-        in_order = len(given) > 1 and isinstance(given[1], Rows) and given[1].order
+            return BatchRows(node, pairs=pairs)
+        in_order = len(given) > 1 and isinstance(given[1], BatchRows) and given[1].order
         if in_order or (pairs and self.quantity is not Quantity.SUM):
             return run.stat(node, Quantity.COUPLED, _BY_PAIRS)
         if self.quantity is Quantity.MEAN and any(value.selected for value in rows):
             return run.stat(node, Quantity.RATIO, _BY_MASK)
-        columns = {value.columns for value in given[:2] if isinstance(value, Rows)}
+        columns = {value.columns for value in given[:2] if isinstance(value, BatchRows)}
         if columns == {0, 1} and name_tables.is_elementwise(self.name):
             run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
         stat = run.stat(node, self.quantity, self.why)
@@ -649,25 +649,25 @@ class LossFunction(Value):
 
 
 @dataclass(eq=False)
-class MetricObject(Value):
+class MetricObject(AbstractValue):
     """An object that keeps what it needs over batches; ``quantity`` is what one call of it returns."""
 
     name: str = ""
     quantity: Quantity = Quantity.MEAN
     why: str = ""
 
-    def of(self, run: Interpreter, node: ast.expr, given: list[Value]) -> Value:
+    def of(self, run: Interpreter, node: ast.expr, given: list[AbstractValue]) -> AbstractValue:
         """What a call of it returns: the value of that batch."""
-        if any(isinstance(value, (Pool, Total)) for value in given) or not any_of_batch(given):
+        if any(isinstance(value, (Pool, LoopTotal)) for value in given) or not any_of_batch(given):
             return Fixed(node)
         return run.stat(node, self.quantity, self.why)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return Unknown(node, name)
 
 
 @dataclass(eq=False)
-class Meter(Value):
+class Meter(AbstractValue):
     """An average of what it is given, of a class that is not in the file."""
 
     name: str = ""
@@ -675,7 +675,7 @@ class Meter(Value):
     weighs: bool = True
     born: tuple[int, ...] = ()
 
-    def read(self, run: Interpreter, name: str, node: ast.AST) -> Value:
+    def read(self, run: Interpreter, name: str, node: ast.AST) -> AbstractValue:
         """``meter.avg``: the average of what went in; ``meter["loss"]``: a part of it."""
         if name in {"val", "last", "sum", "count", "cnt", "n", "sums"}:
             return Fixed(node)
@@ -688,30 +688,30 @@ class Meter(Value):
         averages = (run.record_average((entry,), node, divisor_of_meter(entry.value), None) for entry in entries)
         return Averaged(node, entries, tuple(average for pair in averages for average in pair))
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return self.read(run, name, node)
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self.read(run, key_of(node.slice), node)
 
 
 @dataclass(eq=False)
-class Function(Value):
+class Function(AbstractValue):
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None = None
     scope: Scope | None = None
-    me: Value | None = None
-    given: tuple[Value, ...] = ()
-    named: dict[str, Value] = field(default_factory=dict)
+    me: AbstractValue | None = None
+    given: tuple[AbstractValue, ...] = ()
+    named: dict[str, AbstractValue] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
-class Class(Value):
+class Class(AbstractValue):
     definition: ast.ClassDef | None = None
     scope: Scope | None = None
 
 
 @dataclass(eq=False)
-class Instance(Value):
+class Instance(AbstractValue):
     of: Class | None = None
     attributes: dict[str, Binding] = field(default_factory=dict)
 
@@ -725,10 +725,10 @@ class Instance(Value):
 
 
 @dataclass(eq=False)
-class Items(Value):
+class Items(AbstractValue):
     """A list, a tuple or an array: what it was written with, and what batches were added to it."""
 
-    items: list[Value] = field(default_factory=list)
+    items: list[AbstractValue] = field(default_factory=list)
     entries: list[Contribution] = field(default_factory=list)
     born: tuple[int, ...] = ()
     array: bool = False
@@ -744,29 +744,29 @@ class Items(Value):
     def is_of_batch(self, depth: int = 3) -> bool:
         return depth > 0 and any(item.is_of_batch(depth - 1) for item in self.items)
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> AbstractValue:
         if self.entries:
-            return Total(node, tuple(self.entries), True)
+            return LoopTotal(node, tuple(self.entries), True)
         if not self.items:
             return Count(node, CountedThing.BATCHES)
         if not self.is_of_batch():
             return Fixed(node)
         return Count(node, CountedThing.SAMPLES, run.batch_loop()) if self.of_samples else Const(node, len(self.items))
 
-    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+    def mean(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         if self.entries:
-            return Total(self.node, tuple(self.entries), True).mean(run, node)
+            return LoopTotal(self.node, tuple(self.entries), True).mean(run, node)
         return self._of_one_batch(run, node, Quantity.MEAN) or Unknown(node)
 
-    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+    def sum(self, run: Interpreter, node: ast.expr) -> AbstractValue:
         if self.entries:
-            return Total(node, tuple(self.entries), False)
+            return LoopTotal(node, tuple(self.entries), False)
         return self._of_one_batch(run, node, Quantity.SUM) or Unknown(node, "", self.is_of_batch())
 
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> AbstractValue:
         return Fixed(node) if self.entries else self.mean(run, node)
 
-    def _of_one_batch(self, run: Interpreter, node: ast.expr, quantity: Quantity) -> Value | None:
+    def _of_one_batch(self, run: Interpreter, node: ast.expr, quantity: Quantity) -> AbstractValue | None:
         """A list that was filled within one batch: of its samples, or of its parts."""
         if self.of_samples:
             return run.stat(node, quantity)
@@ -775,12 +775,12 @@ class Items(Value):
             return worst(stats).derived(node)
         return run.stat(node, quantity) if quantity is Quantity.MEAN and self.is_of_batch(4) else None
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         if name == "shape":
             return Shape(node, self)
         return self if name in {"T", "data"} else Unknown(node, name)
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         place = key.value if isinstance(key, Const) else None
         here = run.frame.scope.find(ast.unparse(node)) if self.array and isinstance(key, Const) else None
         if here is not None:
@@ -793,14 +793,14 @@ class Items(Value):
             return Fixed(node)
         if place == -1 and not isinstance(node.slice, ast.Slice):
             return self.entries[-1].value
-        return Total(node, tuple(self.entries), True)
+        return LoopTotal(node, tuple(self.entries), True)
 
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> AbstractValue:
         if self.entries:
-            return Total(target, tuple(self.entries), True)
+            return LoopTotal(target, tuple(self.entries), True)
         return self.items[min(place, len(self.items) - 1)] if self.items else Unknown(target)
 
-    def item(self, target: ast.expr) -> Value:
+    def item(self, target: ast.expr) -> AbstractValue:
         if self.entries:
             return _read_again(self.entries[-1].value)
         if not self.items:
@@ -812,7 +812,7 @@ class Items(Value):
 
 
 @dataclass(eq=False)
-class Mapping(Value):
+class Mapping(AbstractValue):
     entries: dict[str, Binding] = field(default_factory=dict)
     born: tuple[int, ...] = ()
     makes: str = ""  # what a defaultdict makes: "list", "float", "meter", "dict"
@@ -821,10 +821,10 @@ class Mapping(Value):
     def is_of_batch(self, depth: int = 3) -> bool:
         return depth > 0 and any(binding.value.is_of_batch(depth - 1) for binding in self.entries.values())
 
-    def values(self) -> list[Value]:
+    def values(self) -> list[AbstractValue]:
         return [binding.value for binding in self.entries.values()]
 
-    def read(self, run: Interpreter, key: str, node: ast.AST) -> Value:
+    def read(self, run: Interpreter, key: str, node: ast.AST) -> AbstractValue:
         """What it holds under a key, or under any where the key is "*"."""
         if key in self.entries:
             return self.entries[key].value
@@ -838,7 +838,7 @@ class Mapping(Value):
             return default
         return Unknown(node, key)
 
-    def _default(self, run: Interpreter, node: ast.AST) -> Value:
+    def _default(self, run: Interpreter, node: ast.AST) -> AbstractValue:
         if self.template is not None:
             default = run.evaluate(self.template)
             if isinstance(default, (Mapping, Items)):
@@ -851,14 +851,14 @@ class Mapping(Value):
             return Items(node, born=self.born, start=self.node)
         return Meter(node, "defaultdict", born=self.born) if self.makes == "meter" else Const(node, 0)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
         return self.entries[name].value if name in self.entries else Unknown(node, name)
 
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+    def at(self, run: Interpreter, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
         return self.read(run, key_of(node.slice), node)
 
 
-def _entry(run: Interpreter, base: Value, name: str, key: Value, node: ast.Subscript) -> Value:
+def _entry(run: Interpreter, base: AbstractValue, name: str, key: AbstractValue, node: ast.Subscript) -> AbstractValue:
     """An entry of something unknown: a batch of a dataset, a loss of an output, a batch size of a configuration."""
     text = text_of(key)
     of_batch = base.is_of_batch() or key.is_of_batch()
@@ -867,11 +867,11 @@ def _entry(run: Interpreter, base: Value, name: str, key: Value, node: ast.Subsc
     if text in run.index.arguments:
         return argument(run, text, node)
     if run.batch_loop() is not None and _is_slice_of_batch(run, node.slice, key):
-        return Rows(node)
+        return BatchRows(node)
     return _by_key(node, text, name, False)
 
 
-def _by_key(node: ast.Subscript, text: str, name: str, of_batch: bool) -> Value:
+def _by_key(node: ast.Subscript, text: str, name: str, of_batch: bool) -> AbstractValue:
     if text and name_tables.reads_as_batch_size(text):
         return Count(node, CountedThing.CONFIGURED)
     if name_tables.reads_as_loader(name) or "loader" in text.lower():
@@ -879,9 +879,9 @@ def _by_key(node: ast.Subscript, text: str, name: str, of_batch: bool) -> Value:
     return Unknown(node, text or name, of_batch)
 
 
-def _is_slice_of_batch(run: Interpreter, node: ast.expr, key: Value) -> bool:
+def _is_slice_of_batch(run: Interpreter, node: ast.expr, key: AbstractValue) -> bool:
     """``x[i:i + batch_size]`` or ``x[order[i:j]]`` in a loop over batches."""
-    if isinstance(key, Rows):
+    if isinstance(key, BatchRows):
         return True
     if not isinstance(node, ast.Slice) or node.lower is None:
         return False
@@ -900,7 +900,7 @@ def _is_sum_of_losses(name: str, node: ast.expr) -> bool:
     return builtin and REDUCTIONS.get(name) in {"sum", "count"} and "loss" in ast.unparse(node)
 
 
-def _read_again(value: Value) -> Value:
+def _read_again(value: AbstractValue) -> AbstractValue:
     """A batch's value that is taken off a list later is not the loop's last one."""
     if isinstance(value, Stat):
         return replace(value, loop=None)
@@ -918,7 +918,7 @@ def keeps_rows(dimension: object) -> bool:
     return isinstance(dimension, int) and not isinstance(dimension, bool) and dimension != 0
 
 
-def divisor_of_meter(value: Value) -> Divisor:
+def divisor_of_meter(value: AbstractValue) -> Divisor:
     """What a meter divides by, of the weight that its values come with."""
     if isinstance(value, Stat) and value.weight is not Weight.NONE:
         by_weight = {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}
@@ -926,7 +926,7 @@ def divisor_of_meter(value: Value) -> Divisor:
     return Divisor.BATCHES
 
 
-def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = False) -> Value:
+def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = False) -> AbstractValue:
     """What a name says by itself."""
     if name_tables.reads_as_batch_size(name) and not of_batch:
         return Count(node, CountedThing.CONFIGURED)
@@ -935,14 +935,14 @@ def named(name: str, node: ast.AST, of_batch: bool = False, parameter: bool = Fa
     return Dataset(node) if name in _DATASETS else Unknown(node, name, of_batch, parameter)
 
 
-def as_loader(value: Value, name: str) -> Value:
+def as_loader(value: AbstractValue, name: str) -> AbstractValue:
     """What nothing is known of but that its name is a loader's."""
     if isinstance(value, Unknown) and not value.of_batch and not value.length_of and name_tables.reads_as_loader(name):
         return LoaderValue(value.node, Loader(value.node if isinstance(value.node, ast.expr) else None))
     return value
 
 
-def argument(run: Interpreter, name: str, node: ast.AST) -> Value:
+def argument(run: Interpreter, name: str, node: ast.AST) -> AbstractValue:
     """What the command line defaults to; a batch size that stands there is the user's to choose."""
     if name_tables.reads_as_batch_size(name):
         return Count(node, CountedThing.CONFIGURED)
@@ -964,7 +964,7 @@ def key_of(node: ast.expr) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "*"
 
 
-def text_of(key: Value) -> str:
+def text_of(key: AbstractValue) -> str:
     """The text that a key is; "" where it is none."""
     return key.value if isinstance(key, Const) and isinstance(key.value, str) else ""
 
@@ -980,15 +980,15 @@ class Invocation:
 
     node: ast.Call
     name: str
-    arguments: list[Value]
-    keywords: dict[str, Value]
+    arguments: list[AbstractValue]
+    keywords: dict[str, AbstractValue]
 
     @property
-    def first(self) -> Value | None:
+    def first(self) -> AbstractValue | None:
         return self.arguments[0] if self.arguments else None
 
     @property
-    def given(self) -> list[Value]:
+    def given(self) -> list[AbstractValue]:
         return [*self.arguments, *self.keywords.values()]
 
     def is_given_batch(self) -> bool:
@@ -1009,22 +1009,22 @@ class Invocation:
         return ...
 
 
-def any_of_batch(values: Iterable[Value]) -> bool:
+def any_of_batch(values: Iterable[AbstractValue]) -> bool:
     """Whether a batch went into one of them."""
     return any(value.is_of_batch() for value in values)
 
 
 #: Of two values that a name may hold, the one that says more comes later.
-_SAYS = (Unknown, Const, Fixed, Count, Library, Rows, Items, Mapping, Stat, Averaged, Total)
+_SAYS = (Unknown, Const, Fixed, Count, Library, BatchRows, Items, Mapping, Stat, Averaged, LoopTotal)
 
 
-def join(first: Value, second: Value) -> Value:
+def join(first: AbstractValue, second: AbstractValue) -> AbstractValue:
     """What a name holds after two branches."""
     if first is second:
         return first
-    if isinstance(first, Total) and isinstance(second, Total):
+    if isinstance(first, LoopTotal) and isinstance(second, LoopTotal):
         entries = united(first.entries, second.entries)
-        return Total(first.node, entries, first.listed, first.weighted or second.weighted)
+        return LoopTotal(first.node, entries, first.listed, first.weighted or second.weighted)
     if isinstance(first, Averaged) and isinstance(second, Averaged):
         return Averaged(first.node, united(first.entries, second.entries), first.averages + second.averages)
     if isinstance(first, Stat) and isinstance(second, Stat):
@@ -1040,7 +1040,7 @@ def join(first: Value, second: Value) -> Value:
     return first if _says(first) >= _says(second) else second
 
 
-def join_all(values: list[Value]) -> Value:
+def join_all(values: list[AbstractValue]) -> AbstractValue:
     """What a name holds after several branches."""
     value = values[0]
     for other in values[1:]:
@@ -1053,7 +1053,7 @@ def united(first: tuple[Contribution, ...], second: tuple[Contribution, ...]) ->
     return first + tuple(entry for entry in second if entry not in first)
 
 
-def _says(value: Value) -> int:
+def _says(value: AbstractValue) -> int:
     if isinstance(value, Const) and value.value is None:
         return -1
     return _SAYS.index(type(value)) if type(value) in _SAYS else len(_SAYS)
@@ -1077,5 +1077,5 @@ def join_scopes(scope: Scope, one: dict[str, Binding], other: dict[str, Binding]
     scope.names = names
 
 
-Arguments = list[Value]
-Keywords = dict[str, Value]
+Arguments = list[AbstractValue]
+Keywords = dict[str, AbstractValue]

@@ -1,4 +1,4 @@
-"""Safe edits: only where all that they need stands in one function, and only if they turn out to mend the finding."""
+"""Safe edits: only where all that they need stands in one function, and only if they turn out to repair the finding."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from dataclasses import replace
 
 from batchproof.errors import BatchproofError
 from batchproof.scripts.lint.check import check_with_sites
-from batchproof.scripts.lint.finding import Finding, Fix
+from batchproof.scripts.lint.finding import Fix, LintFinding
 from batchproof.scripts.lint.fixes.edits import applied, in_cells
 from batchproof.scripts.lint.fixes.exact import through_exact
 from batchproof.scripts.lint.fixes.scope import Scopes
 from batchproof.scripts.lint.fixes.weight_by_samples import weigh
 from batchproof.scripts.lint.rules import CODES
-from batchproof.scripts.lint.source import Source, Unreadable, parsed
-from batchproof.scripts.source import Site
+from batchproof.scripts.lint.source import SourceFile, Unreadable, parsed
+from batchproof.scripts.source import AverageSite
 
 FIXES = {"BP101": through_exact, "BP201": weigh, "BP203": weigh}
 
 
-def with_fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> list[Finding]:
-    """The findings, those that can be mended with their edits."""
+def with_fixes(source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]) -> list[LintFinding]:
+    """The findings, those that can be repaired with their edits."""
     return [replace(finding, fix=fix) for finding, fix in fixes(source, found)]
 
 
-def fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> Iterator[tuple[Finding, Fix | None]]:
+def fixes(
+    source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]
+) -> Iterator[tuple[LintFinding, Fix | None]]:
     """Each finding with its fix, made when it is asked for.  One changes what the others have to do."""
     scopes = Scopes(source.tree)
     before = Counter(finding.code for finding, _ in check_with_sites(source, CODES))
@@ -39,7 +41,7 @@ def fixes(source: Source, found: Sequence[tuple[Finding, Site | None]]) -> Itera
         yield finding, None if edits is None else Fix(fix.message, edits)
 
 
-def _mends(source: Source, before: Counter[str], finding: Finding, fix: Fix) -> bool:
+def _mends(source: SourceFile, before: Counter[str], finding: LintFinding, fix: Fix) -> bool:
     """Whether what comes out is Python, has this finding no more, and no other that was not there before."""
     text = applied(source.text, fix.edits)
     try:

@@ -6,12 +6,12 @@ import ast
 
 from batchproof.scripts.lint.fixes.scope import last_name
 from batchproof.scripts.lint.rule import call_of
-from batchproof.scripts.source import Site, is_torch_loss
+from batchproof.scripts.source import AverageSite, is_torch_loss
 
 _ELSEWHERE = ("weight", "ignore_index", "reduction", "size_average", "reduce", "pos_weight")
 
 
-def is_a_mean(tree: ast.Module, site: Site) -> bool:
+def is_a_mean(tree: ast.Module, site: AverageSite) -> bool:
     """Whether the file itself shows it: a loss of torch, an object of one, or a function of this file."""
     call = call_of(site)
     if call is None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from batchproof.scripts.lint.finding import Edit, Span
-from batchproof.scripts.lint.source import NEWLINE, Source
+from batchproof.scripts.lint.finding import Edit, SourceSpan
+from batchproof.scripts.lint.source import NEWLINE, SourceFile
 
 
 def applied(text: str, edits: Iterable[Edit]) -> str:
@@ -23,8 +23,8 @@ def applied(text: str, edits: Iterable[Edit]) -> str:
     return text
 
 
-def in_cells(source: Source, edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
-    """The same edits, counted in the cells of a notebook; None where one reaches from one cell into another."""
+def in_cells(source: SourceFile, edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
+    """Edits counted in the cells of a notebook; None where one reaches from one cell into another."""
     found = []
     for edit in edits:
         span = edit.span
@@ -33,68 +33,68 @@ def in_cells(source: Source, edits: Iterable[Edit]) -> tuple[Edit, ...] | None:
             return None
         if cell is not None:
             back = cell.start - 1
-            span = Span(span.line - back, span.column, span.end_line - back, span.end_column, cell.number)
+            span = SourceSpan(span.line - back, span.column, span.end_line - back, span.end_column, cell.number)
         found.append(Edit(span, edit.text))
     return tuple(found)
 
 
-def replace(source: Source, node: ast.AST, text: str) -> Edit:
+def replace(source: SourceFile, node: ast.AST, text: str) -> Edit:
     """Put something in the place of a node."""
     return Edit(where(source, node), text)
 
 
-def before(source: Source, node: ast.AST, text: str) -> Edit:
+def before(source: SourceFile, node: ast.AST, text: str) -> Edit:
     """Put something before a node."""
     span = where(source, node)
-    return Edit(Span(span.line, span.column, span.line, span.column), text)
+    return Edit(SourceSpan(span.line, span.column, span.line, span.column), text)
 
 
-def after(source: Source, node: ast.AST, text: str) -> Edit:
+def after(source: SourceFile, node: ast.AST, text: str) -> Edit:
     """Put something behind a node."""
     span = where(source, node)
-    return Edit(Span(span.end_line, span.end_column, span.end_line, span.end_column), text)
+    return Edit(SourceSpan(span.end_line, span.end_column, span.end_line, span.end_column), text)
 
 
-def line_below(source: Source, statement: ast.stmt, text: str) -> Edit | None:
+def line_below(source: SourceFile, statement: ast.stmt, text: str) -> Edit | None:
     """Put a line below a statement, as far in; None where something else stands on the statement's line."""
     if not alone(source, statement):
         return None
     last = statement.end_lineno or statement.lineno
     end = len(source.line(last)) + 1
-    return Edit(Span(last, end, last, end), f"\n{indent_of(source, statement)}{text}")
+    return Edit(SourceSpan(last, end, last, end), f"\n{indent_of(source, statement)}{text}")
 
 
-def line_above(source: Source, statement: ast.stmt, text: str) -> Edit | None:
+def line_above(source: SourceFile, statement: ast.stmt, text: str) -> Edit | None:
     """Put a line above a statement, as far in; None where something else stands before it on its line."""
     if source.line(statement.lineno)[: where(source, statement).column - 1].strip():
         return None
     return before(source, statement, f"{text}\n{indent_of(source, statement)}")
 
 
-def without(source: Source, statement: ast.stmt) -> Edit | None:
+def without(source: SourceFile, statement: ast.stmt) -> Edit | None:
     """Take a statement's lines away; None where they hold anything else."""
     first, last = statement.lineno, statement.end_lineno or statement.lineno
     if not alone(source, statement) or source.line(last)[where(source, statement).end_column - 1 :].strip():
         return None
     if last >= len(source.lines):
         return None
-    return Edit(Span(first, 1, last + 1, 1), "")
+    return Edit(SourceSpan(first, 1, last + 1, 1), "")
 
 
-def alone(source: Source, statement: ast.stmt) -> bool:
+def alone(source: SourceFile, statement: ast.stmt) -> bool:
     """Whether a statement has its lines for itself, but for a comment."""
     span = where(source, statement)
     head, tail = source.line(span.line)[: span.column - 1], source.line(span.end_line)[span.end_column - 1 :]
     return not head.strip() and (not tail.strip() or tail.lstrip().startswith("#"))
 
 
-def indent_of(source: Source, statement: ast.stmt) -> str:
+def indent_of(source: SourceFile, statement: ast.stmt) -> str:
     """What a statement's line begins with."""
     text = source.line(statement.lineno)
     return text[: len(text) - len(text.lstrip())]
 
 
-def text_of(source: Source, node: ast.AST) -> str:
+def text_of(source: SourceFile, node: ast.AST) -> str:
     """A node as it is written."""
     span = where(source, node)
     if span.line == span.end_line:
@@ -105,15 +105,15 @@ def text_of(source: Source, node: ast.AST) -> str:
     )
 
 
-def where(source: Source, node: ast.AST) -> Span:
+def where(source: SourceFile, node: ast.AST) -> SourceSpan:
     """Where a node stands in the text that was parsed."""
     first, offset = node.lineno, node.col_offset  # type: ignore[attr-defined]
     last, end = node.end_lineno, node.end_col_offset  # type: ignore[attr-defined]
-    return Span(first, source.column(first, offset), last, source.column(last, end))
+    return SourceSpan(first, source.column(first, offset), last, source.column(last, end))
 
 
-def with_brackets(source: Source, node: ast.AST) -> Span:
-    """The same, with the round brackets that stand directly around the right side of a division."""
+def with_brackets(source: SourceFile, node: ast.AST) -> SourceSpan:
+    """Where a node stands, with the round brackets directly around it, as around the right side of a division."""
     span = where(source, node)
     left, right = source.line(span.line)[: span.column - 1], source.line(span.end_line)[span.end_column - 1 :]
     if not (left.rstrip().endswith("(") and right.lstrip().startswith(")")):
@@ -122,12 +122,12 @@ def with_brackets(source: Source, node: ast.AST) -> Span:
     if not left[:opening].rstrip().endswith(("/", "/=")):  # a call's brackets, or a group's around more than this
         return span
     closing = span.end_column + len(right) - len(right.lstrip()) + 1
-    return Span(span.line, opening + 1, span.end_line, closing)
+    return SourceSpan(span.line, opening + 1, span.end_line, closing)
 
 
 def _starts(text: str) -> list[int]:
     return [0, *(found.end() for found in NEWLINE.finditer(text))]
 
 
-def _position(span: Span) -> tuple[int, int, int]:
+def _position(span: SourceSpan) -> tuple[int, int, int]:
     return span.cell or 0, span.line, span.column

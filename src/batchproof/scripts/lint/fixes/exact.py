@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.scripts.lint.finding import Edit, Fix, Span
+from batchproof.scripts.lint.finding import Edit, Fix, SourceSpan
 from batchproof.scripts.lint.fixes import edits
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, assigned, last_name, names_in, sum_of
-from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source import Quantity, Site
+from batchproof.scripts.lint.source import SourceFile
+from batchproof.scripts.source import AverageSite, Quantity
 
 
-def through_exact(source: Source, scopes: Scopes, site: Site) -> Fix | None:
+def through_exact(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix | None:
     """The edits; None where not all that they need is in sight."""
     loop, call = site.loop.node, site.added.call
     add = scopes.statement(site.add)
@@ -89,7 +89,7 @@ def _every_batch(scopes: Scopes, loop: ast.For, called: ast.stmt, add: ast.stmt)
     return not stops and scopes.function(called) is scopes.function(add)
 
 
-def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.Assign] | None:
+def _starts(scopes: Scopes, site: AverageSite, add: ast.stmt, name: str) -> list[ast.Assign] | None:
     """Where the total begins, which is not needed any more; None where it is used for anything else."""
     uses = scopes.uses(name, scopes.function(add))
     loop = site.loop.node
@@ -114,7 +114,9 @@ def _precedes(scopes: Scopes, start: ast.stmt, loop: ast.For) -> bool:
     return any(statement is start for block in blocks for statement in block) and start.lineno < loop.lineno
 
 
-def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call, added: ast.expr) -> str | None:
+def _reported_value(
+    source: SourceFile, scopes: Scopes, site: AverageSite, call: ast.Call, added: ast.expr
+) -> str | None:
     """What is reported instead, with a zero byte for the metric's name: ``metric.compute().item()``."""
     loop = site.loop.node
     for average in site.averages:
@@ -135,15 +137,15 @@ def _reported_value(source: Source, scopes: Scopes, site: Site, call: ast.Call, 
     return f"\0.compute(){tail}"
 
 
-def _nodes(site: Site) -> list[ast.AST]:
+def _nodes(site: AverageSite) -> list[ast.AST]:
     return [average.node for average in site.averages]
 
 
-def _without(source: Source, scopes: Scopes, add: ast.stmt) -> Edit | None:
+def _without(source: SourceFile, scopes: Scopes, add: ast.stmt) -> Edit | None:
     return edits.without(source, add) if len(scopes.block(add)) > 1 else edits.replace(source, add, "pass")
 
 
-def _import(source: Source) -> Edit | None:
+def _import(source: SourceFile) -> Edit | None:
     """Below the imports that the file begins with; above the first statement where it has none."""
     imports: list[ast.stmt] = []
     for statement in source.tree.body:
@@ -157,4 +159,4 @@ def _import(source: Source) -> Edit | None:
     first = source.tree.body[0]
     if isinstance(first, ast.Expr) or getattr(first, "decorator_list", None):
         return None
-    return Edit(Span(first.lineno, 1, first.lineno, 1), "import batchproof\n\n")
+    return Edit(SourceSpan(first.lineno, 1, first.lineno, 1), "import batchproof\n\n")

@@ -6,14 +6,14 @@ import ast
 
 from batchproof.scripts.lint.fixes.edits import text_of
 from batchproof.scripts.lint.fixes.scope import assigned, last_name, names_in
-from batchproof.scripts.lint.source import Source
+from batchproof.scripts.lint.source import SourceFile
 
 #: Methods that leave the number of samples as it is.
 _HARMLESS = {"to", "cuda", "cpu", "float", "long", "double", "half", "int", "detach", "type", "contiguous", "clone"}
 _MADE_UP = {"enumerate", "tqdm", "zip", "trange", "track"}
 
 
-def size_of(source: Source, loop: ast.For, call: ast.expr | None, until: ast.stmt) -> str | None:
+def size_of(source: SourceFile, loop: ast.For, call: ast.expr | None, until: ast.stmt) -> str | None:
     """``len(y)`` of the target that a loss compares with.
 
     The target is a part of the batch that the loop takes apart (``for x, y in loader``): the second argument of the

@@ -12,13 +12,13 @@ from batchproof.scripts.lint.fixes.certain import is_a_mean
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
 from batchproof.scripts.lint.fixes.size import as_long_as, size_of
 from batchproof.scripts.lint.rule import call_of
-from batchproof.scripts.lint.source import Source
-from batchproof.scripts.source import Average, Divisor, Quantity, Site, Weight
+from batchproof.scripts.lint.source import SourceFile
+from batchproof.scripts.source import Average, AverageSite, Divisor, Quantity, Weight
 
 _PER_BATCH = (Divisor.BATCHES, Divisor.DATASET)
 
 
-def weigh(source: Source, scopes: Scopes, site: Site) -> Fix | None:
+def weigh(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix | None:
     """The edits; None where not all that they need is in sight."""
     loop = site.loop.node
     add = scopes.statement(site.add)
@@ -40,7 +40,7 @@ def weigh(source: Source, scopes: Scopes, site: Site) -> Fix | None:
     return None
 
 
-def _sum(source: Source, scopes: Scopes, site: Site, loop: ast.For, add: ast.stmt, size: str) -> Fix | None:
+def _sum(source: SourceFile, scopes: Scopes, site: AverageSite, loop: ast.For, add: ast.stmt, size: str) -> Fix | None:
     """``total += loss.item()`` and ``total / len(loader)``."""
     parts = sum_of(add)
     assert parts is not None
@@ -61,7 +61,7 @@ def _sum(source: Source, scopes: Scopes, site: Site, loop: ast.For, add: ast.stm
     return Fix(f"weight each batch by {size}, and divide by their sum", tuple(found))
 
 
-def _list(source: Source, scopes: Scopes, site: Site, add: ast.Expr, size: str) -> Fix | None:
+def _list(source: SourceFile, scopes: Scopes, site: AverageSite, add: ast.Expr, size: str) -> Fix | None:
     """``losses.append(loss.item())`` and ``np.mean(losses)``."""
     assert isinstance(add.value, ast.Call)
     if len(add.value.args) != 1 or not _is_number(add.value.args[0]):
@@ -83,7 +83,7 @@ def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and last_name(node.func) in ("item", "float")
 
 
-def _weighted_mean(source: Source, name: str, average: Average, sizes: str) -> Edit | None:
+def _weighted_mean(source: SourceFile, name: str, average: Average, sizes: str) -> Edit | None:
     node = average.node
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "mean":
         library = edits.text_of(source, node.func.value)
@@ -94,7 +94,7 @@ def _weighted_mean(source: Source, name: str, average: Average, sizes: str) -> E
     return None
 
 
-def _meter(source: Source, call: ast.Call, size: str) -> Fix | None:
+def _meter(source: SourceFile, call: ast.Call, size: str) -> Fix | None:
     """``meter.update(loss.item())`` of a class in this file whose ``update`` takes a number of samples."""
     assert isinstance(call.func, ast.Attribute)
     if len(call.args) != 1 or call.keywords or not _takes_n(source.tree, ast.unparse(call.func.value)):
@@ -134,7 +134,7 @@ def _weights_by_n(update: ast.FunctionDef) -> bool:
 # ---------------------------------------------------------------------- what has to be in sight
 
 
-def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.Assign] | None:
+def _starts(scopes: Scopes, site: AverageSite, add: ast.stmt, name: str) -> list[ast.Assign] | None:
     """Where the total begins at nothing; None where it is used for anything that the fix would change."""
     uses = scopes.uses(name, scopes.function(add))
     if uses is None:
@@ -162,7 +162,7 @@ def _starts(scopes: Scopes, site: Site, add: ast.stmt, name: str) -> list[ast.As
     return starts
 
 
-def _list_starts(scopes: Scopes, site: Site, add: ast.Expr) -> list[ast.Assign]:
+def _list_starts(scopes: Scopes, site: AverageSite, add: ast.Expr) -> list[ast.Assign]:
     """Where the list begins empty; what else is done with it does not change, for it stays as it is."""
     uses = scopes.uses(site.name, scopes.function(add)) if site.name.isidentifier() else None
     starts = []
@@ -208,9 +208,9 @@ def _comes_after(scopes: Scopes, use: ast.Name, division: ast.AugAssign) -> bool
 
 
 def _counter(
-    source: Source,
+    source: SourceFile,
     scopes: Scopes,
-    site: Site,
+    site: AverageSite,
     loop: ast.For,
     add: ast.stmt,
     starts: list[ast.Assign],
@@ -276,7 +276,7 @@ def _beside(scopes: Scopes, one: ast.stmt, other: ast.stmt) -> bool:
     return len(places) == 2 and all(isinstance(between, ast.Assign) for between in block[places[0] : places[1]])
 
 
-def _times(source: Source, node: ast.expr, size: str) -> Edit:
+def _times(source: SourceFile, node: ast.expr, size: str) -> Edit:
     text = edits.text_of(source, node)
     simple = isinstance(node, (ast.Call, ast.Name, ast.Attribute, ast.Subscript, ast.Constant))
     return edits.replace(source, node, f"{text} * {size}" if simple else f"({text}) * {size}")

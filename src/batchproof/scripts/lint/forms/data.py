@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from batchproof.scripts.lint.rules import BY_CODE
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.finding import Finding, Fix, Linted, Span
+    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, SourceSpan
     from batchproof.scripts.lint.rule import Rule
 
 
@@ -42,7 +42,7 @@ def _text(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def _finding(finding: LintFinding) -> dict[str, Any]:
     return {
         "path": finding.path,
         **_span(finding.span),
@@ -62,7 +62,7 @@ def _fix(fix: Fix | None) -> dict[str, Any] | None:
     return {"message": fix.message, "edits": [{**_span(edit.span), "text": edit.text} for edit in fix.edits]}
 
 
-def _span(span: Span) -> dict[str, int | None]:
+def _span(span: SourceSpan) -> dict[str, int | None]:
     return {
         "line": span.line,
         "column": span.column,

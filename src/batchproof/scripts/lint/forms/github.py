@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.lint.rules import BY_CODE
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.finding import Finding, Linted
+    from batchproof.scripts.lint.finding import Linted, LintFinding
 
 _COMMAND = {"error": "error", "warning": "warning", "note": "notice"}
 
@@ -23,7 +23,7 @@ def commands(files: Iterable[Linted]) -> Iterator[str]:
             yield f"::error {place},title=batchproof::{_data(problem.reason)}"
 
 
-def _command(finding: Finding) -> str:
+def _command(finding: LintFinding) -> str:
     span = finding.span
     text = f"{finding.message}. Instead: {finding.remedy}" if finding.remedy else finding.message
     place = f"line={span.line},endLine={span.end_line},col={span.column},endColumn={span.end_column}"

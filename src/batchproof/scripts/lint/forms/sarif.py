@@ -12,7 +12,7 @@ from batchproof.scripts.lint.rules import BY_CODE, RULES
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.finding import Finding, Fix, Linted, Problem, Span
+    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, LintProblem, SourceSpan
     from batchproof.scripts.lint.rule import Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -41,7 +41,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding) -> dict[str, Any]:
+def _result(finding: LintFinding) -> dict[str, Any]:
     text = f"{finding.message}. Instead: {finding.remedy}" if finding.remedy else finding.message
     result: dict[str, Any] = {
         "ruleId": finding.code,
@@ -68,14 +68,14 @@ def _fix(path: str, fix: Fix) -> dict[str, Any]:
     }
 
 
-def _location(path: str, span: Span) -> dict[str, Any]:
+def _location(path: str, span: SourceSpan) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(path)}}
     if span.cell is None:
         physical["region"] = _region(span)
     return {"physicalLocation": physical}
 
 
-def _region(span: Span) -> dict[str, int]:
+def _region(span: SourceSpan) -> dict[str, int]:
     return {
         "startLine": span.line,
         "startColumn": span.column,
@@ -84,11 +84,11 @@ def _region(span: Span) -> dict[str, int]:
     }
 
 
-def _with_cell(span: Span, text: str) -> str:
+def _with_cell(span: SourceSpan, text: str) -> str:
     return text if span.cell is None else f"cell {span.cell}, line {span.line}: {text}"
 
 
-def _invocation(problems: Iterable[Problem]) -> dict[str, Any]:
+def _invocation(problems: Iterable[LintProblem]) -> dict[str, Any]:
     notifications = [
         {
             "level": "error",

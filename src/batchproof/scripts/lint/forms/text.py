@@ -12,7 +12,7 @@ import click
 from batchproof.scripts.lint.rules import BY_CODE
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.finding import Finding, Linted, Span
+    from batchproof.scripts.lint.finding import Linted, LintFinding, SourceSpan
 
 NARROWEST, WIDEST = 60, 120
 INK = {"error": "red", "warning": "yellow", "note": "cyan"}
@@ -71,17 +71,17 @@ def statistics(files: Iterable[Linted]) -> Iterator[str]:
         )
 
 
-def _place(finding: Finding) -> str:
+def _place(finding: LintFinding) -> str:
     cell = f"cell {finding.cell}:" if finding.cell is not None else ""
     return click.style(f"{finding.path}:{cell}{finding.span.line}:{finding.span.column}:", bold=True)
 
 
-def _code(finding: Finding) -> str:
+def _code(finding: LintFinding) -> str:
     code = click.style(finding.code, fg=INK[finding.severity.value], bold=True)
     return code + (click.style(" [*]", fg="cyan") if finding.fix is not None else "")
 
 
-def _headed(finding: Finding, room: int) -> Iterator[str]:
+def _headed(finding: LintFinding, room: int) -> Iterator[str]:
     """The place and the message, wrapped; what is quoted stays on one line."""
     head = f"{_place(finding)} {_code(finding)} {click.style(finding.severity.value, fg=INK[finding.severity.value])}"
     yield head
@@ -104,10 +104,10 @@ def _wrapped(text: str, indent: str, room: int) -> Iterator[str]:
     yield from (line.replace("\0", " ") for line in lines)
 
 
-def _excerpt(finding: Finding, lines: Lines, room: int) -> Iterator[str]:
+def _excerpt(finding: LintFinding, lines: Lines, room: int) -> Iterator[str]:
     """The lines that matter, in the order of the file, each with its marks below."""
     ink = INK[finding.severity.value]
-    marks: dict[tuple[int | None, int], list[tuple[Span, str, str]]] = {}
+    marks: dict[tuple[int | None, int], list[tuple[SourceSpan, str, str]]] = {}
     marks.setdefault((finding.span.cell, finding.span.line), []).append((finding.span, "", ink))
     for related in finding.related:
         span = related.span
@@ -124,7 +124,7 @@ def _excerpt(finding: Finding, lines: Lines, room: int) -> Iterator[str]:
             yield from _underlined(span, text, message, colour, digits, room)
 
 
-def _underlined(span: Span, text: str, message: str, ink: str, digits: int, room: int) -> Iterator[str]:
+def _underlined(span: SourceSpan, text: str, message: str, ink: str, digits: int, room: int) -> Iterator[str]:
     """A line of carets below what is meant, with what it does beside them, or below where there is no room."""
     width = room - digits - 5
     before = len(_tabless(text[: span.column - 1]))

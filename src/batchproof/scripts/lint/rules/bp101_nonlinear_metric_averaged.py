@@ -6,14 +6,14 @@ import ast
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, averages, divided, function_of, name_of, origin, value_of
-from batchproof.scripts.source import Quantity, Site
+from batchproof.scripts.source import AverageSite, Quantity
 
 DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
 #: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.
 _ELEMENTWISE = {"sqrt", "exp", "log", "log2", "log10", "pow"}
 
 
-def nonlinear(site: Site) -> Verdict | None:
+def nonlinear(site: AverageSite) -> Verdict | None:
     """A nonlinear metric of each batch, averaged in whatever way."""
     if not averages(site, Quantity.NONLINEAR):
         return None
@@ -25,7 +25,7 @@ def nonlinear(site: Site) -> Verdict | None:
     )
 
 
-def _exact_remedy(site: Site) -> str:
+def _exact_remedy(site: AverageSite) -> str:
     function = function_of(site)
     if _name_of(site.added.call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
         return "average what it is taken of, each batch weighted by its number of samples, and take it once at the end"

@@ -14,10 +14,10 @@ from batchproof.scripts.lint.rule import (
     reported,
     value_of,
 )
-from batchproof.scripts.source import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 
-def ratio(site: Site) -> Verdict | None:
+def ratio(site: AverageSite) -> Verdict | None:
     """A ratio with a denominator of its own in each batch."""
     if not averages(site, Quantity.RATIO) or _weighted_by_its_own(site):
         return None
@@ -29,7 +29,7 @@ def ratio(site: Site) -> Verdict | None:
     return Verdict(site.add, message, remedy, origin(site) + divided(site))
 
 
-def _weighted_by_its_own(site: Site) -> bool:
+def _weighted_by_its_own(site: AverageSite) -> bool:
     """A mean over tokens, times the tokens, over all tokens is the mean over all tokens."""
     average = reported(site)
     return site.added.weight is Weight.OWN and average is not None and average.divisor is Divisor.WEIGHTS

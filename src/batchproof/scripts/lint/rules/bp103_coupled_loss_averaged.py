@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, averages, divided, name_of, origin, value_of
-from batchproof.scripts.source import Quantity, Site
+from batchproof.scripts.source import AverageSite, Quantity
 
 
-def coupled(site: Site) -> Verdict | None:
+def coupled(site: AverageSite) -> Verdict | None:
     """A loss in which the samples of a batch meet each other."""
     if not averages(site, Quantity.COUPLED):
         return None

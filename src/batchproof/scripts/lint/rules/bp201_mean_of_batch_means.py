@@ -13,10 +13,10 @@ from batchproof.scripts.lint.rule import (
     name_of,
     reported,
 )
-from batchproof.scripts.source import Divisor, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Weight
 
 
-def mean_of_means(site: Site) -> Verdict | None:
+def mean_of_means(site: AverageSite) -> Verdict | None:
     """Every batch counts alike, and the last one may be short."""
     average = reported(site)
     if site.added.quantity not in MEANS or site.added.weight is not Weight.NONE or average is None:

@@ -15,10 +15,10 @@ from batchproof.scripts.lint.rule import (
     reported,
     value_of,
 )
-from batchproof.scripts.source import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 
-def wrong_weight(site: Site) -> Verdict | None:
+def wrong_weight(site: AverageSite) -> Verdict | None:
     """The weight, or the divisor, is not how many samples there are."""
     average = reported(site)
     if average is None:

@@ -6,12 +6,12 @@ import ast
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, code_of, division, name_of, origin, reported, value_of
-from batchproof.scripts.source import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 _PER_SAMPLE: tuple[Divisor, ...] = (Divisor.DATASET, Divisor.SAMPLES)
 
 
-def over_the_dataset(site: Site) -> Verdict | None:
+def over_the_dataset(site: AverageSite) -> Verdict | None:
     """Means of batches, added up and divided by how many samples there are."""
     average = reported(site)
     if average is not None and site.added.twice and site.loop.loader.batch_size != 1:
@@ -34,7 +34,7 @@ def over_the_dataset(site: Site) -> Verdict | None:
     return Verdict(site.add, message, remedy, division(site, "divided by the number of samples") + origin(site))
 
 
-def _is_scaled(site: Site) -> bool:
+def _is_scaled(site: AverageSite) -> bool:
     """Whether it is multiplied by something that may well be how many samples there are."""
     node = site.added.node
     return (
@@ -44,7 +44,7 @@ def _is_scaled(site: Site) -> bool:
     )
 
 
-def _divided_twice(site: Site) -> Verdict:
+def _divided_twice(site: AverageSite) -> Verdict:
     message = (
         f"{name_of(site)} adds up {value_of(site)}, a mean over the batch, after it was divided by the batch size again"
     )
@@ -52,13 +52,13 @@ def _divided_twice(site: Site) -> Verdict:
     return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged here"))
 
 
-def _reads_as_loss(site: Site) -> bool:
+def _reads_as_loss(site: AverageSite) -> bool:
     """Losses that come from elsewhere are means; a metric that comes from elsewhere may well be a count."""
     written = f"{site.name} {ast.unparse(site.added.node)}".lower()
     return site.added.quantity is Quantity.UNKNOWN and "loss" in written
 
 
-def _may_be_a_count(site: Site) -> bool:
+def _may_be_a_count(site: AverageSite) -> bool:
     """An accuracy that comes from elsewhere, called by its name, is mostly how many are right."""
     added = site.added
     named = added.origin is None or added.origin is added.call or added.origin is added.node

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, division, name_of, origin, reported, value_of
-from batchproof.scripts.source import Quantity, Site
+from batchproof.scripts.source import AverageSite, Quantity
 
 
-def running_total(site: Site) -> Verdict | None:
+def running_total(site: AverageSite) -> Verdict | None:
     """What has been added up already is added again."""
     if site.added.quantity is not Quantity.RUNNING or reported(site) is None:
         return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, division, name_of, origin, reported
-from batchproof.scripts.source import Divisor, Quantity, Site, Weight
+from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 
-def sums_over_batches(site: Site) -> Verdict | None:
+def sums_over_batches(site: AverageSite) -> Verdict | None:
     """Sums over samples, divided by how many batches there are."""
     average = reported(site)
     if average is None or average.divisor is not Divisor.BATCHES or site.loop.loader.batch_size == 1:
