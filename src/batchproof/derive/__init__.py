@@ -37,7 +37,7 @@ from batchproof.derive.samples import (
     few,
 )
 from batchproof.derive.shapes import check_finishes, check_folds, nudge_state
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 from batchproof.derive.verify import gap
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "SMOOTH",
     "SUM",
     "WIDE",
+    "CallSite",
     "Diverged",
     "Finisher",
     "FoldMany",
@@ -70,7 +71,6 @@ __all__ = [
     "SamplesPlan",
     "Size",
     "Slope",
-    "SourceLine",
     "State",
     "StatePlan",
     "TensorBatch",
