@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import batchproof
-from batchproof.derive import Leaf, SourceLine, Verified
+from batchproof.derive import CallSite, Leaf, Verified
 from batchproof.explanation import Curve, Explanation, Finding, Given, Keep, Place, Reading
 from batchproof.explanation.cause_texts import CAUSES
 from batchproof.gradients.accumulation import Scheme
@@ -33,7 +33,7 @@ MODULES = sorted(
 )
 RESULTS = [
     Curve, Estimate, Explanation, Finding, Given, GradientCheck, GradientNoise, Keep, Leaf, MicroBatchWeights, NoiseRow,
-    ParameterGradient, Place, Reading, Scheme, Simulation, SimulationRow, SourceLine, Verified, WindowGradient,
+    ParameterGradient, Place, Reading, Scheme, Simulation, SimulationRow, CallSite, Verified, WindowGradient,
 ]  # fmt: skip
 RUN_COMMAND = "import sys; sys.argv[0] = 'batchproof'; from batchproof.cli import main; raise SystemExit(main())"
 PROGRAMS = {"batchproof": ["-c", RUN_COMMAND], "python": [], "torchrun": ["-m", "torch.distributed.run"]}

@@ -36,7 +36,7 @@ from batchproof.derive.samples import (
     few,
 )
 from batchproof.derive.shapes import check_finishes, check_folds, nudge_state
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 
 __all__ = [
     "FEWEST_LARGE",
@@ -49,6 +49,7 @@ __all__ = [
     "SMOOTH",
     "SUM",
     "WIDE",
+    "CallSite",
     "Diverged",
     "Finisher",
     "FoldMany",
@@ -68,7 +69,6 @@ __all__ = [
     "SamplesPlan",
     "Size",
     "Slope",
-    "SourceLine",
     "State",
     "StatePlan",
     "TensorBatch",

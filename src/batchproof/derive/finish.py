@@ -23,7 +23,7 @@ from batchproof.derive.kind import Kind
 from batchproof.derive.program import Program
 from batchproof.derive.record import Tape, Way
 from batchproof.derive.recording import Free, Op, Ref, Size, call, equal, leaves, outputs_of, replace, widen
-from batchproof.derive.site import SourceLine, call_site
+from batchproof.derive.site import CallSite, call_site
 from batchproof.derive.stand_in import Shapes, StandIn, stand_in
 from batchproof.derive.summand import Centre
 from batchproof.ground.place import Statement
@@ -269,7 +269,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
     def astray(self) -> Diverged:
         """That the function does not do what was recorded as the latest operation."""
         number = min(self.number, self.program.first) - 1
-        site = self.program.ops[number].site if self.program.ops else SourceLine()
+        site = self.program.ops[number].site if self.program.ops else CallSite()
         return Diverged(
             Statement(
                 f"on all {self.n} samples the function goes another way than on the first batch",

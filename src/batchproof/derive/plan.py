@@ -24,7 +24,7 @@ from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.record import Way, run_under
 from batchproof.derive.recording import WIDE, leaves
 from batchproof.derive.samples import TensorBatch
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 from batchproof.derive.stand_in import stand_in
 from batchproof.derive.summand import Centre
 
@@ -61,7 +61,7 @@ class Leaf:
     dtype: torch.dtype
     nbytes: int
     points: int
-    site: SourceLine
+    site: CallSite
     what: str
     dim: int = 0
     centred: bool = False

@@ -14,7 +14,7 @@ import torch
 
 from batchproof.derive.kind import Kind
 from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 from batchproof.ground.place import Statement
 
 #: Operations whose output is as long as the data says.
@@ -74,9 +74,9 @@ class Program:
             found.setdefault(number, []).append(index)
         return found
 
-    def site(self, value: int) -> SourceLine:
+    def site(self, value: int) -> CallSite:
         op = self.values[value].op
-        return SourceLine() if op is None else self.ops[op].site
+        return CallSite() if op is None else self.ops[op].site
 
 
 def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:

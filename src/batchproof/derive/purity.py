@@ -13,7 +13,7 @@ from batchproof.derive.plan import Leaf, SamplesPlan, Verified
 from batchproof.derive.program import Program
 from batchproof.derive.record import Watch
 from batchproof.derive.samples import TensorBatch
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 from batchproof.errors import BatchproofError
 from batchproof.ground.tensors import gap
 
@@ -60,7 +60,7 @@ def _differs(x: Any, y: Any) -> bool:
 def keep_inputs(batch: TensorBatch, reason: str, program: Program | None = None) -> SamplesPlan:
     """The plan that keeps the samples and calls the function on all of them."""
     kept = [
-        Leaf(ROWS, _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, SourceLine(), "samples", d)
+        Leaf(ROWS, _row_shape(t, d), t.dtype, t.nbytes // max(t.shape[d], 1), 1, CallSite(), "samples", d)
         for t, d in zip(batch.tensors, batch.dims, strict=True)
         if d is not None
     ]

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batchproof.derive.decompose import at_once, decomposition
 from batchproof.derive.dtype_illusion import Surface
 from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
-from batchproof.derive.site import OUTERMOST, SourceLine, call_site
+from batchproof.derive.site import OUTERMOST, CallSite, call_site
 from batchproof.ground.place import Statement
 
 
@@ -120,7 +120,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known = {id(tensor) for tensor in inputs}
         self.alive: list[Any] = list(inputs)
         self.storages = {_storage(tensor) for tensor in inputs}
-        self.written: SourceLine | None = None
+        self.written: CallSite | None = None
         self.reads = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

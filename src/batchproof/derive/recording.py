@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.site import SourceLine
+from batchproof.derive.site import CallSite
 
 WIDE = {
     torch.float16: torch.float64,
@@ -67,7 +67,7 @@ class Op:
     kwargs: dict[str, Any]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    site: SourceLine
+    site: CallSite
     step: int  # which of the function's own operations this belongs to: decompositions share one
 
     @property
@@ -80,7 +80,7 @@ class Read:
     """A value that Python read: `if`, `.item()`, `.tolist()`."""
 
     value: int
-    site: SourceLine
+    site: CallSite
     seen: Any = None
 
 

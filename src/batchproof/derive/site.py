@@ -17,7 +17,7 @@ from batchproof.ground.place import OWN_FOLDER
 
 
 @dataclass(frozen=True)
-class SourceLine:
+class CallSite:
     """A line of the user's code.
 
     Attributes:
@@ -49,15 +49,15 @@ def is_library(file: str) -> bool:
     return standard or file.startswith((_TORCH, OWN_FOLDER, "<frozen"))
 
 
-def call_site() -> SourceLine:
+def call_site() -> CallSite:
     """The innermost line that belongs neither to torch nor to batchproof nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if frame.f_code in OUTERMOST:
-            return SourceLine()
+            return CallSite()
         if not is_library(name):
             text = linecache.getline(name, frame.f_lineno).strip()
-            return SourceLine(name, frame.f_lineno, text, frame.f_code.co_name)
+            return CallSite(name, frame.f_lineno, text, frame.f_code.co_name)
         frame = frame.f_back
-    return SourceLine()
+    return CallSite()

@@ -24,7 +24,7 @@ from batchproof.derive.operators import base_name
 from batchproof.derive.record import OperationRecorder, Way, run_under
 from batchproof.derive.recording import Read, Ref, Unrecordable, leaves, widen
 from batchproof.derive.samples import TensorBatch
-from batchproof.derive.site import SourceLine, is_library
+from batchproof.derive.site import CallSite, is_library
 from batchproof.ground.place import Statement
 from batchproof.ground.text import error_line
 
@@ -271,8 +271,8 @@ def find_ways(fn: Callable[..., Any], batch: TensorBatch, shown: torch.dtype | N
     return chosen if any(answer is not None for way in chosen for answer in way) else [()]
 
 
-def _last(reads: Sequence[Read]) -> SourceLine:
-    return reads[-1].site if reads else SourceLine()
+def _last(reads: Sequence[Read]) -> CallSite:
+    return reads[-1].site if reads else CallSite()
 
 
 def _search(explore: Explore, found: _Found) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import Recording, SourceLine, record
+from batchproof.derive import CallSite, Recording, record
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.result import Code, Finding
 from batchproof.ground.place import place
@@ -41,7 +41,7 @@ def _batches(tensors: Sequence[torch.Tensor], dims: Dims, n: int, size: int) -> 
         ]
 
 
-def _parting(runs: Sequence[Recording]) -> SourceLine | None:
+def _parting(runs: Sequence[Recording]) -> CallSite | None:
     """The line of the first answer that differs between two runs that went on differently."""
     for run in runs[1:]:
         first = runs[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from batchproof.derive import Free, Kind, Op, Program, ProgramValue, Ref, Size, SourceLine, base_name, leaves
+from batchproof.derive import CallSite, Free, Kind, Op, Program, ProgramValue, Ref, Size, base_name, leaves
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.operators import (
     ADDS,
@@ -85,8 +85,8 @@ class _Walk:
         self.assumed = False
         self.natures: dict[int, Nature] = {}
         self.found: list[Finding[Code]] = []
-        self.last_sum: SourceLine | None = None
-        self.last_mean: SourceLine | None = None
+        self.last_sum: CallSite | None = None
+        self.last_mean: CallSite | None = None
         self.live = _live(program)
         for value in program.values:
             if value.op is None:
@@ -121,7 +121,7 @@ class _Walk:
             return _followed(self.program.free[leaf.position], self.program.sizes)
         return "shared"
 
-    def note(self, code: Code, site: SourceLine | None, **words: Any) -> None:
+    def note(self, code: Code, site: CallSite | None, **words: Any) -> None:
         """Note a cause once: the first line that has it is the one to blame."""
         where = None if site is None or site.line == 0 else place(site.file, site.line)
         if not any(cause.code == code for cause in self.found):

@@ -140,6 +140,7 @@ def plain(name: str) -> str:
 
 @lru_cache(maxsize=8192)
 def is_torch_loss(name: str) -> bool:
+    """Whether a name is that of a loss of torch's, as a function or as a module."""
     return name.replace("_", "").lower() in _TORCH_LOSSES
 
 
