@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -91,6 +93,12 @@ def test_the_names_on_the_page_are_there():
         assert path.is_file(), file
         text = path.read_text(encoding="utf-8")
         assert not name or re.search(rf"^\s*(?:def|class) {name}\b|^{name}\b.*=", text, re.MULTILINE), f"{file}: {name}"
+
+
+def test_the_page_of_files_is_current():
+    told = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "files.py")], capture_output=True, check=True)
+    assert told == done.stdout.decode("utf-8"), "python docs/files.py > docs/files.md"
 
 
 # ------------------------------------------------------------------ names and docstrings
