@@ -445,7 +445,7 @@ def test_state_constant() -> None:
 def test_state_constant_refuses_with_the_reason_and_the_line() -> None:
     with pytest.raises(bp.BatchproofError, match="median") as caught:
         fed(median_error, *pair(), state="constant").compute()
-    assert "test_traps.py" in str(caught.value)
+    assert "functions.py" in str(caught.value)
 
 
 def test_state_auto_says_which() -> None:
@@ -473,7 +473,7 @@ def test_a_plan_prints_like_a_report() -> None:
     text = str(metric.plan)
     assert "bytes" in text
     assert "sum" in text
-    assert "test_traps.py" in text
+    assert "functions.py" in text
 
 
 # ------------------------------------------------------------------ batch_dim
