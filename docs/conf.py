@@ -38,7 +38,10 @@ napoleon_use_rtype = False
 # batchproof fails the build; those to torch and to Python would need the network to be looked up.
 default_role = "py:obj"
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!batchproof\.).*"), ("py:class", r"batchproof\.derive\.program\.Program")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!batchproof\.).*"),
+    ("py:class", r"batchproof\.(derive\.program\.Program|explanation\.result\.Code_co)"),
+]
 
 
 def setup(app: Sphinx) -> None:

@@ -86,7 +86,7 @@ def top_of(module: str) -> str:
 
 
 def test_the_names_on_the_page_are_there():
-    named = re.findall(r"`([\w/]+\.py)(?:: (\w+))?`", PAGE)
+    named = re.findall(r"`([a-z0-9_]+/[a-z0-9_/]+\.py)(?:: (\w+))?`", PAGE)
     assert len(named) > 20
     for file, name in named:
         path = ROOT / file if file.startswith("tests/") else SOURCE / "batchproof" / file
