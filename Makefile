@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test test-long trainers lint format docs bench clean
+.PHONY: demo test coverage test-long trainers lint format docs bench clean
 .NOTPARALLEL:
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
@@ -20,6 +20,10 @@ demo: .venv/torch,data.stamp
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
+
+# The tests, with the floor under the coverage that pyproject.toml sets.
+coverage: .venv/test.stamp
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov $(ARGS)
 
 # Searches for wrong numbers: 20,000 random programs, and every operator by dtype and kind of first samples. Hours.
 test-long: .venv/test.stamp
