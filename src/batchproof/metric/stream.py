@@ -90,6 +90,11 @@ class Stream:
         """What came since the seal."""
         return self.rows if self.slots is None else self.slots
 
+    @property
+    def lesson(self) -> Batch | None:
+        """The training rows, by the name that a saved state has for them."""
+        return self.training_rows
+
     def emptied(self) -> Stream:
         """A stream of the same function that has seen nothing."""
         fresh = Stream(self.fn, self.state, self.warmup, self.differentiated)
