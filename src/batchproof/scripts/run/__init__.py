@@ -14,7 +14,7 @@ For other parts of the program (`compare`):
 
 from batchproof.scripts.run.control import Control, Mend
 from batchproof.scripts.run.execute import path_of
-from batchproof.scripts.run.launch import launch_quietly
+from batchproof.scripts.run.quietly import launch_quietly
 from batchproof.scripts.run.result import (
     TOLERANCE,
     Epoch,

@@ -66,15 +66,6 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
     return ending.status
 
 
-def launch_quietly(typed: str, arguments: Sequence[str], as_module: bool, control: Control, output: Path) -> int:
-    """Run a script for another part of the program: its own output, its status, and its `ScriptRun` in a file."""
-    try:
-        return launch(typed, arguments, as_module, control, Asked(output, quiet=True))
-    except BatchproofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
 def _writable(output: Path, asked: Asked) -> None:
     """Refuse files that cannot be written, before the script runs."""
     if asked.output is None:
