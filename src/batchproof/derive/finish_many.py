@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import is_numeric
 from batchproof.derive.finish import Finisher, State
-from batchproof.derive.plan import FEWEST_DIGITS, NUDGE, StatePlan, cancels
+from batchproof.derive.plan import NUDGE, StatePlan, agree, cancels
 from batchproof.derive.rerun import Rerun, target_of
 from batchproof.ground.tensors import close
 from batchproof.ground.text import first_line
@@ -126,8 +126,7 @@ def _near(values: Sequence[torch.Tensor], nudged: Sequence[torch.Tensor], count:
     near = torch.ones(count, dtype=torch.bool)
     for a, b in zip(values, nudged, strict=True):
         a, b = _real(a).reshape(count, -1), _real(b).reshape(count, -1)
-        agree = (a - b).abs() <= FEWEST_DIGITS * torch.maximum(a.abs(), b.abs())
-        near &= (agree | (a == b) | (a.isnan() & b.isnan())).all(1)
+        near &= agree(a, b).all(1)
     return near
 
 

@@ -293,12 +293,17 @@ def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:
     return stand_in(torch.empty(shape, dtype=WIDE.get(tensor.dtype, tensor.dtype), device="meta"), tensor.device)
 
 
+def agree(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Where two results have as many digits in common as a result must have; both NaN is agreement too."""
+    near = (a - b).abs() <= FEWEST_DIGITS * torch.maximum(a.abs(), b.abs())
+    return near | (a == b) | (a.isnan() & b.isnan())
+
+
 def _near(a: Any, b: Any) -> bool:
     for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
         if isinstance(x, (torch.Tensor, int, float)) and not isinstance(x, bool):
             x, y = torch.as_tensor(x).double(), torch.as_tensor(y).double()
-            gap = (x - y).abs() <= FEWEST_DIGITS * torch.maximum(x.abs(), y.abs())
-            if not bool((gap | (x == y) | (torch.isnan(x) & torch.isnan(y))).all()):
+            if not bool(agree(x, y).all()):
                 return False
     return True
 
