@@ -36,8 +36,8 @@ def tally(seeds: range) -> Counter[str]:
 
 
 def test_functions_that_decide_by_their_samples() -> None:
-    ends = tally(range(40))
-    assert ends["constant"] > 20
+    ends = tally(range(120))
+    assert ends["constant"] > 60
     assert ends["refused at the end"] == ends["refused"] == 0, ends
 
 

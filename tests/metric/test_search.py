@@ -28,9 +28,9 @@ def assert_nothing_found(tally: Tally) -> None:
 
 @pytest.mark.parametrize("seed", [1_000_000, 1_000_100])
 def test_random_programs(seed: int) -> None:
-    tally = search(range(seed, seed + 50), 1, ["--shrink", "5"])
-    assert tally.programs == 50
-    assert tally.ends["constant"] > 60
+    tally = search(range(seed, seed + 100), 1, ["--shrink", "5"])
+    assert tally.programs == 100
+    assert tally.ends["constant"] > 150
     assert_nothing_found(tally)
 
 
