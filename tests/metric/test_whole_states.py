@@ -141,9 +141,8 @@ def test_a_function_that_raises_at_its_second_call_leaves_the_samples() -> None:
 def planted(metric: bp.Exact) -> None:
     """Make the metric's fold clamp what is larger than the first samples were."""
     (variant,) = metric._stream.variants.values()
-    lines = variant.plan.wide.text.splitlines()
-    changed = "\n".join([lines[0], "    x = [x[0].clamp(max=1.0)]", *lines[1:]])
-    variant.plan.wide = replace(variant.plan.wide, text=changed)
+    code = variant.plan.wide
+    variant.plan.wide = replace(code, lines=("x = [x[0].clamp(max=1.0)]", *code.lines))
 
 
 def test_a_plan_that_later_samples_contradict_is_refused() -> None:

@@ -6,6 +6,7 @@ Sums over samples are taken in float64, two factors as one product, truths as a 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 
 aten = torch.ops.aten
+
+_NAME = re.compile(r"[a-z]\w*")
+_LOCAL = re.compile(r"t\d+")
 
 _OPERATORS: dict[Any, str] = {
     aten.add.Tensor: "{0} + {1}",
@@ -86,16 +90,75 @@ SUMS = (aten.sum.default, aten.sum.dim_IntList)
 
 @dataclass(frozen=True)
 class FoldCode:
-    """Python source of a function named ``fold``, and the values that it names."""
+    """Straight-line Python that folds a batch: ``fold(x, w)``, of its tensors and the captured ones.
 
-    text: str
+    Attributes:
+        lines: the assignments, in order.
+        leaves: a name for the value of each leaf.
+        lengths: an expression for each selection whose length is counted.
+        space: the values that the lines name.
+    """
+
+    lines: tuple[str, ...]
+    leaves: tuple[str, ...]
+    lengths: tuple[str, ...]
     space: dict[str, Any]
 
+    @property
+    def text(self) -> str:
+        """The source of the function."""
+        return self._source(", ".join(self.leaves))
+
     def compile(self, **others: Any) -> Callable[..., Any]:
-        """The function; where others are given, they are meant by their names."""
-        space = {**self.space, **others}
-        exec(compile(self.text, "<batchproof fold>", "exec"), space)
+        """The function: it returns the leaves' values and the lengths. Where others are given, names mean these."""
+        return self._made(self.text, {**self.space, **others})
+
+    def compile_packed(self, packed: dict[int, bool]) -> Callable[..., Any]:
+        """The same function with some of its leaves as one vector in front of the others.
+
+        Args:
+            packed: the places of these leaves, and whether each is a vector; it is a number otherwise.
+        """
+        named = ((self.leaves[place], vector) for place, vector in packed.items())
+        parts = [self._numbers(name) if vector else name for name, vector in named]
+        alone = [name for place, name in enumerate(self.leaves) if place not in packed]
+        return self._made(self._source(", ".join([f"stack([{', '.join(parts)}])", *alone])), self.space)
+
+    def _numbers(self, vector: str) -> str:
+        """The numbers that a vector was stacked of."""
+        made = (re.fullmatch(rf"{vector} = stack\(\[([^\[\]]*)\]\)", line) for line in self.lines)
+        return next((found[1] for found in made if found), f"*{vector}.unbind()")
+
+    def _source(self, values: str) -> str:
+        result = f"return [{values}], [{', '.join(self.lengths)}]"
+        return "\n    ".join(["def fold(x, w):", *_released(_used(self.lines, result), result), result])
+
+    @staticmethod
+    def _made(text: str, space: dict[str, Any]) -> Callable[..., Any]:
+        space = dict(space)
+        exec(compile(text, "<batchproof fold>", "exec"), space)
         return space["fold"]  # type: ignore[no-any-return]
+
+
+def _used(lines: Sequence[str], result: str) -> list[str]:
+    """The assignments that the result rests on."""
+    used, kept = set(_NAME.findall(result)), []
+    for line in reversed(lines):
+        name, _, expression = line.partition(" = ")
+        if name in used:
+            used.update(_NAME.findall(expression))
+            kept.append(line)
+    return kept[::-1]
+
+
+def _released(lines: Sequence[str], result: str) -> list[str]:
+    """The assignments, each with the names that it is the last to use let go of: what they hold may be large."""
+    needed, released = set(_NAME.findall(result)), []
+    for line in reversed(lines):
+        last = sorted(name for name in set(_NAME.findall(line)) - needed if _LOCAL.fullmatch(name))
+        needed.update(last)
+        released.append(f"{line}; del {', '.join(last)}" if last else line)
+    return released[::-1]
 
 
 class CodeWriter:

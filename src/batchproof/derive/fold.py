@@ -7,7 +7,6 @@ for all centres at once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,9 +18,6 @@ from batchproof.derive.kind import MERGEABLE, Kind
 from batchproof.derive.program import Program, align
 from batchproof.derive.record import record
 from batchproof.derive.summand import Centre, Direction, Summand, SummandRows
-
-_NAME = re.compile(r"[a-z]\w*")
-_LOCAL = re.compile(r"t\d+")
 
 
 def fold_code(
@@ -71,33 +67,9 @@ def fold_code(
             continue
         names[leaf] = _centred(code, parts, names, program, samples)
     position, dim = batched[0]
-    returned = ", ".join(names[index] for index in kept)
-    counted = ", ".join(f"{names[value]}.shape[{d}]" for value, d in lengths)
     lines = [f"n = x[{position}].shape[{dim}]", *code.lines]
-    result = f"return [{returned}], [{counted}]"
-    text = "\n    ".join(["def fold(x, w):", *_released(_used(lines, result), result), result])
-    return FoldCode(text, code.space)
-
-
-def _used(lines: Sequence[str], result: str) -> list[str]:
-    """The assignments that the result rests on."""
-    used, kept = set(_NAME.findall(result)), []
-    for line in reversed(lines):
-        name, _, expression = line.partition(" = ")
-        if name in used:
-            used.update(_NAME.findall(expression))
-            kept.append(line)
-    return kept[::-1]
-
-
-def _released(lines: Sequence[str], result: str) -> list[str]:
-    """The assignments, each with the names that it is the last to use let go of: what they hold may be large."""
-    needed, released = set(_NAME.findall(result)), []
-    for line in reversed(lines):
-        last = sorted(name for name in set(_NAME.findall(line)) - needed if _LOCAL.fullmatch(name))
-        needed.update(last)
-        released.append(f"{line}; del {', '.join(last)}" if last else line)
-    return released[::-1]
+    lengths_of = (f"{names[value]}.shape[{d}]" for value, d in lengths)
+    return FoldCode(tuple(lines), tuple(names[index] for index in kept), tuple(lengths_of), code.space)
 
 
 def _input(code: CodeWriter, text: str, dtype: torch.dtype, widened: bool) -> str:

@@ -96,9 +96,9 @@ def _written_out(program: Program) -> FoldMany:
     names |= {index: code.constant(widen(tensor)) for index, tensor in program.captured.items()}
     for op in program.ops:
         code.emit(program, op, names, widened=True)
-    returned = ", ".join(names[leaf.index] for leaf in program.result)
-    text = "\n    ".join(["def fold(x):", *code.lines, f"return [{returned}]"])
-    return FoldCode(text, code.space).compile()
+    returned = tuple(names[leaf.index] for leaf in program.result)
+    fold = FoldCode(tuple(code.lines), returned, (), code.space).compile()
+    return lambda tensors: fold(tensors, {})[0]
 
 
 def _input(code: CodeWriter, program: Program, index: int, place: int) -> str:

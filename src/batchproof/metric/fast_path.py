@@ -12,6 +12,7 @@ import torch
 from batchproof.derive import ROWS, StatePlan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
+from batchproof.metric.grouped_state import Packing
 
 Fold = Callable[[Sequence[Any]], Any]
 Folded = tuple[list[torch.Tensor], list[int], int]
@@ -39,15 +40,17 @@ def unfoldable(error: Exception) -> BatchproofError:
 
 def variant_of(plan: StatePlan, call: Batch) -> Variant:
     """A plan made ready to fold batches that are like one."""
+    packing = Packing(plan)
     folded = plan.fold.compile()
     captured = plan.captured
     example = one_sample(call)
 
     def fold(batch: Batch) -> Folded:
-        return (*fold_by(plan, folded, tensors_of(batch)[0], captured), batch.n)
+        values, lengths = fold_by(plan, folded, tensors_of(batch)[0], captured)
+        return packing.pack(values), lengths, batch.n
 
     used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
-    return Variant(plan, example, _hot(plan, call, folded, captured), fold, used)
+    return Variant(plan, example, _hot(plan, call, packing, captured), fold, used)
 
 
 def fold_by(
@@ -94,13 +97,14 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _hot(plan: StatePlan, call: Batch, folded: Callable[..., Any], captured: dict[int, torch.Tensor]) -> Fold:
+def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     layout = call.layout
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
     if not flat or None in layout.dims or not call.all_tensors():
         return lambda args: None
-    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": folded, "check": check_shapes, "plan": plan}
+    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": packing.fold(plan), "check": check_shapes, "plan": plan}
+    space["unpack"] = packing.unpack
     space |= {"autocast": torch.is_autocast_enabled, "captured": {i: t.detach() for i, t in captured.items()}}
     names = [f"a{i}" for i in range(len(call.leaves))]
     lines = [
@@ -124,9 +128,10 @@ def _hot(plan: StatePlan, call: Batch, folded: Callable[..., Any], captured: dic
         if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
             lines.append(f"if {name}.requires_grad: {name} = {name}.detach()")
     lines.append(f"values, lengths = folded(({', '.join(names)},), captured)")
-    for position, (index, leaf) in enumerate(zip(plan.kept, plan.leaves, strict=True)):
-        if not _fixed_shape(plan, index):
-            lines.append(f"if values[{position}].shape != {tuple(leaf.shape)}: check(plan, values)")
+    for position, place in enumerate(packing.alone, len(packing.held) - len(packing.alone)):
+        if not _fixed_shape(plan, plan.kept[place]):
+            shape = tuple(plan.leaves[place].shape)
+            lines.append(f"if values[{position}].shape != {shape}: check(plan, unpack(values))")
     lines.append("return values, lengths, n")
     exec("def fast(args):\n    " + "\n    ".join(lines), space)
     return space["fast"]  # type: ignore[no-any-return]

@@ -8,14 +8,14 @@ ones. So an interrupt finds either all of a batch in the state, or nothing of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive import ROWS, Leaf, StatePlan
+from batchproof.derive import ROWS, SUM, Leaf, StatePlan
 from batchproof.errors import BatchproofError
 
 GROUPS = 20
@@ -29,8 +29,52 @@ _order = count()
 Chunks = tuple[Any, int, list[torch.Tensor]]  # (those before, or None; when they came; a chunk for each leaf of rows)
 
 
+class Packing:
+    """Which of a plan's leaves are held as one vector, in front of the others: many small additions cost one.
+
+    Attributes:
+        vectors: for the place of each such leaf, whether it is a vector itself; it is a number otherwise.
+        alone: the places of the others.
+        held: a leaf for each value that is held; the vector has the first one of its own.
+        shapes: of these values.
+    """
+
+    def __init__(self, plan: StatePlan) -> None:
+        leaves = plan.leaves
+        sums = [i for i, leaf in enumerate(leaves) if leaf.merge is SUM and leaf.dtype is torch.float64]
+        small = [i for i in sums if not leaves[i].shape]
+        self.vectors = {i: leaves[i].centred for i in small} if len(small) > 1 else {}
+        self.alone = [i for i in range(len(leaves)) if i not in self.vectors]
+        self._sizes = [leaves[i].points for i in self.vectors]
+        self.held = [leaves[i] for i in [*small[: bool(self.vectors)], *self.alone]]
+        self.shapes = [_shape(leaf) for leaf in self.held]
+        if self.vectors:
+            self.shapes[0] = (sum(self._sizes),)
+
+    def fold(self, plan: StatePlan) -> Callable[..., Any]:
+        """The fold of a plan of this state, whose values are packed."""
+        return plan.fold.compile_packed(self.vectors) if self.vectors else plan.fold.compile()
+
+    def pack(self, values: Sequence[Any]) -> list[Any]:
+        """Values for the leaves, packed."""
+        if not self.vectors:
+            return list(values)
+        vector = torch.cat([values[i].reshape(-1) for i in self.vectors]).double()
+        return [vector, *(values[i] for i in self.alone)]
+
+    def unpack(self, values: Sequence[Any]) -> list[Any]:
+        """A value for each leaf."""
+        if not self.vectors:
+            return list(values)
+        vector, *others = values
+        unpacked = dict(zip(self.alone, others, strict=True))
+        for (place, is_vector), part in zip(self.vectors.items(), vector.split(self._sizes), strict=True):
+            unpacked[place] = part if is_vector else part[0]
+        return [unpacked[place] for place in range(len(unpacked))]
+
+
 class GroupState(NamedTuple):
-    """What one group holds: a value for each leaf (None for kept rows), what was counted, and the kept rows."""
+    """What one group holds: packed values (None for kept rows), what was counted, and the kept rows."""
 
     values: list[Any]
     lengths: Sequence[int]
@@ -49,11 +93,11 @@ class GroupedState:
     _spares: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._rows = [i for i, leaf in enumerate(self.plan.leaves) if leaf.merge is ROWS]
-        self._merges = [leaf.merge.combiner(leaf.dtype) for leaf in self.plan.leaves]
-        self._large = [
-            i for i, leaf in enumerate(self.plan.leaves) if leaf.nbytes >= LARGE and leaf.merge.takes_out(leaf.dtype)
-        ]
+        self.packing = Packing(self.plan)
+        held = self.packing.held
+        self._rows = [i for i, leaf in enumerate(held) if leaf.merge is ROWS]
+        self._merges = [leaf.merge.combiner(leaf.dtype) for leaf in held]
+        self._large = [i for i, leaf in enumerate(held) if leaf.nbytes >= LARGE and leaf.merge.takes_out(leaf.dtype)]
 
     @classmethod
     def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> GroupedState:
@@ -67,25 +111,31 @@ class GroupedState:
         """From stacked leaves, as `leaves` gives them."""
         made = cls(plan, len(counts), device, [None] * len(counts))
         chunks: list[Chunks | None] = [None] * len(counts)
-        for entry in zip(*(leaves[i] for i in made._rows), strict=True):
+        kept = [rows for leaf, rows in zip(plan.leaves, leaves, strict=True) if leaf.merge is ROWS]
+        for entry in zip(*kept, strict=True):
             group = entry[0][0]
             chunks[group] = chunks[group], next(_order), [chunk for _, chunk in entry]
         for group, n in enumerate(counts):
             if n:
-                values = [None if i in made._rows else leaf[group] for i, leaf in enumerate(leaves)]
-                made.cells[group] = GroupState(values, list(lengths[group]), n, chunks[group])
+                values = [
+                    None if leaf.merge is ROWS else held[group] for leaf, held in zip(plan.leaves, leaves, strict=True)
+                ]
+                made.cells[group] = GroupState(made.packing.pack(values), list(lengths[group]), n, chunks[group])
         return made
 
     @property
     def leaves(self) -> list[Any]:
         """For each leaf the values of all groups, stacked; of kept rows (group, rows) in the order that they came."""
         stacked: list[Any] = []
+        values = [None if cell is None else self.packing.unpack(cell.values) for cell in self.cells]
+        place = 0
         for position, leaf in enumerate(self.plan.leaves):
             if leaf.merge is ROWS:
-                stacked.append([(group, parts[self._rows.index(position)]) for group, parts in self._arrivals()])
+                stacked.append([(group, parts[place]) for group, parts in self._arrivals()])
+                place += 1
                 continue
             blank = leaf.merge.identity(_shape(leaf), leaf.dtype, self.device)
-            stacked.append(torch.stack([blank if c is None else c.values[position] for c in self.cells]))
+            stacked.append(torch.stack([blank if own is None else own[position] for own in values]))
         return stacked
 
     @property
@@ -102,7 +152,14 @@ class GroupedState:
         return sum(cell.n for cell in self.cells if cell is not None)
 
     def add(self, group: int, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> None:
-        """Merge one folded batch into a group."""
+        """Merge one folded batch into a group.
+
+        Args:
+            group: its number.
+            values: of the batch, packed.
+            lengths: of its selections.
+            n: its number of samples.
+        """
         cell = self.cells[group]
         if cell is None:
             self.cells[group] = self._first(values, lengths, n)
@@ -113,7 +170,7 @@ class GroupedState:
             if merge is None:
                 new.append(None)
             elif kept.shape != value.shape:
-                raise _misshapen(self.plan.leaves[len(new)], value)
+                raise _misshapen(self.packing.held[len(new)], kept.shape, value)
             elif large:
                 new.append(self._added(group, len(new), kept, value))
             else:
@@ -129,9 +186,9 @@ class GroupedState:
 
     def _first(self, values: Sequence[torch.Tensor], lengths: Sequence[int], n: int) -> GroupState:
         own: list[Any] = []
-        for leaf, value in zip(self.plan.leaves, values, strict=True):
-            if leaf.merge is not ROWS and value.shape != _shape(leaf):
-                raise _misshapen(leaf, value)
+        for leaf, shape, value in zip(self.packing.held, self.packing.shapes, values, strict=True):
+            if leaf.merge is not ROWS and value.shape != shape:
+                raise _misshapen(leaf, shape, value)
             own.append(None if leaf.merge is ROWS else _own(value).to(leaf.dtype))
         chunks = (None, next(_order), [_own(values[i]) for i in self._rows]) if self._rows else None
         return GroupState(own, list(lengths), n, chunks)
@@ -172,15 +229,16 @@ class GroupedState:
     def merged(self, groups: Sequence[int]) -> tuple[list[torch.Tensor], list[int], int]:
         """Leaves, lengths and number of samples of some groups together."""
         cells = [cell for cell in (self.cells[group] for group in groups) if cell is not None]
-        leaves = []
-        for position, leaf in enumerate(self.plan.leaves):
+        values = []
+        for position, leaf in enumerate(self.packing.held):
             if leaf.merge is ROWS:
                 place = self._rows.index(position)
-                leaves.append(
+                values.append(
                     torch.cat([parts[place] for group, parts in self._arrivals() if group in groups], leaf.dim)
                 )
             else:
-                leaves.append(leaf.merge.join([cell.values[position] for cell in cells]))
+                values.append(leaf.merge.join([cell.values[position] for cell in cells]))
+        leaves = self.packing.unpack(values)
         lengths = [sum(column) for column in zip(*(cell.lengths for cell in cells), strict=True)]
         return leaves, lengths, sum(cell.n for cell in cells)
 
@@ -222,8 +280,8 @@ def _shape(leaf: Leaf) -> tuple[int, ...]:
     return (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
 
 
-def _misshapen(leaf: Leaf, value: torch.Tensor) -> BatchproofError:
+def _misshapen(leaf: Leaf, shape: Sequence[int], value: torch.Tensor) -> BatchproofError:
     return BatchproofError(
-        f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {_shape(leaf)}, at "
+        f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {tuple(shape)}, at "
         f"{leaf.site}: its size depends on the data; use state='rows' to keep the samples"
     )

@@ -74,7 +74,7 @@ class MergedStatistics:
         if self.shapes:
             check_shared(part.shared, self.shared)
         self.shared = self.shared or part.shared
-        self.state.add(0, [value.detach() for value in part.values], part.lengths, part.n)
+        self.state.add(0, self.state.packing.pack([value.detach() for value in part.values]), part.lengths, part.n)
         self.shapes.add(part.shape)
 
 
