@@ -58,7 +58,7 @@ EXACT: dict[str, Function] = {
     "transposed": lambda v, e, m, k: (v.t() * m.t()).sum(1).sum() / m.sum(),
 }
 
-#: The padded length enters, so that the value hangs on which batch a sample is in.
+#: The padded length enters, so that the value depends on which batch a sample is in.
 REFUSED: dict[str, Function] = {
     "mean over all": lambda v, e, m, k: v.mean(),
     "mean over the length": lambda v, e, m, k: v.mean(1).square().mean(),

@@ -67,7 +67,7 @@ def close(got: Any, right: Any, dtype: torch.dtype, extra: list[Tensor] | None =
 
 
 def nudged(value: Any, unit: float, seed: int) -> Any:
-    """Floating tensors moved by a relative unit, each number by a share that hangs on the number alone."""
+    """Floating tensors moved by a relative unit, each number by a share that depends on the number alone."""
 
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():

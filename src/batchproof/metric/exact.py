@@ -62,7 +62,7 @@ def exact(
             (class weights).
         state: ``"auto"`` keeps a state of constant size where the function has one and samples where it has none;
             ``"constant"`` refuses where it has none; ``"rows"`` always keeps samples.
-        warmup: so many samples are kept before the constant-size form is derived from them, and folded then.
+        warmup: how many samples are kept before the constant-size form is derived from them, and folded then.
 
     Returns:
         An `Exact`, which has seen no samples yet.

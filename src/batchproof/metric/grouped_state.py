@@ -21,7 +21,7 @@ from batchproof.errors import BatchproofError
 GROUPS = 20
 #: A larger state is held once: then there is no error bar.
 MOST_GROUPED_BYTES = 1 << 18
-#: New memory for a leaf of so many bytes costs more than the addition: two buffers then take turns.
+#: From this many bytes on, new memory for a leaf costs more than the addition: two buffers then take turns.
 LARGE = 1 << 16
 
 _order = count()

@@ -20,7 +20,7 @@ from batchproof.ground.batch import Batch, by_shape, join
 from batchproof.ground.tensors import gap
 from batchproof.metric.order import rounding, value_on
 
-#: Numbers of places by which samples of one shape are cut: so many are tried.
+#: How many numbers of places are tried, by which samples of one shape are cut.
 MOST = 24
 
 

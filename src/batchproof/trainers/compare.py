@@ -20,7 +20,7 @@ from batchproof.gradients.check import (
 )
 from batchproof.trainers.samples import EpochSamples
 
-#: Train over the samples once: with batches of so many, and so many of them accumulated.
+#: Train over the samples once; takes a recorder, the size of batches, and how many of them are accumulated.
 Train = Callable[[GradientRecorder, int, int], None]
 
 

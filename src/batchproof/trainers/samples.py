@@ -69,7 +69,7 @@ def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> 
 def of_dataset(
     dataset: Any, size: int, steps: int, windows: int, collate: Collate, drop_last: bool, count: Count | None
 ) -> EpochSamples:
-    """At most so many windows of ``steps`` micro-batches: from the start of an epoch, and its last.
+    """At most ``windows`` windows of ``steps`` micro-batches: from the start of an epoch, and its last.
 
     Raises:
         BatchproofError: The numbers are no numbers of batches, or the data does not fill one window.

@@ -119,7 +119,7 @@ def test_few_texts_all_of_other_lengths(model):
 
 
 def mean_over_all_places(scores: Tensor, labels: Tensor) -> Tensor:
-    """Padding counts, so the value hangs on how long the others are."""
+    """Padding counts, so the value depends on how long the others are."""
     return F.cross_entropy(scores.transpose(1, 2), labels.clamp(0), reduction="sum") / labels.numel()
 
 

@@ -1,4 +1,4 @@
-"""A loss as sums over samples: what its gradient hangs on, and how it flows back from there."""
+"""A loss as sums over samples: what its gradient depends on, and how it flows back from there."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class LossAnalysis:
         return found[0]
 
     def _check_shapes(self, plans: Sequence[StatePlan], slopes: Sequence[Slope]) -> None:
-        """Raise Diverged where the loss hangs on which of the shapes samples came in."""
+        """Raise Diverged where the loss depends on which of the shapes samples came in."""
         for plan in plans[1:]:
             pair = id(plans[0]), id(plan)
             if pair not in self.alike:

@@ -17,7 +17,7 @@ from batchproof.gradients.accumulation.micro_batches import ForwardPasses
 from batchproof.gradients.accumulation.outputs import variables
 from batchproof.ground.batch import Batch
 
-#: A gradient is tried at so many times its size too, by so many numbers at most: it takes their memory twice.
+#: A gradient is tried at this many times its size too, on this many numbers at most: it takes their memory twice.
 GROWN = 2.0**13
 TRIED = 1 << 20
 

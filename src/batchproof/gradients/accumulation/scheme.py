@@ -70,10 +70,10 @@ def reason(analysis: LossAnalysis) -> str:
     """Why a loss needs the scheme that it needs."""
     count = analysis.statistics
     if analysis.keeps_rows:
-        return "the gradient hangs on a number of each sample, and how much it weighs is known at the end"
+        return "the gradient depends on a number of each sample, and how much it weighs is known at the end"
     if count == 1:
-        return "the gradient hangs on one number, a sum over samples"
-    sums = f"the gradient hangs on {count} sums over samples"
+        return "the gradient depends on one number, a sum over samples"
+    sums = f"the gradient depends on {count} sums over samples"
     if analysis.directions is None:
         return f"{sums}, and how much each weighs is known at the end"
     directions = len(analysis.directions)

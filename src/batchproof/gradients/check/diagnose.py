@@ -19,7 +19,7 @@ from batchproof.gradients.check.result import GradientCode, MicroBatchWeights, P
 
 #: Code that trains, and says to the recorder where its windows end.
 Run = Callable[[GradientRecorder], None]
-#: A factor that was counted is one to so many digits.
+#: The relative difference up to which a weight is taken for a ratio of counts.
 AS_COUNTED = 1e-3
 #: Off parameters stand out only where they are fewer than this share of all.
 FEW = 1 / 3

@@ -17,7 +17,7 @@ TOLERANCES = {
     torch.float64: 1e-9, torch.complex128: 1e-9, torch.float16: NARROW_TOLERANCE, torch.bfloat16: NARROW_TOLERANCE,
 }  # fmt: skip
 USUAL_TOLERANCE = 1e-5
-#: The rounding of several runs, or of several passes, adds up to so many times that of one.
+#: How many times the rounding of one run that of several runs, or passes, adds up to.
 SLACK = 10.0
 #: A parameter whose gradient is rounding, as that of a bias before a softmax, is measured against the whole gradient.
 SHARE_OF_WHOLE = 0.1
@@ -57,7 +57,7 @@ def product(one: Gradients, other: Gradients) -> float:
 
 
 def combined(passes: Sequence[Gradients], factors: Sequence[float]) -> Gradients:
-    """The sum of gradients, each so many times, in float64."""
+    """The weighted sum of gradients, in float64."""
     total: Gradients = {}
     for brought, factor in zip(passes, factors, strict=True):
         for name in brought:

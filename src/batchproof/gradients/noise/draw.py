@@ -13,7 +13,7 @@ from batchproof.gradients.noise.result import NoiseRow
 from batchproof.ground.isolation import seed_all
 from batchproof.report.estimates import Estimate
 
-#: All batches of a size together: so many samples, or half the data if that is more.
+#: Samples in all batches of a size together, or half the data if that is more.
 SAMPLES_PER_SIZE = 20_000
 FEWEST_BATCHES = 8
 Check = Callable[[], None]

@@ -24,9 +24,9 @@ from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, dot
 from batchproof.gradients.noise.result import Method
 from batchproof.ground.isolation import seed_all
 
-#: Up to so many micro-batches are made where single samples have no gradients.
+#: Micro-batches that are made at most where single samples have no gradients.
 MOST_UNITS = 256
-#: Gradients of so many bytes are kept from the first pass over the data to the second.
+#: Bytes of gradients that are kept at most from the first pass over the data to the second.
 KEPT_BYTES = 256 << 20
 FEWEST = 4
 

@@ -16,7 +16,7 @@ from batchproof.gradients.noise.samples import NumberedSamples, on_device
 
 #: One tensor for each trainable parameter.
 Gradient = list[Tensor]
-#: The gradients of single samples that are there at a time may have so many bytes, and so many samples.
+#: At most this many bytes, and samples, of single samples' gradients are there at a time.
 CHUNK_BYTES, MOST_AT_ONCE = 128 << 20, 256
 
 
