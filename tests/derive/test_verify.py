@@ -116,3 +116,15 @@ def test_a_small_total_is_no_zero(share: float) -> None:
     found = weigh_sums(weights, kept, torch.zeros(1, dtype=torch.float64), 0.0, Centre({}, {}), False)
     assert found.total.item() == pytest.approx(share, rel=1e-6)
     assert found.cancels.item() == pytest.approx(2 / share, rel=1e-2)
+
+
+def test_samples_are_folded_one_by_one_too(plan: StatePlan) -> None:
+    """A partition into pieces of one is among those that are tried, however few are."""
+    folded: list[int] = []
+
+    def noted(values: list[Tensor], lengths: list[int], n: int) -> tuple[list[Tensor], list[int]]:
+        folded.append(n)
+        return values, lengths
+
+    tried(plan, noted)
+    assert folded[1 : 1 + len(X)] == [1] * len(X)

@@ -8,6 +8,8 @@ from typing import NamedTuple
 FILES = (
     "derive/test_rules",
     "derive/test_nets",
+    "derive/test_powers",
+    "metric/test_grouped_state",
     "derive/test_verify",
     "derive/test_ways",
     "metric/test_branching",
@@ -40,7 +42,7 @@ CENTRING, NUMBERS = ("derive/test_traps_centring",), ("derive/test_traps_numbers
 STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
 VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
-NETS = ("derive/test_nets",)
+NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -438,21 +440,21 @@ MUTANTS = (
         "derive/powers.py",
         '"sub": lambda call: _added(call, -1.0)',
         '"sub": lambda call: _added(call, 1.0)',
-        NETS,
+        POWERS,
     ),
     Mutant(
         "a value where all is filled moves",
         "derive/powers.py",
         "value if at == none else 0) for at in poly.terms",
         "value) for at in poly.terms",
-        CENTRING,
+        POWERS,
     ),
     Mutant(
         "a divisor may move",
         "derive/powers.py",
         "if isinstance(right, Polynomial) or call.kwargs:",
         "if call.kwargs:",
-        CENTRING,
+        POWERS,
     ),
     # ------------------------------------------------------------------ the fold, and its verification
     Mutant(
