@@ -9,6 +9,8 @@ FILES = (
     "derive/test_rules",
     "derive/test_nets",
     "derive/test_powers",
+    "derive/test_fold",
+    "metric/test_fast_path",
     "metric/test_grouped_state",
     "derive/test_verify",
     "derive/test_ways",
@@ -43,6 +45,7 @@ STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
 VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
+FOLD, FAST = ("derive/test_fold",), ("metric/test_fast_path",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -492,14 +495,14 @@ MUTANTS = (
         "derive/fold.py",
         'return code.assign(f"{text}.float()" if dtype in (torch.float16, torch.bfloat16) else text)',
         "return code.assign(text)",
-        NUMBERS,
+        FOLD,
     ),
     Mutant(
         "the offset of a size is left out",
         "derive/codegen.py",
         'return scaled if leaf.offset == 0 else f"({scaled} + {leaf.offset})"',
         "return scaled",
-        CODE,
+        FOLD,
     ),
     # ------------------------------------------------------------------ streaming
     Mutant(
@@ -524,7 +527,11 @@ MUTANTS = (
         VERIFY,
     ),
     Mutant(
-        "the short way checks no shapes", "metric/fast_path.py", "if not _fixed_shape(plan, index):", "if False:", CODE
+        "the short way checks no shapes",
+        "metric/fast_path.py",
+        "if not _fixed_shape(plan, plan.kept[place]):",
+        "if False:",
+        FAST,
     ),
     Mutant(
         "the short way takes any dtype",
