@@ -538,7 +538,7 @@ MUTANTS = (
         "metric/fast_path.py",
         "if {name}.dtype is not {name}_type or {elsewhere} or",
         "if {elsewhere} or",
-        INPUTS,
+        FAST,
     ),
     Mutant(
         "the short way takes any shape",
