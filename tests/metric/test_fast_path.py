@@ -36,3 +36,13 @@ def test_any_other_batch_needs_a_closer_look(other: object) -> None:
     fast = fed()._stream.fast
     assert fast is not None
     assert fast((other,)) is None
+
+
+def test_under_autocast_it_is_not_taken() -> None:
+    """A matrix product would be computed in half precision there."""
+    fast = fed()._stream.fast
+    assert fast is not None
+    batch = torch.tensor([2, 2, 0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert fast((batch,)) is None
+    assert fast((batch,)) is not None

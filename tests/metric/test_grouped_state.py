@@ -1,4 +1,4 @@
-"""Many small sums are held as one vector: what comes out is what went in."""
+"""The merged state of groups of batches: what is held as one vector comes out as it went in, and all of it adds up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from batchproof.derive import StatePlan, derive
-from batchproof.metric.grouped_state import Packing
+from batchproof.errors import BatchproofError
+from batchproof.metric.grouped_state import GroupedState, Packing
 
 
 def correlation(x: Tensor, y: Tensor) -> Tensor:
@@ -60,3 +61,33 @@ def test_sums_of_one_number_are_packed_and_others_are_not() -> None:
 def test_one_sum_is_left_as_it_is() -> None:
     plan, _ = plan_of(of_one)
     assert Packing(plan).vectors == {}
+
+
+def test_a_value_of_another_shape_is_refused_and_changes_nothing() -> None:
+    """One that broadcasts would be added without a word."""
+    state = counts_of_classes()
+    for group in range(2):  # where there is something already, and where there is nothing yet
+        with pytest.raises(BatchproofError, match=r"of shape \(1,\) where the first batches gave \(3,\)"):
+            state.add(group, [torch.tensor([4])], [], 1)
+    assert state.n == 4
+    assert torch.equal(state.merged([0])[0][0], torch.tensor([2, 1, 1]))
+
+
+def counts_of_classes() -> GroupedState:
+    labels = torch.tensor([0, 1, 2, 0])
+    plan = derive(lambda labels: labels.bincount(minlength=3), [labels.repeat(8)], [0])
+    assert isinstance(plan, StatePlan)
+    state = GroupedState.empty(plan, labels.device)
+    state.add(0, *plan.fold.compile()([labels], plan.captured), n=4)
+    return state
+
+
+def test_lengths_of_selections_add_up() -> None:
+    x = torch.randn(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plan = derive(lambda x: x[x > 0].var(), [x], [0])
+    assert isinstance(plan, StatePlan)
+    state = GroupedState.empty(plan, x.device)
+    for batch in x.split(20):
+        values, lengths = plan.fold.compile()([batch], plan.captured)
+        state.add(0, state.packing.pack(values), lengths, len(batch))
+    assert state.merged([0])[1:] == ([int((x > 0).sum())], 32)

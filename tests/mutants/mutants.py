@@ -45,7 +45,7 @@ STATES, MACHINE = ("metric/test_whole_states",), ("metric/test_state_machine",)
 VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
-FOLD, FAST = ("derive/test_fold",), ("metric/test_fast_path",)
+FOLD, FAST, GROUPED = ("derive/test_fold",), ("metric/test_fast_path",), ("metric/test_grouped_state",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -552,14 +552,14 @@ MUTANTS = (
         "metric/fast_path.py",
         "if len(args) != {len(names)} or autocast({call.leaves[0].device.type!r}): return None",
         "if len(args) != {len(names)}: return None",
-        NUMBERS,
+        FAST,
     ),
     Mutant(
         "a cell of another shape is merged",
         "metric/grouped_state.py",
         "elif kept.shape != value.shape:",
         "elif False:",
-        CODE,
+        GROUPED,
     ),
     Mutant(
         "a cell aliases the fold's value",
@@ -573,7 +573,7 @@ MUTANTS = (
         "metric/grouped_state.py",
         "    lengths = [a + b for a, b in zip(cell.lengths, lengths, strict=True)]\n        chunks",
         "    lengths = list(lengths)\n        chunks",
-        CODE,
+        GROUPED,
     ),
     Mutant(
         "a merged state shares its large leaves",
