@@ -91,3 +91,18 @@ def test_lengths_of_selections_add_up() -> None:
         values, lengths = plan.fold.compile()([batch], plan.captured)
         state.add(0, state.packing.pack(values), lengths, len(batch))
     assert state.merged([0])[1:] == ([int((x > 0).sum())], 32)
+
+
+def test_kept_rows_come_out_in_the_order_in_which_they_came() -> None:
+    """Whichever groups they went to, and after two states were merged."""
+    x = torch.randn(60, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plan = derive(lambda x: x.square().mean(1).median(), [x[:32]], [0])
+    assert isinstance(plan, StatePlan)
+    assert [leaf.merge.name for leaf in plan.leaves] == ["rows"]
+    states = [GroupedState.empty(plan, x.device) for _ in range(2)]
+    for number, batch in enumerate(x.split(5)):
+        values, lengths = plan.fold.compile()([batch], plan.captured)
+        states[number // 6].add(-number % 7, values, lengths, len(batch))
+    assert torch.equal(states[0].merged(range(7))[0][0], x[:30].square().mean(1))
+    states[0].absorb(states[1])
+    assert torch.equal(states[0].merged(range(7))[0][0], x.square().mean(1))

@@ -12,6 +12,9 @@ FILES = (
     "derive/test_fold",
     "metric/test_fast_path",
     "metric/test_grouped_state",
+    "metric/test_fingerprints",
+    "metric/test_origin",
+    "derive/test_contradiction",
     "derive/test_verify",
     "derive/test_ways",
     "metric/test_branching",
@@ -46,6 +49,8 @@ VERIFY, PARTS = ("derive/test_verify",), ("metric/test_parts",)
 INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
 FOLD, FAST, GROUPED = ("derive/test_fold",), ("metric/test_fast_path",), ("metric/test_grouped_state",)
+PRINTS, CONTRADICTION = ("metric/test_fingerprints",), ("derive/test_contradiction",)
+ORIGIN = ("metric/test_origin",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -596,7 +601,13 @@ MUTANTS = (
         "return GroupState(values, lengths, mine.n, chunks)",
         MACHINE,
     ),
-    Mutant("kept rows in another order", "metric/grouped_state.py", "return found[::-1]", "return found", MACHINE),
+    Mutant(
+        "kept rows in another order",
+        "metric/grouped_state.py",
+        "sorted(found, key=lambda entry: entry[0])",
+        "reversed(found)",
+        GROUPED,
+    ),
     Mutant(
         "a copy shares its large leaves",
         "metric/grouped_state.py",
@@ -610,7 +621,7 @@ MUTANTS = (
         "derive/contradiction.py",
         "if error > max(ROOM, TIMES * moves):",
         "if error > 0:",
-        STATES,
+        CONTRADICTION,
     ),
     Mutant(
         "the reservoir holds the first samples",
@@ -652,7 +663,7 @@ MUTANTS = (
         "metric/fingerprints.py",
         "digest.update(_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())",
         "pass",
-        INPUTS,
+        PRINTS,
     ),
     Mutant("centres are not compared", "metric/fingerprints.py", "digest.update(_bytes(stat))", "pass", SYNC),
     Mutant(
@@ -695,7 +706,7 @@ MUTANTS = (
         "metric/origin.py",
         "while any(name in taken for name in names.values()):",
         "while False:",
-        PARTS,
+        ORIGIN,
     ),
     Mutant(
         "sums at other centres are merged as they are",

@@ -264,11 +264,12 @@ class GroupedState:
 
 
 def _unrolled(chunks: Chunks | None) -> list[tuple[int, list[torch.Tensor]]]:
+    """When kept rows came, and what they are; the last ones first."""
     found = []
     while chunks is not None:
         chunks, order, parts = chunks
         found.append((order, parts))
-    return found[::-1]
+    return found
 
 
 def _own(value: torch.Tensor) -> torch.Tensor:
