@@ -6,7 +6,7 @@ import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, totals
+from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
 from batchproof.scripts.source.values import (
@@ -53,7 +53,7 @@ def add(run: Interpreter, name: str, held: Binding, value: AbstractValue, node: 
     entries = (*old.contributions, entry) if entry not in old.contributions else old.contributions
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
-        divisor = totals.divisor_of(run, LoopTotal(None, entries), divided, value.divided_node)
+        divisor = arithmetic.divisor_of(run, LoopTotal(None, entries), divided, value.divided_node)
         averages = run.record_average((entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
     return LoopTotal(node, entries, False)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import library, methods, name_tables, objects, trainers
-from batchproof.scripts.source.attributes import lineage
+from batchproof.scripts.source import library, meters, methods, name_tables
 from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.site import Quantity
@@ -51,7 +50,7 @@ def call(run: Interpreter, node: ast.Call) -> AbstractValue:
     call = _read(run, node, node.func.attr)
     if call.name == "__len__":
         return base.length(run, node, node.func.value)
-    if call.name in {"log", "log_dict"} and trainers.logged(run, base, call):
+    if call.name in {"log", "log_dict"} and meters.logged(run, base, call):
         return Fixed(node)
     if isinstance(base, Instance) and call.name == "eval" and methods.set_mode(run, base, call):
         return base
@@ -129,7 +128,7 @@ def _partial(call: Invocation) -> AbstractValue:
         return replace(function, given=given, named=named)
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
-        return objects.loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
+        return library.loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
     return function
 
 
@@ -299,7 +298,7 @@ def _class_called(run: Interpreter, of: Class, call: Invocation) -> AbstractValu
         return Unknown(call.node)
     name = of.definition.name
     if name.endswith("Loader") and name_tables.reads_as_loader(name):
-        return objects.loader_of(call)
+        return library.loader_of(call)
     if "Dataset" in name:
         return Unknown(call.node, "dataset")
     return instantiate(run, of, call.node, call.arguments, call.keywords)
@@ -315,7 +314,7 @@ def instantiate(
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             value = run.evaluate(statement.value)
             instance.attributes[statement.targets[0].id] = Binding(value, run.born(), statement)
-    inits = (run.index.methods.get(c, {}).get("__init__") for c in lineage(run, of.definition, 6))
+    inits = (run.index.methods.get(c, {}).get("__init__") for c in run.index.lineage(of.definition))
     method = next((init for init in inits if init is not None), None)
     if method is not None:
         call_function(run, Function(node, method, of.scope or run.module, me=instance), node, arguments, keywords)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import calls, trainers
+from batchproof.scripts.source import calls, meters
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
 from batchproof.scripts.source.index import Index, Mentions, build_index
@@ -68,7 +68,7 @@ def _read(tree: ast.Module) -> Interpreter:
     run.execute(tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
     for definition, methods in index.methods.items():
-        if trainers.is_lightning(definition, methods):
+        if meters.is_lightning(definition, methods):
             _steps(run, _instance(run, instances, definition), methods)
     called: set[str] = set().union(*(mentions.all_calls for mentions in index.mentions.values()))
     # Those that something calls come last: by then they have mostly been read with what they are given.
@@ -90,7 +90,7 @@ _LOADER_CALLS = name_set("DataLoader DistributedSampler")
 
 def _may_hold_places(found: Index) -> bool:
     """Whether there is a loop and something to add up at all; most files of a library have not both."""
-    if any(trainers.is_lightning(definition, methods) for definition, methods in found.methods.items()):
+    if any(meters.is_lightning(definition, methods) for definition, methods in found.methods.items()):
         return True
     loops = any(mentions.loops for mentions in found.mentions.values())
     calls: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
@@ -128,7 +128,7 @@ def _instance(run: Interpreter, instances: dict[ast.ClassDef, Instance], definit
 
 def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
     """Lightning's methods: each step as the body of a loop, then what is called when the epoch ends."""
-    for name in trainers.steps_of(methods):
+    for name in meters.steps_of(methods):
         step = methods[name]
         _start(run)
         opened = enter_step(run, step, name != "training_step")
@@ -138,9 +138,9 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
         before = len(run.frames)
         values = _returned(run, function, step, arguments)
         del run.frames[before:]
-        outputs = trainers.outputs_of(run, step, f"{name} outputs", values, opened)
+        outputs = meters.outputs_of(run, step, f"{name} outputs", values, opened)
         leave(run)
-        for end in trainers.ends_of(methods, name):
+        for end in meters.ends_of(methods, name):
             given = methods[end].args.args[1:2]
             calls.call_function(
                 run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {}

@@ -68,6 +68,15 @@ class Index:
     functions_by_name: dict[str, list[FunctionNode]] = field(default_factory=dict)
     nested: list[tuple[FunctionNode, ast.ClassDef | None]] = field(default_factory=list)
 
+    def lineage(self, definition: ast.ClassDef | None) -> list[ast.ClassDef]:
+        """A class, the first of its bases that stands in the file, that one's, and so on."""
+        classes: list[ast.ClassDef] = []
+        while definition is not None and definition not in classes:
+            classes.append(definition)
+            bases = (base.id for base in definition.bases if isinstance(base, ast.Name))
+            definition = next((self.classes[base] for base in bases if base in self.classes), None)
+        return classes
+
 
 def last_word(node: ast.AST | None) -> str:
     """``c`` of ``a.b.c``; "" of what is not a name."""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchproof.scripts.source import assignment, calls, expressions, numbers, statements
+from batchproof.scripts.source import arithmetic, assignment, calls, expressions, statements
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
 from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity, Topic
@@ -50,7 +50,7 @@ class Interpreter:
 
     def binary(self, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
         """What ``left op right`` holds."""
-        return numbers.binary(self, node, op, left, right)
+        return arithmetic.binary(self, node, op, left, right)
 
     def stat(self, node: ast.expr | None, quantity: Quantity, why: str = "", origin: ast.AST | None = None) -> Stat:
         """A number about the batch whose loop is open."""

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import library, name_tables
 from batchproof.scripts.source.accumulators import append, extend
+from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.frames import Binding
+from batchproof.scripts.source.library import loader_of
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.numbers import is_transposed
-from batchproof.scripts.source.objects import loader_of
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.values import (
     AbstractValue,

@@ -6,13 +6,12 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import suspicions, totals
+from batchproof.scripts.source import arithmetic, suspicions
 from batchproof.scripts.source.accumulators import add
-from batchproof.scripts.source.assignment import assign, held_by, open_loops, put
+from batchproof.scripts.source.assignment import assign, held_by, open_loops, put, rewrites_itself, running_mean
 from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
-from batchproof.scripts.source.rewriting import rewrites_itself, running_mean
 from batchproof.scripts.source.values import (
     Averaged,
     Class,
@@ -81,7 +80,7 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
         put(run, node.target, held, add(run, name, held, value, node.value))
         return
     if isinstance(node.op, ast.Div) and isinstance(held.value, LoopTotal):
-        quotient = totals.divide(run, node, held.value, value, node.value)
+        quotient = arithmetic.divide(run, node, held.value, value, node.value)
         if isinstance(quotient, Averaged):
             report_as(quotient.entries, name)
         put(run, node.target, held, quotient)
