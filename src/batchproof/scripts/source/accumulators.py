@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
-    BatchRows,
-    Const,
-    Count,
-    Items,
-    LoopTotal,
-    Mapping,
-    Pool,
-    Stat,
-    Unknown,
-)
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
+from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -30,7 +19,7 @@ if TYPE_CHECKING:
 MOST_ITEMS = 200
 
 
-def add(run: Interpreter, name: str, held: Binding, value: AbstractValue, node: ast.expr) -> AbstractValue:
+def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
     loop = run.open_for(held.born)
@@ -63,7 +52,7 @@ def _of_open_loop(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop
     return any(entry.loop is loop for entry in value.entries)
 
 
-def _within(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
+def _within(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
     """An addition within one batch, or outside of any."""
     if isinstance(old, Items) and isinstance(value, Items) and not old.array:
         old.items = (old.items + value.items)[:MOST_ITEMS]
@@ -76,7 +65,7 @@ def _within(run: Interpreter, node: ast.expr, old: AbstractValue, value: Abstrac
     return run.binary(node, ast.Add(), old, value)
 
 
-def _over_samples(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
+def _over_samples(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
     """Added up over the samples of one batch."""
     if isinstance(value, Const):
         return Count(node, loop=run.batch_loop()) if run.batch_loop() is not None else Unknown(node)
@@ -91,7 +80,7 @@ def enter(
     run: Interpreter,
     name: str,
     held: Binding,
-    value: AbstractValue,
+    value: Value,
     loop: OpenLoop,
     written: ast.expr | None,
     listed: bool = False,
@@ -120,7 +109,7 @@ def enter(
     return entry
 
 
-def handed_on(statement: ast.AST, value: AbstractValue) -> ast.expr | None:
+def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
     """The argument of a call that a function of this file adds up: of ``meter.update(loss.item(), n)`` the first."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return None
@@ -140,11 +129,11 @@ def _receiver(statement: ast.AST) -> str:
     return ""
 
 
-def _vague(value: AbstractValue) -> bool:
+def _vague(value: Value) -> bool:
     return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
-def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> AbstractValue:
+def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> Value:
     """A total that is itself added in each batch."""
     same = [entry for entry in value.entries if entry.loop is loop]
     if same and not isinstance(value.node, ast.Constant):
@@ -156,9 +145,7 @@ def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> 
     return value
 
 
-def append(
-    run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr, spread: bool = False
-) -> None:
+def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
     loop = run.open_for(items.born)
     if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
@@ -176,7 +163,7 @@ def append(
         items.entries.append(entry)
 
 
-def extend(run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr) -> None:
+def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
     if (
         isinstance(value, Items)
@@ -193,9 +180,7 @@ def extend(run: Interpreter, name: str, items: Items, value: AbstractValue, node
     append(run, name, items, BatchRows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
 
-def added_in_comprehension(
-    run: Interpreter, node: ast.expr, value: AbstractValue, over: AbstractValue
-) -> AbstractValue:
+def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over: Value) -> Value:
     """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
     outermost = next(
         (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
@@ -237,7 +222,7 @@ def _in(node: ast.expr, generator: ast.comprehension) -> bool:
     return generator in getattr(node, "generators", ())
 
 
-def _mapped(run: Interpreter, items: Items, known: tuple[Contribution, ...], value: AbstractValue) -> AbstractValue:
+def _mapped(run: Interpreter, items: Items, known: tuple[Contribution, ...], value: Value) -> Value:
     """A list made of another list's entries, one of each: ``[out["loss"] for out in outputs]``."""
     for entry in known:
         if value is entry.value:
@@ -291,7 +276,7 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
     return stat
 
 
-def _unknown(value: AbstractValue) -> Stat:
+def _unknown(value: Value) -> Stat:
     node = value.node if isinstance(value.node, ast.expr) else None
     return Stat(value.node, Quantity.UNKNOWN, origin=value.node, call=node, plain=node)
 
@@ -300,7 +285,7 @@ def _is_no_result(entry: Contribution, value: Stat) -> bool:
     return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
 
 
-def _reads_as_loss(entry: Contribution, value: AbstractValue) -> bool:
+def _reads_as_loss(entry: Contribution, value: Value) -> bool:
     name, text = _last(entry.name), _text(value.node)
     if name_tables.reads_as_no_result(name):
         return False

@@ -12,30 +12,25 @@ from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.frames import Contribution
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Pool
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Fixed,
-    Items,
     Length,
-    LoopTotal,
-    Pool,
     Position,
     Stat,
     Unknown,
+    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def binary(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
@@ -66,7 +61,7 @@ def binary(
     return Unknown(node)
 
 
-def _name(value: AbstractValue) -> str:
+def _name(value: Value) -> str:
     return value.name if isinstance(value, Unknown) else ""
 
 
@@ -79,7 +74,7 @@ _ON_NUMBERS: dict[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> AbstractValue:
+def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Value:
     a, b = left.value, right.value
     if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
         return Const(node, None) if not isinstance(a, (list, tuple)) else Unknown(node)
@@ -90,9 +85,7 @@ def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Ab
         return Const(node, 0)
 
 
-def _rows(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     rows = [v for v in (left, right) if isinstance(v, BatchRows)]
     pairs = any(r.pairs for r in rows)
     if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp) and len(rows) == 2 and is_transposed(node.right):
@@ -129,9 +122,7 @@ def is_transposed(node: ast.expr) -> bool:
     return False
 
 
-def _stats(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _stats(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(op, (ast.Add, ast.Sub)):
         if isinstance(left, Stat) and isinstance(right, Stat):
             return left.plus(right, node)
@@ -154,7 +145,7 @@ def _stats(
     return one.derived(node)
 
 
-def _product(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
@@ -172,7 +163,7 @@ def _product(run: Interpreter, node: ast.expr, left: AbstractValue, right: Abstr
     return _weighted(one, other, node, weight, on_left) if weight is not None else one.derived(node)
 
 
-def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> AbstractValue:
+def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> Value:
     if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
         return _weighted(one, other, node, Weight.OWN, on_left)
     if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
@@ -212,7 +203,7 @@ def _averages_nodes(run: Interpreter) -> bool:
 _POOLS = name_set("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation")
 
 
-def _weighted(value: Stat, factor: AbstractValue, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
+def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
     if value.weight is not Weight.NONE or value.twice:
         return replace(value, node=node, twice=False)
     plain, weight_node = value.plain, None
@@ -241,7 +232,7 @@ def _per_sample(value: Stat, count: Count, node: ast.expr) -> Stat:
     return value.derived(node)
 
 
-def _quotient(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     if not isinstance(left, Stat):
         assert isinstance(right, Stat)
         return _over_stat(node, left, right)
@@ -262,7 +253,7 @@ def _quotient(run: Interpreter, node: ast.expr, left: AbstractValue, right: Abst
     return left.derived(node)
 
 
-def _over_stat(node: ast.expr, left: AbstractValue, right: Stat) -> AbstractValue:
+def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
     if isinstance(left, BatchRows):
         rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
         return BatchRows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
@@ -271,7 +262,7 @@ def _over_stat(node: ast.expr, left: AbstractValue, right: Stat) -> AbstractValu
     return right.nonlinear(node, "the reciprocal")
 
 
-def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> AbstractValue:
+def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> Value:
     pair = left.quantity, right.quantity
     nonlinear = left.quantity is Quantity.NONLINEAR and right.quantity in {Quantity.MEAN, Quantity.NONLINEAR}
     if nonlinear or left.quantity is Quantity.COUPLED or pair == (Quantity.UNKNOWN, Quantity.UNKNOWN):
@@ -297,9 +288,7 @@ def _accumulates(name: str) -> bool:
     return "accum" in words or "grad" in words or "micro" in words or "sub" in words
 
 
-def _counts(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(left, Position) or isinstance(right, Position):
         return _positions(node, op, left, right)
     one, other = (left, right) if isinstance(left, Count) else (right, left)
@@ -313,7 +302,7 @@ def _counts(
     return Fixed(node)
 
 
-def _times_count(run: Interpreter, node: ast.expr, one: Count, other: AbstractValue, on_left: bool) -> AbstractValue:
+def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_left: bool) -> Value:
     if isinstance(other, Count):
         pair = {one.of, other.of}
         if pair == {CountedThing.BATCHES, CountedThing.CONFIGURED}:
@@ -334,7 +323,7 @@ def _times_count(run: Interpreter, node: ast.expr, one: Count, other: AbstractVa
     return Count(node, one.of, one.loop)
 
 
-def _count_over(node: ast.expr, left: Count, right: AbstractValue) -> AbstractValue:
+def _count_over(node: ast.expr, left: Count, right: Value) -> Value:
     number = right.value if isinstance(right, Const) else None
     configured = isinstance(right, Count) and right.of is CountedThing.CONFIGURED
     if left.of is CountedThing.DATASET and (configured or (isinstance(number, int) and number >= 4)):
@@ -342,13 +331,13 @@ def _count_over(node: ast.expr, left: Count, right: AbstractValue) -> AbstractVa
     return Fixed(node) if isinstance(right, (Count, Fixed)) else Count(node, left.of, left.loop)
 
 
-def _over_count(node: ast.expr, left: AbstractValue, right: Count) -> AbstractValue:
+def _over_count(node: ast.expr, left: Value, right: Count) -> Value:
     if not isinstance(left, Unknown):
         return Count(node, right.of, right.loop, inverse=True)
     return Count(node, CountedThing.BATCHES) if right.of is CountedThing.CONFIGURED else Unknown(node)
 
 
-def _positions(node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     place = left if isinstance(left, Position) else right
     assert isinstance(place, Position)
     other = right if place is left else left
@@ -363,9 +352,7 @@ def _positions(node: ast.expr, op: ast.operator, left: AbstractValue, right: Abs
     return Fixed(node)
 
 
-def of_totals(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         if isinstance(left, LoopTotal):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
@@ -396,9 +383,7 @@ def of_totals(
     return LoopTotal(node, one.entries, one.listed, one.weighted)
 
 
-def divide(
-    run: Interpreter, node: ast.AST, total: LoopTotal, by: AbstractValue, by_node: ast.expr | None
-) -> AbstractValue:
+def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Value:
     """A total over a count."""
     divisor = divisor_of(run, total, by, by_node)
     if isinstance(by, LoopTotal) and by.listed and any(entry in total.entries for entry in by.entries):
@@ -420,7 +405,7 @@ def divide(
     return Averaged(node, total.entries, averages)
 
 
-def divisor_of(run: Interpreter, total: LoopTotal, by: AbstractValue, by_node: ast.expr | None) -> Divisor:
+def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Divisor:
     if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
         return Divisor.BATCHES
     if isinstance(by, Count):

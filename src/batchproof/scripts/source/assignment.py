@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import arithmetic, name_tables, suspicions
 from batchproof.scripts.source.accumulators import add, append, extend, reset
+from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.loops import bind_target
 from batchproof.scripts.source.site import Divisor
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Fixed,
-    Instance,
-    Items,
     LoaderValue,
-    LoopTotal,
-    Mapping,
-    Meter,
     Position,
     Stat,
     Unknown,
+    Value,
     key_of,
 )
 
@@ -33,7 +29,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def assign(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
+def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
     if isinstance(target, (ast.Tuple, ast.List, ast.Starred)):
         bind_target(run, target, value)
         return
@@ -56,13 +52,13 @@ def assign(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
     hold(run, target, value)
 
 
-def _restarts(value: AbstractValue) -> bool:
+def _restarts(value: Value) -> bool:
     if isinstance(value, Items):
         return not value.entries and not value.items
     return isinstance(value, Const) and value.value in (0, None)
 
 
-def _fills(run: Interpreter, target: ast.Subscript, value: AbstractValue) -> bool:
+def _fills(run: Interpreter, target: ast.Subscript, value: Value) -> bool:
     """``losses[i] = loss`` in a loop over batches."""
     base = run.evaluate(target.value)
     key = run.evaluate(target.slice)
@@ -111,7 +107,7 @@ def held_by(run: Interpreter, target: ast.expr) -> Binding | None:
     return run.frame.scope.find(ast.unparse(target))
 
 
-def hold(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
+def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
     """Bind a name, an attribute or an entry."""
     binding = Binding(value, run.born(), run.frame.statement)
     if isinstance(target, ast.Name):
@@ -146,7 +142,7 @@ def hold(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
     run.frame.scope.names[ast.unparse(target)] = binding
 
 
-def put(run: Interpreter, target: ast.expr, held: Binding, value: AbstractValue) -> None:
+def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
     """Keep the loops that a running total was born in."""
     if value is held.value:
         return
@@ -192,7 +188,7 @@ def _rewritten_sum(run: Interpreter, target: ast.expr, held: Binding, name: str,
     rest = [term for term in terms if ast.unparse(term) != name and not _gets(term, target)]
     again = any(_mentions(term, target) for term in rest)
     if len(rest) == len(terms) - 1 and len(terms) > 1 and not again:
-        result: AbstractValue | None = None
+        result: Value | None = None
         for term in rest:
             term_value = run.evaluate(term)
             result = term_value if result is None else run.binary(value, ast.Add(), result, term_value)
@@ -226,7 +222,7 @@ def _terms(node: ast.expr) -> list[ast.expr]:
 def running_mean(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.BinOp) -> bool:
     """``x = (x * i + v) / (i + 1)`` and ``x = x + (v - x) / n`` average; ``x = 0.9 * x + 0.1 * v`` forgets."""
     divisor: ast.expr | None = None
-    contribution: AbstractValue | None = None
+    contribution: Value | None = None
     node: ast.expr | None = None
     for part in ast.walk(value):
         if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Div) and divisor is None:

@@ -8,31 +8,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import library, meters, methods, name_tables
-from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
-from batchproof.scripts.source.index import last_word
-from batchproof.scripts.source.site import Quantity
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    BatchRows,
+from batchproof.scripts.source.callables import (
     Class,
-    Const,
-    Fixed,
     Function,
     Instance,
     Invocation,
-    Items,
+    LossFunction,
+    MetricObject,
+    loader_of,
+    loss_function,
+)
+from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
+from batchproof.scripts.source.index import last_word
+from batchproof.scripts.source.site import Quantity
+from batchproof.scripts.source.totals import Items, LoopTotal, Mapping, Meter, Pool, join_all
+from batchproof.scripts.source.values import (
+    BatchRows,
+    Const,
+    Fixed,
     Library,
     LoaderValue,
-    LoopTotal,
-    LossFunction,
-    Mapping,
-    Meter,
-    MetricObject,
-    Pool,
     Stat,
     Unknown,
+    Value,
     any_of_batch,
-    join_all,
     key_of,
     named,
 )
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def call(run: Interpreter, node: ast.Call) -> AbstractValue:
+def call(run: Interpreter, node: ast.Call) -> Value:
     """``function(...)``, ``base.method(...)``."""
     if not isinstance(node.func, ast.Attribute):
         function = run.evaluate(node.func)
@@ -65,7 +64,7 @@ def _name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _callee(run: Interpreter, node: ast.Attribute, base: AbstractValue) -> AbstractValue:
+def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
     if not isinstance(base, Class) or base.definition is None:
         return run.evaluate(node)
     method = run.index.methods.get(base.definition, {}).get(node.attr)
@@ -78,32 +77,32 @@ def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
     return Invocation(node, name, arguments, keywords)
 
 
-def apply(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
+def apply(run: Interpreter, function: Value, call: Invocation) -> Value:
     """What calling a value returns."""
     return _CALLED.get(type(function), _something_called)(run, function, call)
 
 
-def _something_called(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
+def _something_called(run: Interpreter, function: Value, call: Invocation) -> Value:
     return BatchRows(call.node, output=True) if call.is_given_batch() else Unknown(call.node)
 
 
-def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> AbstractValue:
+def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> Value:
     return BatchRows(call.node, output=True) if call.is_given_batch() else loader
 
 
-def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> AbstractValue:
+def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> Value:
     return loss.of(run, call.node, call.given)
 
 
-def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
+def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> Value:
     return Fixed(call.node)
 
 
-def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> AbstractValue:
+def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> Value:
     return library.call_library(run, call, call.name)
 
 
-def _library_called(run: Interpreter, function: Library, call: Invocation) -> AbstractValue:
+def _library_called(run: Interpreter, function: Library, call: Invocation) -> Value:
     last = name_tables.last_of(function.path)
     if last == "partial" and call.arguments:
         return _partial(call)
@@ -112,7 +111,7 @@ def _library_called(run: Interpreter, function: Library, call: Invocation) -> Ab
     return library.call_library(run, call, function.path)
 
 
-def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> AbstractValue:
+def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Value:
     name = call.name or function.name
     if function.of_batch:
         return BatchRows(call.node, output=True)
@@ -121,18 +120,18 @@ def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Ab
     return library.call_library(run, call, name or "it")
 
 
-def _partial(call: Invocation) -> AbstractValue:
+def _partial(call: Invocation) -> Value:
     function = call.arguments[0]
     if isinstance(function, Function):
         given, named = (*function.given, *call.arguments[1:]), {**function.named, **call.keywords}
         return replace(function, given=given, named=named)
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
-        return library.loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
+        return loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
     return function
 
 
-def _function_called(run: Interpreter, function: Function, call: Invocation) -> AbstractValue:
+def _function_called(run: Interpreter, function: Function, call: Invocation) -> Value:
     if function.given or function.named:
         arguments, keywords = [*function.given, *call.arguments], {**function.named, **call.keywords}
         call = replace(call, arguments=arguments, keywords=keywords)
@@ -152,14 +151,14 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
     return value
 
 
-def _is_vague(value: AbstractValue, name: str) -> bool:
+def _is_vague(value: Value, name: str) -> bool:
     """Whether a function's name says more than what it was seen to return."""
     if isinstance(value, BatchRows):
         return "loss" not in name
     return isinstance(value, Unknown) or (isinstance(value, Const) and value.value is None)
 
 
-def _is_left_out(function: Function, value: AbstractValue) -> bool:
+def _is_left_out(function: Function, value: Value) -> bool:
     """Whether another class is to fill in the body: it says ``pass``, or raises."""
     if not isinstance(value, Const) or value.value is not None or function.definition is None:
         return False
@@ -174,9 +173,9 @@ def call_function(
     run: Interpreter,
     function: Function,
     node: ast.AST,
-    arguments: list[AbstractValue],
-    keywords: dict[str, AbstractValue],
-) -> AbstractValue:
+    arguments: list[Value],
+    keywords: dict[str, Value],
+) -> Value:
     """Read a function of this file with these arguments."""
     definition = function.definition
     if definition is None:
@@ -206,7 +205,7 @@ def _frame(
     run: Interpreter,
     function: Function,
     definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    given: list[AbstractValue],
+    given: list[Value],
 ) -> Frame:
     name = getattr(definition, "name", "<lambda>")
     caller = run.frames[-1] if run.frames else None
@@ -230,8 +229,8 @@ def _bind_parameters(
     function: Function,
     spec: ast.arguments,
     scope: Scope,
-    arguments: list[AbstractValue],
-    keywords: dict[str, AbstractValue],
+    arguments: list[Value],
+    keywords: dict[str, Value],
 ) -> None:
     places = [*spec.posonlyargs, *spec.args]
     values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
@@ -267,7 +266,7 @@ def _defaults(spec: ast.arguments) -> dict[str, ast.expr]:
     return {place.arg: default for place, default in (*positional, *only) if default is not None}
 
 
-def _as_parameter(value: AbstractValue, parameter: ast.arg) -> AbstractValue:
+def _as_parameter(value: Value, parameter: ast.arg) -> Value:
     """A value of which nothing is known takes the meaning of the parameter that it is given for."""
     name = parameter.arg
     if not isinstance(value, Unknown):
@@ -283,7 +282,7 @@ def _as_parameter(value: AbstractValue, parameter: ast.arg) -> AbstractValue:
     return replace(value, name=name) if dataset else value
 
 
-def _default(run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
+def _default(run: Interpreter, name: str, node: ast.expr) -> Value:
     if isinstance(node, ast.Constant):
         if node.value is None or isinstance(node.value, (str, bool)):
             value = named(name, node, parameter=True)
@@ -292,20 +291,20 @@ def _default(run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
     return run.evaluate(node)
 
 
-def _class_called(run: Interpreter, of: Class, call: Invocation) -> AbstractValue:
+def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
     """An instance, after its ``__init__``."""
     if of.definition is None:
         return Unknown(call.node)
     name = of.definition.name
     if name.endswith("Loader") and name_tables.reads_as_loader(name):
-        return library.loader_of(call)
+        return loader_of(call)
     if "Dataset" in name:
         return Unknown(call.node, "dataset")
     return instantiate(run, of, call.node, call.arguments, call.keywords)
 
 
 def instantiate(
-    run: Interpreter, of: Class, node: ast.AST, arguments: list[AbstractValue], keywords: dict[str, AbstractValue]
+    run: Interpreter, of: Class, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
 ) -> Instance:
     """An instance of a class of the file, after its ``__init__``."""
     instance = Instance(node, of)
@@ -321,7 +320,7 @@ def instantiate(
     return instance
 
 
-def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> AbstractValue:
+def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
     """What an expression of some method holds, the method's own names unknown."""
     scope = Scope({"self": Binding(instance)}, instance.of.scope if instance.of is not None else run.module)
     if len(run.frames) >= MOST_CALLS:
@@ -333,7 +332,7 @@ def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> AbstractV
         run.frames.pop()
 
 
-def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> AbstractValue:
+def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> Value:
     definition, node, of_batch = instance.definition, call.node, call.is_given_batch()
     if definition is None:
         return Unknown(node, call.name, of_batch)
@@ -350,7 +349,7 @@ def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> 
     return output if isinstance(value, (Unknown, Const)) and of_batch else value
 
 
-_CALLED: dict[type[AbstractValue], Callable[..., AbstractValue]] = {
+_CALLED: dict[type[Value], Callable[..., Value]] = {
     Function: _function_called,
     Class: _class_called,
     Instance: _instance_called,

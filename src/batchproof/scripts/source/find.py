@@ -13,13 +13,14 @@ from typing import Any
 from batchproof.errors import BatchproofError
 from batchproof.scripts.source import calls, meters
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
+from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
 from batchproof.scripts.source.index import Index, Mentions, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script
-from batchproof.scripts.source.values import AbstractValue, BatchRows, Class, Function, Instance, Stat, named
+from batchproof.scripts.source.values import BatchRows, Stat, Value, named
 
 
 class TooDeep(BatchproofError):
@@ -132,7 +133,7 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
         step = methods[name]
         _start(run)
         opened = enter_step(run, step, name != "training_step")
-        arguments: list[AbstractValue] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
+        arguments: list[Value] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
         arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
         function = Function(step, step, run.module, me=me)
         before = len(run.frames)
@@ -147,9 +148,7 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
             )
 
 
-def _returned(
-    run: Interpreter, function: Function, step: ast.AST, arguments: list[AbstractValue]
-) -> list[AbstractValue]:
+def _returned(run: Interpreter, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
     value = run.call(function, step, arguments, {})
     return [value]
 

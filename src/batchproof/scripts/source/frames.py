@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source.site import Average, Loader, Phase
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source.values import AbstractValue, Instance
+    from batchproof.scripts.source.callables import Instance
+    from batchproof.scripts.source.values import Value
 
 #: How many statements are read in one file: calls into the same helpers multiply.
 MOST_STATEMENTS = 40_000
@@ -23,7 +24,7 @@ MOST_CALLS = 12
 class Binding:
     """What a name holds, since which statement, and inside which loops that statement stands."""
 
-    value: AbstractValue
+    value: Value
     born: tuple[int, ...] = ()
     statement: ast.AST | None = None
 
@@ -51,7 +52,7 @@ class BatchLoop:
     node: ast.For | ast.AsyncFor | ast.While | ast.comprehension | ast.FunctionDef | ast.AsyncFunctionDef
     iterable: ast.expr | None = None
     text: str = ""
-    over: list[AbstractValue] = field(default_factory=list)  # what the iterable held, each time the loop was read
+    over: list[Value] = field(default_factory=list)  # what the iterable held, each time the loop was read
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
     quiet: bool = False  # no_grad, eval(), or a name that says so
@@ -97,7 +98,7 @@ class Frame:
     name: str = ""
     me: Instance | None = None
     owner: ast.ClassDef | None = None
-    returns: list[AbstractValue] = field(default_factory=list)
+    returns: list[Value] = field(default_factory=list)
     yields: bool = False
     statement: ast.AST | None = None
     caller: Frame | None = None
@@ -112,7 +113,7 @@ class Contribution:
 
     name: str
     statement: ast.AST
-    value: AbstractValue
+    value: Value
     loop: BatchLoop
     function: str = ""
     starts: dict[int, ast.AST] = field(default_factory=dict)

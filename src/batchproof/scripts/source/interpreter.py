@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batchproof.scripts.source import arithmetic, assignment, calls, expressions, statements
+from batchproof.scripts.source.callables import Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
 from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity, Topic
-from batchproof.scripts.source.values import AbstractValue, Arguments, Function, Instance, Keywords, Stat
+from batchproof.scripts.source.values import Arguments, Keywords, Stat, Value
 
 
 @dataclass(eq=False)
@@ -28,7 +29,7 @@ class Interpreter:
     marks: int = 0
     statements: int = 0
 
-    def evaluate(self, node: ast.expr) -> AbstractValue:
+    def evaluate(self, node: ast.expr) -> Value:
         """What an expression holds."""
         return expressions.evaluate(self, node)
 
@@ -36,19 +37,19 @@ class Interpreter:
         """Read statements; whether what follows them is reached."""
         return statements.execute(self, body)
 
-    def assign(self, target: ast.expr, value: AbstractValue) -> None:
+    def assign(self, target: ast.expr, value: Value) -> None:
         """Bind the names of a target."""
         assignment.assign(self, target, value)
 
-    def call(self, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> AbstractValue:
+    def call(self, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:
         """Read a function of this file with these arguments."""
         return calls.call_function(self, function, node, arguments, keywords)
 
-    def in_method(self, instance: Instance, node: ast.expr) -> AbstractValue:
+    def in_method(self, instance: Instance, node: ast.expr) -> Value:
         """What an expression of some method holds, the method's own names unknown."""
         return calls.in_method(self, instance, node)
 
-    def binary(self, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+    def binary(self, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
         """What ``left op right`` holds."""
         return arithmetic.binary(self, node, op, left, right)
 
@@ -88,10 +89,10 @@ class Interpreter:
     def doubt(self, topic: Topic, node: ast.AST, why: str) -> None:
         self.doubts.setdefault((topic, id(node)), Doubt(topic, node, why))
 
-    def bind(self, name: str, value: AbstractValue) -> None:
+    def bind(self, name: str, value: Value) -> None:
         self.frame.scope.names[name] = Binding(value, self.born(), self.frame.statement)
 
-    def place_of(self, value: AbstractValue, loop: OpenLoop) -> tuple[ast.AST, str]:
+    def place_of(self, value: Value, loop: OpenLoop) -> tuple[ast.AST, str]:
         """The statement that adds a value: in the function that made it, where another was only handed it."""
         frame = self.frame
         known = value.mark

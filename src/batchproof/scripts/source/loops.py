@@ -8,29 +8,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
+from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import BatchLoop, OpenLoop
 from batchproof.scripts.source.index import Mentions, argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Dataset,
     Fixed,
-    Instance,
-    Items,
     LoaderValue,
-    LoopTotal,
-    Mapping,
-    Pool,
     Position,
     Shape,
     Stat,
     Unknown,
+    Value,
     as_loader,
     worst,
 )
@@ -102,7 +98,7 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     return node, counted, start
 
 
-def over_samples(run: Interpreter, iterable: ast.expr, value: AbstractValue) -> bool:
+def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
     if _is_samples(value):
         return True
@@ -118,12 +114,12 @@ def over_samples(run: Interpreter, iterable: ast.expr, value: AbstractValue) -> 
     return False
 
 
-def _is_samples(value: AbstractValue) -> bool:
+def _is_samples(value: Value) -> bool:
     return isinstance(value, Pool) or (isinstance(value, BatchRows) and not value.output)
 
 
 def over_batches(
-    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: AbstractValue,
+    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
     mentions: Mentions | None,
 ) -> str | None:  # fmt: skip
     """For a loop over batches "ragged" or "equal", for another None."""
@@ -149,7 +145,7 @@ def over_batches(
     return "ragged" if works else None
 
 
-def _is_something_else(run: Interpreter, value: AbstractValue, last: str, mentions: Mentions | None) -> bool:
+def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Mentions | None) -> bool:
     """Whether what is gone through is known, and is no batches: numbers, the entries of a dict, a part of a batch."""
     if last in _NOT_BATCHES or isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
         return True
@@ -167,7 +163,7 @@ def _says_batches(iterable: ast.expr, last: str) -> bool:
 def _works_on_batches(
     run: Interpreter,
     loop: ast.For | ast.AsyncFor | ast.comprehension,
-    value: AbstractValue,
+    value: Value,
     names: set[str],
     last: str,
     mentions: Mentions,
@@ -262,7 +258,7 @@ def enter_for(run: Interpreter, node: ast.For | ast.AsyncFor) -> OpenLoop:
     return opened
 
 
-def enter_comprehension(run: Interpreter, generator: ast.comprehension) -> AbstractValue:
+def enter_comprehension(run: Interpreter, generator: ast.comprehension) -> Value:
     """Open the loop of a comprehension; what it goes over is handed back."""
     iterable, counted, start = unwrapped(generator.iter)
     value = run.evaluate(iterable)
@@ -313,7 +309,7 @@ def _push(run: Interpreter, node: ast.AST, batch: BatchLoop | None = None, sampl
 
 
 def _open(
-    run: Interpreter, node: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: AbstractValue,
+    run: Interpreter, node: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
     mentions: Mentions | None,
 ) -> OpenLoop:  # fmt: skip
     if over_samples(run, iterable, value):
@@ -324,9 +320,7 @@ def _open(
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))
 
 
-def _batch_loop(
-    run: Interpreter, node: ast.AST, iterable: ast.expr | None, value: AbstractValue, equal: bool
-) -> BatchLoop:
+def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, value: Value, equal: bool) -> BatchLoop:
     batch = run.batch_loops.get(id(node))
     if batch is None:
         text = ast.unparse(iterable) if iterable is not None else ""
@@ -348,7 +342,7 @@ def _bind(
     run: Interpreter,
     target: ast.expr,
     iterable: ast.expr,
-    value: AbstractValue,
+    value: Value,
     opened: OpenLoop,
     counted: bool,
     start: int,
@@ -356,17 +350,13 @@ def _bind(
     batch = opened.batch
     counted = counted or (isinstance(value, LoaderValue) and value.counted)
     if counted and isinstance(target, ast.Tuple) and len(target.elts) == 2:
-        place: AbstractValue = (
-            Position(target.elts[0], batch, start > 0) if batch is not None else Fixed(target.elts[0])
-        )
+        place: Value = Position(target.elts[0], batch, start > 0) if batch is not None else Fixed(target.elts[0])
         bind_target(run, target.elts[0], place)
         target = target.elts[1]
     bind_target(run, target, _item(run, iterable, value, opened, target))
 
 
-def _item(
-    run: Interpreter, iterable: ast.expr, value: AbstractValue, opened: OpenLoop, target: ast.expr
-) -> AbstractValue:
+def _item(run: Interpreter, iterable: ast.expr, value: Value, opened: OpenLoop, target: ast.expr) -> Value:
     """What one turn of a loop is given."""
     builtin = builtin_of(iterable)
     if opened.batch is not None:
@@ -388,11 +378,11 @@ def _item(
     return value.item(target)
 
 
-def _holds_something(value: AbstractValue) -> bool:
+def _holds_something(value: Value) -> bool:
     return isinstance(value, LoopTotal) or (isinstance(value, Items) and bool(value.entries or value.items))
 
 
-def _first_of(value: AbstractValue) -> AbstractValue:
+def _first_of(value: Value) -> Value:
     if isinstance(value, Items) and value.items:
         return value.items[0]
     if isinstance(value, Items) and value.entries:
@@ -400,12 +390,12 @@ def _first_of(value: AbstractValue) -> AbstractValue:
     return Unknown(value.node, "", value.is_of_batch())
 
 
-def _item_of_mapping(base: AbstractValue, what: str, target: ast.expr) -> AbstractValue:
+def _item_of_mapping(base: Value, what: str, target: ast.expr) -> Value:
     """What a loop over the items, the values or the keys of a dict is given."""
     key = Fixed(target)
     if what == "keys":
         return key
-    item: AbstractValue = Unknown(target, "", base.is_of_batch())
+    item: Value = Unknown(target, "", base.is_of_batch())
     if isinstance(base, Mapping) and base.entries:
         values = base.values()
         stats = [value for value in values if isinstance(value, Stat)]
@@ -414,7 +404,7 @@ def _item_of_mapping(base: AbstractValue, what: str, target: ast.expr) -> Abstra
     return item if what == "values" else Items(target, [key, item])
 
 
-def _any_of(values: Sequence[AbstractValue]) -> AbstractValue | None:
+def _any_of(values: Sequence[Value]) -> Value | None:
     """One value in place of several of a dict: lists that batches were added to hold all their entries."""
     lists = [value for value in values if isinstance(value, Items) and value.entries]
     if len(lists) < 2:
@@ -423,7 +413,7 @@ def _any_of(values: Sequence[AbstractValue]) -> AbstractValue | None:
     return Items(lists[0].node, [], entries, lists[0].born, start=lists[0].start)
 
 
-def bind_target(run: Interpreter, target: ast.expr, value: AbstractValue) -> None:
+def bind_target(run: Interpreter, target: ast.expr, value: Value) -> None:
     """Bind the names of a target, taking a value apart."""
     if isinstance(target, ast.Name):
         if isinstance(value, Unknown) and not value.name and not value.of_batch:

@@ -9,27 +9,13 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.accumulators import enter
+from batchproof.scripts.source.callables import Instance, Invocation
 from batchproof.scripts.source.frames import Binding, OpenLoop
 from batchproof.scripts.source.index import argument_of, last_word
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Weight
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    BatchRows,
-    Const,
-    Count,
-    CountedThing,
-    Fixed,
-    Instance,
-    Invocation,
-    Items,
-    Mapping,
-    Meter,
-    Stat,
-    Unknown,
-    divisor_of_meter,
-    text_of,
-)
+from batchproof.scripts.source.totals import Items, Mapping, Meter, divisor_of_meter
+from batchproof.scripts.source.values import BatchRows, Const, Count, CountedThing, Fixed, Stat, Unknown, Value, text_of
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -69,7 +55,7 @@ def meter_for(run: Interpreter, node: ast.expr) -> Meter:
     return meter
 
 
-def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
+def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> Value:
     """``meter.update(value, n)``, ``meter.update("loss", value)``, ``meter.update(loss=value)``."""
     if call.name in _UPDATES:
         for given in _given_to(call):
@@ -89,9 +75,9 @@ class _Given:
     """What one call gives a meter, for one of its slots, and of how many."""
 
     slot: str
-    value: AbstractValue
+    value: Value
     node: ast.expr
-    count: AbstractValue | None = None
+    count: Value | None = None
     count_node: ast.expr | None = None
 
 
@@ -115,7 +101,7 @@ def _given_to(call: Invocation) -> Iterator[_Given]:
             yield from _entries(value, keyword.value, None)
 
 
-def _entries(mapping: Mapping, node: ast.expr, count: AbstractValue | None) -> Iterator[_Given]:
+def _entries(mapping: Mapping, node: ast.expr, count: Value | None) -> Iterator[_Given]:
     for key, binding in mapping.entries.items():
         yield _Given(key, binding.value, node, count)
 
@@ -152,7 +138,7 @@ def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
         run.record_average((entry,), entry.statement, divisor_of_meter(value), None)
 
 
-def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: AbstractValue) -> bool:
+def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: Value) -> bool:
     """Whether a meter adds up counts or sums, and only its sum is read: ``seen.update(k)``, ``seen.sum``."""
     if not isinstance(value, Count) and not (
         isinstance(value, Stat) and value.quantity in {Quantity.COUNT, Quantity.SUM}
@@ -162,7 +148,7 @@ def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: AbstractValue) -> 
     return "sum" in read and not read & _AVERAGES
 
 
-def _weight_by_name(count: AbstractValue) -> Weight:
+def _weight_by_name(count: Value) -> Weight:
     if isinstance(count, Unknown):
         return Weight.OWN if name_tables.reads_as_tokens(count.name) else Weight.SAMPLES
     if isinstance(count, Stat):
@@ -190,7 +176,7 @@ def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: st
     return [name for name in dict.fromkeys(names) if name in methods]
 
 
-def logged(run: Interpreter, base: AbstractValue, call: Invocation) -> bool:
+def logged(run: Interpreter, base: Value, call: Invocation) -> bool:
     """``self.log("loss", loss)`` in a step: Lightning averages over the epoch, weighted by the batch's size."""
     loop = next((other for other in reversed(run.loops) if other.batch is not None and other.batch.weighs), None)
     if loop is None or loop.batch is None or not isinstance(base, Instance):
@@ -208,7 +194,7 @@ def _is_over_epoch(call: Invocation, training: bool) -> bool:
     return not training and not (isinstance(on_step, Const) and on_step.value is True)
 
 
-def _logged_values(call: Invocation) -> list[tuple[str, AbstractValue, ast.expr]]:
+def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
     """Each value with the key that it is logged under, and as written."""
     node = call.node
     if call.name == "log_dict":
@@ -222,7 +208,7 @@ def _logged_values(call: Invocation) -> list[tuple[str, AbstractValue, ast.expr]
     return [(key or ast.unparse(node.args[0]), value, value_node)]
 
 
-def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: AbstractValue, node: ast.expr) -> None:
+def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Value, node: ast.expr) -> None:
     if isinstance(value, BatchRows) or (isinstance(value, Unknown) and value.of_batch):
         value = run.stat(node, Quantity.UNKNOWN)
     if not isinstance(value, Stat):
@@ -238,9 +224,7 @@ def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Ab
     entry.reported.setdefault(key)
 
 
-def outputs_of(
-    run: Interpreter, statement: ast.AST, name: str, values: list[AbstractValue], loop: OpenLoop
-) -> AbstractValue:
+def outputs_of(run: Interpreter, statement: ast.AST, name: str, values: list[Value], loop: OpenLoop) -> Value:
     """What a trainer collects of a step's return values, for the method at the epoch's end."""
     outputs = Items(statement)
     for value in values:

@@ -10,32 +10,24 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import library, name_tables
 from batchproof.scripts.source.accumulators import append, extend
 from batchproof.scripts.source.arithmetic import is_transposed
+from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
 from batchproof.scripts.source.frames import Binding
-from batchproof.scripts.source.library import loader_of
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Dataset,
     Fixed,
-    Instance,
-    Invocation,
-    Items,
     LoaderValue,
-    LoopTotal,
-    Mapping,
-    Meter,
-    MetricObject,
-    Pool,
     Shape,
     Stat,
     Unknown,
+    Value,
     key_of,
 )
 
@@ -58,7 +50,7 @@ _BARS = name_set("set_description set_postfix set_postfix_str update close write
 _COMPARES = name_set("eq ne gt lt ge le")
 
 
-def call_method(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def call_method(run: Interpreter, base: Value, call: Invocation) -> Value:
     """``base.name(...)``."""
     if call.name == "backward":
         loop = run.batch_loop()
@@ -70,7 +62,7 @@ def call_method(run: Interpreter, base: AbstractValue, call: Invocation) -> Abst
     return _METHODS.get(type(base), _of_unknown)(run, base, call)
 
 
-def set_mode(run: Interpreter, base: AbstractValue, call: Invocation) -> bool:
+def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:
     """``model.eval()`` and ``model.train()``: what follows them evaluates, or trains."""
     if not isinstance(base, (Unknown, Instance)):
         return False
@@ -92,18 +84,18 @@ def _written(call: Invocation) -> str:
     return ast.unparse(call.node.func.value)
 
 
-def _arithmetic(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _arithmetic(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     if call.name not in _ARITHMETIC or not call.arguments:
         return None
     return run.binary(call.node, _ARITHMETIC[call.name], base, call.arguments[0])
 
 
-def _nonlinear(base: AbstractValue, call: Invocation, name: str) -> AbstractValue | None:
+def _nonlinear(base: Value, call: Invocation, name: str) -> Value | None:
     what = name_tables.NONLINEAR_STEPS.get(name)
     return base.nonlinear(call.node, what) if what is not None else None
 
 
-def _of_list(run: Interpreter, base: Items, call: Invocation) -> AbstractValue:
+def _of_list(run: Interpreter, base: Items, call: Invocation) -> Value:
     name, node = call.name, call.node
     if name in {"append", "appendleft", "put", "add"} and call.first is not None and not base.array:
         append(run, _written(call), base, call.first, node.args[0])
@@ -120,7 +112,7 @@ def _of_list(run: Interpreter, base: Items, call: Invocation) -> AbstractValue:
     return value or (_arithmetic(run, base, call) if base.array else None) or base
 
 
-def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> AbstractValue:
+def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> Value:
     name, node = call.name, call.node
     if name in {"get", "setdefault", "pop"} and node.args:
         key = key_of(node.args[0])
@@ -140,7 +132,7 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> AbstractVa
     return Unknown(node, name)
 
 
-def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> AbstractValue:
+def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> Value:
     if call.name in {"to", "cuda", "cpu", "clone", "eval", "train"}:
         return base
     if call.name == "forward":
@@ -151,7 +143,7 @@ def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> Abstra
     return Fixed(call.node)
 
 
-def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> AbstractValue:
+def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> Value:
     if call.name in {"next", "__next__", "next_batch", "get_batch"}:
         return BatchRows(call.node, whole=True)
     if call.name in {"size", "__len__"}:
@@ -161,7 +153,7 @@ def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> Abstrac
     return BatchRows(call.node) if call.is_given_batch() else base
 
 
-def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) -> AbstractValue:
+def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) -> Value:
     if isinstance(base, LoopTotal) and base.listed and call.name in {"mean", "sum", "nanmean"}:
         return base.reduce(run, call.node, call.name, None) or base
     if call.name == "append":
@@ -169,7 +161,7 @@ def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) ->
     return _nonlinear(base, call, call.name) or _arithmetic(run, base, call) or base
 
 
-def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> AbstractValue:
+def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> Value:
     if call.name in {"size", "shape"}:
         return Fixed(call.node)
     if call.name == "mean" and base.quantity is Quantity.COUNT:
@@ -177,11 +169,11 @@ def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> AbstractValue:
     return _nonlinear(base, call, call.name.rstrip("_")) or _arithmetic(run, base, call) or base
 
 
-def _of_pool(run: Interpreter, base: Pool, call: Invocation) -> AbstractValue:
+def _of_pool(run: Interpreter, base: Pool, call: Invocation) -> Value:
     return Pool(call.node)
 
 
-def _size(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _size(run: Interpreter, base: Value, call: Invocation) -> Value:
     """``x.size()`` and ``x.size(0)``."""
     if call.first is None:
         return Shape(call.node, base)
@@ -189,7 +181,7 @@ def _size(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractVa
     return base.length(run, call.node) if is_batch_dimension else Fixed(call.node)
 
 
-def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     reader = _ON_ROWS.get(call.name)
     value = reader(run, base, call) if reader is not None else None
     return (
@@ -200,47 +192,47 @@ def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractVal
     )
 
 
-def _elements(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _elements(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     return base.elements(run, call.node)
 
 
-def _comparison(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _comparison(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     return BatchRows(call.node, mask=True, pairs=base.pairs)
 
 
-def _truth(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _truth(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     return BatchRows(call.node, mask=True)
 
 
-def _number(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _number(run: Interpreter, base: Value, call: Invocation) -> Value:
     return run.stat(call.node, Quantity.UNKNOWN)
 
 
-def _extreme_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _extreme_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     return BatchRows(call.node, output=base.output) if call.given else None
 
 
-def _matrix_product(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _matrix_product(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     if call.first is None:
         return None
     pairs = isinstance(call.first, BatchRows) and is_transposed(call.node.args[0])
     return BatchRows(call.node, pairs=pairs, output=True)
 
 
-def _selected(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _selected(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     return BatchRows(call.node, selected=True, output=base.output)
 
 
-def _entry_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _entry_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     return BatchRows(call.node, mask="mask" in key_of(call.node.args[0])) if call.node.args else None
 
 
-def _entries_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _entries_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     return Unknown(call.node, "", True)
 
 
 #: Methods of a tensor, or of a structure of tensors, with one row for each sample.
-_ON_ROWS: dict[str, Callable[..., AbstractValue | None]] = {
+_ON_ROWS: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         (" ".join(_ARITHMETIC), _arithmetic),
@@ -273,7 +265,7 @@ def _moved(run: Interpreter, base: BatchRows, call: Invocation) -> BatchRows | N
     return replace(base, node=call.node, whole=base.whole and moved, raw=base.raw and moved, columns=columns)
 
 
-def _columns(name: str, arguments: list[AbstractValue], base: BatchRows) -> int | None:
+def _columns(name: str, arguments: list[Value], base: BatchRows) -> int | None:
     """After ``unsqueeze(1)`` there is a column, after ``squeeze()`` there is none."""
     sizes = [a.value for a in arguments if isinstance(a, Const)]
     if name == "unsqueeze" and sizes in ([1], [-1]):
@@ -285,7 +277,7 @@ def _columns(name: str, arguments: list[AbstractValue], base: BatchRows) -> int 
     return base.columns if name in {"to", "cuda", "float", "cpu", "detach", "double"} else None
 
 
-def _of_unknown(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _of_unknown(run: Interpreter, base: Value, call: Invocation) -> Value:
     reader = _ON_UNKNOWN.get(call.name)
     value = reader(run, base, call) if reader is not None else None
     if value is not None:
@@ -295,7 +287,7 @@ def _of_unknown(run: Interpreter, base: AbstractValue, call: Invocation) -> Abst
     return _of_tensor(run, base, call) or _by_name(run, base, call)
 
 
-def _of_tensor(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _of_tensor(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     """A method of what may be a tensor with a row for each sample."""
     of_batch = base.is_of_batch()
     if not of_batch and (not isinstance(base, Unknown) or run.batch_loop() is None or call.arguments):
@@ -306,7 +298,7 @@ def _of_tensor(run: Interpreter, base: AbstractValue, call: Invocation) -> Abstr
     return base if value is None and of_batch and call.name in _HANDED_ON else value
 
 
-def _by_name(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _by_name(run: Interpreter, base: Value, call: Invocation) -> Value:
     if call.is_given_batch():
         if isinstance(base, Unknown) and call.name in _LOGS:
             return Fixed(call.node)
@@ -320,7 +312,7 @@ def _by_name(run: Interpreter, base: AbstractValue, call: Invocation) -> Abstrac
     return Unknown(call.node, call.name, base.is_of_batch())
 
 
-def _added(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     """A list that something else made: an attribute of an unknown object, a parameter."""
     if call.first is None or not isinstance(base, (Unknown, Const)):
         return None
@@ -334,36 +326,36 @@ def _added(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractV
     return Fixed(call.node)
 
 
-def _files(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _files(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return None if base.is_of_batch() else Dataset(call.node)
 
 
-def _data_loader(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _data_loader(run: Interpreter, base: Value, call: Invocation) -> Value:
     return loader_of(call)
 
 
-def _metered(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _metered(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     if not isinstance(base, Unknown) or not is_meter(run, base, call):
         return None
     assert isinstance(call.node.func, ast.Attribute)
     return call_meter(run, meter_for(run, call.node.func.value), call)
 
 
-def _size_in_loop(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _size_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return _size(run, base, call) if base.is_of_batch() or run.batch_loop() is not None else None
 
 
-def _number_in_loop(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _number_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value:
     outside = isinstance(base, Unknown) and not base.of_batch and run.batch_loop() is None
     return base if outside else _number(run, base, call)
 
 
-def _next_batch(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _next_batch(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return BatchRows(call.node, whole=True) if run.batch_loop() is not None else None
 
 
 #: Methods of what nothing is known of.
-_ON_UNKNOWN: dict[str, Callable[..., AbstractValue | None]] = {
+_ON_UNKNOWN: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         ("append extend", _added),
@@ -376,7 +368,7 @@ _ON_UNKNOWN: dict[str, Callable[..., AbstractValue | None]] = {
     )
     for name in names.split()
 }
-_METHODS: dict[type[AbstractValue], Callable[..., AbstractValue]] = {
+_METHODS: dict[type[Value], Callable[..., Value]] = {
     Items: _of_list,
     Mapping: _of_mapping,
     Meter: call_meter,

@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import arithmetic, suspicions
 from batchproof.scripts.source.accumulators import add
 from batchproof.scripts.source.assignment import assign, held_by, open_loops, put, rewrites_itself, running_mean
+from batchproof.scripts.source.callables import Class, Function
 from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
-from batchproof.scripts.source.values import (
-    Averaged,
-    Class,
-    Const,
-    Count,
-    CountedThing,
-    Function,
-    LoopTotal,
-    join_scopes,
-)
+from batchproof.scripts.source.totals import Averaged, LoopTotal, join_scopes
+from batchproof.scripts.source.values import Const, Count, CountedThing
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter

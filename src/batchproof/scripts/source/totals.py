@@ -1,0 +1,377 @@
+"""What batches were added to, or joined in: running totals, averages, lists, dicts and meters."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from batchproof.scripts.source import name_tables
+from batchproof.scripts.source.frames import Binding, Contribution, Scope, note_after
+from batchproof.scripts.source.site import Average, Divisor, Quantity, Weight
+from batchproof.scripts.source.values import (
+    BatchRows,
+    Const,
+    Count,
+    CountedThing,
+    Fixed,
+    Library,
+    Shape,
+    Stat,
+    Unknown,
+    Value,
+    _is_last_few,
+    key_of,
+    worst,
+)
+
+if TYPE_CHECKING:
+    from batchproof.scripts.source.interpreter import Interpreter
+
+
+@dataclass(eq=False)
+class LoopTotal(Value):
+    """What batches were added to, one after the other; ``listed`` where they can still be told apart."""
+
+    entries: tuple[Contribution, ...] = ()
+    listed: bool = False
+    weighted: Value | None = None  # they were multiplied by these
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        return self.entries
+
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+        return LoopTotal(node, self.entries, True)
+
+    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        if not self.listed:
+            return self
+        if any(entry.spread or isinstance(entry.value, Pool) for entry in self.entries):
+            return Pool(node)
+        for entry in self.entries:
+            entry.scalar = entry.scalar or not entry.spread
+        divisor = Divisor.WEIGHTS if self.weighted is not None else Divisor.BATCHES
+        return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None))
+
+    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+        return LoopTotal(node, self.entries, False, self.weighted)
+
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+        return Fixed(node)
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return Shape(node, self) if name == "shape" else self
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return Fixed(node) if self.listed and _is_last_few(node.slice) else self
+
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+        return self
+
+    def item(self, target: ast.expr) -> Value:
+        return self.entries[-1].value if self.listed and self.entries else self
+
+
+@dataclass(eq=False)
+class Averaged(Value):
+    """A total after its division."""
+
+    entries: tuple[Contribution, ...] = ()
+    averages: tuple[Average, ...] = ()
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        return self.entries
+
+    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        return replace(self, node=node)
+
+    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+        return self
+
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+        return Fixed(node)
+
+    def nonlinear(self, node: ast.expr, what: str) -> Value:
+        note_after(self.entries, self.averages, what)
+        return replace(self, node=node)
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return Shape(node, self) if name == "shape" else self
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return self
+
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+        return self
+
+
+@dataclass(eq=False)
+class Pool(Value):
+    """The rows of many batches, joined."""
+
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+        return Count(node, CountedThing.DATASET)
+
+    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        return Fixed(node)
+
+    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+        return Fixed(node)
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return self
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return self
+
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+        return self
+
+
+@dataclass(eq=False)
+class Meter(Value):
+    """An average of what it is given, of a class that is not in the file."""
+
+    name: str = ""
+    slots: dict[str, list[Contribution]] = field(default_factory=dict)
+    weighs: bool = True
+    born: tuple[int, ...] = ()
+
+    def read(self, run: Interpreter, name: str, node: ast.AST) -> Value:
+        """``meter.avg``: the average of what went in; ``meter["loss"]``: a part of it."""
+        if name in {"val", "last", "sum", "count", "cnt", "n", "sums"}:
+            return Fixed(node)
+        if name not in self.slots and name not in name_tables.METER_READS:
+            return self
+        slots = [self.slots[name]] if name in self.slots else list(self.slots.values())
+        entries = tuple(entry for slot in slots for entry in slot)
+        if not entries:
+            return Fixed(node)
+        averages = (run.record_average((entry,), node, divisor_of_meter(entry.value), None) for entry in entries)
+        return Averaged(node, entries, tuple(average for pair in averages for average in pair))
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return self.read(run, name, node)
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return self.read(run, key_of(node.slice), node)
+
+
+@dataclass(eq=False)
+class Items(Value):
+    """A list, a tuple or an array: what it was written with, and what batches were added to it."""
+
+    items: list[Value] = field(default_factory=list)
+    entries: list[Contribution] = field(default_factory=list)
+    born: tuple[int, ...] = ()
+    array: bool = False
+    start: ast.AST | None = None
+    of_samples: bool = False  # one item for each sample of the batch
+    tuple_: bool = False
+    recent: bool = False  # only the last few are kept
+
+    @property
+    def contributions(self) -> tuple[Contribution, ...]:
+        return tuple(self.entries)
+
+    @property
+    def members(self) -> list[Value]:
+        return self.items
+
+    def is_of_batch(self, depth: int = 3) -> bool:
+        return depth > 0 and any(item.is_of_batch(depth - 1) for item in self.items)
+
+    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
+        if self.entries:
+            return LoopTotal(node, tuple(self.entries), True)
+        if not self.items:
+            return Count(node, CountedThing.BATCHES)
+        if not self.is_of_batch():
+            return Fixed(node)
+        return Count(node, CountedThing.SAMPLES, run.batch_loop()) if self.of_samples else Const(node, len(self.items))
+
+    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        if self.entries:
+            return LoopTotal(self.node, tuple(self.entries), True).mean(run, node)
+        return self._of_one_batch(run, node, Quantity.MEAN) or Unknown(node)
+
+    def sum(self, run: Interpreter, node: ast.expr) -> Value:
+        if self.entries:
+            return LoopTotal(node, tuple(self.entries), False)
+        return self._of_one_batch(run, node, Quantity.SUM) or Unknown(node, "", self.is_of_batch())
+
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+        return Fixed(node) if self.entries else self.mean(run, node)
+
+    def _of_one_batch(self, run: Interpreter, node: ast.expr, quantity: Quantity) -> Value | None:
+        """A list that was filled within one batch: of its samples, or of its parts."""
+        if self.of_samples:
+            return run.stat(node, quantity)
+        stats = [item for item in self.items if isinstance(item, Stat)]
+        if stats:
+            return worst(stats).derived(node)
+        return run.stat(node, quantity) if quantity is Quantity.MEAN and self.is_of_batch(4) else None
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        if name == "shape":
+            return Shape(node, self)
+        return self if name in {"T", "data"} else Unknown(node, name)
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        place = key.value if isinstance(key, Const) else None
+        here = run.frame.scope.find(ast.unparse(node)) if self.array and isinstance(key, Const) else None
+        if here is not None:
+            return here.value
+        if not self.entries:
+            if isinstance(place, int) and -len(self.items) <= place < len(self.items):
+                return self.items[place]
+            return self.items[0] if self.items else Unknown(node, "", self.of_samples)
+        if _is_last_few(node.slice):
+            return Fixed(node)
+        if place == -1 and not isinstance(node.slice, ast.Slice):
+            return self.entries[-1].value
+        return LoopTotal(node, tuple(self.entries), True)
+
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+        if self.entries:
+            return LoopTotal(target, tuple(self.entries), True)
+        return self.items[min(place, len(self.items) - 1)] if self.items else Unknown(target)
+
+    def item(self, target: ast.expr) -> Value:
+        if self.entries:
+            return _read_again(self.entries[-1].value)
+        if not self.items:
+            return super().item(target)
+        first = self.items[0]
+        if isinstance(first, Const) and any(i.value != first.value for i in self.items if isinstance(i, Const)):
+            return Unknown(target)  # `for batch_size in (1, 16, 64)`
+        return first
+
+
+@dataclass(eq=False)
+class Mapping(Value):
+    entries: dict[str, Binding] = field(default_factory=dict)
+    born: tuple[int, ...] = ()
+    makes: str = ""  # what a defaultdict makes: "list", "float", "meter", "dict"
+    template: ast.expr | None = None  # of a dict: as written
+
+    def is_of_batch(self, depth: int = 3) -> bool:
+        return depth > 0 and any(binding.value.is_of_batch(depth - 1) for binding in self.entries.values())
+
+    def values(self) -> list[Value]:
+        return [binding.value for binding in self.entries.values()]
+
+    def read(self, run: Interpreter, key: str, node: ast.AST) -> Value:
+        """What it holds under a key, or under any where the key is "*"."""
+        if key in self.entries:
+            return self.entries[key].value
+        if "*" in self.entries:
+            return self.entries["*"].value
+        if key == "*" and self.entries:
+            return join_all(self.values())
+        if self.makes:
+            default = self._default(run, node)
+            self.entries[key] = Binding(default, self.born, self.node)
+            return default
+        return Unknown(node, key)
+
+    def _default(self, run: Interpreter, node: ast.AST) -> Value:
+        if self.template is not None:
+            default = run.evaluate(self.template)
+            if isinstance(default, (Mapping, Items)):
+                default.born = self.born
+            if isinstance(default, Mapping):
+                for entry in default.entries.values():
+                    entry.born = self.born
+            return default
+        if self.makes == "list":
+            return Items(node, born=self.born, start=self.node)
+        return Meter(node, "defaultdict", born=self.born) if self.makes == "meter" else Const(node, 0)
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return self.entries[name].value if name in self.entries else Unknown(node, name)
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return self.read(run, key_of(node.slice), node)
+
+
+def _read_again(value: Value) -> Value:
+    """A batch's value that is taken off a list later is not the loop's last one."""
+    if isinstance(value, Stat):
+        return replace(value, loop=None)
+    if isinstance(value, Items) and not value.entries:
+        return replace(value, items=[_read_again(item) for item in value.items])
+    return value
+
+
+def divisor_of_meter(value: Value) -> Divisor:
+    """What a meter divides by, of the weight that its values come with."""
+    if isinstance(value, Stat) and value.weight is not Weight.NONE:
+        by_weight = {Weight.SAMPLES: Divisor.SAMPLES, Weight.CONFIGURED: Divisor.CONFIGURED}
+        return by_weight.get(value.weight, Divisor.WEIGHTS)
+    return Divisor.BATCHES
+
+
+#: Of two values that a name may hold, the one that says more comes later.
+_SAYS = (Unknown, Const, Fixed, Count, Library, BatchRows, Items, Mapping, Stat, Averaged, LoopTotal)
+
+
+def join(first: Value, second: Value) -> Value:
+    """What a name holds after two branches."""
+    if first is second:
+        return first
+    if isinstance(first, LoopTotal) and isinstance(second, LoopTotal):
+        entries = united(first.entries, second.entries)
+        return LoopTotal(first.node, entries, first.listed, first.weighted or second.weighted)
+    if isinstance(first, Averaged) and isinstance(second, Averaged):
+        return Averaged(first.node, united(first.entries, second.entries), first.averages + second.averages)
+    if isinstance(first, Stat) and isinstance(second, Stat):
+        return second if first.quantity is Quantity.UNKNOWN else first
+    if (
+        isinstance(first, Items)
+        and isinstance(second, Items)
+        and not (first.entries or second.entries)
+        and len(first.items) == len(second.items)
+    ):
+        items = [join(a, b) for a, b in zip(first.items, second.items, strict=True)]
+        return Items(first.node, items, [], first.born, first.array, first.start)
+    return first if _says(first) >= _says(second) else second
+
+
+def join_all(values: list[Value]) -> Value:
+    """What a name holds after several branches."""
+    value = values[0]
+    for other in values[1:]:
+        value = join(value, other)
+    return value
+
+
+def united(first: tuple[Contribution, ...], second: tuple[Contribution, ...]) -> tuple[Contribution, ...]:
+    """The contributions of both, each once."""
+    return first + tuple(entry for entry in second if entry not in first)
+
+
+def _says(value: Value) -> int:
+    if isinstance(value, Const) and value.value is None:
+        return -1
+    return _SAYS.index(type(value)) if type(value) in _SAYS else len(_SAYS)
+
+
+def join_scopes(scope: Scope, one: dict[str, Binding], other: dict[str, Binding]) -> None:
+    """Leave in a scope what its names hold after two branches."""
+    if one is other:
+        scope.names = one
+        return
+    names = dict(other)
+    for name, binding in one.items():
+        there = other.get(name)
+        if there is None or there is binding:
+            names[name] = binding
+            continue
+        value = join(binding.value, there.value)
+        kept = binding if value is binding.value else there
+        born = binding.born if len(binding.born) <= len(there.born) else there.born
+        names[name] = Binding(value, born, kept.statement)
+    scope.names = names
