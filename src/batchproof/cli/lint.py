@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchproof.cli.examples import LINT
-from batchproof.cli.progress import progress
+from batchproof.cli import options
+from batchproof.cli.output import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ FOUND = 1
 _CODES: dict[str, Any] = {"multiple": True, "metavar": "CODE,..."}
 
 
-@click.command("lint", epilog=LINT)
+@options.examples_last
+@click.command("lint")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--select", help="Only these rules; BP2 is all that begin so.", **_CODES)
 @click.option("--ignore", help="Not these rules.", **_CODES)
@@ -53,6 +54,18 @@ def command(
     """Find where source averages over batches in a way that depends on the batch size.
 
     PATH is a script, a notebook, a folder of them, or - for stdin.  Nothing is imported or run.
+
+    Examples:
+      batchproof lint                                  (this folder)
+      batchproof lint train.py notebooks/
+      batchproof lint --diff train.py                  (what --fix would write)
+      batchproof lint --select BP1,BP203 --format github src/
+      batchproof lint - --stdin-filename train.py < train.py
+
+    batchproof rule BP101 says what a code means; # noqa: BP101 silences it on a line.
+
+    Exit status: 0 nothing found, 1 something found or a file that cannot be read,
+    2 could not begin.
     """
     from batchproof.scripts.lint.config import codes_in
     from batchproof.scripts.lint.many import task, tasks
