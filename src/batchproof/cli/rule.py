@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("code", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def command(code: str | None, as_json: bool) -> int:
-    """Show what lint's rule CODE is about: why it is bad, how large it tends to be, and how to mend it.
+    """Show what lint's rule CODE is about: why it is bad, how large it tends to be, and how to repair it.
 
     Without a CODE all rules are listed.
 

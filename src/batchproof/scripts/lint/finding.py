@@ -88,6 +88,12 @@ class LintFinding:
         """The notebook's cell, from 1, that the span's lines are counted in."""
         return self.span.cell
 
+    @property
+    def advice(self) -> str:
+        """What is wrong and what to write instead, on one line; in a notebook with the cell that it is about."""
+        text = f"{self.message}. Instead: {self.remedy}" if self.remedy else self.message
+        return text if self.cell is None else f"cell {self.cell}, line {self.span.line}: {text}"
+
 
 @dataclass(frozen=True)
 class LintProblem:

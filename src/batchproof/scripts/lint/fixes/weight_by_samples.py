@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 from batchproof.scripts.lint.finding import Edit, Fix
 from batchproof.scripts.lint.fixes import edits
-from batchproof.scripts.lint.fixes.certain import is_a_mean
+from batchproof.scripts.lint.fixes.evidence import as_long_as, is_a_mean, size_of
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
-from batchproof.scripts.lint.fixes.size import as_long_as, size_of
 from batchproof.scripts.lint.rule import call_of
 from batchproof.scripts.lint.source import SourceFile
 from batchproof.scripts.source import Average, AverageSite, Divisor, Quantity, Weight
