@@ -50,9 +50,7 @@ class Rule:
     """One rule.
 
     Attributes:
-        file: of the module that it stands in; its page stands beside, in a file of the same name.
-        code: as in "BP101".
-        name: the same in words, as in "nonlinear-metric-averaged".
+        file: of the module that it stands in, whose name is the rule's; its page stands beside.
         severity: how much the number tends to be off.
         summary: what it finds, in a line.
         site: the verdict on an average over batches; None where there is nothing to say.
@@ -61,13 +59,21 @@ class Rule:
     """
 
     file: str
-    code: str
-    name: str
     severity: Severity
     summary: str
     site: Callable[[AverageSite], Verdict | None] | None = None
     topic: Topic | None = None
     doubt: Callable[[Doubt], Verdict] | None = None
+
+    @property
+    def code(self) -> str:
+        """``"BP101"`` of a rule in ``bp101_nonlinear_metric_averaged.py``."""
+        return Path(self.file).stem.partition("_")[0].upper()
+
+    @property
+    def name(self) -> str:
+        """``"nonlinear-metric-averaged"`` of a rule in ``bp101_nonlinear_metric_averaged.py``."""
+        return Path(self.file).stem.partition("_")[2].replace("_", "-")
 
     @property
     def page(self) -> str:

@@ -49,8 +49,6 @@ def _name_of(node: ast.AST | None) -> str:
 
 RULE = Rule(
     __file__,
-    "BP101",
-    "nonlinear-metric-averaged",
     Severity.ERROR,
     "a square root, F1, AUC, R² or the like of each batch, averaged over batches",
     site=nonlinear,

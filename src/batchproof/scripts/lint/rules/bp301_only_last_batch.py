@@ -8,8 +8,6 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP301",
-    "only-last-batch",
     Severity.WARNING,
     "what is reported after the loop is the last batch's value",
     topic=Topic.ONLY_LAST_BATCH,

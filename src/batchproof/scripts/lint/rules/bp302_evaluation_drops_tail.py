@@ -8,8 +8,6 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP302",
-    "evaluation-drops-tail",
     Severity.WARNING,
     "an evaluation loader with drop_last=True",
     topic=Topic.DROPPED_TAIL,

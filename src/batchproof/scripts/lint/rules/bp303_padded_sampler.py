@@ -8,8 +8,6 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP303",
-    "padded-sampler",
     Severity.WARNING,
     "a DistributedSampler in evaluation, which repeats samples to make the ranks even",
     topic=Topic.PADDED_SAMPLER,

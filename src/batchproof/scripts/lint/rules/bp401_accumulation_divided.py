@@ -8,8 +8,6 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP401",
-    "accumulation-divided",
     Severity.WARNING,
     "a loss that is no plain mean, divided by the number of accumulation steps",
     topic=Topic.DIVIDED_ACCUMULATION,

@@ -8,8 +8,6 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP501",
-    "broadcast-shapes",
     Severity.ERROR,
     "a prediction of shape (B, 1) against a target of shape (B,)",
     topic=Topic.BROADCAST_SHAPES,
