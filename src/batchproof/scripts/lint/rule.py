@@ -125,18 +125,20 @@ def reported(site: AverageSite) -> Average | None:
 
 def origin(site: AverageSite) -> tuple[RelatedNode, ...]:
     """Where the value becomes what it is, if that is another line than where it is added."""
-    found, why = site.added.origin, site.added.why
-    if found is None or getattr(found, "lineno", None) in (None, getattr(site.add, "lineno", None)):
-        return ()
-    return (RelatedNode(found, why or "computed here"),)
+    return _elsewhere(site, site.added.origin, site.added.why or "computed here")
 
 
 def division(site: AverageSite, message: str) -> tuple[RelatedNode, ...]:
-    """Where the total is divided."""
+    """Where the total is divided, if that is another line than where it is added."""
     average = reported(site)
-    if average is None or getattr(average.node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
+    return _elsewhere(site, None if average is None else average.node, message)
+
+
+def _elsewhere(site: AverageSite, node: ast.AST | None, message: str) -> tuple[RelatedNode, ...]:
+    if getattr(node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
         return ()
-    return (RelatedNode(average.node, message),)
+    assert node is not None
+    return (RelatedNode(node, message),)
 
 
 def function_of(site: AverageSite) -> str | None:

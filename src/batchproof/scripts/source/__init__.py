@@ -1,6 +1,7 @@
 """Where a script averages over batches, read off its syntax tree.  Knows ``ast`` and nothing of torch."""
 
 from batchproof.scripts.source.find import find
+from batchproof.scripts.source.index import callee_of, last_word
 from batchproof.scripts.source.name_tables import is_torch_loss
 from batchproof.scripts.source.site import (
     Added,
@@ -30,6 +31,8 @@ __all__ = [
     "Script",
     "Topic",
     "Weight",
+    "callee_of",
     "find",
     "is_torch_loss",
+    "last_word",
 ]
