@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
-from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Pool
 from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr
     return LoopTotal(node, entries, False)
 
 
-def _of_open_loop(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> bool:
+def _of_open_loop(run: Interpreter, value: Accumulated, loop: BatchLoop) -> bool:
     return any(entry.loop is loop for entry in value.entries)
 
 
@@ -56,11 +56,11 @@ def _within(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value
     """An addition within one batch, or outside of any."""
     if isinstance(old, Items) and isinstance(value, Items) and not old.array:
         old.items = (old.items + value.items)[:MOST_ITEMS]
-        old.entries += [e for e in value.entries if e not in old.entries]
+        old.add_entries(value.entries)
         return old
     if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, LoopTotal, Averaged, BatchRows)):
         return value
-    if isinstance(old, Unknown) and isinstance(value, (LoopTotal, Averaged)):
+    if isinstance(old, Unknown) and isinstance(value, Accumulated):
         return value
     return run.binary(node, ast.Add(), old, value)
 
@@ -92,7 +92,7 @@ def enter(
     if written is not None and statement is not run.frame.statement:
         written = handed_on(statement, value)
         name = _receiver(statement) or name
-    if isinstance(value, (LoopTotal, Averaged)):
+    if isinstance(value, Accumulated):
         value = _running(run, value, loop.batch)
     entry = run.entries.get(key)
     if entry is None:
@@ -100,9 +100,9 @@ def enter(
         run.entries[key] = entry
     elif _vague(entry.value) and not _vague(value):
         entry.value = value
-    if held.statement is not None and not isinstance(held.value, (LoopTotal, Averaged)):
+    if held.statement is not None and not isinstance(held.value, Accumulated):
         entry.starts.setdefault(id(held.statement), held.statement)
-    elif isinstance(held.value, (LoopTotal, Averaged)):
+    elif isinstance(held.value, Accumulated):
         for other in held.value.entries:
             for start in other.starts.values():
                 entry.starts.setdefault(id(start), start)
@@ -133,7 +133,7 @@ def _vague(value: Value) -> bool:
     return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
-def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> Value:
+def _running(run: Interpreter, value: Accumulated, loop: BatchLoop) -> Value:
     """A total that is itself added in each batch."""
     same = [entry for entry in value.entries if entry.loop is loop]
     if same and not isinstance(value.node, ast.Constant):
@@ -175,7 +175,7 @@ def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.ex
             append(run, name, items, item, node)
         return
     if isinstance(value, Items) and value.entries:
-        items.entries += [e for e in value.entries if e not in items.entries]
+        items.add_entries(value.entries)
         return
     append(run, name, items, BatchRows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
@@ -210,9 +210,9 @@ def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over:
         items.of_samples = True
         return items
     known = over.contributions if isinstance(over, (Items, LoopTotal)) else ()
-    if known and not isinstance(value, (LoopTotal, Averaged)):
+    if known and not isinstance(value, Accumulated):
         return _mapped(run, items, known, value)
-    if isinstance(value, (LoopTotal, Averaged)):
+    if isinstance(value, Accumulated):
         return value
     items.items.append(value)
     return items
@@ -303,7 +303,7 @@ def _text(node: ast.AST | None) -> str:
 def reset(run: Interpreter, held: Binding) -> bool:
     """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
     value = held.value
-    if not isinstance(value, (LoopTotal, Averaged)) and not (isinstance(value, Items) and value.entries):
+    if not isinstance(value, Accumulated) and not (isinstance(value, Items) and value.entries):
         return False
     return run.start_anew(value.contributions)
 

@@ -12,7 +12,7 @@ from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.frames import Contribution
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
-from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Pool
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Pool
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
@@ -34,7 +34,7 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
-    if isinstance(left, (LoopTotal, Averaged)) or isinstance(right, (LoopTotal, Averaged)):
+    if isinstance(left, Accumulated) or isinstance(right, Accumulated):
         return of_totals(run, node, op, left, right)
     if isinstance(left, Pool) or isinstance(right, Pool):
         return Pool(node)
@@ -356,53 +356,42 @@ def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, r
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         if isinstance(left, LoopTotal):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
-        if isinstance(left, Averaged):
-            return Averaged(node, left.entries, left.averages)
-        assert isinstance(right, (LoopTotal, Averaged))
-        if isinstance(left, (Count, Const, Unknown)) and isinstance(right, LoopTotal):
-            return LoopTotal(node, right.entries, right.listed)
-        return Averaged(node, right.entries, right.averages) if isinstance(right, Averaged) else Pool(node)
+        if isinstance(right, LoopTotal) and not isinstance(left, Averaged):
+            # 1 / total
+            return replace(right, node=node, weighted=None) if isinstance(left, (Count, Const, Unknown)) else Pool(node)
+        return replace(left if isinstance(left, Averaged) else right, node=node)
     if isinstance(left, LoopTotal) and isinstance(right, LoopTotal):
-        if isinstance(op, ast.Mult):
-            return LoopTotal(node, left.entries, left.listed, weighted=right)
-        extra = tuple(e for e in right.entries if e not in left.entries)
-        return LoopTotal(node, left.entries + extra, left.listed and right.listed, left.weighted or right.weighted)
+        return replace(left, node=node, weighted=right) if isinstance(op, ast.Mult) else left.plus(right, node)
     if isinstance(left, Averaged) and isinstance(right, Averaged):
-        extra = tuple(e for e in right.entries if e not in left.entries)
-        return Averaged(node, left.entries + extra, left.averages + right.averages)
-    one, other = (left, right) if isinstance(left, (LoopTotal, Averaged)) else (right, left)
+        return left.plus(right, node)
+    one, other = (left, right) if isinstance(left, Accumulated) else (right, left)
     if isinstance(op, ast.Pow):
         return one.nonlinear(node, "a power")
-    if isinstance(one, Averaged):
-        if isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal):
-            return LoopTotal(node, other.entries, other.listed, other.weighted)
-        return Averaged(node, one.entries, one.averages)
-    assert isinstance(one, LoopTotal)
-    if isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
+    if isinstance(one, LoopTotal) and isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
         return divide(run, node, one, replace(other, inverse=False), None)
-    return LoopTotal(node, one.entries, one.listed, one.weighted)
+    is_added = isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal)
+    return replace(other if is_added else one, node=node)
 
 
 def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Value:
     """A total over a count."""
     divisor = divisor_of(run, total, by, by_node)
     if isinstance(by, LoopTotal) and by.listed and any(entry in total.entries for entry in by.entries):
-        for entry in total.entries:
-            entry.scalar = entry.scalar or not entry.spread
+        total.mark_scalars()
+    if _only_scales(run, total, by, by_node):
+        return replace(total, node=node)
     number = isinstance(by, (Const, Fixed))
-    if (
-        isinstance(by, Const)
-        and not any(run.is_open(e.loop) for e in total.entries)
-        and isinstance(by.value, (int, float))
-        and (by.value <= 1 or by.value in {100, 1000, 10, 2, 4})
-    ):
-        return LoopTotal(node, total.entries, total.listed, total.weighted)
+    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number))
+
+
+def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> bool:
+    """Whether a total over it is still a total: a percentage, the number of ranks, a time."""
+    number = by.value if isinstance(by, Const) and isinstance(by.value, (int, float)) else None
+    if number is not None and (number <= 1 or number in {2, 4, 10, 100, 1000}):
+        return not any(run.is_open(entry.loop) for entry in total.entries)
     if isinstance(by, (Unknown, Const)) and by_node is not None and name_tables.reads_as_ranks(ast.unparse(by_node)):
-        return LoopTotal(node, total.entries, total.listed, total.weighted)
-    if isinstance(by, Fixed) and not total.listed:
-        return LoopTotal(node, total.entries, total.listed, total.weighted)
-    averages = run.record_average(total.entries, node, divisor, by_node, number)
-    return Averaged(node, total.entries, averages)
+        return True
+    return isinstance(by, Fixed) and not total.listed
 
 
 def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Divisor:

@@ -12,7 +12,7 @@ from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.loops import bind_target
 from batchproof.scripts.source.site import Divisor
-from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
@@ -38,14 +38,8 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
         suspicions.named_loader(run, name, value)
     if isinstance(value, Averaged):
         report_as(value.entries, name)
-    if isinstance(target, ast.Name):
-        held = run.frame.scope.names.get(name)
-        if held is not None and isinstance(value, (Const, Items)) and _restarts(value) and reset(run, held):
-            return
-        run.frame.scope.names[name] = Binding(value, run.born(), run.frame.statement)
-        return
-    held = held_by(run, target)
-    if held is not None and isinstance(value, (Const, Items)) and _restarts(value) and reset(run, held):
+    held = run.frame.scope.names.get(name) if isinstance(target, ast.Name) else held_by(run, target)
+    if held is not None and _restarts(value) and reset(run, held):
         return
     if isinstance(target, ast.Subscript) and _fills(run, target, value):
         return
@@ -73,80 +67,32 @@ def _fills(run: Interpreter, target: ast.Subscript, value: Value) -> bool:
 
 def held_by(run: Interpreter, target: ast.expr) -> Binding | None:
     """What a name, an attribute or an entry holds, and since when."""
-    if isinstance(target, ast.Name):
-        return run.frame.scope.find(target.id)
-    if isinstance(target, ast.Attribute):
-        base = run.evaluate(target.value)
-        if isinstance(base, Instance):
-            return base.attributes.get(target.attr)
-    elif isinstance(target, ast.Subscript):
-        base = run.evaluate(target.value)
-        if isinstance(base, Mapping):
-            key = key_of(target.slice)
-            if key in base.entries:
-                return base.entries[key]
-            if "*" in base.entries:
-                return base.entries["*"]
-            if base.makes:
-                return Binding(Const(target, 0), base.born, base.node)
-            if key == "*" and base.entries:
-                first = next(iter(base.entries.values()))
-                return Binding(base.read(run, key, target), base.born, first.statement)
-            return Binding(Unknown(target), base.born, base.node)
-        if isinstance(base, Items):
-            if (
-                base.items
-                and not base.array
-                and isinstance(target.slice, ast.Constant)
-                and isinstance(target.slice.value, int)
-                and target.slice.value < len(base.items)
-            ):
-                return Binding(base.items[target.slice.value], base.born, base.start)
-            here = run.frame.scope.find(ast.unparse(target))
-            return here or Binding(Const(target, 0), base.born, base.start)
-    return run.frame.scope.find(ast.unparse(target))
+    held = None
+    if isinstance(target, (ast.Attribute, ast.Subscript)):
+        held = run.evaluate(target.value).held(run, target)
+    return held or run.frame.scope.find(ast.unparse(target))
 
 
 def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
     """Bind a name, an attribute or an entry."""
-    binding = Binding(value, run.born(), run.frame.statement)
-    if isinstance(target, ast.Name):
-        run.frame.scope.names[target.id] = binding
-        return
-    if isinstance(target, ast.Attribute):
+    names, key = run.frame.scope.names, ast.unparse(target)
+    if isinstance(target, (ast.Attribute, ast.Subscript)):
         base = run.evaluate(target.value)
-        if isinstance(base, Instance):
-            base.attributes[target.attr] = binding
+        if isinstance(target, ast.Attribute):
+            if isinstance(base, Instance):
+                names, key = base.attributes, target.attr
+        elif isinstance(base, Mapping):
+            names, key = base.entries, key_of(target.slice)
+        elif isinstance(base, Meter) or (isinstance(base, Items) and base.hold(target.slice, value)):
             return
-    elif isinstance(target, ast.Subscript):
-        base = run.evaluate(target.value)
-        if isinstance(base, Mapping):
-            base.entries[key_of(target.slice)] = binding
-            return
-        if (
-            isinstance(base, Items)
-            and isinstance(value, (LoopTotal, Averaged))
-            and not isinstance(target.slice, ast.Constant)
-        ):
-            base.entries += [e for e in value.entries if e not in base.entries]
-        if (
-            isinstance(base, Items)
-            and isinstance(target.slice, ast.Constant)
-            and isinstance(target.slice.value, int)
-            and 0 <= target.slice.value < len(base.items)
-        ):
-            base.items[target.slice.value] = value
-            return
-        if isinstance(base, Meter):
-            return
-    run.frame.scope.names[ast.unparse(target)] = binding
+    names[key] = Binding(value, run.born(), run.frame.statement)
 
 
 def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
     """Keep the loops that a running total was born in."""
     if value is held.value:
         return
-    statement = held.statement if isinstance(value, (LoopTotal, Averaged)) else run.frame.statement
+    statement = held.statement if isinstance(value, Accumulated) else run.frame.statement
     binding = Binding(value, held.born, statement)
     if isinstance(target, ast.Name):
         run.frame.scope.names[target.id] = binding

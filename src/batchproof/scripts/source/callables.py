@@ -96,6 +96,9 @@ class Instance(Value):
     of: Class | None = None
     attributes: dict[str, Binding] = field(default_factory=dict)
 
+    def held(self, run: Interpreter, target: ast.expr) -> Binding | None:
+        return self.attributes.get(target.attr) if isinstance(target, ast.Attribute) else None
+
     @property
     def definition(self) -> ast.ClassDef | None:
         return self.of.definition if self.of is not None else None

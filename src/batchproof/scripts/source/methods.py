@@ -15,7 +15,7 @@ from batchproof.scripts.source.frames import Binding
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
-from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter, Pool
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
@@ -153,7 +153,7 @@ def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> Value:
     return BatchRows(call.node) if call.is_given_batch() else base
 
 
-def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) -> Value:
+def _of_total(run: Interpreter, base: Accumulated, call: Invocation) -> Value:
     if isinstance(base, LoopTotal) and base.listed and call.name in {"mean", "sum", "nanmean"}:
         return base.reduce(run, call.node, call.name, None) or base
     if call.name == "append":

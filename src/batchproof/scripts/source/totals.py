@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ from batchproof.scripts.source.values import (
     Stat,
     Unknown,
     Value,
-    _is_last_few,
+    Whole,
+    is_last_few,
     key_of,
+    literal_index,
     worst,
 )
 
@@ -30,16 +33,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class LoopTotal(Value):
-    """What batches were added to, one after the other; ``listed`` where they can still be told apart."""
+class Accumulated(Whole):
+    """What batches were added to, one after the other."""
 
     entries: tuple[Contribution, ...] = ()
-    listed: bool = False
-    weighted: Value | None = None  # they were multiplied by these
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
         return self.entries
+
+    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
+        return Fixed(node)
+
+
+@dataclass(eq=False)
+class LoopTotal(Accumulated):
+    """A total that was not divided yet; ``listed`` where its batches can still be told apart."""
+
+    listed: bool = False
+    weighted: Value | None = None  # they were multiplied by these
 
     def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
         return LoopTotal(node, self.entries, True)
@@ -49,70 +61,56 @@ class LoopTotal(Value):
             return self
         if any(entry.spread or isinstance(entry.value, Pool) for entry in self.entries):
             return Pool(node)
-        for entry in self.entries:
-            entry.scalar = entry.scalar or not entry.spread
+        self.mark_scalars()
         divisor = Divisor.WEIGHTS if self.weighted is not None else Divisor.BATCHES
         return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None))
 
+    def mark_scalars(self) -> None:
+        """Note that what was added is averaged like a number."""
+        for entry in self.entries:
+            entry.scalar = entry.scalar or not entry.spread
+
     def sum(self, run: Interpreter, node: ast.expr) -> Value:
-        return LoopTotal(node, self.entries, False, self.weighted)
-
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
-        return Fixed(node)
-
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
-        return Shape(node, self) if name == "shape" else self
+        return replace(self, node=node, listed=False)
 
     def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
-        return Fixed(node) if self.listed and _is_last_few(node.slice) else self
-
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
-        return self
+        return Fixed(node) if self.listed and is_last_few(node.slice) else self
 
     def item(self, target: ast.expr) -> Value:
         return self.entries[-1].value if self.listed and self.entries else self
 
+    def plus(self, other: LoopTotal, node: ast.AST | None) -> LoopTotal:
+        """Both totals in one."""
+        entries = united(self.entries, other.entries)
+        return LoopTotal(node, entries, self.listed and other.listed, self.weighted or other.weighted)
+
 
 @dataclass(eq=False)
-class Averaged(Value):
+class Averaged(Accumulated):
     """A total after its division."""
 
-    entries: tuple[Contribution, ...] = ()
     averages: tuple[Average, ...] = ()
-
-    @property
-    def contributions(self) -> tuple[Contribution, ...]:
-        return self.entries
 
     def mean(self, run: Interpreter, node: ast.expr) -> Value:
         return replace(self, node=node)
 
     def sum(self, run: Interpreter, node: ast.expr) -> Value:
         return self
-
-    def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
-        return Fixed(node)
 
     def nonlinear(self, node: ast.expr, what: str) -> Value:
         note_after(self.entries, self.averages, what)
         return replace(self, node=node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
-        return Shape(node, self) if name == "shape" else self
-
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
-        return self
-
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
-        return self
+    def plus(self, other: Averaged, node: ast.AST | None) -> Averaged:
+        """Both averages in one."""
+        return Averaged(node, united(self.entries, other.entries), self.averages + other.averages)
 
 
 @dataclass(eq=False)
-class Pool(Value):
+class Pool(Whole):
     """The rows of many batches, joined."""
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
-        return Count(node, CountedThing.DATASET)
+    has_many = CountedThing.DATASET
 
     def mean(self, run: Interpreter, node: ast.expr) -> Value:
         return Fixed(node)
@@ -121,12 +119,6 @@ class Pool(Value):
         return Fixed(node)
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
-        return self
-
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
-        return self
-
-    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
         return self
 
 
@@ -219,6 +211,29 @@ class Items(Value):
             return Shape(node, self)
         return self if name in {"T", "data"} else Unknown(node, name)
 
+    def held(self, run: Interpreter, target: ast.expr) -> Binding | None:
+        if not isinstance(target, ast.Subscript):
+            return None
+        index = literal_index(target.slice)
+        if self.items and not self.array and index is not None and index < len(self.items):
+            return Binding(self.items[index], self.born, self.start)
+        here = run.frame.scope.find(ast.unparse(target))
+        return here or Binding(Const(target, 0), self.born, self.start)
+
+    def hold(self, key: ast.expr, value: Value) -> bool:
+        """Take in an entry; whether that is all there is to do."""
+        index = literal_index(key)
+        if index is None and isinstance(value, Accumulated) and not isinstance(key, ast.Constant):
+            self.add_entries(value.entries)
+        if index is None or not 0 <= index < len(self.items):
+            return False
+        self.items[index] = value
+        return True
+
+    def add_entries(self, entries: Iterable[Contribution]) -> None:
+        """Take in what batches added elsewhere, each once."""
+        self.entries += [entry for entry in entries if entry not in self.entries]
+
     def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
         place = key.value if isinstance(key, Const) else None
         here = run.frame.scope.find(ast.unparse(node)) if self.array and isinstance(key, Const) else None
@@ -228,7 +243,7 @@ class Items(Value):
             if isinstance(place, int) and -len(self.items) <= place < len(self.items):
                 return self.items[place]
             return self.items[0] if self.items else Unknown(node, "", self.of_samples)
-        if _is_last_few(node.slice):
+        if is_last_few(node.slice):
             return Fixed(node)
         if place == -1 and not isinstance(node.slice, ast.Slice):
             return self.entries[-1].value
@@ -277,6 +292,20 @@ class Mapping(Value):
             return default
         return Unknown(node, key)
 
+    def held(self, run: Interpreter, target: ast.expr) -> Binding | None:
+        if not isinstance(target, ast.Subscript):
+            return None
+        key = key_of(target.slice)
+        known = self.entries.get(key) or self.entries.get("*")
+        if known is not None:
+            return known
+        if self.makes:
+            return Binding(Const(target, 0), self.born, self.node)
+        if key == "*" and self.entries:
+            first = next(iter(self.entries.values()))
+            return Binding(self.read(run, key, target), self.born, first.statement)
+        return Binding(Unknown(target), self.born, self.node)
+
     def _default(self, run: Interpreter, node: ast.AST) -> Value:
         if self.template is not None:
             default = run.evaluate(self.template)
@@ -323,10 +352,9 @@ def join(first: Value, second: Value) -> Value:
     if first is second:
         return first
     if isinstance(first, LoopTotal) and isinstance(second, LoopTotal):
-        entries = united(first.entries, second.entries)
-        return LoopTotal(first.node, entries, first.listed, first.weighted or second.weighted)
+        return first.plus(second, first.node)
     if isinstance(first, Averaged) and isinstance(second, Averaged):
-        return Averaged(first.node, united(first.entries, second.entries), first.averages + second.averages)
+        return first.plus(second, first.node)
     if isinstance(first, Stat) and isinstance(second, Stat):
         return second if first.quantity is Quantity.UNKNOWN else first
     if (

@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.frames import BatchLoop, Contribution
+from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity, Weight
 
@@ -87,6 +87,9 @@ class Value:
     What is asked of a value that has no better answer is answered here: nothing is known.
     """
 
+    #: What its length counts, of whatever holds batches or samples.
+    has_many: ClassVar[CountedThing | None] = None
+
     node: ast.AST | None = None
 
     @property
@@ -98,6 +101,10 @@ class Value:
     def members(self) -> list[Value]:
         """What a list or a tuple is written with."""
         return []
+
+    def held(self, run: Interpreter, target: ast.expr) -> Binding | None:
+        """What an attribute or an entry holds, and since when; None where that is not kept here."""
+        return None
 
     @property
     def mark(self) -> int:
@@ -120,7 +127,7 @@ class Value:
         return length
 
     def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
-        return Unknown(node)
+        return Unknown(node) if self.has_many is None else Count(node, self.has_many)
 
     def mean(self, run: Interpreter, node: ast.expr) -> Value:
         """``np.mean(value)``, ``value.mean()`` without a dimension."""
@@ -389,7 +396,21 @@ _COUNTS_OF_ROWS = {
 
 
 @dataclass(eq=False)
-class Stat(Value):
+class Whole(Value):
+    """Numbers that stay together: an attribute, an entry or a part of them is taken for all of them."""
+
+    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
+        return Shape(node, self) if name == "shape" else self
+
+    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
+        return self
+
+    def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
+        return self
+
+
+@dataclass(eq=False)
+class Stat(Whole):
     """A number about one batch."""
 
     quantity: Quantity = Quantity.UNKNOWN
@@ -446,12 +467,6 @@ class Stat(Value):
     def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
         return self.derived(node)
 
-    def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
-        return Shape(node, self) if name == "shape" else self
-
-    def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
-        return self
-
     def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
         """A part of what is known by its name only: the part's own name says more."""
         known = name_tables.by_name(target.id) if isinstance(target, ast.Name) else None
@@ -500,13 +515,12 @@ class Shape(Value):
 
 @dataclass(eq=False)
 class LoaderValue(Value):
+    has_many = CountedThing.BATCHES
+
     loader: Loader = field(default_factory=lambda: Loader(None))
     dataset: Value | None = None
     sampler: Value | None = None
     counted: bool = False  # each batch comes with its number
-
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
-        return Count(node, CountedThing.BATCHES)
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         if name in {"dataset", "data_source", "examples"}:
@@ -529,8 +543,7 @@ class LoaderValue(Value):
 class Dataset(Value):
     """Something with one entry for each sample."""
 
-    def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
-        return Count(node, CountedThing.DATASET)
+    has_many = CountedThing.DATASET
 
     def _at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
         return _entry(run, self, "", key, node)
@@ -566,7 +579,7 @@ def _is_slice_of_batch(run: Interpreter, node: ast.expr, key: Value) -> bool:
     return isinstance(run.evaluate(node.lower), (Position, Count, Fixed, Unknown))
 
 
-def _is_last_few(node: ast.expr) -> bool:
+def is_last_few(node: ast.expr) -> bool:
     """``[-100:]``; not ``[-len(loader):]``, which is an epoch."""
     lower = node.lower if isinstance(node, ast.Slice) else None
     return isinstance(lower, ast.UnaryOp) and isinstance(lower.op, ast.USub) and isinstance(lower.operand, ast.Constant)
@@ -618,6 +631,11 @@ def hugging_face_loss(run: Interpreter, node: ast.expr) -> Stat:
     if any(word.endswith(_TOKEN_MODELS) for word in run.index.words):
         return run.stat(node, Quantity.RATIO, "it is a mean over the tokens that are not padding")
     return run.stat(node, Quantity.MEAN)
+
+
+def literal_index(node: ast.expr) -> int | None:
+    """The whole number that is written there."""
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, int) else None
 
 
 def key_of(node: ast.expr) -> str:
