@@ -11,7 +11,7 @@ from batchproof.scripts.source import calls, name_tables
 from batchproof.scripts.source.accumulators import added_in_comprehension
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Binding, Contribution, Scope, report_as
-from batchproof.scripts.source.loops import enter_comprehension, leave
+from batchproof.scripts.source.loops import enter, leave
 from batchproof.scripts.source.totals import Averaged, Items, Mapping, Pool, join
 from batchproof.scripts.source.values import (
     BatchRows,
@@ -180,10 +180,6 @@ def _text(run: Interpreter, node: ast.JoinedStr) -> Value:
     return Const(node, "")
 
 
-def _starred(run: Interpreter, node: ast.Starred) -> Value:
-    return run.evaluate(node.value)
-
-
 def _walrus(run: Interpreter, node: ast.NamedExpr) -> Value:
     value = run.evaluate(node.value)
     if isinstance(node.target, ast.Name):
@@ -191,7 +187,7 @@ def _walrus(run: Interpreter, node: ast.NamedExpr) -> Value:
     return value
 
 
-def _await(run: Interpreter, node: ast.Await | ast.YieldFrom) -> Value:
+def _inner(run: Interpreter, node: ast.Starred | ast.Await | ast.YieldFrom) -> Value:
     return run.evaluate(node.value)
 
 
@@ -209,7 +205,7 @@ def _comprehension(run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast
     over: Value = Unknown()
     try:
         for generator in node.generators:
-            over = enter_comprehension(run, generator)
+            over = enter(run, generator)
             opened += 1
             for test in generator.ifs:
                 run.evaluate(test)
@@ -294,10 +290,10 @@ _READERS: dict[type, Callable[..., Value]] = {
     ast.List: _tuple,
     ast.Set: _tuple,
     ast.Dict: _dict,
-    ast.Starred: _starred,
+    ast.Starred: _inner,
     ast.NamedExpr: _walrus,
-    ast.Await: _await,
-    ast.YieldFrom: _await,
+    ast.Await: _inner,
+    ast.YieldFrom: _inner,
     ast.Yield: _yield,
     ast.ListComp: _comprehension,
     ast.GeneratorExp: _comprehension,

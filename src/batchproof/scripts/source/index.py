@@ -13,6 +13,8 @@ from batchproof.scripts.source.name_tables import name_set
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LoopNode = ast.For | ast.AsyncFor | ast.While
+#: What goes over something, and binds its items.
+Iteration = ast.For | ast.AsyncFor | ast.comprehension
 
 
 @dataclass

@@ -194,18 +194,15 @@ def _handed_on(run: Interpreter, call: Invocation) -> Value | None:
     return call.first
 
 
-def _fixed(run: Interpreter, call: Invocation) -> Value:
-    return Fixed(call.node)
+def _made(kind: type[Value], **known: bool) -> _Reader:
+    """A function that makes a value of this kind, whatever it is given."""
+    return lambda run, call: kind(call.node, **known)
 
 
 def _sampler(run: Interpreter, call: Invocation) -> Value:
     drops = call.keywords.get("drop_last")
     suspicions.sampler(run, call.node, isinstance(drops, Const) and bool(drops.value))
     return Fixed(call.node)
-
-
-def _files(run: Interpreter, call: Invocation) -> Value:
-    return Dataset(call.node)
 
 
 def _array(run: Interpreter, call: Invocation) -> Value:
@@ -289,10 +286,6 @@ def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
     return "meter" if name_tables.reads_as_meter(text) else "float", None
 
 
-def _batch(run: Interpreter, call: Invocation) -> Value:
-    return BatchRows(call.node, whole=True)
-
-
 def _zip(run: Interpreter, call: Invocation) -> Value:
     whole, node = call.first, call.node
     if len(node.args) == 1 and isinstance(node.args[0], ast.Starred):
@@ -372,7 +365,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     (" ".join(REDUCTIONS), _reduction),
     (" ".join(name_tables.NONLINEAR_STEPS), _nonlinear),
     # What is gone through one by one, a file or a line at a time.
-    ("listdir glob iglob rglob scandir readlines walk iterdir", _files),
+    ("listdir glob iglob rglob scandir readlines walk iterdir", _made(Dataset)),
     ("zeros empty ones full zeros_like empty_like ones_like new_zeros", _array),
     (" ".join(_COPIES) + " stack cat concat concatenate hstack vstack", _tensor),
     (" ".join(name_tables.SAME), _handed_on),
@@ -382,7 +375,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("enumerate tqdm trange track islice cycle", _around_loader),
     ("dict", _dict),
     ("defaultdict OrderedDict Counter", _default_dict),
-    ("next", _batch),
+    ("next", _made(BatchRows, whole=True)),
     ("zip", _zip),
     ("multiply mul", _operator(ast.Mult())),
     ("divide div true_divide", _operator(ast.Div(), most=9)),
@@ -396,8 +389,8 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("argmax argmin softmax sigmoid log_softmax topk sort argsort relu", _row_by_row),
     ("where", _where),
     ("clamp clip maximum minimum masked_fill nan_to_num", _clamped),
-    ("autocast no_grad GradScaler", _fixed),
+    ("autocast no_grad GradScaler", _made(Fixed)),
     ("DistributedSampler", _sampler),
-    (" ".join(_FIXED), _fixed),
+    (" ".join(_FIXED), _made(Fixed)),
 )
 _READERS = {name: reader for names, reader in reversed(_TABLE) for name in names.split()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import BatchLoop, OpenLoop
-from batchproof.scripts.source.index import Mentions, argument_of, builtin_of, callee_of
+from batchproof.scripts.source.index import FunctionNode, Iteration, Mentions, argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
@@ -119,9 +119,8 @@ def _is_samples(value: Value) -> bool:
 
 
 def over_batches(
-    run: Interpreter, loop: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
-    mentions: Mentions | None,
-) -> str | None:  # fmt: skip
+    run: Interpreter, loop: Iteration, iterable: ast.expr, value: Value, mentions: Mentions | None
+) -> str | None:
     """For a loop over batches "ragged" or "equal", for another None."""
     names = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
     builtin = builtin_of(iterable)
@@ -162,7 +161,7 @@ def _says_batches(iterable: ast.expr, last: str) -> bool:
 
 def _works_on_batches(
     run: Interpreter,
-    loop: ast.For | ast.AsyncFor | ast.comprehension,
+    loop: Iteration,
     value: Value,
     names: set[str],
     last: str,
@@ -247,34 +246,24 @@ def _last_name(node: ast.expr) -> str:
             return ""
 
 
-_LOSS = re.compile(r"(^|_)loss$")
-
-
-def enter_for(run: Interpreter, node: ast.For | ast.AsyncFor) -> OpenLoop:
+def enter(run: Interpreter, node: Iteration) -> Value:
+    """Open a loop and bind what its target holds; what it goes over is handed back."""
     iterable, counted, start = unwrapped(node.iter)
     value = run.evaluate(iterable)
-    opened = _open(run, node, iterable, value, run.index.mentions.get(node))
+    opened = _open(run, node, iterable, value)
     _bind(run, node.target, iterable, value, opened, counted, start)
-    return opened
-
-
-def enter_comprehension(run: Interpreter, generator: ast.comprehension) -> Value:
-    """Open the loop of a comprehension; what it goes over is handed back."""
-    iterable, counted, start = unwrapped(generator.iter)
-    value = run.evaluate(iterable)
-    opened = _open(run, generator, iterable, value, None)
-    _bind(run, generator.target, iterable, value, opened, counted, start)
     return value
 
 
-def enter_while(run: Interpreter, node: ast.While) -> OpenLoop:
-    mentions = run.index.mentions.get(node)
+def enter_while(run: Interpreter, node: ast.While) -> None:
+    run.evaluate(node.test)
+    mentions = run.index.mentions[node]
     batch = None
-    if mentions is not None and mentions.calls & NEXT and run.batch_loop() is None:
+    if mentions.calls & NEXT and run.batch_loop() is None:
         whole = _until_the_end(node)
         if whole or mentions.calls & STEPS:
             batch = _batch_loop(run, node, None, Unknown(), equal=not whole)
-    return _push(run, node, batch)
+    _push(run, node, batch)
 
 
 def _until_the_end(node: ast.While) -> bool:
@@ -288,7 +277,7 @@ def _until_the_end(node: ast.While) -> bool:
     )
 
 
-def enter_step(run: Interpreter, function: ast.FunctionDef | ast.AsyncFunctionDef, evaluates: bool) -> OpenLoop:
+def enter_step(run: Interpreter, function: FunctionNode, evaluates: bool) -> OpenLoop:
     """A method that a trainer calls once for each batch."""
     batch = _batch_loop(run, function, None, Unknown(), equal=False)
     batch.quiet = evaluates
@@ -308,13 +297,10 @@ def _push(run: Interpreter, node: ast.AST, batch: BatchLoop | None = None, sampl
     return opened
 
 
-def _open(
-    run: Interpreter, node: ast.For | ast.AsyncFor | ast.comprehension, iterable: ast.expr, value: Value,
-    mentions: Mentions | None,
-) -> OpenLoop:  # fmt: skip
+def _open(run: Interpreter, node: Iteration, iterable: ast.expr, value: Value) -> OpenLoop:
     if over_samples(run, iterable, value):
         return _push(run, node, samples=True)
-    kind = over_batches(run, node, iterable, value, mentions)
+    kind = over_batches(run, node, iterable, value, run.index.mentions.get(node))
     if kind is None:
         return _push(run, node)
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))

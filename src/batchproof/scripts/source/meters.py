@@ -11,7 +11,7 @@ from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.accumulators import enter
 from batchproof.scripts.source.callables import Instance, Invocation
 from batchproof.scripts.source.frames import Binding, OpenLoop
-from batchproof.scripts.source.index import argument_of, last_word
+from batchproof.scripts.source.index import FunctionNode, argument_of, last_word
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Weight
 from batchproof.scripts.source.totals import Items, Mapping, Meter, divisor_of_meter
@@ -156,7 +156,7 @@ def _weight_by_name(count: Value) -> Weight:
     return Weight.SAMPLES
 
 
-def is_lightning(definition: ast.ClassDef, methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> bool:
+def is_lightning(definition: ast.ClassDef, methods: dict[str, FunctionNode]) -> bool:
     """Whether a class is trained by Lightning."""
     bases = " ".join(ast.unparse(base) for base in definition.bases)
     if "LightningModule" in bases or "pl." in bases:
@@ -164,11 +164,11 @@ def is_lightning(definition: ast.ClassDef, methods: dict[str, ast.FunctionDef | 
     return "training_step" in methods and ("validation_step" in methods or "configure_optimizers" in methods)
 
 
-def steps_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> list[str]:
+def steps_of(methods: dict[str, FunctionNode]) -> list[str]:
     return [name for name in ("training_step", "validation_step", "test_step") if name in methods]
 
 
-def ends_of(methods: dict[str, ast.FunctionDef | ast.AsyncFunctionDef], step: str) -> list[str]:
+def ends_of(methods: dict[str, FunctionNode], step: str) -> list[str]:
     """The methods that are called when a step's epoch is over."""
     what = step.removesuffix("_step")
     also = "train" if what == "training" else what

@@ -192,18 +192,6 @@ def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     )
 
 
-def _elements(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
-    return base.elements(run, call.node)
-
-
-def _comparison(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
-    return BatchRows(call.node, mask=True, pairs=base.pairs)
-
-
-def _truth(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
-    return BatchRows(call.node, mask=True)
-
-
 def _number(run: Interpreter, base: Value, call: Invocation) -> Value:
     return run.stat(call.node, Quantity.UNKNOWN)
 
@@ -219,16 +207,8 @@ def _matrix_product(run: Interpreter, base: BatchRows, call: Invocation) -> Valu
     return BatchRows(call.node, pairs=pairs, output=True)
 
 
-def _selected(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
-    return BatchRows(call.node, selected=True, output=base.output)
-
-
 def _entry_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     return BatchRows(call.node, mask="mask" in key_of(call.node.args[0])) if call.node.args else None
-
-
-def _entries_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
-    return Unknown(call.node, "", True)
 
 
 #: Methods of a tensor, or of a structure of tensors, with one row for each sample.
@@ -238,14 +218,17 @@ _ON_ROWS: dict[str, Callable[..., Value | None]] = {
         (" ".join(_ARITHMETIC), _arithmetic),
         ("matmul mm", _matrix_product),
         ("size shape", _size),
-        ("numel nelement", _elements),
-        ("eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose", _comparison),
-        ("bool byte", _truth),
+        ("numel nelement", lambda run, base, call: base.elements(run, call.node)),
+        (
+            "eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose",
+            lambda run, base, call: BatchRows(call.node, mask=True, pairs=base.pairs),
+        ),
+        ("bool byte", lambda run, base, call: BatchRows(call.node, mask=True)),
         ("item loss compute_loss", _number),
         ("max min", _extreme_of_rows),
-        ("masked_select", _selected),
+        ("masked_select", lambda run, base, call: BatchRows(call.node, selected=True, output=base.output)),
         ("get pop", _entry_of_rows),
-        ("items values", _entries_of_rows),
+        ("items values", lambda run, base, call: Unknown(call.node, "", True)),
     )
     for name in names.split()
 }
@@ -326,14 +309,6 @@ def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return Fixed(call.node)
 
 
-def _files(run: Interpreter, base: Value, call: Invocation) -> Value | None:
-    return None if base.is_of_batch() else Dataset(call.node)
-
-
-def _data_loader(run: Interpreter, base: Value, call: Invocation) -> Value:
-    return loader_of(call)
-
-
 def _metered(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     if not isinstance(base, Unknown) or not is_meter(run, base, call):
         return None
@@ -359,8 +334,8 @@ _ON_UNKNOWN: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         ("append extend", _added),
-        ("glob rglob iterdir readlines", _files),
-        ("DataLoader", _data_loader),
+        ("glob rglob iterdir readlines", lambda run, base, call: None if base.is_of_batch() else Dataset(call.node)),
+        ("DataLoader", lambda run, base, call: loader_of(call)),
         ("update add", _metered),
         ("size shape", _size_in_loop),
         ("item", _number_in_loop),

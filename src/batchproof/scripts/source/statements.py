@@ -11,8 +11,8 @@ from batchproof.scripts.source.accumulators import add
 from batchproof.scripts.source.assignment import assign, held_by, open_loops, put, rewrites_itself, running_mean
 from batchproof.scripts.source.callables import Class, Function
 from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
-from batchproof.scripts.source.index import last_word
-from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
+from batchproof.scripts.source.index import FunctionNode, LoopNode, last_word
+from batchproof.scripts.source.loops import bind_target, enter, enter_while, leave
 from batchproof.scripts.source.totals import Averaged, LoopTotal, join_scopes
 from batchproof.scripts.source.values import Const, Count, CountedThing
 
@@ -101,18 +101,11 @@ def _stop(run: Interpreter, node: ast.stmt) -> bool:
     return False
 
 
-def _for(run: Interpreter, node: ast.For | ast.AsyncFor) -> None:
-    enter_for(run, node)
-    try:
-        execute(run, node.body)
-    finally:
-        leave(run)
-    execute(run, node.orelse)
-
-
-def _while(run: Interpreter, node: ast.While) -> None:
-    run.evaluate(node.test)
-    enter_while(run, node)
+def _loop(run: Interpreter, node: LoopNode) -> None:
+    if isinstance(node, ast.While):
+        enter_while(run, node)
+    else:
+        enter(run, node)
     try:
         execute(run, node.body)
     finally:
@@ -189,12 +182,10 @@ def _try(run: Interpreter, node: ast.Try) -> bool:
     return goes_on
 
 
-def _function(run: Interpreter, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    run.frame.scope.names[node.name] = Binding(Function(node, node, run.frame.scope), run.born(), node)
-
-
-def _class(run: Interpreter, node: ast.ClassDef) -> None:
-    run.frame.scope.names[node.name] = Binding(Class(node, node, run.frame.scope), run.born(), node)
+def _definition(run: Interpreter, node: FunctionNode | ast.ClassDef) -> None:
+    scope = run.frame.scope
+    made = Class(node, node, scope) if isinstance(node, ast.ClassDef) else Function(node, node, scope)
+    scope.names[node.name] = Binding(made, run.born(), node)
 
 
 def _assert(run: Interpreter, node: ast.Assert) -> None:
@@ -218,10 +209,6 @@ def _match(run: Interpreter, node: ast.Match) -> None:
         execute(run, case.body)
 
 
-def _delete(run: Interpreter, node: ast.Delete) -> None:
-    return None
-
-
 _READERS: dict[type, Callable[..., bool | None]] = {
     ast.Assign: _assign,
     ast.AnnAssign: _annotated,
@@ -231,17 +218,16 @@ _READERS: dict[type, Callable[..., bool | None]] = {
     ast.Raise: _stop,
     ast.Continue: _stop,
     ast.Break: _stop,
-    ast.For: _for,
-    ast.AsyncFor: _for,
-    ast.While: _while,
+    ast.For: _loop,
+    ast.AsyncFor: _loop,
+    ast.While: _loop,
     ast.If: _if,
     ast.With: _with,
     ast.AsyncWith: _with,
     ast.Try: _try,
-    ast.FunctionDef: _function,
-    ast.AsyncFunctionDef: _function,
-    ast.ClassDef: _class,
+    ast.FunctionDef: _definition,
+    ast.AsyncFunctionDef: _definition,
+    ast.ClassDef: _definition,
     ast.Assert: _assert,
     ast.Match: _match,
-    ast.Delete: _delete,
 }
