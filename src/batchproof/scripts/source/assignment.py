@@ -43,7 +43,7 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
         return
     if isinstance(target, ast.Subscript) and _fills(run, target, value):
         return
-    hold(run, target, value)
+    hold(run, target, Binding(value, run.born(), run.frame.statement))
 
 
 def _restarts(value: Value) -> bool:
@@ -73,7 +73,7 @@ def held_by(run: Interpreter, target: ast.expr) -> Binding | None:
     return held or run.frame.scope.find(ast.unparse(target))
 
 
-def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
+def hold(run: Interpreter, target: ast.expr, binding: Binding) -> None:
     """Bind a name, an attribute or an entry."""
     names, key = run.frame.scope.names, ast.unparse(target)
     if isinstance(target, (ast.Attribute, ast.Subscript)):
@@ -83,24 +83,16 @@ def hold(run: Interpreter, target: ast.expr, value: Value) -> None:
                 names, key = base.attributes, target.attr
         elif isinstance(base, Mapping):
             names, key = base.entries, key_of(target.slice)
-        elif isinstance(base, Meter) or (isinstance(base, Items) and base.hold(target.slice, value)):
+        elif isinstance(base, Meter) or (isinstance(base, Items) and base.hold(target.slice, binding.value)):
             return
-    names[key] = Binding(value, run.born(), run.frame.statement)
+    names[key] = binding
 
 
 def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
     """Keep the loops that a running total was born in."""
-    if value is held.value:
-        return
-    statement = held.statement if isinstance(value, Accumulated) else run.frame.statement
-    binding = Binding(value, held.born, statement)
-    if isinstance(target, ast.Name):
-        run.frame.scope.names[target.id] = binding
-        return
-    hold(run, target, value)
-    now = held_by(run, target)
-    if now is not None and now.value is value:
-        now.born, now.statement = binding.born, binding.statement
+    if value is not held.value:
+        statement = held.statement if isinstance(value, Accumulated) else run.frame.statement
+        hold(run, target, Binding(value, held.born, statement))
 
 
 def open_loops(run: Interpreter, held: Binding) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import Binding, Scope
+from batchproof.scripts.source.index import FunctionNode
 from batchproof.scripts.source.site import Loader, Quantity, Topic
 from batchproof.scripts.source.totals import Items, LoopTotal, Pool
 from batchproof.scripts.source.values import (
@@ -76,36 +77,38 @@ class MetricObject(Value):
         return Unknown(node, name)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Function(Value):
-    definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | None = None
-    scope: Scope | None = None
+    """A function of the file; ``me`` of a method, and what ``partial`` gave it."""
+
+    definition: FunctionNode | ast.Lambda
+    scope: Scope
     me: Value | None = None
     given: tuple[Value, ...] = ()
     named: dict[str, Value] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Class(Value):
-    definition: ast.ClassDef | None = None
-    scope: Scope | None = None
+    """A class of the file."""
+
+    definition: ast.ClassDef
+    scope: Scope
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Instance(Value):
-    of: Class | None = None
+    """An object of a class of the file, and what its methods keep there."""
+
+    of: Class
     attributes: dict[str, Binding] = field(default_factory=dict)
 
     def held(self, run: Interpreter, target: ast.expr) -> Binding | None:
         return self.attributes.get(target.attr) if isinstance(target, ast.Attribute) else None
 
-    @property
-    def definition(self) -> ast.ClassDef | None:
-        return self.of.definition if self.of is not None else None
-
-    @property
-    def scope(self) -> Scope | None:
-        return self.of.scope if self.of is not None else None
+    def method(self, node: ast.AST, definition: FunctionNode) -> Function:
+        """One of its methods, bound to it."""
+        return Function(node, definition=definition, scope=self.of.scope, me=self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,9 +23,11 @@ from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.site import Quantity
 from batchproof.scripts.source.totals import Items, LoopTotal, Mapping, Meter, Pool, join_all
 from batchproof.scripts.source.values import (
+    Arguments,
     BatchRows,
     Const,
     Fixed,
+    Keywords,
     Library,
     LoaderValue,
     Stat,
@@ -65,10 +67,10 @@ def _name_of(node: ast.expr) -> str:
 
 
 def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
-    if not isinstance(base, Class) or base.definition is None:
+    if not isinstance(base, Class):
         return run.evaluate(node)
     method = run.index.methods.get(base.definition, {}).get(node.attr)
-    return Unknown(node, node.attr) if method is None else Function(node, method, base.scope or run.module)
+    return Unknown(node, node.attr) if method is None else Function(node, definition=method, scope=base.scope)
 
 
 def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
@@ -160,7 +162,7 @@ def _is_vague(value: Value, name: str) -> bool:
 
 def _is_left_out(function: Function, value: Value) -> bool:
     """Whether another class is to fill in the body: it says ``pass``, or raises."""
-    if not isinstance(value, Const) or value.value is not None or function.definition is None:
+    if not isinstance(value, Const) or value.value is not None:
         return False
     body = function.definition.body
     return isinstance(body, list) and all(
@@ -170,21 +172,16 @@ def _is_left_out(function: Function, value: Value) -> bool:
 
 
 def call_function(
-    run: Interpreter,
-    function: Function,
-    node: ast.AST,
-    arguments: list[Value],
-    keywords: dict[str, Value],
+    run: Interpreter, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords
 ) -> Value:
     """Read a function of this file with these arguments."""
     definition = function.definition
-    if definition is None:
-        return Unknown(node)
     spent = run.statements > MOST_STATEMENTS or run.spent.get(definition, 0) > MOST_IN_ONE
     if spent or len(run.frames) >= MOST_CALLS or any(frame.function is definition for frame in run.frames):
         return Unknown(node, of_batch=any_of_batch(arguments))
-    frame = _frame(run, function, definition, [*arguments, *keywords.values()])
-    _bind_parameters(run, function, definition.args, frame.scope, arguments, keywords)
+    given = [*arguments, *keywords.values()]
+    frame = _frame(run, function, given)
+    _bind_parameters(run, function, frame.scope, arguments, keywords)
     run.read.add(definition)
     run.frames.append(frame)
     before = run.statements
@@ -196,17 +193,12 @@ def call_function(
         run.frames.pop()
         run.spent[definition] = run.spent.get(definition, 0) + run.statements - before
     if frame.yields:  # a generator that is given a loader hands on its batches
-        given = [*arguments, *keywords.values()]
         return next((value for value in given if isinstance(value, LoaderValue)), Unknown(node, frame.name))
     return join_all(frame.returns) if frame.returns else Const(node, None)
 
 
-def _frame(
-    run: Interpreter,
-    function: Function,
-    definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    given: list[Value],
-) -> Frame:
+def _frame(run: Interpreter, function: Function, given: list[Value]) -> Frame:
+    definition = function.definition
     name = getattr(definition, "name", "<lambda>")
     caller = run.frames[-1] if run.frames else None
     decorators = [ast.dump(decorator) for decorator in getattr(definition, "decorator_list", ())]
@@ -225,13 +217,9 @@ def _frame(
 
 
 def _bind_parameters(
-    run: Interpreter,
-    function: Function,
-    spec: ast.arguments,
-    scope: Scope,
-    arguments: list[Value],
-    keywords: dict[str, Value],
+    run: Interpreter, function: Function, scope: Scope, arguments: Arguments, keywords: Keywords
 ) -> None:
+    spec = function.definition.args
     places = [*spec.posonlyargs, *spec.args]
     values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
     known = {place.arg: value for place, value in zip(places, values, strict=False)}
@@ -293,8 +281,6 @@ def _default(run: Interpreter, name: str, node: ast.expr) -> Value:
 
 def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
     """An instance, after its ``__init__``."""
-    if of.definition is None:
-        return Unknown(call.node)
     name = of.definition.name
     if name.endswith("Loader") and name_tables.reads_as_loader(name):
         return loader_of(call)
@@ -303,12 +289,9 @@ def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
     return instantiate(run, of, call.node, call.arguments, call.keywords)
 
 
-def instantiate(
-    run: Interpreter, of: Class, node: ast.AST, arguments: list[Value], keywords: dict[str, Value]
-) -> Instance:
+def instantiate(run: Interpreter, of: Class, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Instance:
     """An instance of a class of the file, after its ``__init__``."""
-    instance = Instance(node, of)
-    assert of.definition is not None
+    instance = Instance(node, of=of)
     for statement in of.definition.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             value = run.evaluate(statement.value)
@@ -316,13 +299,13 @@ def instantiate(
     inits = (run.index.methods.get(c, {}).get("__init__") for c in run.index.lineage(of.definition))
     method = next((init for init in inits if init is not None), None)
     if method is not None:
-        call_function(run, Function(node, method, of.scope or run.module, me=instance), node, arguments, keywords)
+        call_function(run, instance.method(node, method), node, arguments, keywords)
     return instance
 
 
 def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
     """What an expression of some method holds, the method's own names unknown."""
-    scope = Scope({"self": Binding(instance)}, instance.of.scope if instance.of is not None else run.module)
+    scope = Scope({"self": Binding(instance)}, instance.of.scope)
     if len(run.frames) >= MOST_CALLS:
         return Unknown(node)
     run.frames.append(Frame(scope, node, "", instance, caller=run.frames[-1] if run.frames else None))
@@ -333,9 +316,7 @@ def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
 
 
 def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> Value:
-    definition, node, of_batch = instance.definition, call.node, call.is_given_batch()
-    if definition is None:
-        return Unknown(node, call.name, of_batch)
+    definition, node, of_batch = instance.of.definition, call.node, call.is_given_batch()
     methods_by_name = run.index.methods.get(definition, {})
     method = methods_by_name.get("forward") or methods_by_name.get("__call__")
     if method is None:
@@ -344,8 +325,7 @@ def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> 
     mentions = run.index.mentions[method]
     if not any(name_tables.reads_as_loss(word) for word in (definition.name, *mentions.calls, *mentions.names)):
         return output
-    function = Function(node, method, instance.scope, me=instance)
-    value = _function_called(run, function, replace(call, name=definition.name))
+    value = _function_called(run, instance.method(node, method), replace(call, name=definition.name))
     return output if isinstance(value, (Unknown, Const)) and of_batch else value
 
 

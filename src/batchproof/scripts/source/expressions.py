@@ -54,9 +54,9 @@ def by_spelling(run: Interpreter, name: str, node: ast.AST) -> Value:
     """A name that nothing in the file binds."""
     index = run.index
     if name in index.functions:
-        return Function(node, index.functions[name], run.module)
+        return Function(node, definition=index.functions[name], scope=run.module)
     if name in index.classes:
-        return Class(node, index.classes[name], run.module)
+        return Class(node, definition=index.classes[name], scope=run.module)
     if name in index.imports:
         return Library(node, index.imports[name])
     if name in _ALIASES:
@@ -170,7 +170,7 @@ def _conditional(run: Interpreter, node: ast.IfExp) -> Value:
 
 
 def _lambda(run: Interpreter, node: ast.Lambda) -> Value:
-    return Function(node, node, run.frame.scope, me=None)
+    return Function(node, definition=node, scope=run.frame.scope)
 
 
 def _text(run: Interpreter, node: ast.JoinedStr) -> Value:
@@ -249,10 +249,10 @@ def _of_instance(run: Interpreter, base: Instance, name: str, node: ast.expr) ->
     binding = base.attributes.get(name)
     if binding is not None:
         return _kept(run, binding.value, name, node)
-    for definition in run.index.lineage(base.definition):
+    for definition in run.index.lineage(base.of.definition):
         method = run.index.methods.get(definition, {}).get(name)
         if method is not None:
-            bound = Function(node, method, base.scope or run.module, me=base)
+            bound = base.method(node, method)
             if any(isinstance(d, ast.Name) and d.id in {"property", "cached_property"} for d in method.decorator_list):
                 return run.call(bound, node, [], {})
             return bound

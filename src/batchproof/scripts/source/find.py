@@ -80,7 +80,7 @@ def _read(tree: ast.Module) -> Interpreter:
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
-        run.call(Function(function, function, module, me=me), function, [], {})
+        run.call(Function(function, definition=function, scope=module, me=me), function, [], {})
     return run
 
 
@@ -122,7 +122,7 @@ def _instance(run: Interpreter, instances: dict[ast.ClassDef, Instance], definit
     """What ``self`` is where nothing makes one."""
     if definition not in instances:
         _start(run)
-        of = Class(definition, definition, run.module)
+        of = Class(definition, definition=definition, scope=run.module)
         instances[definition] = calls.instantiate(run, of, definition, [], {})
     return instances[definition]
 
@@ -135,22 +135,14 @@ def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
         opened = enter_step(run, step, name != "training_step")
         arguments: list[Value] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
         arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
-        function = Function(step, step, run.module, me=me)
         before = len(run.frames)
-        values = _returned(run, function, step, arguments)
+        returned = run.call(me.method(step, step), step, arguments, {})
         del run.frames[before:]
-        outputs = meters.outputs_of(run, step, f"{name} outputs", values, opened)
+        outputs = meters.outputs_of(run, step, f"{name} outputs", returned, opened)
         leave(run)
         for end in meters.ends_of(methods, name):
             given = methods[end].args.args[1:2]
-            calls.call_function(
-                run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {}
-            )
-
-
-def _returned(run: Interpreter, function: Function, step: ast.AST, arguments: list[Value]) -> list[Value]:
-    value = run.call(function, step, arguments, {})
-    return [value]
+            run.call(me.method(step, methods[end]), step, [outputs] if given else [], {})
 
 
 def _site(entry: Contribution) -> AverageSite | None:

@@ -137,8 +137,6 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
         return Unknown(node, name)
     if name_tables.reads_as_loader(name) and ("get" in name or "build" in name or "make" in name or "create" in name):
         return LoaderValue(node, Loader(node)) if not name.endswith("s") else Unknown(node, name)
-    if name == "batch_all":
-        return Fixed(node)
     return Unknown(node, name)
 
 

@@ -224,13 +224,11 @@ def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Va
     entry.reported.setdefault(key)
 
 
-def outputs_of(run: Interpreter, statement: ast.AST, name: str, values: list[Value], loop: OpenLoop) -> Value:
+def outputs_of(run: Interpreter, statement: ast.AST, name: str, returned: Value, loop: OpenLoop) -> Value:
     """What a trainer collects of a step's return values, for the method at the epoch's end."""
     outputs = Items(statement)
-    for value in values:
-        if isinstance(value, (Stat, Mapping, BatchRows, Unknown, Items)):
-            held = Binding(outputs, (), None)
-            entry = enter(run, name, held, value, loop, None, listed=True)
-            entry.late = True
-            outputs.entries.append(entry)
+    if isinstance(returned, (Stat, Mapping, BatchRows, Unknown, Items)):
+        entry = enter(run, name, Binding(outputs), returned, loop, None, listed=True)
+        entry.late = True
+        outputs.entries.append(entry)
     return outputs

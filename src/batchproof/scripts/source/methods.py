@@ -66,8 +66,7 @@ def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:
     """``model.eval()`` and ``model.train()``: what follows them evaluates, or trains."""
     if not isinstance(base, (Unknown, Instance)):
         return False
-    definition = base.definition if isinstance(base, Instance) else None
-    if definition is not None and call.name in run.index.methods.get(definition, {}):
+    if isinstance(base, Instance) and call.name in run.index.methods.get(base.of.definition, {}):
         return False
     if call.name == "eval" and not call.arguments:
         run.frame.quiet = True

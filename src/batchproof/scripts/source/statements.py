@@ -182,10 +182,12 @@ def _try(run: Interpreter, node: ast.Try) -> bool:
     return goes_on
 
 
-def _definition(run: Interpreter, node: FunctionNode | ast.ClassDef) -> None:
-    scope = run.frame.scope
-    made = Class(node, node, scope) if isinstance(node, ast.ClassDef) else Function(node, node, scope)
-    scope.names[node.name] = Binding(made, run.born(), node)
+def _function(run: Interpreter, node: FunctionNode) -> None:
+    run.bind(node.name, Function(node, definition=node, scope=run.frame.scope))
+
+
+def _class(run: Interpreter, node: ast.ClassDef) -> None:
+    run.bind(node.name, Class(node, definition=node, scope=run.frame.scope))
 
 
 def _assert(run: Interpreter, node: ast.Assert) -> None:
@@ -225,9 +227,9 @@ _READERS: dict[type, Callable[..., bool | None]] = {
     ast.With: _with,
     ast.AsyncWith: _with,
     ast.Try: _try,
-    ast.FunctionDef: _definition,
-    ast.AsyncFunctionDef: _definition,
-    ast.ClassDef: _definition,
+    ast.FunctionDef: _function,
+    ast.AsyncFunctionDef: _function,
+    ast.ClassDef: _class,
     ast.Assert: _assert,
     ast.Match: _match,
 }
