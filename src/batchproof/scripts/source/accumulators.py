@@ -23,18 +23,14 @@ def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
     loop = run.open_for(held.born)
-    if (loop is None or isinstance(old, (Stat, BatchRows))) and (
-        loop is None or loop.samples or not isinstance(old, (Stat, BatchRows))
-    ):
-        return _within(run, node, old, value)
+    if loop is None or (loop.samples and isinstance(old, (Stat, BatchRows))):
+        return run.binary(node, ast.Add(), old, value)
     assert loop is not None
     if loop.batch is None:
         total = _over_samples(run, node, old, value)
         if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
             return replace(total, loop=None)  # it goes on over the batches
         return total
-    if isinstance(value, LoopTotal) and not _of_open_loop(run, value, loop.batch):
-        return run.binary(node, ast.Add(), old, value) if isinstance(old, LoopTotal) else value
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, BatchRows, Unknown)):
         extend(run, name, old, value, node)  # losses += [loss]
         return old
@@ -46,23 +42,6 @@ def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr
         averages = run.record_average((entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
     return LoopTotal(node, entries, False)
-
-
-def _of_open_loop(run: Interpreter, value: Accumulated, loop: BatchLoop) -> bool:
-    return any(entry.loop is loop for entry in value.entries)
-
-
-def _within(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
-    """An addition within one batch, or outside of any."""
-    if isinstance(old, Items) and isinstance(value, Items) and not old.array:
-        old.items = (old.items + value.items)[:MOST_ITEMS]
-        old.add_entries(value.entries)
-        return old
-    if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, LoopTotal, Averaged, BatchRows)):
-        return value
-    if isinstance(old, Unknown) and isinstance(value, Accumulated):
-        return value
-    return run.binary(node, ast.Add(), old, value)
 
 
 def _over_samples(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
@@ -298,14 +277,6 @@ def _last(name: str) -> str:
 
 def _text(node: ast.AST | None) -> str:
     return ast.unparse(node) if node is not None else ""
-
-
-def reset(run: Interpreter, held: Binding) -> bool:
-    """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
-    value = held.value
-    if not isinstance(value, Accumulated) and not (isinstance(value, Items) and value.entries):
-        return False
-    return run.start_anew(value.contributions)
 
 
 def mark_windows(entry: Contribution) -> None:

@@ -6,7 +6,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import arithmetic, name_tables, suspicions
-from batchproof.scripts.source.accumulators import add, append, extend, reset
+from batchproof.scripts.source.accumulators import add, append, extend
 from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.index import callee_of
@@ -39,7 +39,7 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
     if isinstance(value, Averaged):
         report_as(value.entries, name)
     held = run.frame.scope.names.get(name) if isinstance(target, ast.Name) else held_by(run, target)
-    if held is not None and _restarts(value) and reset(run, held):
+    if held is not None and _restarts(value) and run.start_anew(held.value.contributions):
         return
     if isinstance(target, ast.Subscript) and _fills(run, target, value):
         return
