@@ -67,7 +67,7 @@ class LintFinding:
         code: the rule's, as in "BP101".
         severity: how much the number tends to be off.
         path: the file.
-        span: the statement that adds a batch, or where the rule's own doubt lies.
+        span: the statement that adds a batch, or where the rule's own suspicion lies.
         message: one sentence: what is averaged, over what, and what that does.
         remedy: what to write instead, in a few words.
         related: the other lines that make it so.

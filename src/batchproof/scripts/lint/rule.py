@@ -12,7 +12,7 @@ from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.source import Divisor, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source import Average, AverageSite, Doubt
+    from batchproof.scripts.source import Average, AverageSite, Suspicion
 
 #: What is taken for a mean over the batch: a value that the source does not explain mostly is one.
 MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
@@ -54,8 +54,8 @@ class Rule:
         severity: how much the number tends to be off.
         summary: what it finds, in a line.
         site: the verdict on an average over batches; None where there is nothing to say.
-        topic: the doubts that it takes up.
-        doubt: the verdict on such a doubt.
+        topic: the suspicions that it takes up.
+        suspicion: the verdict on such a suspicion.
     """
 
     file: str
@@ -63,7 +63,7 @@ class Rule:
     summary: str
     site: Callable[[AverageSite], Verdict | None] | None = None
     topic: Topic | None = None
-    doubt: Callable[[Doubt], Verdict] | None = None
+    suspicion: Callable[[Suspicion], Verdict] | None = None
 
     @property
     def code(self) -> str:
@@ -162,7 +162,7 @@ def divided(site: AverageSite) -> tuple[RelatedNode, ...]:
     average = reported(site)
     assert average is not None
     weighted = site.added.weight is not Weight.NONE or average.divisor in (Divisor.SAMPLES, Divisor.WEIGHTS)
-    return division(site, "averaged here; weighting does not mend it" if weighted else "averaged here")
+    return division(site, "averaged here; weighting does not repair it" if weighted else "averaged here")
 
 
 def batches_are_equal(site: AverageSite) -> bool:
@@ -176,10 +176,10 @@ def loader_of(site: AverageSite) -> tuple[RelatedNode, ...]:
     return (RelatedNode(built, "its last batch may be short"),) if built is not None else ()
 
 
-def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:
+def says(message: str, remedy: str) -> Callable[[Suspicion], Verdict]:
     """The verdict that says what was seen, in the place of a ``{}``, and what it does."""
 
-    def verdict(doubt: Doubt) -> Verdict:
-        return Verdict(doubt.node, message.format(doubt.why), remedy)
+    def verdict(suspicion: Suspicion) -> Verdict:
+        return Verdict(suspicion.node, message.format(suspicion.why), remedy)
 
     return verdict

@@ -22,13 +22,13 @@ MOST_ITEMS = 200
 def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
-    loop = run.open_for(held.born)
+    loop = run.open_for(held.created_in)
     if loop is None or (loop.samples and isinstance(old, (Stat, BatchRows))):
         return run.binary(node, ast.Add(), old, value)
     assert loop is not None
     if loop.batch is None:
         total = _over_samples(run, node, old, value)
-        if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
+        if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.created_in for o in run.loops):
             return replace(total, loop=None)  # it goes on over the batches
         return total
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, BatchRows, Unknown)):
@@ -126,7 +126,7 @@ def _running(run: Interpreter, value: Accumulated, loop: BatchLoop) -> Value:
 
 def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
-    loop = run.open_for(items.born)
+    loop = run.open_for(items.created_in)
     if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
         items.items.append(value)
     if loop is None:
@@ -134,7 +134,7 @@ def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.ex
     if loop.batch is None:
         items.of_samples = True
         return
-    held = Binding(items, items.born, items.start)
+    held = Binding(items, items.created_in, items.start)
     entry = enter(run, name, held, value, loop, node, listed=True)
     entry.spread = entry.spread or spread
     entry.window = entry.window or items.recent
@@ -164,11 +164,11 @@ def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over:
     outermost = next(
         (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
     )
-    born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
-    items = Items(node, born=born, start=run.frame.statement)
-    loop = run.open_for(born)
+    created_in = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
+    items = Items(node, created_in=created_in, start=run.frame.statement)
+    loop = run.open_for(created_in)
     if isinstance(node, ast.DictComp):
-        return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
+        return Mapping(node, {"*": Binding(value, created_in, run.frame.statement)}, created_in)
     if (
         loop is not None
         and loop.batch is not None
@@ -181,7 +181,7 @@ def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over:
             written = getattr(node, "elt", None)
             if len(parts) > 1 and isinstance(written, ast.Tuple):
                 written = written.elts[place]
-            entry = enter(run, name, Binding(items, born, run.frame.statement), part, loop, written, listed=True)
+            entry = enter(run, name, Binding(items, created_in, run.frame.statement), part, loop, written, listed=True)
             items.entries.append(entry)
         return items
     if loop is not None and loop.samples:

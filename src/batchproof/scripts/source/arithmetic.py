@@ -43,7 +43,7 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
     if isinstance(right, Items) and right.array and not right.entries:
         right = Const(right.node, 0)
     if isinstance(left, Items) and isinstance(right, Items) and isinstance(op, ast.Add):
-        return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.born)
+        return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.created_in)
     if isinstance(left, Stat) or isinstance(right, Stat):
         return _stats(run, node, op, left, right)
     if (
@@ -93,7 +93,7 @@ def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right
     if len(rows) == 2 and isinstance(op, (ast.Sub, ast.Add, ast.Mult)):
         a, b = rows
         if {a.columns, b.columns} == {0, 1} and (a.output or b.output):
-            run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
+            run.suspect(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
     columns = max((r.columns for r in rows if r.columns is not None), default=None)
     boolean = isinstance(op, (ast.BitAnd, ast.BitOr))
     mask = all(r.mask for r in rows) and (boolean or len(rows) == 2)

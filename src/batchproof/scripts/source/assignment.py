@@ -43,7 +43,7 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
         return
     if isinstance(target, ast.Subscript) and _fills(run, target, value):
         return
-    hold(run, target, Binding(value, run.born(), run.frame.statement))
+    hold(run, target, Binding(value, run.open_marks(), run.frame.statement))
 
 
 def _restarts(value: Value) -> bool:
@@ -89,14 +89,14 @@ def hold(run: Interpreter, target: ast.expr, binding: Binding) -> None:
 
 
 def put(run: Interpreter, target: ast.expr, held: Binding, value: Value) -> None:
-    """Keep the loops that a running total was born in."""
+    """Keep the loops that a running total was created in."""
     if value is not held.value:
         statement = held.statement if isinstance(value, Accumulated) else run.frame.statement
-        hold(run, target, Binding(value, held.born, statement))
+        hold(run, target, Binding(value, held.created_in, statement))
 
 
 def open_loops(run: Interpreter, held: Binding) -> bool:
-    return any(loop.batch is not None and loop.mark not in held.born for loop in run.loops)
+    return any(loop.batch is not None and loop.mark not in held.created_in for loop in run.loops)
 
 
 def rewrites_itself(run: Interpreter, target: ast.expr, value: ast.expr) -> bool:
@@ -227,7 +227,7 @@ def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str
         return False
     items = held.value
     if not isinstance(items, Items):
-        items = Items(value, born=held.born, start=held.statement)
+        items = Items(value, created_in=held.created_in, start=held.statement)
     added = run.evaluate(others[0])
     if isinstance(added, Items) and len(added.items) == 1:
         added = added.items[0]

@@ -53,7 +53,7 @@ class LossFunction(Value):
             return run.stat(node, Quantity.RATIO, _BY_MASK)
         columns = {value.columns for value in given[:2] if isinstance(value, BatchRows)}
         if columns == {0, 1} and name_tables.is_elementwise(self.name):
-            run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
+            run.suspect(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
         stat = run.stat(node, self.quantity, self.why)
         stat.named = self.quantity is Quantity.MEAN and not name_tables.is_torch_loss(self.name)
         return stat

@@ -210,7 +210,7 @@ def _frame(run: Interpreter, function: Function, given: list[Value]) -> Frame:
         statement=caller.statement if caller is not None else None,
         caller=caller,
         given={value.mark for value in given if isinstance(value, (Stat, Unknown))},
-        quiet=name_tables.reads_as_evaluation(name)
+        evaluating=name_tables.reads_as_evaluation(name)
         or any("no_grad" in text or "inference_mode" in text for text in decorators),
         keyed=run.index.keyed.get(definition, set()),
     )
@@ -224,7 +224,7 @@ def _bind_parameters(
     values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
     known = {place.arg: value for place, value in zip(places, values, strict=False)}
     defaults = _defaults(spec)
-    born = run.born()
+    created_in = run.open_marks()
     for parameter in (*places, *spec.kwonlyargs):
         name = parameter.arg
         value = known.get(name) or keywords.get(name)
@@ -232,14 +232,14 @@ def _bind_parameters(
             value = _default(run, name, defaults[name])
         if value is None:
             value = named(name, parameter, parameter=True)
-        scope.names[name] = Binding(_as_parameter(value, parameter), born, None)
+        scope.names[name] = Binding(_as_parameter(value, parameter), created_in, None)
     if spec.vararg is not None:
         rest = values[len(places) :]
-        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, rest, born=born), born)
+        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, rest, created_in=created_in), created_in)
     if spec.kwarg is not None:
         names = {parameter.arg for parameter in (*places, *spec.kwonlyargs)}
-        rest_by_name = {k: Binding(v, born) for k, v in keywords.items() if k not in names}
-        scope.names[spec.kwarg.arg] = Binding(Mapping(spec.kwarg, rest_by_name, born), born)
+        rest_by_name = {k: Binding(v, created_in) for k, v in keywords.items() if k not in names}
+        scope.names[spec.kwarg.arg] = Binding(Mapping(spec.kwarg, rest_by_name, created_in), created_in)
 
 
 def _is_static(function: Function) -> bool:
@@ -295,7 +295,7 @@ def instantiate(run: Interpreter, of: Class, node: ast.AST, arguments: Arguments
     for statement in of.definition.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             value = run.evaluate(statement.value)
-            instance.attributes[statement.targets[0].id] = Binding(value, run.born(), statement)
+            instance.attributes[statement.targets[0].id] = Binding(value, run.open_marks(), statement)
     inits = (run.index.methods.get(c, {}).get("__init__") for c in run.index.lineage(of.definition))
     method = next((init for init in inits if init is not None), None)
     if method is not None:

@@ -111,22 +111,22 @@ def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> Value:
             items.append(inner)
         else:
             items.append(run.evaluate(element))
-    return Items(node, items, entries, run.born(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
+    return Items(node, items, entries, run.open_marks(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
 
 
 def _dict(run: Interpreter, node: ast.Dict) -> Value:
     entries: dict[str, Binding] = {}
-    born = run.born()
+    created_in = run.open_marks()
     for key, item in zip(node.keys, node.values, strict=True):
         value = run.evaluate(item)
         if key is None:
             if isinstance(value, Mapping):
                 entries.update(value.entries)
             continue
-        entries[key_of(key)] = Binding(value, born, run.frame.statement)
+        entries[key_of(key)] = Binding(value, created_in, run.frame.statement)
         if isinstance(value, Averaged) and key_of(key) != "*":
             report_as(value.entries, key_of(key))
-    return Mapping(node, entries, born)
+    return Mapping(node, entries, created_in)
 
 
 def _binary(run: Interpreter, node: ast.BinOp) -> Value:

@@ -45,8 +45,8 @@ def find(tree: ast.Module) -> Script:
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
-    doubts = sorted(run.doubts.values(), key=lambda d: getattr(d.node, "lineno", 0))
-    return Script(tuple(sites), tuple(doubts))
+    suspicions = sorted(run.suspicions.values(), key=lambda d: getattr(d.node, "lineno", 0))
+    return Script(tuple(sites), tuple(suspicions))
 
 
 def _parts_of_running(run: Interpreter) -> set[int]:
@@ -115,7 +115,7 @@ def _start(run: Interpreter) -> None:
     run.loops.clear()
     del run.frames[1:]
     run.frames[0].statement = None
-    run.frames[0].quiet = False
+    run.frames[0].evaluating = False
 
 
 def _instance(run: Interpreter, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:

@@ -25,7 +25,7 @@ class Binding:
     """What a name holds, since which statement, and inside which loops that statement stands."""
 
     value: Value
-    born: tuple[int, ...] = ()
+    created_in: tuple[int, ...] = ()
     statement: ast.AST | None = None
 
 
@@ -55,7 +55,7 @@ class BatchLoop:
     over: list[Value] = field(default_factory=list)  # what the iterable held, each time the loop was read
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
-    quiet: bool = False  # no_grad, eval(), or a name that says so
+    evaluating: bool = False  # no_grad, eval(), or a name that says so
     single: bool = False  # a dimension for the batch is added in the loop
     of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
@@ -65,7 +65,7 @@ class BatchLoop:
     def phase(self) -> Phase:
         if self.backward:
             return Phase.TRAINING
-        return Phase.EVALUATION if self.quiet else Phase.UNKNOWN
+        return Phase.EVALUATION if self.evaluating else Phase.UNKNOWN
 
     def loader(self) -> Loader:
         """One loader for a loop that is read with several: what is true of all of them."""
@@ -103,7 +103,7 @@ class Frame:
     statement: ast.AST | None = None
     caller: Frame | None = None
     given: set[int] = field(default_factory=set)
-    quiet: bool = False
+    evaluating: bool = False
     keyed: set[str] = field(default_factory=set)
 
 

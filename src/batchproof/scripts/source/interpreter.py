@@ -10,7 +10,7 @@ from batchproof.scripts.source import arithmetic, assignment, calls, expressions
 from batchproof.scripts.source.callables import Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
-from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity, Topic
+from batchproof.scripts.source.site import Average, Divisor, Quantity, Suspicion, Topic
 from batchproof.scripts.source.values import Arguments, Keywords, Stat, Value
 
 
@@ -22,7 +22,7 @@ class Interpreter:
     loops: list[OpenLoop] = field(default_factory=list)
     entries: dict[tuple[int, str], Contribution] = field(default_factory=dict)
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
-    doubts: dict[tuple[Topic, int], Doubt] = field(default_factory=dict)
+    suspicions: dict[tuple[Topic, int], Suspicion] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
@@ -61,7 +61,7 @@ class Interpreter:
     def frame(self) -> Frame:
         return self.frames[-1]
 
-    def born(self) -> tuple[int, ...]:
+    def open_marks(self) -> tuple[int, ...]:
         """The loops that are open now."""
         return tuple(loop.mark for loop in self.loops)
 
@@ -72,10 +72,10 @@ class Interpreter:
     def is_open(self, loop: BatchLoop) -> bool:
         return any(other.batch is loop for other in self.loops)
 
-    def open_for(self, born: tuple[int, ...]) -> OpenLoop | None:
-        """The innermost loop over batches, or over samples, that something born there outlives."""
+    def open_for(self, created_in: tuple[int, ...]) -> OpenLoop | None:
+        """The innermost loop over batches, or over samples, that something created there outlives."""
         for loop in reversed(self.loops):
-            if (loop.batch is not None or loop.samples) and loop.mark not in born:
+            if (loop.batch is not None or loop.samples) and loop.mark not in created_in:
                 return loop
         return None
 
@@ -86,11 +86,11 @@ class Interpreter:
             entry.window = True
         return bool(windows)
 
-    def doubt(self, topic: Topic, node: ast.AST, why: str) -> None:
-        self.doubts.setdefault((topic, id(node)), Doubt(topic, node, why))
+    def suspect(self, topic: Topic, node: ast.AST, why: str) -> None:
+        self.suspicions.setdefault((topic, id(node)), Suspicion(topic, node, why))
 
     def bind(self, name: str, value: Value) -> None:
-        self.frame.scope.names[name] = Binding(value, self.born(), self.frame.statement)
+        self.frame.scope.names[name] = Binding(value, self.open_marks(), self.frame.statement)
 
     def place_of(self, value: Value, loop: OpenLoop) -> tuple[ast.AST, str]:
         """The statement that adds a value: in the function that made it, where another was only handed it."""

@@ -204,7 +204,7 @@ def _sampler(run: Interpreter, call: Invocation) -> Value:
 
 
 def _array(run: Interpreter, call: Invocation) -> Value:
-    return Items(call.node, born=run.born(), array=True, start=run.frame.statement)
+    return Items(call.node, created_in=run.open_marks(), array=True, start=run.frame.statement)
 
 
 def _tensor(run: Interpreter, call: Invocation) -> Value:
@@ -231,7 +231,7 @@ def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
     if rows:
         return BatchRows(call.node, output=any(item.output for item in rows))
     if all(isinstance(item, Const) for item in items.items):
-        return Items(call.node, list(items.items), [], run.born(), array=True, start=run.frame.statement)
+        return Items(call.node, list(items.items), [], run.open_marks(), array=True, start=run.frame.statement)
     return items
 
 
@@ -243,13 +243,13 @@ def _deque(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(call.first, Items) and (call.first.items or call.first.entries):
         return None
     recent = "maxlen" in call.keywords or len(call.arguments) > 1
-    return Items(call.node, born=run.born(), start=run.frame.statement, recent=recent)
+    return Items(call.node, created_in=run.open_marks(), start=run.frame.statement, recent=recent)
 
 
 def _list(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(call.first, LoaderValue):
         return None if call.name == "set" else call.first
-    return call.first or Items(call.node, born=run.born(), start=run.frame.statement)
+    return call.first or Items(call.node, created_in=run.open_marks(), start=run.frame.statement)
 
 
 def _around_loader(run: Interpreter, call: Invocation) -> Value | None:
@@ -260,7 +260,7 @@ def _around_loader(run: Interpreter, call: Invocation) -> Value | None:
 
 
 def _dict(run: Interpreter, call: Invocation) -> Value:
-    return Mapping(call.node, {}, run.born())
+    return Mapping(call.node, {}, run.open_marks())
 
 
 def _default_dict(run: Interpreter, call: Invocation) -> Value:
@@ -271,7 +271,7 @@ def _default_dict(run: Interpreter, call: Invocation) -> Value:
         makes, template = _made_by(call.node.args[0])
     elif isinstance(call.first, Mapping):
         return call.first
-    return Mapping(call.node, {}, run.born(), makes, template)
+    return Mapping(call.node, {}, run.open_marks(), makes, template)
 
 
 def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
@@ -288,7 +288,7 @@ def _zip(run: Interpreter, call: Invocation) -> Value:
     whole, node = call.first, call.node
     if len(node.args) == 1 and isinstance(node.args[0], ast.Starred):
         if isinstance(whole, Items) and whole.entries:
-            return Items(node, [Items(node, [], [entry], whole.born) for entry in whole.entries])
+            return Items(node, [Items(node, [], [entry], whole.created_in) for entry in whole.entries])
         if isinstance(whole, LoopTotal) and whole.entries:
             return Items(node, [LoopTotal(node, (entry,), True) for entry in whole.entries])
     return next((a for a in call.arguments if isinstance(a, (BatchRows, Pool))), Unknown(node, "zip"))

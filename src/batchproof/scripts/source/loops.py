@@ -280,7 +280,7 @@ def _until_the_end(node: ast.While) -> bool:
 def enter_step(run: Interpreter, function: FunctionNode, evaluates: bool) -> OpenLoop:
     """A method that a trainer calls once for each batch."""
     batch = _batch_loop(run, function, None, Unknown(), equal=False)
-    batch.quiet = evaluates
+    batch.evaluating = evaluates
     batch.backward = not evaluates
     batch.weighs = True
     return _push(run, function, batch)
@@ -320,7 +320,7 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
         batch.loaders.append(Loader(iterable, batch_size=1))
     else:
         batch.loaders.append(Loader(iterable))
-    batch.quiet = batch.quiet or any(frame.quiet for frame in run.frames)
+    batch.evaluating = batch.evaluating or any(frame.evaluating for frame in run.frames)
     return batch
 
 
@@ -396,7 +396,7 @@ def _any_of(values: Sequence[Value]) -> Value | None:
     if len(lists) < 2:
         return values[0] if values else None
     entries = [entry for value in lists for entry in value.entries]
-    return Items(lists[0].node, [], entries, lists[0].born, start=lists[0].start)
+    return Items(lists[0].node, [], entries, lists[0].created_in, start=lists[0].start)
 
 
 def bind_target(run: Interpreter, target: ast.expr, value: Value) -> None:

@@ -117,7 +117,7 @@ def _slot_of(call: Invocation) -> tuple[str, int]:
 
 
 def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
-    loop = run.open_for(meter.born)
+    loop = run.open_for(meter.created_in)
     if loop is None or loop.batch is None:
         return
     value, count = given.value, given.count
@@ -129,7 +129,7 @@ def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
     assert isinstance(node.func, ast.Attribute)
     text = ast.unparse(node.func.value)
     name = f'{text}["{given.slot}"]' if given.slot else text
-    held = Binding(meter, meter.born, meter.node)
+    held = Binding(meter, meter.created_in, meter.node)
     entry = enter(run, name, held, value, loop, given.node, listed=True)
     entries = meter.slots.setdefault(given.slot, [])
     if entry not in entries:
@@ -181,7 +181,7 @@ def logged(run: Interpreter, base: Value, call: Invocation) -> bool:
     loop = next((other for other in reversed(run.loops) if other.batch is not None and other.batch.weighs), None)
     if loop is None or loop.batch is None or not isinstance(base, Instance):
         return False
-    if _is_over_epoch(call, training=not loop.batch.quiet):
+    if _is_over_epoch(call, training=not loop.batch.evaluating):
         for key, value, node in _logged_values(call):
             _log(run, call, loop, key, value, node)
     return True

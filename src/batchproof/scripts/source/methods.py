@@ -69,10 +69,10 @@ def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:
     if isinstance(base, Instance) and call.name in run.index.methods.get(base.of.definition, {}):
         return False
     if call.name == "eval" and not call.arguments:
-        run.frame.quiet = True
+        run.frame.evaluating = True
         return True
     if call.name == "train" and len(call.arguments) <= 1 and not isinstance(base, Instance):
-        run.frame.quiet = False
+        run.frame.evaluating = False
         return True
     return False
 
@@ -119,7 +119,7 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> Value:
         if key in base.entries or "*" in base.entries or base.makes:
             return base.read(run, key, node)
         if name == "setdefault" and default is not None:
-            base.entries[key] = Binding(default, base.born, base.node)
+            base.entries[key] = Binding(default, base.created_in, base.node)
         return default or Unknown(node, key)
     if name == "update" and isinstance(call.first, Mapping):
         base.entries.update(call.first.entries)
@@ -302,8 +302,8 @@ def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     held = run.frame.scope.find(text)
     items = held.value if held is not None else None
     if not isinstance(items, Items):
-        items = Items(base.node, born=held.born if held is not None else ())
-        run.frame.scope.names[text] = Binding(items, items.born, None)
+        items = Items(base.node, created_in=held.created_in if held is not None else ())
+        run.frame.scope.names[text] = Binding(items, items.created_in, None)
     (append if call.name == "append" else extend)(run, text, items, call.first, call.node.args[0])
     return Fixed(call.node)
 

@@ -117,16 +117,16 @@ def _if(run: Interpreter, node: ast.If) -> bool:
     run.evaluate(node.test)
     scope = run.frame.scope
     before = scope.names
-    quiet = run.frame.quiet
+    evaluating = run.frame.evaluating
     scope.names = dict(before)
     first = execute(run, node.body)
     one = scope.names
-    quiet_one = run.frame.quiet
-    run.frame.quiet = quiet
+    evaluating_one = run.frame.evaluating
+    run.frame.evaluating = evaluating
     scope.names = dict(before)
     second = execute(run, node.orelse)
     other = scope.names
-    run.frame.quiet = run.frame.quiet or (quiet_one and bool(node.orelse) is False)
+    run.frame.evaluating = run.frame.evaluating or (evaluating_one and bool(node.orelse) is False)
     if first and second:
         join_scopes(scope, one, other)
     elif first:
@@ -150,19 +150,19 @@ def _keep_totals(names: dict[str, Binding], left: dict[str, Binding]) -> None:
 
 
 def _with(run: Interpreter, node: ast.With | ast.AsyncWith) -> bool:
-    quiet = run.frame.quiet
+    evaluating = run.frame.evaluating
     for item in node.items:
         value = run.evaluate(item.context_expr)
         text = item.context_expr
         last = last_word(text.func if isinstance(text, ast.Call) else text)
         if last in {"no_grad", "inference_mode"}:
-            run.frame.quiet = True
+            run.frame.evaluating = True
         if item.optional_vars is not None:
             if isinstance(text, ast.Call) and last in {"tqdm", "trange"} and text.args:
                 value = run.evaluate(text.args[0])
             bind_target(run, item.optional_vars, value)
     goes_on = execute(run, node.body)
-    run.frame.quiet = quiet
+    run.frame.evaluating = evaluating
     return goes_on
 
 

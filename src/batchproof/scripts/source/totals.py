@@ -129,7 +129,7 @@ class Meter(Value):
     name: str = ""
     slots: dict[str, list[Contribution]] = field(default_factory=dict)
     weighs: bool = True
-    born: tuple[int, ...] = ()
+    created_in: tuple[int, ...] = ()
 
     def read(self, run: Interpreter, name: str, node: ast.AST) -> Value:
         """``meter.avg``: the average of what went in; ``meter["loss"]``: a part of it."""
@@ -157,7 +157,7 @@ class Items(Value):
 
     items: list[Value] = field(default_factory=list)
     entries: list[Contribution] = field(default_factory=list)
-    born: tuple[int, ...] = ()
+    created_in: tuple[int, ...] = ()
     array: bool = False
     start: ast.AST | None = None
     of_samples: bool = False  # one item for each sample of the batch
@@ -216,9 +216,9 @@ class Items(Value):
             return None
         index = literal_index(target.slice)
         if self.items and not self.array and index is not None and index < len(self.items):
-            return Binding(self.items[index], self.born, self.start)
+            return Binding(self.items[index], self.created_in, self.start)
         here = run.frame.scope.find(ast.unparse(target))
-        return here or Binding(Const(target, 0), self.born, self.start)
+        return here or Binding(Const(target, 0), self.created_in, self.start)
 
     def hold(self, key: ast.expr, value: Value) -> bool:
         """Take in an entry; whether that is all there is to do."""
@@ -268,7 +268,7 @@ class Items(Value):
 @dataclass(eq=False)
 class Mapping(Value):
     entries: dict[str, Binding] = field(default_factory=dict)
-    born: tuple[int, ...] = ()
+    created_in: tuple[int, ...] = ()
     makes: str = ""  # what a defaultdict makes: "list", "float", "meter", "dict"
     template: ast.expr | None = None  # of a dict: as written
 
@@ -288,7 +288,7 @@ class Mapping(Value):
             return join_all(self.values())
         if self.makes:
             default = self._default(run, node)
-            self.entries[key] = Binding(default, self.born, self.node)
+            self.entries[key] = Binding(default, self.created_in, self.node)
             return default
         return Unknown(node, key)
 
@@ -300,24 +300,24 @@ class Mapping(Value):
         if known is not None:
             return known
         if self.makes:
-            return Binding(Const(target, 0), self.born, self.node)
+            return Binding(Const(target, 0), self.created_in, self.node)
         if key == "*" and self.entries:
             first = next(iter(self.entries.values()))
-            return Binding(self.read(run, key, target), self.born, first.statement)
-        return Binding(Unknown(target), self.born, self.node)
+            return Binding(self.read(run, key, target), self.created_in, first.statement)
+        return Binding(Unknown(target), self.created_in, self.node)
 
     def _default(self, run: Interpreter, node: ast.AST) -> Value:
         if self.template is not None:
             default = run.evaluate(self.template)
             if isinstance(default, (Mapping, Items)):
-                default.born = self.born
+                default.created_in = self.created_in
             if isinstance(default, Mapping):
                 for entry in default.entries.values():
-                    entry.born = self.born
+                    entry.created_in = self.created_in
             return default
         if self.makes == "list":
-            return Items(node, born=self.born, start=self.node)
-        return Meter(node, "defaultdict", born=self.born) if self.makes == "meter" else Const(node, 0)
+            return Items(node, created_in=self.created_in, start=self.node)
+        return Meter(node, "defaultdict", created_in=self.created_in) if self.makes == "meter" else Const(node, 0)
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         return self.entries[name].value if name in self.entries else Unknown(node, name)
@@ -364,7 +364,7 @@ def join(first: Value, second: Value) -> Value:
         and len(first.items) == len(second.items)
     ):
         items = [join(a, b) for a, b in zip(first.items, second.items, strict=True)]
-        return Items(first.node, items, [], first.born, first.array, first.start)
+        return Items(first.node, items, [], first.created_in, first.array, first.start)
     return first if _says(first) >= _says(second) else second
 
 
@@ -400,6 +400,6 @@ def join_scopes(scope: Scope, one: dict[str, Binding], other: dict[str, Binding]
             continue
         value = join(binding.value, there.value)
         kept = binding if value is binding.value else there
-        born = binding.born if len(binding.born) <= len(there.born) else there.born
-        names[name] = Binding(value, born, kept.statement)
+        created_in = binding.created_in if len(binding.created_in) <= len(there.created_in) else there.created_in
+        names[name] = Binding(value, created_in, kept.statement)
     scope.names = names

@@ -11,7 +11,7 @@ RULE = Rule(
     Severity.WARNING,
     "an evaluation loader with drop_last=True",
     topic=Topic.DROPPED_TAIL,
-    doubt=says(
+    suspicion=says(
         "{}: samples that do not fill a batch are never scored",
         "drop_last=False, and weight each batch by its size",
     ),

@@ -11,7 +11,7 @@ RULE = Rule(
     Severity.WARNING,
     "a DistributedSampler in evaluation, which repeats samples to make the ranks even",
     topic=Topic.PADDED_SAMPLER,
-    doubt=says(
+    suspicion=says(
         "{}, and those that are repeated are scored twice",
         "evaluate on a Subset of every world_size-th sample, or drop the repeated samples after gathering",
     ),

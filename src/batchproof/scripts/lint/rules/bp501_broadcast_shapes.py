@@ -11,7 +11,7 @@ RULE = Rule(
     Severity.ERROR,
     "a prediction of shape (B, 1) against a target of shape (B,)",
     topic=Topic.BROADCAST_SHAPES,
-    doubt=says(
+    suspicion=says(
         "every prediction is compared with every target: {}",
         "give both the same shape, as in pred.squeeze(1)",
     ),
