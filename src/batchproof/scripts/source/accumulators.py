@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
+from batchproof.scripts.source.index import as_written
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
 from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Pool
 from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value
@@ -235,9 +236,7 @@ def as_stat(entry: Contribution) -> Stat | None:
         ):
             return _unknown(value)
         return Stat(value.node, Quantity.ROWS, origin=value.node)
-    if isinstance(value, Unknown) and value.of_batch and _reads_as_loss(entry, value):
-        return _unknown(value)
-    if isinstance(value, Unknown) and not value.of_batch and _reads_as_loss(entry, value) and not value.parameter:
+    if isinstance(value, Unknown) and (value.of_batch or not value.parameter) and _reads_as_loss(entry, value):
         return _unknown(value)
     return None
 
@@ -246,7 +245,7 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
     """An accuracy that only its name tells of: what is divided by the number of samples was a count."""
     divisors = {average.divisor for average in entry.averages.values()}
     if divisors <= {Divisor.DATASET, Divisor.SAMPLES} and stat.weight is Weight.NONE and not entry.listed:
-        words = name_tables.plain(f"{_last(entry.name)} {_text(stat.origin)[:80]}")
+        words = name_tables.plain(f"{_last(entry.name)} {as_written(stat.origin)[:80]}")
         vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
         if vague and ("acc" in words or "correct" in words):
             return replace(stat, quantity=Quantity.COUNT, why="")
@@ -261,11 +260,11 @@ def _unknown(value: Value) -> Stat:
 
 
 def _is_no_result(entry: Contribution, value: Stat) -> bool:
-    return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
+    return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(as_written(value.node))
 
 
 def _reads_as_loss(entry: Contribution, value: Value) -> bool:
-    name, text = _last(entry.name), _text(value.node)
+    name, text = _last(entry.name), as_written(value.node)
     if name_tables.reads_as_no_result(name):
         return False
     return name_tables.reads_as_loss(name) or name_tables.reads_as_loss(text[:80])
@@ -273,10 +272,6 @@ def _reads_as_loss(entry: Contribution, value: Value) -> bool:
 
 def _last(name: str) -> str:
     return name.replace("'", "").replace('"', "").replace("]", "").replace("[", ".").split(".")[-1]
-
-
-def _text(node: ast.AST | None) -> str:
-    return ast.unparse(node) if node is not None else ""
 
 
 def mark_windows(entry: Contribution) -> None:

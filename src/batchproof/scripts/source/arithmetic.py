@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.frames import Contribution
+from batchproof.scripts.source.index import as_written
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
 from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Pool
@@ -435,16 +436,12 @@ def _divisor_of_total(total: LoopTotal, by: LoopTotal) -> Divisor:
         return Divisor.SAMPLES  # who counts each batch as one takes it for a sample
     if kind is Divisor.WEIGHTS or kind is Divisor.UNKNOWN:
         weights = {
-            _text(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node
+            as_written(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node
         }
-        added = {_text(entry.value.node) for entry in by.entries}
+        added = {as_written(entry.value.node) for entry in by.entries}
         if weights and weights <= added:
             return Divisor.WEIGHTS
     return kind
-
-
-def _text(node: ast.AST | None) -> str:
-    return ast.unparse(node) if node is not None else ""
 
 
 def _counted(entry: Contribution, listed: bool) -> Divisor:

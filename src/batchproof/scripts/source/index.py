@@ -85,6 +85,11 @@ def last_word(node: ast.AST | None) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def as_written(node: ast.AST | None) -> str:
+    """An expression as text; "" where there is none."""
+    return ast.unparse(node) if node is not None else ""
+
+
 def callee_of(node: ast.AST | None) -> str:
     """The last word of what a call calls; "" of what is no call."""
     return last_word(node.func) if isinstance(node, ast.Call) else ""

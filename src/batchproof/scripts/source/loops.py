@@ -148,9 +148,7 @@ def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Ment
     """Whether what is gone through is known, and is no batches: numbers, the entries of a dict, a part of a batch."""
     if last in _NOT_BATCHES or isinstance(value, (Mapping, Const, Averaged, Stat, Count, Shape)):
         return True
-    if not last.endswith("batches") and (
-        isinstance(value, LoopTotal) or (isinstance(value, Items) and bool(value.entries or value.items))
-    ):
+    if not last.endswith("batches") and _holds_something(value):
         return True
     return run.batch_loop() is not None and (value.is_of_batch() or mentions is None)
 
