@@ -53,6 +53,7 @@ def _name(run: Interpreter, node: ast.Name) -> Value:
 def by_spelling(run: Interpreter, name: str, node: ast.AST) -> Value:
     """A name that nothing in the file binds."""
     index = run.index
+    # below a notebook's `raise SystemExit` nothing is read in order, and yet it is run by hand
     if name in index.functions:
         return Function(node, definition=index.functions[name], scope=run.module)
     if name in index.classes:

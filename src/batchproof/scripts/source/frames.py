@@ -69,8 +69,6 @@ class BatchLoop:
 
     def loader(self) -> Loader:
         """One loader for a loop that is read with several: what is true of all of them."""
-        if not self.loaders:
-            return Loader(None)
         first = next((loader for loader in self.loaders if loader.built is not None), self.loaders[0])
         drops = {loader.drops_last for loader in self.loaders}
         sizes: set[int | None] = {loader.batch_size for loader in self.loaders}
