@@ -57,7 +57,7 @@ def seconds(command: Sequence[str], folder: Path) -> float:
 def run(quick: bool) -> Section:
     count = QUICK_FILES if quick else FILES
     rounds = 1 if quick else ROUNDS
-    commands = {OURS: ["batchproof.cli", "lint", "."], f"{THEIRS}, one process": ["torchfix", "-j", "1", "."]}
+    commands = {OURS: ["batchproof", "lint", "."], f"{THEIRS}, one process": ["torchfix", "-j", "1", "."]}
     commands[f"{THEIRS}, as it comes"] = ["torchfix", "."]
     installed = find_spec("torchfix") is not None
     times: dict[str, list[float]] = {name: [] for name in commands}
@@ -94,4 +94,4 @@ def started() -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "small.py").write_text(MEAN)
-        return min(seconds(["batchproof.cli", "lint", "small.py"], folder) for _ in range(STARTS))
+        return min(seconds(["batchproof", "lint", "small.py"], folder) for _ in range(STARTS))

@@ -1,4 +1,4 @@
-"""Short scripts for the tests of `batchproof.sites`, and reading them."""
+"""Short scripts for the tests of `batchproof.scripts.source`, and reading them."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_progress_with_the_time_left_where_somebody_looks(
 
 
 def test_it_can_be_run_as_a_module() -> None:
-    command = [sys.executable, "-m", "batchproof.cli", "simulate", *FEW]
+    command = [sys.executable, "-m", "batchproof", "simulate", *FEW]
     done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout.startswith("rmse(errors)")

@@ -8,7 +8,8 @@ from importlib import import_module
 
 import click
 
-from batchproof.cli.examples import EXAMPLES
+from batchproof.cli import options
+from batchproof.cli.output import INTERRUPTED
 from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
 
@@ -37,14 +38,24 @@ def _imported(name: str) -> click.Command:
     return command
 
 
+@options.examples_last
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=EXAMPLES,
 )
 @click.version_option(VERSION, message="batchproof %(version)s")
 def batchproof() -> None:
-    """Batch size should be a memory knob, never a results knob."""
+    """Batch size should be a memory knob, never a results knob.
+
+    Examples:
+      batchproof explain loss.py:rmse --data predictions.csv
+      batchproof simulate loss.py:rmse --errors t:3
+      batchproof noise train.py:make --mark 32
+      batchproof lint train.py
+      batchproof compare train.py --batch-size 16,64,128
+
+    batchproof COMMAND --help has more.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,8 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _fail(error.format_message())
     except click.Abort:
         _fail("interrupted")
-        from batchproof.cli.simulate import INTERRUPTED
-
         return INTERRUPTED
     except BatchproofError as error:
         _fail(str(error))

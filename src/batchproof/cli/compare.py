@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import COMPARE
-from batchproof.cli.output import Output
-from batchproof.cli.progress import progress
+from batchproof.cli.output import Output, progress
 from batchproof.errors import BatchproofError
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from batchproof.scripts.compare.comparison import Comparison
 
 
-@click.command("compare", epilog=COMPARE)
+@options.examples_last
+@click.command("compare")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(
-    "--batch-size", "batch_sizes", metavar="N,N,...", required=True, help="The sizes; the first is compared with."
+    "--batch-size",
+    "batch_sizes",
+    callback=lambda _, option, text: _sizes(text),
+    metavar="N,N,...",
+    required=True,
+    help="The sizes; the first is compared with.",
 )
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module.")
 @click.option("--report", metavar="NAME", help="The number that is meant.  [default: all that are found]")
@@ -32,54 +35,40 @@ INTERRUPTED = 130
 @click.option("--jobs", type=int, metavar="N", help="Runs at once.  [default: 1 on a GPU, otherwise up to 4]")
 @click.option("--timeout", type=float, metavar="SECONDS", help="The most that one run may take.")
 @click.option("--cache/--no-cache", default=True, help="Use runs kept in .batchproof/cache, and keep new ones there.")
-@options.as_json
-@options.html
-@options.png
+@options.output
 def command(
     script: str,
     arguments: Sequence[str],
-    batch_sizes: str,
-    as_module: bool,
-    report: str | None,
-    epoch: int | None,
-    seeds: int | None,
-    controls: bool,
-    jobs: int | None,
+    batch_sizes: list[int],
     timeout: float | None,
-    cache: bool,
-    as_json: bool,
-    html: Path | None,
-    png: Path | None,
+    output: Output,
+    **choices: Any,
 ) -> int:
     """Run SCRIPT at several batch sizes, and say why the numbers that it reports differ.
 
     Each run is a fresh process from the same seed.  {batch_size} in the script's ARGUMENTS, which follow --, is filled
     in; without it, the batch size of every DataLoader is set as it is built.  Control runs hold the number of updates
     or the learning rate fixed.
+
+    Examples:
+      batchproof compare train.py --batch-size 16,64,128
+      batchproof compare train.py --batch-size 16,64 --seeds 5 -- --epochs 3
+      batchproof compare train.py --batch-size 16,64 -- --bs {batch_size} --out /tmp/{batch_size}
+      batchproof compare train.py --batch-size 16,64 --report val_loss --html comparison.html
+
+    Exit status: 0 nothing is wrong, 1 a number depends on the batch size by mistake, 2 could not
+    tell, 130 interrupted (the runs that were done by then are shown).
     """
-    sizes = _sizes(batch_sizes)
     if timeout is not None and not timeout > 0:
         raise BatchproofError(f"--timeout takes seconds, more than 0, not {timeout:g}")
-    output = Output(as_json, html, png)
-    with contextlib.redirect_stdout(sys.stderr), progress() as shown:
+    return output.give(lambda: _compared(script, batch_sizes, arguments, {**choices, "timeout": timeout}))
+
+
+def _compared(script: str, sizes: Sequence[int], arguments: Sequence[str], choices: dict[str, Any]) -> Comparison:
+    with progress() as shown:
         from batchproof.scripts.compare.compare import compare
 
-        found = compare(
-            script,
-            sizes,
-            arguments,
-            as_module=as_module,
-            seeds=seeds,
-            report=report,
-            epoch=epoch,
-            controls=controls,
-            jobs=jobs,
-            timeout=timeout,
-            cache=cache,
-            progress=shown,
-        )
-    output.give(found)
-    return INTERRUPTED if found.interrupted else found.exit_status
+        return compare(script, sizes, arguments, progress=shown, **choices)
 
 
 def _sizes(text: str) -> list[int]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import EXPLAIN
-from batchproof.cli.output import Output
-from batchproof.cli.progress import progress
+from batchproof.cli.output import Output, progress
 
 if TYPE_CHECKING:
     from batchproof.explanation import Explanation
 
 
-@click.command("explain", epilog=EXPLAIN)
+@options.examples_last
+@click.command("explain")
 @click.argument("target")
 @options.data
 @options.columns
@@ -28,31 +24,22 @@ if TYPE_CHECKING:
 @options.batch_sizes("1, 2, 4, ... and all")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="For the shuffle, and before every call.")
-@options.as_json
-@options.html
-@options.png
-def command(
-    target: str,
-    data: Path | None,
-    columns: Sequence[str],
-    batch_dim: int,
-    batch_sizes: str | None,
-    mark: int | None,
-    seed: int,
-    as_json: bool,
-    html: Path | None,
-    png: Path | None,
-) -> int:
+@options.output
+def command(target: str, data: Path | None, columns: dict[str, str], output: Output, **choices: Any) -> int:
     """Say whether TARGET depends on the batch size, at which line, by how much, and what to use instead.
 
     TARGET is a function, a metric object or a model: file.py:name or package.module:name.
+
+    Examples:
+      batchproof explain loss.py:rmse --data predictions.csv
+      batchproof explain loss.py:rmse                  (inputs guessed from the parameters' names)
+      batchproof explain loss.py:rmse --data predictions.csv --mark 16 --html report.html
+      batchproof explain torch.nn.functional:cross_entropy
+      batchproof explain metrics.py:my_metric --data scores.npz --json
+
+    Exit status: 0 safe, 1 depends on the batch size, 2 could not tell.
     """
-    choices = {"batch_dim": batch_dim, "batch_sizes": options.sizes(batch_sizes), "seed": seed, "mark": mark}
-    output = Output(as_json, html, png)
-    with contextlib.redirect_stdout(sys.stderr):
-        found = _explained(target, data, options.mapping(columns), choices)
-    output.give(found)
-    return found.exit_status
+    return output.give(lambda: _explained(target, data, columns, choices))
 
 
 def _explained(target: str, data: Path | None, mapping: dict[str, str], choices: dict[str, Any]) -> Explanation:

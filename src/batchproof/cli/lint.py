@@ -12,24 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchproof.cli.examples import LINT
-from batchproof.cli.progress import progress
+from batchproof.cli import options
+from batchproof.cli.output import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
+    from batchproof.scripts.lint.files import Task
     from batchproof.scripts.lint.finding import Linted
-    from batchproof.scripts.lint.many import Task
 
 FORMATS = ("text", "concise", "json", "github", "sarif")
 FOUND = 1
 _CODES: dict[str, Any] = {"multiple": True, "metavar": "CODE,..."}
 
 
-@click.command("lint", epilog=LINT)
+@options.examples_last
+@click.command("lint")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--select", help="Only these rules; BP2 is all that begin so.", **_CODES)
 @click.option("--ignore", help="Not these rules.", **_CODES)
-@click.option("--fix", is_flag=True, help="Mend what can be mended safely.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired safely.")
 @click.option("--diff", is_flag=True, help="Show what --fix would write, and write nothing.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the report.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead.")
@@ -53,9 +54,21 @@ def command(
     """Find where source averages over batches in a way that depends on the batch size.
 
     PATH is a script, a notebook, a folder of them, or - for stdin.  Nothing is imported or run.
+
+    Examples:
+      batchproof lint                                  (this folder)
+      batchproof lint train.py notebooks/
+      batchproof lint --diff train.py                  (what --fix would write)
+      batchproof lint --select BP1,BP203 --format github src/
+      batchproof lint - --stdin-filename train.py < train.py
+
+    batchproof rule BP101 says what a code means; # noqa: BP101 silences it on a line.
+
+    Exit status: 0 nothing found, 1 something found or a file that cannot be read,
+    2 could not begin.
     """
     from batchproof.scripts.lint.config import codes_in
-    from batchproof.scripts.lint.many import task, tasks
+    from batchproof.scripts.lint.files import task, tasks
 
     chosen = codes_in(select, "--select"), codes_in(ignore, "--ignore")
     if output is not None:
@@ -79,12 +92,12 @@ def command(
 
 
 def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
-    """Lint the files, and mend them where that was asked for; a long list shows how far it has come."""
-    from batchproof.scripts.lint.many import WORTH_PROCESSES, each
+    """Lint the files, and repair them where that was asked for; a long list shows how far it has come."""
+    from batchproof.scripts.lint.files import WORTH_PROCESSES, each
 
     with progress() if len(todo) >= WORTH_PROCESSES and not diff else nullcontext() as show:
         for done, (task, (before, after, linted)) in enumerate(
-            zip(todo, each(_mended if fix or diff else _read, todo), strict=True)
+            zip(todo, each(_repaired if fix or diff else _read, todo), strict=True)
         ):
             if show is not None:
                 show(f"{done:,} of {len(todo):,} files", done, len(todo))
@@ -103,22 +116,21 @@ def _read(task: Task) -> tuple[bytes, bytes, Linted]:
     return b"", b"", lint_path(task.path, task.codes or ())
 
 
-def _mended(task: Task) -> tuple[bytes, bytes, Linted]:
-    from batchproof.scripts.lint.autofix import mended_path
+def _repaired(task: Task) -> tuple[bytes, bytes, Linted]:
+    from batchproof.scripts.lint.one_file import repaired_path
 
-    return mended_path(task.path, task.codes or ())
+    return repaired_path(task.path, task.codes or ())
 
 
 def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
-    """The same for stdin; what is mended goes to stdout."""
-    from batchproof.scripts.lint.autofix import mended
-    from batchproof.scripts.lint.one_file import lint
+    """The same for stdin; what is repaired goes to stdout."""
+    from batchproof.scripts.lint.one_file import lint, repaired
 
     assert task.codes is not None
     content = sys.stdin.buffer.read()
     if not (fix or diff):
         return lint(task.path, content, task.codes)
-    after, linted = mended(task.path, content, task.codes)
+    after, linted = repaired(task.path, content, task.codes)
     if diff:
         _show_diff(task.path, content, after)
     else:
@@ -128,7 +140,7 @@ def _stdin(task: Task, fix: bool, diff: bool) -> Linted:
 
 def _show_diff(path: str, before: bytes, after: bytes) -> None:
     if before != after:
-        from batchproof.scripts.lint.forms.diff import diff as unified
+        from batchproof.scripts.lint.forms.text import diff as unified
 
         click.echo(unified(path, before, after), nl=False, color=_colour())
 
@@ -143,18 +155,10 @@ def _complain(files: Sequence[Linted]) -> None:
 
 def _report(files: Sequence[Linted], excluded: int, form: str, quiet: bool, on_screen: bool) -> str:
     """The report in one of its forms."""
-    if form == "json":
-        from batchproof.scripts.lint.forms.data import findings
+    if form in ("json", "sarif", "github"):
+        from batchproof.scripts.lint.forms import data
 
-        return findings(files)
-    if form == "sarif":
-        from batchproof.scripts.lint.forms.sarif import log
-
-        return log(files)
-    if form == "github":
-        from batchproof.scripts.lint.forms.github import commands
-
-        return "\n".join(commands(files))
+        return {"json": data.findings, "sarif": data.sarif, "github": data.github}[form](files)
     from batchproof.scripts.lint.forms import text
 
     if form == "statistics":

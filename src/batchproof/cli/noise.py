@@ -2,57 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import NOISE
-from batchproof.cli.output import Output
-from batchproof.cli.progress import progress
-from batchproof.cli.simulate import INTERRUPTED
+from batchproof.cli.output import Output, progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
     from batchproof.gradients.noise import GradientNoise
 
 
-@click.command("noise", epilog=NOISE)
+@options.examples_last
+@click.command("noise")
 @click.argument("target", required=False)
 @options.batch_sizes("1, 2, 4, ... up to the data, or to 4,096")
 @click.option("--batches", type=int, default=200, show_default=True, help="Batches of each size; fewer of large ones.")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
-@options.as_json
-@options.html
-@options.png
-def command(
-    target: str | None,
-    batch_sizes: str | None,
-    batches: int,
-    mark: int | None,
-    seed: int,
-    as_json: bool,
-    html: Path | None,
-    png: Path | None,
-) -> int:
+@options.output
+def command(target: str | None, output: Output, **choices: Any) -> int:
     """Measure how near a mini-batch's gradient comes to the full one, and up to what batch size a larger one pays off.
 
     TARGET is a function without parameters, file.py:name or package.module:name, that returns (model, loss_fn, data):
     a torch module, a loss that is the mean over the batch, and the samples as tensors (inputs, target), a Dataset or a
     DataLoader.  Without a TARGET it is a small linear regression.
+
+    Examples:
+      batchproof noise                                 (a small linear regression)
+      batchproof noise train.py:make --mark 32
+      batchproof noise train.py:make --batch-sizes 8,64,512 --html noise.html --png noise.png
+
+    where train.py has, for example
+      def make():
+          return model, torch.nn.functional.cross_entropy, DataLoader(dataset)
+
+    Exit status: 0 measured, 2 could not tell, 130 interrupted (what was done by then is shown).
     """
-    output = Output(as_json, html, png)
-    choices = {"batch_sizes": options.sizes(batch_sizes), "batches": batches, "mark": mark, "seed": seed}
-    with contextlib.redirect_stdout(sys.stderr):
-        found = _measured(target, choices)
-    output.give(found)
-    return INTERRUPTED if found.interrupted else found.exit_status
+    return output.give(lambda: _measured(target, choices))
 
 
 def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:

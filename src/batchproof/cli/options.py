@@ -1,35 +1,44 @@
-"""Options that several commands have, and what they are read as."""
+"""Options that several commands have, what they are read as, and the end of a command's help."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from batchproof.cli.output import Output
 from batchproof.errors import BatchproofError
 
+Command = TypeVar("Command", bound=click.Command)
 _File = click.Path(path_type=Path)
 
-data = click.option("--data", type=_File, help="csv, parquet, feather, npz or pt; columns go to parameters by name.")
-columns = click.option(
-    "--column", "columns", multiple=True, metavar="PARAM=COLUMN", help="Name a parameter's column yourself."
-)
-mark = click.option(
-    "--mark", type=click.IntRange(min=1), metavar="N", help="Your batch size: measured too, and pointed at."
-)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-html = click.option("--html", type=_File, metavar="FILE", help="Save the report as an HTML page that stands alone.")
-png = click.option("--png", type=_File, metavar="FILE", help="Save the report as a picture.")
+
+def examples_last(command: Command) -> Command:
+    """End a command's help with what its docstring says from "Examples:" on, as it stands there."""
+    text, _, rest = cleandoc(command.help or "").partition("\n\nExamples:\n")
+    command.help = text
+    # click wraps each paragraph that does not begin with this mark
+    command.epilog = "\n\n".join(f"\b\n{part}" for part in f"Examples:\n{rest}".split("\n\n"))
+    return command
 
 
-def batch_sizes(default: str) -> Callable[..., Any]:
-    """``--batch-sizes``, with what is tried without it."""
-    return click.option("--batch-sizes", metavar="N,N,...", help=f"The sizes to try.  [default: {default}]")
+def _columns(columns: Sequence[str]) -> dict[str, str]:
+    """``pred=forecast`` as an entry.
+
+    Raises:
+        BatchproofError: there is no ``=`` in one.
+    """
+    for text in columns:
+        if "=" not in text:
+            raise BatchproofError(f"--column takes PARAM=COLUMN, not {text!r}")
+    return dict(text.split("=", 1) for text in columns)
 
 
-def sizes(text: str | None) -> list[int] | None:
+def _sizes(text: str | None) -> list[int] | None:
     """``1,16,1e9`` as numbers.
 
     Raises:
@@ -56,13 +65,39 @@ def _whole(text: str) -> int:
         return int(value)
 
 
-def mapping(columns: Sequence[str]) -> dict[str, str]:
-    """``pred=forecast`` as an entry.
+data = click.option("--data", type=_File, help="csv, parquet, feather, npz or pt; columns go to parameters by name.")
+columns = click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    callback=lambda _, option, columns: _columns(columns),
+    metavar="PARAM=COLUMN",
+    help="Name a parameter's column yourself.",
+)
+mark = click.option(
+    "--mark", type=click.IntRange(min=1), metavar="N", help="Your batch size: measured too, and pointed at."
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+html = click.option("--html", type=_File, metavar="FILE", help="Save the report as an HTML page that stands alone.")
+png = click.option("--png", type=_File, metavar="FILE", help="Save the report as a picture.")
 
-    Raises:
-        BatchproofError: there is no ``=`` in one.
-    """
-    for text in columns:
-        if "=" not in text:
-            raise BatchproofError(f"--column takes PARAM=COLUMN, not {text!r}")
-    return dict(text.split("=", 1) for text in columns)
+
+def output(command: Callable[..., int]) -> Callable[..., int]:
+    """``--json``, ``--html`` and ``--png``, which the command is given as one Output."""
+
+    @as_json
+    @html
+    @png
+    @wraps(command)
+    def with_output(*, as_json: bool, html: Path | None, png: Path | None, **choices: Any) -> int:
+        return command(output=Output(as_json, html, png), **choices)
+
+    return with_output
+
+
+def batch_sizes(default: str) -> Callable[..., Any]:
+    """``--batch-sizes``, with what is tried without it."""
+    help_text = f"The sizes to try.  [default: {default}]"
+    return click.option(
+        "--batch-sizes", callback=lambda _, option, text: _sizes(text), metavar="N,N,...", help=help_text
+    )

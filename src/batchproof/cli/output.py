@@ -1,16 +1,18 @@
-"""What a command hands over: the report on stdout, and as files where they were asked for."""
+"""What a command shows: how far it has come, on stderr; the report on stdout, and as files where they are asked for."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from batchproof.report.result import Result
+INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,10 @@ class Output:
 
             needed()
 
-    def give(self, found: Result) -> None:
-        """Print it, and save it."""
+    def give(self, measure: Callable[[], Any]) -> int:
+        """Print and save the result that is measured, and give the exit status; the user's own prints go to stderr."""
+        with contextlib.redirect_stdout(sys.stderr):
+            found = measure()
         if self.as_json:
             click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         else:
@@ -51,3 +55,25 @@ class Output:
             if path is not None:
                 written(found, path)
                 click.echo(f"wrote {path}", err=True)
+        return INTERRUPTED if getattr(found, "interrupted", False) else int(found.exit_status)
+
+
+@contextlib.contextmanager
+def progress(with_time: bool = False) -> Iterator[Any]:
+    """What the verbs call with a word, a count and a total; None where nobody looks.
+
+    Args:
+        with_time: the work goes on evenly, so that the time left can be told.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+    if with_time:
+        columns += [TaskProgressColumn(), TimeRemainingColumn(), TextColumn("left")]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("starting", total=None)
+        yield lambda text, done, total: shown.update(task, description=text, completed=done, total=total)

@@ -7,20 +7,22 @@ from pathlib import Path
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import REPORT
 from batchproof.cli.output import Output
 
 
-@click.command("report", epilog=REPORT)
+@options.examples_last
+@click.command("report")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@options.as_json
-@options.html
-@options.png
-def command(file: Path | None, as_json: bool, html: Path | None, png: Path | None) -> int:
-    """Print what `batchproof run` measured again, from the FILE that it wrote (.batchproof/run.json)."""
+@options.output
+def command(file: Path | None, output: Output) -> int:
+    """Print what `batchproof run` measured again, from the FILE that it wrote (.batchproof/run.json).
+
+    Examples:
+      batchproof report
+      batchproof report results.json --html run.html --png run.png
+
+    Exit status: 0 all measured numbers are exact, 1 one is not, 2 none could be measured.
+    """
     from batchproof.scripts.run.result import DEFAULT, load
 
-    output = Output(as_json, html, png)
-    found = load(file or DEFAULT)
-    output.give(found)
-    return found.exit_status
+    return output.give(lambda: load(file or DEFAULT))

@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchproof.cli.examples import RULE
+from batchproof.cli import options
 
 if TYPE_CHECKING:
     from batchproof.scripts.lint.rule import Rule
 
 
-@click.command("rule", epilog=RULE)
+@options.examples_last
+@click.command("rule")
 @click.argument("code", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def command(code: str | None, as_json: bool) -> int:
-    """Show what lint's rule CODE is about: why it is bad, how large it tends to be, and how to mend it.
+    """Show what lint's rule CODE is about: why it is bad, how large it tends to be, and how to repair it.
 
     Without a CODE all rules are listed.
+
+    Examples:
+      batchproof rule
+      batchproof rule BP101
     """
     from batchproof.scripts.lint.forms import data, rule_page
     from batchproof.scripts.lint.rules import RULES

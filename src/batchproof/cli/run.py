@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import RUN
 from batchproof.errors import TorchMissing
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
-@click.command("run", epilog=RUN, context_settings=_PASSED_ON)
+@options.examples_last
+@click.command("run", context_settings=_PASSED_ON)
 @click.option("-m", "as_module", is_flag=True, help="Run a module, as python -m does.")
 @click.option("--live", is_flag=True, help="Print a line on stderr at the end of each epoch.")
 @click.option("--report", metavar="NAME", help="Also keep every value of this variable, or key of a log.")
@@ -49,6 +49,16 @@ def command(
     """Run SCRIPT as python would, and print beside each number that it averages over batches the exact one.
 
     The script's output and exit status stay its own; the table comes after it, on stderr.
+
+    Examples:
+      batchproof run train.py --epochs 3
+      batchproof run -m package.train --lr 0.1
+      batchproof run --live --html run.html train.py
+      batchproof run --report val_loss train.py
+      torchrun --nproc-per-node 2 -m batchproof run train.py
+
+    Options for batchproof come before SCRIPT, what follows it is the script's own.
+    The exit status is the script's; 2 where it could not be run at all.
     """
     if find_spec("torch") is None:
         raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")

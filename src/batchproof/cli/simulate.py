@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchproof.cli import options
-from batchproof.cli.examples import SIMULATE
-from batchproof.cli.output import Output
-from batchproof.cli.progress import progress
+from batchproof.cli.output import Output, progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
     from batchproof.simulation import Simulation
 
-INTERRUPTED = 130
 
-
-@click.command("simulate", epilog=SIMULATE)
+@options.examples_last
+@click.command("simulate")
 @click.argument("target", required=False)
 @click.option(
     "--errors", metavar="NAME", help="normal, laplace, t[:df], uniform, lognormal[:sigma].  [default: normal]"
@@ -38,39 +32,37 @@ INTERRUPTED = 130
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
 @click.option("--draw-all", is_flag=True, help="Draw every sample, even where a batch's state could be drawn directly.")
 @click.option("--threads", type=int, metavar="N", help="That draw.  [default: one per processor]")
-@options.as_json
-@options.html
-@options.png
+@options.output
 def command(
     target: str | None,
     errors: str | None,
     scale: float | None,
     data: Path | None,
-    columns: Sequence[str],
-    batch_sizes: str | None,
-    batches: int,
+    columns: dict[str, str],
+    batch_sizes: list[int] | None,
     mark: int | None,
-    seed: int,
     draw_all: bool,
-    threads: int | None,
-    as_json: bool,
-    html: Path | None,
-    png: Path | None,
+    output: Output,
+    **choices: Any,
 ) -> int:
     """Draw batches of many sizes, and put the value on all samples beside the mean of per-batch values.
 
     TARGET is a function of a batch, file.py:name or package.module:name; the root mean square of the errors without
     one.  The samples are errors of a distribution, or those of --data, drawn with replacement.  A data file without
     a TARGET holds a column of errors, or a prediction and its target.
+
+    Examples:
+      batchproof simulate                              (the root mean square of normal errors)
+      batchproof simulate loss.py:rmse --errors t:3 --batch-sizes 1,16,128,1e9
+      batchproof simulate loss.py:rmse --data predictions.csv --mark 16 --html report.html
+      batchproof simulate --data predictions.csv --png curve.png
+
+    Exit status: 0 the same at every batch size, 1 depends on it, 2 could not tell,
+    130 interrupted (what was done by then is shown).
     """
-    distribution = _distribution(errors, scale, data)
-    sizes = _with_mark(options.sizes(batch_sizes), mark)
-    choices = {"batch_sizes": sizes, "batches": batches, "seed": seed, "direct": not draw_all, "threads": threads}
-    output = Output(as_json, html, png)
-    with contextlib.redirect_stdout(sys.stderr):
-        found = _simulated(target, data, options.mapping(columns), {**choices, **distribution})
-    output.give(replace(found, marked=mark))
-    return INTERRUPTED if found.interrupted else found.exit_status
+    choices |= {"batch_sizes": _with_mark(batch_sizes, mark), "direct": not draw_all}
+    choices |= _distribution(errors, scale, data)
+    return output.give(lambda: replace(_simulated(target, data, columns, choices), marked=mark))
 
 
 def _distribution(errors: str | None, scale: float | None, data: Path | None) -> dict[str, Any]:

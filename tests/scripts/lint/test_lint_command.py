@@ -85,7 +85,7 @@ def test_many_files_are_read_in_several_processes(
     (folder / "broken.py").write_text("def f(:")
     one_by_one = run(capsys, "lint"), run(capsys, "lint", "--diff")
     readers = set()
-    monkeypatch.setattr("batchproof.scripts.lint.many.WORTH_PROCESSES", 5)
+    monkeypatch.setattr("batchproof.scripts.lint.files.WORTH_PROCESSES", 5)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     monkeypatch.setattr("batchproof.scripts.lint.one_file.lint", lambda *_: readers.add("this process"))
     assert (run(capsys, "lint"), run(capsys, "lint", "--diff")) == one_by_one
@@ -93,7 +93,7 @@ def test_many_files_are_read_in_several_processes(
 
 
 def test_a_long_list_shows_how_far_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchproof.scripts.lint.many.WORTH_PROCESSES", 2)
+    monkeypatch.setattr("batchproof.scripts.lint.files.WORTH_PROCESSES", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 1)
     terminal = watched(monkeypatch)
     assert main(["lint", "-q"]) == 1

@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchproof.scripts.lint.autofix import mended
-from batchproof.scripts.lint.one_file import lint
+from batchproof.scripts.lint.one_file import lint, repaired
 from commands import command as run
 from commands import inside
 
@@ -33,11 +32,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_case(case: Path) -> None:
-    after, linted = mended("train.py", case.read_bytes())
+    after, linted = repaired("train.py", case.read_bytes())
     assert after.decode() == case.with_suffix(".fixed.py").read_text()
     assert linted.findings == ()
     assert linted.fixed > 0
-    again, linted = mended("train.py", after)
+    again, linted = repaired("train.py", after)
     assert (again, linted.fixed) == (after, 0)
 
 
@@ -116,7 +115,7 @@ def test_a_count_of_other_batches_is_no_divisor() -> None:
             "add": add.format(between=between),
             "end": "return total / len(loader)",
         }
-        after, linted = mended("train.py", BEFORE.format(**parts).encode())
+        after, linted = repaired("train.py", BEFORE.format(**parts).encode())
         assert linted.fixed == 1
         assert after.decode().rstrip().endswith(counted)
 
@@ -204,12 +203,12 @@ def test_only_selected_rules_are_fixed(capsys: pytest.CaptureFixture[str], folde
     ],
 )
 def test_everything_else_stays(before: str, after: str) -> None:
-    assert mended("train.py", before.encode())[0].decode() == after
+    assert repaired("train.py", before.encode())[0].decode() == after
 
 
 def test_the_encoding_stays() -> None:
     head = "# coding: latin-1\n# é\n"
-    assert mended("train.py", (head + SUM).encode("latin-1"))[0] == (head + FIXED).encode("latin-1")
+    assert repaired("train.py", (head + SUM).encode("latin-1"))[0] == (head + FIXED).encode("latin-1")
 
 
 def test_a_notebook(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -233,7 +232,7 @@ def test_a_notebook_whose_formatting_cannot_be_kept(capsys: pytest.CaptureFixtur
     (folder / "train.ipynb").write_text(text)
     status, _, err = run(capsys, "lint", "--fix", "train.ipynb")
     assert status == 1
-    assert err == "error: train.ipynb: its formatting cannot be kept, so it was not mended\n"
+    assert err == "error: train.ipynb: its formatting cannot be kept, so it was not repaired\n"
     assert (folder / "train.ipynb").read_text() == text
 
 

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from batchproof.scripts.lint.finding import Linted
-from batchproof.scripts.lint.forms import github, sarif
+from batchproof.scripts.lint.forms import data
 from batchproof.scripts.lint.forms import text as lint_text
 from batchproof.scripts.lint.one_file import lint
 from batchproof.scripts.lint.rules import RULES
@@ -145,17 +145,17 @@ def test_json_of_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> No
 
 
 def test_github() -> None:
-    first, second = github.commands([linted(path="a,b:c.py")])
+    first, second = data.github([linted(path="a,b:c.py")]).split("\n")
     place = "file=a%2Cb%3Ac.py,line=12,endLine=12,col=9,endColumn=42,title=BP101 nonlinear-metric-averaged"
     assert first.startswith(f"::error {place}::`total` averages")
     assert second.startswith("::notice ")
-    (broken,) = github.commands([linted("x = 1\ndef f(:")])
+    broken = data.github([linted("x = 1\ndef f(:")])
     assert broken == "::error file=train.py,line=2,title=batchproof::invalid syntax"
-    assert github._data("100%\nsure") == "100%25%0Asure"
+    assert data._data("100%\nsure") == "100%25%0Asure"
 
 
 def test_sarif() -> None:
-    log = json.loads(sarif.log([linted(), linted("def f(:", "broken.py")]))
+    log = json.loads(data.sarif([linted(), linted("def f(:", "broken.py")]))
     assert log["version"] == "2.1.0"
     (one,) = log["runs"]
     rules = one["tool"]["driver"]["rules"]
@@ -175,8 +175,8 @@ def test_sarif() -> None:
 
 
 def test_sarif_of_paths_that_are_no_addresses() -> None:
-    assert sarif._uri("my scripts/trän.py") == "my%20scripts/tr%C3%A4n.py"
-    assert sarif._uri("/data/train.py") == "file:///data/train.py"
+    assert data._uri("my scripts/trän.py") == "my%20scripts/tr%C3%A4n.py"
+    assert data._uri("/data/train.py") == "file:///data/train.py"
 
 
 def test_a_notebooks_findings_name_the_cell(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

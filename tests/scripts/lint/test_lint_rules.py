@@ -92,7 +92,7 @@ NEW_RULE = """
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict
 
-RULE = Rule(__file__, "BP901", "any-average", Severity.ERROR, "any", site=lambda site: Verdict(site.add, "no", "yes"))
+RULE = Rule(__file__, Severity.ERROR, "any", site=lambda site: Verdict(site.add, "no", "yes"))
 """
 
 

@@ -292,3 +292,9 @@ def evaluate(x, y, model, batch_size):
     site = only(script)
     assert site.added.weight is Weight.CONFIGURED
     assert site.averages[0].divisor is Divisor.DATASET
+
+
+@pytest.mark.parametrize("made", ["{}", "[]"])
+def test_an_attribute_of_a_dict_or_a_list_is_none_of_its_entries(made):
+    body = f"kept = {made}\n        kept.loss = 0\n        kept.loss += 1\n        {ADDS}"
+    assert only(TOP + loop(body)).name == "total"

@@ -1,4 +1,4 @@
-"""Meters of the file and of others, trainers that collect for themselves, and doubts that are no averages."""
+"""Meters of the file and of others, trainers that collect for themselves, and suspicions that are no averages."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_what_a_trainer_collects_is_averaged_where_the_epoch_ends():
     ],
 )  # fmt: skip
 def test_doubts(script, topic):
-    assert [doubt.topic for doubt in read(TOP + script).doubts] == [topic]
+    assert [suspicion.topic for suspicion in read(TOP + script).suspicions] == [topic]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_doubts(script, topic):
     ],
 )
 def test_no_doubts(script):
-    assert not read(TOP + script).doubts
+    assert not read(TOP + script).suspicions
 
 
 def test_an_empty_file_holds_nothing():

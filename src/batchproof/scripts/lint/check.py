@@ -7,12 +7,13 @@ import re
 from collections.abc import Collection, Iterator
 
 from batchproof.scripts.lint.finding import LintFinding, Related, Severity, SourceSpan
-from batchproof.scripts.lint.noqa import silence
 from batchproof.scripts.lint.rule import Rule, Verdict
 from batchproof.scripts.lint.rules import CODES, RULES
-from batchproof.scripts.lint.source import SourceFile
-from batchproof.scripts.source import AverageSite, Doubt, Quantity, Script, find
+from batchproof.scripts.lint.source import SourceFile, silence
+from batchproof.scripts.source import AverageSite, Quantity, Script, Suspicion, find
 
+#: A finding, and the average that it is about where it is about one.
+FoundSite = tuple[LintFinding, AverageSite | None]
 #: A file that has none of these is about something else, whatever it adds up in its loops.
 _ABOUT_TRAINING = re.compile(
     "torch|loader|batch|epoch|loss|model|dataset|lightning|keras|tensorflow|jax|accura|metric|criterion", re.IGNORECASE
@@ -20,23 +21,19 @@ _ABOUT_TRAINING = re.compile(
 _WEIGHT = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
 #: The rules about averages, the weightiest first: a place is reported once.
 _OF_SITES = sorted((rule for rule in RULES if rule.site), key=lambda rule: _WEIGHT[rule.severity])
-_OF_DOUBTS = {rule.topic: rule for rule in RULES if rule.topic}
+_OF_SUSPICIONS = {rule.topic: rule for rule in RULES if rule.topic}
 
 
-def check(source: SourceFile, codes: Collection[str] = CODES) -> list[LintFinding]:
-    """What the rules find, in the order of the lines; what a comment silences is left out."""
-    return [finding for finding, _ in check_with_sites(source, codes)]
+def check_with_sites(source: SourceFile, codes: Collection[str] = CODES) -> list[FoundSite]:
+    """What the rules find, in the order of the lines, each with the place that it is about.
 
-
-def check_with_sites(
-    source: SourceFile, codes: Collection[str] = CODES
-) -> list[tuple[LintFinding, AverageSite | None]]:
-    """What the rules find, in the order of the lines, each with the place that it is about."""
+    What a comment silences is left out.
+    """
     if not _ABOUT_TRAINING.search(source.text):
         return []
     script = find(source.tree)
     silenced = silence(source)
-    found: dict[tuple[SourceSpan, str], tuple[LintFinding, AverageSite | None]] = {}
+    found: dict[tuple[SourceSpan, str], FoundSite] = {}
     for rule, verdict, site in _verdicts(script):
         if rule.code not in codes or silenced.covers(rule.code, _statement_lines(source, verdict.node)):
             continue
@@ -53,8 +50,8 @@ def _verdicts(script: Script) -> Iterator[tuple[Rule, Verdict, AverageSite | Non
         found = _of(site)
         if found is not None:
             yield *found, site
-    for doubt in script.doubts:
-        found = _about(doubt)
+    for suspicion in script.suspicions:
+        found = _about(suspicion)
         if found is not None:
             yield *found, None
 
@@ -74,11 +71,11 @@ def _of(site: AverageSite) -> tuple[Rule, Verdict] | None:
     return None
 
 
-def _about(doubt: Doubt) -> tuple[Rule, Verdict] | None:
-    rule = _OF_DOUBTS.get(doubt.topic)
-    if rule is None or rule.doubt is None:
+def _about(suspicion: Suspicion) -> tuple[Rule, Verdict] | None:
+    rule = _OF_SUSPICIONS.get(suspicion.topic)
+    if rule is None or rule.suspicion is None:
         return None
-    return rule, rule.doubt(doubt)
+    return rule, rule.suspicion(suspicion)
 
 
 def _finding(source: SourceFile, rule: Rule, verdict: Verdict) -> LintFinding:

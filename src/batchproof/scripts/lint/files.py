@@ -1,12 +1,16 @@
-"""The files that are to be linted, in an order that does not change."""
+"""The files that are to be linted, in an order that does not change, each with the rules that its folder asks for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from batchproof.errors import BatchproofError
+from batchproof.scripts.lint.config import Settings, settings_of
 
 SUFFIXES = (".py", ".ipynb")
 #: Folders that hold what others wrote, or what a tool made.  Those whose name begins with a dot are skipped, too.
@@ -56,3 +60,61 @@ def _near(path: str) -> str:
         return ""
     near = get_close_matches(Path(path).name, [entry.name for entry in folder.iterdir()], 1)
     return f"; did you mean {os.path.join(os.path.dirname(path), near[0])}?" if near else ""  # noqa: PTH118, PTH120
+
+
+Codes = tuple[str, ...]
+Result = TypeVar("Result")
+
+#: With fewer files than this, starting processes takes longer than they save.
+WORTH_PROCESSES = 60
+_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file to lint.
+
+    Attributes:
+        path: the file, as it is shown.
+        codes: the rules that it is held against; None where the settings exclude it.
+    """
+
+    path: str
+    codes: frozenset[str] | None
+
+
+def tasks(paths: Iterable[str], select: Codes, ignore: Codes) -> Iterator[Task]:
+    """The files under these paths; the options have the last word over the settings.
+
+    Raises:
+        BatchproofError: there is no such file, or a pyproject.toml says something that is not understood.
+    """
+    settings_at = settings_of()
+    for path in walk(paths):
+        yield _task(path, settings_at(path).with_options(select, ignore))
+
+
+def task(path: str, select: Codes, ignore: Codes) -> Task:
+    """What to do with a text that would have this path."""
+    return _task(path, settings_of()(path).with_options(select, ignore))
+
+
+def _task(path: str, settings: Settings) -> Task:
+    return Task(path, None if settings.excludes(path) else settings.codes(path))
+
+
+def each(work: Callable[[Task], Result], todo: Sequence[Task]) -> Iterator[Result]:
+    """What a function of a module's top level makes of each task, in their order."""
+    if len(todo) < WORTH_PROCESSES or (os.cpu_count() or 1) == 1:
+        yield from map(work, todo)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # a caller's threads and locks stay out of what is started anew; Ctrl-C is the parent's to answer
+    ignored = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=signal.signal, initargs=ignored)
+    try:
+        yield from pool.map(work, todo, chunksize=_AT_ONCE)
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -67,7 +67,7 @@ class LintFinding:
         code: the rule's, as in "BP101".
         severity: how much the number tends to be off.
         path: the file.
-        span: the statement that adds a batch, or where the rule's own doubt lies.
+        span: the statement that adds a batch, or where the rule's own suspicion lies.
         message: one sentence: what is averaged, over what, and what that does.
         remedy: what to write instead, in a few words.
         related: the other lines that make it so.
@@ -87,6 +87,12 @@ class LintFinding:
     def cell(self) -> int | None:
         """The notebook's cell, from 1, that the span's lines are counted in."""
         return self.span.cell
+
+    @property
+    def advice(self) -> str:
+        """What is wrong and what to write instead, on one line; in a notebook with the cell that it is about."""
+        text = f"{self.message}. Instead: {self.remedy}" if self.remedy else self.message
+        return text if self.cell is None else f"cell {self.cell}, line {self.span.line}: {text}"
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,21 @@
-"""One file, from its bytes to what is said about it.  Whatever it holds, this ends in a result."""
+"""One file, from its bytes to what is said about it, and to its repair.  Whatever it holds, this ends in a result."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.lint.check import check_with_sites
-from batchproof.scripts.lint.finding import Linted, LintFinding, LintProblem
+from batchproof.scripts.lint.check import FoundSite, check_with_sites
+from batchproof.scripts.lint.finding import Edit, Linted, LintFinding, LintProblem
 from batchproof.scripts.lint.rules import CODES
-from batchproof.scripts.lint.source import SourceFile, Unreadable, read
+from batchproof.scripts.lint.source import SourceFile, Unreadable, decoded, read
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source import AverageSite
+    pass
 
 #: Rules whose findings can sometimes be repaired; how, is imported when there is one.
 FIXABLE = ("BP101", "BP201", "BP203")
@@ -21,11 +23,16 @@ FIXABLE = ("BP101", "BP201", "BP203")
 
 def lint_path(path: str, codes: Collection[str] = CODES) -> Linted:
     """Lint a file."""
+    content = _content(path)
+    return content if isinstance(content, Linted) else lint(path, content, codes)
+
+
+def _content(path: str) -> bytes | Linted:
+    """What a file holds, or what there is to say where it cannot be read."""
     try:
-        content = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         return Linted(path, problems=(LintProblem(path, f"it cannot be read: {error.strerror or error}"),))
-    return lint(path, content, codes)
 
 
 def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
@@ -50,8 +57,12 @@ def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
     )
 
 
-def _with_fixes(source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]) -> list[LintFinding]:
-    if not any(site is not None and finding.code in FIXABLE for finding, site in found):
+def _may_be_fixed(found: Sequence[FoundSite]) -> bool:
+    return any(site is not None and finding.code in FIXABLE for finding, site in found)
+
+
+def _with_fixes(source: SourceFile, found: Sequence[FoundSite]) -> list[LintFinding]:
+    if not _may_be_fixed(found):
         return [finding for finding, _ in found]
     from batchproof.scripts.lint.fixes import with_fixes
 
@@ -67,3 +78,64 @@ def lines_of(source: SourceFile, findings: Iterable[LintFinding]) -> dict[tuple[
             start = starts[span.cell] if span.cell is not None else 1
             found[span.cell, span.line] = source.line(start + span.line - 1)
     return found
+
+
+ROUNDS = 100
+
+
+def repaired_path(path: str, codes: Collection[str] = CODES) -> tuple[bytes, bytes, Linted]:
+    """A file's content, that after its repair, and what is left to say about it.  Nothing is written."""
+    content = _content(path)
+    return (b"", b"", content) if isinstance(content, Linted) else (content, *repaired(path, content, codes))
+
+
+def repaired(path: str, content: bytes, codes: Collection[str] = CODES) -> tuple[bytes, Linted]:
+    """The content after its repair, and what is left to say about it."""
+    fixed = 0
+    for _ in range(ROUNDS):
+        edits = _next_fix(path, content, codes)
+        if not edits:
+            break
+        changed = _rewritten(path, content, edits)
+        if changed is None:
+            reason = "its formatting cannot be kept, so it was not repaired"
+            linted = lint(path, content, codes)
+            return content, replace(linted, problems=(*linted.problems, LintProblem(path, reason)), fixed=fixed)
+        fixed += 1
+        content = changed
+    return content, replace(lint(path, content, codes), fixed=fixed)
+
+
+def _next_fix(path: str, content: bytes, codes: Collection[str]) -> tuple[Edit, ...]:
+    """One fix at a time: the next one may use what this one brings."""
+    try:
+        source = read(path, content)
+        found = check_with_sites(source, codes)
+        if _may_be_fixed(found):
+            from batchproof.scripts.lint.fixes import fixes
+
+            return next((fix.edits for _, fix in fixes(source, found) if fix is not None), ())
+    except Exception:  # noqa: BLE001 - `lint` comes across the same, and says what it is
+        pass
+    return ()
+
+
+def _rewritten(path: str, content: bytes, edits: Sequence[Edit]) -> bytes | None:
+    """The file with these edits, in its own encoding and with its own line ends."""
+    from batchproof.scripts.lint.fixes.edits import applied
+
+    if not path.endswith(".ipynb"):
+        text, encoding = decoded(content)
+        try:
+            return applied(text, edits).encode(encoding)
+        except UnicodeEncodeError:
+            return None
+    from batchproof.scripts.lint.notebook import code_cells, with_cells
+
+    by_cell: dict[int, list[Edit]] = defaultdict(list)
+    for edit in edits:
+        assert edit.span.cell is not None
+        by_cell[edit.span.cell].append(edit)
+    return with_cells(
+        content, {number: applied(text, by_cell[number]) for number, text in code_cells(content) if number in by_cell}
+    )

@@ -12,7 +12,7 @@ from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.source import Divisor, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source import Average, AverageSite, Doubt
+    from batchproof.scripts.source import Average, AverageSite, Suspicion
 
 #: What is taken for a mean over the batch: a value that the source does not explain mostly is one.
 MEANS = (Quantity.MEAN, Quantity.UNKNOWN)
@@ -50,24 +50,30 @@ class Rule:
     """One rule.
 
     Attributes:
-        file: of the module that it stands in; its page stands beside, in a file of the same name.
-        code: as in "BP101".
-        name: the same in words, as in "nonlinear-metric-averaged".
+        file: of the module that it stands in, whose name is the rule's; its page stands beside.
         severity: how much the number tends to be off.
         summary: what it finds, in a line.
         site: the verdict on an average over batches; None where there is nothing to say.
-        topic: the doubts that it takes up.
-        doubt: the verdict on such a doubt.
+        topic: the suspicions that it takes up.
+        suspicion: the verdict on such a suspicion.
     """
 
     file: str
-    code: str
-    name: str
     severity: Severity
     summary: str
     site: Callable[[AverageSite], Verdict | None] | None = None
     topic: Topic | None = None
-    doubt: Callable[[Doubt], Verdict] | None = None
+    suspicion: Callable[[Suspicion], Verdict] | None = None
+
+    @property
+    def code(self) -> str:
+        """``"BP101"`` of a rule in ``bp101_nonlinear_metric_averaged.py``."""
+        return Path(self.file).stem.partition("_")[0].upper()
+
+    @property
+    def name(self) -> str:
+        """``"nonlinear-metric-averaged"`` of a rule in ``bp101_nonlinear_metric_averaged.py``."""
+        return Path(self.file).stem.partition("_")[2].replace("_", "-")
 
     @property
     def page(self) -> str:
@@ -119,18 +125,20 @@ def reported(site: AverageSite) -> Average | None:
 
 def origin(site: AverageSite) -> tuple[RelatedNode, ...]:
     """Where the value becomes what it is, if that is another line than where it is added."""
-    found, why = site.added.origin, site.added.why
-    if found is None or getattr(found, "lineno", None) in (None, getattr(site.add, "lineno", None)):
-        return ()
-    return (RelatedNode(found, why or "computed here"),)
+    return _elsewhere(site, site.added.origin, site.added.why or "computed here")
 
 
 def division(site: AverageSite, message: str) -> tuple[RelatedNode, ...]:
-    """Where the total is divided."""
+    """Where the total is divided, if that is another line than where it is added."""
     average = reported(site)
-    if average is None or getattr(average.node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
+    return _elsewhere(site, None if average is None else average.node, message)
+
+
+def _elsewhere(site: AverageSite, node: ast.AST | None, message: str) -> tuple[RelatedNode, ...]:
+    if getattr(node, "lineno", None) in (None, getattr(site.add, "lineno", None)):
         return ()
-    return (RelatedNode(average.node, message),)
+    assert node is not None
+    return (RelatedNode(node, message),)
 
 
 def function_of(site: AverageSite) -> str | None:
@@ -154,7 +162,7 @@ def divided(site: AverageSite) -> tuple[RelatedNode, ...]:
     average = reported(site)
     assert average is not None
     weighted = site.added.weight is not Weight.NONE or average.divisor in (Divisor.SAMPLES, Divisor.WEIGHTS)
-    return division(site, "averaged here; weighting does not mend it" if weighted else "averaged here")
+    return division(site, "averaged here; weighting does not repair it" if weighted else "averaged here")
 
 
 def batches_are_equal(site: AverageSite) -> bool:
@@ -168,10 +176,10 @@ def loader_of(site: AverageSite) -> tuple[RelatedNode, ...]:
     return (RelatedNode(built, "its last batch may be short"),) if built is not None else ()
 
 
-def says(message: str, remedy: str) -> Callable[[Doubt], Verdict]:
+def says(message: str, remedy: str) -> Callable[[Suspicion], Verdict]:
     """The verdict that says what was seen, in the place of a ``{}``, and what it does."""
 
-    def verdict(doubt: Doubt) -> Verdict:
-        return Verdict(doubt.node, message.format(doubt.why), remedy)
+    def verdict(suspicion: Suspicion) -> Verdict:
+        return Verdict(suspicion.node, message.format(suspicion.why), remedy)
 
     return verdict

@@ -1,4 +1,4 @@
-"""A file as the linter reads it: its text, its tree, and where each line stands in the file.
+"""A file as the linter reads it: its text, its tree, where each line stands in the file, and what its comments silence.
 
 A notebook is read as one script, its code cells one after the other: what one cell builds the next one uses.
 """
@@ -10,7 +10,8 @@ import io
 import re
 import tokenize
 import warnings
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from batchproof.ground.text import first_line
@@ -171,3 +172,55 @@ def _read_notebook(path: str, content: bytes) -> SourceFile:
 
 def _first_line(error: BaseException) -> str:
     return first_line(error) or type(error).__name__
+
+
+_LINE = re.compile(r"#\s*noqa(?!\w)(?:\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*))?", re.IGNORECASE)
+_FILE = re.compile(
+    r"#\s*batchproof\s*:\s*noqa(?!\w)(?:\s*:\s*(?P<codes>[A-Z]+\d+(?:[\s,]+[A-Z]+\d+)*))?", re.IGNORECASE
+)
+_EVERY = ("",)  # every code begins with this
+
+
+@dataclass(frozen=True)
+class Silence:
+    """What a file asks not to hear.
+
+    Attributes:
+        everywhere: beginnings of codes.
+        lines: the same, line by line.
+    """
+
+    everywhere: tuple[str, ...] = ()
+    lines: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def covers(self, code: str, lines: Collection[int]) -> bool:
+        """Whether a finding on a statement of these lines is silenced."""
+        if self.everywhere and code.startswith(self.everywhere):
+            return True
+        return any(code.startswith(self.lines[line]) for line in lines if line in self.lines)
+
+
+def silence(source: SourceFile) -> Silence:
+    """Read the comments."""
+    if "noqa" not in source.text.lower():
+        return Silence()
+    everywhere: tuple[str, ...] = ()
+    lines = {}
+    for line, comment in _comments(source.text):
+        if whole := _FILE.search(comment):
+            everywhere += _codes(whole)
+        elif found := _LINE.search(comment):
+            lines[line] = _codes(found)
+    return Silence(everywhere, lines)
+
+
+def _codes(found: re.Match[str]) -> tuple[str, ...]:
+    return tuple(re.split(r"[\s,]+", found["codes"].upper())) if found["codes"] else _EVERY
+
+
+def _comments(text: str) -> list[tuple[int, str]]:
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text, newline=None).readline))
+    except (tokenize.TokenError, SyntaxError):  # the tokenizer is stricter than the parser in a few odd corners
+        return [(number, line) for number, line in enumerate(NEWLINE.split(text), 1) if "#" in line]
+    return [(token.start[0], token.string) for token in tokens if token.type == tokenize.COMMENT]

@@ -1,18 +1,19 @@
 """Where a script averages over batches, read off its syntax tree.  Knows ``ast`` and nothing of torch."""
 
 from batchproof.scripts.source.find import find
+from batchproof.scripts.source.index import callee_of, last_word
 from batchproof.scripts.source.name_tables import is_torch_loss
 from batchproof.scripts.source.site import (
     Added,
     Average,
     AverageSite,
     Divisor,
-    Doubt,
     EpochLoop,
     Loader,
     Phase,
     Quantity,
     Script,
+    Suspicion,
     Topic,
     Weight,
 )
@@ -22,14 +23,16 @@ __all__ = [
     "Average",
     "AverageSite",
     "Divisor",
-    "Doubt",
     "EpochLoop",
     "Loader",
     "Phase",
     "Quantity",
     "Script",
+    "Suspicion",
     "Topic",
     "Weight",
+    "callee_of",
     "find",
     "is_torch_loss",
+    "last_word",
 ]

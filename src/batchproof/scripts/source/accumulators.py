@@ -6,22 +6,12 @@ import ast
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, totals
+from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, OpenLoop
+from batchproof.scripts.source.index import as_written
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
-    BatchRows,
-    Const,
-    Count,
-    Items,
-    LoopTotal,
-    Mapping,
-    Pool,
-    Stat,
-    Unknown,
-)
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Pool
+from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -30,22 +20,18 @@ if TYPE_CHECKING:
 MOST_ITEMS = 200
 
 
-def add(run: Interpreter, name: str, held: Binding, value: AbstractValue, node: ast.expr) -> AbstractValue:
+def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr) -> Value:
     """What ``name`` holds after ``name += value``; ``node`` is the value as written."""
     old = held.value
-    loop = run.open_for(held.born)
-    if (loop is None or isinstance(old, (Stat, BatchRows))) and (
-        loop is None or loop.samples or not isinstance(old, (Stat, BatchRows))
-    ):
-        return _within(run, node, old, value)
+    loop = run.open_for(held.created_in)
+    if loop is None or (loop.samples and isinstance(old, (Stat, BatchRows))):
+        return run.binary(node, ast.Add(), old, value)
     assert loop is not None
     if loop.batch is None:
         total = _over_samples(run, node, old, value)
-        if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.born for o in run.loops):
+        if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.created_in for o in run.loops):
             return replace(total, loop=None)  # it goes on over the batches
         return total
-    if isinstance(value, LoopTotal) and not _of_open_loop(run, value, loop.batch):
-        return run.binary(node, ast.Add(), old, value) if isinstance(old, LoopTotal) else value
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, BatchRows, Unknown)):
         extend(run, name, old, value, node)  # losses += [loss]
         return old
@@ -53,30 +39,13 @@ def add(run: Interpreter, name: str, held: Binding, value: AbstractValue, node: 
     entries = (*old.contributions, entry) if entry not in old.contributions else old.contributions
     divided = value.divided if isinstance(value, Stat) else None
     if divided is not None and isinstance(value, Stat):
-        divisor = totals.divisor_of(run, LoopTotal(None, entries), divided, value.divided_node)
+        divisor = arithmetic.divisor_of(run, LoopTotal(None, entries), divided, value.divided_node)
         averages = run.record_average((entry,), entry.statement, divisor, value.divided_node)
         return Averaged(node, entries, averages)
     return LoopTotal(node, entries, False)
 
 
-def _of_open_loop(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> bool:
-    return any(entry.loop is loop for entry in value.entries)
-
-
-def _within(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
-    """An addition within one batch, or outside of any."""
-    if isinstance(old, Items) and isinstance(value, Items) and not old.array:
-        old.items = (old.items + value.items)[:MOST_ITEMS]
-        old.entries += [e for e in value.entries if e not in old.entries]
-        return old
-    if isinstance(old, (Const, Items)) and isinstance(value, (Stat, Count, LoopTotal, Averaged, BatchRows)):
-        return value
-    if isinstance(old, Unknown) and isinstance(value, (LoopTotal, Averaged)):
-        return value
-    return run.binary(node, ast.Add(), old, value)
-
-
-def _over_samples(run: Interpreter, node: ast.expr, old: AbstractValue, value: AbstractValue) -> AbstractValue:
+def _over_samples(run: Interpreter, node: ast.expr, old: Value, value: Value) -> Value:
     """Added up over the samples of one batch."""
     if isinstance(value, Const):
         return Count(node, loop=run.batch_loop()) if run.batch_loop() is not None else Unknown(node)
@@ -91,7 +60,7 @@ def enter(
     run: Interpreter,
     name: str,
     held: Binding,
-    value: AbstractValue,
+    value: Value,
     loop: OpenLoop,
     written: ast.expr | None,
     listed: bool = False,
@@ -103,7 +72,7 @@ def enter(
     if written is not None and statement is not run.frame.statement:
         written = handed_on(statement, value)
         name = _receiver(statement) or name
-    if isinstance(value, (LoopTotal, Averaged)):
+    if isinstance(value, Accumulated):
         value = _running(run, value, loop.batch)
     entry = run.entries.get(key)
     if entry is None:
@@ -111,16 +80,16 @@ def enter(
         run.entries[key] = entry
     elif _vague(entry.value) and not _vague(value):
         entry.value = value
-    if held.statement is not None and not isinstance(held.value, (LoopTotal, Averaged)):
+    if held.statement is not None and not isinstance(held.value, Accumulated):
         entry.starts.setdefault(id(held.statement), held.statement)
-    elif isinstance(held.value, (LoopTotal, Averaged)):
+    elif isinstance(held.value, Accumulated):
         for other in held.value.entries:
             for start in other.starts.values():
                 entry.starts.setdefault(id(start), start)
     return entry
 
 
-def handed_on(statement: ast.AST, value: AbstractValue) -> ast.expr | None:
+def handed_on(statement: ast.AST, value: Value) -> ast.expr | None:
     """The argument of a call that a function of this file adds up: of ``meter.update(loss.item(), n)`` the first."""
     if not isinstance(statement, ast.Expr) or not isinstance(statement.value, ast.Call):
         return None
@@ -140,11 +109,11 @@ def _receiver(statement: ast.AST) -> str:
     return ""
 
 
-def _vague(value: AbstractValue) -> bool:
+def _vague(value: Value) -> bool:
     return isinstance(value, (Unknown, Const)) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
-def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> AbstractValue:
+def _running(run: Interpreter, value: Accumulated, loop: BatchLoop) -> Value:
     """A total that is itself added in each batch."""
     same = [entry for entry in value.entries if entry.loop is loop]
     if same and not isinstance(value.node, ast.Constant):
@@ -156,11 +125,9 @@ def _running(run: Interpreter, value: LoopTotal | Averaged, loop: BatchLoop) -> 
     return value
 
 
-def append(
-    run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr, spread: bool = False
-) -> None:
+def append(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr, spread: bool = False) -> None:
     """``items.append(value)``."""
-    loop = run.open_for(items.born)
+    loop = run.open_for(items.created_in)
     if (loop is None or loop.batch is None) and len(items.items) < MOST_ITEMS:
         items.items.append(value)
     if loop is None:
@@ -168,7 +135,7 @@ def append(
     if loop.batch is None:
         items.of_samples = True
         return
-    held = Binding(items, items.born, items.start)
+    held = Binding(items, items.created_in, items.start)
     entry = enter(run, name, held, value, loop, node, listed=True)
     entry.spread = entry.spread or spread
     entry.window = entry.window or items.recent
@@ -176,7 +143,7 @@ def append(
         items.entries.append(entry)
 
 
-def extend(run: Interpreter, name: str, items: Items, value: AbstractValue, node: ast.expr) -> None:
+def extend(run: Interpreter, name: str, items: Items, value: Value, node: ast.expr) -> None:
     """``items.extend(value)``: one entry for each of the value's rows."""
     if (
         isinstance(value, Items)
@@ -188,23 +155,21 @@ def extend(run: Interpreter, name: str, items: Items, value: AbstractValue, node
             append(run, name, items, item, node)
         return
     if isinstance(value, Items) and value.entries:
-        items.entries += [e for e in value.entries if e not in items.entries]
+        items.add_entries(value.entries)
         return
     append(run, name, items, BatchRows(node) if not isinstance(value, Pool) else value, node, spread=True)
 
 
-def added_in_comprehension(
-    run: Interpreter, node: ast.expr, value: AbstractValue, over: AbstractValue
-) -> AbstractValue:
+def added_in_comprehension(run: Interpreter, node: ast.expr, value: Value, over: Value) -> Value:
     """What a comprehension makes: a list with an entry for each batch, or for each thing it goes over."""
     outermost = next(
         (loop for loop in run.loops if isinstance(loop.node, ast.comprehension) and _in(node, loop.node)), None
     )
-    born = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
-    items = Items(node, born=born, start=run.frame.statement)
-    loop = run.open_for(born)
+    created_in = tuple(loop.mark for loop in run.loops if outermost is None or loop.mark < outermost.mark)
+    items = Items(node, created_in=created_in, start=run.frame.statement)
+    loop = run.open_for(created_in)
     if isinstance(node, ast.DictComp):
-        return Mapping(node, {"*": Binding(value, born, run.frame.statement)}, born)
+        return Mapping(node, {"*": Binding(value, created_in, run.frame.statement)}, created_in)
     if (
         loop is not None
         and loop.batch is not None
@@ -217,7 +182,7 @@ def added_in_comprehension(
             written = getattr(node, "elt", None)
             if len(parts) > 1 and isinstance(written, ast.Tuple):
                 written = written.elts[place]
-            entry = enter(run, name, Binding(items, born, run.frame.statement), part, loop, written, listed=True)
+            entry = enter(run, name, Binding(items, created_in, run.frame.statement), part, loop, written, listed=True)
             items.entries.append(entry)
         return items
     if loop is not None and loop.samples:
@@ -225,9 +190,9 @@ def added_in_comprehension(
         items.of_samples = True
         return items
     known = over.contributions if isinstance(over, (Items, LoopTotal)) else ()
-    if known and not isinstance(value, (LoopTotal, Averaged)):
+    if known and not isinstance(value, Accumulated):
         return _mapped(run, items, known, value)
-    if isinstance(value, (LoopTotal, Averaged)):
+    if isinstance(value, Accumulated):
         return value
     items.items.append(value)
     return items
@@ -237,7 +202,7 @@ def _in(node: ast.expr, generator: ast.comprehension) -> bool:
     return generator in getattr(node, "generators", ())
 
 
-def _mapped(run: Interpreter, items: Items, known: tuple[Contribution, ...], value: AbstractValue) -> AbstractValue:
+def _mapped(run: Interpreter, items: Items, known: tuple[Contribution, ...], value: Value) -> Value:
     """A list made of another list's entries, one of each: ``[out["loss"] for out in outputs]``."""
     for entry in known:
         if value is entry.value:
@@ -271,9 +236,7 @@ def as_stat(entry: Contribution) -> Stat | None:
         ):
             return _unknown(value)
         return Stat(value.node, Quantity.ROWS, origin=value.node)
-    if isinstance(value, Unknown) and value.of_batch and _reads_as_loss(entry, value):
-        return _unknown(value)
-    if isinstance(value, Unknown) and not value.of_batch and _reads_as_loss(entry, value) and not value.parameter:
+    if isinstance(value, Unknown) and (value.of_batch or not value.parameter) and _reads_as_loss(entry, value):
         return _unknown(value)
     return None
 
@@ -282,7 +245,7 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
     """An accuracy that only its name tells of: what is divided by the number of samples was a count."""
     divisors = {average.divisor for average in entry.averages.values()}
     if divisors <= {Divisor.DATASET, Divisor.SAMPLES} and stat.weight is Weight.NONE and not entry.listed:
-        words = name_tables.plain(f"{_last(entry.name)} {_text(stat.origin)[:80]}")
+        words = name_tables.plain(f"{_last(entry.name)} {as_written(stat.origin)[:80]}")
         vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
         if vague and ("acc" in words or "correct" in words):
             return replace(stat, quantity=Quantity.COUNT, why="")
@@ -291,17 +254,17 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
     return stat
 
 
-def _unknown(value: AbstractValue) -> Stat:
+def _unknown(value: Value) -> Stat:
     node = value.node if isinstance(value.node, ast.expr) else None
     return Stat(value.node, Quantity.UNKNOWN, origin=value.node, call=node, plain=node)
 
 
 def _is_no_result(entry: Contribution, value: Stat) -> bool:
-    return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(_text(value.node))
+    return name_tables.reads_as_no_result(_last(entry.name)) and not name_tables.reads_as_loss(as_written(value.node))
 
 
-def _reads_as_loss(entry: Contribution, value: AbstractValue) -> bool:
-    name, text = _last(entry.name), _text(value.node)
+def _reads_as_loss(entry: Contribution, value: Value) -> bool:
+    name, text = _last(entry.name), as_written(value.node)
     if name_tables.reads_as_no_result(name):
         return False
     return name_tables.reads_as_loss(name) or name_tables.reads_as_loss(text[:80])
@@ -309,18 +272,6 @@ def _reads_as_loss(entry: Contribution, value: AbstractValue) -> bool:
 
 def _last(name: str) -> str:
     return name.replace("'", "").replace('"', "").replace("]", "").replace("[", ".").split(".")[-1]
-
-
-def _text(node: ast.AST | None) -> str:
-    return ast.unparse(node) if node is not None else ""
-
-
-def reset(run: Interpreter, held: Binding) -> bool:
-    """Whether setting a total anew now, inside its own loop, makes it a total over a window."""
-    value = held.value
-    if not isinstance(value, (LoopTotal, Averaged)) and not (isinstance(value, Items) and value.entries):
-        return False
-    return run.start_anew(value.contributions)
 
 
 def mark_windows(entry: Contribution) -> None:

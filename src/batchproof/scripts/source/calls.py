@@ -7,33 +7,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import library, methods, name_tables, objects, trainers
-from batchproof.scripts.source.attributes import lineage
-from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
-from batchproof.scripts.source.index import last_word
-from batchproof.scripts.source.site import Quantity
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    BatchRows,
+from batchproof.scripts.source import library, meters, methods, name_tables
+from batchproof.scripts.source.callables import (
     Class,
-    Const,
-    Fixed,
     Function,
     Instance,
     Invocation,
-    Items,
+    LossFunction,
+    MetricObject,
+    loader_of,
+    loss_function,
+)
+from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
+from batchproof.scripts.source.index import last_word
+from batchproof.scripts.source.site import Quantity
+from batchproof.scripts.source.totals import Items, LoopTotal, Mapping, Meter, Pool, join_all
+from batchproof.scripts.source.values import (
+    Arguments,
+    BatchRows,
+    Const,
+    Fixed,
+    Keywords,
     Library,
     LoaderValue,
-    LoopTotal,
-    LossFunction,
-    Mapping,
-    Meter,
-    MetricObject,
-    Pool,
     Stat,
     Unknown,
+    Value,
     any_of_batch,
-    join_all,
     key_of,
     named,
 )
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def call(run: Interpreter, node: ast.Call) -> AbstractValue:
+def call(run: Interpreter, node: ast.Call) -> Value:
     """``function(...)``, ``base.method(...)``."""
     if not isinstance(node.func, ast.Attribute):
         function = run.evaluate(node.func)
@@ -51,7 +51,7 @@ def call(run: Interpreter, node: ast.Call) -> AbstractValue:
     call = _read(run, node, node.func.attr)
     if call.name == "__len__":
         return base.length(run, node, node.func.value)
-    if call.name in {"log", "log_dict"} and trainers.logged(run, base, call):
+    if call.name in {"log", "log_dict"} and meters.logged(run, base, call):
         return Fixed(node)
     if isinstance(base, Instance) and call.name == "eval" and methods.set_mode(run, base, call):
         return base
@@ -66,11 +66,11 @@ def _name_of(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _callee(run: Interpreter, node: ast.Attribute, base: AbstractValue) -> AbstractValue:
-    if not isinstance(base, Class) or base.definition is None:
+def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
+    if not isinstance(base, Class):
         return run.evaluate(node)
     method = run.index.methods.get(base.definition, {}).get(node.attr)
-    return Unknown(node, node.attr) if method is None else Function(node, method, base.scope or run.module)
+    return Unknown(node, node.attr) if method is None else Function(node, definition=method, scope=base.scope)
 
 
 def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
@@ -79,32 +79,32 @@ def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
     return Invocation(node, name, arguments, keywords)
 
 
-def apply(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
+def apply(run: Interpreter, function: Value, call: Invocation) -> Value:
     """What calling a value returns."""
     return _CALLED.get(type(function), _something_called)(run, function, call)
 
 
-def _something_called(run: Interpreter, function: AbstractValue, call: Invocation) -> AbstractValue:
+def _something_called(run: Interpreter, function: Value, call: Invocation) -> Value:
     return BatchRows(call.node, output=True) if call.is_given_batch() else Unknown(call.node)
 
 
-def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> AbstractValue:
+def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> Value:
     return BatchRows(call.node, output=True) if call.is_given_batch() else loader
 
 
-def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> AbstractValue:
+def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> Value:
     return loss.of(run, call.node, call.given)
 
 
-def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
+def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> Value:
     return Fixed(call.node)
 
 
-def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> AbstractValue:
+def _number_called(run: Interpreter, number: Fixed | Const, call: Invocation) -> Value:
     return library.call_library(run, call, call.name)
 
 
-def _library_called(run: Interpreter, function: Library, call: Invocation) -> AbstractValue:
+def _library_called(run: Interpreter, function: Library, call: Invocation) -> Value:
     last = name_tables.last_of(function.path)
     if last == "partial" and call.arguments:
         return _partial(call)
@@ -113,7 +113,7 @@ def _library_called(run: Interpreter, function: Library, call: Invocation) -> Ab
     return library.call_library(run, call, function.path)
 
 
-def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> AbstractValue:
+def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Value:
     name = call.name or function.name
     if function.of_batch:
         return BatchRows(call.node, output=True)
@@ -122,18 +122,18 @@ def _unknown_called(run: Interpreter, function: Unknown, call: Invocation) -> Ab
     return library.call_library(run, call, name or "it")
 
 
-def _partial(call: Invocation) -> AbstractValue:
+def _partial(call: Invocation) -> Value:
     function = call.arguments[0]
     if isinstance(function, Function):
         given, named = (*function.given, *call.arguments[1:]), {**function.named, **call.keywords}
         return replace(function, given=given, named=named)
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
-        return objects.loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
+        return loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
     return function
 
 
-def _function_called(run: Interpreter, function: Function, call: Invocation) -> AbstractValue:
+def _function_called(run: Interpreter, function: Function, call: Invocation) -> Value:
     if function.given or function.named:
         arguments, keywords = [*function.given, *call.arguments], {**function.named, **call.keywords}
         call = replace(call, arguments=arguments, keywords=keywords)
@@ -153,16 +153,16 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
     return value
 
 
-def _is_vague(value: AbstractValue, name: str) -> bool:
+def _is_vague(value: Value, name: str) -> bool:
     """Whether a function's name says more than what it was seen to return."""
     if isinstance(value, BatchRows):
         return "loss" not in name
     return isinstance(value, Unknown) or (isinstance(value, Const) and value.value is None)
 
 
-def _is_left_out(function: Function, value: AbstractValue) -> bool:
+def _is_left_out(function: Function, value: Value) -> bool:
     """Whether another class is to fill in the body: it says ``pass``, or raises."""
-    if not isinstance(value, Const) or value.value is not None or function.definition is None:
+    if not isinstance(value, Const) or value.value is not None:
         return False
     body = function.definition.body
     return isinstance(body, list) and all(
@@ -172,21 +172,16 @@ def _is_left_out(function: Function, value: AbstractValue) -> bool:
 
 
 def call_function(
-    run: Interpreter,
-    function: Function,
-    node: ast.AST,
-    arguments: list[AbstractValue],
-    keywords: dict[str, AbstractValue],
-) -> AbstractValue:
+    run: Interpreter, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords
+) -> Value:
     """Read a function of this file with these arguments."""
     definition = function.definition
-    if definition is None:
-        return Unknown(node)
     spent = run.statements > MOST_STATEMENTS or run.spent.get(definition, 0) > MOST_IN_ONE
     if spent or len(run.frames) >= MOST_CALLS or any(frame.function is definition for frame in run.frames):
         return Unknown(node, of_batch=any_of_batch(arguments))
-    frame = _frame(run, function, definition, [*arguments, *keywords.values()])
-    _bind_parameters(run, function, definition.args, frame.scope, arguments, keywords)
+    given = [*arguments, *keywords.values()]
+    frame = _frame(run, function, given)
+    _bind_parameters(run, function, frame.scope, arguments, keywords)
     run.read.add(definition)
     run.frames.append(frame)
     before = run.statements
@@ -198,17 +193,12 @@ def call_function(
         run.frames.pop()
         run.spent[definition] = run.spent.get(definition, 0) + run.statements - before
     if frame.yields:  # a generator that is given a loader hands on its batches
-        given = [*arguments, *keywords.values()]
         return next((value for value in given if isinstance(value, LoaderValue)), Unknown(node, frame.name))
     return join_all(frame.returns) if frame.returns else Const(node, None)
 
 
-def _frame(
-    run: Interpreter,
-    function: Function,
-    definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-    given: list[AbstractValue],
-) -> Frame:
+def _frame(run: Interpreter, function: Function, given: list[Value]) -> Frame:
+    definition = function.definition
     name = getattr(definition, "name", "<lambda>")
     caller = run.frames[-1] if run.frames else None
     decorators = [ast.dump(decorator) for decorator in getattr(definition, "decorator_list", ())]
@@ -220,25 +210,21 @@ def _frame(
         statement=caller.statement if caller is not None else None,
         caller=caller,
         given={value.mark for value in given if isinstance(value, (Stat, Unknown))},
-        quiet=name_tables.reads_as_evaluation(name)
+        evaluating=name_tables.reads_as_evaluation(name)
         or any("no_grad" in text or "inference_mode" in text for text in decorators),
         keyed=run.index.keyed.get(definition, set()),
     )
 
 
 def _bind_parameters(
-    run: Interpreter,
-    function: Function,
-    spec: ast.arguments,
-    scope: Scope,
-    arguments: list[AbstractValue],
-    keywords: dict[str, AbstractValue],
+    run: Interpreter, function: Function, scope: Scope, arguments: Arguments, keywords: Keywords
 ) -> None:
+    spec = function.definition.args
     places = [*spec.posonlyargs, *spec.args]
     values = arguments if function.me is None or _is_static(function) else [function.me, *arguments]
     known = {place.arg: value for place, value in zip(places, values, strict=False)}
     defaults = _defaults(spec)
-    born = run.born()
+    created_in = run.open_marks()
     for parameter in (*places, *spec.kwonlyargs):
         name = parameter.arg
         value = known.get(name) or keywords.get(name)
@@ -246,14 +232,14 @@ def _bind_parameters(
             value = _default(run, name, defaults[name])
         if value is None:
             value = named(name, parameter, parameter=True)
-        scope.names[name] = Binding(_as_parameter(value, parameter), born, None)
+        scope.names[name] = Binding(_as_parameter(value, parameter), created_in, None)
     if spec.vararg is not None:
         rest = values[len(places) :]
-        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, rest, born=born), born)
+        scope.names[spec.vararg.arg] = Binding(Items(spec.vararg, rest, created_in=created_in), created_in)
     if spec.kwarg is not None:
         names = {parameter.arg for parameter in (*places, *spec.kwonlyargs)}
-        rest_by_name = {k: Binding(v, born) for k, v in keywords.items() if k not in names}
-        scope.names[spec.kwarg.arg] = Binding(Mapping(spec.kwarg, rest_by_name, born), born)
+        rest_by_name = {k: Binding(v, created_in) for k, v in keywords.items() if k not in names}
+        scope.names[spec.kwarg.arg] = Binding(Mapping(spec.kwarg, rest_by_name, created_in), created_in)
 
 
 def _is_static(function: Function) -> bool:
@@ -268,7 +254,7 @@ def _defaults(spec: ast.arguments) -> dict[str, ast.expr]:
     return {place.arg: default for place, default in (*positional, *only) if default is not None}
 
 
-def _as_parameter(value: AbstractValue, parameter: ast.arg) -> AbstractValue:
+def _as_parameter(value: Value, parameter: ast.arg) -> Value:
     """A value of which nothing is known takes the meaning of the parameter that it is given for."""
     name = parameter.arg
     if not isinstance(value, Unknown):
@@ -284,7 +270,7 @@ def _as_parameter(value: AbstractValue, parameter: ast.arg) -> AbstractValue:
     return replace(value, name=name) if dataset else value
 
 
-def _default(run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
+def _default(run: Interpreter, name: str, node: ast.expr) -> Value:
     if isinstance(node, ast.Constant):
         if node.value is None or isinstance(node.value, (str, bool)):
             value = named(name, node, parameter=True)
@@ -293,38 +279,33 @@ def _default(run: Interpreter, name: str, node: ast.expr) -> AbstractValue:
     return run.evaluate(node)
 
 
-def _class_called(run: Interpreter, of: Class, call: Invocation) -> AbstractValue:
+def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
     """An instance, after its ``__init__``."""
-    if of.definition is None:
-        return Unknown(call.node)
     name = of.definition.name
     if name.endswith("Loader") and name_tables.reads_as_loader(name):
-        return objects.loader_of(call)
+        return loader_of(call)
     if "Dataset" in name:
         return Unknown(call.node, "dataset")
     return instantiate(run, of, call.node, call.arguments, call.keywords)
 
 
-def instantiate(
-    run: Interpreter, of: Class, node: ast.AST, arguments: list[AbstractValue], keywords: dict[str, AbstractValue]
-) -> Instance:
+def instantiate(run: Interpreter, of: Class, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Instance:
     """An instance of a class of the file, after its ``__init__``."""
-    instance = Instance(node, of)
-    assert of.definition is not None
+    instance = Instance(node, of=of)
     for statement in of.definition.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             value = run.evaluate(statement.value)
-            instance.attributes[statement.targets[0].id] = Binding(value, run.born(), statement)
-    inits = (run.index.methods.get(c, {}).get("__init__") for c in lineage(run, of.definition, 6))
+            instance.attributes[statement.targets[0].id] = Binding(value, run.open_marks(), statement)
+    inits = (run.index.methods.get(c, {}).get("__init__") for c in run.index.lineage(of.definition))
     method = next((init for init in inits if init is not None), None)
     if method is not None:
-        call_function(run, Function(node, method, of.scope or run.module, me=instance), node, arguments, keywords)
+        call_function(run, instance.method(node, method), node, arguments, keywords)
     return instance
 
 
-def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> AbstractValue:
+def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> Value:
     """What an expression of some method holds, the method's own names unknown."""
-    scope = Scope({"self": Binding(instance)}, instance.of.scope if instance.of is not None else run.module)
+    scope = Scope({"self": Binding(instance)}, instance.of.scope)
     if len(run.frames) >= MOST_CALLS:
         return Unknown(node)
     run.frames.append(Frame(scope, node, "", instance, caller=run.frames[-1] if run.frames else None))
@@ -334,10 +315,8 @@ def in_method(run: Interpreter, instance: Instance, node: ast.expr) -> AbstractV
         run.frames.pop()
 
 
-def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> AbstractValue:
-    definition, node, of_batch = instance.definition, call.node, call.is_given_batch()
-    if definition is None:
-        return Unknown(node, call.name, of_batch)
+def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> Value:
+    definition, node, of_batch = instance.of.definition, call.node, call.is_given_batch()
     methods_by_name = run.index.methods.get(definition, {})
     method = methods_by_name.get("forward") or methods_by_name.get("__call__")
     if method is None:
@@ -346,12 +325,11 @@ def _instance_called(run: Interpreter, instance: Instance, call: Invocation) -> 
     mentions = run.index.mentions[method]
     if not any(name_tables.reads_as_loss(word) for word in (definition.name, *mentions.calls, *mentions.names)):
         return output
-    function = Function(node, method, instance.scope, me=instance)
-    value = _function_called(run, function, replace(call, name=definition.name))
+    value = _function_called(run, instance.method(node, method), replace(call, name=definition.name))
     return output if isinstance(value, (Unknown, Const)) and of_batch else value
 
 
-_CALLED: dict[type[AbstractValue], Callable[..., AbstractValue]] = {
+_CALLED: dict[type[Value], Callable[..., Value]] = {
     Function: _function_called,
     Class: _class_called,
     Instance: _instance_called,

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import calls, name_tables
 from batchproof.scripts.source.accumulators import added_in_comprehension
-from batchproof.scripts.source.attributes import attribute
+from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Binding, Contribution, Scope, report_as
-from batchproof.scripts.source.loops import enter_comprehension, leave
+from batchproof.scripts.source.loops import enter, leave
+from batchproof.scripts.source.totals import Averaged, Items, Mapping, Pool, join
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
-    Class,
     Const,
     Count,
     CountedThing,
     Fixed,
-    Function,
-    Items,
     Library,
-    Mapping,
-    Pool,
     Stat,
     Unknown,
+    Value,
+    argument,
     as_loader,
-    join,
     key_of,
     named,
 )
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def evaluate(run: Interpreter, node: ast.expr) -> AbstractValue:
+def evaluate(run: Interpreter, node: ast.expr) -> Value:
     reader = _READERS.get(type(node))
     if reader is not None:
         return reader(run, node)
@@ -47,20 +43,21 @@ def evaluate(run: Interpreter, node: ast.expr) -> AbstractValue:
     return Unknown(node)
 
 
-def _name(run: Interpreter, node: ast.Name) -> AbstractValue:
+def _name(run: Interpreter, node: ast.Name) -> Value:
     binding = run.frame.scope.find(node.id)
     if binding is not None:
         return _as_named(binding.value, node)
     return by_spelling(run, node.id, node)
 
 
-def by_spelling(run: Interpreter, name: str, node: ast.AST) -> AbstractValue:
+def by_spelling(run: Interpreter, name: str, node: ast.AST) -> Value:
     """A name that nothing in the file binds."""
     index = run.index
+    # below a notebook's `raise SystemExit` nothing is read in order, and yet it is run by hand
     if name in index.functions:
-        return Function(node, index.functions[name], run.module)
+        return Function(node, definition=index.functions[name], scope=run.module)
     if name in index.classes:
-        return Class(node, index.classes[name], run.module)
+        return Class(node, definition=index.classes[name], scope=run.module)
     if name in index.imports:
         return Library(node, index.imports[name])
     if name in _ALIASES:
@@ -82,7 +79,7 @@ _ALIASES = {
 }
 
 
-def _as_named(value: AbstractValue, node: ast.Name) -> AbstractValue:
+def _as_named(value: Value, node: ast.Name) -> Value:
     if isinstance(value, (Const, Unknown)) and name_tables.reads_as_batch_size(node.id):
         if isinstance(value, Const) and isinstance(value.value, int):
             return Count(node, CountedThing.CONFIGURED, number=value.value)
@@ -93,17 +90,17 @@ def _as_named(value: AbstractValue, node: ast.Name) -> AbstractValue:
     return as_loader(value, node.id)
 
 
-def _constant(run: Interpreter, node: ast.Constant) -> AbstractValue:
+def _constant(run: Interpreter, node: ast.Constant) -> Value:
     return Const(node, node.value)
 
 
-def _subscript(run: Interpreter, node: ast.Subscript) -> AbstractValue:
+def _subscript(run: Interpreter, node: ast.Subscript) -> Value:
     base, key = run.evaluate(node.value), run.evaluate(node.slice)
     return base.at(run, key, node)
 
 
-def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> AbstractValue:
-    items: list[AbstractValue] = []
+def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> Value:
+    items: list[Value] = []
     entries: list[Contribution] = []
     for element in node.elts:
         if isinstance(element, ast.Starred):
@@ -115,30 +112,30 @@ def _tuple(run: Interpreter, node: ast.Tuple | ast.List | ast.Set) -> AbstractVa
             items.append(inner)
         else:
             items.append(run.evaluate(element))
-    return Items(node, items, entries, run.born(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
+    return Items(node, items, entries, run.open_marks(), start=run.frame.statement, tuple_=isinstance(node, ast.Tuple))
 
 
-def _dict(run: Interpreter, node: ast.Dict) -> AbstractValue:
+def _dict(run: Interpreter, node: ast.Dict) -> Value:
     entries: dict[str, Binding] = {}
-    born = run.born()
+    created_in = run.open_marks()
     for key, item in zip(node.keys, node.values, strict=True):
         value = run.evaluate(item)
         if key is None:
             if isinstance(value, Mapping):
                 entries.update(value.entries)
             continue
-        entries[key_of(key)] = Binding(value, born, run.frame.statement)
+        entries[key_of(key)] = Binding(value, created_in, run.frame.statement)
         if isinstance(value, Averaged) and key_of(key) != "*":
             report_as(value.entries, key_of(key))
-    return Mapping(node, entries, born)
+    return Mapping(node, entries, created_in)
 
 
-def _binary(run: Interpreter, node: ast.BinOp) -> AbstractValue:
+def _binary(run: Interpreter, node: ast.BinOp) -> Value:
     left, right = run.evaluate(node.left), run.evaluate(node.right)
     return run.binary(node, node.op, left, right)
 
 
-def _unary(run: Interpreter, node: ast.UnaryOp) -> AbstractValue:
+def _unary(run: Interpreter, node: ast.UnaryOp) -> Value:
     value = run.evaluate(node.operand)
     if isinstance(node.op, ast.USub):
         if isinstance(value, Const):
@@ -150,7 +147,7 @@ def _unary(run: Interpreter, node: ast.UnaryOp) -> AbstractValue:
     return Fixed(node)
 
 
-def _compare(run: Interpreter, node: ast.Compare) -> AbstractValue:
+def _compare(run: Interpreter, node: ast.Compare) -> Value:
     values = [run.evaluate(n) for n in (node.left, *node.comparators)]
     if any(isinstance(v, Pool) for v in values):
         return Pool(node)
@@ -161,61 +158,55 @@ def _compare(run: Interpreter, node: ast.Compare) -> AbstractValue:
     return Fixed(node)
 
 
-def _boolean(run: Interpreter, node: ast.BoolOp) -> AbstractValue:
+def _boolean(run: Interpreter, node: ast.BoolOp) -> Value:
     value = run.evaluate(node.values[0])
     for other in node.values[1:]:
         value = join(value, run.evaluate(other))
     return value
 
 
-def _conditional(run: Interpreter, node: ast.IfExp) -> AbstractValue:
+def _conditional(run: Interpreter, node: ast.IfExp) -> Value:
     run.evaluate(node.test)
     return join(run.evaluate(node.body), run.evaluate(node.orelse))
 
 
-def _lambda(run: Interpreter, node: ast.Lambda) -> AbstractValue:
-    return Function(node, node, run.frame.scope, me=None)
+def _lambda(run: Interpreter, node: ast.Lambda) -> Value:
+    return Function(node, definition=node, scope=run.frame.scope)
 
 
-def _text(run: Interpreter, node: ast.JoinedStr) -> AbstractValue:
+def _text(run: Interpreter, node: ast.JoinedStr) -> Value:
     for part in node.values:
         if isinstance(part, ast.FormattedValue):
             run.evaluate(part.value)
     return Const(node, "")
 
 
-def _starred(run: Interpreter, node: ast.Starred) -> AbstractValue:
-    return run.evaluate(node.value)
-
-
-def _walrus(run: Interpreter, node: ast.NamedExpr) -> AbstractValue:
+def _walrus(run: Interpreter, node: ast.NamedExpr) -> Value:
     value = run.evaluate(node.value)
     if isinstance(node.target, ast.Name):
         run.bind(node.target.id, value)
     return value
 
 
-def _await(run: Interpreter, node: ast.Await | ast.YieldFrom) -> AbstractValue:
+def _inner(run: Interpreter, node: ast.Starred | ast.Await | ast.YieldFrom) -> Value:
     return run.evaluate(node.value)
 
 
-def _yield(run: Interpreter, node: ast.Yield) -> AbstractValue:
+def _yield(run: Interpreter, node: ast.Yield) -> Value:
     if node.value is not None:
         run.evaluate(node.value)
     run.frame.yields = True
     return Unknown(node)
 
 
-def _comprehension(
-    run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
-) -> AbstractValue:
+def _comprehension(run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp) -> Value:
     outer = run.frame.scope
     run.frame.scope = Scope({}, outer)
     opened = 0
-    over: AbstractValue = Unknown()
+    over: Value = Unknown()
     try:
         for generator in node.generators:
-            over = enter_comprehension(run, generator)
+            over = enter(run, generator)
             opened += 1
             for test in generator.ifs:
                 run.evaluate(test)
@@ -231,7 +222,7 @@ def _comprehension(
         run.frame.scope = outer
 
 
-def _slice(run: Interpreter, node: ast.Slice) -> AbstractValue:
+def _slice(run: Interpreter, node: ast.Slice) -> Value:
     for part in (node.lower, node.upper, node.step):
         if part is not None:
             value = run.evaluate(part)
@@ -240,10 +231,53 @@ def _slice(run: Interpreter, node: ast.Slice) -> AbstractValue:
     return Unknown(node)
 
 
-_READERS: dict[type, Callable[..., AbstractValue]] = {
+def _attribute(run: Interpreter, node: ast.Attribute) -> Value:
+    """``base.attr``."""
+    base = run.evaluate(node.value)
+    if isinstance(base, Instance):
+        value = _of_instance(run, base, node.attr, node)
+    else:
+        value = base.attribute(run, node.attr, node)
+        here = run.frame.scope.find(ast.unparse(node)) if isinstance(value, (Unknown, Const)) else None
+        if here is not None:
+            return here.value
+    if isinstance(value, Const) and name_tables.reads_as_batch_size(node.attr):
+        return Count(node, CountedThing.CONFIGURED, number=value.value if isinstance(value.value, int) else None)
+    return value
+
+
+def _of_instance(run: Interpreter, base: Instance, name: str, node: ast.expr) -> Value:
+    binding = base.attributes.get(name)
+    if binding is not None:
+        return _kept(run, binding.value, name, node)
+    for definition in run.index.lineage(base.of.definition):
+        method = run.index.methods.get(definition, {}).get(name)
+        if method is not None:
+            bound = base.method(node, method)
+            if any(isinstance(d, ast.Name) and d.id in {"property", "cached_property"} for d in method.decorator_list):
+                return run.call(bound, node, [], {})
+            return bound
+        assigned = run.index.assigned.get(definition, {}).get(name)
+        if assigned:
+            base.attributes[name] = Binding(Unknown(node, name))
+            value = run.in_method(base, assigned[-1])
+            base.attributes[name] = Binding(value, (), None)
+            return _kept(run, value, name, node)
+    return argument(run, name, node) if name in run.index.arguments else named(name, node)
+
+
+def _kept(run: Interpreter, value: Value, name: str, node: ast.expr) -> Value:
+    if isinstance(value, Unknown) and name_tables.reads_as_batch_size(name) and not value.of_batch:
+        return Count(node, CountedThing.CONFIGURED)
+    if isinstance(value, Stat) and value.loop is not None and not run.is_open(value.loop):
+        return replace(value, loop=None)  # another method may have kept it, and more than one batch of it
+    return as_loader(value, name)
+
+
+_READERS: dict[type, Callable[..., Value]] = {
     ast.Name: _name,
     ast.Constant: _constant,
-    ast.Attribute: attribute,
+    ast.Attribute: _attribute,
     ast.Subscript: _subscript,
     ast.Call: calls.call,
     ast.BinOp: _binary,
@@ -257,10 +291,10 @@ _READERS: dict[type, Callable[..., AbstractValue]] = {
     ast.List: _tuple,
     ast.Set: _tuple,
     ast.Dict: _dict,
-    ast.Starred: _starred,
+    ast.Starred: _inner,
     ast.NamedExpr: _walrus,
-    ast.Await: _await,
-    ast.YieldFrom: _await,
+    ast.Await: _inner,
+    ast.YieldFrom: _inner,
     ast.Yield: _yield,
     ast.ListComp: _comprehension,
     ast.GeneratorExp: _comprehension,

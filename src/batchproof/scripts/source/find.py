@@ -11,15 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import calls, trainers
+from batchproof.scripts.source import calls, meters
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
+from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
 from batchproof.scripts.source.index import Index, Mentions, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script
-from batchproof.scripts.source.values import AbstractValue, BatchRows, Class, Function, Instance, Stat, named
+from batchproof.scripts.source.values import BatchRows, Stat, Value, named
 
 
 class TooDeep(BatchproofError):
@@ -44,8 +45,8 @@ def find(tree: ast.Module) -> Script:
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
-    doubts = sorted(run.doubts.values(), key=lambda d: getattr(d.node, "lineno", 0))
-    return Script(tuple(sites), tuple(doubts))
+    suspicions = sorted(run.suspicions.values(), key=lambda d: getattr(d.node, "lineno", 0))
+    return Script(tuple(sites), tuple(suspicions))
 
 
 def _parts_of_running(run: Interpreter) -> set[int]:
@@ -68,7 +69,7 @@ def _read(tree: ast.Module) -> Interpreter:
     run.execute(tree.body)
     instances: dict[ast.ClassDef, Instance] = {}
     for definition, methods in index.methods.items():
-        if trainers.is_lightning(definition, methods):
+        if meters.is_lightning(definition, methods):
             _steps(run, _instance(run, instances, definition), methods)
     called: set[str] = set().union(*(mentions.all_calls for mentions in index.mentions.values()))
     # Those that something calls come last: by then they have mostly been read with what they are given.
@@ -79,7 +80,7 @@ def _read(tree: ast.Module) -> Interpreter:
             continue
         me = _instance(run, instances, owner) if owner is not None and function in owner.body else None
         _start(run)
-        run.call(Function(function, function, module, me=me), function, [], {})
+        run.call(Function(function, definition=function, scope=module, me=me), function, [], {})
     return run
 
 
@@ -90,7 +91,7 @@ _LOADER_CALLS = name_set("DataLoader DistributedSampler")
 
 def _may_hold_places(found: Index) -> bool:
     """Whether there is a loop and something to add up at all; most files of a library have not both."""
-    if any(trainers.is_lightning(definition, methods) for definition, methods in found.methods.items()):
+    if any(meters.is_lightning(definition, methods) for definition, methods in found.methods.items()):
         return True
     loops = any(mentions.loops for mentions in found.mentions.values())
     calls: set[str] = set().union(*(mentions.all_calls for mentions in found.mentions.values()))
@@ -114,44 +115,34 @@ def _start(run: Interpreter) -> None:
     run.loops.clear()
     del run.frames[1:]
     run.frames[0].statement = None
-    run.frames[0].quiet = False
+    run.frames[0].evaluating = False
 
 
 def _instance(run: Interpreter, instances: dict[ast.ClassDef, Instance], definition: ast.ClassDef) -> Instance:
     """What ``self`` is where nothing makes one."""
     if definition not in instances:
         _start(run)
-        of = Class(definition, definition, run.module)
+        of = Class(definition, definition=definition, scope=run.module)
         instances[definition] = calls.instantiate(run, of, definition, [], {})
     return instances[definition]
 
 
 def _steps(run: Interpreter, me: Instance, methods: dict[str, Any]) -> None:
     """Lightning's methods: each step as the body of a loop, then what is called when the epoch ends."""
-    for name in trainers.steps_of(methods):
+    for name in meters.steps_of(methods):
         step = methods[name]
         _start(run)
         opened = enter_step(run, step, name != "training_step")
-        arguments: list[AbstractValue] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
+        arguments: list[Value] = [BatchRows(argument, whole=True) for argument in step.args.args[1:2]]
         arguments += [named(argument.arg, argument, parameter=True) for argument in step.args.args[2:]]
-        function = Function(step, step, run.module, me=me)
         before = len(run.frames)
-        values = _returned(run, function, step, arguments)
+        returned = run.call(me.method(step, step), step, arguments, {})
         del run.frames[before:]
-        outputs = trainers.outputs_of(run, step, f"{name} outputs", values, opened)
+        outputs = meters.outputs_of(run, step, f"{name} outputs", returned, opened)
         leave(run)
-        for end in trainers.ends_of(methods, name):
+        for end in meters.ends_of(methods, name):
             given = methods[end].args.args[1:2]
-            calls.call_function(
-                run, Function(step, methods[end], run.module, me=me), step, [outputs] if given else [], {}
-            )
-
-
-def _returned(
-    run: Interpreter, function: Function, step: ast.AST, arguments: list[AbstractValue]
-) -> list[AbstractValue]:
-    value = run.call(function, step, arguments, {})
-    return [value]
+            run.call(me.method(step, methods[end]), step, [outputs] if given else [], {})
 
 
 def _site(entry: Contribution) -> AverageSite | None:

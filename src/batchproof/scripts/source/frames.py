@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source.site import Average, Loader, Phase
 
 if TYPE_CHECKING:
-    from batchproof.scripts.source.values import AbstractValue, Instance
+    from batchproof.scripts.source.callables import Instance
+    from batchproof.scripts.source.values import Value
 
 #: How many statements are read in one file: calls into the same helpers multiply.
 MOST_STATEMENTS = 40_000
@@ -23,8 +24,8 @@ MOST_CALLS = 12
 class Binding:
     """What a name holds, since which statement, and inside which loops that statement stands."""
 
-    value: AbstractValue
-    born: tuple[int, ...] = ()
+    value: Value
+    created_in: tuple[int, ...] = ()
     statement: ast.AST | None = None
 
 
@@ -51,10 +52,10 @@ class BatchLoop:
     node: ast.For | ast.AsyncFor | ast.While | ast.comprehension | ast.FunctionDef | ast.AsyncFunctionDef
     iterable: ast.expr | None = None
     text: str = ""
-    over: list[AbstractValue] = field(default_factory=list)  # what the iterable held, each time the loop was read
+    over: list[Value] = field(default_factory=list)  # what the iterable held, each time the loop was read
     loaders: list[Loader] = field(default_factory=list)
     backward: bool = False
-    quiet: bool = False  # no_grad, eval(), or a name that says so
+    evaluating: bool = False  # no_grad, eval(), or a name that says so
     single: bool = False  # a dimension for the batch is added in the loop
     of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
@@ -64,12 +65,10 @@ class BatchLoop:
     def phase(self) -> Phase:
         if self.backward:
             return Phase.TRAINING
-        return Phase.EVALUATION if self.quiet else Phase.UNKNOWN
+        return Phase.EVALUATION if self.evaluating else Phase.UNKNOWN
 
     def loader(self) -> Loader:
         """One loader for a loop that is read with several: what is true of all of them."""
-        if not self.loaders:
-            return Loader(None)
         first = next((loader for loader in self.loaders if loader.built is not None), self.loaders[0])
         drops = {loader.drops_last for loader in self.loaders}
         sizes: set[int | None] = {loader.batch_size for loader in self.loaders}
@@ -97,12 +96,12 @@ class Frame:
     name: str = ""
     me: Instance | None = None
     owner: ast.ClassDef | None = None
-    returns: list[AbstractValue] = field(default_factory=list)
+    returns: list[Value] = field(default_factory=list)
     yields: bool = False
     statement: ast.AST | None = None
     caller: Frame | None = None
     given: set[int] = field(default_factory=set)
-    quiet: bool = False
+    evaluating: bool = False
     keyed: set[str] = field(default_factory=set)
 
 
@@ -112,7 +111,7 @@ class Contribution:
 
     name: str
     statement: ast.AST
-    value: AbstractValue
+    value: Value
     loop: BatchLoop
     function: str = ""
     starts: dict[int, ast.AST] = field(default_factory=dict)

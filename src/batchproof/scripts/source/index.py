@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from batchproof.scripts.source.name_tables import name_set
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LoopNode = ast.For | ast.AsyncFor | ast.While
+#: What goes over something, and binds its items.
+Iteration = ast.For | ast.AsyncFor | ast.comprehension
 
 
 @dataclass
@@ -68,10 +70,24 @@ class Index:
     functions_by_name: dict[str, list[FunctionNode]] = field(default_factory=dict)
     nested: list[tuple[FunctionNode, ast.ClassDef | None]] = field(default_factory=list)
 
+    def lineage(self, definition: ast.ClassDef | None) -> list[ast.ClassDef]:
+        """A class, the first of its bases that stands in the file, that one's, and so on."""
+        classes: list[ast.ClassDef] = []
+        while definition is not None and definition not in classes:
+            classes.append(definition)
+            bases = (base.id for base in definition.bases if isinstance(base, ast.Name))
+            definition = next((self.classes[base] for base in bases if base in self.classes), None)
+        return classes
+
 
 def last_word(node: ast.AST | None) -> str:
     """``c`` of ``a.b.c``; "" of what is not a name."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def as_written(node: ast.AST | None) -> str:
+    """An expression as text; "" where there is none."""
+    return ast.unparse(node) if node is not None else ""
 
 
 def callee_of(node: ast.AST | None) -> str:
@@ -116,8 +132,23 @@ _REPORTS = name_set(
 )
 
 
-#: A node, the function and the class that it stands in, and the bodies around it from the innermost.
-_Place = tuple[ast.AST, ast.AST, ast.ClassDef | None, tuple[Mentions, ...]]
+@dataclass(frozen=True)
+class _Around:
+    """What a node stands in: a function (or the module), a class, and the bodies of loops, the innermost first."""
+
+    function: ast.AST
+    owner: ast.ClassDef | None
+    bodies: tuple[Mentions, ...]
+
+    def note(self, what: str) -> None:
+        """Note of all bodies that there is such a thing in them, here or deeper."""
+        for body in self.bodies:
+            setattr(body, what, True)
+
+    def takes(self, nodes: Iterable[ast.AST]) -> None:
+        names = {node.id for node in nodes if isinstance(node, ast.Name)}
+        for body in self.bodies:
+            body.takes_by |= names
 
 
 class _Pass:
@@ -126,133 +157,107 @@ class _Pass:
     def __init__(self, found: Index, tree: ast.Module) -> None:
         self.found = found
         self.tree = tree
-        self.stack: list[_Place] = []
+        self.stack: list[tuple[ast.AST, _Around]] = []
 
     def run(self) -> None:
         outermost = self.found.mentions[self.tree] = Mentions()
         self.found.keyed[self.tree] = set()
-        self.push(reversed(self.tree.body), self.tree, None, (outermost,))
+        self.push(reversed(self.tree.body), _Around(self.tree, None, (outermost,)))
         while self.stack:
             self.visit(*self.stack.pop())
 
-    def push(
-        self, nodes: Iterable[ast.AST], function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
-    ) -> None:
-        self.stack.extend((node, function, owner, bodies) for node in nodes)
+    def push(self, nodes: Iterable[ast.AST], around: _Around) -> None:
+        self.stack.extend((node, around) for node in nodes)
 
-    def visit(self, node: ast.AST, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+    def visit(self, node: ast.AST, around: _Around) -> None:
         if isinstance(node, ast.Name):
-            bodies[0].names.add(node.id)
+            around.bodies[0].names.add(node.id)
             self.found.words.add(node.id)
         elif isinstance(node, ast.Attribute):
-            bodies[0].names.add(node.attr)
+            around.bodies[0].names.add(node.attr)
             self.found.words.add(node.attr)
             last = last_word(node.value)
             if last:
                 self.found.read_off.setdefault(last, set()).add(node.attr)
-            self.stack.append((node.value, function, owner, bodies))
+            self.stack.append((node.value, around))
         elif isinstance(node, _FUNCTIONS):
-            self.function(node, function, owner, bodies)
+            self.function(node, around)
         elif isinstance(node, ast.ClassDef):
-            self.class_(node, function, owner, bodies)
+            self.class_(node, around)
         elif isinstance(node, _LOOPS):
-            self.loop(node, function, owner, bodies)
+            self.loop(node, around)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             self.imported(node)
         elif not isinstance(node, ast.Constant):
-            self.plain(node, function, owner, bodies)
-            self.push(ast.iter_child_nodes(node), function, owner, bodies)
+            self.plain(node, around)
+            self.push(ast.iter_child_nodes(node), around)
 
-    def plain(self, node: ast.AST, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
+    def plain(self, node: ast.AST, around: _Around) -> None:
         if isinstance(node, ast.Call):
-            self.call(node, function, bodies)
-        elif isinstance(node, (ast.AugAssign, ast.Assign)):
-            self.assign(node, owner, bodies)
+            self.call(node, around)
+        elif isinstance(node, ast.AugAssign):
+            around.note("adds")
+        elif isinstance(node, ast.Assign):
+            self.assign(node, around)
         elif isinstance(node, ast.Subscript):
             key = node.slice
             if isinstance(node.value, ast.Name) and isinstance(key, ast.Constant) and isinstance(key.value, str):
-                self.found.keyed[function].add(node.value.id)
+                self.found.keyed[around.function].add(node.value.id)
             elif not isinstance(key, ast.Constant):
-                self.takes(ast.walk(key), bodies)
+                around.takes(ast.walk(key))
         elif isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.Mult):
-                self.takes((node.left, node.right), bodies)
+                around.takes((node.left, node.right))
         elif isinstance(node, _COMPREHENSIONS):
-            for body in bodies:
-                body.loops = True
+            around.note("loops")
 
-    def function(
-        self, node: FunctionNode, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
-    ) -> None:
-        found = self.found
+    def function(self, node: FunctionNode, around: _Around) -> None:
+        found, owner = self.found, around.owner
         found.nested.append((node, owner))
         found.functions_by_name.setdefault(node.name, []).append(node)
         if owner is not None and node in owner.body:
             found.methods[owner][node.name] = node
-        elif function is self.tree:
+        elif around.function is self.tree:
             found.functions[node.name] = node
         inner = found.mentions[node] = Mentions()
         found.keyed[node] = set()
-        self.push(reversed(node.body), node, owner, (inner,))
+        self.push(reversed(node.body), _Around(node, owner, (inner,)))
         defaults = (default for default in node.args.kw_defaults if default is not None)
-        self.push((*node.decorator_list, *node.args.defaults, *defaults), function, None, bodies)
+        self.push((*node.decorator_list, *node.args.defaults, *defaults), replace(around, owner=None))
 
-    def class_(
-        self, node: ast.ClassDef, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
-    ) -> None:
+    def class_(self, node: ast.ClassDef, around: _Around) -> None:
         self.found.classes.setdefault(node.name, node)
         self.found.methods[node] = {}
         self.found.assigned[node] = {}
-        self.push(reversed(node.body), function, node, bodies)
-        self.push((*node.bases, *node.decorator_list), function, owner, bodies)
+        self.push(reversed(node.body), replace(around, owner=node))
+        self.push((*node.bases, *node.decorator_list), around)
 
-    def loop(self, node: LoopNode, function: ast.AST, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]) -> None:
-        for body in bodies:
-            body.loops = True
+    def loop(self, node: LoopNode, around: _Around) -> None:
+        around.note("loops")
         inner = self.found.mentions[node] = Mentions()
-        self.push(reversed([*node.body, *node.orelse]), function, owner, (inner, *bodies))
-        head = (node.test,) if isinstance(node, ast.While) else (node.iter, node.target)
-        self.push(head, function, owner, bodies)
+        self.push(reversed([*node.body, *node.orelse]), replace(around, bodies=(inner, *around.bodies)))
+        self.push((node.test,) if isinstance(node, ast.While) else (node.iter, node.target), around)
 
-    def call(self, node: ast.Call, function: ast.AST, bodies: tuple[Mentions, ...]) -> None:
+    def call(self, node: ast.Call, around: _Around) -> None:
         name = callee_of(node)
-        bodies[0].calls.add(name)
-        bodies[-1].all_calls.add(name)
+        around.bodies[0].calls.add(name)
+        around.bodies[-1].all_calls.add(name)
         if name not in _REPORTS:
-            self.takes(node.args, bodies)
+            around.takes(node.args)
         if name in _ADDERS:
-            for body in bodies:
-                body.adds = True
+            around.note("adds")
         elif name == "add_argument":
             self.argument(node)
         for keyword in node.keywords:
             if keyword.arg is None and isinstance(keyword.value, ast.Name):
-                self.found.keyed[function].add(keyword.value.id)
+                self.found.keyed[around.function].add(keyword.value.id)
 
-    def takes(self, nodes: Iterable[ast.AST], bodies: tuple[Mentions, ...]) -> None:
-        for node in nodes:
-            if isinstance(node, ast.Name):
-                for body in bodies:
-                    body.takes_by.add(node.id)
-
-    def assign(
-        self, node: ast.AugAssign | ast.Assign, owner: ast.ClassDef | None, bodies: tuple[Mentions, ...]
-    ) -> None:
-        if isinstance(node, ast.AugAssign):
-            for body in bodies:
-                body.adds = True
-            return
+    def assign(self, node: ast.Assign, around: _Around) -> None:
         if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
-            for body in bodies:
-                body.adds = True
+            around.note("adds")
         for target in node.targets:
-            if (
-                owner is not None
-                and isinstance(target, ast.Attribute)
-                and isinstance(target.value, ast.Name)
-                and target.value.id == "self"
-            ):
-                self.found.assigned[owner].setdefault(target.attr, []).append(node.value)
+            if around.owner is not None and isinstance(target, ast.Attribute) and last_word(target.value) == "self":
+                self.found.assigned[around.owner].setdefault(target.attr, []).append(node.value)
 
     def imported(self, node: ast.Import | ast.ImportFrom) -> None:
         for alias in node.names:

@@ -6,11 +6,12 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchproof.scripts.source import assignment, calls, expressions, numbers, statements
+from batchproof.scripts.source import arithmetic, assignment, calls, expressions, statements
+from batchproof.scripts.source.callables import Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
-from batchproof.scripts.source.site import Average, Divisor, Doubt, Quantity, Topic
-from batchproof.scripts.source.values import AbstractValue, Arguments, Function, Instance, Keywords, Stat
+from batchproof.scripts.source.site import Average, Divisor, Quantity, Suspicion, Topic
+from batchproof.scripts.source.values import Arguments, Keywords, Stat, Value
 
 
 @dataclass(eq=False)
@@ -21,14 +22,14 @@ class Interpreter:
     loops: list[OpenLoop] = field(default_factory=list)
     entries: dict[tuple[int, str], Contribution] = field(default_factory=dict)
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
-    doubts: dict[tuple[Topic, int], Doubt] = field(default_factory=dict)
+    suspicions: dict[tuple[Topic, int], Suspicion] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0
     statements: int = 0
 
-    def evaluate(self, node: ast.expr) -> AbstractValue:
+    def evaluate(self, node: ast.expr) -> Value:
         """What an expression holds."""
         return expressions.evaluate(self, node)
 
@@ -36,21 +37,21 @@ class Interpreter:
         """Read statements; whether what follows them is reached."""
         return statements.execute(self, body)
 
-    def assign(self, target: ast.expr, value: AbstractValue) -> None:
+    def assign(self, target: ast.expr, value: Value) -> None:
         """Bind the names of a target."""
         assignment.assign(self, target, value)
 
-    def call(self, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> AbstractValue:
+    def call(self, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:
         """Read a function of this file with these arguments."""
         return calls.call_function(self, function, node, arguments, keywords)
 
-    def in_method(self, instance: Instance, node: ast.expr) -> AbstractValue:
+    def in_method(self, instance: Instance, node: ast.expr) -> Value:
         """What an expression of some method holds, the method's own names unknown."""
         return calls.in_method(self, instance, node)
 
-    def binary(self, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+    def binary(self, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
         """What ``left op right`` holds."""
-        return numbers.binary(self, node, op, left, right)
+        return arithmetic.binary(self, node, op, left, right)
 
     def stat(self, node: ast.expr | None, quantity: Quantity, why: str = "", origin: ast.AST | None = None) -> Stat:
         """A number about the batch whose loop is open."""
@@ -60,7 +61,7 @@ class Interpreter:
     def frame(self) -> Frame:
         return self.frames[-1]
 
-    def born(self) -> tuple[int, ...]:
+    def open_marks(self) -> tuple[int, ...]:
         """The loops that are open now."""
         return tuple(loop.mark for loop in self.loops)
 
@@ -71,10 +72,10 @@ class Interpreter:
     def is_open(self, loop: BatchLoop) -> bool:
         return any(other.batch is loop for other in self.loops)
 
-    def open_for(self, born: tuple[int, ...]) -> OpenLoop | None:
-        """The innermost loop over batches, or over samples, that something born there outlives."""
+    def open_for(self, created_in: tuple[int, ...]) -> OpenLoop | None:
+        """The innermost loop over batches, or over samples, that something created there outlives."""
         for loop in reversed(self.loops):
-            if (loop.batch is not None or loop.samples) and loop.mark not in born:
+            if (loop.batch is not None or loop.samples) and loop.mark not in created_in:
                 return loop
         return None
 
@@ -85,13 +86,13 @@ class Interpreter:
             entry.window = True
         return bool(windows)
 
-    def doubt(self, topic: Topic, node: ast.AST, why: str) -> None:
-        self.doubts.setdefault((topic, id(node)), Doubt(topic, node, why))
+    def suspect(self, topic: Topic, node: ast.AST, why: str) -> None:
+        self.suspicions.setdefault((topic, id(node)), Suspicion(topic, node, why))
 
-    def bind(self, name: str, value: AbstractValue) -> None:
-        self.frame.scope.names[name] = Binding(value, self.born(), self.frame.statement)
+    def bind(self, name: str, value: Value) -> None:
+        self.frame.scope.names[name] = Binding(value, self.open_marks(), self.frame.statement)
 
-    def place_of(self, value: AbstractValue, loop: OpenLoop) -> tuple[ast.AST, str]:
+    def place_of(self, value: Value, loop: OpenLoop) -> tuple[ast.AST, str]:
         """The statement that adds a value: in the function that made it, where another was only handed it."""
         frame = self.frame
         known = value.mark

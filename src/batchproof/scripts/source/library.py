@@ -1,4 +1,4 @@
-"""What calls of torch, numpy, scikit-learn and the builtins return."""
+"""What calls of torch, numpy, scikit-learn and the builtins return: numbers, and losses, metrics and loaders."""
 
 from __future__ import annotations
 
@@ -8,39 +8,32 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables, suspicions
+from batchproof.scripts.source.arithmetic import is_transposed
+from batchproof.scripts.source.callables import Invocation, LossFunction, loader_of, loss_function, metric_object
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.numbers import is_transposed
-from batchproof.scripts.source.objects import loader_of, loss_function, metric_object
 from batchproof.scripts.source.site import Loader, Quantity
+from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
 from batchproof.scripts.source.values import (
     REDUCTIONS,
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Dataset,
     Fixed,
-    Invocation,
-    Items,
     Library,
     LoaderValue,
-    LoopTotal,
-    LossFunction,
-    Mapping,
-    Meter,
-    Pool,
     Position,
     Stat,
     Unknown,
+    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
-_Reader = Callable[["Interpreter", Invocation], AbstractValue | None]
+_Reader = Callable[["Interpreter", Invocation], Value | None]
 
 #: Functions that take a list as a list of numbers, whatever it holds.
 _SEES_A_LIST = name_set("len sum mean average fmean list tuple array asarray tensor enumerate zip")
@@ -58,7 +51,7 @@ _FIXED = name_set(
 _COPIES = name_set("tensor array as_tensor asarray FloatTensor Tensor")
 
 
-def call_library(run: Interpreter, call: Invocation, path: str) -> AbstractValue:
+def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     """The value of a call by a dotted path."""
     name = name_tables.last_of(path)
     call = replace(call, name=name)
@@ -92,7 +85,7 @@ def _loader(call: Invocation, path: str) -> LoaderValue:
     return value
 
 
-def by_name(run: Interpreter, node: ast.expr, name: str, given: list[AbstractValue]) -> AbstractValue:
+def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> Value:
     """What a function of a batch returns that is known by its name only."""
     if _leaves_targets_out(run, node):
         return run.stat(node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
@@ -122,12 +115,12 @@ def _leaves_targets_out(run: Interpreter, node: ast.expr) -> bool:
     return any(k.arg == "ignore_index" for k in node.keywords) or "ignore_index" in run.index.read_off.get(callee, ())
 
 
-def _holds_rows(value: AbstractValue) -> bool:
+def _holds_rows(value: Value) -> bool:
     entries = value.contributions if isinstance(value, (LoopTotal, Items)) else ()
     return any(isinstance(entry.value, (BatchRows, Pool)) for entry in entries)
 
 
-def _not_of_batch(node: ast.expr, name: str, path: str) -> AbstractValue:
+def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
     if name in _FIXED or path.startswith(("time.", "os.", "random.", "logging.", "datetime.")):
         return Fixed(node)
     if name_tables.reads_as_meter(name):
@@ -144,22 +137,20 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> AbstractValue:
         return Unknown(node, name)
     if name_tables.reads_as_loader(name) and ("get" in name or "build" in name or "make" in name or "create" in name):
         return LoaderValue(node, Loader(node)) if not name.endswith("s") else Unknown(node, name)
-    if name == "batch_all":
-        return Fixed(node)
     return Unknown(node, name)
 
 
-def _length(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _length(run: Interpreter, call: Invocation) -> Value | None:
     return call.first and call.first.length(run, call.node, call.node.args[0] if call.node.args else None)
 
 
-def _folded(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _folded(run: Interpreter, call: Invocation) -> Value | None:
     """``reduce(operator.add, losses)``."""
     items = call.arguments[1] if len(call.arguments) > 1 else None
     return items.sum(run, call.node) if isinstance(items, (Items, LoopTotal)) else None
 
 
-def _reduction(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _reduction(run: Interpreter, call: Invocation) -> Value | None:
     first = call.first
     if first is None:
         return None
@@ -173,12 +164,12 @@ def _reduction(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return first.reduce(run, call.node, call.name, None if whole else call.dimension(1))
 
 
-def _largest(call: Invocation, first: AbstractValue) -> AbstractValue:
+def _largest(call: Invocation, first: Value) -> Value:
     """``torch.max(x, 1)``."""
     return BatchRows(call.node, output=first.output) if isinstance(first, BatchRows) else first
 
 
-def _largest_of(call: Invocation) -> AbstractValue:
+def _largest_of(call: Invocation) -> Value:
     """``max(best, loss)``, and ``max(losses)``."""
     for value in call.arguments:
         if isinstance(value, (Stat, LoopTotal, Averaged, Count, Position)):
@@ -188,7 +179,7 @@ def _largest_of(call: Invocation) -> AbstractValue:
     return next((value for value in call.arguments if value.is_of_batch()), Fixed(call.node))
 
 
-def _nonlinear(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _nonlinear(run: Interpreter, call: Invocation) -> Value | None:
     if call.first is None:
         return None
     exponent = call.arguments[1] if len(call.arguments) > 1 else None
@@ -197,29 +188,26 @@ def _nonlinear(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return call.first.nonlinear(call.node, name_tables.NONLINEAR_STEPS[call.name])
 
 
-def _handed_on(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _handed_on(run: Interpreter, call: Invocation) -> Value | None:
     return call.first
 
 
-def _fixed(run: Interpreter, call: Invocation) -> AbstractValue:
-    return Fixed(call.node)
+def _made(kind: type[Value], **known: bool) -> _Reader:
+    """A function that makes a value of this kind, whatever it is given."""
+    return lambda run, call: kind(call.node, **known)
 
 
-def _sampler(run: Interpreter, call: Invocation) -> AbstractValue:
+def _sampler(run: Interpreter, call: Invocation) -> Value:
     drops = call.keywords.get("drop_last")
     suspicions.sampler(run, call.node, isinstance(drops, Const) and bool(drops.value))
     return Fixed(call.node)
 
 
-def _files(run: Interpreter, call: Invocation) -> AbstractValue:
-    return Dataset(call.node)
+def _array(run: Interpreter, call: Invocation) -> Value:
+    return Items(call.node, created_in=run.open_marks(), array=True, start=run.frame.statement)
 
 
-def _array(run: Interpreter, call: Invocation) -> AbstractValue:
-    return Items(call.node, born=run.born(), array=True, start=run.frame.statement)
-
-
-def _tensor(run: Interpreter, call: Invocation) -> AbstractValue:
+def _tensor(run: Interpreter, call: Invocation) -> Value:
     """``torch.tensor(losses)``, ``torch.cat(outputs)``."""
     first = call.first
     if isinstance(first, LoopTotal) and _all_rows(first):
@@ -229,21 +217,21 @@ def _tensor(run: Interpreter, call: Invocation) -> AbstractValue:
     return _array(run, call) if first is None or isinstance(first, Const) else first
 
 
-def _tensor_of_entries(call: Invocation, items: Items) -> AbstractValue:
+def _tensor_of_entries(call: Invocation, items: Items) -> Value:
     joined = _holds_rows(items) and call.name not in _COPIES and _all_rows(items)
     if joined or (_holds_rows(items) and any(entry.spread for entry in items.entries)):
         return Pool(call.node)
     return LoopTotal(call.node, tuple(items.entries), True)
 
 
-def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> AbstractValue:
+def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
     if any(isinstance(item, Pool) for item in items.items):
         return Pool(call.node)
     rows = [item for item in items.items if isinstance(item, BatchRows)]
     if rows:
         return BatchRows(call.node, output=any(item.output for item in rows))
     if all(isinstance(item, Const) for item in items.items):
-        return Items(call.node, list(items.items), [], run.born(), array=True, start=run.frame.statement)
+        return Items(call.node, list(items.items), [], run.open_marks(), array=True, start=run.frame.statement)
     return items
 
 
@@ -251,31 +239,31 @@ def _all_rows(value: Items | LoopTotal) -> bool:
     return all(isinstance(entry.value, (BatchRows, Pool)) for entry in value.entries)
 
 
-def _deque(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _deque(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(call.first, Items) and (call.first.items or call.first.entries):
         return None
     recent = "maxlen" in call.keywords or len(call.arguments) > 1
-    return Items(call.node, born=run.born(), start=run.frame.statement, recent=recent)
+    return Items(call.node, created_in=run.open_marks(), start=run.frame.statement, recent=recent)
 
 
-def _list(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _list(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(call.first, LoaderValue):
         return None if call.name == "set" else call.first
-    return call.first or Items(call.node, born=run.born(), start=run.frame.statement)
+    return call.first or Items(call.node, created_in=run.open_marks(), start=run.frame.statement)
 
 
-def _around_loader(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _around_loader(run: Interpreter, call: Invocation) -> Value | None:
     """``enumerate(loader)``, ``tqdm(loader)``."""
     if isinstance(call.first, LoaderValue):
         return replace(call.first, counted=call.first.counted or call.name == "enumerate")
     return call.first if call.name in _BARS and isinstance(call.first, (Unknown, Library)) else None
 
 
-def _dict(run: Interpreter, call: Invocation) -> AbstractValue:
-    return Mapping(call.node, {}, run.born())
+def _dict(run: Interpreter, call: Invocation) -> Value:
+    return Mapping(call.node, {}, run.open_marks())
 
 
-def _default_dict(run: Interpreter, call: Invocation) -> AbstractValue:
+def _default_dict(run: Interpreter, call: Invocation) -> Value:
     makes, template = "", None
     if call.name == "Counter":
         makes = "float"
@@ -283,7 +271,7 @@ def _default_dict(run: Interpreter, call: Invocation) -> AbstractValue:
         makes, template = _made_by(call.node.args[0])
     elif isinstance(call.first, Mapping):
         return call.first
-    return Mapping(call.node, {}, run.born(), makes, template)
+    return Mapping(call.node, {}, run.open_marks(), makes, template)
 
 
 def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
@@ -296,35 +284,31 @@ def _made_by(factory: ast.expr) -> tuple[str, ast.expr | None]:
     return "meter" if name_tables.reads_as_meter(text) else "float", None
 
 
-def _batch(run: Interpreter, call: Invocation) -> AbstractValue:
-    return BatchRows(call.node, whole=True)
-
-
-def _zip(run: Interpreter, call: Invocation) -> AbstractValue:
+def _zip(run: Interpreter, call: Invocation) -> Value:
     whole, node = call.first, call.node
     if len(node.args) == 1 and isinstance(node.args[0], ast.Starred):
         if isinstance(whole, Items) and whole.entries:
-            return Items(node, [Items(node, [], [entry], whole.born) for entry in whole.entries])
+            return Items(node, [Items(node, [], [entry], whole.created_in) for entry in whole.entries])
         if isinstance(whole, LoopTotal) and whole.entries:
             return Items(node, [LoopTotal(node, (entry,), True) for entry in whole.entries])
     return next((a for a in call.arguments if isinstance(a, (BatchRows, Pool))), Unknown(node, "zip"))
 
 
 def _operator(op: ast.operator, most: int = 2) -> _Reader:
-    def read(run: Interpreter, call: Invocation) -> AbstractValue | None:
+    def read(run: Interpreter, call: Invocation) -> Value | None:
         given = len(call.arguments)
         return run.binary(call.node, op, *call.arguments[:2]) if 2 <= given <= most else None
 
     return read
 
 
-def _matrix_product(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _matrix_product(run: Interpreter, call: Invocation) -> Value | None:
     if len(call.arguments) != 2 or not all(value.is_of_batch() for value in call.arguments):
         return None
     return BatchRows(call.node, pairs=is_transposed(call.node.args[1]), output=True)
 
 
-def _einsum(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _einsum(run: Interpreter, call: Invocation) -> Value | None:
     if not isinstance(call.first, Const) or not isinstance(call.first.value, str):
         return None
     arguments = call.arguments[1:]
@@ -340,11 +324,11 @@ def _einsum(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return BatchRows(call.node, output=True) if any(isinstance(a, BatchRows) for a in arguments) else Unknown(call.node)
 
 
-def _pairs(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _pairs(run: Interpreter, call: Invocation) -> Value | None:
     return BatchRows(call.node, pairs=True) if any(isinstance(a, BatchRows) for a in call.arguments) else None
 
 
-def _range(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _range(run: Interpreter, call: Invocation) -> Value | None:
     if not call.arguments:
         return None
     last = call.arguments[-1] if len(call.arguments) < 3 else call.arguments[1]
@@ -353,21 +337,21 @@ def _range(run: Interpreter, call: Invocation) -> AbstractValue | None:
     return Fixed(call.node) if call.name == "arange" else None
 
 
-def _comparison(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _comparison(run: Interpreter, call: Invocation) -> Value | None:
     return BatchRows(call.node, mask=True) if any(isinstance(a, BatchRows) for a in call.arguments) else None
 
 
-def _row_by_row(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _row_by_row(run: Interpreter, call: Invocation) -> Value | None:
     return BatchRows(call.node, output=call.first.output) if isinstance(call.first, BatchRows) else None
 
 
-def _where(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _where(run: Interpreter, call: Invocation) -> Value | None:
     branches = [a for a in call.arguments[1:] if isinstance(a, (BatchRows, Stat))]
     rescaled = next((a for a in branches if isinstance(a, BatchRows) and a.rescaled), None)
     return rescaled or next(iter(branches), call.first)
 
 
-def _clamped(run: Interpreter, call: Invocation) -> AbstractValue | None:
+def _clamped(run: Interpreter, call: Invocation) -> Value | None:
     return call.first.derived(call.node) if isinstance(call.first, Stat) else call.first
 
 
@@ -379,7 +363,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     (" ".join(REDUCTIONS), _reduction),
     (" ".join(name_tables.NONLINEAR_STEPS), _nonlinear),
     # What is gone through one by one, a file or a line at a time.
-    ("listdir glob iglob rglob scandir readlines walk iterdir", _files),
+    ("listdir glob iglob rglob scandir readlines walk iterdir", _made(Dataset)),
     ("zeros empty ones full zeros_like empty_like ones_like new_zeros", _array),
     (" ".join(_COPIES) + " stack cat concat concatenate hstack vstack", _tensor),
     (" ".join(name_tables.SAME), _handed_on),
@@ -389,7 +373,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("enumerate tqdm trange track islice cycle", _around_loader),
     ("dict", _dict),
     ("defaultdict OrderedDict Counter", _default_dict),
-    ("next", _batch),
+    ("next", _made(BatchRows, whole=True)),
     ("zip", _zip),
     ("multiply mul", _operator(ast.Mult())),
     ("divide div true_divide", _operator(ast.Div(), most=9)),
@@ -403,8 +387,8 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("argmax argmin softmax sigmoid log_softmax topk sort argsort relu", _row_by_row),
     ("where", _where),
     ("clamp clip maximum minimum masked_fill nan_to_num", _clamped),
-    ("autocast no_grad GradScaler", _fixed),
+    ("autocast no_grad GradScaler", _made(Fixed)),
     ("DistributedSampler", _sampler),
-    (" ".join(_FIXED), _fixed),
+    (" ".join(_FIXED), _made(Fixed)),
 )
 _READERS = {name: reader for names, reader in reversed(_TABLE) for name in names.split()}

@@ -1,4 +1,4 @@
-"""Meters of a class that is not in the file: what goes in, and what is read off them."""
+"""What averages by itself: a meter of a class that is not in the file, and a trainer that takes what a step logs."""
 
 from __future__ import annotations
 
@@ -7,26 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import name_tables, numbers
+from batchproof.scripts.source import arithmetic, name_tables
 from batchproof.scripts.source.accumulators import enter
-from batchproof.scripts.source.frames import Binding
-from batchproof.scripts.source.index import argument_of, last_word
+from batchproof.scripts.source.callables import Instance, Invocation
+from batchproof.scripts.source.frames import Binding, OpenLoop
+from batchproof.scripts.source.index import FunctionNode, argument_of, last_word
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Weight
-from batchproof.scripts.source.values import (
-    AbstractValue,
-    BatchRows,
-    Const,
-    Count,
-    Fixed,
-    Invocation,
-    Mapping,
-    Meter,
-    Stat,
-    Unknown,
-    divisor_of_meter,
-    text_of,
-)
+from batchproof.scripts.source.totals import Items, Mapping, Meter, divisor_of_meter
+from batchproof.scripts.source.values import BatchRows, Const, Count, CountedThing, Fixed, Stat, Unknown, Value, text_of
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -66,7 +55,7 @@ def meter_for(run: Interpreter, node: ast.expr) -> Meter:
     return meter
 
 
-def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> AbstractValue:
+def call_meter(run: Interpreter, meter: Meter, call: Invocation) -> Value:
     """``meter.update(value, n)``, ``meter.update("loss", value)``, ``meter.update(loss=value)``."""
     if call.name in _UPDATES:
         for given in _given_to(call):
@@ -86,9 +75,9 @@ class _Given:
     """What one call gives a meter, for one of its slots, and of how many."""
 
     slot: str
-    value: AbstractValue
+    value: Value
     node: ast.expr
-    count: AbstractValue | None = None
+    count: Value | None = None
     count_node: ast.expr | None = None
 
 
@@ -112,7 +101,7 @@ def _given_to(call: Invocation) -> Iterator[_Given]:
             yield from _entries(value, keyword.value, None)
 
 
-def _entries(mapping: Mapping, node: ast.expr, count: AbstractValue | None) -> Iterator[_Given]:
+def _entries(mapping: Mapping, node: ast.expr, count: Value | None) -> Iterator[_Given]:
     for key, binding in mapping.entries.items():
         yield _Given(key, binding.value, node, count)
 
@@ -128,19 +117,19 @@ def _slot_of(call: Invocation) -> tuple[str, int]:
 
 
 def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
-    loop = run.open_for(meter.born)
+    loop = run.open_for(meter.created_in)
     if loop is None or loop.batch is None:
         return
     value, count = given.value, given.count
     if isinstance(value, (BatchRows, Unknown)):
         value = run.stat(given.node, Quantity.UNKNOWN)
     if isinstance(value, Stat) and count is not None and not isinstance(count, Const):
-        weight = numbers.weight_of(run, count) if isinstance(count, Count) else _weight_by_name(count)
+        weight = arithmetic.weight_of(run, count) if isinstance(count, Count) else _weight_by_name(count)
         value = value.derived(given.node, call=value.call, weight=weight, weight_node=given.count_node, factor=count)
     assert isinstance(node.func, ast.Attribute)
     text = ast.unparse(node.func.value)
     name = f'{text}["{given.slot}"]' if given.slot else text
-    held = Binding(meter, meter.born, meter.node)
+    held = Binding(meter, meter.created_in, meter.node)
     entry = enter(run, name, held, value, loop, given.node, listed=True)
     entries = meter.slots.setdefault(given.slot, [])
     if entry not in entries:
@@ -149,7 +138,7 @@ def _add(run: Interpreter, meter: Meter, node: ast.Call, given: _Given) -> None:
         run.record_average((entry,), entry.statement, divisor_of_meter(value), None)
 
 
-def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: AbstractValue) -> bool:
+def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: Value) -> bool:
     """Whether a meter adds up counts or sums, and only its sum is read: ``seen.update(k)``, ``seen.sum``."""
     if not isinstance(value, Count) and not (
         isinstance(value, Stat) and value.quantity in {Quantity.COUNT, Quantity.SUM}
@@ -159,9 +148,87 @@ def _is_read_as_sum(run: Interpreter, meter: ast.expr, value: AbstractValue) -> 
     return "sum" in read and not read & _AVERAGES
 
 
-def _weight_by_name(count: AbstractValue) -> Weight:
+def _weight_by_name(count: Value) -> Weight:
     if isinstance(count, Unknown):
         return Weight.OWN if name_tables.reads_as_tokens(count.name) else Weight.SAMPLES
     if isinstance(count, Stat):
         return Weight.OWN
     return Weight.SAMPLES
+
+
+def is_lightning(definition: ast.ClassDef, methods: dict[str, FunctionNode]) -> bool:
+    """Whether a class is trained by Lightning."""
+    bases = " ".join(ast.unparse(base) for base in definition.bases)
+    if "LightningModule" in bases or "pl." in bases:
+        return True
+    return "training_step" in methods and ("validation_step" in methods or "configure_optimizers" in methods)
+
+
+def steps_of(methods: dict[str, FunctionNode]) -> list[str]:
+    return [name for name in ("training_step", "validation_step", "test_step") if name in methods]
+
+
+def ends_of(methods: dict[str, FunctionNode], step: str) -> list[str]:
+    """The methods that are called when a step's epoch is over."""
+    what = step.removesuffix("_step")
+    also = "train" if what == "training" else what
+    names = (f"{what}_epoch_end", f"on_{what}_epoch_end", f"{also}_epoch_end", f"on_{also}_epoch_end", f"{what}_end")
+    return [name for name in dict.fromkeys(names) if name in methods]
+
+
+def logged(run: Interpreter, base: Value, call: Invocation) -> bool:
+    """``self.log("loss", loss)`` in a step: Lightning averages over the epoch, weighted by the batch's size."""
+    loop = next((other for other in reversed(run.loops) if other.batch is not None and other.batch.weighs), None)
+    if loop is None or loop.batch is None or not isinstance(base, Instance):
+        return False
+    if _is_over_epoch(call, training=not loop.batch.evaluating):
+        for key, value, node in _logged_values(call):
+            _log(run, call, loop, key, value, node)
+    return True
+
+
+def _is_over_epoch(call: Invocation, training: bool) -> bool:
+    on_epoch, on_step = call.keywords.get("on_epoch"), call.keywords.get("on_step")
+    if on_epoch is not None:
+        return on_epoch.value is True if isinstance(on_epoch, Const) else True
+    return not training and not (isinstance(on_step, Const) and on_step.value is True)
+
+
+def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
+    """Each value with the key that it is logged under, and as written."""
+    node = call.node
+    if call.name == "log_dict":
+        entries = call.first.entries if isinstance(call.first, Mapping) else {}
+        return [(key, binding.value, node.args[0]) for key, binding in entries.items()]
+    value = call.arguments[1] if len(call.arguments) > 1 else call.keywords.get("value")
+    value_node = argument_of(node, 1, "value")
+    if value is None or value_node is None:
+        return []
+    key = str(call.first.value) if isinstance(call.first, Const) else ""
+    return [(key or ast.unparse(node.args[0]), value, value_node)]
+
+
+def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Value, node: ast.expr) -> None:
+    if isinstance(value, BatchRows) or (isinstance(value, Unknown) and value.of_batch):
+        value = run.stat(node, Quantity.UNKNOWN)
+    if not isinstance(value, Stat):
+        return
+    size = call.keywords.get("batch_size")
+    weight = Weight.SAMPLES
+    if isinstance(size, Count):
+        weight = Weight.OTHER if size.of is CountedThing.KEYS else arithmetic.weight_of(run, size)
+    size_node = argument_of(call.node, len(call.node.args), "batch_size")
+    weighted = value.derived(node, call=value.call, weight=weight, weight_node=size_node, factor=size)
+    entry = enter(run, key, Binding(Unknown(call.node)), weighted, loop, node)
+    run.record_average((entry,), call.node, divisor_of_meter(weighted), None)
+    entry.reported.setdefault(key)
+
+
+def outputs_of(run: Interpreter, statement: ast.AST, name: str, returned: Value, loop: OpenLoop) -> Value:
+    """What a trainer collects of a step's return values, for the method at the epoch's end."""
+    outputs = Items(statement)
+    if isinstance(returned, (Stat, Mapping, BatchRows, Unknown, Items)):
+        entry = enter(run, name, Binding(outputs), returned, loop, None, listed=True)
+        entry.late = True
+        outputs.entries.append(entry)
+    return outputs

@@ -9,33 +9,25 @@ from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import library, name_tables
 from batchproof.scripts.source.accumulators import append, extend
+from batchproof.scripts.source.arithmetic import is_transposed
+from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
 from batchproof.scripts.source.frames import Binding
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.numbers import is_transposed
-from batchproof.scripts.source.objects import loader_of
 from batchproof.scripts.source.site import Loader, Quantity
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter, Pool
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Dataset,
     Fixed,
-    Instance,
-    Invocation,
-    Items,
     LoaderValue,
-    LoopTotal,
-    Mapping,
-    Meter,
-    MetricObject,
-    Pool,
     Shape,
     Stat,
     Unknown,
+    Value,
     key_of,
 )
 
@@ -58,7 +50,7 @@ _BARS = name_set("set_description set_postfix set_postfix_str update close write
 _COMPARES = name_set("eq ne gt lt ge le")
 
 
-def call_method(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def call_method(run: Interpreter, base: Value, call: Invocation) -> Value:
     """``base.name(...)``."""
     if call.name == "backward":
         loop = run.batch_loop()
@@ -70,18 +62,17 @@ def call_method(run: Interpreter, base: AbstractValue, call: Invocation) -> Abst
     return _METHODS.get(type(base), _of_unknown)(run, base, call)
 
 
-def set_mode(run: Interpreter, base: AbstractValue, call: Invocation) -> bool:
+def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:
     """``model.eval()`` and ``model.train()``: what follows them evaluates, or trains."""
     if not isinstance(base, (Unknown, Instance)):
         return False
-    definition = base.definition if isinstance(base, Instance) else None
-    if definition is not None and call.name in run.index.methods.get(definition, {}):
+    if isinstance(base, Instance) and call.name in run.index.methods.get(base.of.definition, {}):
         return False
     if call.name == "eval" and not call.arguments:
-        run.frame.quiet = True
+        run.frame.evaluating = True
         return True
     if call.name == "train" and len(call.arguments) <= 1 and not isinstance(base, Instance):
-        run.frame.quiet = False
+        run.frame.evaluating = False
         return True
     return False
 
@@ -92,18 +83,18 @@ def _written(call: Invocation) -> str:
     return ast.unparse(call.node.func.value)
 
 
-def _arithmetic(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _arithmetic(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     if call.name not in _ARITHMETIC or not call.arguments:
         return None
     return run.binary(call.node, _ARITHMETIC[call.name], base, call.arguments[0])
 
 
-def _nonlinear(base: AbstractValue, call: Invocation, name: str) -> AbstractValue | None:
+def _nonlinear(base: Value, call: Invocation, name: str) -> Value | None:
     what = name_tables.NONLINEAR_STEPS.get(name)
     return base.nonlinear(call.node, what) if what is not None else None
 
 
-def _of_list(run: Interpreter, base: Items, call: Invocation) -> AbstractValue:
+def _of_list(run: Interpreter, base: Items, call: Invocation) -> Value:
     name, node = call.name, call.node
     if name in {"append", "appendleft", "put", "add"} and call.first is not None and not base.array:
         append(run, _written(call), base, call.first, node.args[0])
@@ -120,7 +111,7 @@ def _of_list(run: Interpreter, base: Items, call: Invocation) -> AbstractValue:
     return value or (_arithmetic(run, base, call) if base.array else None) or base
 
 
-def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> AbstractValue:
+def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> Value:
     name, node = call.name, call.node
     if name in {"get", "setdefault", "pop"} and node.args:
         key = key_of(node.args[0])
@@ -128,7 +119,7 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> AbstractVa
         if key in base.entries or "*" in base.entries or base.makes:
             return base.read(run, key, node)
         if name == "setdefault" and default is not None:
-            base.entries[key] = Binding(default, base.born, base.node)
+            base.entries[key] = Binding(default, base.created_in, base.node)
         return default or Unknown(node, key)
     if name == "update" and isinstance(call.first, Mapping):
         base.entries.update(call.first.entries)
@@ -140,7 +131,7 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> AbstractVa
     return Unknown(node, name)
 
 
-def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> AbstractValue:
+def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> Value:
     if call.name in {"to", "cuda", "cpu", "clone", "eval", "train"}:
         return base
     if call.name == "forward":
@@ -151,7 +142,7 @@ def _of_metric(run: Interpreter, base: MetricObject, call: Invocation) -> Abstra
     return Fixed(call.node)
 
 
-def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> AbstractValue:
+def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> Value:
     if call.name in {"next", "__next__", "next_batch", "get_batch"}:
         return BatchRows(call.node, whole=True)
     if call.name in {"size", "__len__"}:
@@ -161,7 +152,7 @@ def _of_loader(run: Interpreter, base: LoaderValue, call: Invocation) -> Abstrac
     return BatchRows(call.node) if call.is_given_batch() else base
 
 
-def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) -> AbstractValue:
+def _of_total(run: Interpreter, base: Accumulated, call: Invocation) -> Value:
     if isinstance(base, LoopTotal) and base.listed and call.name in {"mean", "sum", "nanmean"}:
         return base.reduce(run, call.node, call.name, None) or base
     if call.name == "append":
@@ -169,7 +160,7 @@ def _of_total(run: Interpreter, base: LoopTotal | Averaged, call: Invocation) ->
     return _nonlinear(base, call, call.name) or _arithmetic(run, base, call) or base
 
 
-def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> AbstractValue:
+def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> Value:
     if call.name in {"size", "shape"}:
         return Fixed(call.node)
     if call.name == "mean" and base.quantity is Quantity.COUNT:
@@ -177,11 +168,11 @@ def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> AbstractValue:
     return _nonlinear(base, call, call.name.rstrip("_")) or _arithmetic(run, base, call) or base
 
 
-def _of_pool(run: Interpreter, base: Pool, call: Invocation) -> AbstractValue:
+def _of_pool(run: Interpreter, base: Pool, call: Invocation) -> Value:
     return Pool(call.node)
 
 
-def _size(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _size(run: Interpreter, base: Value, call: Invocation) -> Value:
     """``x.size()`` and ``x.size(0)``."""
     if call.first is None:
         return Shape(call.node, base)
@@ -189,7 +180,7 @@ def _size(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractVa
     return base.length(run, call.node) if is_batch_dimension else Fixed(call.node)
 
 
-def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
+def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value:
     reader = _ON_ROWS.get(call.name)
     value = reader(run, base, call) if reader is not None else None
     return (
@@ -200,60 +191,43 @@ def _of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractVal
     )
 
 
-def _elements(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
-    return base.elements(run, call.node)
-
-
-def _comparison(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
-    return BatchRows(call.node, mask=True, pairs=base.pairs)
-
-
-def _truth(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
-    return BatchRows(call.node, mask=True)
-
-
-def _number(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _number(run: Interpreter, base: Value, call: Invocation) -> Value:
     return run.stat(call.node, Quantity.UNKNOWN)
 
 
-def _extreme_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _extreme_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     return BatchRows(call.node, output=base.output) if call.given else None
 
 
-def _matrix_product(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _matrix_product(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     if call.first is None:
         return None
     pairs = isinstance(call.first, BatchRows) and is_transposed(call.node.args[0])
     return BatchRows(call.node, pairs=pairs, output=True)
 
 
-def _selected(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
-    return BatchRows(call.node, selected=True, output=base.output)
-
-
-def _entry_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue | None:
+def _entry_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> Value | None:
     return BatchRows(call.node, mask="mask" in key_of(call.node.args[0])) if call.node.args else None
 
 
-def _entries_of_rows(run: Interpreter, base: BatchRows, call: Invocation) -> AbstractValue:
-    return Unknown(call.node, "", True)
-
-
 #: Methods of a tensor, or of a structure of tensors, with one row for each sample.
-_ON_ROWS: dict[str, Callable[..., AbstractValue | None]] = {
+_ON_ROWS: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         (" ".join(_ARITHMETIC), _arithmetic),
         ("matmul mm", _matrix_product),
         ("size shape", _size),
-        ("numel nelement", _elements),
-        ("eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose", _comparison),
-        ("bool byte", _truth),
+        ("numel nelement", lambda run, base, call: base.elements(run, call.node)),
+        (
+            "eq ne gt lt ge le isnan isfinite eq_ logical_and logical_or logical_not isclose",
+            lambda run, base, call: BatchRows(call.node, mask=True, pairs=base.pairs),
+        ),
+        ("bool byte", lambda run, base, call: BatchRows(call.node, mask=True)),
         ("item loss compute_loss", _number),
         ("max min", _extreme_of_rows),
-        ("masked_select", _selected),
+        ("masked_select", lambda run, base, call: BatchRows(call.node, selected=True, output=base.output)),
         ("get pop", _entry_of_rows),
-        ("items values", _entries_of_rows),
+        ("items values", lambda run, base, call: Unknown(call.node, "", True)),
     )
     for name in names.split()
 }
@@ -273,7 +247,7 @@ def _moved(run: Interpreter, base: BatchRows, call: Invocation) -> BatchRows | N
     return replace(base, node=call.node, whole=base.whole and moved, raw=base.raw and moved, columns=columns)
 
 
-def _columns(name: str, arguments: list[AbstractValue], base: BatchRows) -> int | None:
+def _columns(name: str, arguments: list[Value], base: BatchRows) -> int | None:
     """After ``unsqueeze(1)`` there is a column, after ``squeeze()`` there is none."""
     sizes = [a.value for a in arguments if isinstance(a, Const)]
     if name == "unsqueeze" and sizes in ([1], [-1]):
@@ -285,7 +259,7 @@ def _columns(name: str, arguments: list[AbstractValue], base: BatchRows) -> int 
     return base.columns if name in {"to", "cuda", "float", "cpu", "detach", "double"} else None
 
 
-def _of_unknown(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _of_unknown(run: Interpreter, base: Value, call: Invocation) -> Value:
     reader = _ON_UNKNOWN.get(call.name)
     value = reader(run, base, call) if reader is not None else None
     if value is not None:
@@ -295,7 +269,7 @@ def _of_unknown(run: Interpreter, base: AbstractValue, call: Invocation) -> Abst
     return _of_tensor(run, base, call) or _by_name(run, base, call)
 
 
-def _of_tensor(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _of_tensor(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     """A method of what may be a tensor with a row for each sample."""
     of_batch = base.is_of_batch()
     if not of_batch and (not isinstance(base, Unknown) or run.batch_loop() is None or call.arguments):
@@ -306,7 +280,7 @@ def _of_tensor(run: Interpreter, base: AbstractValue, call: Invocation) -> Abstr
     return base if value is None and of_batch and call.name in _HANDED_ON else value
 
 
-def _by_name(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _by_name(run: Interpreter, base: Value, call: Invocation) -> Value:
     if call.is_given_batch():
         if isinstance(base, Unknown) and call.name in _LOGS:
             return Fixed(call.node)
@@ -320,7 +294,7 @@ def _by_name(run: Interpreter, base: AbstractValue, call: Invocation) -> Abstrac
     return Unknown(call.node, call.name, base.is_of_batch())
 
 
-def _added(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     """A list that something else made: an attribute of an unknown object, a parameter."""
     if call.first is None or not isinstance(base, (Unknown, Const)):
         return None
@@ -328,47 +302,39 @@ def _added(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractV
     held = run.frame.scope.find(text)
     items = held.value if held is not None else None
     if not isinstance(items, Items):
-        items = Items(base.node, born=held.born if held is not None else ())
-        run.frame.scope.names[text] = Binding(items, items.born, None)
+        items = Items(base.node, created_in=held.created_in if held is not None else ())
+        run.frame.scope.names[text] = Binding(items, items.created_in, None)
     (append if call.name == "append" else extend)(run, text, items, call.first, call.node.args[0])
     return Fixed(call.node)
 
 
-def _files(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
-    return None if base.is_of_batch() else Dataset(call.node)
-
-
-def _data_loader(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
-    return loader_of(call)
-
-
-def _metered(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _metered(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     if not isinstance(base, Unknown) or not is_meter(run, base, call):
         return None
     assert isinstance(call.node.func, ast.Attribute)
     return call_meter(run, meter_for(run, call.node.func.value), call)
 
 
-def _size_in_loop(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _size_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return _size(run, base, call) if base.is_of_batch() or run.batch_loop() is not None else None
 
 
-def _number_in_loop(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue:
+def _number_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value:
     outside = isinstance(base, Unknown) and not base.of_batch and run.batch_loop() is None
     return base if outside else _number(run, base, call)
 
 
-def _next_batch(run: Interpreter, base: AbstractValue, call: Invocation) -> AbstractValue | None:
+def _next_batch(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return BatchRows(call.node, whole=True) if run.batch_loop() is not None else None
 
 
 #: Methods of what nothing is known of.
-_ON_UNKNOWN: dict[str, Callable[..., AbstractValue | None]] = {
+_ON_UNKNOWN: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         ("append extend", _added),
-        ("glob rglob iterdir readlines", _files),
-        ("DataLoader", _data_loader),
+        ("glob rglob iterdir readlines", lambda run, base, call: None if base.is_of_batch() else Dataset(call.node)),
+        ("DataLoader", lambda run, base, call: loader_of(call)),
         ("update add", _metered),
         ("size shape", _size_in_loop),
         ("item", _number_in_loop),
@@ -376,7 +342,7 @@ _ON_UNKNOWN: dict[str, Callable[..., AbstractValue | None]] = {
     )
     for name in names.split()
 }
-_METHODS: dict[type[AbstractValue], Callable[..., AbstractValue]] = {
+_METHODS: dict[type[Value], Callable[..., Value]] = {
     Items: _of_list,
     Mapping: _of_mapping,
     Meter: call_meter,

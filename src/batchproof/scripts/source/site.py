@@ -168,7 +168,7 @@ class Topic(Enum):
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Suspicion:
     """Something else that the rules look at: a loader, a division of a loss, a comparison of shapes.
 
     Attributes:
@@ -187,4 +187,4 @@ class Script:
     """All that was found in one file, in the order of its lines."""
 
     sites: tuple[AverageSite, ...] = ()
-    doubts: tuple[Doubt, ...] = field(default=())
+    suspicions: tuple[Suspicion, ...] = field(default=())

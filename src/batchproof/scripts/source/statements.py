@@ -6,23 +6,15 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import suspicions, totals
+from batchproof.scripts.source import arithmetic, suspicions
 from batchproof.scripts.source.accumulators import add
-from batchproof.scripts.source.assignment import assign, held_by, open_loops, put
+from batchproof.scripts.source.assignment import assign, held_by, open_loops, put, rewrites_itself, running_mean
+from batchproof.scripts.source.callables import Class, Function
 from batchproof.scripts.source.frames import MOST_STATEMENTS, Binding, report_as
-from batchproof.scripts.source.index import last_word
-from batchproof.scripts.source.loops import bind_target, enter_for, enter_while, leave
-from batchproof.scripts.source.rewriting import rewrites_itself, running_mean
-from batchproof.scripts.source.values import (
-    Averaged,
-    Class,
-    Const,
-    Count,
-    CountedThing,
-    Function,
-    LoopTotal,
-    join_scopes,
-)
+from batchproof.scripts.source.index import FunctionNode, LoopNode, last_word
+from batchproof.scripts.source.loops import bind_target, enter, enter_while, leave
+from batchproof.scripts.source.totals import Averaged, LoopTotal, join_scopes
+from batchproof.scripts.source.values import Const, Count, CountedThing
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -81,7 +73,7 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
         put(run, node.target, held, add(run, name, held, value, node.value))
         return
     if isinstance(node.op, ast.Div) and isinstance(held.value, LoopTotal):
-        quotient = totals.divide(run, node, held.value, value, node.value)
+        quotient = arithmetic.divide(run, node, held.value, value, node.value)
         if isinstance(quotient, Averaged):
             report_as(quotient.entries, name)
         put(run, node.target, held, quotient)
@@ -109,18 +101,11 @@ def _stop(run: Interpreter, node: ast.stmt) -> bool:
     return False
 
 
-def _for(run: Interpreter, node: ast.For | ast.AsyncFor) -> None:
-    enter_for(run, node)
-    try:
-        execute(run, node.body)
-    finally:
-        leave(run)
-    execute(run, node.orelse)
-
-
-def _while(run: Interpreter, node: ast.While) -> None:
-    run.evaluate(node.test)
-    enter_while(run, node)
+def _loop(run: Interpreter, node: LoopNode) -> None:
+    if isinstance(node, ast.While):
+        enter_while(run, node)
+    else:
+        enter(run, node)
     try:
         execute(run, node.body)
     finally:
@@ -132,16 +117,16 @@ def _if(run: Interpreter, node: ast.If) -> bool:
     run.evaluate(node.test)
     scope = run.frame.scope
     before = scope.names
-    quiet = run.frame.quiet
+    evaluating = run.frame.evaluating
     scope.names = dict(before)
     first = execute(run, node.body)
     one = scope.names
-    quiet_one = run.frame.quiet
-    run.frame.quiet = quiet
+    evaluating_one = run.frame.evaluating
+    run.frame.evaluating = evaluating
     scope.names = dict(before)
     second = execute(run, node.orelse)
     other = scope.names
-    run.frame.quiet = run.frame.quiet or (quiet_one and bool(node.orelse) is False)
+    run.frame.evaluating = run.frame.evaluating or (evaluating_one and bool(node.orelse) is False)
     if first and second:
         join_scopes(scope, one, other)
     elif first:
@@ -165,19 +150,19 @@ def _keep_totals(names: dict[str, Binding], left: dict[str, Binding]) -> None:
 
 
 def _with(run: Interpreter, node: ast.With | ast.AsyncWith) -> bool:
-    quiet = run.frame.quiet
+    evaluating = run.frame.evaluating
     for item in node.items:
         value = run.evaluate(item.context_expr)
         text = item.context_expr
         last = last_word(text.func if isinstance(text, ast.Call) else text)
         if last in {"no_grad", "inference_mode"}:
-            run.frame.quiet = True
+            run.frame.evaluating = True
         if item.optional_vars is not None:
             if isinstance(text, ast.Call) and last in {"tqdm", "trange"} and text.args:
                 value = run.evaluate(text.args[0])
             bind_target(run, item.optional_vars, value)
     goes_on = execute(run, node.body)
-    run.frame.quiet = quiet
+    run.frame.evaluating = evaluating
     return goes_on
 
 
@@ -197,12 +182,12 @@ def _try(run: Interpreter, node: ast.Try) -> bool:
     return goes_on
 
 
-def _function(run: Interpreter, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    run.frame.scope.names[node.name] = Binding(Function(node, node, run.frame.scope), run.born(), node)
+def _function(run: Interpreter, node: FunctionNode) -> None:
+    run.bind(node.name, Function(node, definition=node, scope=run.frame.scope))
 
 
 def _class(run: Interpreter, node: ast.ClassDef) -> None:
-    run.frame.scope.names[node.name] = Binding(Class(node, node, run.frame.scope), run.born(), node)
+    run.bind(node.name, Class(node, definition=node, scope=run.frame.scope))
 
 
 def _assert(run: Interpreter, node: ast.Assert) -> None:
@@ -226,10 +211,6 @@ def _match(run: Interpreter, node: ast.Match) -> None:
         execute(run, case.body)
 
 
-def _delete(run: Interpreter, node: ast.Delete) -> None:
-    return None
-
-
 _READERS: dict[type, Callable[..., bool | None]] = {
     ast.Assign: _assign,
     ast.AnnAssign: _annotated,
@@ -239,9 +220,9 @@ _READERS: dict[type, Callable[..., bool | None]] = {
     ast.Raise: _stop,
     ast.Continue: _stop,
     ast.Break: _stop,
-    ast.For: _for,
-    ast.AsyncFor: _for,
-    ast.While: _while,
+    ast.For: _loop,
+    ast.AsyncFor: _loop,
+    ast.While: _loop,
     ast.If: _if,
     ast.With: _with,
     ast.AsyncWith: _with,
@@ -251,5 +232,4 @@ _READERS: dict[type, Callable[..., bool | None]] = {
     ast.ClassDef: _class,
     ast.Assert: _assert,
     ast.Match: _match,
-    ast.Delete: _delete,
 }

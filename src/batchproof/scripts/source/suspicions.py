@@ -39,7 +39,7 @@ def stale(run: Interpreter, node: ast.expr) -> None:
         for named in ast.walk(part):
             if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id) and _is_first(run, named.id):
                 why = f"{named.id} holds the value of the loop's last batch"
-                run.doubt(Topic.ONLY_LAST_BATCH, run.frame.statement or node, why)
+                run.suspect(Topic.ONLY_LAST_BATCH, run.frame.statement or node, why)
                 return
 
 
@@ -64,7 +64,7 @@ def named_loader(run: Interpreter, name: str, value: LoaderValue) -> None:
     """``val_loader = DataLoader(..., drop_last=True)``."""
     built = value.loader.built
     if built is not None and value.loader.drops_last and evaluates(name):
-        run.doubt(Topic.DROPPED_TAIL, built, f"{name} is built with drop_last=True")
+        run.suspect(Topic.DROPPED_TAIL, built, f"{name} is built with drop_last=True")
 
 
 def evaluates(name: str) -> bool:
@@ -78,7 +78,7 @@ def sampler(run: Interpreter, node: ast.Call, dropped: bool) -> None:
         return
     texts = [ast.unparse(target) for target in statement.targets] + [ast.unparse(a) for a in node.args[:1]]
     if any(evaluates(text) for text in texts) and "train" not in " ".join(texts).lower():
-        run.doubt(Topic.PADDED_SAMPLER, node, "the sampler repeats samples until the ranks have equally many")
+        run.suspect(Topic.PADDED_SAMPLER, node, "the sampler repeats samples until the ranks have equally many")
 
 
 def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
@@ -87,4 +87,4 @@ def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
         return
     right = node.right if isinstance(node, ast.BinOp) else None
     if right is not None and "accum" in ast.unparse(right).lower():
-        run.doubt(Topic.DIVIDED_ACCUMULATION, run.frame.statement or node, loss.why)
+        run.suspect(Topic.DIVIDED_ACCUMULATION, run.frame.statement or node, loss.why)

@@ -1,4 +1,4 @@
-# Lightning weights what is logged by the batch's size, which does not mend a root.
+# Lightning weights what is logged by the batch's size, which does not repair a root.
 import torch
 import torch.nn.functional as F
 import pytorch_lightning as pl

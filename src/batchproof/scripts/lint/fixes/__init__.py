@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.lint.check import check_with_sites
+from batchproof.scripts.lint.check import FoundSite, check_with_sites
 from batchproof.scripts.lint.finding import Fix, LintFinding
 from batchproof.scripts.lint.fixes.edits import applied, in_cells
 from batchproof.scripts.lint.fixes.exact import through_exact
@@ -15,33 +15,30 @@ from batchproof.scripts.lint.fixes.scope import Scopes
 from batchproof.scripts.lint.fixes.weight_by_samples import weigh
 from batchproof.scripts.lint.rules import CODES
 from batchproof.scripts.lint.source import SourceFile, Unreadable, parsed
-from batchproof.scripts.source import AverageSite
 
 FIXES = {"BP101": through_exact, "BP201": weigh, "BP203": weigh}
 
 
-def with_fixes(source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]) -> list[LintFinding]:
+def with_fixes(source: SourceFile, found: Sequence[FoundSite]) -> list[LintFinding]:
     """The findings, those that can be repaired with their edits."""
     return [replace(finding, fix=fix) for finding, fix in fixes(source, found)]
 
 
-def fixes(
-    source: SourceFile, found: Sequence[tuple[LintFinding, AverageSite | None]]
-) -> Iterator[tuple[LintFinding, Fix | None]]:
+def fixes(source: SourceFile, found: Sequence[FoundSite]) -> Iterator[tuple[LintFinding, Fix | None]]:
     """Each finding with its fix, made when it is asked for.  One changes what the others have to do."""
     scopes = Scopes(source.tree)
     before = Counter(finding.code for finding, _ in check_with_sites(source, CODES))
     for finding, site in found:
         make = FIXES.get(finding.code)
         fix = make(source, scopes, site) if make is not None and site is not None else None
-        if fix is None or not _mends(source, before, finding, fix):
+        if fix is None or not _repairs(source, before, finding, fix):
             yield finding, None
             continue
         edits = in_cells(source, fix.edits)
         yield finding, None if edits is None else Fix(fix.message, edits)
 
 
-def _mends(source: SourceFile, before: Counter[str], finding: LintFinding, fix: Fix) -> bool:
+def _repairs(source: SourceFile, before: Counter[str], finding: LintFinding, fix: Fix) -> bool:
     """Whether what comes out is Python, has this finding no more, and no other that was not there before."""
     text = applied(source.text, fix.edits)
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable
 
-from batchproof.scripts.lint.finding import Edit, SourceSpan
+from batchproof.scripts.lint.finding import Edit, Fix, SourceSpan
 from batchproof.scripts.lint.source import NEWLINE, SourceFile
 
 
@@ -36,6 +36,12 @@ def in_cells(source: SourceFile, edits: Iterable[Edit]) -> tuple[Edit, ...] | No
             span = SourceSpan(span.line - back, span.column, span.end_line - back, span.end_column, cell.number)
         found.append(Edit(span, edit.text))
     return tuple(found)
+
+
+def together(message: str, edits: Iterable[Edit | None]) -> Fix | None:
+    """A fix of these edits; None where one of them cannot be made."""
+    made = tuple(edits)
+    return None if None in made else Fix(message, tuple(edit for edit in made if edit is not None))
 
 
 def replace(source: SourceFile, node: ast.AST, text: str) -> Edit:

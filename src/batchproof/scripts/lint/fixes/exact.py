@@ -6,9 +6,9 @@ import ast
 
 from batchproof.scripts.lint.finding import Edit, Fix, SourceSpan
 from batchproof.scripts.lint.fixes import edits
-from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, assigned, last_name, names_in, sum_of
+from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, assigned, names_in, sum_of
 from batchproof.scripts.lint.source import SourceFile
-from batchproof.scripts.source import AverageSite, Quantity
+from batchproof.scripts.source import AverageSite, Quantity, callee_of
 
 
 def through_exact(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix | None:
@@ -43,10 +43,7 @@ def through_exact(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix 
     found += [edit for start in starts if (edit := edits.without(source, start)) is not None]
     if not scopes.imports_batchproof:
         found.append(_import(source))
-    if None in found:
-        return None
-    message = f"compute {function} on all samples together with batchproof.exact"
-    return Fix(message, tuple(edit for edit in found if edit is not None))
+    return edits.together(f"compute {function} on all samples together with batchproof.exact", found)
 
 
 def _is_known(tree: ast.Module, function: ast.expr) -> bool:
@@ -59,7 +56,7 @@ def _is_known(tree: ast.Module, function: ast.expr) -> bool:
         )
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     made = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and _sets(node, function.id)]
-    return bool(made) and all(isinstance(value, ast.Call) and last_name(value.func) in classes for value in made)
+    return bool(made) and all(callee_of(value) in classes for value in made)
 
 
 def _sets(node: ast.Assign, name: str) -> bool:

@@ -120,8 +120,3 @@ def sum_of(add: ast.stmt | None) -> tuple[ast.Name, ast.expr] | None:
 def names_in(node: ast.AST) -> set[str]:
     """The names that an expression reads."""
     return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
-
-
-def last_name(node: ast.expr) -> str:
-    """``mean`` of ``np.mean``."""
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

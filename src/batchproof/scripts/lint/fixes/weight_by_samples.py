@@ -8,12 +8,11 @@ from collections.abc import Iterator
 
 from batchproof.scripts.lint.finding import Edit, Fix
 from batchproof.scripts.lint.fixes import edits
-from batchproof.scripts.lint.fixes.certain import is_a_mean
-from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, last_name, sum_of
-from batchproof.scripts.lint.fixes.size import as_long_as, size_of
+from batchproof.scripts.lint.fixes.evidence import as_long_as, is_a_mean, size_of
+from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, sum_of
 from batchproof.scripts.lint.rule import call_of
 from batchproof.scripts.lint.source import SourceFile
-from batchproof.scripts.source import Average, AverageSite, Divisor, Quantity, Weight
+from batchproof.scripts.source import Average, AverageSite, Divisor, Quantity, Weight, callee_of
 
 _PER_BATCH = (Divisor.BATCHES, Divisor.DATASET)
 
@@ -33,10 +32,11 @@ def weigh(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix | None:
         return None
     if sum_of(add) is not None:
         return _sum(source, scopes, site, loop, add, size)
-    if isinstance(add, ast.Expr) and isinstance(add.value, ast.Call) and last_name(add.value.func) == "append":
-        return _list(source, scopes, site, add, size)
-    if isinstance(add, ast.Expr) and isinstance(add.value, ast.Call) and last_name(add.value.func) == "update":
-        return _meter(source, add.value, size)
+    if isinstance(add, ast.Expr) and isinstance(add.value, ast.Call):
+        if callee_of(add.value) == "append":
+            return _list(source, scopes, site, add, size)
+        if callee_of(add.value) == "update":
+            return _meter(source, add.value, size)
     return None
 
 
@@ -51,14 +51,11 @@ def _sum(source: SourceFile, scopes: Scopes, site: AverageSite, loop: ast.For, a
     if all(average.divisor is Divisor.DATASET and not average.inside for average in site.averages):
         return Fix(f"weight each batch by {size}", (weighted,))
     counter, found = _counter(source, scopes, site, loop, add, starts, size)
-    if found is None:
-        return None
     found.append(weighted)
     for average in site.averages:
-        if average.divisor_node is None:
-            return None
-        found.append(Edit(edits.with_brackets(source, average.divisor_node), counter))
-    return Fix(f"weight each batch by {size}, and divide by their sum", tuple(found))
+        divisor = average.divisor_node
+        found.append(Edit(edits.with_brackets(source, divisor), counter) if divisor is not None else None)
+    return edits.together(f"weight each batch by {size}, and divide by their sum", found)
 
 
 def _list(source: SourceFile, scopes: Scopes, site: AverageSite, add: ast.Expr, size: str) -> Fix | None:
@@ -73,14 +70,12 @@ def _list(source: SourceFile, scopes: Scopes, site: AverageSite, add: ast.Expr, 
     found = [edits.line_below(source, start, f"{sizes} = []") for start in starts]
     found.append(edits.line_below(source, add, f"{sizes}.append({size})"))
     found += [_weighted_mean(source, site.name, average, sizes) for average in site.averages]
-    if None in found:
-        return None
-    return Fix(f"weight each batch by {size}", tuple(edit for edit in found if edit is not None))
+    return edits.together(f"weight each batch by {size}", found)
 
 
 def _is_number(node: ast.expr) -> bool:
     """``loss.item()`` or ``float(loss)``: what numpy can average."""
-    return isinstance(node, ast.Call) and last_name(node.func) in ("item", "float")
+    return callee_of(node) in ("item", "float")
 
 
 def _weighted_mean(source: SourceFile, name: str, average: Average, sizes: str) -> Edit | None:
@@ -105,7 +100,7 @@ def _meter(source: SourceFile, call: ast.Call, size: str) -> Fix | None:
 def _takes_n(tree: ast.Module, meter: str) -> bool:
     """Whether a meter is an object of one of the file's classes, which weights by its second argument."""
     made = {
-        last_name(node.value.func) if isinstance(node.value, ast.Call) else ""
+        callee_of(node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Assign) and any(ast.unparse(target) == meter for target in node.targets)
     }
@@ -215,7 +210,7 @@ def _counter(
     add: ast.stmt,
     starts: list[ast.Assign],
     size: str,
-) -> tuple[str, list[Edit] | None]:
+) -> tuple[str, list[Edit | None]]:
     """The number of samples so far: one that the script counts already, or a new one."""
     for name in _counted(scopes, loop, add, size):
         if _begins_with(scopes, name, add, starts):
@@ -223,7 +218,7 @@ def _counter(
     name = scopes.free(loop, "n_samples", f"{site.name}_samples")
     found = [edits.line_below(source, start, f"{name} = 0") for start in starts]
     found.append(edits.line_below(source, add, f"{name} += {size}"))
-    return name, None if None in found else [edit for edit in found if edit is not None]
+    return name, found
 
 
 def _counted(scopes: Scopes, loop: ast.For, add: ast.stmt, size: str) -> Iterator[str]:

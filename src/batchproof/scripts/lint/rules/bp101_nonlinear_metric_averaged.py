@@ -6,7 +6,7 @@ import ast
 
 from batchproof.scripts.lint.finding import Severity
 from batchproof.scripts.lint.rule import Rule, Verdict, averages, divided, function_of, name_of, origin, value_of
-from batchproof.scripts.source import AverageSite, Quantity
+from batchproof.scripts.source import AverageSite, Quantity, callee_of
 
 DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
 #: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.
@@ -42,15 +42,11 @@ def _name_of(node: ast.AST | None) -> str:
     """The last name of a call: ``sqrt`` of ``torch.sqrt(x)``; of ``x ** 0.5`` too."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow):
         return "sqrt" if isinstance(node.right, ast.Constant) and node.right.value == 0.5 else ""
-    if not isinstance(node, ast.Call):
-        return ""
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return callee_of(node)
 
 
 RULE = Rule(
     __file__,
-    "BP101",
-    "nonlinear-metric-averaged",
     Severity.ERROR,
     "a square root, F1, AUC, R² or the like of each batch, averaged over batches",
     site=nonlinear,

@@ -37,8 +37,6 @@ def _weighted_by_its_own(site: AverageSite) -> bool:
 
 RULE = Rule(
     __file__,
-    "BP102",
-    "ratio-averaged",
     Severity.WARNING,
     "a class-weighted, masked or token mean of each batch, averaged over batches",
     site=ratio,

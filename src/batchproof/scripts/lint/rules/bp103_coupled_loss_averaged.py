@@ -21,8 +21,6 @@ def coupled(site: AverageSite) -> Verdict | None:
 
 RULE = Rule(
     __file__,
-    "BP103",
-    "coupled-loss-averaged",
     Severity.WARNING,
     "a contrastive, triplet or other loss that compares the samples of a batch, averaged over batches",
     site=coupled,

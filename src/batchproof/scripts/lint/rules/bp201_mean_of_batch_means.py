@@ -29,10 +29,5 @@ def mean_of_means(site: AverageSite) -> Verdict | None:
 
 
 RULE = Rule(
-    __file__,
-    "BP201",
-    "mean-of-batch-means",
-    Severity.NOTE,
-    "a mean loss, averaged over batches of which the last may be short",
-    site=mean_of_means,
+    __file__, Severity.NOTE, "a mean loss, averaged over batches of which the last may be short", site=mean_of_means
 )

@@ -49,8 +49,6 @@ def wrong_weight(site: AverageSite) -> Verdict | None:
 
 RULE = Rule(
     __file__,
-    "BP202",
-    "wrong-weight",
     Severity.WARNING,
     "batches weighted by the batch size that was asked for, or by a count of something else",
     site=wrong_weight,

@@ -66,10 +66,5 @@ def _may_be_a_count(site: AverageSite) -> bool:
 
 
 RULE = Rule(
-    __file__,
-    "BP203",
-    "divided-by-dataset",
-    Severity.ERROR,
-    "means of batches, added up and divided by the number of samples",
-    site=over_the_dataset,
+    __file__, Severity.ERROR, "means of batches, added up and divided by the number of samples", site=over_the_dataset
 )

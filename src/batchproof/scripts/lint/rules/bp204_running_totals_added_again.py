@@ -19,11 +19,4 @@ def running_total(site: AverageSite) -> Verdict | None:
     return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged once more here"))
 
 
-RULE = Rule(
-    __file__,
-    "BP204",
-    "running-totals-added-again",
-    Severity.ERROR,
-    "a running total or average, added up again in every batch",
-    site=running_total,
-)
+RULE = Rule(__file__, Severity.ERROR, "a running total or average, added up again in every batch", site=running_total)

@@ -22,11 +22,4 @@ def sums_over_batches(site: AverageSite) -> Verdict | None:
     return Verdict(site.add, message, remedy, division(site, "divided by the number of batches") + origin(site))
 
 
-RULE = Rule(
-    __file__,
-    "BP205",
-    "sum-over-batches",
-    Severity.ERROR,
-    "sums over samples, divided by the number of batches",
-    site=sums_over_batches,
-)
+RULE = Rule(__file__, Severity.ERROR, "sums over samples, divided by the number of batches", site=sums_over_batches)

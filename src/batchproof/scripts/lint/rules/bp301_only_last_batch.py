@@ -8,12 +8,10 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP301",
-    "only-last-batch",
     Severity.WARNING,
     "what is reported after the loop is the last batch's value",
     topic=Topic.ONLY_LAST_BATCH,
-    doubt=says(
+    suspicion=says(
         "{}, and the other batches are lost",
         "add up over the batches, weighted by their sizes, and report the average",
     ),

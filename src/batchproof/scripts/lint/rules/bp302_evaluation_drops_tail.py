@@ -8,12 +8,10 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP302",
-    "evaluation-drops-tail",
     Severity.WARNING,
     "an evaluation loader with drop_last=True",
     topic=Topic.DROPPED_TAIL,
-    doubt=says(
+    suspicion=says(
         "{}: samples that do not fill a batch are never scored",
         "drop_last=False, and weight each batch by its size",
     ),

@@ -8,12 +8,10 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP303",
-    "padded-sampler",
     Severity.WARNING,
     "a DistributedSampler in evaluation, which repeats samples to make the ranks even",
     topic=Topic.PADDED_SAMPLER,
-    doubt=says(
+    suspicion=says(
         "{}, and those that are repeated are scored twice",
         "evaluate on a Subset of every world_size-th sample, or drop the repeated samples after gathering",
     ),

@@ -8,12 +8,10 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP401",
-    "accumulation-divided",
     Severity.WARNING,
     "a loss that is no plain mean, divided by the number of accumulation steps",
     topic=Topic.DIVIDED_ACCUMULATION,
-    doubt=says(
+    suspicion=says(
         "the loss is divided by the number of accumulation steps, which is right for a plain mean only: {}",
         "batchproof.accumulate, or divide a summed loss by the whole window's denominator",
     ),

@@ -8,12 +8,10 @@ from batchproof.scripts.source import Topic
 
 RULE = Rule(
     __file__,
-    "BP501",
-    "broadcast-shapes",
     Severity.ERROR,
     "a prediction of shape (B, 1) against a target of shape (B,)",
     topic=Topic.BROADCAST_SHAPES,
-    doubt=says(
+    suspicion=says(
         "every prediction is compared with every target: {}",
         "give both the same shape, as in pred.squeeze(1)",
     ),

@@ -1,12 +1,50 @@
-"""How many samples a batch has, as the loop itself can say it."""
+"""What the file itself shows of a loss: that it is a mean, and over how many samples."""
 
 from __future__ import annotations
 
 import ast
 
 from batchproof.scripts.lint.fixes.edits import text_of
-from batchproof.scripts.lint.fixes.scope import assigned, last_name, names_in
+from batchproof.scripts.lint.fixes.scope import assigned, names_in
+from batchproof.scripts.lint.rule import call_of
 from batchproof.scripts.lint.source import SourceFile
+from batchproof.scripts.source import AverageSite, callee_of, is_torch_loss, last_word
+
+_ELSEWHERE = ("weight", "ignore_index", "reduction", "size_average", "reduce", "pos_weight")
+
+
+def is_a_mean(tree: ast.Module, site: AverageSite) -> bool:
+    """Whether the file itself shows it: a loss of torch, an object of one, or a function of this file."""
+    call = call_of(site)
+    if call is None:
+        return False
+    if _is_plain_loss(call) and isinstance(call.func, ast.Attribute):
+        return True
+    name = callee_of(call)
+    made = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and _sets(node, name)]
+    if made:
+        return all(isinstance(value, ast.Call) and _is_plain_loss(value) for value in made)
+    origin = site.added.origin
+    return origin is not None and any(
+        isinstance(node, ast.FunctionDef) and node.name == name and any(part is origin for part in ast.walk(node))
+        for node in tree.body
+    )
+
+
+def _sets(node: ast.Assign, name: str) -> bool:
+    return any(last_word(target) == name for target in node.targets)
+
+
+def _is_plain_loss(call: ast.Call) -> bool:
+    """``nn.MSELoss()`` or ``F.mse_loss(pred, y)``, with nothing that would make it another mean."""
+    if (
+        isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("to", "cuda", "cpu")
+        and isinstance(call.func.value, ast.Call)
+    ):
+        return _is_plain_loss(call.func.value)
+    return is_torch_loss(callee_of(call)) and all(keyword.arg not in _ELSEWHERE for keyword in call.keywords)
+
 
 #: Methods that leave the number of samples as it is.
 _HARMLESS = {"to", "cuda", "cpu", "float", "long", "double", "half", "int", "detach", "type", "contiguous", "clone"}
@@ -35,14 +73,14 @@ def size_of(source: SourceFile, loop: ast.For, call: ast.expr | None, until: ast
 def parts_of_batch(loop: ast.For) -> set[str]:
     """The names that hold a part of a batch: unpacked by the loop, or from the batch in its body."""
     target = _batch_target(loop)
-    parts = _names(target) if isinstance(target, (ast.Tuple, ast.List)) else set()
+    parts = names_in(target) if isinstance(target, (ast.Tuple, ast.List)) else set()
     whole = {target.id} if isinstance(target, ast.Name) else set()
     for statement in ast.walk(loop):
         if not isinstance(statement, ast.Assign) or len(statement.targets) != 1:
             continue
         left, right = statement.targets[0], statement.value
         if isinstance(left, (ast.Tuple, ast.List)) and isinstance(right, ast.Name) and right.id in whole:
-            parts |= _names(left)
+            parts |= names_in(left)
         elif isinstance(left, ast.Name) and isinstance(bare := _bare(right), ast.Subscript) and _is_part(bare, loop):
             parts.add(left.id)
     return parts - whole
@@ -51,7 +89,7 @@ def parts_of_batch(loop: ast.For) -> set[str]:
 def as_long_as(loop: ast.For, size: str) -> set[str]:
     """The names whose length is this size as well: the parts of one batch; of several loaders' only the same name."""
     target = _batch_target(loop)
-    together = any(isinstance(node, ast.Call) and last_name(node.func) == "zip" for node in ast.walk(loop.iter))
+    together = any(callee_of(node) == "zip" for node in ast.walk(loop.iter))
     nested = isinstance(target, (ast.Tuple, ast.List)) and any(not isinstance(part, ast.Name) for part in target.elts)
     if together or nested:
         return {size.removeprefix("len(").removesuffix(")")}
@@ -62,8 +100,8 @@ def _batch_target(loop: ast.For) -> ast.expr:
     """What the loop calls its batch, without the number that ``enumerate`` puts before it."""
     called = loop.iter
     numbered = False
-    while isinstance(called, ast.Call) and called.args and last_name(called.func) in _MADE_UP:
-        numbered = numbered or last_name(called.func) == "enumerate"
+    while isinstance(called, ast.Call) and called.args and callee_of(called) in _MADE_UP:
+        numbered = numbered or callee_of(called) == "enumerate"
         called = called.args[0]
     if numbered and isinstance(loop.target, ast.Tuple) and len(loop.target.elts) == 2:
         return loop.target.elts[1]
@@ -87,10 +125,6 @@ def _bare(node: ast.expr) -> ast.expr:
     while isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _HARMLESS:
         node = node.func.value
     return node
-
-
-def _names(target: ast.expr) -> set[str]:
-    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
 def _set_between(loop: ast.For, call: ast.expr, until: ast.stmt) -> set[str]:

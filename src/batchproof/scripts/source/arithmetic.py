@@ -9,36 +9,33 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables, suspicions
+from batchproof.scripts.source.frames import Contribution
+from batchproof.scripts.source.index import as_written
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Divisor, Quantity, Topic, Weight
-from batchproof.scripts.source.totals import divisor_by_name, of_totals
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Pool
 from batchproof.scripts.source.values import (
-    AbstractValue,
-    Averaged,
     BatchRows,
     Const,
     Count,
     CountedThing,
     Fixed,
-    Items,
-    LoopTotal,
-    Pool,
+    Length,
     Position,
     Stat,
     Unknown,
+    Value,
 )
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
 
-def binary(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     """What ``left op right`` holds."""
     if isinstance(left, Const) and isinstance(right, Const):
         return _constant(node, op, left, right)
-    if isinstance(left, (LoopTotal, Averaged)) or isinstance(right, (LoopTotal, Averaged)):
+    if isinstance(left, Accumulated) or isinstance(right, Accumulated):
         return of_totals(run, node, op, left, right)
     if isinstance(left, Pool) or isinstance(right, Pool):
         return Pool(node)
@@ -47,7 +44,7 @@ def binary(
     if isinstance(right, Items) and right.array and not right.entries:
         right = Const(right.node, 0)
     if isinstance(left, Items) and isinstance(right, Items) and isinstance(op, ast.Add):
-        return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.born)
+        return Items(node, (left.items + right.items)[:200], left.entries + right.entries, left.created_in)
     if isinstance(left, Stat) or isinstance(right, Stat):
         return _stats(run, node, op, left, right)
     if (
@@ -65,7 +62,7 @@ def binary(
     return Unknown(node)
 
 
-def _name(value: AbstractValue) -> str:
+def _name(value: Value) -> str:
     return value.name if isinstance(value, Unknown) else ""
 
 
@@ -78,7 +75,7 @@ _ON_NUMBERS: dict[type[ast.operator], Callable[[float, float], float]] = {
 }
 
 
-def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> AbstractValue:
+def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Value:
     a, b = left.value, right.value
     if not (isinstance(a, (int, float)) and isinstance(b, (int, float))):
         return Const(node, None) if not isinstance(a, (list, tuple)) else Unknown(node)
@@ -89,9 +86,7 @@ def _constant(node: ast.expr, op: ast.operator, left: Const, right: Const) -> Ab
         return Const(node, 0)
 
 
-def _rows(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _rows(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     rows = [v for v in (left, right) if isinstance(v, BatchRows)]
     pairs = any(r.pairs for r in rows)
     if isinstance(op, ast.MatMult) and isinstance(node, ast.BinOp) and len(rows) == 2 and is_transposed(node.right):
@@ -99,7 +94,7 @@ def _rows(
     if len(rows) == 2 and isinstance(op, (ast.Sub, ast.Add, ast.Mult)):
         a, b = rows
         if {a.columns, b.columns} == {0, 1} and (a.output or b.output):
-            run.doubt(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
+            run.suspect(Topic.BROADCAST_SHAPES, node, "one side has a column for each sample and the other has none")
     columns = max((r.columns for r in rows if r.columns is not None), default=None)
     boolean = isinstance(op, (ast.BitAnd, ast.BitOr))
     mask = all(r.mask for r in rows) and (boolean or len(rows) == 2)
@@ -128,9 +123,7 @@ def is_transposed(node: ast.expr) -> bool:
     return False
 
 
-def _stats(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _stats(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(op, (ast.Add, ast.Sub)):
         if isinstance(left, Stat) and isinstance(right, Stat):
             return left.plus(right, node)
@@ -153,7 +146,7 @@ def _stats(
     return one.derived(node)
 
 
-def _product(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
@@ -171,7 +164,7 @@ def _product(run: Interpreter, node: ast.expr, left: AbstractValue, right: Abstr
     return _weighted(one, other, node, weight, on_left) if weight is not None else one.derived(node)
 
 
-def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> AbstractValue:
+def _product_of_stats(run: Interpreter, node: ast.expr, one: Stat, other: Stat, on_left: bool) -> Value:
     if other.quantity is Quantity.COUNT and one.quantity is not Quantity.COUNT:
         return _weighted(one, other, node, Weight.OWN, on_left)
     if one.quantity is Quantity.COUNT and other.quantity is not Quantity.COUNT:
@@ -211,7 +204,7 @@ def _averages_nodes(run: Interpreter) -> bool:
 _POOLS = name_set("scatter scatter_mean scatter_add segment Set2Set GlobalAttention AttentionalAggregation")
 
 
-def _weighted(value: Stat, factor: AbstractValue, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
+def _weighted(value: Stat, factor: Value, node: ast.expr, weight: Weight, on_left: bool) -> Stat:
     if value.weight is not Weight.NONE or value.twice:
         return replace(value, node=node, twice=False)
     plain, weight_node = value.plain, None
@@ -240,7 +233,7 @@ def _per_sample(value: Stat, count: Count, node: ast.expr) -> Stat:
     return value.derived(node)
 
 
-def _quotient(run: Interpreter, node: ast.expr, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Value:
     if not isinstance(left, Stat):
         assert isinstance(right, Stat)
         return _over_stat(node, left, right)
@@ -261,7 +254,7 @@ def _quotient(run: Interpreter, node: ast.expr, left: AbstractValue, right: Abst
     return left.derived(node)
 
 
-def _over_stat(node: ast.expr, left: AbstractValue, right: Stat) -> AbstractValue:
+def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
     if isinstance(left, BatchRows):
         rescaled = left.rescaled or right.quantity in {Quantity.MEAN, Quantity.SUM, Quantity.COUNT}
         return BatchRows(node, mask=left.mask, pairs=left.pairs, rescaled=rescaled, output=left.output)
@@ -270,7 +263,7 @@ def _over_stat(node: ast.expr, left: AbstractValue, right: Stat) -> AbstractValu
     return right.nonlinear(node, "the reciprocal")
 
 
-def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> AbstractValue:
+def _quotient_of_stats(run: Interpreter, node: ast.expr, left: Stat, right: Stat) -> Value:
     pair = left.quantity, right.quantity
     nonlinear = left.quantity is Quantity.NONLINEAR and right.quantity in {Quantity.MEAN, Quantity.NONLINEAR}
     if nonlinear or left.quantity is Quantity.COUPLED or pair == (Quantity.UNKNOWN, Quantity.UNKNOWN):
@@ -296,9 +289,7 @@ def _accumulates(name: str) -> bool:
     return "accum" in words or "grad" in words or "micro" in words or "sub" in words
 
 
-def _counts(
-    run: Interpreter, node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue
-) -> AbstractValue:
+def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     if isinstance(left, Position) or isinstance(right, Position):
         return _positions(node, op, left, right)
     one, other = (left, right) if isinstance(left, Count) else (right, left)
@@ -312,7 +303,7 @@ def _counts(
     return Fixed(node)
 
 
-def _times_count(run: Interpreter, node: ast.expr, one: Count, other: AbstractValue, on_left: bool) -> AbstractValue:
+def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_left: bool) -> Value:
     if isinstance(other, Count):
         pair = {one.of, other.of}
         if pair == {CountedThing.BATCHES, CountedThing.CONFIGURED}:
@@ -333,7 +324,7 @@ def _times_count(run: Interpreter, node: ast.expr, one: Count, other: AbstractVa
     return Count(node, one.of, one.loop)
 
 
-def _count_over(node: ast.expr, left: Count, right: AbstractValue) -> AbstractValue:
+def _count_over(node: ast.expr, left: Count, right: Value) -> Value:
     number = right.value if isinstance(right, Const) else None
     configured = isinstance(right, Count) and right.of is CountedThing.CONFIGURED
     if left.of is CountedThing.DATASET and (configured or (isinstance(number, int) and number >= 4)):
@@ -341,13 +332,13 @@ def _count_over(node: ast.expr, left: Count, right: AbstractValue) -> AbstractVa
     return Fixed(node) if isinstance(right, (Count, Fixed)) else Count(node, left.of, left.loop)
 
 
-def _over_count(node: ast.expr, left: AbstractValue, right: Count) -> AbstractValue:
+def _over_count(node: ast.expr, left: Value, right: Count) -> Value:
     if not isinstance(left, Unknown):
         return Count(node, right.of, right.loop, inverse=True)
     return Count(node, CountedThing.BATCHES) if right.of is CountedThing.CONFIGURED else Unknown(node)
 
 
-def _positions(node: ast.expr, op: ast.operator, left: AbstractValue, right: AbstractValue) -> AbstractValue:
+def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
     place = left if isinstance(left, Position) else right
     assert isinstance(place, Position)
     other = right if place is left else left
@@ -360,3 +351,124 @@ def _positions(node: ast.expr, op: ast.operator, left: AbstractValue, right: Abs
     if isinstance(op, (ast.Div, ast.FloorDiv)) and place is left and place.offset:
         return Position(node, place.loop, True)
     return Fixed(node)
+
+
+def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+    if isinstance(op, (ast.Div, ast.FloorDiv)):
+        if isinstance(left, LoopTotal):
+            return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
+        if isinstance(right, LoopTotal) and not isinstance(left, Averaged):
+            # 1 / total
+            return replace(right, node=node, weighted=None) if isinstance(left, (Count, Const, Unknown)) else Pool(node)
+        return replace(left if isinstance(left, Averaged) else right, node=node)
+    if isinstance(left, LoopTotal) and isinstance(right, LoopTotal):
+        return replace(left, node=node, weighted=right) if isinstance(op, ast.Mult) else left.plus(right, node)
+    if isinstance(left, Averaged) and isinstance(right, Averaged):
+        return left.plus(right, node)
+    one, other = (left, right) if isinstance(left, Accumulated) else (right, left)
+    if isinstance(op, ast.Pow):
+        return one.nonlinear(node, "a power")
+    if isinstance(one, LoopTotal) and isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
+        return divide(run, node, one, replace(other, inverse=False), None)
+    is_added = isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal)
+    return replace(other if is_added else one, node=node)
+
+
+def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Value:
+    """A total over a count."""
+    divisor = divisor_of(run, total, by, by_node)
+    if isinstance(by, LoopTotal) and by.listed and any(entry in total.entries for entry in by.entries):
+        total.mark_scalars()
+    if _only_scales(run, total, by, by_node):
+        return replace(total, node=node)
+    number = isinstance(by, (Const, Fixed))
+    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number))
+
+
+def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> bool:
+    """Whether a total over it is still a total: a percentage, the number of ranks, a time."""
+    number = by.value if isinstance(by, Const) and isinstance(by.value, (int, float)) else None
+    if number is not None and (number <= 1 or number in {2, 4, 10, 100, 1000}):
+        return not any(run.is_open(entry.loop) for entry in total.entries)
+    if isinstance(by, (Unknown, Const)) and by_node is not None and name_tables.reads_as_ranks(ast.unparse(by_node)):
+        return True
+    return isinstance(by, Fixed) and not total.listed
+
+
+def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Divisor:
+    if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
+        return Divisor.BATCHES
+    if isinstance(by, Count):
+        if by.of in {CountedThing.CONFIGURED, CountedThing.PADDED}:
+            return Divisor.CONFIGURED
+        return {CountedThing.BATCHES: Divisor.BATCHES, CountedThing.DATASET: Divisor.DATASET}.get(
+            by.of, Divisor.UNKNOWN
+        )
+    if isinstance(by, Position):
+        return Divisor.CONFIGURED if by.offset else Divisor.BATCHES
+    if isinstance(by, LoopTotal):
+        return _divisor_of_total(total, by)
+    if isinstance(by, Unknown):
+        return divisor_by_name(by, by_node)
+    return Divisor.UNKNOWN
+
+
+def _is_length_of_loop(total: LoopTotal, length: Length) -> bool:
+    """Whether a loop that added to the total goes over what a length was taken of, perhaps before the loop began."""
+    return any(
+        entry.loop.text == length.text or any(value is length.value for value in entry.loop.over)
+        for entry in total.entries
+    )
+
+
+def _divisor_of_total(total: LoopTotal, by: LoopTotal) -> Divisor:
+    if by.listed and any(entry in total.entries for entry in by.entries):
+        return Divisor.SAMPLES if any(entry.spread for entry in by.entries) else Divisor.BATCHES
+    kinds = {_counted(entry, by.listed) for entry in by.entries}
+    if len(kinds) != 1:
+        kinds -= {Divisor.UNKNOWN}
+    kind = kinds.pop() if len(kinds) == 1 else Divisor.UNKNOWN
+    if (
+        kind is Divisor.BATCHES
+        and not by.listed
+        and all(isinstance(e.value, Stat) and e.value.quantity is Quantity.COUNT for e in total.entries)
+    ):
+        return Divisor.SAMPLES  # who counts each batch as one takes it for a sample
+    if kind is Divisor.WEIGHTS or kind is Divisor.UNKNOWN:
+        weights = {
+            as_written(e.value.weight_node) for e in total.entries if isinstance(e.value, Stat) and e.value.weight_node
+        }
+        added = {as_written(entry.value.node) for entry in by.entries}
+        if weights and weights <= added:
+            return Divisor.WEIGHTS
+    return kind
+
+
+def _counted(entry: Contribution, listed: bool) -> Divisor:
+    value = entry.value
+    if listed:
+        return Divisor.SAMPLES if entry.spread else Divisor.BATCHES
+    if isinstance(value, Const):
+        return Divisor.BATCHES if isinstance(value.value, (int, float)) and value.value == 1 else Divisor.UNKNOWN
+    if isinstance(value, Count):
+        if value.of in {CountedThing.SAMPLES, CountedThing.GRAPHS}:
+            return Divisor.SAMPLES
+        return Divisor.CONFIGURED if value.of is CountedThing.CONFIGURED else Divisor.WEIGHTS
+    if isinstance(value, (BatchRows, Stat, Unknown)):
+        return Divisor.WEIGHTS
+    return Divisor.UNKNOWN
+
+
+def divisor_by_name(by: Unknown, node: ast.expr | None = None) -> Divisor:
+    """By what a name says where nothing else is known: ``num_batches``, ``n_samples``."""
+    name = by.name or (ast.unparse(node) if node is not None else "")
+    words = name_tables.plain(name)
+    if "dataset" in words or "data_size" in words:
+        return Divisor.DATASET
+    if name_tables.reads_as_tokens(name):
+        return Divisor.WEIGHTS
+    if name_tables.reads_as_batches(name):
+        return Divisor.BATCHES
+    if name_tables.reads_as_samples(name):
+        return Divisor.DATASET
+    return Divisor.UNKNOWN

@@ -1,7 +1,0 @@
-"""``python -m batchproof.cli``."""
-
-import sys
-
-from batchproof.cli import main
-
-sys.exit(main())
