@@ -11,7 +11,7 @@ class Result:
     """A dataclass that some verb gives back.
 
     Beside the module of such a class is another, ``document``, whose ``document(result)`` is made into text, pages and
-    pictures.  Where there is a module ``lines`` too, its ``lines(result, width)`` is the text.
+    pictures.
     """
 
     def to_dict(self) -> dict[str, Any]:

@@ -67,17 +67,7 @@ def _seen(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> 
             places.add(at)
             moved = _moved(numbers, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
             by = f" ({_amounts(moved)})" if moved else ""
-            yield Advice(_TITLES.get(seen.kind, seen.kind), f"{seen.what}{by}", seen.place, seen.remedy, True)
-
-
-_TITLES = {
-    "broadcast": "shapes that do not match",
-    "statistics": "BatchNorm in training mode in evaluation",
-    "duplicates": "samples drawn twice",
-    "undefined": "batches without a value",
-    "skipped": "batches skipped",
-    "accumulation": "gradients accumulated",
-}
+            yield Advice(seen.title, f"{seen.what}{by}", seen.place, seen.remedy, True)
 
 
 def _reading(each: ComparedNumber, outcomes: Sequence[RunOutcome]) -> PassReading | None:

@@ -22,6 +22,17 @@ TOLERANCE = 2e-6
 _VALUES = ("printed", "exact", "mean", "weighted", "averaged", "settled")
 
 
+_TITLES = {
+    "broadcast": "shapes that do not match",
+    "statistics": "BatchNorm in training mode in evaluation",
+    "duplicates": "samples drawn twice",
+    "undefined": "batches without a value",
+    "skipped": "batches skipped",
+    "dropped": "samples left out",
+    "accumulation": "gradients accumulated",
+}
+
+
 @dataclass(frozen=True)
 class Epoch:
     """One pass over a loader: from an accumulator's first value to the average that is reported.
@@ -174,6 +185,11 @@ class Observation:
     place: Place | None = None
     harmless: bool = True
     remedy: str = ""
+
+    @property
+    def title(self) -> str:
+        """The kind in a few words."""
+        return _TITLES.get(self.kind, self.kind)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batchproof.ground.text import counted
+from batchproof.report.document import Aside
 from batchproof.report.numbers import decimals_for, number, percent
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Observation, ScriptRun
+    from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, ScriptRun
 
 LOOKED_FOR = (
     "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
@@ -128,23 +129,28 @@ def why_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
     return row.why or "the mean of the batches is not the value on all samples"
 
 
-def notes_of(run: ScriptRun) -> Iterator[tuple[str, str]]:
-    """What else there is to know, each with a label."""
+def notes_of(run: ScriptRun) -> Iterator[Aside]:
+    """What else there is to know."""
     if run.failed:
-        yield "ended", f"{run.failed}: what was measured by then is shown"
+        yield Aside("ended", f"{run.failed}: what was measured by then is shown", is_warning=True)
     if not run.measured and not run.places:
-        yield "note", LOOKED_FOR
+        yield Aside("note", LOOKED_FOR)
     for seen in run.seen:
-        yield ("seen" if seen.harmless else "wrong"), said(seen)
+        if seen.harmless:
+            yield Aside("seen", f"{seen.place}: {seen.what}" if seen.place is not None else seen.what)
     if run.reported is not None and run.reported.values:
         value = run.reported.values[-1]
-        yield "asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}"
-    for note in run.notes:
-        yield "note", note
+        yield Aside("asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}")
+    yield from (Aside("note", note) for note in run.notes)
 
 
-def said(seen: Observation) -> str:
-    """With its place and what to do."""
-    where = f"{seen.place}: " if seen.place is not None else ""
-    remedy = f"; {seen.remedy}" if seen.remedy else ""
-    return f"{where}{seen.what}{remedy}"
+def live_line(row: MeasuredAccumulator, epoch: Epoch) -> str:
+    """An epoch that has just ended."""
+    if epoch.printed is None or epoch.exact is None:
+        why = epoch.reason or "no average"
+        return f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: no exact value; {why}"
+    how = "exact" if epoch.is_exact else f"reads {off(epoch)}"
+    return (
+        f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: printed {epoch.printed:.6g}, "
+        f"exact {epoch.exact:.6g}, {how}"
+    )
