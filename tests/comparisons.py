@@ -14,8 +14,7 @@ from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.conclude import concluded
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
 from batchproof.scripts.compare.scheduler import Made, ScriptCommand
 from batchproof.scripts.compare.workers import Workers
 from batchproof.scripts.run import Observation

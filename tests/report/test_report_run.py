@@ -11,8 +11,9 @@ from batchproof.ground.place import Place
 from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, Reported, ScriptRun, wording
-from batchproof.scripts.run.wording import live_line
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, Reported, ScriptRun
+from batchproof.scripts.run.document import headline as headline_of
+from batchproof.scripts.run.document import live_line, state_of
 
 EPOCH = Epoch(
     2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28
@@ -82,8 +83,8 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     ],
 )
 def test_headlines(run: ScriptRun, headline: str, state: bool | None) -> None:
-    assert wording.headline(run) == headline
-    assert wording.state_of(run) is state
+    assert headline_of(run) == headline
+    assert state_of(run) is state
     assert headline in render(run, 100)
 
 

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 
 from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.bill import change, decimals_of, differences, figure
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import Setting
+from batchproof.scripts.compare.record import PassReading, Setting
 from batchproof.scripts.compare.split import DifferenceCause, SeedReadings, mean_parts, parts
-from batchproof.scripts.compare.text import change, decimals_of, differences, figure
 from batchproof.scripts.run import Observation
 
 EVALUATION = World(phase="evaluation", training=False)

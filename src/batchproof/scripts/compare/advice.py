@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchproof.ground.place import Place
+from batchproof.scripts.compare.bill import change, decimals_of, figure, times
 from batchproof.scripts.compare.comparison import Advice, ComparedNumber, ComparisonRow, Rescaled
 from batchproof.scripts.compare.plan import steps_with_sum
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import RunOutcome
+from batchproof.scripts.compare.record import PassReading, RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause
-from batchproof.scripts.compare.text import change, decimals_of, figure, times
 from batchproof.scripts.compare.verdict import is_mistaken, is_noticed
 
 _Moved = tuple[ComparedNumber, ComparisonRow, float]

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Rescaled
 from batchproof.scripts.compare.plan import Done, Question
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
 from batchproof.scripts.compare.split import DifferenceCause, Mean, SeedReadings, controlled, mean, mean_parts, parts
 from batchproof.scripts.run import Phase
 

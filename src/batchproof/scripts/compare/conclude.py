@@ -12,12 +12,11 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.advice import advice
 from batchproof.scripts.compare.assemble import numbers
-from batchproof.scripts.compare.check import check
+from batchproof.scripts.compare.check import check, totals
 from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, Failure
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.scripts.compare.scheduler import BLANK, REFUSED, Made, ScriptCommand
-from batchproof.scripts.compare.totals import totals
 from batchproof.scripts.compare.verdict import judged
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from batchproof.report.chart import Chart, Line, Look, Point
 from batchproof.report.document import Aside, Column, Document, Group, Reason, Shares, Sheet
-from batchproof.scripts.compare.bill import Entry, entries
+from batchproof.scripts.compare.bill import Entry, decimals_of, entries, figure
 from batchproof.scripts.compare.split import DifferenceCause, Mean
-from batchproof.scripts.compare.text import decimals_of, figure
 
 if TYPE_CHECKING:
     from batchproof.scripts.compare.comparison import Advice, ComparedNumber, Comparison, ComparisonRow

@@ -6,13 +6,13 @@ is or with something held fixed: the number of updates, the learning rate, what 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from batchproof.ground.place import Place
-from batchproof.scripts.compare.passes import readings_of
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.run import Control, Mend, Observation, ScriptRun
+from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Mend, Observation, Phase, ScriptRun
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -158,3 +158,138 @@ def _reading_from(entry: dict[str, Any]) -> PassReading:
 
 def _placed(entry: dict[str, Any], *names: str) -> dict[str, Any]:
     return {**entry, **{name: Place(**entry[name]) if entry[name] is not None else None for name in names}}
+
+
+@dataclass(frozen=True)
+class PassReading:
+    """One reported number of one pass over a loader, and what else could have been reported of the same batches.
+
+    Attributes:
+        name: as the script calls it: ``"train_loss"``.
+        phase: whether the weights changed on the way.
+        epoch: which of the script's passes, from 1 on.
+        place: the statement that adds a batch.
+        reported: the number that the script computed.
+        averaged: the batches' own values, averaged with the script's weights: equal ones where it has none.
+        weighted: the same, averaged by how many samples each batch has.
+        exact: the function on all predictions together; None where it has no exact value.
+        settled: exact, on the same samples with the weights as they are after the pass; None where it was not measured.
+        batches: how many.
+        samples: how many.
+        dataset: how many samples the loader's data has; None where that is not known.
+        why: why the mean of batches is something else than the exact value, as half a sentence.
+        cause: the line that makes it so.
+        remedy: what to write instead.
+        no_exact: why there is no exact value.
+        updates: optimizer steps on the way.
+        is_named: whether it is a variable's or a key's value that was asked for, and no average that was recognised.
+        aliases: all that it goes by.
+        is_sum: whether a batch's value is a sum over its samples.
+        trains_on_sum: whether the loss that is trained on, of which this is a multiple, is a sum over the batch.
+    """
+
+    name: str
+    phase: Phase
+    epoch: int
+    place: Place | None
+    reported: float
+    averaged: float | None = None
+    weighted: float | None = None
+    exact: float | None = None
+    settled: float | None = None
+    batches: int = 0
+    samples: int = 0
+    dataset: int | None = None
+    why: str = ""
+    cause: Place | None = None
+    remedy: str = ""
+    no_exact: str = ""
+    is_sum: bool = False
+    trains_on_sum: bool = False
+    updates: int = 0
+    aliases: tuple[str, ...] = ()
+    is_named: bool = False
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the data that were not scored."""
+        return max(0, (self.dataset or 0) - self.samples)
+
+
+#: Whether a pass trains, and the length of its data: passes that differ in one of them are of another number.
+Kind = tuple[bool, int | None]
+
+
+def readings_of(row: MeasuredAccumulator) -> Iterator[PassReading]:
+    """A reading for each pass that reported something, numbered anew for each kind of pass."""
+    kinds = list(dict.fromkeys(map(_kind, row.epochs)))
+    counts = dict.fromkeys(kinds, 0)
+    for epoch in row.epochs:
+        kind = _kind(epoch)
+        counts[kind] += 1
+        name, aliases = _names(row, kinds, kinds.index(kind))
+        reading = _reading(row, epoch, _phase(row, kinds, kind), name, aliases, counts[kind])
+        if reading is not None:
+            yield reading
+
+
+def _kind(epoch: Epoch) -> Kind:
+    return epoch.updates > 0, epoch.dataset
+
+
+def _phase(row: MeasuredAccumulator, kinds: list[Kind], kind: Kind) -> Phase:
+    """A loop that does both has no phase of its own."""
+    trains = [trains for trains, _ in kinds]
+    if all(trains) or not any(trains):
+        return row.phase
+    return "training" if kind[0] else "evaluation"
+
+
+def _names(row: MeasuredAccumulator, kinds: list[Kind], index: int) -> tuple[str, tuple[str, ...]]:
+    """The callers' own names, in the order of their calls, where each kind of pass has one."""
+    if len(kinds) == 1:
+        return row.name, row.names
+    given = [name for name in row.names if name != row.accumulator]
+    if len(given) >= len(kinds):
+        return given[index], (given[index],)
+    trains, length = kinds[index]
+    twice = sum(kind[0] == trains for kind in kinds) > 1
+    return f"{row.name}, {'training' if trains else 'evaluation'}{f' on {length}' if twice else ''}", row.names
+
+
+def _reading(
+    row: MeasuredAccumulator, epoch: Epoch, phase: Phase, name: str, aliases: tuple[str, ...], number: int
+) -> PassReading | None:
+    """None where nothing was reported; a number that is not finite is not in the file, but that a batch had none is."""
+    if epoch.printed is None and not epoch.undefined:
+        return None
+    return PassReading(
+        name,
+        phase,
+        number,
+        row.place,
+        math.nan if epoch.printed is None else epoch.printed,
+        _averaged(epoch),
+        epoch.weighted,
+        epoch.exact,
+        epoch.settled,
+        epoch.batches,
+        epoch.samples,
+        epoch.dataset,
+        row.why,
+        row.cause,
+        row.remedy,
+        epoch.reason,
+        bool(row.is_sum),
+        bool(row.trains_on_sum) and phase == "training",
+        epoch.updates,
+        aliases,
+    )
+
+
+def _averaged(epoch: Epoch) -> float | None:
+    """With the script's weights; where those were not seen, the average that the printed number is."""
+    if epoch.printed is None or epoch.weighted is None:
+        return epoch.averaged
+    is_weighted = abs(epoch.printed - epoch.weighted) <= TOLERANCE * abs(epoch.weighted)
+    return epoch.weighted if is_weighted else epoch.averaged

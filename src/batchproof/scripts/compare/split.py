@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.compare.record import PassReading
 
 
 class DifferenceCause(str, Enum):

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchproof.scripts.compare.assemble import CLEAR, is_clear
+from batchproof.scripts.compare.bill import decimals_of, figure, is_plural
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Verdict
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause, Mean
-from batchproof.scripts.compare.text import decimals_of, figure, is_plural
 
 #: What mistakes may move a number by before they are spoken of, as a share of the number.
 NOTICED = 1e-3

@@ -12,9 +12,13 @@ For other parts of the program (`compare`):
   ``run.reported`` the number that was asked for by name.
 """
 
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from batchproof.errors import BatchproofError
 from batchproof.scripts.run.control import Control, Mend
 from batchproof.scripts.run.execute import path_of
-from batchproof.scripts.run.quietly import launch_quietly
 from batchproof.scripts.run.result import (
     TOLERANCE,
     Epoch,
@@ -40,3 +44,15 @@ __all__ = [
     "load",
     "path_of",
 ]
+
+
+def launch_quietly(typed: str, arguments: Sequence[str], as_module: bool, control: Control, output: Path) -> int:
+    """Run a script for another part of the program: its own output, its status, and its `ScriptRun` in a file."""
+    # whoever only reads a saved run does not wait for what makes one
+    from batchproof.scripts.run.launch import Asked, launch
+
+    try:
+        return launch(typed, arguments, as_module, control, Asked(output, quiet=True))
+    except BatchproofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

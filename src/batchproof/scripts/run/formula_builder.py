@@ -14,9 +14,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from batchproof.scripts.run.backtrace import COUNT, Backtrace, made
-from batchproof.scripts.run.formula import Formula, Unmeasured
-from batchproof.scripts.run.nodes import at, bare, is_load, is_zero, named, unwrapped, walk
+from batchproof.scripts.run.formula import (
+    COUNT,
+    Backtrace,
+    Formula,
+    Unmeasured,
+    at,
+    bare,
+    is_load,
+    is_zero,
+    made,
+    named,
+    unwrapped,
+    walk,
+)
 from batchproof.scripts.run.purity import Opaque, is_model, may_be_called_again
 from batchproof.scripts.run.registry import Kept, Node, Registry
 from batchproof.scripts.run.row_selection import rows_of_one_kind

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from batchproof.scripts.run.backward_roots import Roots
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.loaders import Loaders, Longer
-from batchproof.scripts.run.optimizers import Optimizers
+from batchproof.scripts.run.optimizers import Optimizers, Roots
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import LoopPlace
 

@@ -106,7 +106,7 @@ def _show(result: ScriptRun, asked: Asked, pages: list[Path | None], output: Pat
 
 def _live_on(stream: TextIO) -> Callable[[MeasuredAccumulator, Epoch], None]:
     def live(row: MeasuredAccumulator, epoch: Epoch) -> None:
-        from batchproof.scripts.run.wording import live_line
+        from batchproof.scripts.run.document import live_line
 
         stream.write(f"{live_line(row, epoch)}\n")
         stream.flush()

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.scripts.run.counting import dimension_of, samples_of
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
 from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
-from batchproof.scripts.run.trace import Trace, is_tensor
+from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
 
 #: Ways through a loop's body that are followed back before a place is given up.
@@ -305,7 +304,7 @@ class ScriptRecorder:
 
     def _inputs(self, done: Any, found: Formula, trace: Trace) -> None:
         """What the batch was computed from, for a second forward pass."""
-        from batchproof.scripts.run.last_weights import BatchInputs
+        from batchproof.scripts.run.pooled import BatchInputs
 
         predict = done.inputs.predict if done.inputs is not None else None
         if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):

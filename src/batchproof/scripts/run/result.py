@@ -28,7 +28,7 @@ _TITLES = {
     "duplicates": "samples drawn twice",
     "undefined": "batches without a value",
     "skipped": "batches skipped",
-    "dropped": "samples left out",
+    "dropped": "a short last batch dropped",
     "accumulation": "gradients accumulated",
 }
 

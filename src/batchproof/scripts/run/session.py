@@ -19,8 +19,7 @@ from typing import Any
 from batchproof.ground.place import Place, short
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
-from batchproof.scripts.run.execute import Ending, Target
-from batchproof.scripts.run.importing import Finder
+from batchproof.scripts.run.execute import Ending, Finder, Target
 from batchproof.scripts.run.interventions import Steering, already_imported
 from batchproof.scripts.run.observe import Seeing
 from batchproof.scripts.run.processes import Children, rank, world
@@ -168,8 +167,7 @@ class Session:
             self.seeing.ends(state, self.recorder.updates - state.updates_before)
 
     def _finish(self, done: Any) -> None:
-        from batchproof.scripts.run.epochs import exact_value, finished, settled_value
-        from batchproof.scripts.run.reasons import reason
+        from batchproof.scripts.run.epochs import exact_value, finished, reason, settled_value
 
         number = done.place.number
         exact, is_sum = exact_value(done)
@@ -192,8 +190,8 @@ class Session:
             self.live(self.measured(number), epoch)
 
     def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
-        from batchproof.scripts.run.backward_roots import trains_on_sum
         from batchproof.scripts.run.epochs import as_number
+        from batchproof.scripts.run.optimizers import trains_on_sum
 
         roots = self.steering.roots.of(done.place.loop)
         if roots:
