@@ -14,10 +14,10 @@ from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.conclude import concluded
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
+from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.scripts.compare.scheduler import Made, ScriptCommand
 from batchproof.scripts.compare.workers import Workers
-from batchproof.scripts.run import Observation
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, ScriptRun
 
 ADDS = Place("train.py", 12, "running += loss.item()")
 SAMPLES = 320
@@ -74,14 +74,18 @@ class World:
             exact += 0.0 if "statistics" in setting.mends else self.statistics(size)
         weighted = exact + self.averaging(size)
         averaged = weighted + self.short(size)
-        reading = PassReading(
-            "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
-            own, samples, SAMPLES, "the square root is taken in each batch",
-            is_sum=self.is_sum, trains_on_sum=self.is_sum,
+        values = Epoch(
+            1, averaged, exact, averaged, weighted, averaged, settled if self.training else None,
+            sizes=((size, own - 1), (samples - size * (own - 1), 1)), dataset=SAMPLES,
         )  # fmt: skip
-        return RunOutcome(
-            setting, (reading,), (updates,), learning_rate=self.rate(size), seen=self.seen, loaders=2, seconds=1.0
+        row = MeasuredAccumulator(
+            "loss", "total", ("loss",), ADDS, self.phase, "a mean", self.is_sum, self.is_sum,
+            "the square root is taken in each batch", epochs=(values,),
+        )  # fmt: skip
+        run = ScriptRun(
+            "train.py", (row,), self.seen, updates=(updates,), learning_rate=self.rate(size), loaders=2, seconds=1.0
         )
+        return RunOutcome(setting, run)
 
 
 def made(world: World, question: Question) -> Made:

@@ -37,12 +37,13 @@ def test_what_was_kept_is_read_again(cache: Cache) -> None:
 
 def test_numbers_that_are_not_finite_are_kept(cache: Cache) -> None:
     outcome = World().run(SETTING)
-    reading = replace(outcome.readings[0], reported=float("nan"), exact=float("inf"))
-    cache.write(replace(outcome, readings=(reading,)), {})
+    [row] = outcome.run.measured
+    values = replace(row.last, printed=float("nan"), exact=float("inf"))
+    cache.write(replace(outcome, run=replace(outcome.run, measured=(replace(row, epochs=(values,)),))), {})
     found = cache.read(SETTING)
     assert found is not None
     assert str(found.readings[0].reported) == "nan"
-    assert found.readings[0].exact == float("inf")
+    assert found.readings[0].values.exact == float("inf")
 
 
 def test_a_run_that_failed_is_not_kept(cache: Cache) -> None:

@@ -11,7 +11,7 @@ from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow,
 from batchproof.scripts.compare.plan import Done, Question
 from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
 from batchproof.scripts.compare.split import DifferenceCause, Mean, SeedReadings, controlled, mean, mean_parts, parts
-from batchproof.scripts.run import Phase
+from batchproof.scripts.run import Epoch, Phase
 
 #: A difference of a smaller share of the number is none.
 NOTHING = 1e-6
@@ -81,7 +81,7 @@ class _Tabled:
             first.place,
             tuple(map(self._row, self.sizes)),
             tuple(self._rescaled()),
-            "" if first.exact is not None else first.no_exact or "no loop that adds it up was recognised",
+            "" if first.values.exact is not None else first.values.reason or "no loop that adds it up was recognised",
         )
 
     def _last_epoch(self) -> int:
@@ -95,7 +95,7 @@ class _Tabled:
         A total has as many as there are batches.
         """
         found = [self._readings(setting) for setting in self.done]
-        counts = {len(readings) for readings in found if readings and readings[0].is_named}
+        counts = {len(readings) for readings in found if readings and readings[0].row is None}
         return len(counts) > 1
 
     def _reading(self, setting: Setting | None) -> PassReading | None:
@@ -146,16 +146,16 @@ class _Tabled:
         row = ComparisonRow(
             size,
             mean([reading.reported for reading in readings]),
-            _mean_if_all(readings, lambda reading: reading.exact),
-            _mean_if_all(readings, lambda reading: reading.settled),
+            _mean_if_all(readings, lambda values: values.exact),
+            _mean_if_all(readings, lambda values: values.settled),
             mean([controlled(run) for run in runs]) if self.question.controls else None,
-            updates=outcome.steps
-            if reading.is_named
+            updates=outcome.run.steps
+            if reading.row is None
             else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
-            steps=0 if reading.is_named else _steps(outcome, self.epoch),
-            learning_rate=outcome.learning_rate,
-            batches=reading.batches,
-            samples=reading.samples,
+            steps=0 if reading.row is None else _steps(outcome, self.epoch),
+            learning_rate=outcome.run.learning_rate,
+            batches=reading.values.batches,
+            samples=reading.values.samples,
             left_out=reading.left_out,
             seeds=len(self.seeds),
         )
@@ -187,19 +187,12 @@ class _Tabled:
 
 def _steps(outcome: RunOutcome, epoch: int) -> int:
     """Optimizer steps in an epoch: those that a number of its training counts, or else those of a training pass."""
-    counted = [reading.updates for reading in outcome.readings if reading.epoch == epoch and reading.updates]
-    if counted:
+    counted = [reading.values.updates for reading in outcome.readings if reading.epoch == epoch]
+    if any(counted):
         return max(counted)
-    return outcome.updates[epoch - 1] if len(outcome.updates) >= epoch else 0
+    return outcome.run.updates[epoch - 1] if len(outcome.run.updates) >= epoch else 0
 
 
-def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[PassReading], float | None]) -> Mean | None:
-    values = [value for value in map(pick, readings) if value is not None]
+def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[Epoch], float | None]) -> Mean | None:
+    values = [value for value in (pick(reading.values) for reading in readings) if value is not None]
     return mean(values) if len(values) == len(readings) else None
-
-
-def has_cause(number: ComparedNumber, cause: DifferenceCause) -> bool:
-    """Whether some row has a part of this cause that is more than rounding."""
-    found = (row.part(cause) for row in number.rows)
-    scale = abs(number.rows[0].reported.value)
-    return any(part is not None and abs(part.value) > NOTHING * scale for part in found)

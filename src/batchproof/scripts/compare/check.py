@@ -31,7 +31,7 @@ def check(script: ScriptCommand, outcome: RunOutcome, epoch: int | None) -> None
         BatchproofError: it has not; the message says what was looked for.
     """
     title = script.target
-    if not outcome.loaders and not script.has_blank:
+    if not outcome.run.loaders and not script.has_blank:
         raise BatchproofError(
             f"{title} builds no DataLoader whose batch size could be set: put {BLANK} where its arguments say the "
             f"batch size, as in batchproof compare {title} --batch-size 16,64 -- --batch-size {BLANK}"
@@ -47,7 +47,7 @@ def check(script: ScriptCommand, outcome: RunOutcome, epoch: int | None) -> None
             raise BatchproofError(
                 f"{title} leaves its averages to a trainer: say which number is meant, as in --report {of_trainer[-1]}"
             )
-        where = f"found {outcome.places}, and none of them ran" if outcome.places else "found none"
+        where = f"found {outcome.run.places}, and none of them ran" if outcome.run.places else "found none"
         raise BatchproofError(
             f"{title} reports no number that batchproof recognises: {LOOKED_FOR}, and {where}; {_to_name(script)}"
         )
@@ -66,7 +66,7 @@ def _to_name(script: ScriptCommand) -> str:
 
 def _averaged_by_trainer(outcome: RunOutcome) -> list[str]:
     """The names of what a method that a trainer calls gives it to average."""
-    notes = [note.partition(BY_TRAINER) for note in outcome.notes]
+    notes = [note.partition(BY_TRAINER) for note in outcome.run.notes]
     return [name for names, found, _ in notes if found for name in names.split(", ")]
 
 

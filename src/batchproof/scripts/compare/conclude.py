@@ -130,12 +130,12 @@ def _notes(
             yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
     if not question.controls:
         yield "without control runs, what is real is not told apart"
-    if any(outcome.scheduled for outcome in done.values()):
+    if any(outcome.run.scheduled for outcome in done.values()):
         yield (
             "the learning rate follows a schedule: with another number of updates, a control run may come to another "
             "part of it"
         )
-    yield from dict.fromkeys(note for outcome in done.values() for note in outcome.notes)
+    yield from dict.fromkeys(note for outcome in done.values() for note in outcome.run.notes)
 
 
 def same_numbers(one: RunOutcome, other: RunOutcome) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from batchproof.ground.place import Place
-from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Mend, Observation, Phase, ScriptRun
+from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Mend, Phase, ScriptRun
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -70,97 +70,6 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class RunOutcome:
-    """What a run gave.
-
-    Attributes:
-        setting: what was asked for.
-        readings: accumulator by accumulator, each with all its passes.
-        updates: optimizer steps in each pass over a training loader.
-        steps: optimizer steps in all: also in loops that are not the script's own.
-        learning_rate: of the first step, before it was multiplied; None where no optimizer stepped.
-        follows_scale: whether that optimizer's steps are as long as the gradient is.
-        seen: what only a run shows.
-        loaders: how many loaders the script built.
-        scheduled: whether the learning rate changed on the way.
-        places: how many places that average were found in its source, whether they ran or not.
-        failed: the error's last line; empty where the script came to its end.
-        seconds: how long it took.
-        cached: whether it was read from an earlier comparison.
-        notes: what else to know.
-    """
-
-    setting: Setting
-    readings: tuple[PassReading, ...] = ()
-    updates: tuple[int, ...] = ()
-    steps: int = 0
-    learning_rate: float | None = None
-    follows_scale: bool = True
-    seen: tuple[Observation, ...] = ()
-    loaders: int = 0
-    scheduled: bool = False
-    places: int = 0
-    failed: str = ""
-    seconds: float = 0.0
-    cached: bool = False
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, run: ScriptRun, setting: Setting) -> RunOutcome:
-        """From what a run wrote."""
-        readings = [reading for row in run.measured for reading in readings_of(row)]
-        named = run.reported
-        if named is not None and all(named.name not in reading.aliases for reading in readings):
-            readings += [
-                PassReading(named.name, "unknown", epoch, named.place, value, is_named=True)
-                for epoch, value in enumerate(named.values, start=1)
-            ]
-        return cls(
-            setting,
-            tuple(readings),
-            updates=run.updates,
-            steps=run.steps,
-            learning_rate=run.learning_rate,
-            follows_scale=run.follows_scale is not False,
-            seen=run.seen,
-            loaders=run.loaders,
-            scheduled=run.scheduled,
-            places=run.places,
-            failed=run.failed or (f"exit status {run.status}" if run.status else ""),
-            seconds=run.seconds,
-            notes=run.notes,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RunOutcome:
-        """What `to_dict` gave."""
-        setting = dict(data["setting"])
-        setting.update(updates=tuple(setting["updates"]), mends=tuple(setting["mends"]))
-        return cls(
-            **{
-                **data,
-                "setting": Setting(**setting),
-                "readings": tuple(map(_reading_from, data["readings"])),
-                "seen": tuple(Observation(**_placed(entry, "place")) for entry in data["seen"]),
-                "updates": tuple(data["updates"]),
-                "notes": tuple(data["notes"]),
-            }
-        )
-
-
-def _reading_from(entry: dict[str, Any]) -> PassReading:
-    return PassReading(**{**_placed(entry, "place", "cause"), "aliases": tuple(entry["aliases"])})
-
-
-def _placed(entry: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {**entry, **{name: Place(**entry[name]) if entry[name] is not None else None for name in names}}
-
-
-@dataclass(frozen=True)
 class PassReading:
     """One reported number of one pass over a loader, and what else could have been reported of the same batches.
 
@@ -168,52 +77,76 @@ class PassReading:
         name: as the script calls it: ``"train_loss"``.
         phase: whether the weights changed on the way.
         epoch: which of the script's passes, from 1 on.
-        place: the statement that adds a batch.
-        reported: the number that the script computed.
-        averaged: the batches' own values, averaged with the script's weights: equal ones where it has none.
-        weighted: the same, averaged by how many samples each batch has.
-        exact: the function on all predictions together; None where it has no exact value.
-        settled: exact, on the same samples with the weights as they are after the pass; None where it was not measured.
-        batches: how many.
-        samples: how many.
-        dataset: how many samples the loader's data has; None where that is not known.
-        why: why the mean of batches is something else than the exact value, as half a sentence.
-        cause: the line that makes it so.
-        remedy: what to write instead.
-        no_exact: why there is no exact value.
-        updates: optimizer steps on the way.
-        is_named: whether it is a variable's or a key's value that was asked for, and no average that was recognised.
+        place: the statement that adds a batch, or gives a value to what was asked for by name.
+        values: what was measured of the pass.
+        row: the accumulator; None for a variable or key that was asked for, and no average that was recognised.
         aliases: all that it goes by.
-        is_sum: whether a batch's value is a sum over its samples.
-        trains_on_sum: whether the loss that is trained on, of which this is a multiple, is a sum over the batch.
     """
 
     name: str
     phase: Phase
     epoch: int
     place: Place | None
-    reported: float
-    averaged: float | None = None
-    weighted: float | None = None
-    exact: float | None = None
-    settled: float | None = None
-    batches: int = 0
-    samples: int = 0
-    dataset: int | None = None
-    why: str = ""
-    cause: Place | None = None
-    remedy: str = ""
-    no_exact: str = ""
-    is_sum: bool = False
-    trains_on_sum: bool = False
-    updates: int = 0
+    values: Epoch
+    row: MeasuredAccumulator | None = None
     aliases: tuple[str, ...] = ()
-    is_named: bool = False
+
+    @property
+    def reported(self) -> float:
+        """The number that the script computed; NaN where its batches have none."""
+        return math.nan if self.values.printed is None else self.values.printed
+
+    @property
+    def averaged(self) -> float | None:
+        """With the script's weights; where those were not seen, the average that the printed number is."""
+        printed, weighted = self.values.printed, self.values.weighted
+        if printed is None or weighted is None:
+            return self.values.averaged
+        is_weighted = abs(printed - weighted) <= TOLERANCE * abs(weighted)
+        return weighted if is_weighted else self.values.averaged
 
     @property
     def left_out(self) -> int:
         """Samples of the data that were not scored."""
-        return max(0, (self.dataset or 0) - self.samples)
+        return max(0, (self.values.dataset or 0) - self.values.samples)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether a batch's value is a sum over its samples."""
+        return self.row is not None and bool(self.row.is_sum)
+
+    @property
+    def trains_on_sum(self) -> bool:
+        """Whether the loss that is trained on, of which this is a multiple, is a sum over the batch."""
+        return self.row is not None and bool(self.row.trains_on_sum) and self.phase == "training"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run gave.
+
+    Attributes:
+        setting: what was asked for.
+        run: what it wrote; nothing where it was ended before.
+        failed: the error's last line; empty where the script came to its end.
+        cached: whether it was read from an earlier comparison.
+    """
+
+    setting: Setting
+    run: ScriptRun = field(default_factory=lambda: ScriptRun(""))
+    failed: str = ""
+    cached: bool = False
+
+    @cached_property
+    def readings(self) -> list[PassReading]:
+        """Accumulator by accumulator, each with all its passes; last what was asked for by name."""
+        readings = [reading for row in self.run.measured for reading in readings_of(row)]
+        named = self.run.reported
+        if named is not None and all(named.name not in reading.aliases for reading in readings):
+            for epoch, value in enumerate(named.values, start=1):
+                values = Epoch(epoch, value, None, None, None, None)
+                readings.append(PassReading(named.name, "unknown", epoch, named.place, values))
+        return readings
 
 
 #: Whether a pass trains, and the length of its data: passes that differ in one of them are of another number.
@@ -228,9 +161,8 @@ def readings_of(row: MeasuredAccumulator) -> Iterator[PassReading]:
         kind = _kind(epoch)
         counts[kind] += 1
         name, aliases = _names(row, kinds, kinds.index(kind))
-        reading = _reading(row, epoch, _phase(row, kinds, kind), name, aliases, counts[kind])
-        if reading is not None:
-            yield reading
+        if epoch.printed is not None or epoch.undefined:
+            yield PassReading(name, _phase(row, kinds, kind), counts[kind], row.place, epoch, row, aliases)
 
 
 def _kind(epoch: Epoch) -> Kind:
@@ -255,41 +187,3 @@ def _names(row: MeasuredAccumulator, kinds: list[Kind], index: int) -> tuple[str
     trains, length = kinds[index]
     twice = sum(kind[0] == trains for kind in kinds) > 1
     return f"{row.name}, {'training' if trains else 'evaluation'}{f' on {length}' if twice else ''}", row.names
-
-
-def _reading(
-    row: MeasuredAccumulator, epoch: Epoch, phase: Phase, name: str, aliases: tuple[str, ...], number: int
-) -> PassReading | None:
-    """None where nothing was reported; a number that is not finite is not in the file, but that a batch had none is."""
-    if epoch.printed is None and not epoch.undefined:
-        return None
-    return PassReading(
-        name,
-        phase,
-        number,
-        row.place,
-        math.nan if epoch.printed is None else epoch.printed,
-        _averaged(epoch),
-        epoch.weighted,
-        epoch.exact,
-        epoch.settled,
-        epoch.batches,
-        epoch.samples,
-        epoch.dataset,
-        row.why,
-        row.cause,
-        row.remedy,
-        epoch.reason,
-        bool(row.is_sum),
-        bool(row.trains_on_sum) and phase == "training",
-        epoch.updates,
-        aliases,
-    )
-
-
-def _averaged(epoch: Epoch) -> float | None:
-    """With the script's weights; where those were not seen, the average that the printed number is."""
-    if epoch.printed is None or epoch.weighted is None:
-        return epoch.averaged
-    is_weighted = abs(epoch.printed - epoch.weighted) <= TOLERANCE * abs(epoch.weighted)
-    return epoch.weighted if is_weighted else epoch.averaged

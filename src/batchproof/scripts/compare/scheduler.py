@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class ScriptCommand:
             "typed": self.target,
             "arguments": [argument.replace(BLANK, str(setting.batch_size)) for argument in self.arguments],
             "as_module": self.as_module,
-            "control": setting.control(not self.has_blank, self.report).to_json(),
+            "control": asdict(setting.control(not self.has_blank, self.report)),
             "output": str(output),
         }
 
@@ -166,11 +166,13 @@ class _Maker:
         if status is None:
             return RunOutcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
         try:
-            outcome = RunOutcome.of(load(output), setting)
+            run = load(output)
         except BatchproofError:
             return RunOutcome(setting, failed=_why(status, log))
-        if outcome.failed:
-            return replace(outcome, failed=f"{outcome.failed}{_where(log)}")
+        if run.failed or run.status:
+            why = run.failed or f"exit status {run.status}"
+            return RunOutcome(setting, run, f"{why}{_where(log)}")
+        outcome = RunOutcome(setting, run)
         opened = json.loads(files.read_text(encoding="utf-8")) if files.is_file() else {}
         self.cache.write(outcome, opened)
         return outcome

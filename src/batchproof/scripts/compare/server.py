@@ -71,10 +71,11 @@ def run(job: str) -> int:
     opened = _Opened()
     sys.addaudithook(opened.note)
     try:
+        from batchproof.report.result import from_plain
         from batchproof.scripts.run import Control, launch_quietly
 
         run = asked["run"]
-        control, output = Control.from_json(run["control"]), Path(run["output"])
+        control, output = from_plain(Control, run["control"]), Path(run["output"])
         return launch_quietly(run["typed"], run["arguments"], run["as_module"], control, output)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

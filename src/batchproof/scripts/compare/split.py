@@ -93,7 +93,7 @@ class _Worth:
 
 def _worth(reading: PassReading) -> _Worth:
     for kind in ("settled", "exact"):
-        value = getattr(reading, kind)
+        value = getattr(reading.values, kind)
         if value is not None:
             return _Worth(value, kind)
     return _Worth(reading.reported, "reported")
@@ -102,17 +102,17 @@ def _worth(reading: PassReading) -> _Worth:
 def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
     """How much each cause that lies in the run alone makes up, and what is left of the number without them."""
     plain, found = run.plain, {}
-    if plain.exact is not None:
+    if plain.values.exact is not None:
         short = _short_batch(plain)
         found[DifferenceCause.SHORT_BATCH] = short
-        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.exact - short
+        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.values.exact - short
     last = plain
     for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.mended)):
-        if reading is not None and reading.exact is not None and last.exact is not None:
-            found[cause] = last.exact - reading.exact
+        if reading is not None and reading.values.exact is not None and last.values.exact is not None:
+            found[cause] = last.values.exact - reading.values.exact
             last = reading
-    if last.exact is not None and last.settled is not None:
-        found[DifferenceCause.TRAINING] = last.exact - last.settled
+    if last.values.exact is not None and last.values.settled is not None:
+        found[DifferenceCause.TRAINING] = last.values.exact - last.values.settled
     elif last.phase == "evaluation":
         found[DifferenceCause.TRAINING] = 0.0
     return found, _worth(last)
@@ -128,9 +128,9 @@ def controlled(run: SeedReadings) -> float:
 
 def _short_batch(reading: PassReading) -> float:
     """Of sums, a short batch's own value is a smaller one: there the weights alone say nothing."""
-    if reading.averaged is None or reading.weighted is None or reading.is_sum:
+    if reading.averaged is None or reading.values.weighted is None or reading.is_sum:
         return 0.0
-    return reading.averaged - reading.weighted
+    return reading.averaged - reading.values.weighted
 
 
 @dataclass(frozen=True)

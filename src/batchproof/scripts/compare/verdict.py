@@ -70,7 +70,7 @@ def _verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> Verdict:
         return "could not tell"
     if found.is_total and is_clear(row.difference, found.rows[0].reported.value):
         return "wrong"
-    if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.seen):
+    if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.run.seen):
         return "wrong"
     mistaken = any(is_mistaken(part, row) for part in row.parts)
     if not is_clear(row.difference, found.rows[0].reported.value) and not mistaken:

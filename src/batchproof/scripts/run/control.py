@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 #: What evaluation can be made to do right although the script does not: leave no samples out, and leave no statistics
@@ -40,13 +39,3 @@ class Control:
     def is_plain(self) -> bool:
         """Whether the script's own numbers stay what they are."""
         return (self.batch_size, self.seed, self.updates, self.learning_rate, self.mends) == (None, None, (), 1.0, ())
-
-    def to_json(self) -> str:
-        """As one line of text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Control:
-        """What `to_json` gave."""
-        data = json.loads(text)
-        return cls(**{**data, "updates": tuple(data["updates"]), "mends": tuple(data["mends"])})

@@ -23,7 +23,6 @@ from typing import Any
 from batchproof.errors import BatchproofError
 from batchproof.ground.text import error_line
 
-Compile = Callable[[bytes, str, dict[str, Any]], CodeType]
 _HERE = Path(__file__).parent
 
 

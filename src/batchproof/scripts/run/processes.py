@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class Children:
             {
                 "path": str(target.path.absolute()),
                 "folder": str(target.folder),
-                "control": self.session.control.to_json(),
+                "control": asdict(self.session.control),
                 "output": str(self.output),
             }
         )

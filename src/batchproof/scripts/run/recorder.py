@@ -61,7 +61,6 @@ class ScriptRecorder:
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
         self.steers = False  # whether every step is to be told
         self.last_weights = False
-        self.unsettled = ""
 
     # ------------------------------------------------------------------ values on their way
 
@@ -310,8 +309,7 @@ class ScriptRecorder:
         if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):
             try:
                 predict = predictions(self.registry, trace, found)
-            except Unmeasured as error:
-                self.unsettled = str(error)
+            except Unmeasured:
                 return
             if done.inputs is None:
                 done.inputs = BatchInputs(predict, found)

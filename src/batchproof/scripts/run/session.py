@@ -17,6 +17,7 @@ from types import CodeType
 from typing import Any
 
 from batchproof.ground.place import Place, short
+from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
@@ -308,7 +309,7 @@ def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
     data = json.loads(told)
     path = Path(data["path"])
     target = Target(data["path"], path, None, ())
-    session = Session(target, Control.from_json(data["control"]))
+    session = Session(target, from_plain(Control, data["control"]))
     code = session.rewritten(path.read_bytes(), data["path"], names)
     names.update(__file__=data["path"], __spec__=None, __package__=None, __doc__=None)
     session.install()
