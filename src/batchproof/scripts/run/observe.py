@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.ground.place import Place, short
 from batchproof.ground.text import counted
 from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
@@ -74,7 +73,7 @@ class Seeing:
         held = self._drawn.pop(state.place.number, None)
         if held is not None:
             sampler, drawn = held
-            sampler.sampler = drawn._sampler
+            sampler.sampler = drawn._own
             facts.twice, facts.drawn = drawn.twice, len(drawn.indices)
 
     def duplicates(self, loop: int) -> int:
@@ -135,7 +134,7 @@ class Seeing:
                 )
 
     def _of_loop(self, facts: LoopFacts) -> Iterator[Observation]:
-        place = self._place(facts.place)
+        place = facts.place.source.place(facts.place.line)
         if facts.place.trains:
             yield Observation("updates", self._updates(facts), place)
             if reads := self._reads(facts.place):
@@ -195,6 +194,3 @@ class Seeing:
         elif facts is not None and last.loader is not None and 0 < last.steps < last.loader and not facts.place.trains:
             what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
             yield Observation("skipped", what, row.place)
-
-    def _place(self, loop: LoopPlace) -> Place:
-        return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))

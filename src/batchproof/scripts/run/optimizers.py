@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
+
+from batchproof.scripts.run.loaders import Undo, replaced
 
 #: Others divide by the gradient's own size: to them, a loss that is twice as large is the same loss.
 _FOLLOW_SCALE = {"SGD", "ASGD"}
@@ -38,22 +41,15 @@ class Optimizers:
     scheduled: bool = False
     _rates: dict[int, float] = field(default_factory=dict)
     _before: list[Any] = field(default_factory=list)
-    _undo: list[Callable[[], None]] = field(default_factory=list)
 
-    def watch(self, optim: ModuleType) -> None:
+    def watch(self, optim: ModuleType) -> Undo:
         """Begin, once ``torch.optim.optimizer`` is there."""
-        handles = [
-            optim.register_optimizer_step_pre_hook(self._before_step),
-            optim.register_optimizer_step_post_hook(self._after_step),
-        ]
-        self._undo += [handle.remove for handle in handles]
+        undo = ExitStack()
+        undo.callback(optim.register_optimizer_step_pre_hook(self._before_step).remove)
+        undo.callback(optim.register_optimizer_step_post_hook(self._after_step).remove)
         if self.may_freeze:
-            self._freezable(optim.Optimizer)
-
-    def stop(self) -> None:
-        """Leave torch as it was."""
-        while self._undo:
-            self._undo.pop()()
+            undo.callback(self._freezable(optim.Optimizer))
+        return undo.close
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         groups = optimizer.param_groups
@@ -80,7 +76,7 @@ class Optimizers:
         if self._rates.setdefault(id(optimizer), rate) != rate:
             self.scheduled = True
 
-    def _freezable(self, kind: Any) -> None:
+    def _freezable(self, kind: Any) -> Undo:
         """Let every optimizer that is made from now on ask whether its steps are to have an effect."""
         begin = kind.__init__
         steers = self
@@ -98,8 +94,7 @@ class Optimizers:
             # a scheduler expects a method here, and wraps it in one of its own
             optimizer.step = types.MethodType(stepping, optimizer)
 
-        kind.__init__ = __init__
-        self._undo.append(lambda: setattr(kind, "__init__", begin))
+        return replaced(kind, "__init__", __init__)
 
 
 def _as_set(group: dict[str, Any], rate: float) -> float:
@@ -119,9 +114,8 @@ class Roots:
     def __init__(self, loop: Callable[[], int | None]) -> None:
         self._loop = loop
         self._values: dict[int, list[Any]] = {}
-        self._undo: Callable[[], None] = lambda: None
 
-    def watch(self, autograd: ModuleType) -> None:
+    def watch(self, autograd: ModuleType) -> Undo:
         """Begin, once ``torch.autograd`` is there."""
         backward = autograd.backward
 
@@ -129,13 +123,7 @@ class Roots:
             self._note(tensors)
             return backward(tensors, *args, **kwargs)
 
-        noting.__wrapped__ = backward  # type: ignore[attr-defined]
-        autograd.backward = noting  # type: ignore[attr-defined]
-        self._undo = lambda: setattr(autograd, "backward", backward)
-
-    def stop(self) -> None:
-        """Leave torch as it was."""
-        self._undo()
+        return replaced(autograd, "backward", noting)
 
     def begins(self, loop: int) -> None:
         """A pass over a loader."""

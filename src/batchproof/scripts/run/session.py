@@ -10,13 +10,12 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from batchproof.ground.place import Place, short
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
@@ -213,13 +212,13 @@ class Session:
             name=names[0],
             accumulator=site.name,
             names=names,
-            place=_place(place.source, getattr(site.add, "lineno", place.root.lineno)),
+            place=place.source.place(getattr(site.add, "lineno", place.root.lineno)),
             phase=site.loop.phase.value,
             quantity=site.added.quantity.value,
             is_sum=self.sums.get(number),
             trains_on_sum=self.sums_trained_on.get(number),
             why=why,
-            cause=_place(place.source, origin) if origin is not None and why and why == site.added.why else None,
+            cause=place.source.place(origin) if origin is not None and why and why == site.added.why else None,
             remedy=remedy,
             epochs=tuple(self.epochs.get(number, ())),
         )
@@ -233,7 +232,7 @@ class Session:
 
         values = tuple(as_number(value) for _, value in self.recorder.reported)
         source, line = self.registry.reports[self.recorder.reported[-1][0]]
-        return Reported(name, values, _place(source, line))
+        return Reported(name, values, source.place(line))
 
     def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
@@ -258,37 +257,25 @@ class Session:
             failed=ending.failed,
             places=len(self.registry.places),
             world=max([world(), *(run.world for run in handed_in)]),
-            notes=(
-                *self._alone(handed_in),
-                *self._read_nowhere(),
-                *self._unreported(),
-                *self.notes,
-                *self.steering.loaders.notes,
-            ),
+            notes=tuple(self._notes(len(handed_in))),
         )
 
-    def _alone(self, handed_in: list[ScriptRun]) -> list[str]:
+    def _notes(self, processes: int) -> Iterator[str]:
+        """What else there is to know; of the processes that the script started, so many have handed in a result."""
         if world() > 1:
-            return [
+            yield (
                 f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
-            ]
-        if len(handed_in) > 1:
-            return [
-                f"measured in {len(handed_in)} processes that the script started: these are the samples of the first"
-            ]
-        return []
-
-    def _read_nowhere(self) -> list[str]:
-        if not self.unread or self.epochs:
-            return []
-        return ["batches were added up, and no average of them was read"]
-
-    def _unreported(self) -> list[str]:
+            )
+        elif processes > 1:
+            yield f"measured in {processes} processes that the script started: these are the samples of the first"
+        if self.unread and not self.epochs:
+            yield "batches were added up, and no average of them was read"
         name = self.control.report
-        if name is None or self.recorder.reported:
-            return []
-        where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
-        return [f"--report {name}: {name} {where}"]
+        if name is not None and not self.recorder.reported:
+            where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
+            yield f"--report {name}: {name} {where}"
+        yield from self.notes
+        yield from self.steering.loaders.notes
 
 
 def _of_process(epoch: Epoch) -> Epoch:
@@ -325,7 +312,3 @@ def _names(place: AccumulatorPlace) -> tuple[str, ...]:
     own = [name.removeprefix("self.") for name in (*site.reported, site.name)]
     names = dict.fromkeys((*known, *([place.meter] if place.meter else []), *own))
     return tuple(sorted(names, key=lambda name: len(name) == 1))  # a letter says less than any other name
-
-
-def _place(source: RewrittenFile, line: int) -> Place:
-    return Place(short(source.file), line, source.line(line))

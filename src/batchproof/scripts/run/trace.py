@@ -81,9 +81,14 @@ def _is_heavy(value: Any) -> bool:
     )
 
 
+def is_a(thing: Any, module: str, name: str) -> bool:
+    """Whether a thing is of a class of a module that may not be imported yet."""
+    home = sys.modules.get(module)
+    return home is not None and isinstance(thing, getattr(home, name))
+
+
 def is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return is_a(value, "torch", "Tensor")
 
 
 def is_batch(value: Any) -> bool:
@@ -105,31 +110,22 @@ def is_plain(value: Any) -> bool:
 
 def samples_of(target: Any, along: int = 0) -> int | None:
     """How many samples a batch has: the length of its first tensor."""
-    torch = sys.modules.get("torch")
-    found = None if torch is None else _first_batch(target, torch.Tensor)
-    return None if found is None or found.ndim <= along else int(found.shape[along])
+    first = _first_batch(target)
+    return None if first is None or first.ndim <= along else int(first.shape[along])
 
 
 def dimension_of(target: Any, size: Any) -> int:
     """Along which dimension of a loader's tensors samples lie: the second, where only that is as long as a batch."""
-    torch = sys.modules.get("torch")
-    found = None if torch is None or type(size) is not int else _first_batch(target, torch.Tensor)
-    return int(found is not None and found.ndim > 1 and found.shape[0] != size and found.shape[1] == size)
+    first = _first_batch(target) if type(size) is int else None
+    return int(first is not None and first.ndim > 1 and first.shape[0] != size and first.shape[1] == size)
 
 
-def _first_batch(target: Any, tensor: Any) -> Any:
+def _first_batch(target: Any) -> Any:
     """The first tensor that is no single number."""
-    if isinstance(target, tensor):
+    if is_tensor(target):
         return target if target.ndim else None
     if isinstance(target, (tuple, list)):
-        for part in target:
-            found = _first_batch(part, tensor)
-            if found is not None:
-                return found
-        return None
+        return next((first for part in target if (first := _first_batch(part)) is not None), None)
     if target is None or isinstance(target, (int, float, str)):
         return None
-    for path, part in parts(target):
-        if path and isinstance(part, tensor) and part.ndim > 0:
-            return part
-    return None
+    return next((part for path, part in parts(target) if path and is_batch(part)), None)
