@@ -55,5 +55,5 @@ def command(
     from batchproof.scripts.run import launch
     from batchproof.scripts.run.control import Control
 
-    asked = launch.Asked(output, as_json, html, png, live)
+    asked = launch.ReportOptions(output, as_json, html, png, live)
     return launch.launch(script, arguments, as_module, Control(last_weights=last_weights, report=report), asked)

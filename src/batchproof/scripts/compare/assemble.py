@@ -10,7 +10,15 @@ from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Rescaled
 from batchproof.scripts.compare.plan import Done, Question
 from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
-from batchproof.scripts.compare.split import DifferenceCause, Mean, SeedReadings, controlled, mean, mean_parts, parts
+from batchproof.scripts.compare.split import (
+    DifferenceCause,
+    Mean,
+    SeedReadings,
+    controlled_value,
+    mean,
+    mean_parts,
+    parts,
+)
 from batchproof.scripts.run import Epoch, Phase
 
 #: A difference of a smaller share of the number is none.
@@ -65,7 +73,7 @@ class _Tabled:
         self.takes_last = self._is_named_at_odds()
         self.epochs = 1 if self.takes_last else self._last_epoch()
         self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
-        self.mends = plan.mends_of(question, done)
+        self.repairs = plan.repairs_of(question, done)
         self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
         self.seeds = self._seeds()
 
@@ -115,7 +123,7 @@ class _Tabled:
         """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
         tried = range(plan.seeds(self.question, self.done))
         plain = [s for s in tried if all(self._reading(Setting(size, s)) is not None for size in self.sizes)]
-        wanted = plan.wanted(self.question, self.done)
+        wanted = plan.needed(self.question, self.done)
         full = [s for s in plain if all(setting in self.done for setting in wanted if setting.seed == s)]
         return full or plain
 
@@ -132,10 +140,10 @@ class _Tabled:
         }
         return SeedReadings(
             plain=reading,
-            whole=self._reading(replace(plain, mends=("tail",))) if "tail" in self.mends else None,
-            mended=self._reading(replace(plain, mends=self.mends)) if "statistics" in self.mends else None,
-            updates=self._reading(plan.same_updates(outcome, base, self.mends)) if is_controlled else None,
-            rate=self._reading(plan.same_rate(outcome, base, self.mends)) if is_controlled else None,
+            whole=self._reading(replace(plain, repairs=("tail",))) if "tail" in self.repairs else None,
+            repaired=self._reading(replace(plain, repairs=self.repairs)) if "statistics" in self.repairs else None,
+            updates=self._reading(plan.same_updates(outcome, base, self.repairs)) if is_controlled else None,
+            rate=self._reading(plan.same_rate(outcome, base, self.repairs)) if is_controlled else None,
             is_same=frozenset(cause for cause, holds in same.items() if holds),
         )
 
@@ -148,7 +156,7 @@ class _Tabled:
             mean([reading.reported for reading in readings]),
             _mean_if_all(readings, lambda values: values.exact),
             _mean_if_all(readings, lambda values: values.settled),
-            mean([controlled(run) for run in runs]) if self.question.controls else None,
+            mean([controlled_value(run) for run in runs]) if self.question.controls else None,
             updates=outcome.run.steps
             if reading.row is None
             else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),

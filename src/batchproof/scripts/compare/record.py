@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from batchproof.ground.place import Place
-from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Mend, Phase, ScriptRun
+from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Phase, Repair, ScriptRun
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -27,7 +27,7 @@ class Setting:
         seed: of torch, Python and NumPy before the script's first line.
         updates: optimizer steps that each pass over a training loader makes; empty leaves the script its own.
         learning_rate: what every step's learning rate is multiplied by.
-        mends: what evaluation does right although the script does not.
+        repairs: what evaluation does right although the script does not.
         again: the same run once more, to see whether it gives the same numbers.
     """
 
@@ -35,7 +35,7 @@ class Setting:
     seed: int = 0
     updates: tuple[int, ...] = ()
     learning_rate: float = 1.0
-    mends: tuple[Mend, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     again: bool = False
 
     @property
@@ -55,7 +55,7 @@ class Setting:
             seed=self.seed,
             updates=self.updates,
             learning_rate=self.learning_rate,
-            mends=self.mends,
+            repairs=self.repairs,
             last_weights=True,
             report=report,
         )
@@ -64,7 +64,7 @@ class Setting:
         parts = [f"batch size {self.batch_size}", f"seed {self.seed}" if self.seed else ""]
         parts.append("as many updates" if self.updates else "")
         parts.append(f"learning rate x {self.learning_rate:.3g}" if self.learning_rate != 1 else "")
-        parts.append("evaluation put right" if self.mends else "")
+        parts.append("evaluation put right" if self.repairs else "")
         parts.append("once more" if self.again else "")
         return ", ".join(filter(None, parts))
 

@@ -66,7 +66,7 @@ class ScriptCommand:
 
 
 @dataclass(frozen=True)
-class Made:
+class CompletedRuns:
     """The runs that came to pass.
 
     Attributes:
@@ -86,7 +86,7 @@ def make(
     timeout: float | None = None,
     progress: Progress | None = None,
     check: Check = lambda outcome: None,
-) -> Made:
+) -> CompletedRuns:
     """Every run that the question needs; after Ctrl-C, those that were done by then.
 
     Args:
@@ -98,7 +98,7 @@ def make(
         progress: called with what is run, how many runs are done, and how many there are.
         check: called with the first batch size's run; what it raises ends the comparison.
     """
-    made = Made()
+    runs = CompletedRuns()
     with (
         tempfile.TemporaryDirectory(prefix="batchproof-") as folder,
         ThreadPoolExecutor(jobs) as threads,
@@ -106,10 +106,10 @@ def make(
     ):
         maker = _Maker(script, cache, servers, timeout, Path(folder))
         try:
-            _go_on(question, maker, threads, jobs, made.done, progress, check)
+            _go_on(question, maker, threads, jobs, runs.done, progress, check)
         except KeyboardInterrupt:
-            made = replace(made, interrupted=True)
-    return made
+            runs = replace(runs, interrupted=True)
+    return runs
 
 
 def _go_on(
@@ -123,7 +123,7 @@ def _go_on(
 ) -> None:
     running: dict[Future[RunOutcome], Setting] = {}
     while True:
-        wanted = plan.wanted(question, done)
+        wanted = plan.needed(question, done)
         for setting in wanted:
             if setting in done or setting in running.values():
                 continue

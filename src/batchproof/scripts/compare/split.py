@@ -47,15 +47,15 @@ class SeedReadings:
     Attributes:
         plain: the script as it is.
         whole: with no samples left out in evaluation.
-        mended: with nothing of the batch in the model in evaluation, and no samples left out.
-        updates: mended, with as many updates as the base.
+        repaired: with nothing of the batch in the model in evaluation, and no samples left out.
+        updates: repaired, with as many updates as the base.
         rate: the same at the base's learning rate, too.
         is_same: the causes that cannot be one: the base has as many updates, or the same learning rate.
     """
 
     plain: PassReading
     whole: PassReading | None = None
-    mended: PassReading | None = None
+    repaired: PassReading | None = None
     updates: PassReading | None = None
     rate: PassReading | None = None
     is_same: frozenset[DifferenceCause] = frozenset()
@@ -107,7 +107,7 @@ def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
         found[DifferenceCause.SHORT_BATCH] = short
         found[DifferenceCause.ARITHMETIC] = plain.reported - plain.values.exact - short
     last = plain
-    for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.mended)):
+    for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.repaired)):
         if reading is not None and reading.values.exact is not None and last.values.exact is not None:
             found[cause] = last.values.exact - reading.values.exact
             last = reading
@@ -118,7 +118,7 @@ def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
     return found, _worth(last)
 
 
-def controlled(run: SeedReadings) -> float:
+def controlled_value(run: SeedReadings) -> float:
     """What the run's model is worth with nothing of the batch size left but the noise of its gradients."""
     for control in (run.rate, run.updates):
         if control is not None:

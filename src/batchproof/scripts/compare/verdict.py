@@ -32,7 +32,7 @@ _LEAD: dict[Verdict, str] = {
 }
 
 
-def judged(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
+def with_verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
     """With its verdict and its headline.
 
     Args:

@@ -3,7 +3,7 @@
 For other parts of the program (`compare`):
 
 - `Control` says what to hold fixed: the batch size of all loaders, the seed, updates in each pass, a factor on every
-  learning rate, mends in evaluation; whether to score each pass again with its last weights; a number by name.
+  learning rate, repairs in evaluation; whether to score each pass again with its last weights; a number by name.
 - `launch_quietly(target, arguments, as_module, control, output)` runs a script in this process, prints what the script
   prints and nothing else, gives the script's status, and writes its `ScriptRun` to ``output``.
 - `load(output)` reads that `ScriptRun`: ``run.measured`` has one entry for each accumulator, each with its ``epochs``
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.run.control import Control, Mend
+from batchproof.scripts.run.control import Control, Repair
 from batchproof.scripts.run.execute import path_of
 from batchproof.scripts.run.result import (
     TOLERANCE,
@@ -35,9 +35,9 @@ __all__ = [
     "Control",
     "Epoch",
     "MeasuredAccumulator",
-    "Mend",
     "Observation",
     "Phase",
+    "Repair",
     "Reported",
     "ScriptRun",
     "launch_quietly",
@@ -49,10 +49,10 @@ __all__ = [
 def launch_quietly(typed: str, arguments: Sequence[str], as_module: bool, control: Control, output: Path) -> int:
     """Run a script for another part of the program: its own output, its status, and its `ScriptRun` in a file."""
     # whoever only reads a saved run does not wait for what makes one
-    from batchproof.scripts.run.launch import Asked, launch
+    from batchproof.scripts.run.launch import ReportOptions, launch
 
     try:
-        return launch(typed, arguments, as_module, control, Asked(output, quiet=True))
+        return launch(typed, arguments, as_module, control, ReportOptions(output, quiet=True))
     except BatchproofError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

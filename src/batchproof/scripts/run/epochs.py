@@ -73,7 +73,7 @@ class Pass:
             self.fails(error)
 
 
-def finished(done: Pass, is_sum: bool | None, settled: float | None, exact: float | None) -> Epoch:
+def epoch_of(done: Pass, is_sum: bool | None, settled: float | None, exact: float | None) -> Epoch:
     """The pass as numbers.
 
     Args:
@@ -264,7 +264,7 @@ def as_number(value: Any) -> float:
 _REMEDIES = {
     Quantity.NONLINEAR: "compute it once, on all samples together, as batchproof.exact does",
     Quantity.RATIO: "add up numerators and denominators over the batches, and divide once",
-    Quantity.COUPLED: "no averaging mends it: keep the batch size fixed, and report it with the number",
+    Quantity.COUPLED: "no averaging repairs it: keep the batch size fixed, and report it with the number",
 }
 
 

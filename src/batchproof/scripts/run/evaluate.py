@@ -57,7 +57,7 @@ class _Held:
         """Callable, so that its parts are looked at."""
 
 
-def called(formula: Formula, batch: Batch) -> float:
+def call(formula: Formula, batch: Batch) -> float:
     """The function on a batch.
 
     Raises:
@@ -71,7 +71,7 @@ def called(formula: Formula, batch: Batch) -> float:
         raise Unmeasured(f"called again it raises {error_line(error)}") from error
 
 
-def called_for_all(formula: Formula, batch: Batch) -> tuple[torch.Tensor, ...]:
+def call_for_all(formula: Formula, batch: Batch) -> tuple[torch.Tensor, ...]:
     """All that the function gives for a batch.
 
     Raises:
@@ -95,7 +95,7 @@ def number(value: Any) -> float:
         raise Unmeasured("what is added is not a single number") from error
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def join(batches: Sequence[Batch]) -> Batch:
     if len(batches) == 1:
         return batches[0]
     return [torch.cat(column) for column in zip(*batches, strict=True)]
@@ -127,8 +127,8 @@ def grows(formula: Formula, batch: Batch) -> bool | None:
     """Whether the value of a batch taken twice is twice that of the batch: a sum; None where that does not show."""
     try:
         with unnoticed(formula, batch[0]):
-            once = called(formula, batch)
-            twice = called(formula, joined([batch, batch]))
+            once = call(formula, batch)
+            twice = call(formula, join([batch, batch]))
     except (Unmeasured, BatchproofError):
         return None
     if not math.isfinite(once) or not math.isfinite(twice) or once == 0:
@@ -145,7 +145,7 @@ def unordered(formula: Formula, batches: Sequence[Batch]) -> None:
         Unmeasured: the order counts.
     """
     if formula.ordered is None:
-        formula.ordered = _is_ordered(formula, joined([batch for batch in batches if _alike(batch, batches[0])][:2]))
+        formula.ordered = _is_ordered(formula, join([batch for batch in batches if _alike(batch, batches[0])][:2]))
     if formula.ordered:
         raise Unmeasured("its value depends on the order of the samples, so that batches cannot be put together")
 
@@ -166,11 +166,11 @@ def _is_ordered(formula: Formula, batch: Batch) -> bool:
 
 def _differs(formula: Formula, batch: Batch, tolerance: float) -> bool:
     """Whether the samples in another order give another value."""
-    once = called(formula, batch)
+    once = call(formula, batch)
     draw = torch.Generator().manual_seed(0)  # the script's own random numbers stay as they are
     for _ in range(ORDERS):
         order = torch.randperm(len(batch[0]), generator=draw)
-        again = called(formula, [tensor[order.to(tensor.device)] for tensor in batch])
+        again = call(formula, [tensor[order.to(tensor.device)] for tensor in batch])
         if math.isfinite(once) and math.isfinite(again) and abs(once - again) > tolerance * max(abs(once), abs(again)):
             return True
     return False
@@ -192,7 +192,7 @@ def affordable(formula: Formula, batch: Batch, samples: int) -> None:
 def _pair_bytes(formula: Formula, batch: Batch) -> float:
     """Bytes that are made for each pair of samples; 0 where samples do not meet."""
     rows = min(FEW, len(batch[0]))
-    doubled = joined([batch, batch])
+    doubled = join([batch, batch])
     small, large = (_largest(formula, tuple(tensor[:count] for tensor in doubled)) for count in (rows, 2 * rows))
     if rows < 2 or small is None or large is None or large <= 3 * small:
         return 0.0
@@ -205,14 +205,14 @@ def broadcast(formula: Formula, batch: Batch) -> str:
     if n < 3:
         return ""
     with unnoticed(formula, batch[0]), _Shapes() as seen, contextlib.suppress(Unmeasured):
-        called(formula, batch)
+        call(formula, batch)
     return f"({n}, 1) and ({n},)" if n in seen.paired else ""
 
 
 def _largest(formula: Formula, batch: Batch) -> int | None:
     with _Shapes() as seen:
         try:
-            called(formula, batch)
+            call(formula, batch)
         except Unmeasured:
             return None
     largest: int = seen.largest

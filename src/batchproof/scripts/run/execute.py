@@ -116,7 +116,7 @@ def read(target: Target) -> bytes:
         raise BatchproofError(f"cannot read {target.path}: {error.strerror or error}") from error
 
 
-def parsed(source: bytes, file: str) -> ast.Module:
+def parse(source: bytes, file: str) -> ast.Module:
     """The tree.
 
     Raises:
@@ -138,7 +138,7 @@ def path_of(typed: str, arguments: Sequence[str]) -> Path | None:
         BatchproofError: there is none, or it is not Python.
     """
     found = script(typed, arguments)
-    parsed(read(found), typed)
+    parse(read(found), typed)
     return found.path
 
 

@@ -133,7 +133,7 @@ COUNT = "_count"
 
 @dataclass
 class Backtrace:
-    """What a way back has found so far.
+    """What the way back from an added value has found so far.
 
     Attributes:
         steps: expressions whose values lead on to the result, in order, each with the point at which it was kept.
@@ -172,22 +172,22 @@ class Backtrace:
         self.fixed = {index: value for index, value in self.fixed.items() if f"_fixed{index}" in used}
 
 
-def made(way: Backtrace, result: ast.expr, source: RewrittenFile) -> tuple[Callable[..., Any], str]:
+def compile_steps(backtrace: Backtrace, result: ast.expr, source: RewrittenFile) -> tuple[Callable[..., Any], str]:
     """The steps as a function, and its text."""
     body: list[ast.stmt] = [
         at(ast.Assign([ast.Name(f"_value{index}", ast.Store())], expression), expression)
-        for index, expression in way.steps
+        for index, expression in backtrace.steps
     ]
-    if way.count is not None:
-        body.insert(0, ast.parse(f"{COUNT} = {next(iter(way.arguments.values()))}.shape[0]").body[0])
+    if backtrace.count is not None:
+        body.insert(0, ast.parse(f"{COUNT} = {next(iter(backtrace.arguments.values()))}.shape[0]").body[0])
     body.append(at(ast.Return(result), result))
-    taken = [ast.arg(name) for name in way.arguments.values()]
+    taken = [ast.arg(name) for name in backtrace.arguments.values()]
     arguments = ast.arguments(posonlyargs=[], args=taken, kwonlyargs=[], kw_defaults=[], defaults=[])
     function = ast.FunctionDef(name="value", args=arguments, body=body, decorator_list=[])
     module = ast.fix_missing_locations(ast.Module([function], []))
     text = renumbered(module)
-    names: dict[str, Any] = {f"_fixed{index}": value for index, value in way.fixed.items()}
-    for name, home in way.sources.items():
+    names: dict[str, Any] = {f"_fixed{index}": value for index, value in backtrace.fixed.items()}
+    for name, home in backtrace.sources.items():
         if name in home.names:
             names.setdefault(name, home.names[name])
     exec(compile(module, source.file, "exec", dont_inherit=True), names)

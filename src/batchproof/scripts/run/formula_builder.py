@@ -21,9 +21,9 @@ from batchproof.scripts.run.formula import (
     Unmeasured,
     at,
     bare,
+    compile_steps,
     is_load,
     is_zero,
-    made,
     named,
     unwrapped,
     walk,
@@ -33,7 +33,7 @@ from batchproof.scripts.run.registry import Kept, Node, Registry
 from batchproof.scripts.run.row_selection import rows_of_one_kind
 from batchproof.scripts.run.trace import Trace, is_batch, is_batch_holder, is_container, is_plain, is_tensor, parts
 
-#: Longer ways are no formulas.
+#: LongerLoader ways are no formulas.
 MOST_STEPS = 400
 
 
@@ -417,7 +417,7 @@ class _Resolver:
         if state.count is not None and self.trace.values[first].shape[0] != state.count:
             raise Unmeasured("it divides by a number of samples that its predictions do not have")
         source = self._node(len(self.trace.numbers) - 1).source
-        function, text = made(state, result, source)
+        function, text = compile_steps(state, result, source)
         return Formula(
             list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), function, text,
             tuple(self._label(index) for index in state.arguments), state.model,

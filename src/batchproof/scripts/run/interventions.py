@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from batchproof.scripts.run.control import Control
-from batchproof.scripts.run.loaders import Loaders, Longer, Undo
+from batchproof.scripts.run.loaders import Loaders, LongerLoader, Undo
 from batchproof.scripts.run.optimizers import Optimizers, Roots
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import LoopPlace
@@ -31,7 +31,7 @@ class Steering:
         self.undo_loop = ExitStack()  # of what is changed for one loop
         self.training = 0  # passes that began
 
-    def watched(self) -> dict[str, Callable[[ModuleType], Any]]:
+    def watches(self) -> dict[str, Callable[[ModuleType], Any]]:
         """What to do once modules are imported."""
         watches = {
             "torch.optim.optimizer": self.optimizers.watch,
@@ -60,8 +60,8 @@ class Steering:
             self.training += 1
             self.roots.begins(loop.number)
             if self.control.updates:
-                return Longer(loader, lambda: self.recorder.updates, self._wanted())
-        elif "tail" in self.control.mends:
+                return LongerLoader(loader, lambda: self.recorder.updates, self._wanted())
+        elif "tail" in self.control.repairs:
             self._whole(loader)
         return loader
 
@@ -104,9 +104,9 @@ class Steering:
             self.undo_loop.callback(setattr, batches, "drop_last", True)
 
 
-def already_imported(watched: dict[str, Callable[[ModuleType], Any]]) -> dict[str, Callable[[ModuleType], Any]]:
+def act_on_imported(watches: dict[str, Callable[[ModuleType], Any]]) -> dict[str, Callable[[ModuleType], Any]]:
     """Do what is to be done for modules that are there already; what remains to wait for."""
-    for name in list(watched):
+    for name in list(watches):
         if name in sys.modules:
-            watched.pop(name)(sys.modules[name])
-    return watched
+            watches.pop(name)(sys.modules[name])
+    return watches

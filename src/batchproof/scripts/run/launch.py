@@ -22,7 +22,7 @@ from batchproof.scripts.run.session import Session
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportOptions:
     """What a run is to hand over.
 
     Attributes:
@@ -42,7 +42,7 @@ class Asked:
     quiet: bool = False
 
 
-def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Control, asked: Asked) -> int:
+def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Control, asked: ReportOptions) -> int:
     """Run a script, and give the exit status that it ends with.
 
     Raises:
@@ -66,7 +66,7 @@ def launch(typed: str, arguments: Sequence[str], as_module: bool, control: Contr
     return ending.status
 
 
-def _writable(output: Path, asked: Asked) -> None:
+def _writable(output: Path, asked: ReportOptions) -> None:
     """Refuse files that cannot be written, before the script runs."""
     if asked.output is None:
         try:
@@ -84,7 +84,7 @@ def _writable(output: Path, asked: Asked) -> None:
         needed()
 
 
-def _show(result: ScriptRun, asked: Asked, pages: list[Path | None], output: Path) -> None:
+def _show(result: ScriptRun, asked: ReportOptions, pages: list[Path | None], output: Path) -> None:
     from rich.console import Console
 
     from batchproof.report.forms import show

@@ -79,7 +79,7 @@ class _InPlaceOf:
         return getattr(self._own, name)
 
 
-class Longer(_InPlaceOf):
+class LongerLoader(_InPlaceOf):
     """A loader that starts anew until as many updates are made as are wanted."""
 
     def __init__(self, loader: Any, updates: Callable[[], int], wanted: int) -> None:
@@ -96,7 +96,7 @@ class Longer(_InPlaceOf):
                 return
 
 
-class Drawn(_InPlaceOf):
+class NotingSampler(_InPlaceOf):
     """A sampler that notes what it draws."""
 
     def __init__(self, sampler: Any) -> None:
@@ -125,7 +125,7 @@ def may_draw_twice(loader: Any) -> bool:
     if data is None or not isinstance(loader, data.DataLoader) or type(batches) is not data.BatchSampler:
         return False
     sampler = batches.sampler
-    if isinstance(sampler, Drawn) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
+    if isinstance(sampler, NotingSampler) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
         return False
     return not (
         type(sampler) is data.RandomSampler

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchproof.ground.text import counted
-from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
+from batchproof.scripts.run.loaders import NotingSampler, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
 from batchproof.scripts.run.result import MeasuredAccumulator, Observation
@@ -35,15 +35,15 @@ class LoopFacts:
     norms: set[str] = field(default_factory=set)
 
 
-class Seeing:
+class Observer:
     """Looks on as the script comes to its loops."""
 
-    def __init__(self, registry: Registry, mend_norms: bool) -> None:
+    def __init__(self, registry: Registry, repair_norms: bool) -> None:
         self.registry = registry
-        self.mend_norms = mend_norms
+        self.repair_norms = repair_norms
         self.loops: dict[int, LoopFacts] = {}
         self.broadcasts: dict[int, str] = {}  # by place: the shapes
-        self._drawn: dict[int, tuple[Any, Drawn]] = {}
+        self._drawn: dict[int, tuple[Any, NotingSampler]] = {}
         self._hook: Any = None
         self._switched: list[Any] = []
 
@@ -54,18 +54,18 @@ class Seeing:
         facts.left_out = left_out(loader)
         if may_draw_twice(loader):
             batches = loader.batch_sampler
-            drawn = Drawn(batches.sampler)
+            drawn = NotingSampler(batches.sampler)
             batches.sampler = drawn
             self._drawn[loop.number] = batches, drawn
 
     def steps(self, state: LoopState) -> None:
         """A loop's body begins."""
-        if state.steps == 1 and self.mend_norms and not state.place.trains:
-            self._mend_modules()
+        if state.steps == 1 and self.repair_norms and not state.place.trains:
+            self._repair_modules()
 
     def ends(self, state: LoopState, updates: int) -> None:
         """A loop is over."""
-        self._mended()
+        self._restore_modules()
         facts = self._facts(state.place)
         if not state.place.trains:
             self._look_at_modules(state, facts)
@@ -97,21 +97,21 @@ class Seeing:
                 found = (part for part in value.modules() if isinstance(part, norms) and part.training)
                 facts.norms.update(type(part).__name__ for part in found)
 
-    def _mend_modules(self) -> None:
+    def _repair_modules(self) -> None:
         """Let such modules use what they learned, as they are called, until the loop ends."""
         torch = sys.modules.get("torch")
         if torch is None or self._hook is not None:
             return
         norms: Any = torch.nn.modules.batchnorm._BatchNorm
 
-        def mend(module: Any, arguments: Any) -> None:
+        def repair(module: Any, arguments: Any) -> None:
             if module.training and isinstance(module, norms):
                 module.training = False
                 self._switched.append(module)
 
-        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(mend)
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(repair)
 
-    def _mended(self) -> None:
+    def _restore_modules(self) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -120,7 +120,7 @@ class Seeing:
 
     # ------------------------------------------------------------------ in words
 
-    def found(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
+    def observations(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
         """All of it; ``rows`` are what was measured, by the number of its place."""
         for facts in self.loops.values():
             if facts.steps:

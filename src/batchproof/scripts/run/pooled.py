@@ -22,10 +22,10 @@ from batchproof.scripts.run.evaluate import (
     MOST_WORK,
     Batch,
     affordable,
-    called,
-    called_for_all,
+    call,
+    call_for_all,
     is_narrow,
-    joined,
+    join,
     number,
     reason,
     unnoticed,
@@ -97,7 +97,7 @@ class Batches:
             self.folded = exact(self.formula.function)
         try:
             for group in groups:
-                self.folded.update(*joined(group))
+                self.folded.update(*join(group))
         except Exception as error:
             raise Unmeasured(reason(error)) from error
         if self.folded.n_samples >= FEW and not self.folded.plan.is_constant_size:
@@ -140,7 +140,7 @@ class Batches:
             return
         last = len(self.kept) - 1
         for index in sorted({0, last // 2, last}):
-            given = called(self.formula, self.kept[index])
+            given = call(self.formula, self.kept[index])
             added = number(self.added[self.folded_batches + index])
             same = SAME_NARROW if is_narrow(self.kept[index]) else SAME
             if not _same(given, added, same):
@@ -169,7 +169,7 @@ class Batches:
                     raise Unmeasured(reason(error)) from error
             self.checked()
             affordable(self.formula, self.kept[0], self.samples)
-            return called(self.formula, joined(self.kept))
+            return call(self.formula, join(self.kept))
 
 
 def _same(a: float, b: float, tolerance: float) -> bool:
@@ -221,6 +221,6 @@ class BatchInputs:
         again = Batches(self.formula, None)
         with unnoticed(self.predict, self.kept[0][0]):
             for batch in self.kept:
-                found = called_for_all(self.predict, batch)
+                found = call_for_all(self.predict, batch)
                 again.add([tensor.detach() for tensor in found], [None] * len(found), len(found[0]))
         return again.value()

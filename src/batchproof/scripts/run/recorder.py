@@ -14,7 +14,7 @@ from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples
 from batchproof.scripts.source import Weight
 
 #: Ways through a loop's body that are followed back before a place is given up.
-MOST_WAYS = 24
+MOST_FORMULAS = 24
 #: Values kept in one pass through a loop's body, beyond which something else runs.
 MOST_KEPT = 20_000
 
@@ -303,7 +303,7 @@ class ScriptRecorder:
 
     def _learn(self, number: int, place: AccumulatorPlace, trace: Trace) -> Formula:
         known = self.formulas.setdefault(number, [])
-        if len(known) >= MOST_WAYS:
+        if len(known) >= MOST_FORMULAS:
             raise Unmeasured("every batch takes another way through the loop")
         found = formula(self.registry, trace, place.root)
         known.append(found)

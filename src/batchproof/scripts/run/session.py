@@ -20,8 +20,8 @@ from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
-from batchproof.scripts.run.interventions import Steering, already_imported
-from batchproof.scripts.run.observe import Seeing
+from batchproof.scripts.run.interventions import Steering, act_on_imported
+from batchproof.scripts.run.observe import Observer
 from batchproof.scripts.run.processes import Children, rank, world
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
@@ -46,7 +46,7 @@ class Session:
         self.recorder = ScriptRecorder(self.registry, self._finish)
         self.recorder.last_weights = control.last_weights
         self.steering = Steering(control, self.recorder)
-        self.seeing = Seeing(self.registry, "statistics" in control.mends)
+        self.observer = Observer(self.registry, "statistics" in control.repairs)
         self.recorder.steers = bool(control.updates)
         self.recorder.on_loader = self._begins
         self.recorder.on_step = self._steps
@@ -75,7 +75,7 @@ class Session:
         target = self.target
         source = execute.read(target)
         names = execute.main_module(target)
-        code = self.rewritten(source, str(target.path.absolute()), names.__dict__)
+        code = self.rewrite_script(source, str(target.path.absolute()), names.__dict__)
         finder = self.install()
         if output is not None:
             self.children = Children(self, output)
@@ -95,7 +95,7 @@ class Session:
     def install(self) -> Finder:
         """Let rewritten code reach the measuring, and modules of the script be rewritten."""
         setattr(builtins, NAME, self.recorder)
-        finder = Finder(self.target.folder, self.rewritten_module, already_imported(self.steering.watched()))
+        finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(self.steering.watches()))
         sys.meta_path.insert(0, finder)
         return finder
 
@@ -104,13 +104,13 @@ class Session:
         self.epochs.clear()
         self.recorder.open.clear()
 
-    def rewritten(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
+    def rewrite_script(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
         """The script's code.
 
         Raises:
             BatchproofError: it is not Python.
         """
-        tree = execute.parsed(source, file)
+        tree = execute.parse(source, file)
         self._rewrite(tree, source, file, names)
         try:
             return compile(tree, file, "exec", dont_inherit=True)
@@ -120,7 +120,7 @@ class Session:
 
             raise BatchproofError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from error
 
-    def rewritten_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
+    def rewrite_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
         """A module's code; None where nothing in it is measured, or it is not for us to say what is wrong with it."""
         try:
             tree = ast.parse(source, file)
@@ -153,27 +153,27 @@ class Session:
     def _begins(self, loop: LoopPlace, loader: Any) -> Any:
         steered = self.steering.begins(loop, loader)
         with contextlib.suppress(Exception):
-            self.seeing.begins(loop, loader)
+            self.observer.begins(loop, loader)
         return steered
 
     def _steps(self, state: LoopState) -> None:
         self.steering.steps(state)
         with contextlib.suppress(Exception):
-            self.seeing.steps(state)
+            self.observer.steps(state)
 
     def _ends(self, state: LoopState) -> None:
         self.steering.ends(state)
         with contextlib.suppress(Exception):
-            self.seeing.ends(state, self.recorder.updates - state.updates_before)
+            self.observer.ends(state, self.recorder.updates - state.updates_before)
 
     def _finish(self, done: Any) -> None:
-        from batchproof.scripts.run.epochs import exact_value, finished, reason, settled_value
+        from batchproof.scripts.run.epochs import epoch_of, exact_value, reason, settled_value
 
         number = done.place.number
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
-        done.duplicates = self.seeing.duplicates(done.place.loop)
-        epoch = finished(done, is_sum, settled, exact)
+        done.duplicates = self.observer.duplicates(done.place.loop)
+        epoch = epoch_of(done, is_sum, settled, exact)
         self.sums[number] = is_sum
         self._look_at_roots(done, is_sum)
         if epoch.printed is None:
@@ -181,13 +181,13 @@ class Session:
             return
         epoch = _of_process(epoch)
         if done.batches is not None and done.batches.formula.broadcasts:
-            self.seeing.broadcasts[number] = done.batches.formula.broadcasts
+            self.observer.broadcasts[number] = done.batches.formula.broadcasts
         why = reason(done, epoch, is_sum)
         if any(why) or number not in self.reasons:
             self.reasons[number] = why
         self.epochs.setdefault(number, []).append(epoch)
         if self.live is not None:
-            self.live(self.measured(number), epoch)
+            self.live(self.accumulator(number), epoch)
 
     def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
         from batchproof.scripts.run.epochs import as_number
@@ -201,7 +201,7 @@ class Session:
 
     # ------------------------------------------------------------------ afterwards
 
-    def measured(self, number: int) -> MeasuredAccumulator:
+    def accumulator(self, number: int) -> MeasuredAccumulator:
         """What is known of a place."""
         place = self.registry.places[number]
         site = place.site
@@ -223,7 +223,7 @@ class Session:
             epochs=tuple(self.epochs.get(number, ())),
         )
 
-    def reported(self) -> Reported | None:
+    def reported_number(self) -> Reported | None:
         """The number that was asked for by name."""
         name = self.control.report
         if name is None or not self.recorder.reported:
@@ -236,15 +236,15 @@ class Session:
 
     def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
-        handed_in = self.children.collected() if self.children is not None else []
-        numbered = [(number, self.measured(number)) for number in sorted(self.epochs)]
+        handed_in = self.children.collect() if self.children is not None else []
+        numbered = [(number, self.accumulator(number)) for number in sorted(self.epochs)]
         rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
         rows.sort(key=lambda row: (row.place.file, row.place.line))
         return ScriptRun(
             script=" ".join([self.target.typed, *self.target.arguments]),
             measured=tuple(rows),
-            seen=(*self.seeing.found(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
-            reported=self.reported(),
+            seen=(*self.observer.observations(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
+            reported=self.reported_number(),
             control=self.control,
             updates=tuple(self.steering.passes),
             steps=self.recorder.updates,
@@ -261,7 +261,7 @@ class Session:
         )
 
     def _notes(self, processes: int) -> Iterator[str]:
-        """What else there is to know; of the processes that the script started, so many have handed in a result."""
+        """What else there is to know, where this number of processes that the script started handed in a result."""
         if world() > 1:
             yield (
                 f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
@@ -291,13 +291,13 @@ def _of_process(epoch: Epoch) -> Epoch:
     return replace(epoch, rank=rank(), **({"exact": None, "reason": reason} if combined else {}))  # type: ignore[arg-type]
 
 
-def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
+def code_for_spawned_process(names: dict[str, Any], told: str) -> CodeType:
     """The script's code for a process that ``multiprocessing`` has spawned, which measures as its parent does."""
     data = json.loads(told)
     path = Path(data["path"])
     target = Target(data["path"], path, None, ())
     session = Session(target, from_plain(Control, data["control"]))
-    code = session.rewritten(path.read_bytes(), data["path"], names)
+    code = session.rewrite_script(path.read_bytes(), data["path"], names)
     names.update(__file__=data["path"], __spec__=None, __package__=None, __doc__=None)
     session.install()
     session.children = Children(session, Path(data["output"]))
