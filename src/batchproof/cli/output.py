@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ class Output:
     as_json: bool
     html: Path | None
     png: Path | None
+    is_error: bool = False  # whether what is printed goes to stderr, where stdout is somebody else's
 
     def __post_init__(self) -> None:
         from batchproof.report import save
@@ -35,16 +36,21 @@ class Output:
 
             needed()
 
+    def absolute(self) -> Output:
+        """With files that are the same ones in any directory."""
+        html, png = (path.absolute() if path is not None else None for path in (self.html, self.png))
+        return replace(self, html=html, png=png)
+
     def give(self, found: Result) -> None:
         """Print it, and save it."""
         if self.as_json:
-            click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False), err=self.is_error)
         else:
             from rich.console import Console
 
             from batchproof.report.forms import show
 
-            show(found, Console())
+            show(found, Console(stderr=self.is_error))
         from batchproof.report import save
 
         for path, written in ((self.html, save.html), (self.png, save.png)):

@@ -49,10 +49,10 @@ __all__ = [
 def launch_quietly(typed: str, arguments: Sequence[str], as_module: bool, control: Control, output: Path) -> int:
     """Run a script for another part of the program: its own output, its status, and its `ScriptRun` in a file."""
     # whoever only reads a saved run does not wait for what makes one
-    from batchproof.scripts.run.launch import ReportOptions, launch
+    from batchproof.scripts.run.launch import launch
 
     try:
-        return launch(typed, arguments, as_module, control, ReportOptions(output, quiet=True))
+        return launch(typed, arguments, as_module, control, output)
     except BatchproofError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

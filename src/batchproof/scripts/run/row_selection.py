@@ -35,7 +35,7 @@ class _NamedSteps:
         return [found for found in _names(self.steps[name][1]) if found in self.steps or found in self.arguments]
 
     def cut(self, name: str, rows: int) -> set[str] | None:
-        """The first steps or arguments with this number of rows on every way to a step; None where some way has none."""
+        """The first steps or arguments with this many rows on every way to a step; None where a way has none."""
         if name in self.arguments:
             return {name} if self.rows(name) == rows else None
         before = [self.cut(found, rows) for found in self.needs(name)]
