@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.comparisons import World
 
 from batchproof.scripts.compare.cache import Cache, key_of, local_modules, stamp
 from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.server import is_installed
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 
@@ -58,6 +60,14 @@ def test_a_data_file_that_changed(cache: Cache, tmp_path: Path) -> None:
     assert cache.read(SETTING) is not None
     data.write_text("1,2,3")
     assert cache.read(SETTING) is None
+
+
+def test_only_files_of_packages_and_the_system_are_not_looked_at() -> None:
+    assert is_installed(pytest.__file__)
+    assert is_installed(json.__file__)
+    assert is_installed("/dev/null")
+    assert not is_installed("/developer/data.csv")
+    assert not is_installed(str(Path(sys.prefix) / "src" / "app" / "data.csv"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {}, "outcome": {}}', '{"files": 3}', "null"])

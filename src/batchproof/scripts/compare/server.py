@@ -46,9 +46,10 @@ def _forked(path: str, answers: TextIO) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-#: Files that no change is expected in.
+#: Folders that no change is expected in.  Not all of Python's prefix: it may be /usr, and a project in /usr/src/app.
 _INSTALLED = tuple(
-    {str(Path(path)) for path in (*sysconfig.get_paths().values(), sys.prefix)} | {"/proc", "/dev", "/sys"}
+    str(Path(folder)) + os.sep
+    for folder in {path for name, path in sysconfig.get_paths().items() if name != "data"} | {"/proc", "/dev", "/sys"}
 )
 
 
@@ -122,7 +123,7 @@ class _Opened:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         name = _source_of(str(Path.cwd() / os.fsdecode(path)))
-        if name.startswith(_INSTALLED):
+        if is_installed(name):
             return
         if _writes(mode, flags):
             self._written.add(name)
@@ -135,6 +136,11 @@ class _Opened:
 
         names = [name for name in self._read if name not in self._written]
         return {name: found for name in names if (found := stamp(name)) is not None}
+
+
+def is_installed(name: str) -> bool:
+    """Whether a file is none of the script's own: a part of Python, of a package, or of the system."""
+    return name.startswith(_INSTALLED)
 
 
 def _source_of(name: str) -> str:
