@@ -10,7 +10,6 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from batchproof.errors import BatchproofError
+from batchproof.report import save
 from batchproof.report.result import from_plain
 from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.version import VERSION
@@ -59,15 +60,13 @@ class Cache:
         """Keep a run that came to its end; a cache that cannot be written is none."""
         if self.folder is None or outcome.failed:
             return
-        path = self._path(outcome.setting)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
+        entry = json.dumps({"outcome": asdict(outcome), "files": files})
+        with contextlib.suppress(OSError, BatchproofError):
             self.folder.mkdir(parents=True, exist_ok=True)
             ignore = self.folder.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
-            temporary.write_text(json.dumps({"outcome": asdict(outcome), "files": files}), encoding="utf-8")
-            temporary.replace(path)
+            save.write(self._path(outcome.setting), entry.encode())
 
     def _path(self, setting: Setting) -> Path:
         assert self.folder is not None

@@ -58,27 +58,22 @@ class _Held:
 
 
 def call(formula: Formula, batch: Batch) -> float:
-    """The function on a batch.
+    """The function's value on a batch.
 
     Raises:
         Unmeasured: it fails, or gives no single number.
     """
-    try:
-        return number(formula.function(*map(_widened, batch)))
-    except Unmeasured:
-        raise
-    except Exception as error:
-        raise Unmeasured(f"called again it raises {error_line(error)}") from error
+    return number(results(formula, list(map(_widened, batch))))
 
 
-def call_for_all(formula: Formula, batch: Batch) -> tuple[torch.Tensor, ...]:
+def results(formula: Formula, batch: Batch) -> Any:
     """All that the function gives for a batch.
 
     Raises:
         Unmeasured: it fails.
     """
     try:
-        return tuple(formula.function(*batch))
+        return formula.function(*batch)
     except Exception as error:
         raise Unmeasured(f"called again it raises {error_line(error)}") from error
 

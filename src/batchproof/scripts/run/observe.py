@@ -17,6 +17,7 @@ from batchproof.scripts.run.loaders import NotingSampler, left_out, may_draw_twi
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
 from batchproof.scripts.run.result import MeasuredAccumulator, Observation
+from batchproof.scripts.run.trace import is_a
 
 _READS = ("item", "cpu", "tolist", "numpy")
 
@@ -88,13 +89,9 @@ class Observer:
 
     def _look_at_modules(self, state: LoopState, facts: LoopFacts) -> None:
         """Which of the modules that an evaluation loop has used take statistics of their batch."""
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return
-        norms: Any = torch.nn.modules.batchnorm._BatchNorm
         for value in state.trace.values:
-            if isinstance(value, torch.nn.Module):
-                found = (part for part in value.modules() if isinstance(part, norms) and part.training)
+            if is_a(value, "torch.nn", "Module"):
+                found = (part for part in value.modules() if _is_norm(part) and part.training)
                 facts.norms.update(type(part).__name__ for part in found)
 
     def _repair_modules(self) -> None:
@@ -102,10 +99,9 @@ class Observer:
         torch = sys.modules.get("torch")
         if torch is None or self._hook is not None:
             return
-        norms: Any = torch.nn.modules.batchnorm._BatchNorm
 
         def repair(module: Any, arguments: Any) -> None:
-            if module.training and isinstance(module, norms):
+            if module.training and _is_norm(module):
                 module.training = False
                 self._switched.append(module)
 
@@ -194,3 +190,7 @@ class Observer:
         elif facts is not None and last.loader is not None and 0 < last.steps < last.loader and not facts.place.trains:
             what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
             yield Observation("skipped", what, row.place)
+
+
+def _is_norm(module: Any) -> bool:
+    return is_a(module, "torch.nn.modules.batchnorm", "_BatchNorm")

@@ -23,11 +23,11 @@ from batchproof.scripts.run.evaluate import (
     Batch,
     affordable,
     call,
-    call_for_all,
     is_narrow,
     join,
     number,
     reason,
+    results,
     unnoticed,
     unordered,
 )
@@ -221,6 +221,6 @@ class BatchInputs:
         again = Batches(self.formula, None)
         with unnoticed(self.predict, self.kept[0][0]):
             for batch in self.kept:
-                found = call_for_all(self.predict, batch)
+                found = results(self.predict, batch)
                 again.add([tensor.detach() for tensor in found], [None] * len(found), len(found[0]))
         return again.value()
