@@ -79,7 +79,7 @@ class Side:
         tree: ast.Module | Any = ast.parse(SCRIPT)
         if measured:
             session = Session(Target("script.py", Path("script.py"), None, ()), Control())
-            tree = session.rewritten(SCRIPT.encode(), "script.py", self.names)
+            tree = session.rewrite_script(SCRIPT.encode(), "script.py", self.names)
             setattr(builtins, NAME, session.recorder)
             self.epochs = session.epochs
         exec(tree if measured else compile(tree, "script.py", "exec"), self.names)

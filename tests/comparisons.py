@@ -12,13 +12,12 @@ from typing import Any
 from batchproof.ground.place import Place
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import Comparison
-from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.conclude import conclude
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import PassReading
 from batchproof.scripts.compare.record import RunOutcome, Setting
-from batchproof.scripts.compare.scheduler import Made, ScriptCommand
+from batchproof.scripts.compare.scheduler import CompletedRuns, ScriptCommand
 from batchproof.scripts.compare.workers import Workers
-from batchproof.scripts.run import Observation
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, ScriptRun
 
 ADDS = Place("train.py", 12, "running += loss.item()")
 SAMPLES = 320
@@ -70,34 +69,38 @@ class World:
         exact = math.fsum(self.loss(n, step) for n in range(updates)) / updates if self.training else settled
         samples = SAMPLES
         if self.phase == "evaluation":
-            samples = SAMPLES if "tail" in setting.mends else self.scored(size)
+            samples = SAMPLES if "tail" in setting.repairs else self.scored(size)
             exact += 0.0 if samples == SAMPLES else -self.tail * (SAMPLES - samples)
-            exact += 0.0 if "statistics" in setting.mends else self.statistics(size)
+            exact += 0.0 if "statistics" in setting.repairs else self.statistics(size)
         weighted = exact + self.averaging(size)
         averaged = weighted + self.short(size)
-        reading = PassReading(
-            "loss", self.phase, 1, ADDS, averaged, averaged, weighted, exact, settled if self.training else None,
-            own, samples, SAMPLES, "the square root is taken in each batch",
-            is_sum=self.is_sum, trains_on_sum=self.is_sum,
+        values = Epoch(
+            1, averaged, exact, averaged, weighted, averaged, settled if self.training else None,
+            sizes=((size, own - 1), (samples - size * (own - 1), 1)), dataset=SAMPLES,
         )  # fmt: skip
-        return RunOutcome(
-            setting, (reading,), (updates,), learning_rate=self.rate(size), seen=self.seen, loaders=2, seconds=1.0
+        row = MeasuredAccumulator(
+            "loss", "total", ("loss",), ADDS, self.phase, "a mean", self.is_sum, self.is_sum,
+            "the square root is taken in each batch", epochs=(values,),
+        )  # fmt: skip
+        run = ScriptRun(
+            "train.py", (row,), self.seen, updates=(updates,), learning_rate=self.rate(size), loaders=2, seconds=1.0
         )
+        return RunOutcome(setting, run)
 
 
-def made(world: World, question: Question) -> Made:
+def made(world: World, question: Question) -> CompletedRuns:
     """All runs that the question needs."""
     done: dict[Setting, RunOutcome] = {}
-    while todo := [setting for setting in plan.wanted(question, done) if setting not in done]:
+    while todo := [setting for setting in plan.needed(question, done) if setting not in done]:
         for setting in todo:
             done[setting] = replace(world.run(replace(setting, again=False)), setting=setting)
-    return Made(done)
+    return CompletedRuns(done)
 
 
 def comparison(world: World, *sizes: int, **changes: Any) -> Comparison:
     """What compare says of a world."""
     question = Question(sizes or (16, 64, 128), **{"seeds": 1, **changes})
-    return concluded(ScriptCommand("train.py"), question, made(world, question), None, 1.0)
+    return conclude(ScriptCommand("train.py"), question, made(world, question), None, 1.0)
 
 
 _SHARED: list[Workers] = []

@@ -12,9 +12,9 @@ from tests.comparisons import World, comparison, made
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
 from batchproof.scripts.compare.comparison import Comparison
-from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.conclude import conclude
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.scheduler import Made, ScriptCommand
+from batchproof.scripts.compare.scheduler import CompletedRuns, ScriptCommand
 
 FALLS = World(noise=lambda size, seed: 0.001 * math.sin(size + seed), averaging=lambda size: -0.3 / size)
 EVALUATED = World(phase="evaluation", training=False, scored=lambda size: 320 // size * size, tail=0.001)
@@ -112,7 +112,7 @@ def test_after_an_interrupt_seeds_that_are_whole_are_compared() -> None:
     question = Question((16, 128), 2)
     done = made(World(noise=lambda size, seed: 0.01 * seed), question).done
     some = {setting: outcome for setting, outcome in done.items() if setting.seed == 0 or not setting.updates}
-    found = concluded(ScriptCommand("train.py"), question, Made(some, interrupted=True), None, 1.0)
+    found = conclude(ScriptCommand("train.py"), question, CompletedRuns(some, interrupted=True), None, 1.0)
     assert found.seeds == 1
     assert found.numbers[0].rows[1].part is not None
     assert "interrupted: these are the runs that were done by then" in render(found, 100)
@@ -121,6 +121,8 @@ def test_after_an_interrupt_seeds_that_are_whole_are_compared() -> None:
 def test_after_an_early_interrupt_there_is_no_answer() -> None:
     done = made(World(), Question((16, 128), 1)).done
     some = {setting: outcome for setting, outcome in done.items() if setting.batch_size == 16}
-    found = concluded(ScriptCommand("train.py"), Question((16, 128), 1), Made(some, interrupted=True), None, 1.0)
+    found = conclude(
+        ScriptCommand("train.py"), Question((16, 128), 1), CompletedRuns(some, interrupted=True), None, 1.0
+    )
     assert found.exit_status == 2
     assert "could not tell" in found.headline

@@ -11,8 +11,9 @@ from batchproof.ground.place import Place
 from batchproof.report import save
 from batchproof.report.forms import document_of, render
 from batchproof.report.html import page
-from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, Reported, ScriptRun, wording
-from batchproof.scripts.run.lines import live_line
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation, Reported, ScriptRun
+from batchproof.scripts.run.document import headline as headline_of
+from batchproof.scripts.run.document import live_line, state_of
 
 EPOCH = Epoch(
     2, printed=0.8, exact=1.0, mean=0.8, weighted=0.85, averaged=0.8, sizes=((16, 27), (10, 1)), steps=28, updates=28
@@ -41,16 +42,19 @@ RUN = ScriptRun(
 def test_the_page_of_text() -> None:
     text = render(RUN, 100)
     assert text.startswith(
-        "train.py --epochs 2\n1 of 2 numbers are not exact: train_loss reads 20.0% low\n\n  line  name"
+        "train.py --epochs 2\n1 of 2 numbers are not exact: train_loss reads 20.0% low\n\n"
+        "  ended  ValueError: broken: what was measured by then is shown\n\n  line  name"
     )
     assert (
         "        the square root is taken of each batch (train.py:4: return mean.sqrt())\n        → compute it once\n"
         in text
     )
     assert "        not measured: the model computes it\n" in text
-    assert "  ended  ValueError: broken: what was measured by then is shown\n" in text
     assert "  seen   train.py:8: 28 optimizer steps in a pass\n" in text
-    assert "  wrong  train.py:20: BatchNorm1d in training mode; call model.eval()\n" in text
+    assert (
+        "  wrong  BatchNorm in training mode in evaluation: BatchNorm1d in training mode\n"
+        "           train.py:20\n         → call model.eval()\n"
+    ) in text
     assert "  asked  val_loss = 0.25, from train.py:30\n" in text
     assert text.endswith("  note   a note")
 
@@ -79,8 +83,8 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     ],
 )
 def test_headlines(run: ScriptRun, headline: str, state: bool | None) -> None:
-    assert wording.headline(run) == headline
-    assert wording.state_of(run) is state
+    assert headline_of(run) == headline
+    assert state_of(run) is state
     assert headline in render(run, 100)
 
 
@@ -96,7 +100,10 @@ def test_pages_and_pictures(tmp_path: Path) -> None:
 
 def test_a_document_names_what_is_wrong_only() -> None:
     document = document_of(RUN)
-    assert [reason.title for reason in document.reasons] == ["line 11: train_loss reads 20.0% low"]
+    assert [reason.title for reason in document.reasons] == [
+        "line 11: train_loss reads 20.0% low",
+        "BatchNorm in training mode in evaluation",
+    ]
     assert {aside.label: aside.text for aside in document.asides}["other"] == "not measured: the model computes it"
 
 

@@ -6,11 +6,14 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from batchproof.report.result import Result
 
 INTERRUPTED = 130
 
@@ -25,6 +28,7 @@ class Output:
     as_json: bool
     html: Path | None
     png: Path | None
+    is_error: bool = False  # whether what is printed goes to stderr, where stdout is somebody else's
 
     def __post_init__(self) -> None:
         from batchproof.report import save
@@ -37,25 +41,34 @@ class Output:
 
             needed()
 
+    def absolute(self) -> Output:
+        """With files that are the same ones in any directory."""
+        html, png = (path.absolute() if path is not None else None for path in (self.html, self.png))
+        return replace(self, html=html, png=png)
+
     def give(self, measure: Callable[[], Any]) -> int:
         """Print and save the result that is measured, and give the exit status; the user's own prints go to stderr."""
         with contextlib.redirect_stdout(sys.stderr):
             found = measure()
+        self.show(found)
+        return INTERRUPTED if getattr(found, "interrupted", False) else int(found.exit_status)
+
+    def show(self, found: Result) -> None:
+        """Print a result, and save it."""
         if self.as_json:
-            click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False), err=self.is_error)
         else:
             from rich.console import Console
 
             from batchproof.report.forms import show
 
-            show(found, Console())
+            show(found, Console(stderr=self.is_error))
         from batchproof.report import save
 
         for path, written in ((self.html, save.html), (self.png, save.png)):
             if path is not None:
                 written(found, path)
                 click.echo(f"wrote {path}", err=True)
-        return INTERRUPTED if getattr(found, "interrupted", False) else int(found.exit_status)
 
 
 @contextlib.contextmanager

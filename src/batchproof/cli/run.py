@@ -6,11 +6,16 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batchproof.cli import options
+from batchproof.cli.output import Output
 from batchproof.errors import TorchMissing
+
+if TYPE_CHECKING:
+    from batchproof.scripts.run import ScriptRun
 
 _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -62,8 +67,17 @@ def command(
     """
     if find_spec("torch") is None:
         raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")
-    from batchproof.scripts.run import launch
-    from batchproof.scripts.run.control import Control
+    from batchproof.scripts.run import Control
+    from batchproof.scripts.run.launch import launch
 
-    asked = launch.Asked(output, as_json, html, png, live)
-    return launch.launch(script, arguments, as_module, Control(last_weights=last_weights, report=report), asked)
+    forms = Output(as_json, html, png, is_error=True).absolute()  # the script may change its directory
+
+    def show(run: ScriptRun) -> None:
+        if not as_json:
+            click.echo(err=True)
+        forms.show(run)
+        if not as_json:
+            click.echo(f"\nbatchproof report{'' if output is None else f' {output}'}   shows this again", err=True)
+
+    control = Control(last_weights=last_weights, report=report)
+    return launch(script, arguments, as_module, control, output, live, show)

@@ -14,25 +14,81 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why: the line of code, what it does, and what to do instead."""
+    """Why: the line of code, what it does, and what to do instead.
+
+    Attributes:
+        title: In a few words.
+        text: A sentence without its full stop.
+        place: The line of code.
+        remedy: What to do instead.
+        label: What a terminal calls it, in place of "why" and "also".
+        row: The row of a stacked table below which a terminal says it.
+    """
 
     title: str
     text: str
     place: Place | None = None
     remedy: str = ""
+    label: str = ""
+    row: int | None = None
 
 
-#: How a column, or a row of a strip, stands out in a terminal.
-Tone = Literal["plain", "faint", "expected", "notable", "answer"]
+#: How a column, a row or a cell stands out in a terminal.
+Tone = Literal["plain", "faint", "strong", "expected", "notable", "answer", "tried", "wrong"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table, as text."""
+    """A column of a table, as text.
+
+    Attributes:
+        title: Above it.
+        cells: One for each row.
+        tone: How it stands out.
+        tones: How its cells stand out, where they differ.
+        is_left: Whether it is set at the left, as words are.
+        is_name: Whether its cells may be cut: a name is known by its beginning.
+        makes_way: In which order the columns of a stacked table are left out where a line has no room; 0 for those that
+            stay.
+    """
 
     title: str
     cells: tuple[str, ...]
     tone: Tone = "plain"
+    tones: tuple[Tone, ...] = ()
+    is_left: bool = False
+    is_name: bool = False
+    makes_way: int = 0
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much each row makes up of a figure in one of the columns.
+
+    Attributes:
+        title: Above them.
+        column: Which column has that figure.
+        values: One for each row; None for a row that is no part of it.
+    """
+
+    title: str
+    column: int
+    values: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class RowLook:
+    """How a row of a stacked table stands in a terminal.
+
+    Attributes:
+        tone: How it stands out.
+        section: Sections are set apart.
+        is_optional: Whether it is left out where it repeats the first group's row.
+    """
+
+    tone: Tone = "plain"
+    section: int = 0
+    is_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,12 +100,16 @@ class Group:
         columns: From left to right.
         note: Added to the title, in brackets, where it is no longer than the columns.
         bars: A bar for each row, as a share of the longest: a terminal draws them where it has room.
+        headline: What these columns say, in a sentence.
+        shares: What a terminal writes and draws beside the columns of a stacked table, where it has room.
     """
 
     title: str
     columns: tuple[Column, ...]
     note: str = ""
     bars: tuple[float, ...] = ()
+    headline: str = ""
+    shares: Shares | None = None
 
     @property
     def full_title(self) -> str:
@@ -73,6 +133,8 @@ class Sheet:
         label: What the rows are.
         in_words: Whether the rows have names, indented by what they belong to.
         narrow: The table to show in place of this one where a line has no room for it.
+        is_stacked: Whether a terminal shows group below group across its whole width, before the reasons.
+        looks: How its rows stand in a stacked table; empty where the columns' tones say it.
     """
 
     sizes: tuple[str, ...]
@@ -81,6 +143,8 @@ class Sheet:
     label: str = "batch size"
     in_words: bool = False
     narrow: Sheet | None = None
+    is_stacked: bool = False
+    looks: tuple[RowLook, ...] = ()
 
     @property
     def filled(self) -> Sheet:
@@ -143,6 +207,7 @@ class Aside:
         table: Its figures.
         footnote: What is said below them.
         is_warning: Whether it qualifies all the rest.
+        row: The row of a stacked table below which a terminal says it.
     """
 
     label: str
@@ -152,6 +217,7 @@ class Aside:
     table: Sheet | None = None
     footnote: str = ""
     is_warning: bool = False
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +235,7 @@ class Document:
         alternatives: What else would show the same.
         chart: Values over batch sizes.
         caption: What was measured, above the figures: sentences, each on lines of its own.
-        caption_label: What the caption is called in a terminal.
+        caption_label: What the caption is called in a terminal; empty leaves it to pages and pictures.
         sheet: The figures.
         strip: The figures as a terminal shows them, in place of the table.
         footnote: What is said below the figures.
@@ -195,6 +261,14 @@ class Document:
     use: tuple[str, ...] = ()
     asides: tuple[Aside, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def qualification(self) -> str:
+        """What pages say below the headline: on what the figures rest, and what other groups of them say."""
+        given = [self.given.text] if self.given is not None else []
+        groups = self.sheet.groups if self.sheet is not None else ()
+        others = (f"{group.headline[:1].upper()}{group.headline[1:]}." for group in groups if group.headline)
+        return " ".join((*given, *others))
 
     @property
     def full_caption(self) -> str:

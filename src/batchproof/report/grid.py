@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from rich.text import Text
 
@@ -11,25 +12,32 @@ from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Group, Sheet, Tone
 from batchproof.report.page import INDENT, ending
 
+_Part = TypeVar("_Part")
 BETWEEN_GROUPS, BETWEEN_COLUMNS = 4, 2
 #: A name is cut to this, or to what the figures leave it.
 SHORTEST_NAME = 12
 STYLE: dict[Tone, str] = {
-    "plain": "", "faint": "dim", "expected": "green", "notable": "magenta", "answer": "bold magenta",
+    "plain": "", "faint": "dim", "strong": "bold", "expected": "green", "notable": "magenta", "answer": "bold magenta",
+    "tried": "cyan", "wrong": "red",
 }  # fmt: skip
 
 
 def packed(table: Sheet, width: int) -> list[list[Group]]:
     """Groups stand beside each other while they fit, and below each other from there on."""
-    blocks: list[list[Group]] = []
-    room = 0
-    for group in table.groups:
-        room -= BETWEEN_GROUPS + width_of(group)
-        if room < 0:
-            blocks.append([])
-            room = width - margin_of(table) - width_of(group)
-        blocks[-1].append(group)
-    return blocks
+    return side_by_side(table.groups, width_of, width - margin_of(table), BETWEEN_GROUPS)
+
+
+def side_by_side(parts: Sequence[_Part], width_of: Callable[[_Part], int], room: int, gap: int) -> list[list[_Part]]:
+    """Parts of a table, those together that have room on one line."""
+    lines: list[list[_Part]] = []
+    left = 0
+    for part in parts:
+        left -= gap + width_of(part)
+        if left < 0:
+            lines.append([])
+            left = room - width_of(part)
+        lines[-1].append(part)
+    return lines
 
 
 def with_bars(table: Sheet, width: int) -> Sheet:
@@ -61,7 +69,7 @@ def within(table: Sheet, room: int) -> Iterator[Text]:
 
 
 def _taken(column: Column) -> int:
-    return BETWEEN_COLUMNS + _width(column)
+    return BETWEEN_COLUMNS + width_of_column(column)
 
 
 def block(table: Sheet, groups: Sequence[Group], margin: int | None = None) -> Iterator[Text]:
@@ -100,10 +108,11 @@ def _cells(group: Group, index: int, own: bool) -> Iterator[Text]:
 
 
 def _widths(group: Group) -> list[int]:
-    return list(map(_width, group.columns))
+    return list(map(width_of_column, group.columns))
 
 
-def _width(column: Column) -> int:
+def width_of_column(column: Column) -> int:
+    """The characters that a column takes."""
     return max(len(column.title), *map(len, column.cells))
 
 

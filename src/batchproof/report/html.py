@@ -60,8 +60,8 @@ def _parts(document: Document) -> Iterator[str]:
     yield _header(document)
     if document.yours:
         yield f'<p class="yours">{_sentence(document.yours)}</p>'
-    if document.given:
-        yield f'<p class="given">{escape(document.given.text)}</p>'
+    if document.qualification:
+        yield f'<p class="given">{escape(document.qualification)}</p>'
     if document.reasons:
         yield f"<section><h2>Why</h2>{''.join(map(_reason, document.reasons))}</section>"
     if document.chart is not None or document.sheet is not None:

@@ -97,8 +97,7 @@ def _head(sheet: Poster, document: Document) -> None:
     sheet.write(f"{sign} {_sentence(document.headline)}", 15, ink, bold=True, indent=16)
     sheet.bar(top, ink)
     _beside_a_bar(sheet, document.yours, "mine", (4, 4))
-    if document.given is not None:
-        _beside_a_bar(sheet, document.given.text, "unsure", (10, 5))
+    _beside_a_bar(sheet, document.qualification, "unsure", (10, 5))
 
 
 def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -> None:

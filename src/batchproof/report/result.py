@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
-from typing import Any
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 class Result:
     """A dataclass that some verb gives back.
 
     Beside the module of such a class is another, ``document``, whose ``document(result)`` is made into text, pages and
-    pictures.  Where there is a module ``lines`` too, its ``lines(result, width)`` is the text.
+    pictures.
     """
 
     def to_dict(self) -> dict[str, Any]:
@@ -30,12 +33,32 @@ class Result:
         return render(self)
 
 
-def plain(value: Any) -> Any:
-    """A number that is not finite becomes None, in nested containers too."""
+def plain(value: Any, unwritable: Callable[[float], Any] = lambda number: None) -> Any:
+    """JSON has no numbers that are not finite: these become None, or what ``unwritable`` makes of them."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item, unwritable) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [plain(item, unwritable) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return unwritable(value)
     return value
+
+
+def from_plain(kind: Any, data: Any) -> Any:
+    """A dataclass from what JSON gives of it: by the types of its fields, which may be dataclasses and tuples of them.
+
+    >>> from batchproof.ground.place import Place
+    >>> from_plain(tuple[Place, ...], [{"file": "loss.py", "line": 11}])
+    (Place(file='loss.py', line=11, text=''),)
+    """
+    parts = get_args(kind)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = get_type_hints(kind)
+        known = (field.name for field in dataclasses.fields(kind) if field.name in data)
+        return kind(**{name: from_plain(hints[name], data[name]) for name in known})
+    if get_origin(kind) is tuple:
+        kinds = itertools.repeat(parts[0]) if parts[-1] is Ellipsis else parts
+        return tuple(from_plain(part, item) for part, item in zip(kinds, data, strict=False))
+    if get_origin(kind) in (Union, UnionType):
+        return None if data is None else from_plain(parts[0], data)
+    return float(data) if kind is float else data

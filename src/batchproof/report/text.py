@@ -3,43 +3,88 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import chain, groupby
 
 from rich.text import Text
 
 from batchproof.report import page
-from batchproof.report.document import Aside, Document, Reason
+from batchproof.report.document import Aside, Document, Reason, Sheet
 from batchproof.report.grid import block, packed, with_bars, within
 from batchproof.report.page import INDENT, labelled, paragraph
+from batchproof.report.stacked import stacked
 from batchproof.report.strip import strip_lines
 
 
 def lines(document: Document, width: int) -> Iterator[Text]:
     """The report, line by line."""
     yield from page.head(document.title, document.place, document.headline, document.state, width)
+    if document.sheet is not None and document.sheet.is_stacked:
+        yield from _figures_first(document, document.sheet, width)
+        return
     yield Text()
     yield from paragraph("yours", document.yours, width, "bold")
     if document.given is not None:
         yield from _aside(document.given, width)
     for index, reason in enumerate(document.reasons):
-        yield from _reason(reason, width, "also" if index else "why")
+        yield from _reason(reason, width, reason.label or ("also" if index else "why"))
     for index, text in enumerate(document.alternatives):
         yield from paragraph("" if index else "or", text, width)
     yield from _figures(document, width)
-    for aside in document.asides:
-        yield from _aside(aside, width)
+    yield from _asides(document.asides, width)
     yield from page.code("use", document.use, width)
     for note in document.notes:
         yield from paragraph("note", note, width)
 
 
+def _figures_first(document: Document, sheet: Sheet, width: int) -> Iterator[Text]:
+    """Parts that an empty line sets apart: the reasons speak of the rows that stand above them."""
+    asides = [aside for aside in document.asides if aside.row is None]
+    opening = [paragraph(document.caption_label, text, width) for text in document.caption if document.caption_label]
+    opening += [_aside(aside, width) for aside in asides if aside.is_warning]
+    closing = [_reason(reason, width, reason.label) for reason in document.reasons if reason.row is None]
+    closing.append(_asides([aside for aside in asides if not aside.is_warning], width))
+    closing += [paragraph("note", note, width) for note in document.notes]
+    for part in (chain(*opening), *stacked(sheet, _remarks(document), width), chain(*closing)):
+        lines = list(part)
+        yield from [Text(), *lines] if lines else []
+
+
+def _remarks(document: Document) -> dict[int, list[str]]:
+    """What is said below the rows of a table."""
+    found: dict[int, list[str]] = {}
+    for aside in document.asides:
+        if aside.row is not None:
+            found.setdefault(aside.row, []).append(aside.text)
+    for reason in document.reasons:
+        if reason.row is not None:
+            source = f" ({reason.place}: {reason.place.text})" if reason.place is not None and reason.place.text else ""
+            remedy = [f"→ {reason.remedy}"] if reason.remedy else []
+            found.setdefault(reason.row, []).extend([f"{reason.text}{source}", *remedy])
+    return found
+
+
 def _reason(reason: Reason, width: int, label: str) -> list[Text]:
-    """Its line of code, what it is, and what to do instead."""
+    """Its line of code, what it is, and what to do instead; a label that says what it is has the words beside it."""
     room = width - INDENT
-    body = [*page.code_line(reason.place, room), *map(Text, textwrap.wrap(f"{reason.title}: {reason.text}", room))]
+    words = map(Text, textwrap.wrap(f"{reason.title}: {reason.text}", room))
+    if reason.label:
+        body = [*words, *(Text.assemble("  ", line) for line in page.code_line(reason.place, room - 2))]
+    else:
+        body = [*page.code_line(reason.place, room), *words]
     for index, part in enumerate(textwrap.wrap(reason.remedy, room - 2)):
         body.append(Text(("→ " if not index else "  ") + part, style="green"))
     return labelled(label, body)
+
+
+def _asides(asides: Iterable[Aside], width: int) -> list[Text]:
+    """One below the other: of those with one label only the first has it."""
+    grouped = [list(group) for _, group in groupby(asides, lambda aside: aside.label)]
+    each = [
+        replace(aside, label="" if index else aside.label) for group in grouped for index, aside in enumerate(group)
+    ]
+    return [line for aside in each for line in _aside(aside, width)]
 
 
 def _aside(aside: Aside, width: int) -> list[Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.comparisons import World
 
 from batchproof.scripts.compare.cache import Cache, key_of, local_modules, stamp
 from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.server import is_installed
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 
@@ -37,12 +39,13 @@ def test_what_was_kept_is_read_again(cache: Cache) -> None:
 
 def test_numbers_that_are_not_finite_are_kept(cache: Cache) -> None:
     outcome = World().run(SETTING)
-    reading = replace(outcome.readings[0], reported=float("nan"), exact=float("inf"))
-    cache.write(replace(outcome, readings=(reading,)), {})
+    [row] = outcome.run.measured
+    values = replace(row.last, printed=float("nan"), exact=float("inf"))
+    cache.write(replace(outcome, run=replace(outcome.run, measured=(replace(row, epochs=(values,)),))), {})
     found = cache.read(SETTING)
     assert found is not None
     assert str(found.readings[0].reported) == "nan"
-    assert found.readings[0].exact == float("inf")
+    assert found.readings[0].values.exact == float("inf")
 
 
 def test_a_run_that_failed_is_not_kept(cache: Cache) -> None:
@@ -57,6 +60,14 @@ def test_a_data_file_that_changed(cache: Cache, tmp_path: Path) -> None:
     assert cache.read(SETTING) is not None
     data.write_text("1,2,3")
     assert cache.read(SETTING) is None
+
+
+def test_only_files_of_packages_and_the_system_are_not_looked_at() -> None:
+    assert is_installed(pytest.__file__)
+    assert is_installed(json.__file__)
+    assert is_installed("/dev/null")
+    assert not is_installed("/developer/data.csv")
+    assert not is_installed(str(Path(sys.prefix) / "src" / "app" / "data.csv"))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"files": {}, "outcome": {}}', '{"files": 3}', "null"])

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from batchproof.ground.place import Place
-from batchproof.scripts.compare.passes import readings_of
+from batchproof.scripts.compare.record import readings_of
 from batchproof.scripts.run import Epoch, MeasuredAccumulator
 
 TRAIN, VALIDATE, TEST = (10, 320), (0, 64), (0, 96)

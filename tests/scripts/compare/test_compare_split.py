@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from tests.comparisons import ADDS, SAMPLES, World, comparison, made
 
 from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.bill import change, decimals_of, differences, figure
 from batchproof.scripts.compare.comparison import Comparison
 from batchproof.scripts.compare.plan import Question
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import Setting
+from batchproof.scripts.compare.record import PassReading, Setting
 from batchproof.scripts.compare.split import DifferenceCause, SeedReadings, mean_parts, parts
-from batchproof.scripts.compare.text import change, decimals_of, differences, figure
-from batchproof.scripts.run import Observation
+from batchproof.scripts.run import Epoch, MeasuredAccumulator, Observation
 
 EVALUATION = World(phase="evaluation", training=False)
 
@@ -144,7 +143,7 @@ def test_the_rest_is_what_the_last_control_run_lies_off_the_base() -> None:
     done = made(world, question).done
     plain, base = done[Setting(128)], done[Setting(16)]
     control = done[plan.same_updates(plain, base, ())]
-    honest = control.readings[0].settled - base.readings[0].settled
+    honest = control.readings[0].values.settled - base.readings[0].values.settled
     assert amounts(comparison(world, 16, 128))[DifferenceCause.REST] == pytest.approx(honest)
 
 
@@ -162,9 +161,9 @@ maybe = st.one_of(st.none(), values)
 def readings(draw: st.DrawFn) -> PassReading:
     phase = draw(st.sampled_from(["training", "evaluation"]))
     averaged, weighted = draw(st.one_of(st.just((None, None)), st.tuples(values, values)))
-    return PassReading(
-        "loss", phase, 1, None, draw(values), averaged, weighted, draw(maybe), draw(maybe), is_sum=draw(st.booleans())
-    )
+    measured = Epoch(1, draw(values), draw(maybe), averaged, weighted, averaged, draw(maybe))
+    row = MeasuredAccumulator("loss", "total", (), ADDS, phase, "", draw(st.booleans()), epochs=(measured,))
+    return PassReading("loss", phase, 1, ADDS, measured, row)
 
 
 @st.composite

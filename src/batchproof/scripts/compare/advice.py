@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchproof.ground.place import Place
+from batchproof.scripts.compare.bill import change, decimals_of, figure, times
 from batchproof.scripts.compare.comparison import Advice, ComparedNumber, ComparisonRow, Rescaled
 from batchproof.scripts.compare.plan import steps_with_sum
-from batchproof.scripts.compare.reading import PassReading
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause
-from batchproof.scripts.compare.text import change, decimals_of, figure, times
 from batchproof.scripts.compare.verdict import is_mistaken, is_noticed
+from batchproof.scripts.run import MeasuredAccumulator
 
 _Moved = tuple[ComparedNumber, ComparisonRow, float]
 _EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
@@ -60,47 +60,36 @@ def _seen(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> 
     """What only a run shows, and is wrong; each line once, whatever the batch size."""
     places = set()
     for outcome in outcomes:
-        for seen in outcome.seen:
+        for seen in outcome.run.seen:
             at = (seen.kind, str(seen.place))
             if seen.harmless or at in places:
                 continue
             places.add(at)
             moved = _moved(numbers, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
             by = f" ({_amounts(moved)})" if moved else ""
-            yield Advice(_TITLES.get(seen.kind, seen.kind), f"{seen.what}{by}", seen.place, seen.remedy, True)
+            yield Advice(seen.title, f"{seen.what}{by}", seen.place, seen.remedy, True)
 
 
-_TITLES = {
-    "broadcast": "shapes that do not match",
-    "statistics": "BatchNorm in training mode in evaluation",
-    "duplicates": "samples drawn twice",
-    "undefined": "batches without a value",
-    "skipped": "batches skipped",
-    "accumulation": "gradients accumulated",
-}
-
-
-def _reading(each: ComparedNumber, outcomes: Sequence[RunOutcome]) -> PassReading | None:
-    found = (
-        reading
+def _row(each: ComparedNumber, outcomes: Sequence[RunOutcome]) -> MeasuredAccumulator | None:
+    rows = (
+        reading.row
         for outcome in outcomes
         for reading in outcome.readings
         if (reading.name, reading.phase, reading.place) == (each.name, each.phase, each.place)
     )
-    return next(found, None)
+    return next(rows, None)
 
 
 def _arithmetic(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     """Numbers that go through the same line are spoken of together."""
     together: dict[tuple[str, Place | None, str], list[_Moved]] = {}
     for each, row, amount in moved:
-        reading = _reading(each, outcomes)
-        why = reading.why if reading is not None and reading.why else "the mean of batches is another quantity"
-        place = (reading.cause if reading is not None else None) or each.place
-        remedy = reading.remedy if reading is not None else ""
-        together.setdefault((why, place, remedy), []).append((each, row, amount))
+        measured = _row(each, outcomes)
+        why, cause, remedy = (measured.why, measured.cause, measured.remedy) if measured is not None else ("", None, "")
+        about = (why or "the mean of batches is another quantity", cause or each.place, remedy or _EXACT)
+        together.setdefault(about, []).append((each, row, amount))
     for (why, place, remedy), group in together.items():
-        yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy or _EXACT, True)
+        yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy, True)
 
 
 def _short(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:

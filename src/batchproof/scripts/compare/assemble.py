@@ -9,10 +9,17 @@ from dataclasses import dataclass, replace
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Rescaled
 from batchproof.scripts.compare.plan import Done, Question
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.compare.record import RunOutcome, Setting
-from batchproof.scripts.compare.split import DifferenceCause, Mean, SeedReadings, controlled, mean, mean_parts, parts
-from batchproof.scripts.run import Phase
+from batchproof.scripts.compare.record import PassReading, RunOutcome, Setting
+from batchproof.scripts.compare.split import (
+    DifferenceCause,
+    Mean,
+    SeedReadings,
+    controlled_value,
+    mean,
+    mean_parts,
+    parts,
+)
+from batchproof.scripts.run import Epoch, Phase
 
 #: A difference of a smaller share of the number is none.
 NOTHING = 1e-6
@@ -66,7 +73,7 @@ class _Tabled:
         self.takes_last = self._is_named_at_odds()
         self.epochs = 1 if self.takes_last else self._last_epoch()
         self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
-        self.mends = plan.mends_of(question, done)
+        self.repairs = plan.repairs_of(question, done)
         self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
         self.seeds = self._seeds()
 
@@ -82,7 +89,7 @@ class _Tabled:
             first.place,
             tuple(map(self._row, self.sizes)),
             tuple(self._rescaled()),
-            "" if first.exact is not None else first.no_exact or "no loop that adds it up was recognised",
+            "" if first.values.exact is not None else first.values.reason or "no loop that adds it up was recognised",
         )
 
     def _last_epoch(self) -> int:
@@ -96,7 +103,7 @@ class _Tabled:
         A total has as many as there are batches.
         """
         found = [self._readings(setting) for setting in self.done]
-        counts = {len(readings) for readings in found if readings and readings[0].is_named}
+        counts = {len(readings) for readings in found if readings and readings[0].row is None}
         return len(counts) > 1
 
     def _reading(self, setting: Setting | None) -> PassReading | None:
@@ -116,7 +123,7 @@ class _Tabled:
         """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
         tried = range(plan.seeds(self.question, self.done))
         plain = [s for s in tried if all(self._reading(Setting(size, s)) is not None for size in self.sizes)]
-        wanted = plan.wanted(self.question, self.done)
+        wanted = plan.needed(self.question, self.done)
         full = [s for s in plain if all(setting in self.done for setting in wanted if setting.seed == s)]
         return full or plain
 
@@ -133,10 +140,10 @@ class _Tabled:
         }
         return SeedReadings(
             plain=reading,
-            whole=self._reading(replace(plain, mends=("tail",))) if "tail" in self.mends else None,
-            mended=self._reading(replace(plain, mends=self.mends)) if "statistics" in self.mends else None,
-            updates=self._reading(plan.same_updates(outcome, base, self.mends)) if is_controlled else None,
-            rate=self._reading(plan.same_rate(outcome, base, self.mends)) if is_controlled else None,
+            whole=self._reading(replace(plain, repairs=("tail",))) if "tail" in self.repairs else None,
+            repaired=self._reading(replace(plain, repairs=self.repairs)) if "statistics" in self.repairs else None,
+            updates=self._reading(plan.same_updates(outcome, base, self.repairs)) if is_controlled else None,
+            rate=self._reading(plan.same_rate(outcome, base, self.repairs)) if is_controlled else None,
             is_same=frozenset(cause for cause, holds in same.items() if holds),
         )
 
@@ -147,16 +154,16 @@ class _Tabled:
         row = ComparisonRow(
             size,
             mean([reading.reported for reading in readings]),
-            _mean_if_all(readings, lambda reading: reading.exact),
-            _mean_if_all(readings, lambda reading: reading.settled),
-            mean([controlled(run) for run in runs]) if self.question.controls else None,
-            updates=outcome.steps
-            if reading.is_named
+            _mean_if_all(readings, lambda values: values.exact),
+            _mean_if_all(readings, lambda values: values.settled),
+            mean([controlled_value(run) for run in runs]) if self.question.controls else None,
+            updates=outcome.run.steps
+            if reading.row is None
             else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
-            steps=0 if reading.is_named else _steps(outcome, self.epoch),
-            learning_rate=outcome.learning_rate,
-            batches=reading.batches,
-            samples=reading.samples,
+            steps=0 if reading.row is None else _steps(outcome, self.epoch),
+            learning_rate=outcome.run.learning_rate,
+            batches=reading.values.batches,
+            samples=reading.values.samples,
             left_out=reading.left_out,
             seeds=len(self.seeds),
         )
@@ -188,19 +195,12 @@ class _Tabled:
 
 def _steps(outcome: RunOutcome, epoch: int) -> int:
     """Optimizer steps in an epoch: those that a number of its training counts, or else those of a training pass."""
-    counted = [reading.updates for reading in outcome.readings if reading.epoch == epoch and reading.updates]
-    if counted:
+    counted = [reading.values.updates for reading in outcome.readings if reading.epoch == epoch]
+    if any(counted):
         return max(counted)
-    return outcome.updates[epoch - 1] if len(outcome.updates) >= epoch else 0
+    return outcome.run.updates[epoch - 1] if len(outcome.run.updates) >= epoch else 0
 
 
-def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[PassReading], float | None]) -> Mean | None:
-    values = [value for value in map(pick, readings) if value is not None]
+def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[Epoch], float | None]) -> Mean | None:
+    values = [value for value in (pick(reading.values) for reading in readings) if value is not None]
     return mean(values) if len(values) == len(readings) else None
-
-
-def has_cause(number: ComparedNumber, cause: DifferenceCause) -> bool:
-    """Whether some row has a part of this cause that is more than rounding."""
-    found = (row.part(cause) for row in number.rows)
-    scale = abs(number.rows[0].reported.value)
-    return any(part is not None and abs(part.value) > NOTHING * scale for part in found)

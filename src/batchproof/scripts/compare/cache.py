@@ -10,21 +10,23 @@ import ast
 import contextlib
 import hashlib
 import json
-import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from batchproof.errors import BatchproofError
+from batchproof.report import save
+from batchproof.report.result import from_plain
 from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.version import VERSION
 
 FOLDER = Path(".batchproof") / "cache"
 #: Raised when entries written before say something else than they do now.
-FORMAT = 2
+FORMAT = 3
 #: Bytes; a longer file is not read to see whether it changed.
 LONG = 1 << 22
 
@@ -49,7 +51,8 @@ class Cache:
             entry = json.loads(self._path(setting).read_text(encoding="utf-8"))
             if any(stamp(path) != seen for path, seen in entry["files"].items()):
                 return None
-            return replace(RunOutcome.from_dict(entry["outcome"]), cached=True)
+            outcome: RunOutcome = from_plain(RunOutcome, entry["outcome"])
+            return replace(outcome, cached=True)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None  # it was never there, or somebody has been at it: the run is made again
 
@@ -57,15 +60,13 @@ class Cache:
         """Keep a run that came to its end; a cache that cannot be written is none."""
         if self.folder is None or outcome.failed:
             return
-        path = self._path(outcome.setting)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with contextlib.suppress(OSError):
+        entry = json.dumps({"outcome": asdict(outcome), "files": files})
+        with contextlib.suppress(OSError, BatchproofError):
             self.folder.mkdir(parents=True, exist_ok=True)
             ignore = self.folder.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n", encoding="utf-8")
-            temporary.write_text(json.dumps({"outcome": outcome.to_dict(), "files": files}), encoding="utf-8")
-            temporary.replace(path)
+            save.write(self._path(outcome.setting), entry.encode())
 
     def _path(self, setting: Setting) -> Path:
         assert self.folder is not None

@@ -1,14 +1,20 @@
-"""Whether a run has something to compare: asked of the first, before hours go into the others."""
+"""Whether a run has something to compare: asked of the first, before hours go into the others.
+
+A total over batches that nothing divides falls as batches grow, since there are fewer of them. No average of it is
+reported, so that nothing of this is measured; the source alone tells.
+"""
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import Place
 from batchproof.scripts.compare.assemble import names
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.scheduler import BLANK, ScriptCommand
-from batchproof.scripts.compare.totals import totals
 
 #: How `Run.notes` speaks of them.
 BY_TRAINER = ": averaged by a trainer"
@@ -25,7 +31,7 @@ def check(script: ScriptCommand, outcome: RunOutcome, epoch: int | None) -> None
         BatchproofError: it has not; the message says what was looked for.
     """
     title = script.target
-    if not outcome.loaders and not script.has_blank:
+    if not outcome.run.loaders and not script.has_blank:
         raise BatchproofError(
             f"{title} builds no DataLoader whose batch size could be set: put {BLANK} where its arguments say the "
             f"batch size, as in batchproof compare {title} --batch-size 16,64 -- --batch-size {BLANK}"
@@ -41,7 +47,7 @@ def check(script: ScriptCommand, outcome: RunOutcome, epoch: int | None) -> None
             raise BatchproofError(
                 f"{title} leaves its averages to a trainer: say which number is meant, as in --report {of_trainer[-1]}"
             )
-        where = f"found {outcome.places}, and none of them ran" if outcome.places else "found none"
+        where = f"found {outcome.run.places}, and none of them ran" if outcome.run.places else "found none"
         raise BatchproofError(
             f"{title} reports no number that batchproof recognises: {LOOKED_FOR}, and {where}; {_to_name(script)}"
         )
@@ -60,5 +66,59 @@ def _to_name(script: ScriptCommand) -> str:
 
 def _averaged_by_trainer(outcome: RunOutcome) -> list[str]:
     """The names of what a method that a trainer calls gives it to average."""
-    notes = [note.partition(BY_TRAINER) for note in outcome.notes]
+    notes = [note.partition(BY_TRAINER) for note in outcome.run.notes]
     return [name for names, found, _ in notes if found for name in names.split(", ")]
+
+
+def totals(script: Path) -> dict[str, Place]:
+    """Names that a loop over batches adds values to, and that no expression divides, each with that line."""
+    try:
+        text = script.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+    except (OSError, ValueError, SyntaxError, RecursionError):
+        return {}
+    lines = text.splitlines()
+    divided = set(_divided(tree))
+    found: dict[str, Place] = {}
+    for add in _additions(tree):
+        name = ast.unparse(add.target)
+        if name not in divided:
+            found.setdefault(name, Place(script.name, add.lineno, lines[add.lineno - 1].strip()))
+    return found
+
+
+def _additions(tree: ast.Module) -> Iterator[ast.AugAssign]:
+    """``total += loss.item()`` and the like, in a loop."""
+    for loop in ast.walk(tree):
+        if not isinstance(loop, ast.For):
+            continue
+        for node in ast.walk(loop):
+            if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and _is_of_batch(node.value):
+                yield node
+
+
+def _is_of_batch(value: ast.expr) -> bool:
+    """Whether a value was taken from a tensor, or goes by the name of a loss."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "item":
+            return True
+        if isinstance(node, ast.Name) and "loss" in node.id.lower():
+            return True
+    return False
+
+
+def _divided(tree: ast.Module) -> Iterator[str]:
+    """What is divided, and what leaves a function: its caller may divide that."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.FloorDiv)):
+            yield from _names(node.left)
+        elif isinstance(node, ast.AugAssign) and isinstance(node.op, (ast.Div, ast.FloorDiv)):
+            yield ast.unparse(node.target)
+        elif isinstance(node, (ast.Return, ast.Yield)) and node.value is not None:
+            yield from _names(node.value)
+
+
+def _names(value: ast.expr) -> Iterator[str]:
+    for node in ast.walk(value):
+        if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+            yield ast.unparse(node)

@@ -14,7 +14,7 @@ from batchproof.scripts.compare import cache as caching
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.check import check
 from batchproof.scripts.compare.comparison import Comparison
-from batchproof.scripts.compare.conclude import concluded
+from batchproof.scripts.compare.conclude import conclude
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.scheduler import Progress, ScriptCommand, make, usual_jobs
@@ -73,8 +73,8 @@ def compare(
     def is_worth_it(outcome: RunOutcome) -> None:
         check(script, outcome, epoch)
 
-    made = make(script, question, kept, count, timeout, progress, is_worth_it)
-    return concluded(script, question, made, epoch, time.monotonic() - started)
+    runs = make(script, question, kept, count, timeout, progress, is_worth_it)
+    return conclude(script, question, runs, epoch, time.monotonic() - started)
 
 
 def _key(script: ScriptCommand, path: Path | None) -> str:

@@ -12,29 +12,30 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.advice import advice
 from batchproof.scripts.compare.assemble import numbers
-from batchproof.scripts.compare.check import check
+from batchproof.scripts.compare.check import check, totals
 from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, Failure
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
-from batchproof.scripts.compare.scheduler import BLANK, REFUSED, Made, ScriptCommand
-from batchproof.scripts.compare.totals import totals
-from batchproof.scripts.compare.verdict import judged
+from batchproof.scripts.compare.scheduler import BLANK, REFUSED, CompletedRuns, ScriptCommand
+from batchproof.scripts.compare.verdict import with_verdict
 
 
-def concluded(script: ScriptCommand, question: Question, made: Made, epoch: int | None, seconds: float) -> Comparison:
+def conclude(
+    script: ScriptCommand, question: Question, runs: CompletedRuns, epoch: int | None, seconds: float
+) -> Comparison:
     """What the runs say.
 
     Args:
         script: what was run.
         question: what was to be compared.
-        made: the runs.
+        runs: that came to pass.
         epoch: the pass that was asked for; None for the last.
         seconds: that it took.
 
     Raises:
         BatchproofError: nothing was reported that could be compared.
     """
-    done = made.done
+    done = runs.done
     base = plan.base_of(question, done)
     plain = [outcome for size in question.sizes if (outcome := done.get(Setting(size))) is not None]
     works = [outcome for outcome in plain if not outcome.failed]
@@ -42,7 +43,9 @@ def concluded(script: ScriptCommand, question: Question, made: Made, epoch: int 
         check(script, works[0], epoch)
     elif plain and all(outcome.failed.startswith(REFUSED) for outcome in plain):
         raise BatchproofError(plain[0].failed.removeprefix(REFUSED))
-    found = [judged(_looked_up(number, script), works) for number in numbers(question, done, script.report, epoch)]
+    found = [
+        with_verdict(_looked_up(number, script), works) for number in numbers(question, done, script.report, epoch)
+    ]
     found = sorted(found, key=_order)
     seeds = max((row.seeds for number in found for row in number.rows), default=0)
     return Comparison(
@@ -50,13 +53,13 @@ def concluded(script: ScriptCommand, question: Question, made: Made, epoch: int 
         sizes=question.sizes,
         seeds=seeds,
         numbers=tuple(found),
-        headline=_headline(found, plain, made.interrupted),
+        headline=_headline(found, plain, runs.interrupted),
         advice=tuple(advice(found, works)),
-        failures=tuple(_failures(made, question)),
-        notes=tuple(_notes(script, question, made, base, found, seeds)),
+        failures=tuple(_failures(runs, question)),
+        notes=tuple(_notes(script, question, runs, base, found, seeds)),
         runs=len(done),
         cached=sum(outcome.cached for outcome in done.values()),
-        interrupted=made.interrupted,
+        interrupted=runs.interrupted,
         seconds=seconds,
     )
 
@@ -94,10 +97,10 @@ def _headline(found: list[ComparedNumber], plain: list[RunOutcome], interrupted:
     return "could not tell: only one batch size reports a number"
 
 
-def _failures(made: Made, question: Question) -> Iterator[Failure]:
+def _failures(runs: CompletedRuns, question: Question) -> Iterator[Failure]:
     """Each error of a batch size once, however many seeds and control runs end with it."""
     seen = set()
-    for setting, outcome in made.done.items():
+    for setting, outcome in runs.done.items():
         kind = replace(setting, seed=0, again=False)
         if outcome.failed and setting.batch_size in question.sizes and (kind, outcome.failed) not in seen:
             seen.add((kind, outcome.failed))
@@ -105,9 +108,9 @@ def _failures(made: Made, question: Question) -> Iterator[Failure]:
 
 
 def _notes(
-    script: ScriptCommand, question: Question, made: Made, base: int, found: list[ComparedNumber], seeds: int
+    script: ScriptCommand, question: Question, runs: CompletedRuns, base: int, found: list[ComparedNumber], seeds: int
 ) -> Iterator[str]:
-    done = made.done
+    done = runs.done
     if base != question.sizes[0]:
         yield f"the others are compared with batch size {base}, the first at which the script comes to its end"
     first, again = done.get(Setting(base)), done.get(Setting(base, again=True))
@@ -131,12 +134,12 @@ def _notes(
             yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
     if not question.controls:
         yield "without control runs, what is real is not told apart"
-    if any(outcome.scheduled for outcome in done.values()):
+    if any(outcome.run.scheduled for outcome in done.values()):
         yield (
             "the learning rate follows a schedule: with another number of updates, a control run may come to another "
             "part of it"
         )
-    yield from dict.fromkeys(note for outcome in done.values() for note in outcome.notes)
+    yield from dict.fromkeys(note for outcome in done.values() for note in outcome.run.notes)
 
 
 def same_numbers(one: RunOutcome, other: RunOutcome) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isclose, sqrt
 
 from batchproof.scripts.compare.record import STATISTICS, RunOutcome, Setting
-from batchproof.scripts.run import Mend
+from batchproof.scripts.run import Repair
 
 #: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
 SEEDS, BEARABLE = 3, 20.0
@@ -36,7 +36,7 @@ def base_of(question: Question, done: Done) -> int:
     return next(works, question.sizes[0])
 
 
-def wanted(question: Question, done: Done) -> list[Setting]:
+def needed(question: Question, done: Done) -> list[Setting]:
     """Every run that is known to be needed by now, the earlier the more telling; those that are done among them."""
     found = [Setting(size) for size in question.sizes]
     base = base_of(question, done)
@@ -54,66 +54,66 @@ def seeds(question: Question, done: Done) -> int:
     if question.seeds is not None:
         return question.seeds
     first = [done.get(Setting(size)) for size in question.sizes]
-    took = [outcome.seconds for outcome in first if outcome is not None]
+    took = [outcome.run.seconds for outcome in first if outcome is not None]
     return SEEDS if len(took) == len(first) and sum(took) <= BEARABLE else 1
 
 
 def _controls(question: Question, done: Done, size: int, seed: int) -> list[Setting]:
-    mends = mends_of(question, done)
-    settings = [replace(mended, seed=seed) for mended in _mended(size, mends)]
+    repairs = repairs_of(question, done)
+    settings = [replace(repaired, seed=seed) for repaired in _with_repairs(size, repairs)]
     base_size = base_of(question, done)
     plain, base = done.get(Setting(size, seed)), done.get(Setting(base_size, seed))
     if size == base_size or plain is None or base is None or plain.failed or base.failed:
         return settings
-    same = (same_updates(plain, base, mends), same_rate(plain, base, mends))
+    same = (same_updates(plain, base, repairs), same_rate(plain, base, repairs))
     settings += [setting for setting in same if setting is not None]
-    if plain.learning_rate:
+    if plain.run.learning_rate:
         settings += [replace(plain.setting, learning_rate=factor) for factor in factors(size, base_size).values()]
     return settings
 
 
-def mends_of(question: Question, done: Done) -> tuple[Mend, ...]:
+def repairs_of(question: Question, done: Done) -> tuple[Repair, ...]:
     """What evaluation gets wrong at some size: it is then put right in every control run."""
-    found: list[Mend] = []
+    found: list[Repair] = []
     plain = [outcome for setting, outcome in done.items() if setting.is_plain and setting.batch_size in question.sizes]
     if any(reading.phase == "evaluation" and reading.left_out for outcome in plain for reading in outcome.readings):
         found.append("tail")
-    if any(seen.kind == STATISTICS for outcome in plain for seen in outcome.seen):
+    if any(seen.kind == STATISTICS for outcome in plain for seen in outcome.run.seen):
         found.append("statistics")
     return tuple(found)
 
 
-def _mended(size: int, mends: tuple[Mend, ...]) -> list[Setting]:
-    """One mend after the other."""
-    return [Setting(size, mends=mends[:count]) for count in range(1, len(mends) + 1)]
+def _with_repairs(size: int, repairs: tuple[Repair, ...]) -> list[Setting]:
+    """One repair after the other."""
+    return [Setting(size, repairs=repairs[:count]) for count in range(1, len(repairs) + 1)]
 
 
-def same_updates(plain: RunOutcome, base: RunOutcome, mends: tuple[Mend, ...]) -> Setting | None:
+def same_updates(plain: RunOutcome, base: RunOutcome, repairs: tuple[Repair, ...]) -> Setting | None:
     """The control run with the base's number of updates; None where they are as many anyway."""
-    if not base.updates or not plain.updates or plain.updates == base.updates:
+    if not base.run.updates or not plain.run.updates or plain.run.updates == base.run.updates:
         return None
-    return replace(plain.setting, updates=base.updates, mends=mends)
+    return replace(plain.setting, updates=base.run.updates, repairs=repairs)
 
 
-def same_rate(plain: RunOutcome, base: RunOutcome, mends: tuple[Mend, ...]) -> Setting | None:
+def same_rate(plain: RunOutcome, base: RunOutcome, repairs: tuple[Repair, ...]) -> Setting | None:
     """The control run whose steps are as long as the base's, too; None where they are so anyway."""
     ratio = rate_ratio(plain, base)
     if ratio is None or is_one(ratio):
         return None
-    same = same_updates(plain, base, mends) or replace(plain.setting, mends=mends)
+    same = same_updates(plain, base, repairs) or replace(plain.setting, repairs=repairs)
     return replace(same, learning_rate=1 / ratio)
 
 
 def has_same_updates(plain: RunOutcome, base: RunOutcome) -> bool:
     """Whether both are known to make as many updates in every pass."""
-    if plain.updates or base.updates:
-        return plain.updates == base.updates
-    return plain.steps == base.steps  # a trainer's own loop has no passes, or nothing is trained
+    if plain.run.updates or base.run.updates:
+        return plain.run.updates == base.run.updates
+    return plain.run.steps == base.run.steps  # a trainer's own loop has no passes, or nothing is trained
 
 
 def rate_ratio(plain: RunOutcome, base: RunOutcome) -> float | None:
     """How many times longer a step is than the base's at the same mean gradient; None where nothing steps."""
-    if not plain.learning_rate or not base.learning_rate:
+    if not plain.run.learning_rate or not base.run.learning_rate:
         return None
     return _per_mean(plain) / _per_mean(base)
 
@@ -125,13 +125,13 @@ def is_one(ratio: float) -> bool:
 
 def _per_mean(outcome: RunOutcome) -> float:
     """The learning rate for a mean over the batch: a sum's gradient is larger by the number of samples."""
-    assert outcome.learning_rate is not None
-    return outcome.learning_rate * (outcome.setting.batch_size if steps_with_sum(outcome) else 1)
+    assert outcome.run.learning_rate is not None
+    return outcome.run.learning_rate * (outcome.setting.batch_size if steps_with_sum(outcome) else 1)
 
 
 def steps_with_sum(outcome: RunOutcome) -> bool:
     """Whether a step grows with the batch: the loss is a sum over it, and the optimizer goes as far as it is steep."""
-    return outcome.follows_scale and any(reading.trains_on_sum for reading in outcome.readings)
+    return outcome.run.follows_scale is not False and any(reading.trains_on_sum for reading in outcome.readings)
 
 
 def factors(size: int, base: int) -> dict[str, float]:

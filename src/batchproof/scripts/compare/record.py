@@ -6,13 +6,13 @@ is or with something held fixed: the number of updates, the learning rate, what 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from batchproof.ground.place import Place
-from batchproof.scripts.compare.passes import readings_of
-from batchproof.scripts.compare.reading import PassReading
-from batchproof.scripts.run import Control, Mend, Observation, ScriptRun
+from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Phase, Repair, ScriptRun
 
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
@@ -27,7 +27,7 @@ class Setting:
         seed: of torch, Python and NumPy before the script's first line.
         updates: optimizer steps that each pass over a training loader makes; empty leaves the script its own.
         learning_rate: what every step's learning rate is multiplied by.
-        mends: what evaluation does right although the script does not.
+        repairs: what evaluation does right although the script does not.
         again: the same run once more, to see whether it gives the same numbers.
     """
 
@@ -35,7 +35,7 @@ class Setting:
     seed: int = 0
     updates: tuple[int, ...] = ()
     learning_rate: float = 1.0
-    mends: tuple[Mend, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     again: bool = False
 
     @property
@@ -55,7 +55,7 @@ class Setting:
             seed=self.seed,
             updates=self.updates,
             learning_rate=self.learning_rate,
-            mends=self.mends,
+            repairs=self.repairs,
             last_weights=True,
             report=report,
         )
@@ -64,9 +64,61 @@ class Setting:
         parts = [f"batch size {self.batch_size}", f"seed {self.seed}" if self.seed else ""]
         parts.append("as many updates" if self.updates else "")
         parts.append(f"learning rate x {self.learning_rate:.3g}" if self.learning_rate != 1 else "")
-        parts.append("evaluation put right" if self.mends else "")
+        parts.append("evaluation put right" if self.repairs else "")
         parts.append("once more" if self.again else "")
         return ", ".join(filter(None, parts))
+
+
+@dataclass(frozen=True)
+class PassReading:
+    """One reported number of one pass over a loader, and what else could have been reported of the same batches.
+
+    Attributes:
+        name: as the script calls it: ``"train_loss"``.
+        phase: whether the weights changed on the way.
+        epoch: which of the script's passes, from 1 on.
+        place: the statement that adds a batch, or gives a value to what was asked for by name.
+        values: what was measured of the pass.
+        row: the accumulator; None for a variable or key that was asked for, and no average that was recognised.
+        aliases: all that it goes by.
+    """
+
+    name: str
+    phase: Phase
+    epoch: int
+    place: Place | None
+    values: Epoch
+    row: MeasuredAccumulator | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> float:
+        """The number that the script computed; NaN where its batches have none."""
+        return math.nan if self.values.printed is None else self.values.printed
+
+    @property
+    def averaged(self) -> float | None:
+        """With the script's weights; where those were not seen, the average that the printed number is."""
+        printed, weighted = self.values.printed, self.values.weighted
+        if printed is None or weighted is None:
+            return self.values.averaged
+        is_weighted = abs(printed - weighted) <= TOLERANCE * abs(weighted)
+        return weighted if is_weighted else self.values.averaged
+
+    @property
+    def left_out(self) -> int:
+        """Samples of the data that were not scored."""
+        return max(0, (self.values.dataset or 0) - self.values.samples)
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether a batch's value is a sum over its samples."""
+        return self.row is not None and bool(self.row.is_sum)
+
+    @property
+    def trains_on_sum(self) -> bool:
+        """Whether the loss that is trained on, of which this is a multiple, is a sum over the batch."""
+        return self.row is not None and bool(self.row.trains_on_sum) and self.phase == "training"
 
 
 @dataclass(frozen=True)
@@ -75,86 +127,63 @@ class RunOutcome:
 
     Attributes:
         setting: what was asked for.
-        readings: accumulator by accumulator, each with all its passes.
-        updates: optimizer steps in each pass over a training loader.
-        steps: optimizer steps in all: also in loops that are not the script's own.
-        learning_rate: of the first step, before it was multiplied; None where no optimizer stepped.
-        follows_scale: whether that optimizer's steps are as long as the gradient is.
-        seen: what only a run shows.
-        loaders: how many loaders the script built.
-        scheduled: whether the learning rate changed on the way.
-        places: how many places that average were found in its source, whether they ran or not.
+        run: what it wrote; nothing where it was ended before.
         failed: the error's last line; empty where the script came to its end.
-        seconds: how long it took.
         cached: whether it was read from an earlier comparison.
-        notes: what else to know.
     """
 
     setting: Setting
-    readings: tuple[PassReading, ...] = ()
-    updates: tuple[int, ...] = ()
-    steps: int = 0
-    learning_rate: float | None = None
-    follows_scale: bool = True
-    seen: tuple[Observation, ...] = ()
-    loaders: int = 0
-    scheduled: bool = False
-    places: int = 0
+    run: ScriptRun = field(default_factory=lambda: ScriptRun(""))
     failed: str = ""
-    seconds: float = 0.0
     cached: bool = False
-    notes: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, run: ScriptRun, setting: Setting) -> RunOutcome:
-        """From what a run wrote."""
-        readings = [reading for row in run.measured for reading in readings_of(row)]
-        named = run.reported
+    @cached_property
+    def readings(self) -> list[PassReading]:
+        """Accumulator by accumulator, each with all its passes; last what was asked for by name."""
+        readings = [reading for row in self.run.measured for reading in readings_of(row)]
+        named = self.run.reported
         if named is not None and all(named.name not in reading.aliases for reading in readings):
-            readings += [
-                PassReading(named.name, "unknown", epoch, named.place, value, is_named=True)
-                for epoch, value in enumerate(named.values, start=1)
-            ]
-        return cls(
-            setting,
-            tuple(readings),
-            updates=run.updates,
-            steps=run.steps,
-            learning_rate=run.learning_rate,
-            follows_scale=run.follows_scale is not False,
-            seen=run.seen,
-            loaders=run.loaders,
-            scheduled=run.scheduled,
-            places=run.places,
-            failed=run.failed or (f"exit status {run.status}" if run.status else ""),
-            seconds=run.seconds,
-            notes=run.notes,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Data for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RunOutcome:
-        """What `to_dict` gave."""
-        setting = dict(data["setting"])
-        setting.update(updates=tuple(setting["updates"]), mends=tuple(setting["mends"]))
-        return cls(
-            **{
-                **data,
-                "setting": Setting(**setting),
-                "readings": tuple(map(_reading_from, data["readings"])),
-                "seen": tuple(Observation(**_placed(entry, "place")) for entry in data["seen"]),
-                "updates": tuple(data["updates"]),
-                "notes": tuple(data["notes"]),
-            }
-        )
+            for epoch, value in enumerate(named.values, start=1):
+                values = Epoch(epoch, value, None, None, None, None)
+                readings.append(PassReading(named.name, "unknown", epoch, named.place, values))
+        return readings
 
 
-def _reading_from(entry: dict[str, Any]) -> PassReading:
-    return PassReading(**{**_placed(entry, "place", "cause"), "aliases": tuple(entry["aliases"])})
+#: Whether a pass trains, and the length of its data: passes that differ in one of them are of another number.
+Kind = tuple[bool, int | None]
 
 
-def _placed(entry: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {**entry, **{name: Place(**entry[name]) if entry[name] is not None else None for name in names}}
+def readings_of(row: MeasuredAccumulator) -> Iterator[PassReading]:
+    """A reading for each pass that reported something, numbered anew for each kind of pass."""
+    kinds = list(dict.fromkeys(map(_kind, row.epochs)))
+    counts = dict.fromkeys(kinds, 0)
+    for epoch in row.epochs:
+        kind = _kind(epoch)
+        counts[kind] += 1
+        name, aliases = _names(row, kinds, kinds.index(kind))
+        if epoch.printed is not None or epoch.undefined:
+            yield PassReading(name, _phase(row, kinds, kind), counts[kind], row.place, epoch, row, aliases)
+
+
+def _kind(epoch: Epoch) -> Kind:
+    return epoch.updates > 0, epoch.dataset
+
+
+def _phase(row: MeasuredAccumulator, kinds: list[Kind], kind: Kind) -> Phase:
+    """A loop that does both has no phase of its own."""
+    trains = [trains for trains, _ in kinds]
+    if all(trains) or not any(trains):
+        return row.phase
+    return "training" if kind[0] else "evaluation"
+
+
+def _names(row: MeasuredAccumulator, kinds: list[Kind], index: int) -> tuple[str, tuple[str, ...]]:
+    """The callers' own names, in the order of their calls, where each kind of pass has one."""
+    if len(kinds) == 1:
+        return row.name, row.names
+    given = [name for name in row.names if name != row.accumulator]
+    if len(given) >= len(kinds):
+        return given[index], (given[index],)
+    trains, length = kinds[index]
+    twice = sum(kind[0] == trains for kind in kinds) > 1
+    return f"{row.name}, {'training' if trains else 'evaluation'}{f' on {length}' if twice else ''}", row.names

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,13 @@ class ScriptCommand:
             "typed": self.target,
             "arguments": [argument.replace(BLANK, str(setting.batch_size)) for argument in self.arguments],
             "as_module": self.as_module,
-            "control": setting.control(not self.has_blank, self.report).to_json(),
+            "control": asdict(setting.control(not self.has_blank, self.report)),
             "output": str(output),
         }
 
 
 @dataclass(frozen=True)
-class Made:
+class CompletedRuns:
     """The runs that came to pass.
 
     Attributes:
@@ -86,7 +86,7 @@ def make(
     timeout: float | None = None,
     progress: Progress | None = None,
     check: Check = lambda outcome: None,
-) -> Made:
+) -> CompletedRuns:
     """Every run that the question needs; after Ctrl-C, those that were done by then.
 
     Args:
@@ -98,7 +98,7 @@ def make(
         progress: called with what is run, how many runs are done, and how many there are.
         check: called with the first batch size's run; what it raises ends the comparison.
     """
-    made = Made()
+    runs = CompletedRuns()
     with (
         tempfile.TemporaryDirectory(prefix="batchproof-") as folder,
         ThreadPoolExecutor(jobs) as threads,
@@ -106,10 +106,10 @@ def make(
     ):
         maker = _Maker(script, cache, servers, timeout, Path(folder))
         try:
-            _go_on(question, maker, threads, jobs, made.done, progress, check)
+            _go_on(question, maker, threads, jobs, runs.done, progress, check)
         except KeyboardInterrupt:
-            made = replace(made, interrupted=True)
-    return made
+            runs = replace(runs, interrupted=True)
+    return runs
 
 
 def _go_on(
@@ -123,7 +123,7 @@ def _go_on(
 ) -> None:
     running: dict[Future[RunOutcome], Setting] = {}
     while True:
-        wanted = plan.wanted(question, done)
+        wanted = plan.needed(question, done)
         for setting in wanted:
             if setting in done or setting in running.values():
                 continue
@@ -166,11 +166,13 @@ class _Maker:
         if status is None:
             return RunOutcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
         try:
-            outcome = RunOutcome.of(load(output), setting)
+            run = load(output)
         except BatchproofError:
             return RunOutcome(setting, failed=_why(status, log))
-        if outcome.failed:
-            return replace(outcome, failed=f"{outcome.failed}{_where(log)}")
+        if run.failed or run.status:
+            why = run.failed or f"exit status {run.status}"
+            return RunOutcome(setting, run, f"{why}{_where(log)}")
+        outcome = RunOutcome(setting, run)
         opened = json.loads(files.read_text(encoding="utf-8")) if files.is_file() else {}
         self.cache.write(outcome, opened)
         return outcome

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from batchproof.scripts.compare.reading import PassReading
+from batchproof.scripts.compare.record import PassReading
 
 
 class DifferenceCause(str, Enum):
@@ -47,15 +47,15 @@ class SeedReadings:
     Attributes:
         plain: the script as it is.
         whole: with no samples left out in evaluation.
-        mended: with nothing of the batch in the model in evaluation, and no samples left out.
-        updates: mended, with as many updates as the base.
+        repaired: with nothing of the batch in the model in evaluation, and no samples left out.
+        updates: repaired, with as many updates as the base.
         rate: the same at the base's learning rate, too.
         is_same: the causes that cannot be one: the base has as many updates, or the same learning rate.
     """
 
     plain: PassReading
     whole: PassReading | None = None
-    mended: PassReading | None = None
+    repaired: PassReading | None = None
     updates: PassReading | None = None
     rate: PassReading | None = None
     is_same: frozenset[DifferenceCause] = frozenset()
@@ -93,7 +93,7 @@ class _Worth:
 
 def _worth(reading: PassReading) -> _Worth:
     for kind in ("settled", "exact"):
-        value = getattr(reading, kind)
+        value = getattr(reading.values, kind)
         if value is not None:
             return _Worth(value, kind)
     return _Worth(reading.reported, "reported")
@@ -102,23 +102,23 @@ def _worth(reading: PassReading) -> _Worth:
 def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
     """How much each cause that lies in the run alone makes up, and what is left of the number without them."""
     plain, found = run.plain, {}
-    if plain.exact is not None:
+    if plain.values.exact is not None:
         short = _short_batch(plain)
         found[DifferenceCause.SHORT_BATCH] = short
-        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.exact - short
+        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.values.exact - short
     last = plain
-    for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.mended)):
-        if reading is not None and reading.exact is not None and last.exact is not None:
-            found[cause] = last.exact - reading.exact
+    for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.repaired)):
+        if reading is not None and reading.values.exact is not None and last.values.exact is not None:
+            found[cause] = last.values.exact - reading.values.exact
             last = reading
-    if last.exact is not None and last.settled is not None:
-        found[DifferenceCause.TRAINING] = last.exact - last.settled
+    if last.values.exact is not None and last.values.settled is not None:
+        found[DifferenceCause.TRAINING] = last.values.exact - last.values.settled
     elif last.phase == "evaluation":
         found[DifferenceCause.TRAINING] = 0.0
     return found, _worth(last)
 
 
-def controlled(run: SeedReadings) -> float:
+def controlled_value(run: SeedReadings) -> float:
     """What the run's model is worth with nothing of the batch size left but the noise of its gradients."""
     for control in (run.rate, run.updates):
         if control is not None:
@@ -128,9 +128,9 @@ def controlled(run: SeedReadings) -> float:
 
 def _short_batch(reading: PassReading) -> float:
     """Of sums, a short batch's own value is a smaller one: there the weights alone say nothing."""
-    if reading.averaged is None or reading.weighted is None or reading.is_sum:
+    if reading.averaged is None or reading.values.weighted is None or reading.is_sum:
         return 0.0
-    return reading.averaged - reading.weighted
+    return reading.averaged - reading.values.weighted
 
 
 @dataclass(frozen=True)

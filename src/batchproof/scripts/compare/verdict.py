@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchproof.scripts.compare.assemble import CLEAR, is_clear
+from batchproof.scripts.compare.bill import decimals_of, figure, is_plural
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Verdict
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause, Mean
-from batchproof.scripts.compare.text import decimals_of, figure, is_plural
 
 #: What mistakes may move a number by before they are spoken of, as a share of the number.
 NOTICED = 1e-3
@@ -32,7 +32,7 @@ _LEAD: dict[Verdict, str] = {
 }
 
 
-def judged(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
+def with_verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
     """With its verdict and its headline.
 
     Args:
@@ -70,7 +70,7 @@ def _verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> Verdict:
         return "could not tell"
     if found.is_total and is_clear(row.difference, found.rows[0].reported.value):
         return "wrong"
-    if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.seen):
+    if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.run.seen):
         return "wrong"
     mistaken = any(is_mistaken(part, row) for part in row.parts)
     if not is_clear(row.difference, found.rows[0].reported.value) and not mistaken:

@@ -15,8 +15,6 @@ from pathlib import Path
 
 from batchproof.errors import BatchproofError
 
-TIMED_OUT = None
-
 
 class Workers:
     """Servers, each of which makes one run at a time.
@@ -102,7 +100,7 @@ class _Server:
                 clock.cancel()
         if late.is_set() and clock is not None:
             clock.join()  # it still ends the processes
-            return TIMED_OUT
+            return None
         return int(answer) if answer.strip() else self._process.wait() or 1
 
     def _last_words(self) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 #: What evaluation can be made to do right although the script does not: leave no samples out, and leave no statistics
 #: of the batch in the model.
-Mend = Literal["tail", "statistics"]
+Repair = Literal["tail", "statistics"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Control:
             holds for all that follow. A loader that ends before starts anew; where it is longer, later steps change
             nothing.
         learning_rate: what every step's learning rate is multiplied by.
-        mends: what evaluation is made to do right.
+        repairs: what evaluation is made to do right.
         last_weights: also score each pass's samples with the weights that it ends with, at the price of a second
             forward pass.
         report: a variable, or a key of a log, whose last value is wanted.
@@ -32,21 +31,11 @@ class Control:
     seed: int | None = None
     updates: tuple[int, ...] = ()
     learning_rate: float = 1.0
-    mends: tuple[Mend, ...] = ()
+    repairs: tuple[Repair, ...] = ()
     last_weights: bool = False
     report: str | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether the script's own numbers stay what they are."""
-        return (self.batch_size, self.seed, self.updates, self.learning_rate, self.mends) == (None, None, (), 1.0, ())
-
-    def to_json(self) -> str:
-        """As one line of text."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Control:
-        """What `to_json` gave."""
-        data = json.loads(text)
-        return cls(**{**data, "updates": tuple(data["updates"]), "mends": tuple(data["mends"])})
+        return (self.batch_size, self.seed, self.updates, self.learning_rate, self.repairs) == (None, None, (), 1.0, ())

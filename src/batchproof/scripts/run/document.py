@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
-from batchproof.report.numbers import aligned
-from batchproof.scripts.run import wording as about
+from batchproof.ground.text import counted
+from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet, Tone
+from batchproof.report.numbers import aligned, decimals_for, number, percent
 
 if TYPE_CHECKING:
-    from batchproof.scripts.run.result import MeasuredAccumulator, ScriptRun
-
-MOST_REASONS = 6
+    from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Observation, ScriptRun
 
 
 def document(run: ScriptRun) -> Document:
@@ -19,49 +19,208 @@ def document(run: ScriptRun) -> Document:
     return Document(
         title=run.script,
         place=None,
-        state=about.state_of(run),
-        headline=about.headline(run),
-        reasons=tuple(_reason(row) for row in run.wrong[:MOST_REASONS]),
-        sheet=sheet(run) if run.measured else None,
+        state=state_of(run),
+        headline=headline(run),
+        reasons=(*_reasons(run), *map(_observed, (seen for seen in run.seen if not seen.harmless))),
+        sheet=_sheet(run) if run.measured else None,
         caption=("by samples: the mean of the batches, each weighted by its number of samples",)
         if run.measured
         else (),
-        asides=tuple(Aside(label, text) for label, text in (*_unmeasured(run), *about.notes_of(run))),
+        caption_label="",
+        asides=tuple(_asides(run)),
     )
 
 
-def columns(run: ScriptRun) -> list[Column]:
-    """The table's columns, those that say nothing left out."""
-    rows = about.rows_of(run)
-    found = [
-        Column("line", tuple(about.line_of(row, run) for row, _ in rows)),
-        Column("name", tuple(row.name for row, _ in rows)),
-        Column("epoch", tuple(about.epoch_of(row, epoch) for row, epoch in rows)),
-        Column("printed", _aligned([about.value_of(epoch.printed, epoch) for _, epoch in rows])),
-        Column("exact", _aligned([about.value_of(epoch.exact, epoch) for _, epoch in rows])),
-        Column("difference", _aligned([about.difference_of(epoch) for _, epoch in rows])),
-        Column("off", tuple(about.off_of(epoch) for _, epoch in rows)),
-        Column("by samples", _aligned([about.value_of(epoch.weighted, epoch) for _, epoch in rows])),
-        Column("batches", tuple(about.batches_of(epoch) for _, epoch in rows)),
-    ]
-    return [column for column in found if any(map(str.strip, column.cells))]
+def _sheet(run: ScriptRun) -> Sheet:
+    """A row for each pass, those of a number together."""
+    rows = rows_of(run)
+    epochs = [epoch for _, epoch in rows]
+    columns = (
+        Column("name", tuple(row.name for row, _ in rows), "strong", is_left=True, is_name=True),
+        Column("epoch", tuple(epoch_of(row, epoch) for row, epoch in rows), "strong", makes_way=3),
+        _values("printed", [value_of(epoch.printed, epoch) for epoch in epochs], "notable"),
+        _values("exact", [value_of(epoch.exact, epoch) for epoch in epochs], "expected"),
+        _values("difference", [difference_of(epoch) for epoch in epochs], "wrong", makes_way=2),
+        Column(
+            "off",
+            tuple(map(off_of, epochs)),
+            tones=tuple("expected" if epoch.is_exact else "wrong" for epoch in epochs),
+        ),
+        _values("by samples", [value_of(epoch.weighted, epoch) for epoch in epochs], "faint", makes_way=1),
+        Column("batches", tuple(map(batches_of, epochs)), "strong", is_left=True, makes_way=4),
+    )
+    lines = tuple(line_of(row, run) for row, _ in rows)
+    return Sheet(lines, (Group("", columns),), None, "line", is_stacked=True).filled
 
 
-def sheet(run: ScriptRun) -> Sheet:
-    """The table for pages and pictures."""
-    first, *others = columns(run)
-    return Sheet(first.cells, (Group("", tuple(others)),), None, "line").filled
+def _values(title: str, cells: list[str], tone: Tone, makes_way: int = 0) -> Column:
+    """A column of numbers; empty where it has none."""
+    return Column(title, tuple(aligned(cells)) if any(cells) else tuple(cells), tone, makes_way=makes_way)
 
 
-def _reason(row: MeasuredAccumulator) -> Reason:
-    worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
-    named = f"line {row.place.line}: {row.name} reads {about.off(worst)}"  # a sentence's first letter is made a capital
-    return Reason(named, about.why_of(row, worst), row.cause or row.place, row.remedy)
+def _reasons(run: ScriptRun) -> Iterator[Reason]:
+    """Why a number is not exact, below its last row."""
+    for row in run.wrong:
+        worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
+        # a sentence's first letter is made a capital
+        named = f"line {row.place.line}: {row.name} reads {off(worst)}"
+        yield Reason(named, why_of(row, worst), row.cause or row.place, row.remedy, row=_last_row(row, run))
 
 
-def _unmeasured(run: ScriptRun) -> list[tuple[str, str]]:
-    return [(row.name, about.why_of(row, epoch)) for row, epoch in about.rows_of(run) if epoch.exact is None]
+def _observed(seen: Observation) -> Reason:
+    return Reason(seen.title, seen.what, seen.place, seen.remedy, "wrong")
 
 
-def _aligned(texts: list[str]) -> tuple[str, ...]:
-    return tuple(aligned(texts))
+def _asides(run: ScriptRun) -> Iterator[Aside]:
+    """Why a number has no exact value, below its last row; and what else there is to know."""
+    for row in run.measured:
+        for why in dict.fromkeys(why_of(row, epoch) for epoch in row.shown if epoch.is_exact is None):
+            yield Aside(row.name, why, row=_last_row(row, run))
+    yield from notes_of(run)
+
+
+def _last_row(row: MeasuredAccumulator, run: ScriptRun) -> int:
+    return max(index for index, (each, _) in enumerate(rows_of(run)) if each is row)
+
+
+LOOKED_FOR = (
+    "looked for: a total, a list or a meter that each batch of a loop adds to, and an average of it that is returned, "
+    "printed or assigned"
+)
+
+DIGITS, MOST_DECIMALS = 5, 8
+
+
+def headline(run: ScriptRun) -> str:
+    """The answer in a sentence."""
+    if run.measured:
+        return _of_measured(run)
+    if run.places:
+        return f"nothing measured: no average was read at the {counted(run.places, 'place')} where batches are added up"
+    return "nothing measured: no place was found where it averages over batches"
+
+
+def _of_measured(run: ScriptRun) -> str:
+    known = [row for row in run.measured if any(epoch.is_exact is not None for epoch in row.shown)]
+    if not known:
+        return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
+    if not run.wrong:
+        return f"exact: {counted(len(known), 'number')} measured, the same at every batch size"
+    name, epoch = worst_of(run)
+    most = f"{name} reads {off(epoch)}"
+    if len(known) == 1:
+        return f"not exact: {most}"
+    return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
+
+
+def worst_of(run: ScriptRun) -> tuple[str, Epoch]:
+    """The pass that is off the most, with its number's name."""
+    wrong = [(row.name, epoch) for row in run.wrong for epoch in row.wrong]
+    return max(wrong, key=lambda found: abs(found[1].error or 0.0))
+
+
+def rows_of(run: ScriptRun) -> list[tuple[MeasuredAccumulator, Epoch]]:
+    """What the table has a row for."""
+    return [(row, epoch) for row in run.measured for epoch in row.shown]
+
+
+def off(epoch: Epoch) -> str:
+    """``2.0% low``."""
+    error = epoch.error or 0.0
+    return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
+
+
+def state_of(run: ScriptRun) -> bool | None:
+    """Whether all is exact; None where that is not known."""
+    return {0: True, 1: False}.get(run.exit_status)
+
+
+def files_of(run: ScriptRun) -> int:
+    """In how many files its places are."""
+    return len({row.place.file for row in run.measured})
+
+
+def line_of(row: MeasuredAccumulator, run: ScriptRun) -> str:
+    """Where a batch is added: the line, with the file where there are several."""
+    return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
+
+
+def epoch_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
+    """Which pass is shown."""
+    return f"{epoch.number}" if len(row.epochs) > 1 else ""
+
+
+def value_of(value: float | None, epoch: Epoch) -> str:
+    """A value with as many digits as all of the row have."""
+    if value is None:
+        return ""
+    known = [item for item in (epoch.printed, epoch.exact, epoch.mean) if item is not None]
+    return number(value, min(MOST_DECIMALS, max(decimals_for(known, DIGITS), _decimals_of(epoch.difference))))
+
+
+def _decimals_of(difference: float | None) -> int:
+    """With which two digits of a difference are seen."""
+    if not difference or not math.isfinite(difference):
+        return 0
+    return 1 - math.floor(math.log10(abs(difference)))
+
+
+def difference_of(epoch: Epoch) -> str:
+    """Printed less exact; empty where it is rounding."""
+    return "" if epoch.is_exact in (None, True) else value_of(epoch.difference, epoch)
+
+
+def off_of(epoch: Epoch) -> str:
+    """How far off, in percent of the exact value; a check mark where there is no difference."""
+    if epoch.is_exact is not False:
+        return "?" if epoch.is_exact is None else "✓"
+    return percent(epoch.error or 0.0)
+
+
+def batches_of(epoch: Epoch) -> str:
+    """``27 × 16 + 10``."""
+    if not epoch.batches or epoch.sizes[0][0] == 0:
+        return f"{epoch.batches:,}"
+    sizes = epoch.sizes
+    if len(sizes) > 2:
+        every = [size for size, _ in sizes]
+        return f"{epoch.batches:,} × {min(every):,}–{max(every):,}"
+    return " + ".join(f"{count:,} × {size:,}" if count > 1 else f"{size:,}" for size, count in sizes)
+
+
+def why_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
+    """Why the number is what it is, or why there is no exact one."""
+    if epoch.exact is None:
+        return f"not measured: {epoch.reason}" if epoch.reason else "not measured"
+    if epoch.printed is None:
+        return "its average was not read"
+    if epoch.is_exact:
+        return ""
+    return row.why or "the mean of the batches is not the value on all samples"
+
+
+def notes_of(run: ScriptRun) -> Iterator[Aside]:
+    """What else there is to know."""
+    if run.failed:
+        yield Aside("ended", f"{run.failed}: what was measured by then is shown", is_warning=True)
+    if not run.measured and not run.places:
+        yield Aside("note", LOOKED_FOR)
+    for seen in run.seen:
+        if seen.harmless:
+            yield Aside("seen", f"{seen.place}: {seen.what}" if seen.place is not None else seen.what)
+    if run.reported is not None and run.reported.values:
+        value = run.reported.values[-1]
+        yield Aside("asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}")
+    yield from (Aside("note", note) for note in run.notes)
+
+
+def live_line(row: MeasuredAccumulator, epoch: Epoch) -> str:
+    """An epoch that has just ended."""
+    if epoch.printed is None or epoch.exact is None:
+        why = epoch.reason or "no average"
+        return f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: no exact value; {why}"
+    how = "exact" if epoch.is_exact else f"reads {off(epoch)}"
+    return (
+        f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: printed {epoch.printed:.6g}, "
+        f"exact {epoch.exact:.6g}, {how}"
+    )

@@ -1,13 +1,15 @@
 """Run a script or a module as the real ``__main__``, as ``python`` would, from a tree that was rewritten.
 
 Everything that a script can see of how it was started is as it is without us: ``__main__``, ``__file__``, ``__spec__``,
-``sys.argv``, ``sys.path[0]``; its exit status and its tracebacks are its own.
+``sys.argv``, ``sys.path[0]``; its exit status and its tracebacks are its own.  Modules that it imports from its own
+folder are rewritten too.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
@@ -21,7 +23,6 @@ from typing import Any
 from batchproof.errors import BatchproofError
 from batchproof.ground.text import error_line
 
-Compile = Callable[[bytes, str, dict[str, Any]], CodeType]
 _HERE = Path(__file__).parent
 
 
@@ -115,7 +116,7 @@ def read(target: Target) -> bytes:
         raise BatchproofError(f"cannot read {target.path}: {error.strerror or error}") from error
 
 
-def parsed(source: bytes, file: str) -> ast.Module:
+def parse(source: bytes, file: str) -> ast.Module:
     """The tree.
 
     Raises:
@@ -137,7 +138,7 @@ def path_of(typed: str, arguments: Sequence[str]) -> Path | None:
         BatchproofError: there is none, or it is not Python.
     """
     found = script(typed, arguments)
-    parsed(read(found), typed)
+    parse(read(found), typed)
     return found.path
 
 
@@ -234,3 +235,80 @@ def _hint(path: Path) -> str:
     if path.suffix == ".ipynb":
         return ": convert it with `jupyter nbconvert --to script`, or use batchproof lint, which reads notebooks"
     return ""
+
+
+#: Gives code for a file's source, or None where there is nothing in it to measure.
+Rewrite = Callable[[bytes, str, dict[str, Any]], CodeType | None]
+_FOREIGN = ("site-packages", "dist-packages")
+
+
+class RewritingLoader(importlib.machinery.SourceFileLoader):
+    """Runs a module from rewritten code, and from Python's own where there is nothing to measure."""
+
+    rewrite: Rewrite
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """What it runs as it is imported: a frame of ours in between would stand in every traceback of it."""
+        module = sys.modules.get(fullname)
+        path = self.get_filename(fullname)
+        code = self.rewrite(self.get_data(path), path, vars(module)) if module is not None else None
+        return code if code is not None else super().get_code(fullname)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds modules below a folder before Python does, and leaves all others to it."""
+
+    def __init__(self, folder: Path, rewrite: Rewrite, after: dict[str, Callable[[ModuleType], None]]) -> None:
+        self.folder = folder
+        self.rewrite = rewrite
+        self.after = after
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module's, with our loader."""
+        if name in self.after:
+            return _followed(_spec(name, path), self.after.pop(name))
+        if name.partition(".")[0] in ("torch", "numpy", "batchproof"):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.origin is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return None
+        if not self._is_own(Path(spec.origin)):
+            return None
+        loader = RewritingLoader(name, spec.origin)
+        loader.rewrite = self.rewrite
+        spec.loader = loader
+        return spec
+
+    def _is_own(self, file: Path) -> bool:
+        """Whether it belongs to the script: below its folder, and neither installed nor a part of an environment."""
+        file = file.resolve()
+        if not file.is_relative_to(self.folder) or any(part in _FOREIGN for part in file.parts):
+            return False
+        return not (
+            Path(sys.prefix) != self.folder
+            and file.is_relative_to(sys.prefix)
+            and self.folder in Path(sys.prefix).parents
+        )
+
+
+def _spec(name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSpec | None:
+    return importlib.machinery.PathFinder.find_spec(name, path)
+
+
+def _followed(
+    spec: importlib.machinery.ModuleSpec | None, then: Callable[[ModuleType], None]
+) -> importlib.machinery.ModuleSpec | None:
+    """A spec whose module, once it has run, is handed over."""
+    if spec is None or spec.loader is None:
+        return spec
+    loader: Any = spec.loader
+    own = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        own(module)
+        then(module)
+
+    loader.exec_module = exec_module
+    return spec

@@ -14,15 +14,26 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from batchproof.scripts.run.backtrace import COUNT, Backtrace, made
-from batchproof.scripts.run.formula import Formula, Unmeasured
-from batchproof.scripts.run.nodes import at, bare, is_load, is_zero, named, unwrapped, walk
+from batchproof.scripts.run.formula import (
+    COUNT,
+    Backtrace,
+    Formula,
+    Unmeasured,
+    at,
+    bare,
+    compile_steps,
+    is_load,
+    is_zero,
+    named,
+    unwrapped,
+    walk,
+)
 from batchproof.scripts.run.purity import Opaque, is_model, may_be_called_again
 from batchproof.scripts.run.registry import Kept, Node, Registry
 from batchproof.scripts.run.row_selection import rows_of_one_kind
 from batchproof.scripts.run.trace import Trace, is_batch, is_batch_holder, is_container, is_plain, is_tensor, parts
 
-#: Longer ways are no formulas.
+#: LongerLoader ways are no formulas.
 MOST_STEPS = 400
 
 
@@ -171,11 +182,9 @@ class _Resolver:
         for earlier in range(index - 1, -1, -1):
             if name in self._node(earlier).assigned and (found := self._given(earlier, value)) is not None:
                 return found
-        for giver, path in self.givers.get(id(value), ()):
-            if giver < index and not is_plain(value):
-                attempt = self._attempt(partial(self._part_of, giver, path))
-                if attempt is not None:
-                    return attempt
+        from_giver = self._from_giver(index)
+        if from_giver is not None:
+            return from_giver
         if not isinstance(inner, ast.Name):
             attempt = self._attempt(lambda: self._inside(inner, index))
             if attempt is not None:
@@ -183,6 +192,13 @@ class _Resolver:
         if id(value) in self.from_loader or (name in self.trace.takes and is_plain(value)):
             raise Unmeasured(f"{name} comes from the loader and is no tensor")
         return self._fixed(index)
+
+    def _from_giver(self, index: int) -> ast.expr | None:
+        """The value of a point, from an earlier expression that gave it, or gave something that holds it."""
+        for giver, path in self.givers.get(id(self.trace.values[index]), ()):
+            if giver < index and (found := self._attempt(partial(self._part_of, giver, path))) is not None:
+                return found
+        return None
 
     def _given(self, earlier: int, value: Any) -> ast.expr | None:
         """The value, from an assignment to its name."""
@@ -267,11 +283,9 @@ class _Resolver:
         """For an expression that must not be evaluated again: what was kept inside it, or its value as an argument."""
         value = self.trace.values[index]
         if is_tensor(value) or isinstance(value, float):
-            for giver, path in self.givers.get(id(value), ()):
-                if giver < index:
-                    attempt = self._attempt(partial(self._part_of, giver, path))
-                    if attempt is not None:
-                        return attempt
+            from_giver = self._from_giver(index)
+            if from_giver is not None:
+                return from_giver
         if is_batch(value):
             self.state.model |= isinstance(reason, Opaque) and reason.is_model
             return self._argument(index)
@@ -281,7 +295,7 @@ class _Resolver:
         node = self._node(index)
         return is_batch_holder(self.trace.values[index]) and node.kept is not None
 
-    def _inside(self, node: ast.expr, before: int) -> ast.expr:
+    def _inside(self, node: ast.expr, before: int) -> Any:
         """The expression itself, with everything that was kept in it followed back."""
         if isinstance(node, Kept):
             index = self.trace.latest(node.number, before)
@@ -290,28 +304,22 @@ class _Resolver:
             return self.kept(index)
         if isinstance(node, (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)):
             raise Unmeasured(f"{ast.unparse(bare(node))} cannot be evaluated again")
-        found = copy.copy(node)
-        for name, part in ast.iter_fields(node):
-            if isinstance(part, ast.expr):
-                setattr(found, name, self._inside(unwrapped(part), before))
-            elif isinstance(part, list):
-                setattr(found, name, [self._part(item, before) for item in part])
         if isinstance(node, ast.Name):
             self._note_source(node, before)
+        return self._with_parts(node, before)
+
+    def _with_parts(self, node: Any, before: int) -> Any:
+        """A copy of a node whose own expressions are followed back."""
+        found = copy.copy(node)
+        for name, part in ast.iter_fields(node):
+            is_list = isinstance(part, list)
+            setattr(found, name, [self._part(item, before) for item in part] if is_list else self._part(part, before))
         return found
 
     def _part(self, item: Any, before: int) -> Any:
         if isinstance(item, ast.expr):
             return self._inside(unwrapped(item), before)
-        if isinstance(item, (ast.keyword, ast.comprehension)):
-            found = copy.copy(item)
-            for name, part in ast.iter_fields(item):
-                if isinstance(part, ast.expr):
-                    setattr(found, name, self._inside(unwrapped(part), before))
-                elif isinstance(part, list):
-                    setattr(found, name, [self._part(each, before) for each in part])
-            return found
-        return item
+        return self._with_parts(item, before) if isinstance(item, (ast.keyword, ast.comprehension)) else item
 
     def _note_source(self, node: ast.Name, before: int) -> None:
         """A name that is the same wherever it is read is looked up in the namespace of its file."""
@@ -409,7 +417,7 @@ class _Resolver:
         if state.count is not None and self.trace.values[first].shape[0] != state.count:
             raise Unmeasured("it divides by a number of samples that its predictions do not have")
         source = self._node(len(self.trace.numbers) - 1).source
-        function, text = made(state, result, source)
+        function, text = compile_steps(state, result, source)
         return Formula(
             list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), function, text,
             tuple(self._label(index) for index in state.arguments), state.model,

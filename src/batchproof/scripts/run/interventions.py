@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from batchproof.scripts.run.backward_roots import Roots
 from batchproof.scripts.run.control import Control
-from batchproof.scripts.run.loaders import Loaders, Longer
-from batchproof.scripts.run.optimizers import Optimizers
+from batchproof.scripts.run.loaders import Loaders, LongerLoader, Undo
+from batchproof.scripts.run.optimizers import Optimizers, Roots
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import LoopPlace
 
@@ -26,23 +27,30 @@ class Steering:
         self.optimizers = Optimizers(control.learning_rate, bool(control.updates), self._stepped)
         self.roots = Roots(self._running)
         self.passes: list[int] = []  # updates of each pass over a training loader
-        self.undo: list[Callable[[], None]] = []
+        self.undo = ExitStack()  # of what is changed in torch
+        self.undo_loop = ExitStack()  # of what is changed for one loop
         self.training = 0  # passes that began
 
-    def watched(self) -> dict[str, Callable[[ModuleType], None]]:
+    def watches(self) -> dict[str, Callable[[ModuleType], Any]]:
         """What to do once modules are imported."""
-        found: dict[str, Callable[[ModuleType], None]] = {
+        watches = {
             "torch.optim.optimizer": self.optimizers.watch,
             "torch.utils.data.dataloader": self.loaders.watch,
         }
         if self.control.last_weights:
-            found["torch.autograd"] = self.roots.watch
+            watches["torch.autograd"] = self.roots.watch
+        found: dict[str, Callable[[ModuleType], Any]] = {
+            name: partial(self._watch, watch) for name, watch in watches.items()
+        }
         if self.control.seed is not None:
             seed = self.control.seed
             random.seed(seed)
             found["torch"] = lambda torch: torch.manual_seed(seed)
             found["numpy"] = lambda numpy: numpy.random.seed(seed)
         return found
+
+    def _watch(self, watch: Callable[[ModuleType], Undo], module: ModuleType) -> None:
+        self.undo.callback(watch(module))
 
     # ------------------------------------------------------------------ loops
 
@@ -52,8 +60,8 @@ class Steering:
             self.training += 1
             self.roots.begins(loop.number)
             if self.control.updates:
-                return Longer(loader, lambda: self.recorder.updates, self._wanted())
-        elif "tail" in self.control.mends:
+                return LongerLoader(loader, lambda: self.recorder.updates, self._wanted())
+        elif "tail" in self.control.repairs:
             self._whole(loader)
         return loader
 
@@ -67,8 +75,7 @@ class Steering:
         self.optimizers.frozen = False
         if state.place.trains:
             self.passes.append(self.recorder.updates - state.updates_before)
-        while self.undo:
-            self.undo.pop()()
+        self.undo_loop.close()
 
     def _wanted(self) -> int:
         """Updates in this training pass."""
@@ -77,9 +84,7 @@ class Steering:
 
     def stop(self) -> None:
         """Leave torch as it was."""
-        self.optimizers.stop()
-        self.loaders.stop()
-        self.roots.stop()
+        self.undo.close()
 
     def _running(self) -> int | None:
         """The loop that runs."""
@@ -96,12 +101,12 @@ class Steering:
         if getattr(batches, "drop_last", False) is True:
             assert batches is not None
             batches.drop_last = False
-            self.undo.append(lambda: setattr(batches, "drop_last", True))
+            self.undo_loop.callback(setattr, batches, "drop_last", True)
 
 
-def already_imported(watched: dict[str, Callable[[ModuleType], None]]) -> dict[str, Callable[[ModuleType], None]]:
+def act_on_imported(watches: dict[str, Callable[[ModuleType], Any]]) -> dict[str, Callable[[ModuleType], Any]]:
     """Do what is to be done for modules that are there already; what remains to wait for."""
-    for name in list(watched):
+    for name in list(watches):
         if name in sys.modules:
-            watched.pop(name)(sys.modules[name])
-    return watched
+            watches.pop(name)(sys.modules[name])
+    return watches

@@ -8,6 +8,16 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+Undo = Callable[[], None]
+
+
+def replaced(owner: Any, name: str, new: Any) -> Undo:
+    """Put a function in the place of another one of torch's; what puts that back."""
+    own = getattr(owner, name)
+    new.__wrapped__ = own
+    setattr(owner, name, new)
+    return lambda: setattr(owner, name, own)
+
 
 @dataclass
 class Loaders:
@@ -22,9 +32,8 @@ class Loaders:
     batch_size: int | None = None
     built: int = 0
     notes: list[str] = field(default_factory=list)
-    _undo: Callable[[], None] = lambda: None
 
-    def watch(self, data: ModuleType) -> None:
+    def watch(self, data: ModuleType) -> Undo:
         """Begin, once ``torch.utils.data.dataloader`` is there."""
         kind = data.DataLoader
         begin = kind.__init__
@@ -35,13 +44,7 @@ class Loaders:
             size = watched.sized(batch_size, kwargs.get("batch_sampler", args[2] if len(args) > 2 else None))
             begin(loader, dataset, size, *args, **kwargs)
 
-        __init__.__wrapped__ = begin  # type: ignore[attr-defined]
-        kind.__init__ = __init__
-        self._undo = lambda: setattr(kind, "__init__", begin)
-
-    def stop(self) -> None:
-        """Leave torch as it was."""
-        self._undo()
+        return replaced(kind, "__init__", __init__)
 
     def sized(self, batch_size: Any, batch_sampler: Any) -> Any:
         """The batch size to build a loader with."""
@@ -63,11 +66,24 @@ class Loaders:
             self.notes.append(text)
 
 
-class Longer:
-    """A loader that starts anew until so many updates are made; all else is the loader's own."""
+class _InPlaceOf:
+    """What stands in place of a script's own loader or sampler: all that it does not do itself is that one's."""
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+
+class LongerLoader(_InPlaceOf):
+    """A loader that starts anew until as many updates are made as are wanted."""
 
     def __init__(self, loader: Any, updates: Callable[[], int], wanted: int) -> None:
-        self._loader = loader
+        super().__init__(loader)
         self._updates = updates
         self._wanted = wanted
 
@@ -75,35 +91,23 @@ class Longer:
         begun = self._updates()
         while True:
             before = self._updates()
-            yield from self._loader
+            yield from self._own
             if self._updates() - begun >= self._wanted or self._updates() == before:
                 return
 
-    def __len__(self) -> int:
-        return len(self._loader)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
-class Drawn:
-    """A sampler that notes what it draws; all else is the sampler's own."""
+class NotingSampler(_InPlaceOf):
+    """A sampler that notes what it draws."""
 
     def __init__(self, sampler: Any) -> None:
-        self._sampler = sampler
+        super().__init__(sampler)
         self.indices: list[Any] = []
 
     def __iter__(self) -> Iterator[Any]:
         self.indices = []
-        for index in self._sampler:
+        for index in self._own:
             self.indices.append(index)
             yield index
-
-    def __len__(self) -> int:
-        return len(self._sampler)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sampler, name)
 
     @property
     def twice(self) -> int:
@@ -121,7 +125,7 @@ def may_draw_twice(loader: Any) -> bool:
     if data is None or not isinstance(loader, data.DataLoader) or type(batches) is not data.BatchSampler:
         return False
     sampler = batches.sampler
-    if isinstance(sampler, Drawn) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
+    if isinstance(sampler, NotingSampler) or type(sampler) in (data.SequentialSampler, data.SubsetRandomSampler):
         return False
     return not (
         type(sampler) is data.RandomSampler

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.ground.place import Place, short
 from batchproof.ground.text import counted
-from batchproof.scripts.run.loaders import Drawn, left_out, may_draw_twice, padding
+from batchproof.scripts.run.loaders import NotingSampler, left_out, may_draw_twice, padding
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
 from batchproof.scripts.run.result import MeasuredAccumulator, Observation
+from batchproof.scripts.run.trace import is_a
 
 _READS = ("item", "cpu", "tolist", "numpy")
 
@@ -36,15 +36,15 @@ class LoopFacts:
     norms: set[str] = field(default_factory=set)
 
 
-class Seeing:
+class Observer:
     """Looks on as the script comes to its loops."""
 
-    def __init__(self, registry: Registry, mend_norms: bool) -> None:
+    def __init__(self, registry: Registry, repair_norms: bool) -> None:
         self.registry = registry
-        self.mend_norms = mend_norms
+        self.repair_norms = repair_norms
         self.loops: dict[int, LoopFacts] = {}
         self.broadcasts: dict[int, str] = {}  # by place: the shapes
-        self._drawn: dict[int, tuple[Any, Drawn]] = {}
+        self._drawn: dict[int, tuple[Any, NotingSampler]] = {}
         self._hook: Any = None
         self._switched: list[Any] = []
 
@@ -55,18 +55,18 @@ class Seeing:
         facts.left_out = left_out(loader)
         if may_draw_twice(loader):
             batches = loader.batch_sampler
-            drawn = Drawn(batches.sampler)
+            drawn = NotingSampler(batches.sampler)
             batches.sampler = drawn
             self._drawn[loop.number] = batches, drawn
 
     def steps(self, state: LoopState) -> None:
         """A loop's body begins."""
-        if state.steps == 1 and self.mend_norms and not state.place.trains:
-            self._mend_modules()
+        if state.steps == 1 and self.repair_norms and not state.place.trains:
+            self._repair_modules()
 
     def ends(self, state: LoopState, updates: int) -> None:
         """A loop is over."""
-        self._mended()
+        self._restore_modules()
         facts = self._facts(state.place)
         if not state.place.trains:
             self._look_at_modules(state, facts)
@@ -74,7 +74,7 @@ class Seeing:
         held = self._drawn.pop(state.place.number, None)
         if held is not None:
             sampler, drawn = held
-            sampler.sampler = drawn._sampler
+            sampler.sampler = drawn._own
             facts.twice, facts.drawn = drawn.twice, len(drawn.indices)
 
     def duplicates(self, loop: int) -> int:
@@ -89,30 +89,25 @@ class Seeing:
 
     def _look_at_modules(self, state: LoopState, facts: LoopFacts) -> None:
         """Which of the modules that an evaluation loop has used take statistics of their batch."""
-        torch = sys.modules.get("torch")
-        if torch is None:
-            return
-        norms: Any = torch.nn.modules.batchnorm._BatchNorm
         for value in state.trace.values:
-            if isinstance(value, torch.nn.Module):
-                found = (part for part in value.modules() if isinstance(part, norms) and part.training)
+            if is_a(value, "torch.nn", "Module"):
+                found = (part for part in value.modules() if _is_norm(part) and part.training)
                 facts.norms.update(type(part).__name__ for part in found)
 
-    def _mend_modules(self) -> None:
+    def _repair_modules(self) -> None:
         """Let such modules use what they learned, as they are called, until the loop ends."""
         torch = sys.modules.get("torch")
         if torch is None or self._hook is not None:
             return
-        norms: Any = torch.nn.modules.batchnorm._BatchNorm
 
-        def mend(module: Any, arguments: Any) -> None:
-            if module.training and isinstance(module, norms):
+        def repair(module: Any, arguments: Any) -> None:
+            if module.training and _is_norm(module):
                 module.training = False
                 self._switched.append(module)
 
-        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(mend)
+        self._hook = torch.nn.modules.module.register_module_forward_pre_hook(repair)
 
-    def _mended(self) -> None:
+    def _restore_modules(self) -> None:
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -121,7 +116,7 @@ class Seeing:
 
     # ------------------------------------------------------------------ in words
 
-    def found(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
+    def observations(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
         """All of it; ``rows`` are what was measured, by the number of its place."""
         for facts in self.loops.values():
             if facts.steps:
@@ -135,7 +130,7 @@ class Seeing:
                 )
 
     def _of_loop(self, facts: LoopFacts) -> Iterator[Observation]:
-        place = self._place(facts.place)
+        place = facts.place.source.place(facts.place.line)
         if facts.place.trains:
             yield Observation("updates", self._updates(facts), place)
             if reads := self._reads(facts.place):
@@ -196,5 +191,6 @@ class Seeing:
             what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
             yield Observation("skipped", what, row.place)
 
-    def _place(self, loop: LoopPlace) -> Place:
-        return Place(short(loop.source.file), loop.line, loop.source.line(loop.line))
+
+def _is_norm(module: Any) -> bool:
+    return is_a(module, "torch.nn.modules.batchnorm", "_BatchNorm")

@@ -2,7 +2,8 @@
 
 Batches are kept until the pass ends, and the function is called once on all of them. Where they would take too much
 memory they are folded by `exact` on the way. The function is called on single batches too: if it does not give what the
-script added, the formula is not the script's, and nothing is said.
+script added, the formula is not the script's, and nothing is said. Where it was asked for, the samples are scored again
+with the weights that the pass ends with.
 """
 
 from __future__ import annotations
@@ -16,9 +17,21 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.metric import Exact, exact
-from batchproof.scripts.run.evaluate import MOST_WORK, Batch, called, is_narrow, joined, number, reason, unnoticed
-from batchproof.scripts.run.formula import Formula, Unmeasured
-from batchproof.scripts.run.probes import FEW, affordable, unordered
+from batchproof.scripts.run.evaluate import (
+    FEW,
+    MOST_WORK,
+    Batch,
+    affordable,
+    call,
+    is_narrow,
+    join,
+    number,
+    reason,
+    results,
+    unnoticed,
+    unordered,
+)
+from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
 
 #: Bytes of batches that are kept for one pass before they are folded.
 MOST_BYTES = 1 << 27
@@ -84,7 +97,7 @@ class Batches:
             self.folded = exact(self.formula.function)
         try:
             for group in groups:
-                self.folded.update(*joined(group))
+                self.folded.update(*join(group))
         except Exception as error:
             raise Unmeasured(reason(error)) from error
         if self.folded.n_samples >= FEW and not self.folded.plan.is_constant_size:
@@ -127,7 +140,7 @@ class Batches:
             return
         last = len(self.kept) - 1
         for index in sorted({0, last // 2, last}):
-            given = called(self.formula, self.kept[index])
+            given = call(self.formula, self.kept[index])
             added = number(self.added[self.folded_batches + index])
             same = SAME_NARROW if is_narrow(self.kept[index]) else SAME
             if not _same(given, added, same):
@@ -156,10 +169,58 @@ class Batches:
                     raise Unmeasured(reason(error)) from error
             self.checked()
             affordable(self.formula, self.kept[0], self.samples)
-            return called(self.formula, joined(self.kept))
+            return call(self.formula, join(self.kept))
 
 
 def _same(a: float, b: float, tolerance: float) -> bool:
     if not (math.isfinite(a) and math.isfinite(b)):
         return a == b or (math.isnan(a) and math.isnan(b))
     return abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-6)
+
+
+#: Bytes of inputs that are kept for one pass.
+MOST_BYTES = 1 << 30
+
+
+@dataclass
+class BatchInputs:
+    """What the batches of a pass were computed from.
+
+    Attributes:
+        predict: the function that gives a formula's arguments from them.
+        formula: that formula.
+        kept: batch by batch.
+        problem: why there will be no value.
+    """
+
+    predict: Formula
+    formula: Formula
+    kept: list[tuple[Any, ...]] = field(default_factory=list)
+    nbytes: int = 0
+    problem: str = ""
+
+    def add(self, predict: Formula, batch: tuple[Any, ...]) -> None:
+        """A batch's inputs."""
+        if not same_function(predict, self.predict):
+            self.problem, self.kept = "batches take different ways through the loop", []
+        if self.problem:
+            return
+        self.kept.append(batch)
+        self.nbytes += sum(tensor.nbytes for tensor in batch)
+        if self.nbytes > MOST_BYTES:
+            self.problem, self.kept = f"the inputs of a pass take more than {MOST_BYTES >> 30} GB", []
+
+    def value(self) -> float:
+        """The formula on all samples, with the weights as they are now.
+
+        Raises:
+            Unmeasured: it cannot be computed.
+        """
+        if self.problem:
+            raise Unmeasured(self.problem)
+        again = Batches(self.formula, None)
+        with unnoticed(self.predict, self.kept[0][0]):
+            for batch in self.kept:
+                found = results(self.predict, batch)
+                again.add([tensor.detach() for tensor in found], [None] * len(found), len(found[0]))
+        return again.value()

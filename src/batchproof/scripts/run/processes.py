@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,14 +59,14 @@ class Children:
         """Begin, once ``multiprocessing`` may be used."""
         from multiprocessing import spawn, util
 
-        util.register_after_fork(self, Children.forked)
+        util.register_after_fork(self, Children.after_fork)
         own: Any = spawn.get_preparation_data
         target = self.session.target
         os.environ[VARIABLE] = json.dumps(
             {
                 "path": str(target.path.absolute()),
                 "folder": str(target.folder),
-                "control": self.session.control.to_json(),
+                "control": asdict(self.session.control),
                 "output": str(self.output),
             }
         )
@@ -79,7 +80,7 @@ class Children:
         spawn.get_preparation_data = get_preparation_data
         self.stop: Callable[[], None] = lambda: setattr(spawn, "get_preparation_data", own)
 
-    def forked(self) -> None:
+    def after_fork(self) -> None:
         """In a forked process: forget what the parent measured, and hand in what comes now."""
         self.session.forget()
         self.hand_in_at_end()
@@ -101,7 +102,7 @@ class Children:
             if found.measured:
                 self._part(os.getpid()).write_text(json.dumps(found.to_dict()), encoding="utf-8")
 
-    def collected(self) -> list[ScriptRun]:
+    def collect(self) -> list[ScriptRun]:
         """What the script's processes handed in, in the order of their ranks."""
         from batchproof.scripts.run.result import load
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
+
+from batchproof.scripts.run.trace import is_a, is_tensor
 
 _BUILTINS = {
     "abs", "all", "any", "bool", "dict", "divmod", "enumerate", "float", "int", "isinstance", "len", "list", "map",
@@ -57,7 +58,7 @@ def may_be_called_again(callee: Any, holder: Any, method: str, arguments: list[A
         raise Opaque("it is computed in a function that also takes an optimizer step", is_model=True)
     if callee is None:
         raise Opaque("what is called is not known")
-    if _is_tensor(holder):
+    if is_tensor(holder):
         if method in ("backward", "requires_grad_") or (method.endswith("_") and not method.endswith("__")):
             raise Opaque(f"{method} changes its tensor")
         if method in _RANDOM:
@@ -121,18 +122,11 @@ def is_model(thing: Any) -> bool:
 
 
 def _is_module(thing: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(thing, torch.nn.Module)
-
-
-def _is_tensor(thing: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(thing, torch.Tensor)
+    return is_a(thing, "torch.nn", "Module")
 
 
 def _is_optimizer(thing: Any) -> bool:
-    optim = sys.modules.get("torch.optim")
-    return optim is not None and isinstance(thing, optim.Optimizer)
+    return is_a(thing, "torch.optim", "Optimizer")
 
 
 def _keeps_state(module: Any) -> bool:

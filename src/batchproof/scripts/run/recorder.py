@@ -7,15 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from batchproof.scripts.run.counting import dimension_of, samples_of
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
 from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
-from batchproof.scripts.run.trace import Trace, is_tensor
+from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
 
 #: Ways through a loop's body that are followed back before a place is given up.
-MOST_WAYS = 24
+MOST_FORMULAS = 24
 #: Values kept in one pass through a loop's body, beyond which something else runs.
 MOST_KEPT = 20_000
 
@@ -28,7 +27,6 @@ class LoopState:
     trace: Trace = field(default_factory=Trace)
     loader: Any = None
     steps: int = 0
-    count: int | None = None
     counted: bool = False
     updates_before: int = 0
 
@@ -62,7 +60,6 @@ class ScriptRecorder:
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
         self.steers = False  # whether every step is to be told
         self.last_weights = False
-        self.unsettled = ""
 
     # ------------------------------------------------------------------ values on their way
 
@@ -159,11 +156,8 @@ class ScriptRecorder:
         state = self._loop(number)
         if not self.running or self.running[-1] is not state:
             self._enter(state)
-        trace = state.trace
-        trace.numbers.clear()
-        trace.values.clear()
-        trace.versions.clear()
-        trace.target = target
+        state.trace.clear()
+        state.trace.target = target
         if state.steps == 0:
             state.updates_before = self.updates
             torch = sys.modules.get("torch")
@@ -244,25 +238,19 @@ class ScriptRecorder:
     def _added_as_usual(self, number: int, value: Any, done: Any, state: LoopState, found: Formula) -> bool:
         """Take in a batch that came the same way as the one before it; False, and nothing done, where it did not."""
         trace = state.trace
-        values, versions = trace.values, trace.versions
         if found.numbers != trace.numbers:
             return False
         for index, fixed in found.fixed:
-            if values[index] is not fixed:
+            if trace.values[index] is not fixed:
                 return False
-        if not state.counted:
-            state.count, state.counted = samples_of(trace.target, trace.along), True
-        batch = [values[index] for index in found.arguments]
-        count = state.count if state.count is not None else batch[0].shape[0]
+        batch, versions = _arguments(trace, found)
+        counted = _samples(state)
+        count = counted if counted is not None else batch[0].shape[0]
         done.values.append(value.detach() if type(value) is self._tensor else value)
         done.counts.append(count)
         if number in self.pending:
             done.weights.append(self.pending.pop(number))
-        done.batches.add(
-            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
-            [versions[index] for index in found.arguments],
-            count,
-        )
+        done.batches.add(batch, versions, count)
         return True
 
     def _added(self, number: int, value: Any) -> None:
@@ -270,12 +258,7 @@ class ScriptRecorder:
         done = self.open.get(number) or self._opened(number, place)
         state = self._loop(place.loop)
         done.values.append(value.detach() if is_tensor(value) else value)
-        if not state.counted:
-            if state.steps == 1:
-                state.trace.along = dimension_of(state.trace.target, getattr(state.loader, "batch_size", None))
-            state.count, state.counted = samples_of(state.trace.target, state.trace.along), True
-            state.trace.count = state.count
-        done.counts.append(state.count)
+        done.counts.append(_samples(state))
         if place.site.added.weight is not Weight.NONE and number in self.pending:
             done.weights.append(self.pending.pop(number))
         if not done.problem:
@@ -287,16 +270,10 @@ class ScriptRecorder:
             return
         trace = state.trace
         found = self._known(number, trace) or self._learn(number, place, trace)
-        values, versions = trace.values, trace.versions
-        batch = [values[index] for index in found.arguments]
+        batch, versions = _arguments(trace, found)
         if done.counts[-1] is None:
             done.counts[-1] = batch[0].shape[0]
-        done.take(
-            found,
-            [tensor.detach() if tensor.requires_grad else tensor for tensor in batch],
-            [versions[index] for index in found.arguments],
-            done.counts[-1],
-        )
+        done.take(found, batch, versions, done.counts[-1])
         if done.batches is not None and done.batches.formula is found and not self.last_weights:
             self._usual[number] = done, state, found
         wanted = done.inputs is not None or len(done.values) == 1
@@ -305,14 +282,13 @@ class ScriptRecorder:
 
     def _inputs(self, done: Any, found: Formula, trace: Trace) -> None:
         """What the batch was computed from, for a second forward pass."""
-        from batchproof.scripts.run.last_weights import BatchInputs
+        from batchproof.scripts.run.pooled import BatchInputs
 
         predict = done.inputs.predict if done.inputs is not None else None
         if predict is None or predict.numbers != trace.numbers or not _has(trace, predict):
             try:
                 predict = predictions(self.registry, trace, found)
-            except Unmeasured as error:
-                self.unsettled = str(error)
+            except Unmeasured:
                 return
             if done.inputs is None:
                 done.inputs = BatchInputs(predict, found)
@@ -327,7 +303,7 @@ class ScriptRecorder:
 
     def _learn(self, number: int, place: AccumulatorPlace, trace: Trace) -> Formula:
         known = self.formulas.setdefault(number, [])
-        if len(known) >= MOST_WAYS:
+        if len(known) >= MOST_FORMULAS:
             raise Unmeasured("every batch takes another way through the loop")
         found = formula(self.registry, trace, place.root)
         known.append(found)
@@ -369,6 +345,23 @@ class ScriptRecorder:
                 self.finish(done)
             except Exception as error:  # noqa: BLE001 - the script goes on
                 self.give_up(number, error)
+
+
+def _samples(state: LoopState) -> int | None:
+    """How many samples the loop's batch has: counted once, however many values are added of it."""
+    trace = state.trace
+    if not state.counted:
+        if state.steps == 1:
+            trace.along = dimension_of(trace.target, getattr(state.loader, "batch_size", None))
+        trace.count, state.counted = samples_of(trace.target, trace.along), True
+    return trace.count
+
+
+def _arguments(trace: Trace, found: Formula) -> tuple[list[Any], list[int | None]]:
+    """What the formula's function takes of a batch, and how often each had been written to."""
+    batch = [trace.values[index] for index in found.arguments]
+    versions = [trace.versions[index] for index in found.arguments]
+    return [tensor.detach() if tensor.requires_grad else tensor for tensor in batch], versions
 
 
 def _is_compiling() -> bool:

@@ -6,6 +6,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.ground.place import Place, short
 from batchproof.scripts.source import AverageSite
 
 #: The name that rewritten code reaches the measuring by.  A builtin: a script's own namespace stays its own.
@@ -37,8 +38,10 @@ class RewrittenFile:
     lines: list[str]
     names: dict[str, Any]
 
-    def line(self, number: int) -> str:
-        return self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
+    def place(self, number: int) -> Place:
+        """One of its lines, as reports show it."""
+        text = self.lines[number - 1].strip() if 0 < number <= len(self.lines) else ""
+        return Place(short(self.file), number, text)
 
 
 @dataclass

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.place import Place
-from batchproof.report.result import Result
+from batchproof.report.result import Result, from_plain, plain
 from batchproof.scripts.run.control import Control
 
 Phase = Literal["training", "evaluation", "unknown"]
@@ -18,8 +18,17 @@ Phase = Literal["training", "evaluation", "unknown"]
 DEFAULT = Path(".batchproof") / "run.json"
 #: Relative difference below which two values are the same: single precision, added up in another order.
 TOLERANCE = 2e-6
-#: What may be NaN in an epoch.
-_VALUES = ("printed", "exact", "mean", "weighted", "averaged", "settled")
+
+
+_TITLES = {
+    "broadcast": "shapes that do not match",
+    "statistics": "BatchNorm in training mode in evaluation",
+    "duplicates": "samples drawn twice",
+    "undefined": "batches without a value",
+    "skipped": "batches skipped",
+    "dropped": "a short last batch dropped",
+    "accumulation": "gradients accumulated",
+}
 
 
 @dataclass(frozen=True)
@@ -175,6 +184,11 @@ class Observation:
     harmless: bool = True
     remedy: str = ""
 
+    @property
+    def title(self) -> str:
+        """The kind in a few words."""
+        return _TITLES.get(self.kind, self.kind)
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -255,32 +269,18 @@ class ScriptRun(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able data, and what follows from them; NaN is ``"nan"``, infinity ``"inf"``."""
-        data = super().to_dict()
+        data: dict[str, Any] = plain(asdict(self), str)
         data["exit_status"] = self.exit_status
         for row, entry in zip(self.measured, data["measured"], strict=True):
             for epoch, values in zip(row.epochs, entry["epochs"], strict=True):
-                values.update({name: _written(getattr(epoch, name)) for name in (*_VALUES, "difference")})
+                values.update(plain({"difference": epoch.difference}, str))
                 values.update(samples=epoch.samples, batches=epoch.batches)
-        if self.reported is not None:
-            data["reported"]["values"] = [_written(value) for value in self.reported.values]
         return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ScriptRun:
         """What `to_dict` gave."""
-        control = dict(data["control"])
-        control.update(updates=tuple(control["updates"]), mends=tuple(control["mends"]))
-        reported = data["reported"]
-        run: ScriptRun = _made(
-            cls,
-            data,
-            measured=tuple(map(_measured, data["measured"])),
-            seen=tuple(_placed(Observation, entry) for entry in data["seen"]),
-            reported=None if reported is None else _placed(Reported, reported, values=_numbers(reported["values"])),
-            control=Control(**control),
-            updates=tuple(data["updates"]),
-            notes=tuple(data["notes"]),
-        )
+        run: ScriptRun = from_plain(cls, data)
         return run
 
 
@@ -296,45 +296,3 @@ def load(path: Path) -> ScriptRun:
         return ScriptRun.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BatchproofError(f"{path} was not written by batchproof run ({type(error).__name__}: {error})") from error
-
-
-def _measured(data: dict[str, Any]) -> MeasuredAccumulator:
-    cause = data["cause"]
-    epochs = tuple(map(_epoch, data["epochs"]))
-    row: MeasuredAccumulator = _placed(
-        MeasuredAccumulator,
-        data,
-        names=tuple(data["names"]),
-        cause=None if cause is None else Place(**cause),
-        epochs=epochs,
-    )
-    return row
-
-
-def _epoch(data: dict[str, Any]) -> Epoch:
-    values = {name: _read(data[name]) for name in _VALUES}
-    epoch: Epoch = _made(Epoch, data, sizes=tuple((size, count) for size, count in data["sizes"]), **values)
-    return epoch
-
-
-def _placed(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
-    place = data["place"]
-    return _made(kind, data, place=None if place is None else Place(**place), **changes)
-
-
-def _made(kind: Any, data: dict[str, Any], **changes: Any) -> Any:
-    known = {part.name for part in fields(kind)}
-    return kind(**{**{key: value for key, value in data.items() if key in known}, **changes})
-
-
-def _numbers(values: list[float | str]) -> tuple[float, ...]:
-    return tuple(map(float, values))
-
-
-def _written(value: float | None) -> float | str | None:
-    """For JSON, which has no word for a number that is not finite."""
-    return value if value is None or math.isfinite(value) else str(value)
-
-
-def _read(value: float | str | None) -> float | None:
-    return None if value is None else float(value)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
-from batchproof.scripts.run.slices import Functions, KeptExpressions, key, returned, trace_back
+from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
 from batchproof.scripts.source import AverageSite, Phase, Script
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -33,14 +33,14 @@ def rewrite(
         rewriter.plan(site, frozenset(shared))
     functions = Functions.of(tree)
     for loop in _training_loops(tree, functions):
-        rewriter.training(loop)
+        rewriter.mark_training(loop)
     for site in sites:
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
     for function in _about_losses(tree):
-        returned(function, functions, rewriter.slice)
+        keep_returned(function, functions, rewriter.slice)
     if report is not None:
         for statement, line, value in _named(tree, report):
-            rewriter.reported(statement, line, value)
+            rewriter.report(statement, line, value)
     rewriter.visit(tree)
     ast.fix_missing_locations(tree)
 
@@ -251,12 +251,12 @@ class _Rewriter(ast.NodeTransformer):
         elif isinstance(node, ast.AugAssign):
             self._after(node, "average", number, index, value=_read(node.target))
 
-    def training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
+    def mark_training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
         """A loop that trains, whether or not it averages anything."""
         loop = self.loops.get(id(node)) or self._new_loop(node, None)
         loop.trains = True
 
-    def reported(self, node: ast.AST, line: int, value: ast.expr | None) -> None:
+    def report(self, node: ast.AST, line: int, value: ast.expr | None) -> None:
         """A number that was asked for by name: the expression itself, or what a statement leaves in a target."""
         number = len(self.registry.reports)
         self.registry.reports.append((self.source, line))

@@ -18,7 +18,7 @@ Step = tuple[int, ast.expr]
 
 
 @dataclass
-class _Ways:
+class _NamedSteps:
     """The steps by the names that they go by, and the values that they gave."""
 
     steps: dict[str, Step]
@@ -35,7 +35,7 @@ class _Ways:
         return [found for found in _names(self.steps[name][1]) if found in self.steps or found in self.arguments]
 
     def cut(self, name: str, rows: int) -> set[str] | None:
-        """The first steps or arguments with so many rows that lead to a step; None where some way has none."""
+        """The first steps or arguments with this many rows on every way to a step; None where a way has none."""
         if name in self.arguments:
             return {name} if self.rows(name) == rows else None
         before = [self.cut(found, rows) for found in self.needs(name)]
@@ -62,7 +62,7 @@ def rows_of_one_kind(
     if len(heights) == 1 and not across and not any(_takes_rows(expression) for _, expression in steps):
         return None
     named = {f"_value{index}": (index, expression) for index, expression in steps}
-    ways = _Ways(named, {name: index for index, name in arguments.items()}, values)
+    ways = _NamedSteps(named, {name: index for index, name in arguments.items()}, values)
     least = max(heights) + (len(heights) == 1)  # flattened, there are more of them
     known = {count for name in (*named, *ways.arguments) if (count := ways.rows(name)) is not None and count >= least}
     for rows in sorted(known, reverse=True):
@@ -74,7 +74,7 @@ def rows_of_one_kind(
     return None
 
 
-def _after(ways: _Ways, chosen: set[str], wanted: list[str]) -> tuple[list[Step], dict[int, str]]:
+def _after(ways: _NamedSteps, chosen: set[str], wanted: list[str]) -> tuple[list[Step], dict[int, str]]:
     """What remains to be computed from what was chosen."""
     needed: set[str] = set()
     todo = list(wanted)

@@ -10,19 +10,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from batchproof.ground.place import Place, short
+from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
-from batchproof.scripts.run.execute import Ending, Target
-from batchproof.scripts.run.importing import Finder
-from batchproof.scripts.run.interventions import Steering, already_imported
-from batchproof.scripts.run.observe import Seeing
+from batchproof.scripts.run.execute import Ending, Finder, Target
+from batchproof.scripts.run.interventions import Steering, act_on_imported
+from batchproof.scripts.run.observe import Observer
 from batchproof.scripts.run.processes import Children, rank, world
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
@@ -47,7 +46,7 @@ class Session:
         self.recorder = ScriptRecorder(self.registry, self._finish)
         self.recorder.last_weights = control.last_weights
         self.steering = Steering(control, self.recorder)
-        self.seeing = Seeing(self.registry, "statistics" in control.mends)
+        self.observer = Observer(self.registry, "statistics" in control.repairs)
         self.recorder.steers = bool(control.updates)
         self.recorder.on_loader = self._begins
         self.recorder.on_step = self._steps
@@ -76,7 +75,7 @@ class Session:
         target = self.target
         source = execute.read(target)
         names = execute.main_module(target)
-        code = self.rewritten(source, str(target.path.absolute()), names.__dict__)
+        code = self.rewrite_script(source, str(target.path.absolute()), names.__dict__)
         finder = self.install()
         if output is not None:
             self.children = Children(self, output)
@@ -96,7 +95,7 @@ class Session:
     def install(self) -> Finder:
         """Let rewritten code reach the measuring, and modules of the script be rewritten."""
         setattr(builtins, NAME, self.recorder)
-        finder = Finder(self.target.folder, self.rewritten_module, already_imported(self.steering.watched()))
+        finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(self.steering.watches()))
         sys.meta_path.insert(0, finder)
         return finder
 
@@ -105,13 +104,13 @@ class Session:
         self.epochs.clear()
         self.recorder.open.clear()
 
-    def rewritten(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
+    def rewrite_script(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
         """The script's code.
 
         Raises:
             BatchproofError: it is not Python.
         """
-        tree = execute.parsed(source, file)
+        tree = execute.parse(source, file)
         self._rewrite(tree, source, file, names)
         try:
             return compile(tree, file, "exec", dont_inherit=True)
@@ -121,7 +120,7 @@ class Session:
 
             raise BatchproofError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from error
 
-    def rewritten_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
+    def rewrite_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
         """A module's code; None where nothing in it is measured, or it is not for us to say what is wrong with it."""
         try:
             tree = ast.parse(source, file)
@@ -154,28 +153,27 @@ class Session:
     def _begins(self, loop: LoopPlace, loader: Any) -> Any:
         steered = self.steering.begins(loop, loader)
         with contextlib.suppress(Exception):
-            self.seeing.begins(loop, loader)
+            self.observer.begins(loop, loader)
         return steered
 
     def _steps(self, state: LoopState) -> None:
         self.steering.steps(state)
         with contextlib.suppress(Exception):
-            self.seeing.steps(state)
+            self.observer.steps(state)
 
     def _ends(self, state: LoopState) -> None:
         self.steering.ends(state)
         with contextlib.suppress(Exception):
-            self.seeing.ends(state, self.recorder.updates - state.updates_before)
+            self.observer.ends(state, self.recorder.updates - state.updates_before)
 
     def _finish(self, done: Any) -> None:
-        from batchproof.scripts.run.epochs import exact_value, finished, settled_value
-        from batchproof.scripts.run.reasons import reason
+        from batchproof.scripts.run.epochs import epoch_of, exact_value, reason, settled_value
 
         number = done.place.number
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
-        done.duplicates = self.seeing.duplicates(done.place.loop)
-        epoch = finished(done, is_sum, settled, exact)
+        done.duplicates = self.observer.duplicates(done.place.loop)
+        epoch = epoch_of(done, is_sum, settled, exact)
         self.sums[number] = is_sum
         self._look_at_roots(done, is_sum)
         if epoch.printed is None:
@@ -183,17 +181,17 @@ class Session:
             return
         epoch = _of_process(epoch)
         if done.batches is not None and done.batches.formula.broadcasts:
-            self.seeing.broadcasts[number] = done.batches.formula.broadcasts
+            self.observer.broadcasts[number] = done.batches.formula.broadcasts
         why = reason(done, epoch, is_sum)
         if any(why) or number not in self.reasons:
             self.reasons[number] = why
         self.epochs.setdefault(number, []).append(epoch)
         if self.live is not None:
-            self.live(self.measured(number), epoch)
+            self.live(self.accumulator(number), epoch)
 
     def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
-        from batchproof.scripts.run.backward_roots import trains_on_sum
         from batchproof.scripts.run.epochs import as_number
+        from batchproof.scripts.run.optimizers import trains_on_sum
 
         roots = self.steering.roots.of(done.place.loop)
         if roots:
@@ -203,7 +201,7 @@ class Session:
 
     # ------------------------------------------------------------------ afterwards
 
-    def measured(self, number: int) -> MeasuredAccumulator:
+    def accumulator(self, number: int) -> MeasuredAccumulator:
         """What is known of a place."""
         place = self.registry.places[number]
         site = place.site
@@ -214,18 +212,18 @@ class Session:
             name=names[0],
             accumulator=site.name,
             names=names,
-            place=_place(place.source, getattr(site.add, "lineno", place.root.lineno)),
+            place=place.source.place(getattr(site.add, "lineno", place.root.lineno)),
             phase=site.loop.phase.value,
             quantity=site.added.quantity.value,
             is_sum=self.sums.get(number),
             trains_on_sum=self.sums_trained_on.get(number),
             why=why,
-            cause=_place(place.source, origin) if origin is not None and why and why == site.added.why else None,
+            cause=place.source.place(origin) if origin is not None and why and why == site.added.why else None,
             remedy=remedy,
             epochs=tuple(self.epochs.get(number, ())),
         )
 
-    def reported(self) -> Reported | None:
+    def reported_number(self) -> Reported | None:
         """The number that was asked for by name."""
         name = self.control.report
         if name is None or not self.recorder.reported:
@@ -234,19 +232,19 @@ class Session:
 
         values = tuple(as_number(value) for _, value in self.recorder.reported)
         source, line = self.registry.reports[self.recorder.reported[-1][0]]
-        return Reported(name, values, _place(source, line))
+        return Reported(name, values, source.place(line))
 
     def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
-        handed_in = self.children.collected() if self.children is not None else []
-        numbered = [(number, self.measured(number)) for number in sorted(self.epochs)]
+        handed_in = self.children.collect() if self.children is not None else []
+        numbered = [(number, self.accumulator(number)) for number in sorted(self.epochs)]
         rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
         rows.sort(key=lambda row: (row.place.file, row.place.line))
         return ScriptRun(
             script=" ".join([self.target.typed, *self.target.arguments]),
             measured=tuple(rows),
-            seen=(*self.seeing.found(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
-            reported=self.reported(),
+            seen=(*self.observer.observations(numbered), *(seen for run in handed_in[:1] for seen in run.seen)),
+            reported=self.reported_number(),
             control=self.control,
             updates=tuple(self.steering.passes),
             steps=self.recorder.updates,
@@ -259,37 +257,25 @@ class Session:
             failed=ending.failed,
             places=len(self.registry.places),
             world=max([world(), *(run.world for run in handed_in)]),
-            notes=(
-                *self._alone(handed_in),
-                *self._read_nowhere(),
-                *self._unreported(),
-                *self.notes,
-                *self.steering.loaders.notes,
-            ),
+            notes=tuple(self._notes(len(handed_in))),
         )
 
-    def _alone(self, handed_in: list[ScriptRun]) -> list[str]:
+    def _notes(self, processes: int) -> Iterator[str]:
+        """What else there is to know, where this number of processes that the script started handed in a result."""
         if world() > 1:
-            return [
+            yield (
                 f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
-            ]
-        if len(handed_in) > 1:
-            return [
-                f"measured in {len(handed_in)} processes that the script started: these are the samples of the first"
-            ]
-        return []
-
-    def _read_nowhere(self) -> list[str]:
-        if not self.unread or self.epochs:
-            return []
-        return ["batches were added up, and no average of them was read"]
-
-    def _unreported(self) -> list[str]:
+            )
+        elif processes > 1:
+            yield f"measured in {processes} processes that the script started: these are the samples of the first"
+        if self.unread and not self.epochs:
+            yield "batches were added up, and no average of them was read"
         name = self.control.report
-        if name is None or self.recorder.reported:
-            return []
-        where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
-        return [f"--report {name}: {name} {where}"]
+        if name is not None and not self.recorder.reported:
+            where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
+            yield f"--report {name}: {name} {where}"
+        yield from self.notes
+        yield from self.steering.loaders.notes
 
 
 def _of_process(epoch: Epoch) -> Epoch:
@@ -305,13 +291,13 @@ def _of_process(epoch: Epoch) -> Epoch:
     return replace(epoch, rank=rank(), **({"exact": None, "reason": reason} if combined else {}))  # type: ignore[arg-type]
 
 
-def in_spawned_process(names: dict[str, Any], told: str) -> CodeType:
+def code_for_spawned_process(names: dict[str, Any], told: str) -> CodeType:
     """The script's code for a process that ``multiprocessing`` has spawned, which measures as its parent does."""
     data = json.loads(told)
     path = Path(data["path"])
     target = Target(data["path"], path, None, ())
-    session = Session(target, Control.from_json(data["control"]))
-    code = session.rewritten(path.read_bytes(), data["path"], names)
+    session = Session(target, from_plain(Control, data["control"]))
+    code = session.rewrite_script(path.read_bytes(), data["path"], names)
     names.update(__file__=data["path"], __spec__=None, __package__=None, __doc__=None)
     session.install()
     session.children = Children(session, Path(data["output"]))
@@ -326,7 +312,3 @@ def _names(place: AccumulatorPlace) -> tuple[str, ...]:
     own = [name.removeprefix("self.") for name in (*site.reported, site.name)]
     names = dict.fromkeys((*known, *([place.meter] if place.meter else []), *own))
     return tuple(sorted(names, key=lambda name: len(name) == 1))  # a letter says less than any other name
-
-
-def _place(source: RewrittenFile, line: int) -> Place:
-    return Place(short(source.file), line, source.line(line))

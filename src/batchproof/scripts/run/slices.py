@@ -64,7 +64,7 @@ def trace_back(root: ast.expr, body: Iterable[ast.AST], functions: Functions, in
     _back([root], list(body), functions, into, entered)
 
 
-def returned(function: Function, functions: Functions, into: KeptExpressions) -> None:
+def keep_returned(function: Function, functions: Functions, into: KeptExpressions) -> None:
     """Keep what a function returns."""
     _enter(function, functions, into, set())
 

@@ -5,6 +5,6 @@
 
 if __name__ == "__mp_main__":
     from batchproof.scripts.run.processes import VARIABLE as _variable
-    from batchproof.scripts.run.session import in_spawned_process as _begin
+    from batchproof.scripts.run.session import code_for_spawned_process as _begin
 
     exec(_begin(globals(), __import__("os").environ[_variable]), globals())

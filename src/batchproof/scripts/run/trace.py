@@ -81,9 +81,14 @@ def _is_heavy(value: Any) -> bool:
     )
 
 
+def is_a(thing: Any, module: str, name: str) -> bool:
+    """Whether a thing is of a class of a module that may not be imported yet."""
+    home = sys.modules.get(module)
+    return home is not None and isinstance(thing, getattr(home, name))
+
+
 def is_tensor(value: Any) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    return is_a(value, "torch", "Tensor")
 
 
 def is_batch(value: Any) -> bool:
@@ -101,3 +106,26 @@ def is_container(value: Any) -> bool:
 def is_plain(value: Any) -> bool:
     """Whether its identity says nothing."""
     return value is None or isinstance(value, (bool, int, str, bytes, type, ModuleType)) or callable(value)
+
+
+def samples_of(target: Any, along: int = 0) -> int | None:
+    """How many samples a batch has: the length of its first tensor."""
+    first = _first_batch(target)
+    return None if first is None or first.ndim <= along else int(first.shape[along])
+
+
+def dimension_of(target: Any, size: Any) -> int:
+    """Along which dimension of a loader's tensors samples lie: the second, where only that is as long as a batch."""
+    first = _first_batch(target) if type(size) is int else None
+    return int(first is not None and first.ndim > 1 and first.shape[0] != size and first.shape[1] == size)
+
+
+def _first_batch(target: Any) -> Any:
+    """The first tensor that is no single number."""
+    if is_tensor(target):
+        return target if target.ndim else None
+    if isinstance(target, (tuple, list)):
+        return next((first for part in target if (first := _first_batch(part)) is not None), None)
+    if target is None or isinstance(target, (int, float, str)):
+        return None
+    return next((part for path, part in parts(target) if path and is_batch(part)), None)

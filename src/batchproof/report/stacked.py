@@ -1,0 +1,140 @@
+"""A table of a report as monospaced text: each of its groups across the whole width, one below the other."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rich.text import Text
+
+from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
+from batchproof.report.document import Column, Group, Sheet
+from batchproof.report.grid import STYLE, side_by_side, width_of_column
+from batchproof.report.page import beginning, ending
+
+MARGIN, REMARK_INDENT = 2, 8
+#: Figures whose rows are named in words stand farther apart: they have error bars.
+BETWEEN, BETWEEN_IN_WORDS = 2, 3
+#: The part of the line that a name may take.
+NAME_SHARE = 4
+
+Remarks = Mapping[int, Sequence[str]]
+
+
+def stacked(table: Sheet, remarks: Remarks, width: int) -> Iterator[list[Text]]:
+    """A block of lines for each group.
+
+    Args:
+        table: What is shown.
+        remarks: By row, what is said below it.
+        width: Of the terminal.
+    """
+    for group in table.groups:
+        lines = [Text(" " * MARGIN + group.full_title, style="bold cyan")] if group.title else []
+        lines += [Text(" " * MARGIN + part) for part in textwrap.wrap(group.headline, width - MARGIN)]
+        yield [*lines, *_Stack(table, group, width).lines(remarks)]
+
+
+class _Stack:
+    """One group: the rows in which it has figures, and its columns beside each other while they fit."""
+
+    def __init__(self, table: Sheet, group: Group, width: int) -> None:
+        rows = _own_rows(table, group)
+        names = _picked(Column(table.label, table.sizes, "faint", is_left=table.in_words), rows)
+        columns = [_picked(column, rows) for column in group.columns]
+        columns = [_cut(column, beginning, width) if column.is_name else column for column in columns]
+        self.rows, self.width, self.shares = rows, width, group.shares
+        self.looks = [table.looks[row] for row in rows] if table.looks else []
+        self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
+        self.names = names if table.in_words else _cut(names, ending, width)
+        room = width - MARGIN - width_of_column(self.names)
+        self.compared = columns[group.shares.column] if group.shares is not None else None
+        self.blocks = side_by_side(_fitting(columns, room, self.gap), width_of_column, room - self.gap, self.gap)
+
+    def lines(self, remarks: Remarks) -> Iterator[Text]:
+        """The columns, on as many blocks of lines as they take."""
+        for columns in self.blocks:
+            yield from self._block([self.names, *columns], remarks if columns is self.blocks[-1] else {})
+
+    def _block(self, columns: Sequence[Column], remarks: Remarks) -> Iterator[Text]:
+        widths = list(map(width_of_column, columns))
+        between = " " * self.gap
+        heading, shares = self._drawn(columns, self.width - MARGIN - sum(widths) - self.gap * len(widths))
+        heads = [_set(column, column.title, width) for column, width in zip(columns, widths, strict=True)]
+        yield Text(" " * MARGIN + between.join([*heads, heading]).rstrip(), style="dim")
+        for index, row in enumerate(self.rows):
+            look = self.looks[index] if self.looks else None
+            if index and look is not None and look.section != self.looks[index - 1].section:
+                yield Text()
+            parts = [Text(" " * MARGIN)]
+            for column, width in zip(columns, widths, strict=True):
+                parts += [Text(_set(column, column.cells[index], width), self._style(column, index)), Text(between)]
+            style = STYLE["notable" if look is not None and look.tone == "notable" else "faint"]
+            yield Text.assemble(*parts, Text(shares[index] if shares else "", style))
+            for remark in remarks.get(row, ()):
+                wrapped = textwrap.wrap(remark, self.width - REMARK_INDENT)
+                yield from (Text(" " * REMARK_INDENT + part, style="dim") for part in wrapped)
+
+    def _style(self, column: Column, index: int) -> str:
+        if not self.looks:
+            return STYLE[column.tones[index] if column.tones else column.tone]
+        tone = self.looks[index].tone
+        return STYLE[tone if column is not self.names or tone == "faint" else "plain"]
+
+    def _drawn(self, columns: Sequence[Column], room: int) -> tuple[str, list[str]]:
+        """A heading, and for each row its share and a bar: where the column of which they are shares is shown."""
+        if self.shares is None or self.compared not in columns or room < len(" 100%"):
+            return "", []
+        values = [self.shares.values[row] for row in self.rows]
+        largest = max((abs(value) for value in values if value is not None), default=0.0)
+        longest = min(room - len(" 100% "), LONGEST_BAR)
+        title = self.shares.title if largest and len(self.shares.title) <= room else ""
+        return title, [_share(value, largest, longest if longest >= SHORTEST_BAR else 0) for value in values]
+
+
+def _share(value: float | None, largest: float, longest: int) -> str:
+    """`` 17% ██``: a bar is as long as its share of the largest."""
+    if value is None:
+        return ""
+    written = f"{value:.0%}".replace("-0%", "0%") if abs(value) < 100 else ""
+    return f"{written:>5} {bar(longest * abs(value) / largest) if largest else ''}".rstrip()
+
+
+def _own_rows(table: Sheet, group: Group) -> list[int]:
+    """The rows in which a group has figures, but for optional ones that only repeat the first group's."""
+    rows, first = _stripped(group), _stripped(table.groups[0])
+    repeated = {
+        row
+        for row, look in enumerate(table.looks)
+        if look.is_optional and group is not table.groups[0] and rows[row] == first[row]
+    }
+    return [row for row, cells in enumerate(rows) if row not in repeated and any(cells)]
+
+
+def _stripped(group: Group) -> list[list[str]]:
+    return [[cell.strip() for cell in cells] for cells in group.rows]
+
+
+def _picked(column: Column, rows: Sequence[int]) -> Column:
+    """The column in these rows alone."""
+    tones = tuple(column.tones[row] for row in rows) if column.tones else ()
+    return replace(column, cells=tuple(column.cells[row] for row in rows), tones=tones)
+
+
+def _fitting(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
+    """Without the columns that make way, in their order, where all together have no room."""
+    for rank in sorted({column.makes_way for column in columns} - {0}):
+        if sum(width_of_column(column) + gap for column in columns) <= room:
+            break
+        columns = [column for column in columns if column.makes_way != rank]
+    return list(columns)
+
+
+def _cut(column: Column, cut: Callable[[str, int], str], width: int) -> Column:
+    """Names, where they would take more than their part of the line."""
+    return replace(column, cells=tuple(cut(cell, width // NAME_SHARE) for cell in column.cells))
+
+
+def _set(column: Column, text: str, width: int) -> str:
+    return text.ljust(width) if column.is_left else text.rjust(width)
