@@ -114,7 +114,7 @@ class FoldCode:
         return self._made(self.text, {**self.space, **others})
 
     def compile_packed(self, packed: dict[int, bool]) -> Callable[..., Any]:
-        """The same function with some of its leaves as one vector in front of the others.
+        """The function with some of its leaves as one vector in front of the others.
 
         Args:
             packed: the places of these leaves, and whether each is a vector; it is a number otherwise.
