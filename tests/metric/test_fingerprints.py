@@ -68,3 +68,19 @@ def test_centres_are_printed() -> None:
     first, again, second = (centres_print(stream_of(lambda x: x.var(), x=x).state_plan) for x in (X, X, X + 5))
     assert first == again
     assert first != second
+
+
+def test_a_state_of_other_weights_is_not_loaded() -> None:
+    """The operations are those of the saved one, and the sums are sums of something else."""
+    rows = X.reshape(-1, 1) * torch.arange(1.0, 5.0, dtype=torch.float64)
+
+    def of_weights(weight: Tensor) -> bp.Exact:
+        metric = bp.exact(lambda x: (x @ weight).square().mean())
+        metric.update(rows)
+        return metric
+
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    saved = of_weights(weight).state_dict()
+    with pytest.raises(bp.BatchproofError, match="other weights"):
+        of_weights(2 * weight).load_state_dict(saved)
+    of_weights(weight.clone()).load_state_dict(saved)

@@ -734,7 +734,7 @@ MUTANTS = (
         "metric/merging.py",
         'if shared_print(fresh) != saved["constants"]:',
         "if False:",
-        EXACT,
+        PRINTS,
     ),
     Mutant(
         "saved centres are not taken over",
