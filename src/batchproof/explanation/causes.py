@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from batchproof.derive import CallSite, Free, Kind, Op, Program, ProgramValue, Ref, Size, base_name, leaves
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.influence import Influence
 from batchproof.explanation.operators import (
     ADDS,
     COLUMNS_BY_THE_WAY,
@@ -23,7 +24,6 @@ from batchproof.explanation.operators import (
     PIECEWISE,
     jensen,
     ranks,
-    takes_together,
     word_of,
 )
 from batchproof.explanation.result import Code, Finding
@@ -44,6 +44,8 @@ ANOTHER_DIVISOR = {
     "what": "by n - 1, n squared or the like, so the value follows the size of its batch",
     "remedy": "divide by the number of samples",
 }
+MOVES_TOGETHER = "what this line gives for one sample moves when another sample of the batch is replaced"
+ONE_OF_ALL = "this line makes one value of all samples of the batch, and it is no sum over them"
 ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
 
 
@@ -55,18 +57,18 @@ class Reasons:
     proved: bool = False
 
 
-def reasons(program: Program, counts: Counts, names: Sequence[str] = ()) -> Reasons:
+def reasons(program: Program, counts: Counts, influence: Influence, names: Sequence[str] = ()) -> Reasons:
     """Walk the program from the samples to the result.
 
     Args:
         program: as recorded.
         counts: whether a value was the number of samples, times something fixed, in every batch that was tried.
+        influence: which samples a value comes from, where the operator does not say.
         names: of the inputs, for the report.
     """
-    walk = _Walk(program, counts, names)
+    walk = _Walk(program, counts, influence, names)
     for op in program.ops:
-        if any(output in walk.live for output in op.outputs):
-            walk.step(op)
+        walk.step(op)
     results = {walk.nature_of(leaf) for leaf in program.result if isinstance(leaf, Ref)}
     means = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
     if "sum" in results:
@@ -77,9 +79,10 @@ def reasons(program: Program, counts: Counts, names: Sequence[str] = ()) -> Reas
 
 
 class _Walk:
-    def __init__(self, program: Program, counts: Counts, names: Sequence[str]) -> None:
+    def __init__(self, program: Program, counts: Counts, influence: Influence, names: Sequence[str]) -> None:
         self.program = program
         self.counts = counts
+        self.influence = influence
         self.names = dict(zip(program.inputs, names, strict=False))
         self.selected: set[int] = set()
         self.assumed = False
@@ -98,7 +101,7 @@ class _Walk:
         operands = [
             self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))
         ]
-        for output in op.outputs:
+        for output in self.live.intersection(op.outputs):
             value = self.program.values[output]
             wide = _batch_dims(value)
             if len(wide) > 1:
@@ -178,13 +181,15 @@ class _Walk:
             return "matrix"
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
-        if name in ORDERS and value.kind is not Kind.ROWS:
+        stays_apart = value.kind in (Kind.ROWS, Kind.BLOCKS) or "mixed" in operands
+        mixes = not stays_apart and self.influence.mixes(value.index)
+        if mixes and name in ORDERS:
             self.note("order", op.site, what=ranks(name))
             return "mixed"
         if _has(operands, "mean", "sum", "stat", "extreme"):
             return self._conditional(op, name, operands)
-        if value.kind is Kind.OPAQUE and "mixed" not in operands:
-            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
+        if mixes and value.kind is Kind.OPAQUE:
+            self.note("couples", op.site, what=MOVES_TOGETHER)
             return "mixed"
         if "mixed" in operands:
             return "mixed"
@@ -220,11 +225,21 @@ class _Walk:
                 self.last_mean = op.site
                 return "mean"
             return "sum"
+        if name in ("sum", "mean") and not _has(operands, "centred", "mixed", "matrix", "stat", "mean", "sum"):
+            return self._of_rows(op, name, operands)
         if name in ORDERS:
             self.note("order", op.site, what=ranks(name))
         elif not _has(operands, "matrix", "mixed"):
-            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
+            self.note("couples", op.site, what=ONE_OF_ALL)
         return "stat"
+
+    def _of_rows(self, op: Op, name: str, operands: Sequence[Nature]) -> Nature:
+        """The sum or mean of samples that lie in no order that the engine keeps: frames of a spectrogram, say."""
+        if name == "sum" and "part" not in operands:
+            self.last_sum = op.site
+            return "sum"
+        self.last_mean = op.site
+        return "mean"
 
     def _is_shift(self, value: ProgramValue) -> bool:
         """Whether a maximum only steadies an exponential: then samples are shifted by it, and it comes back later."""

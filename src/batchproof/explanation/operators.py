@@ -43,7 +43,13 @@ def word_of(op: Op, name: str) -> str:
     """An operation as a reader calls it: ``the square root``, ``a power``."""
     if name == "pow" and len(op.args) > 1:
         return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
-    return _WORDS.get(name, name.strip("_"))
+    spoken = name.strip("_").removesuffix("_forward")
+    return _WORDS.get(name) or (spoken if _stands_in(op.site.text, spoken) else "a function that is not linear")
+
+
+def _stands_in(line: str, name: str) -> bool:
+    """Whether a reader finds a name in their line: many that torch uses inside are none that anybody wrote."""
+    return name.replace("_", "") in line.lower().replace("_", "")
 
 
 def jensen(word: str) -> str:
@@ -62,10 +68,6 @@ def _side(word: str) -> str:
 
 def ranks(name: str) -> str:
     """What an operation does that needs the samples' order."""
+    spoken = name.strip("_").rstrip("2")
     verb = "runs through" if name.startswith(("cum", "logcum", "diff", "roll", "flip")) else "ranks"
-    return f"{name.strip('_')} {verb} the samples of one batch, and no sum over samples holds that"
-
-
-def takes_together(name: str) -> str:
-    """That an operation takes the samples of a batch together, with its name."""
-    return f"{name.strip('_')} takes all samples of the batch together"
+    return f"{spoken} {verb} the samples of one batch, and no sum over samples holds that"

@@ -13,6 +13,7 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons
 from batchproof.explanation.counts import counter
+from batchproof.explanation.influence import Influence
 from batchproof.explanation.result import Code, Finding, Keep
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.words import kept_words
@@ -43,7 +44,7 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
         return Structure(notes=(f"no exact form: {why}",))
     read, program = Reasons(), _own_program(plan, fn, tensors, dims)
     if program is not None:
-        read = reasons(program, counter(program, fn, tensors, dims), names)
+        read = reasons(program, counter(program, fn, tensors, dims), Influence(program, fn, tensors, dims), names)
     causes = [*read.causes, *branches(fn, tensors, dims)]
     return Structure(causes, read.proved, _keep(plan))
 
