@@ -43,8 +43,10 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
     if not merges and all(found.code != "rounding" for found in findings):
         findings.append(_merging(scored))
     findings += _undefined(about)
-    notes = [*_tried(scored, working, samples.n), *_averaged(alone, scored, about)]
     safe = not findings
+    notes = [*_tried(scored, working, samples.n), *_averaged(alone, scored, about)]
+    if not safe:
+        notes.append(f"batchproof.exact of a function that gives what {name_of(subject.target)} gives on one batch")
     return Explanation(
         target=subject.title,
         kind="metric",
@@ -55,7 +57,6 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
         place=subject.place,
         curve=about,
         keep=None,
-        use=_use(subject, safe),
         inputs=subject.inputs,
         notes=tuple(notes),
     )
@@ -66,7 +67,8 @@ def _curve(scored: Scored, samples: Samples, of_samples: int, alone: Alone) -> C
     scales = [max(abs(float(scored.exact[which])), _magnitude(alone, which)) for which in range(len(scored.names))]
     gaps = [
         max(
-            (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not row.undefined), default=0.0
+            (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not int(row.undefined[which])),
+            default=0.0,
         )
         / (scale or 1.0)
         for which, scale in enumerate(scales)
@@ -175,9 +177,3 @@ def _averaged(alone: Alone, scored: Scored, about: Curve) -> list[str]:
     worst = max(off, key=lambda reading: abs(averaged.error(reading.mean)))
     value = f"{worst.mean:.4g}, not {averaged.exact:.4g}"
     return [f"averaging its values batch by batch gives another number: {value} at batch size {worst.size}"]
-
-
-def _use(subject: Subject, safe: bool) -> tuple[str, ...]:
-    if safe:
-        return ("update() per batch, compute() once at the end",)
-    return (f"batchproof.exact(a function that gives what {name_of(subject.target)} gives on one batch)",)

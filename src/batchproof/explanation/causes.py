@@ -19,6 +19,7 @@ from batchproof.explanation.operators import (
     DIVIDES,
     GUARDS,
     LINEAR,
+    MAKES_COLUMNS,
     ORDERS,
     PAIRS,
     PIECEWISE,
@@ -57,7 +58,9 @@ class Reasons:
     proved: bool = False
 
 
-def reasons(program: Program, counts: Counts, influence: Influence, names: Sequence[str] = ()) -> Reasons:
+def reasons(
+    program: Program, counts: Counts, influence: Influence, names: Sequence[str] = (), leaf: int | None = None
+) -> Reasons:
     """Walk the program from the samples to the result.
 
     Args:
@@ -65,12 +68,14 @@ def reasons(program: Program, counts: Counts, influence: Influence, names: Seque
         counts: whether a value was the number of samples, times something fixed, in every batch that was tried.
         influence: which samples a value comes from, where the operator does not say.
         names: of the inputs, for the report.
+        leaf: which of the leaves of its result to look at; all of them if None.
     """
-    walk = _Walk(program, counts, influence, names)
+    result = program.result if leaf is None else program.result[leaf : leaf + 1]
+    walk = _Walk(program, result, counts, influence, names)
     for op in program.ops:
         walk.step(op)
-    results = {walk.nature_of(leaf) for leaf in program.result if isinstance(leaf, Ref)}
-    means = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
+    results = {walk.nature_of(end) for end in result if isinstance(end, Ref)}
+    means = "mean" in results and results <= {"mean", "shared"} and all(cause.harmless for cause in walk.found)
     if "sum" in results:
         walk.note("sum", walk.last_sum)
     elif means:
@@ -79,7 +84,9 @@ def reasons(program: Program, counts: Counts, influence: Influence, names: Seque
 
 
 class _Walk:
-    def __init__(self, program: Program, counts: Counts, influence: Influence, names: Sequence[str]) -> None:
+    def __init__(
+        self, program: Program, result: Sequence[Any], counts: Counts, influence: Influence, names: Sequence[str]
+    ) -> None:
         self.program = program
         self.counts = counts
         self.influence = influence
@@ -90,7 +97,13 @@ class _Walk:
         self.found: list[Finding[Code]] = []
         self.last_sum: CallSite | None = None
         self.last_mean: CallSite | None = None
-        self.live = _live(program)
+        self.live = _live(program, result)
+        self.takers = {
+            leaf.position: number
+            for number, op in enumerate(program.ops)
+            for leaf in leaves((op.args, op.kwargs))
+            if isinstance(leaf, Free)
+        }
         for value in program.values:
             if value.op is None:
                 self.natures[value.index] = _given_nature(value)
@@ -121,7 +134,9 @@ class _Walk:
         if isinstance(leaf, Size):
             return "stat" if leaf.of is not None else "sizes" if leaf.offset else "count"
         if isinstance(leaf, Free):
-            return _followed(self.program.free[leaf.position], self.program.sizes)
+            follows = _followed(self.program.free[leaf.position], self.program.sizes)
+            by_size = follows == "stat" and not self.influence.reads_data(self.takers[leaf.position])
+            return "sizes" if by_size else follows
         return "shared"
 
     def note(self, code: Code, site: CallSite | None, **words: Any) -> None:
@@ -143,22 +158,54 @@ class _Walk:
         return "matrix"
 
     def _accident(self, op: Op) -> str:
-        """(B, 1) against (B,) as they came in, with no unsqueeze that would show intent."""
-        partners = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
+        """(B, 1) against (B,), where nothing shows that the pairs are meant."""
+        alike = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
+        partners = [other for other in alike if self._is_matrix(other)]
         tensors = {
             leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)
         }
         flat = [index for index in tensors if self._shape(index) == ("B",)]
-        column = [index for index in tensors if self._shape(index) == ("B", 1) and not self._made_column(index)]
+        weighted = any(base_name(other) in ("mul", *DIVIDES) for other in partners)
+        column = [
+            index
+            for index in tensors
+            if self._shape(index) == ("B", 1) and not self._is_meant(index, flat, weighted=weighted)
+        ]
         if not flat or not column:
             return ""
         return f"{self._called(column[0])}(B, 1) against {self._called(flat[0])}(B,)"
 
+    def _is_meant(self, column: int, flat: Sequence[int], *, weighted: bool) -> bool:
+        """Whether pairs are asked for: samples against themselves, distances by a matrix product, ``a[:, None] - b``.
+
+        Weights of samples are not: ``loss[:, None] * weight``, where the loss had lost its dimension before.
+        """
+        if any(base_name(op) in PAIRS and self._is_matrix(op) for op in self.program.ops):
+            return True
+        made = self._made_column(column)
+        if made and any(self._origins(column) == self._origins(index) for index in flat):
+            return True
+        return made == "asked" and not weighted
+
+    def _is_matrix(self, op: Op) -> bool:
+        return any(len(_batch_dims(self.program.values[output])) > 1 for output in op.outputs)
+
+    def _origins(self, index: int) -> set[int]:
+        """The inputs that a value is made of."""
+        seen, waiting = set[int](), [index]
+        while waiting:
+            found = waiting.pop()
+            number = self.program.values[found].op
+            if found not in seen and number is not None:
+                waiting.extend(self.program.ops[number].inputs)
+            seen.add(found)
+        return seen.intersection(self.program.inputs)
+
     def _called(self, index: int) -> str:
         return f"{self.names[index]} " if index in self.names else ""
 
-    def _made_column(self, index: int) -> bool:
-        """Whether the user made it a column: then the pairs are meant."""
+    def _made_column(self, index: int) -> Literal["", "asked", "kept"]:
+        """Whether the function made it a column: asked for by ``[:, None]``, or kept by ``keepdim=True``."""
         seen, waiting = set(), [index]
         while waiting:
             number = self.program.values[waiting.pop()].op
@@ -169,9 +216,9 @@ class _Walk:
             columns = [source for source in op.inputs if self._shape(source) == ("B", 1)]
             # a layer with one output, or one column of a table, is a column that nobody asked for
             if not columns and base_name(op) not in COLUMNS_BY_THE_WAY:
-                return True
+                return "asked" if base_name(op) in MAKES_COLUMNS else "kept"
             waiting.extend(columns)
-        return False
+        return ""
 
     def _shape(self, index: int) -> tuple[Any, ...]:
         return tuple("B" if isinstance(size, Size) else size for size in self.program.values[index].shape)
@@ -193,6 +240,9 @@ class _Walk:
             return "mixed"
         if "mixed" in operands:
             return "mixed"
+        if "sizes" in operands and name in (*DIVIDES, "mul"):
+            self.note("divisor", op.site, **ANOTHER_DIVISOR)
+            return "centred"
         if "count" in operands and name in (*DIVIDES, "mul"):
             return "part"
         return "centred" if "centred" in operands else "part" if "part" in operands else "rows"
@@ -320,6 +370,12 @@ class _Walk:
             )
             self.note("constant-term", op.site, what=what, harmless=plain)
             return "mean" if plain else "stat"
+        if kinds == {"sum", "count"}:
+            return "sum"
+        if kinds & {"count", "sizes"}:
+            self.note("size", op.site)
+        elif {"mean", "sum"} <= kinds:
+            self.note("mean-and-sum", op.site)
         return next(iter(kinds)) if len(kinds) == 1 else "stat"
 
     def _is_term(self, op: Op) -> bool:
@@ -337,16 +393,18 @@ class _Walk:
             return "sum" if kinds <= {"sum", "count"} else "stat"
         if kinds <= {"extreme"}:
             return "extreme"
-        if name in PIECEWISE:
+        if "sizes" in kinds:
+            self.note("size", op.site)
+        elif name in PIECEWISE:
             self.note("limit", op.site, what=f"{word_of(op, name)} is taken in each batch")
         else:
             self.note("nonlinear", op.site, what=jensen(word_of(op, name)))
         return "stat"
 
 
-def _live(program: Program) -> set[int]:
+def _live(program: Program, result: Sequence[Any]) -> set[int]:
     """The values on the way to the result, which may be a number that Python read.  A check of the inputs is not."""
-    live = {leaf.index for leaf in program.result if isinstance(leaf, Ref)}
+    live = {leaf.index for leaf in result if isinstance(leaf, Ref)}
     live = live or {read.value for read in program.reads if not isinstance(read.seen, bool)}
     for op in reversed(program.ops):
         if any(output in live for output in op.outputs):

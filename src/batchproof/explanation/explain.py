@@ -12,10 +12,10 @@ from batchproof.explanation.about_function import about_function
 from batchproof.explanation.about_metric import about_metric
 from batchproof.explanation.about_model import about_model
 from batchproof.explanation.guess import guess_samples
-from batchproof.explanation.measure import Progress, to_try
+from batchproof.explanation.measure import Progress, Sizes, to_try
 from batchproof.explanation.models import row_leaves
 from batchproof.explanation.result import Explanation, Subject
-from batchproof.explanation.samples import gather
+from batchproof.explanation.samples import Samples, gather
 from batchproof.ground.batch import check_batch_dim
 from batchproof.ground.isolation import preserved, quiet
 from batchproof.ground.target import is_metric, place_of, signature_of, title_of
@@ -74,11 +74,36 @@ def explain(
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
             found = about_metric(subject, samples, sizes, seed, progress)
-        elif any(leaves := row_leaves(target, samples)):
-            found = about_model(subject, samples, leaves, sizes, seed)
         else:
-            found = about_function(subject, samples, sizes, seed, progress)
-    return replace(found, marked=marked)
+            found = _about_outputs(subject, samples, sizes, seed, progress)
+    return replace(_no_safer_than_a_guess(found) if guessed else found, marked=marked)
+
+
+def _about_outputs(
+    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
+) -> Explanation:
+    """Of a loss beside its outputs each is explained: the values of the batch first, then those of single samples."""
+    leaves = row_leaves(subject.target, samples)
+    if not any(leaves):
+        return about_function(subject, samples, sizes, seed, progress)
+    of_rows = about_model(subject, samples, leaves, sizes, seed)
+    if all(leaves):
+        return of_rows
+    of_batch = about_function(subject, samples, sizes, seed, progress, [not grows for grows in leaves])
+    first, other = (of_batch, of_rows) if _gravity(of_batch) >= _gravity(of_rows) else (of_rows, of_batch)
+    of_other = "with a value for each sample" if other is of_rows else "with one value for the batch"
+    return replace(first, notes=(*first.notes, f"the outputs {of_other}: {other.headline}"))
+
+
+def _gravity(found: Explanation) -> int:
+    return {True: 0, None: 1, False: 2}[found.is_safe]
+
+
+def _no_safer_than_a_guess(found: Explanation) -> Explanation:
+    """What was made up from names may be what a function is constant on: two images that are equal, a single class."""
+    if found.is_safe is not True:
+        return found
+    return replace(found, is_safe=None, headline=f"could not tell: {found.headline}, but on inputs that were guessed")
 
 
 def _whole(size: Any) -> int:

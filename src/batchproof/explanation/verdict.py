@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -40,19 +41,21 @@ def conclude(
         confirmed: the value behaves on other data as it was measured to.
     """
     about = measured.curve()
-    if measured.random:
-        return Conclusion(None, "random", "could not tell: it draws random numbers", (finding("random"),))
+    if measured.unsteady is not None:
+        why = finding(measured.unsteady)
+        return Conclusion(None, measured.unsteady, f"could not tell: it {why.title}", (why,))
     if measured.samples.n < 2:
         return Conclusion(None, "unexplained", "could not tell: one sample cannot be batched in two ways", ())
-    if about.exact != about.exact:
-        return Conclusion(None, "undefined", "could not tell: the value on all samples is NaN", tuple(causes))
+    if not math.isfinite(about.exact):
+        kind = "NaN" if math.isnan(about.exact) else "infinite"
+        return Conclusion(None, "undefined", f"could not tell: the value on all samples is {kind}", tuple(causes))
     way = direction(about, measured.samples.n)
     found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
     harmful = [cause for cause in found if not cause.harmless]
     if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
         found = harmful = [finding("unexplained", direction=way), *harmful]
     if not harmful:
-        return _plain(measured.behaviour, found, proved)
+        return _plain(measured.behaviour, found, proved, measured.is_constant)
     headline = _depends(measured, harmful[0], way, about)
     notes = [cause for cause in found if cause.harmless and cause.code != "mean"]
     return Conclusion(False, harmful[0].code, headline, (*harmful, *notes))
@@ -63,6 +66,11 @@ def _as_measured(causes: Sequence[Finding[Code]], behaviour: Behaviour, confirme
     found = []
     nothing_else = behaviour == "other" and all(cause.harmless for cause in causes)
     for cause in causes:
+        if cause.code == "broadcast" and behaviour == "mean":
+            cause = replace(cause, harmless=True, what=f"{cause.what}; the mean over pairs is one over samples here")
+        if cause.code == "broadcast":  # a mistake, also where it leaves a sum or a mean
+            found.append(cause)
+            continue
         if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
             continue
         if cause.code in CONDITIONAL and behaviour == "mean" and not cause.harmless:
@@ -73,7 +81,7 @@ def _as_measured(causes: Sequence[Finding[Code]], behaviour: Behaviour, confirme
     return found
 
 
-def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool) -> Conclusion:
+def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool, is_constant: bool) -> Conclusion:
     """Nothing harmful: a mean or a sum."""
     others = tuple(cause for cause in found if cause.code not in ("mean", "sum"))
     if behaviour == "sum":
@@ -81,6 +89,8 @@ def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool) -
         headline = DEPENDS + "it is a sum, so the mean of per-batch values grows with the batch"
         return Conclusion(False, "sum", headline, (own, *others))
     own = next((cause for cause in found if cause.code == "mean"), finding("mean"))
+    if is_constant and not proved:
+        return Conclusion(None, "mean", "could not tell: every batch of these samples gives the same number", others)
     return Conclusion(True, "mean", SAFE_MEAN if proved else f"{SAFE_MEAN} ({_reservation(others)})", (own, *others))
 
 
@@ -128,6 +138,9 @@ def _undefined(measured: FunctionMeasurement) -> list[Finding[Code]]:
         return []
     smallest = rows[0]
     how = smallest.raised or "no finite value"
-    what = f"{how} on {smallest.undefined:,} of {smallest.batches:,} batches of {smallest.size}"
-    defined = [row.size for row in measured.rows if not row.undefined and row.size > rows[-1].size]
+    failed = [int(row.undefined[measured.worst]) for row in measured.rows]
+    what = f"{how} on {next(filter(None, failed)):,} of {smallest.batches:,} batches of {smallest.size}"
+    defined = [
+        row.size for row, count in zip(measured.rows, failed, strict=True) if not count and row.size > rows[-1].size
+    ]
     return [finding("undefined", what=f"{what}; from batches of {defined[0]:,} on, there is one" if defined else what)]
