@@ -58,10 +58,10 @@ class Reading:
         mean: The mean of the batches' values, each of the same weight.
         weighted: The same, each batch weighted by the number of its samples.
         dropped: The mean without the short last batch.
-        whole: What the samples of those batches give at once; NaN where that was not asked.
         standard_error: Of ``mean``, where only some of the batches were tried.
         undefined: Batches that gave NaN or raised; the means are NaN then, as a script's would be.
         raised: The first error that a batch raised.
+        whole: What the samples of all whole batches give at once; NaN where that was not asked.
     """
 
     size: int
@@ -71,10 +71,10 @@ class Reading:
     mean: float
     weighted: float
     dropped: float
-    whole: float = math.nan
     standard_error: float | None = None
     undefined: int = 0
     raised: str | None = None
+    whole: float = math.nan
 
     @property
     def is_sampled(self) -> bool:
