@@ -53,7 +53,8 @@ def about_function(
         findings=conclusion.findings,
         place=subject.place,
         curve=None if measured.unsteady else measured.curve(),
-        keep=None if conclusion.verdict == "broadcast" else found.keep,
+        # exact takes batches of any size, and knows of no groups
+        keep=None if conclusion.verdict == "broadcast" or measured.samples.grouping.size > 1 else found.keep,
         use=usage(subject.target, samples, worst, conclusion.verdict, refused=found.refused),
         inputs=subject.inputs,
         notes=() if measured.unsteady else (*_on_order(measured, conclusion.verdict), *found.notes),

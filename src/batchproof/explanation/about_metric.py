@@ -52,7 +52,7 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
         kind="metric",
         is_safe=safe,
         verdict="accumulated" if safe else findings[0].code,
-        headline=_headline(findings, about, working.n),
+        headline=_headline(findings, about),
         findings=tuple(findings) if findings else (finding("accumulated"),),
         place=subject.place,
         curve=about,
@@ -93,7 +93,7 @@ def _same(scored: Scored, value: torch.Tensor, about: Curve) -> bool:
 
 
 def _batching(target: Any, samples: Samples, about: Curve, precise: float | None) -> Finding[Code]:
-    way = direction(about, samples.n)
+    way = direction(about)
     if precise is not None:
         return finding("rounding", what=f"in double precision it is {precise:.4g}, however the samples are batched")
     size = min(16, max(1, samples.n // 3))
@@ -131,7 +131,7 @@ def _undefined(about: Curve) -> list[Finding[Code]]:
     return [finding("undefined", what=f"updated with batches of {rows[0].size}: {rows[0].raised or 'NaN'}")]
 
 
-def _headline(findings: Sequence[Finding[Code]], about: Curve, n: int) -> str:
+def _headline(findings: Sequence[Finding[Code]], about: Curve) -> str:
     if not findings:
         return "safe: compute() is the same however the samples are batched"
     if findings[0].code == "merge":
@@ -139,7 +139,7 @@ def _headline(findings: Sequence[Finding[Code]], about: Curve, n: int) -> str:
     if findings[0].code == "undefined":
         return f"depends on the batch size: {findings[0].what}"
     reads = {"low": "reads LOW", "high": "reads HIGH", "varies": "reads low at some sizes, high at others"}
-    way = direction(about, n)
+    way = direction(about)
     return f"depends on the batch size: compute() {reads[way] if way else 'moves with the batches'}"
 
 

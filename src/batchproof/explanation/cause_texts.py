@@ -127,6 +127,12 @@ CAUSES: dict[Code, CauseText] = {
         "a mean is the same for any batch size and a sum grows with it, so no weights give both",
         "divide the sum by the number of samples too",
     ),
+    "groups": CauseText(
+        "groups that must stay whole",
+        "its samples belong together, and a batch that tears a group apart has no value",
+        "batch sizes that hold whole groups, and a sampler that keeps each together",
+        harmless=True,
+    ),
     "independent": CauseText(
         "no sample meets another",
         "replacing one sample of a batch leaves the outputs of the others as they were",

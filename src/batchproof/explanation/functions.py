@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
+from batchproof.explanation.groups import find_groups
 from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, measure, workable
 from batchproof.explanation.result import Curve, Direction, Reading
 from batchproof.explanation.samples import Samples
@@ -86,10 +87,13 @@ class FunctionMeasurement:
 
     def curve(self) -> Curve:
         """The worst component over batch sizes."""
-        return curve(
+        each = self.samples.grouping.size
+        found = curve(
             self.exact, self.rows, self.names, self.worst, self.tolerance,
-            samples=self.samples.n, of_samples=self.of_samples, shuffled=not self.order_matters,
+            samples=each * self.samples.n, of_samples=each * self.of_samples, shuffled=not self.order_matters,
         )  # fmt: skip
+        readings = (replace(one, size=each * one.size, last=each * one.last) for one in found.readings)
+        return replace(found, readings=tuple(readings))
 
     def _seen(self, which: int) -> Behaviour | Literal["undefined"]:
         return self.behaviours[which] if bool(self.exact[which].isfinite()) else "undefined"
@@ -127,6 +131,9 @@ def measure_function(
 ) -> FunctionMeasurement:
     """Run it on batches of every size; in double precision where the function allows that."""
     samples, tolerance = _precise(target, samples, seed)
+    grouping = find_groups(target, samples, seed, tolerance)
+    if grouping is not None:
+        samples, sizes = samples.grouped(grouping), _sizes_of_groups(sizes, grouping.size)
     n = workable(_scorer(target, samples, seed), samples.n)
     head = samples.first(n)
     score = _scorer(target, head, seed)
@@ -142,6 +149,11 @@ def measure_function(
     return FunctionMeasurement(
         exact, rows, names, outputs, behaviours, tolerance, working, samples.n, ordered, unsteady
     )
+
+
+def _sizes_of_groups(sizes: Sizes, size: int) -> Sizes:
+    """The batch sizes that hold whole groups, in groups."""
+    return lambda n: [count // size for count in sizes(n * size) if count % size == 0] or [n]
 
 
 def _unsteady(
@@ -229,11 +241,12 @@ def _behaviour(exact: torch.Tensor, rows: Sequence[SizeValues], which: int, n: i
     return "other"
 
 
-def direction(about: Curve, n: int) -> Direction | None:
+def direction(about: Curve) -> Direction | None:
     """Whether the mean of batches reads low or high: told by whole batches, where there are enough of them.
 
     A short last batch is a batch of another size, and two batches of most of the samples are no average.
     """
+    n = about.samples
     signs = {sign for reading in about.readings if 4 * reading.size <= n and (sign := _sign(about, reading, n))}
     signs = signs or {sign for reading in about.readings if (sign := _sign(about, reading, n))}
     if not signs:

@@ -15,9 +15,9 @@ Direction = Literal["low", "high", "varies"]
 Quantity = Literal["mean of batches", "compute()", "change of the output"]
 #: The reasons why a number does, or does not, depend on the batch size.
 Code = Literal[
-    "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "independent",
-    "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "per-batch", "random", "ratio", "rounding", "size",
-    "state", "sum", "undefined", "unexplained",
+    "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "groups",
+    "independent", "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "per-batch", "random", "ratio",
+    "rounding", "size", "state", "sum", "undefined", "unexplained",
 ]  # fmt: skip
 #: The codes of one verb's findings.
 Code_co = TypeVar("Code_co", bound=str, covariant=True)

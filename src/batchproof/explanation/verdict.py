@@ -32,7 +32,7 @@ class Conclusion:
 def conclude(
     measured: FunctionMeasurement, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool
 ) -> Conclusion:
-    """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
+    """What was measured and found, in a sentence; of whole groups, where samples belong together.
 
     Args:
         measured: on the user's samples.
@@ -40,6 +40,19 @@ def conclude(
         proved: the structure alone makes it a mean.
         confirmed: the value behaves on other data as it was measured to.
     """
+    found = _conclude(measured, causes, proved, confirmed)
+    grouping = measured.samples.grouping
+    if grouping.size == 1:
+        return found
+    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that tears one apart")
+    headline = found.headline.replace(": ", f", in whole {grouping}: ", 1)
+    return replace(found, headline=headline, findings=(*found.findings, whole))
+
+
+def _conclude(
+    measured: FunctionMeasurement, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool
+) -> Conclusion:
+    """Measurement decides whether the value moves; the program says why, and what this data did not show."""
     about = measured.curve()
     if measured.unsteady is not None:
         why = finding(measured.unsteady)
@@ -49,7 +62,7 @@ def conclude(
     if not math.isfinite(about.exact):
         kind = "NaN" if math.isnan(about.exact) else "infinite"
         return Conclusion(None, "undefined", f"could not tell: the value on all samples is {kind}", tuple(causes))
-    way = direction(about, measured.samples.n)
+    way = direction(about)
     found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
     harmful = [cause for cause in found if not cause.harmless]
     if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
@@ -136,11 +149,10 @@ def _undefined(measured: FunctionMeasurement) -> list[Finding[Code]]:
     rows = measured.undefined
     if not rows:
         return []
-    smallest = rows[0]
+    smallest, each = rows[0], measured.samples.grouping.size
     how = smallest.raised or "no finite value"
     failed = [int(row.undefined[measured.worst]) for row in measured.rows]
-    what = f"{how} on {next(filter(None, failed)):,} of {smallest.batches:,} batches of {smallest.size}"
-    defined = [
-        row.size for row, count in zip(measured.rows, failed, strict=True) if not count and row.size > rows[-1].size
-    ]
+    above = [row.size for row, count in zip(measured.rows, failed, strict=True) if not count]
+    what = f"{how} on {next(filter(None, failed)):,} of {smallest.batches:,} batches of {each * smallest.size}"
+    defined = [each * size for size in above if size > rows[-1].size]
     return [finding("undefined", what=f"{what}; from batches of {defined[0]:,} on, there is one" if defined else what)]
