@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from batchproof import BatchproofError, Explanation, exact, explain
 from batchproof.explanation import counts
+from batchproof.explanation.measure import CALLS
 
 Function = Callable[..., Any]
 
@@ -592,6 +594,29 @@ def test_progress_is_told() -> None:
     seen: list[str] = []
     explain(mse, *pair(32), batch_sizes=[1, 8], progress=lambda text, done, total: seen.append(text))
     assert seen == ["batches of 1", "batches of 8", "deriving the exact form"]
+
+
+def test_it_is_called_so_often_and_heard_no_time(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+
+    def loud(pred: Tensor, real: Tensor) -> Tensor:
+        seen.append(len(pred))
+        print("here I am")
+        logging.getLogger("loud").warning("here I am")
+        return mse(pred, real).sqrt()
+
+    told: list[str] = []
+    for n in (300, 5000):
+        seen.clear()
+        found = explain(loud, torch.randn(n), torch.randn(n), progress=lambda text, done, total: told.append(text))
+        calls = found.calls
+        assert f"called {calls:,} times; what it printed is left out" in found.notes
+        assert calls <= 1.3 * CALLS
+    assert (capsys.readouterr().out, caplog.text) == ("", "")
+    assert told
+    assert not logging.root.manager.disable
 
 
 def test_the_same_seed_gives_the_same_explanation() -> None:

@@ -68,9 +68,9 @@ def _finding(culprit: Culprit) -> Finding[Code]:
         what = "it normalises each sample by the mean and variance of its batch"
         remedy = "score in eval mode; to train exactly at any batch size: GroupNorm, LayerNorm, or frozen statistics"
     else:
-        what = f"{culprit.op.removeprefix('aten.').strip('_')} takes all samples of the batch together"
+        what = "what it gives for one sample moves when another sample of the batch is replaced"
         remedy = "work within a sample: mind the dim argument" if not culprit.ends_in_eval else "score in eval mode"
-    return finding("couples", place, title=f"{culprit}{more}", what=what, remedy=remedy)
+    return finding("couples", place, title=f"{culprit}{more}" if culprit.kind else "", what=what, remedy=remedy)
 
 
 def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -> Curve:

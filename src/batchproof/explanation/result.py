@@ -205,6 +205,7 @@ class Explanation(Result):
         inputs: What it was tried on.
         notes: What else to know.
         marked: The reader's own batch size: the reports point at it.
+        calls: How often the target was called.
     """
 
     target: str
@@ -220,6 +221,7 @@ class Explanation(Result):
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()
     marked: int | None = None
+    calls: int = 0
 
     @property
     def exit_status(self) -> int:

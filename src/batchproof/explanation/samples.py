@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,13 @@ class Grouping:
         return f"{what} (in {parts} of the batch)" if self.in_blocks else what
 
 
+@dataclass
+class Calls:
+    """How often a target was called with samples."""
+
+    count: int = 0
+
+
 @dataclass(frozen=True)
 class Samples:
     """``n`` samples: the leaves of the arguments, and what every batch is given besides.
@@ -47,6 +54,7 @@ class Samples:
     fixed: dict[str, Any]
     n: int
     grouping: Grouping = Grouping(1)
+    calls: Calls = field(default_factory=Calls, compare=False)
 
     @property
     def dims(self) -> tuple[int | None, ...]:
@@ -119,7 +127,8 @@ class Samples:
         return replace(self, leaves=leaves, n=groups, grouping=grouping)
 
     def arrange(self, leaves: Sequence[Any]) -> Arguments:
-        """These leaves in the places of the arguments."""
+        """These leaves in the places of the arguments of one call, which is counted."""
+        self.calls.count += 1
         if self.grouping.size > 1:
             leaves = [_spread_out(leaf, dim, self.grouping) for leaf, dim in zip(leaves, self.dims, strict=True)]
         args, kwargs = rebuild(self.layout, leaves)

@@ -32,8 +32,8 @@ class SimulationRow:
             drawn, and the function called on each batch. ``"direct"``: the state of a batch was drawn from its own
             distribution.
         undefined: Batches that gave NaN or raised; ``mean`` leaves them out.
-        difference: ``mean`` less ``pooled``.
         pooled_samples: On how many samples ``pooled`` was taken: fewer than all where a function keeps its samples.
+        difference: ``mean`` less ``pooled``.
     """
 
     size: int
