@@ -443,6 +443,23 @@ def test_the_batch_size_itself_is_named(fn: Function, verdict: str) -> None:
     assert found.findings[0].place.line == line_of(fn, "return")
 
 
+def test_a_ratio_of_sizes_is_named() -> None:
+    def share(x: Tensor, mask: Tensor) -> Tensor:
+        return x.mean() * (len(x[mask]) / len(x))
+
+    found = explain(share, torch.rand(300), torch.rand(300) > 0.3)
+    assert (found.verdict, found.findings[0].title) == ("ratio", "a ratio of sizes")
+
+
+def test_samples_that_were_divided_by_a_statistic_do_not_meet_once_more() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        return (x / x.abs().mean()).exp().mean()
+
+    found = explain(scaled, torch.rand(300))
+    assert found.verdict == "ratio"
+    assert "couples" not in [finding.code for finding in found.findings]
+
+
 def kept_dimension(error: Tensor, weight: Tensor) -> Tensor:
     return (error.square().mean(-1, keepdim=True) * weight).mean()
 

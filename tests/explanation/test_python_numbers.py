@@ -147,3 +147,10 @@ def test_a_tracer_is_put_back() -> None:
     before = sys.gettrace()
     explain(rms, *PAIR)
     assert sys.gettrace() is before
+
+
+def test_a_reciprocal_of_a_fixed_number_is_no_ratio() -> None:
+    def decibel(pred: np.ndarray, real: np.ndarray) -> float:
+        return 20 * np.log10(1.0 / np.sqrt(np.mean((pred - real) ** 2)))
+
+    assert explain(decibel, PAIR[0].numpy(), PAIR[1].numpy()).verdict == "nonlinear"

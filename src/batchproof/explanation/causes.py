@@ -47,6 +47,11 @@ ANOTHER_DIVISOR = {
 }
 MOVES_TOGETHER = "what this line gives for one sample moves when another sample of the batch is replaced"
 ONE_OF_ALL = "this line makes one value of all samples of the batch, and it is no sum over them"
+BY_A_STATISTIC = "each sample is measured by a statistic of its batch, not by that of all samples"
+SIZES_OF_SELECTIONS = {
+    "title": "a ratio of sizes",
+    "what": "the share of samples that a selection keeps enters the value of each batch, and differs between them",
+}
 ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
 
 
@@ -229,6 +234,7 @@ class _Walk:
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
         stays_apart = value.kind in (Kind.ROWS, Kind.BLOCKS) or "mixed" in operands
+        stays_apart = stays_apart or ("centred" in operands and name not in ORDERS)  # by its statistic alone
         mixes = not stays_apart and self.influence.mixes(value.index)
         if mixes and name in ORDERS:
             self.note("order", op.site, what=ranks(name))
@@ -256,7 +262,7 @@ class _Walk:
         elif name in (*ADDS, "addcmul"):
             self.note("centred", op.site)
         elif name not in ("index", "gather", "index_select", *LINEAR):
-            self.note("centred", op.site, title="measured by the batch")
+            self.note("centred", op.site, title="measured by the batch", what=BY_A_STATISTIC)
         return "centred"
 
     def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: ProgramValue) -> Nature:
@@ -279,7 +285,7 @@ class _Walk:
             return self._of_rows(op, name, operands)
         if name in ORDERS:
             self.note("order", op.site, what=ranks(name))
-        elif not _has(operands, "matrix", "mixed"):
+        elif not _has(operands, "matrix", "mixed", "centred"):
             self.note("couples", op.site, what=ONE_OF_ALL)
         return "stat"
 
@@ -388,6 +394,12 @@ class _Walk:
             waiting.extend(self.program.ops[number].inputs)
         return False
 
+    def _is_length(self, leaf: Any) -> bool:
+        """Whether a number is made of the length of a selection: nothing else that Python computes is read nowhere."""
+        if isinstance(leaf, Size):
+            return leaf.of is not None
+        return isinstance(leaf, Free) and self.nature_of(leaf) == "stat" and not self.program.reads
+
     def _nonlinear(self, op: Op, name: str, kinds: set[Nature]) -> Nature:
         if name in GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
             return "sum" if kinds <= {"sum", "count"} else "stat"
@@ -395,6 +407,8 @@ class _Walk:
             return "extreme"
         if "sizes" in kinds:
             self.note("size", op.site)
+        elif name == "mul" and any(self._is_length(leaf) for leaf in op.args):
+            self.note("ratio", op.site, **SIZES_OF_SELECTIONS)
         elif name in PIECEWISE:
             self.note("limit", op.site, what=f"{word_of(op, name)} is taken in each batch")
         else:

@@ -110,10 +110,12 @@ class _Reading:
         return isinstance(node, ast.Constant)
 
     def is_ratio(self, node: ast.AST) -> bool:
-        """Whether it divides by what comes from the data."""
-        by = node.right if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.FloorDiv)) else None
-        by = node.value if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div) else by
-        return by is not None and not self.is_sized(by)
+        """Whether it divides what comes from the data by what comes from the data."""
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+            return not self.is_sized(node.value)
+        if not (isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Div, ast.FloorDiv))):
+            return False
+        return not self.is_sized(node.left) and not self.is_sized(node.right)
 
     def bends_a_size(self, node: ast.AST) -> bool:
         """A root or logarithm of the batch size: ``math.log(len(x))``."""
@@ -130,6 +132,8 @@ class _Reading:
             return ""
         if isinstance(node.op, ast.Pow):
             return word_for({0.5: "sqrt", 2: "square"}.get(getattr(node.right, "value", 0), "power"))
+        if isinstance(node.op, ast.Div):
+            return "" if self.is_sized(node.right) else word_for("reciprocal")
         varies = not self.is_sized(node.left) and not self.is_sized(node.right)
         return "a product" if isinstance(node.op, ast.Mult) and varies else ""
 
