@@ -154,3 +154,11 @@ def test_a_reciprocal_of_a_fixed_number_is_no_ratio() -> None:
         return 20 * np.log10(1.0 / np.sqrt(np.mean((pred - real) ** 2)))
 
     assert explain(decibel, PAIR[0].numpy(), PAIR[1].numpy()).verdict == "nonlinear"
+
+
+def test_what_is_done_inside_of_a_mean_is_done_to_samples() -> None:
+    def wrapped(pred: Tensor, real: Tensor) -> float:
+        return (pred - real).square().mean().item() % 0.5
+
+    (first,) = (finding for finding in explain(wrapped, *PAIR).findings if not finding.harmless)
+    assert (first.code, first.place and first.place.line) == ("unexplained", line_of(wrapped, "% 0.5"))
