@@ -193,15 +193,16 @@ class CodeWriter:
         expression = self._expression(op, rendered, keywords)
         if (bins and merges) or (widened and _made_narrow(program, op)):
             expression = f"({expression}).double()"
-        if len(op.outputs) == 1 and not _returns_list(op):
+        if isinstance(op.result, Ref):
             if self._fixed(op, names):
                 names[op.outputs[0]] = self.evaluated(expression)
                 return
             names[op.outputs[0]] = self.assign(expression)
             return
         result = self.assign(expression)
-        for position, output in enumerate(op.outputs):
-            names[output] = self.assign(f"{result}[{position}]")
+        for position, leaf in enumerate(op.result):
+            if isinstance(leaf, Ref):
+                names[leaf.index] = self.assign(f"{result}[{position}]")
 
     def _counted(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
         """The sum of as many ones as a value has elements."""
@@ -232,15 +233,10 @@ class CodeWriter:
         return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
 
 
-def _returns_list(op: Op) -> bool:
-    returns = op.func._schema.returns
-    return len(returns) == 1 and "List" in str(returns[0].type)
-
-
 def _made_narrow(program: Program, op: Op) -> bool:
-    """Whether torch gives the result its default type: it is made of whole numbers, and of a Python number at most."""
+    """Whether torch gives the result its default type: it is made of whole numbers and Python numbers at most."""
     values = program.values
-    whole = bool(op.inputs) and not any(_floats(values[index].dtype) for index in op.inputs)
+    whole = not any(_floats(values[index].dtype) for index in op.inputs)
     named = any(isinstance(leaf, torch.dtype) for leaf in leaves((op.args, op.kwargs)))
     return whole and not named and len(op.outputs) == 1 and values[op.outputs[0]].dtype is torch.float64
 

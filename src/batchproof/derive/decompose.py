@@ -127,6 +127,27 @@ def squeeze(x: torch.Tensor) -> torch.Tensor:
     return squeezed
 
 
+def linalg_solve(a: torch.Tensor, b: torch.Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """The solution of linear equations by factors of the matrix, which may be one that all samples share."""
+    factors, pivots, info = aten.linalg_lu_factor_ex(a, check_errors=check_errors)
+    vector = b.ndim == 1 or b.shape == a.shape[:-1]
+    solution = aten.linalg_lu_solve(factors, pivots, b.unsqueeze(-1) if vector else b, left=left)
+    return solution.squeeze(-1) if vector else solution, factors, pivots, info
+
+
+def linalg_check_errors(info: torch.Tensor, name: str, *, is_matrix: bool) -> None:
+    """A look at whether a factorisation failed for any sample, which torch takes without showing it."""
+    if bool((info != 0).any()):
+        raise torch.linalg.LinAlgError(f"{name}: a matrix is singular, or not positive definite")
+
+
+def ones_like(x: torch.Tensor, *, dtype: Any = None, **layout: Any) -> Any:
+    """A one beside a single number, which does not depend on that number: where a gradient taken inside starts."""
+    if x.ndim or dtype is not None or not x.dtype.is_floating_point:
+        return NotImplemented
+    return torch.ones((), device=x.device)
+
+
 def aminmax(x: torch.Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest and the largest, one by one."""
     dims = _dims(x, dim)
@@ -236,6 +257,9 @@ _OWN: dict[Any, Rule] = {
     aten.logsumexp.default: logsumexp,
     aten.equal.default: equal,
     aten.squeeze.default: squeeze,
+    aten._linalg_solve_ex.default: linalg_solve,
+    aten._linalg_check_errors.default: linalg_check_errors,
+    aten.ones_like.default: ones_like,
     aten.aminmax.default: aminmax,
     aten.max.default: max_default,
     aten.min.default: min_default,
@@ -265,9 +289,17 @@ _OWN |= {
     )
 }
 
-#: Split wherever they stand: they read values in Python, which must be seen as a read;
-#: and a bare ``squeeze`` would also drop the batch's dimension of a batch of one.
-ALWAYS = frozenset({aten.equal.default, aten.squeeze.default})
+#: Split wherever they stand: they read values in Python, which must be seen as a read; a bare ``squeeze`` would also
+#: drop the batch's dimension of a batch of one; a solution's factors, and where a gradient starts, depend on no sample.
+ALWAYS = frozenset(
+    {
+        aten.equal.default,
+        aten.squeeze.default,
+        aten._linalg_check_errors.default,
+        aten._linalg_solve_ex.default,
+        aten.ones_like.default,
+    }
+)
 
 _BY_DIM = frozenset(
     {

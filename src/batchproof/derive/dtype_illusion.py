@@ -1,6 +1,7 @@
 """What the user's function may ask of a tensor in Python while it is recorded.
 
-It reads the dtype that its user sees, although the numbers are float64. What leaves torch is refused. A few of torch's
+It reads the dtype that its user sees, although the numbers are float64. So are those that it takes from outside its
+arguments (a layer's weights): torch would not let float64 meet float32. What leaves torch is refused. A few of torch's
 own functions do not go with recording: others that do the same stand in for them.
 """
 
@@ -13,7 +14,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from batchproof.derive.recording import WIDE, Unrecordable
+from batchproof.derive.recording import WIDE, Unrecordable, replace
 from batchproof.derive.site import call_site
 from batchproof.ground.place import Statement
 
@@ -25,17 +26,26 @@ _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
 class Surface(TorchFunctionMode):
-    """What the function may ask of a tensor in Python while it is recorded."""
+    """What the function may ask of a tensor in Python while it is recorded.
+
+    Args:
+        shown: the floating dtype that it reads, None for the real one.
+        asked: told of each tensor whose size it asks for.
+        widened: gives the tensor that stands for a narrow one from outside.
+        refuse: raises for good.
+    """
 
     def __init__(
         self,
         shown: torch.dtype | None,
         asked: Callable[[torch.Tensor], None],
+        widened: Callable[[torch.Tensor], torch.Tensor],
         refuse: Callable[[Exception], None],
     ) -> None:
         super().__init__()
         self.shown = shown
         self.asked = asked
+        self.widened = widened
         self.refuse = refuse
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -46,8 +56,11 @@ class Surface(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if func == _SHAPE or name in _LENGTH:
             self.asked(_unwrapped(args[0]))
-        if name == "__get__":
+        attribute = name in ("__get__", "__set__")
+        if attribute:
             name = func.__self__.__name__
+        else:
+            args, kwargs = replace(args, torch.Tensor, self.widest), replace(kwargs, torch.Tensor, self.widest)
         if name in _ESCAPES and not (name == "type" and len(args) > 1):
             self.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
         if name == "tolist":
@@ -64,6 +77,10 @@ class Surface(TorchFunctionMode):
             data = pytree.tree_map(lambda leaf: _tolist(leaf) if isinstance(leaf, torch.Tensor) else leaf, args[0])
             return func(data, *args[1:], **kwargs)
         return func(*args, **kwargs)
+
+    def widest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor as the function's operations take it: what they made themselves is wide already."""
+        return self.widened(tensor) if tensor.dtype in WIDE and _is_plain(tensor) else tensor
 
 
 def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
@@ -117,6 +134,11 @@ def instance_norm(
     out = (x - mean) / torch.sqrt(var + eps)
     out = out if weight is None else out * weight.reshape(shape)
     return out if bias is None else out + bias.reshape(shape)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor comes from outside of the recorded run, which wraps its own."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and _unwrapped(tensor) is tensor
 
 
 def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:

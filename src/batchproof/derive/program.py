@@ -165,7 +165,7 @@ def _merge_numbers(
     )
     types = {argument.name: argument.type for argument in schema}
     kwargs = {key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs}
-    return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step)
+    return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step, op.result)
 
 
 def _constant_counts(

@@ -69,6 +69,7 @@ class Op:
     outputs: tuple[int, ...]
     site: CallSite
     step: int  # which of the function's own operations this belongs to: decompositions share one
+    result: Any = None  # a value, or several in a list or tuple, None where a gradient was not asked for
 
     @property
     def name(self) -> str:
