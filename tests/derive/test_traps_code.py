@@ -315,6 +315,17 @@ def running_sum_in_place(x: Tensor) -> Tensor:
     return total
 
 
+def count_scaled_in_place(x: Tensor) -> Tensor:
+    right = (x > 0).float().sum()
+    right *= 100 / x.shape[0]
+    return right
+
+
+def count_divided_in_place(x: Tensor) -> Tensor:
+    right = (x > 0).view(-1).to(x.dtype).sum(0, keepdim=True)
+    return right.div_(x.shape[0]).sqrt_()
+
+
 def out_argument(x: Tensor) -> Tensor:
     out = torch.empty_like(x)
     torch.mul(x, x, out=out)
@@ -349,7 +360,7 @@ def masked_scatter(x: Tensor) -> Tensor:
 
 WRITES = (
     mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
-    through_unbind, running_sum_in_place, out_argument, old_view_of_a_sum, masked_scatter,
+    through_unbind, running_sum_in_place, count_scaled_in_place, count_divided_in_place, out_argument, old_view_of_a_sum, masked_scatter,
 )  # fmt: skip
 ODD_WRITES = (scatter_add_to_ones, through_detach, through_data, one_sample_written, counted_slots)
 
@@ -828,6 +839,23 @@ def test_under_autocast() -> None:
             metric.update(*piece)
         value = metric.compute()
     assert abs(value.item() - fn(x, w).item()) < 1e-5 * value.item()
+
+
+@torch.autocast("cpu", dtype=torch.bfloat16)
+def rms_of_a_product(x: Tensor, w: Tensor) -> Tensor:
+    return (x @ w).float().square().mean().sqrt()
+
+
+def loss_of_a_layer(x: Tensor, w: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return F.mse_loss(F.linear(x, w.t()), x[:, :3]).sqrt()
+
+
+@table(("decorated", rms_of_a_product), ("in a block", loss_of_a_layer))
+def test_autocast_inside(fn: Function) -> None:
+    """The fold is at least as exact as the function: the value is right up to the rounding of its narrow type."""
+    x, w = normal(200, 8, dtype=torch.float32), normal(8, 3, dtype=torch.float32)
+    promise(fn, x, w, dims=(0, None), constant=True, rtol=1e-2)
 
 
 # ------------------------------------------------------------------ functions with state of their own

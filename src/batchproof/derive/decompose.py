@@ -138,7 +138,9 @@ def linalg_solve(a: torch.Tensor, b: torch.Tensor, *, left: bool = True, check_e
 def linalg_check_errors(info: torch.Tensor, name: str, *, is_matrix: bool) -> None:
     """A look at whether a factorisation failed for any sample, which torch takes without showing it."""
     if bool((info != 0).any()):
-        raise torch.linalg.LinAlgError(f"{name}: a matrix is singular, or not positive definite")
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            f"{name}: a matrix is singular, or not positive definite"
+        )
 
 
 def ones_like(x: torch.Tensor, *, dtype: Any = None, **layout: Any) -> Any:

@@ -7,8 +7,7 @@ own functions do not go with recording: others that do the same stand in for the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -25,44 +24,52 @@ _ESCAPES |= {"element_size", "nbytes", "itemsize", "type", "result_type"}  # the
 _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
+class Listener(Protocol):
+    """Who is told what the function asks."""
+
+    def asked(self, tensor: torch.Tensor) -> None:
+        """Python asks how large a tensor is."""
+
+    def widened(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor that stands for a narrow one from outside."""
+
+    def rounded(self) -> None:
+        """The function works under autocast, which leaves float64 as it is."""
+
+    def refuse(self, why: Exception) -> None:
+        """Stop the run for good."""
+
+
 class Surface(TorchFunctionMode):
     """What the function may ask of a tensor in Python while it is recorded.
 
     Args:
         shown: the floating dtype that it reads, None for the real one.
-        asked: told of each tensor whose size it asks for.
-        widened: gives the tensor that stands for a narrow one from outside.
-        refuse: raises for good.
+        listener: is told.
     """
 
-    def __init__(
-        self,
-        shown: torch.dtype | None,
-        asked: Callable[[torch.Tensor], None],
-        widened: Callable[[torch.Tensor], torch.Tensor],
-        refuse: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, shown: torch.dtype | None, listener: Listener) -> None:
         super().__init__()
         self.shown = shown
-        self.asked = asked
-        self.widened = widened
-        self.refuse = refuse
+        self.listener = listener
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func == _DTYPE:
             real = func(*args)
             return self.shown if self.shown is not None and WIDE[self.shown] is real else real
+        if torch._C._is_any_autocast_enabled():
+            self.listener.rounded()
         name = getattr(func, "__name__", "")
         if func == _SHAPE or name in _LENGTH:
-            self.asked(_unwrapped(args[0]))
+            self.listener.asked(_unwrapped(args[0]))
         attribute = name in ("__get__", "__set__")
         if attribute:
             name = func.__self__.__name__
         else:
             args, kwargs = replace(args, torch.Tensor, self.widest), replace(kwargs, torch.Tensor, self.widest)
         if name in _ESCAPES and not (name == "type" and len(args) > 1):
-            self.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
+            self.listener.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
         if name == "tolist":
             return _tolist(args[0])
         if func is torch.nn.functional.batch_norm:
@@ -80,7 +87,7 @@ class Surface(TorchFunctionMode):
 
     def widest(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor as the function's operations take it: what they made themselves is wide already."""
-        return self.widened(tensor) if tensor.dtype in WIDE and _is_plain(tensor) else tensor
+        return self.listener.widened(tensor) if tensor.dtype in WIDE and _is_plain(tensor) else tensor
 
 
 def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:

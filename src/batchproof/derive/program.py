@@ -58,6 +58,7 @@ class Program:
     split: frozenset[int] = frozenset()
     free: list[tuple[Any, ...]] = field(default_factory=list)  # the recorded values of each Free number
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
+    rounds: bool = False  # whether the function works under autocast
     lengths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)  # of selections, in each run
     sizes: tuple[int, ...] = ()  # numbers of samples of the recordings
     others: list[list[Any]] = field(default_factory=list)  # the results of other ways
@@ -88,6 +89,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
     first = runs[0]
     program = Program([], [], first.inputs, first.captured, first.reads, first.result, first.spec)
     program.asked = set().union(*(run.asked for run in runs))
+    program.rounds = first.rounds
     program.sizes = tuple(sizes)
     program.others, program.first = first.others, first.first
     lengths = program.lengths

@@ -89,6 +89,9 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def asked(self, tensor: torch.Tensor) -> None:
         """Python asks how large a tensor is."""
 
+    def rounded(self) -> None:
+        """The function works under autocast."""
+
     def widened(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy at its widest that stands for a tensor from outside."""
         if id(tensor) not in self.wide:
@@ -216,6 +219,9 @@ class OperationRecorder(Tape):  # type: ignore[no-untyped-call]
         if id(tensor) in self.index:
             self.run.asked.add(self.index[id(tensor)])
 
+    def rounded(self) -> None:
+        self.run.rounds = True
+
     def ref(self, tensor: torch.Tensor) -> Ref:
         """The value of a tensor; one that no operation made is a capture (a closure, a parameter, a constant)."""
         index = self.index.get(id(tensor))
@@ -305,7 +311,7 @@ def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
     """Call ``fn(*inputs)`` with every operation going through the tape."""
 
     def surfaced(*tensors: torch.Tensor) -> Any:
-        with Surface(shown, tape.asked, tape.widened, tape.refuse):
+        with Surface(shown, tape):
             return fn(*tensors)
 
     OUTERMOST.add(surfaced.__code__)

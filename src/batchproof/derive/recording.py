@@ -99,6 +99,7 @@ class Recording:
     others: list[list[Any]] = field(default_factory=list)  # the results of other ways
     first: int = 0  # how many of the operations are those of the first way
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
+    rounds: bool = False  # whether the function works under autocast: in float64 that does not show
 
 
 def equal(a: torch.Tensor, b: torch.Tensor) -> bool:
