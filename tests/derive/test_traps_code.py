@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -360,7 +361,8 @@ def masked_scatter(x: Tensor) -> Tensor:
 
 WRITES = (
     mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
-    through_unbind, running_sum_in_place, count_scaled_in_place, count_divided_in_place, out_argument, old_view_of_a_sum, masked_scatter,
+    through_unbind, running_sum_in_place, count_scaled_in_place, count_divided_in_place, out_argument,
+    old_view_of_a_sum, masked_scatter,
 )  # fmt: skip
 ODD_WRITES = (scatter_add_to_ones, through_detach, through_data, one_sample_written, counted_slots)
 
@@ -856,6 +858,42 @@ def test_autocast_inside(fn: Function) -> None:
     """The fold is at least as exact as the function: the value is right up to the rounding of its narrow type."""
     x, w = normal(200, 8, dtype=torch.float32), normal(8, 3, dtype=torch.float32)
     promise(fn, x, w, dims=(0, None), constant=True, rtol=1e-2)
+
+
+# ------------------------------------------------------------------ compiled and scripted functions
+
+
+def rms_of_a_pair(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().mean().sqrt()
+
+
+def compiled_part() -> Function:
+    part = torch.compile(lambda d: d.square(), backend="eager")
+    return lambda x, y: part(x - y).mean().sqrt()
+
+
+def compiled_layer() -> Function:
+    layer = torch.compile(nn.Linear(4, 2), backend="eager")
+    return torch.no_grad()(lambda x, y: layer(x - y).square().mean().sqrt())
+
+
+def scripted_layer() -> Function:
+    layer = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    return torch.no_grad()(lambda x, y: layer(x - y).square().mean().sqrt())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@table(
+    ("compiled", lambda: torch.compile(rms_of_a_pair, backend="eager")),
+    ("scripted", lambda: torch.jit.script(rms_of_a_pair)),
+    ("traced", lambda: torch.jit.trace(rms_of_a_pair, (torch.zeros(2, 4), torch.ones(2, 4)))),
+    ("compiled inside", compiled_part),
+    ("a compiled layer", compiled_layer),
+    ("a scripted layer", scripted_layer),
+)
+def test_compiled_and_scripted_functions(fn: Callable[[], Function]) -> None:
+    x, y = normal(200, 4, dtype=torch.float32), normal(200, 4, seed=2, dtype=torch.float32)
+    promise(fn(), x, y, constant=True)
 
 
 # ------------------------------------------------------------------ functions with state of their own

@@ -9,7 +9,8 @@ be asked at rounding level.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -45,7 +46,11 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.narrow: dict[int, torch.Tensor] = {}  # by the id of that, the tensor from outside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():  # below scripted code, what we ask of tensors would be taken for its own
+            return self.dispatch(func, args, kwargs or {})
+
+    def dispatch(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Do one operation, written out in simpler ones where it has to be."""
         if self.depth == 0:
             self.step += 1
         rule = decomposition(func, self.depth) if self.splits(func, args, kwargs) else None
@@ -307,6 +312,16 @@ def _from_functional(leaf: Any) -> Any:
     return torch._from_functional_tensor(leaf)
 
 
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What is compiled or scripted runs as its operations, one by one: a compiler would look through the recorder."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
+        if "torch._dynamo" in sys.modules:  # which takes a second to import, and without it nothing is compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
 def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor], shown: torch.dtype | None) -> Any:
     """Call ``fn(*inputs)`` with every operation going through the tape."""
 
@@ -315,7 +330,11 @@ def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
             return fn(*tensors)
 
     OUTERMOST.add(surfaced.__code__)
-    with torch.enable_grad(), tape:  # which the function may take inside: the inputs themselves ask for none
+    with (
+        uncompiled(),
+        torch.enable_grad(),
+        tape,
+    ):  # which the function may take inside: the inputs themselves ask for none
         result = functionalized(surfaced, inputs)
     if tape.refusal is not None:
         raise tape.refusal
