@@ -15,15 +15,13 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from batchproof.derive.decompose import at_once, decomposition
-from batchproof.derive.dtype_illusion import Surface
+from batchproof.derive.dtype_illusion import Surface, unrecorded
 from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
 from batchproof.derive.site import OUTERMOST, CallSite, call_site
 from batchproof.ground.place import Statement
-
-_FUNCTIONALIZE = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
 
 
 class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -100,7 +98,7 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def widened(self, tensor: torch.Tensor) -> torch.Tensor:
         """A copy at its widest that stands for a tensor from outside."""
         if id(tensor) not in self.wide:
-            with torch._C._ExcludeDispatchKeyGuard(_FUNCTIONALIZE), _disable_current_modes():
+            with unrecorded():
                 self.wide[id(tensor)] = wide = widen(tensor.detach())
             self.narrow[id(wide)] = tensor
         return self.wide[id(tensor)]
