@@ -208,6 +208,28 @@ def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reducti
     return (total / total_weight if reduction == 1 else total), total_weight
 
 
+def nll_loss_by_class(x: torch.Tensor, target: torch.Tensor, weight: Any, reduction: int, ignore_index: int) -> Any:
+    """A negative log-likelihood with the weights of classes taken out of the sum: they may follow from the batch.
+
+    Sums of the losses and counts of each class add over batches, whatever the weights will be.
+    """
+    if weight is None:
+        return nll_loss_forward(x, target, weight, reduction, ignore_index)
+    each = torch.nn.functional.nll_loss(x, target, None, ignore_index=ignore_index, reduction="none")
+    kept = target != ignore_index
+    classes = torch.where(kept, target, torch.zeros_like(target)).reshape(-1)
+    if reduction == 0:
+        weights = torch.index_select(weight, 0, classes).reshape(target.shape)
+        return torch.where(kept, each * weights, torch.zeros_like(each)), torch.zeros((), device=x.device)
+    nothing = torch.zeros(weight.shape, dtype=x.dtype, device=x.device)
+    losses = torch.index_add(nothing, 0, classes, each.reshape(-1))
+    counts = torch.index_add(nothing, 0, classes, kept.reshape(-1).to(x.dtype))
+    present = counts > 0  # a class that does not occur may have an infinite weight
+    total = torch.sum(torch.where(present, losses * weight, nothing))
+    total_weight = torch.sum(torch.where(present, counts * weight, nothing))
+    return (total / total_weight if reduction == 1 else total), total_weight
+
+
 def mse_loss(x: torch.Tensor, y: torch.Tensor, reduction: int = 1) -> torch.Tensor:
     """A mean squared error as a sum of squares over their count."""
     each = (x - y).square()
@@ -280,6 +302,13 @@ _ONTO = {
     for func in (aten.scatter_add.default, aten.scatter_reduce.two, aten.index_add.default, aten.index_put.default)
 }
 
+#: Of operations that were written out, and still mix samples: further.
+_FURTHER: dict[Any, Rule] = {
+    aten.nll_loss_nd.default: nll_loss_by_class,
+    aten.nll_loss_forward.default: nll_loss_by_class,
+    aten.nll_loss2d_forward.default: nll_loss_by_class,
+}
+
 _OWN |= {
     func: _reduced(func)
     for func in (
@@ -331,9 +360,16 @@ def at_once(func: Any, args: Any, kwargs: Any) -> bool:
     return dims in (None, []) or 0 in (dims if isinstance(dims, (list, tuple)) else [dims])
 
 
-def decomposition(func: Any, depth: int = 0) -> Rule | None:
-    """The rule that writes an operation out in simpler ones, or None; torch's own table serves the outermost only."""
-    rule = _OWN.get(func)
+def decomposition(func: Any, depth: int = 0, further: bool = True) -> Rule | None:
+    """The rule that writes an operation out in simpler ones, or None.
+
+    Args:
+        func: the operation.
+        depth: in how many others it is written; torch's own table serves the outermost only.
+        further: whether what can be written out at once is to be written out further.
+    """
+    rule = _FURTHER.get(func) if further and depth == 0 else None
+    rule = rule or _OWN.get(func)
     if rule is None and depth == 0:
         rule = _ONTO.get(func) or decomposition_table.get(func)
     return rule

@@ -51,7 +51,8 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Do one operation, written out in simpler ones where it has to be."""
         if self.depth == 0:
             self.step += 1
-        rule = decomposition(func, self.depth) if self.splits(func, args, kwargs) else None
+        named = self.step in self.split
+        rule = decomposition(func, self.depth, named) if self.splits(func, args, kwargs) else None
         if rule is not None:
             self.depth += 1
             try:
