@@ -144,6 +144,16 @@ def _positive(factor: Tensor) -> Tensor:
     return factor @ factor.mT + torch.eye(4, dtype=factor.dtype)
 
 
+def spectral_loss(x: Tensor) -> Tensor:
+    frames = torch.stft(x, 8, hop_length=4, window=torch.hann_window(8, dtype=x.dtype), return_complex=True)
+    return frames.abs().log1p().mean().sqrt()
+
+
+def test_spectra_of_each_sample() -> None:
+    promise(spectral_loss, normal(120, 32), constant=True)
+    promise(spectral_loss, normal(32, 120).T, constant=True)
+
+
 SPREAD = torch.eye(4, dtype=torch.float64) + 0.2
 
 
@@ -263,6 +273,16 @@ def scatter_add_to_ones(x: Tensor) -> Tensor:
     return out.sqrt().sum()
 
 
+def mean_at_each_place(x: Tensor) -> Tensor:
+    out = torch.full((2,), 5.0, dtype=x.dtype)
+    out.scatter_reduce_(0, (x > 0).long(), x**2, "mean", include_self=False)
+    return out.sqrt().sum()
+
+
+def mean_with_what_was_there(x: Tensor) -> Tensor:
+    return torch.ones(2, dtype=x.dtype).scatter_reduce(0, (x > 0).long(), x**2, "mean").sum()
+
+
 def index_put(x: Tensor) -> Tensor:
     out = torch.zeros(2, dtype=x.dtype)
     out.index_put_(((x > 0).long(),), x, accumulate=True)
@@ -360,7 +380,8 @@ def masked_scatter(x: Tensor) -> Tensor:
 
 
 WRITES = (
-    mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
+    mask_then_sum, index_add, scatter_add, mean_at_each_place, mean_with_what_was_there, index_put, view_of_a_row,
+    through_a_transpose, through_a_reshape,
     through_unbind, running_sum_in_place, count_scaled_in_place, count_divided_in_place, out_argument,
     old_view_of_a_sum, masked_scatter,
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.operators import base_name
+from batchproof.derive.operators import base_name, is_view
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 
@@ -257,8 +257,9 @@ def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict
         return f"{rendered[0]}.{_cast(keywords['dtype'], space)}" if set(keywords) == {"dtype"} else None
     if op.func is aten.copy.default:  # which has no derivative
         return f"{rendered[1]}.to({rendered[0]}.dtype).expand_as({rendered[0]})"
-    if name == "as_strided":  # only views are folded, and here the layout may be another
-        return f"{rendered[0]}.reshape({rendered[1]})"
+    if name == "as_strided":  # here the layout may be another than it was
+        windows = f"{rendered[0]}.contiguous().as_strided({', '.join(rendered[1:])})"
+        return f"{rendered[0]}.reshape({rendered[1]})" if is_view(op) else windows
     if name in ("_softmax", "_log_softmax"):
         rendered = rendered[:2]  # the rest is for half precision on a GPU
     if name == "nll_loss_nd" and rendered[3:4] == ["0"]:

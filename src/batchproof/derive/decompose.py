@@ -254,13 +254,43 @@ def _onto(func: Any) -> Rule:
     def rule(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
         if "index_put" in func.__name__ and True not in (*rest[2:3], kwargs.get("accumulate", False)):
             return NotImplemented
-        if "reduce" in func.__name__ and (rest[3:4] or (kwargs.get("reduce"),))[0] != "sum":
-            return NotImplemented
-        if "reduce" in func.__name__ and not kwargs.get("include_self", True):
-            return NotImplemented
         return x + func(torch.zeros_like(x), *rest, **kwargs)
 
     return rule
+
+
+def scatter_reduce(
+    x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """What is added at each place, or its mean, apart from what is there."""
+    if reduce == "mean":
+        return _mean_at(torch.scatter_add, x, dim, index, source, include_self)
+    if reduce != "sum" or not include_self:
+        return NotImplemented
+    return x + aten.scatter_reduce.two(torch.zeros_like(x), dim, index, source, reduce)
+
+
+def index_reduce(
+    x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """A mean of the slices that come to each place, apart from what is there."""
+    return _mean_at(torch.index_add, x, dim, index, source, include_self) if reduce == "mean" else NotImplemented
+
+
+def _mean_at(
+    add: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    dim: int,
+    index: torch.Tensor,
+    source: torch.Tensor,
+    include_self: bool,
+) -> Any:
+    """A mean at each place as a sum and a count."""
+    if not x.dtype.is_floating_point:  # whole numbers are rounded
+        return NotImplemented
+    nothing = torch.zeros_like(x)
+    totals, counts = add(nothing, dim, index, source), add(nothing, dim, index, torch.ones_like(source))
+    return (x + totals) / (1 + counts) if include_self else torch.where(counts > 0, totals / counts, x)
 
 
 _OWN: dict[Any, Rule] = {
@@ -297,10 +327,8 @@ _OWN: dict[Any, Rule] = {
 }
 
 #: Of the outermost operations only: what they are written out in is the same operation, on zeros.
-_ONTO = {
-    func: _onto(func)
-    for func in (aten.scatter_add.default, aten.scatter_reduce.two, aten.index_add.default, aten.index_put.default)
-}
+_ONTO = {func: _onto(func) for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)}
+_ONTO |= {aten.scatter_reduce.two: scatter_reduce, aten.index_reduce.default: index_reduce}
 
 #: Of operations that were written out, and still mix samples: further.
 _FURTHER: dict[Any, Rule] = {

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import torch
 
 from batchproof.derive.kind import ORDERED, ROWLIKE, Kind
+from batchproof.derive.operators import is_view
 from batchproof.derive.placement import OPAQUE, Application, Placement, sound
 from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import Op, Ref, Size, leaves
@@ -154,8 +155,23 @@ def _by_number(app: Application, value: ProgramValue) -> bool:
 
 
 def strided(app: Application) -> Sequence[Placement]:
-    """``as_strided``: a view where the strides are those of a tensor without gaps; else a matter of memory."""
-    return movement(app) if is_view(app.op) and _in_rows(app.first) else app.all(OPAQUE)
+    """``as_strided`` of a tensor without gaps: a view, or windows inside of each sample; else a matter of memory."""
+    moves = _in_rows(app.first) and (is_view(app.op) or _within_samples(app))
+    return movement(app) if moves else app.all(OPAQUE)
+
+
+def _within_samples(app: Application) -> bool:
+    """Whether strides step from sample to sample along one dimension, and never leave a sample along the others."""
+    value, (sizes, strides, *offset) = app.first, app.op.args[1:]
+    room = prod(size for size in value.shape[1:] if isinstance(size, int))
+    along = [d for d, size in enumerate(sizes) if isinstance(size, Size)]
+    start = offset[0] or 0 if offset else 0
+    numbers = [*strides, *(size for d, size in enumerate(sizes) if d not in along), start]
+    if value.varying != (0,) or len(along) != 1 or not all(isinstance(number, int) for number in numbers):
+        return False
+    d = along[0]
+    reach = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True) if isinstance(size, int))
+    return bool(sizes[d] == value.shape[0] and strides[d] == room and 0 <= start <= start + reach < room)
 
 
 def _in_rows(value: ProgramValue) -> bool:
@@ -166,17 +182,6 @@ def _in_rows(value: ProgramValue) -> bool:
             return False
         step *= size
     return True
-
-
-def is_view(op: Op) -> bool:
-    """Whether ``as_strided`` only gives a contiguous tensor another shape."""
-    sizes, strides, *offset = op.args[1:]
-    step: Any = 1
-    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
-        if stride != step:
-            return False
-        step = step * size if isinstance(size, int) and isinstance(step, int) else None
-    return offset in ([], [None], [0]) and not op.kwargs
 
 
 def by_place(app: Application) -> Sequence[Placement]:
