@@ -248,6 +248,8 @@ def _floats(dtype: torch.dtype) -> bool:
 def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict[str, Any]) -> str | None:
     """The operation on arguments that are written out already; None where only the dispatcher knows it."""
     name = str(op.func._schema.name).split("::")[-1]
+    if op.args and isinstance(op.args[0], (int, float)):  # a number in the place of a tensor, as vmap passes it
+        return None
     operator = _OPERATORS.get(op.func)
     if operator is not None:
         return operator.format(*rendered) if not keywords and len(rendered) == 1 + ("{1}" in operator) else None

@@ -19,6 +19,7 @@ from batchproof.derive.cut import ancestors, nbytes
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.kind import Kind, merge_of
+from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.record import Way, run_under
@@ -221,6 +222,8 @@ class StatePlan(Plan):
         way: Way = (),
     ) -> tuple[Any, Finisher]:
         """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
+        if isinstance(self.fn, Loop):
+            self.fn.check(shared, n)
         lengths = dict(zip(self.lengths, state.lengths, strict=False))
         held = {
             index: leaf.computed_with(kept)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.kind import Kind
-from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
+from batchproof.derive.recording import AnotherPath, Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
 from batchproof.derive.site import CallSite
 from batchproof.ground.place import Statement
 
@@ -102,7 +102,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
         others = [run.ops[number] if number < len(run.ops) else None for run in runs]
         same = all(other is not None and _shape_of(other) == _shape_of(op) for other in others)
         if not same:
-            raise Unrecordable(Statement("it takes another path on another number of samples", f" at {op.site}"))
+            raise AnotherPath(Statement("it takes another path on another number of samples", f" at {op.site}"))
         merged = _merge_numbers(program, [other for other in others if other is not None], sizes, lengths, ordered)
         program.ops.append(merged)
         for output in op.outputs:
@@ -111,7 +111,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
             ordered[output] = _value(program, runs, sizes, output, number, lengths, op.inputs, ordered)
             known.add(output)
     if any(len(run.ops) != len(first.ops) for run in runs):
-        raise Unrecordable("it takes another path on another number of samples")
+        raise AnotherPath("it takes another path on another number of samples")
     if any(_result_shape(run) != _result_shape(first) for run in runs):
         raise Unrecordable("it returns results of another structure on another number of samples")
     program.values = [ordered[index] for index in sorted(ordered)]
@@ -253,7 +253,7 @@ def _value(
     selects = op is not None and _selects(program.ops[op], ordered or {})
     near = _sources(inputs, ordered or {})
     if any(tensor.ndim != tensors[0].ndim for tensor in tensors):
-        raise Unrecordable("a value has another rank on another number of samples")
+        raise AnotherPath("a value has another rank on another number of samples")
     for d in range(tensors[0].ndim):
         seen = tuple(tensor.shape[d] for tensor in tensors)
         if selects and (d == 0 or len(set(seen)) > 1):

@@ -25,6 +25,10 @@ class Unrecordable(Exception):
     """The function cannot be recorded; the message says why, with the user's line."""
 
 
+class AnotherPath(Unrecordable):
+    """The function takes other operations on another number of samples, as a loop over them does."""
+
+
 class RandomFunction(Exception):
     """The function draws random numbers; the message says where."""
 
