@@ -29,20 +29,21 @@ SIZES = (5, 7, 11)
 
 
 @dataclass(frozen=True)
-class Count:
+class Following:
     """A Python number that follows the number of samples: ``scale * n + offset``, or its reciprocal."""
 
     scale: int
     offset: int
-    inverse: bool = False
+    inverse: bool
+    kind: type[int | float]
 
     def at(self, n: int) -> float:
         number = self.scale * n + self.offset
-        return 1 / number if self.inverse else number
+        return self.kind(1 / number if self.inverse else number)
 
 
 @dataclass(frozen=True)
-class Step:
+class LoopStep:
     """One operation outside of the turns, or in one of them; values are named by labels."""
 
     func: Any
@@ -52,7 +53,7 @@ class Step:
 
     def run(self, env: dict[Any, Any], n: int) -> None:
         args, kwargs = replace(
-            self.args, (Ref, Count), lambda leaf: env[leaf.index] if isinstance(leaf, Ref) else leaf.at(n)
+            self.args, (Ref, Following), lambda leaf: env[leaf.index] if isinstance(leaf, Ref) else leaf.at(n)
         )
         with standing_at(self.site):
             made = [leaf for leaf in leaves(self.func(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -74,7 +75,7 @@ class Meeting:
     """
 
     rows: tuple[tuple[Any, int, Any], ...]
-    body: tuple[Step, ...]
+    body: tuple[LoopStep, ...]
     ends: tuple[Any, ...]
     others: tuple[Any, ...]
     along: int | None
@@ -116,7 +117,7 @@ class Loop:
     fn: Callable[..., Any]
     dims: tuple[int | None, ...]
     shown: torch.dtype | None
-    steps: tuple[Step | Meeting, ...]
+    steps: tuple[LoopStep | Meeting, ...]
     captured: dict[Any, torch.Tensor]
     result: tuple[Any, ...]
     spec: Any
@@ -131,14 +132,11 @@ class Loop:
     def check(self, tensors: Sequence[torch.Tensor], n: int) -> None:
         """Raise Diverged where the function does anything else on so many samples; what they are does not matter.
 
-        It runs on zeros, once through its loop.
+        It runs on zeros, once through its loop: a millisecond or so for each sample.
         """
         if n < 2:
             return
-        blank = [
-            t if d is None else t.new_zeros(()).expand([n if k == d else size for k, size in enumerate(t.shape)])
-            for t, d in zip(tensors, self.dims, strict=True)
-        ]
+        blank = [t if d is None else _zeros(t, d, n) for t, d in zip(tensors, self.dims, strict=True)]
         try:
             found = _Turns(record(self.fn, blank, shown=self.shown), n, self.dims).skeleton()
         except Unrecordable as error:
@@ -150,6 +148,15 @@ class Loop:
                     "; use state='rows' to keep the samples",
                 )
             )
+
+
+def _zeros(like: torch.Tensor, d: int, n: int) -> torch.Tensor:
+    """So many samples, all of them one."""
+    shape = list(like.shape)
+    shape[d] = 1
+    one: torch.Tensor = like.new_zeros(shape)
+    shape[d] = n
+    return one.expand(shape)
 
 
 def without_loop(fn: Callable[..., Any], batch: TensorBatch, shown: torch.dtype | None) -> Loop:
@@ -176,18 +183,17 @@ def without_loop(fn: Callable[..., Any], batch: TensorBatch, shown: torch.dtype 
 class Skeleton:
     """What one recording comes to: each step once, values named by what they are made of."""
 
-    steps: list[Step | Meeting]
+    steps: list[LoopStep | Meeting]
     captured: dict[Any, torch.Tensor]
     result: tuple[Any, ...]
     spec: Any
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Sum:
-    """A sum that turns add to: what each contributed, and what was there before."""
+    """A sum of two values that turns contribute to, or of one and what was there before."""
 
-    parts: list[tuple[int, int]]  # the turn, and the value
-    others: list[int]
+    values: tuple[int, ...]
     site: CallSite
 
 
@@ -207,10 +213,10 @@ class _Turns:
         self.turn: dict[int, int] = {}
         self.sums: dict[int, _Sum] = {}
         self.names: dict[Any, int] = {}
-        self.makers: dict[Any, Step] = {}  # by label, in turns and outside
+        self.makers: dict[Any, LoopStep] = {}  # by label, in turns and outside
         self.rows: dict[Any, tuple[Any, int, Any]] = {}
         self.captured: dict[Any, torch.Tensor] = {}
-        self.steps: list[Step | Meeting] = []
+        self.steps: list[LoopStep | Meeting] = []
         self.sampled: set[int] = set()
         for position, index in enumerate(run.inputs):
             self.label[index] = ("input", position)
@@ -241,7 +247,7 @@ class _Turns:
         if meet and name == "stack":
             self._stack(op)
         elif meet and name == "add" and not op.kwargs and all(isinstance(leaf, Ref) for leaf in op.args):
-            self._add(op)
+            self.sums[op.outputs[0]] = _Sum(op.inputs, op.site)
         elif len(turns) > 1:
             raise Unrecordable(Statement("turns of a loop over samples depend on each other", f", at {op.site}"))
         else:
@@ -267,7 +273,8 @@ class _Turns:
     def _alone(self, op: Any, name: str, turn: int | None) -> None:
         """An operation within one turn, or outside of them."""
         if name == "add" and not op.kwargs and turn is not None and len(op.args) == 2:
-            self._starts_sum(op, turn)
+            if len(self._split(op.inputs)[0]) == 1:
+                self.sums[op.outputs[0]] = _Sum(op.inputs, op.site)
             if op.args[1] == 0 and not isinstance(op.args[1], Ref):  # as in sum(…), which starts from 0
                 self.label[op.outputs[0]], self.turn[op.outputs[0]] = self.label[op.inputs[0]], turn
                 return
@@ -275,7 +282,7 @@ class _Turns:
         key = (op.func, repr(args))
         number = self.names.setdefault(key, len(self.names))
         labels = tuple(("value", number, place) for place in range(len(op.outputs)))
-        step = Step(op.func, args, labels, op.site)
+        step = LoopStep(op.func, args, labels, op.site)
         if turn is None and number == len(self.names) - 1 and labels not in self.makers:
             self.steps.append(step)
         self.makers[labels] = step
@@ -290,35 +297,38 @@ class _Turns:
     def _named(self, index: int, turn: int | None) -> Any:
         return self.label[index] if turn is not None and index in self.turn else self._outside(index)
 
-    def _starts_sum(self, op: Any, turn: int) -> None:
-        """Remember that the first turn adds to what was there, besides what the operation is within that turn."""
-        own = [leaf.index for leaf in op.args if isinstance(leaf, Ref) and leaf.index in self.turn]
-        others = [leaf.index for leaf in op.args if isinstance(leaf, Ref) and leaf.index not in self.turn]
-        if len(own) == 1:
-            self.sums[op.outputs[0]] = _Sum([(turn, own[0])], others, op.site)
-
-    def _add(self, op: Any) -> None:
-        total = _Sum([], [], op.site)
-        for index in op.inputs:
-            if index in self.sums:
-                total.parts += self.sums[index].parts
-                total.others += self.sums[index].others
-            elif index in self.turn:
-                total.parts.append((self.turn[index], index))
-            else:
-                total.others.append(index)
-        self.sums[op.outputs[0]] = total
-
     def _outside(self, index: int) -> Any:
         """The label of a value outside of the turns; a sum of all turns is taken where it is first used."""
         if index in self.label and index not in self.turn:
             return self.label[index]
         if index not in self.sums or index in self.turn:
             raise Unrecordable("one turn of a loop over samples is used alone")
-        total = self.sums[index]
-        ends = [[self.label[value] for turn, value in total.parts if turn == k] for k in range(self.n)]
-        others = tuple(self._outside(other) for other in total.others)
-        return self._meet(index, ends, others, None, total.site)
+        parts, others = self._summed(index)
+        ends = [[self.label[value] for value in parts.get(turn, ())] for turn in range(self.n)]
+        if ends[0] != ends[-1] and ends[0] and parts[0][0] in self.sums:  # the first turn adds to what was there
+            ((own,), before) = self._split(self.sums[parts[0][0]].values)
+            ends[0][0] = self.label[own]
+            others = [*before, *others]
+        return self._meet(index, ends, tuple(map(self._outside, others)), None, self.sums[index].site)
+
+    def _summed(self, index: int) -> tuple[dict[int, list[int]], list[int]]:
+        """What each turn contributes to a sum, in order, and what else is in it."""
+        parts: dict[int, list[int]] = {}
+        others: list[int] = []
+        todo = [index]
+        while todo:
+            value = todo.pop()
+            if value in self.turn:
+                parts.setdefault(self.turn[value], []).append(value)
+            elif value in self.sums and value not in self.label:
+                todo.extend(reversed(self.sums[value].values))
+            else:
+                others.append(value)
+        return parts, others
+
+    def _split(self, values: Sequence[int]) -> tuple[list[int], list[int]]:
+        own = [value for value in values if value in self.turn]
+        return own, [value for value in values if value not in self.turn]
 
     def _stack(self, op: Any) -> None:
         parts = list(leaves(op.args[0]))
@@ -342,10 +352,10 @@ class _Turns:
         self.label[index] = label
         return label
 
-    def _slice(self, ends: Sequence[Any]) -> tuple[list[Step], list[tuple[Any, int, Any]]]:
+    def _slice(self, ends: Sequence[Any]) -> tuple[list[LoopStep], list[tuple[Any, int, Any]]]:
         """What a turn does for what it contributes, and what it takes of the samples."""
         outside = {label for step in self.steps for label in step.outputs} | self.captured.keys()
-        body: dict[tuple[Any, ...], Step] = {}
+        body: dict[tuple[Any, ...], LoopStep] = {}
         rows: dict[Any, tuple[Any, int, Any]] = {}
 
         def visit(label: Any) -> None:
@@ -369,7 +379,7 @@ class _Turns:
 # ---------------------------------------------------------------------- on several numbers of samples
 
 
-def _shape(step: Step | Meeting) -> Any:
+def _shape(step: LoopStep | Meeting) -> Any:
     """All of a step but its numbers."""
     if isinstance(step, Meeting):
         return (step.rows, tuple(map(_shape, step.body)), step.ends, step.others, step.along, step.outputs)
@@ -411,7 +421,7 @@ def _settled_tree(trees: Sequence[Any]) -> Any:
     for inverse in (False, True):
         numbers = [1 / number if inverse and number else number for number in trees]
         scale = (numbers[-1] - numbers[0]) / (SIZES[-1] - SIZES[0])
-        count = Count(round(scale), round(numbers[0] - round(scale) * SIZES[0]), inverse)
+        count = Following(round(scale), round(numbers[0] - round(scale) * SIZES[0]), inverse, type(tree))
         if all(count.at(n) == number for n, number in zip(SIZES, trees, strict=True)):
             return count
     raise Unrecordable("a number in its loop follows the number of samples in a way of its own")
@@ -423,7 +433,7 @@ def _fits(loop: Loop, found: Skeleton, n: int) -> bool:
     def at(step: Any) -> Any:
         if isinstance(step, Meeting):
             return replaced(step, body=tuple(map(at, step.body)))
-        return replaced(step, args=replace(step.args, Count, lambda count: count.at(n)))
+        return replaced(step, args=replace(step.args, Following, lambda count: count.at(n)))
 
     mine = Skeleton([at(step) for step in loop.steps], loop.captured, loop.result, loop.spec)
     return _alike(mine, found) and repr(mine.steps) == repr(found.steps)
