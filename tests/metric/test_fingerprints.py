@@ -84,3 +84,25 @@ def test_a_state_of_other_weights_is_not_loaded() -> None:
     with pytest.raises(bp.BatchproofError, match="other weights"):
         of_weights(2 * weight).load_state_dict(saved)
     of_weights(weight.clone()).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x.var(),
+        lambda x: ((x - x.mean()) ** 3).mean() / x.std() ** 3,
+        lambda x: (x - x.mean()).abs().amax(),
+        lambda x: torch.exp((x - x.mean()) / 4).mean(),
+    ],
+    ids=["variance", "skewness", "extremes", "exponential"],
+)
+def test_a_saved_state_is_read_at_the_centres_that_it_was_kept_at(fn: Callable[..., Any]) -> None:
+    """Another machine derives from the same rows with other last digits, and would choose others."""
+    metric, other = bp.exact(fn), bp.exact(fn)
+    metric.update(X)
+    metric.update(X / 2 + 1)
+    saved = metric.state_dict()
+    saved["lesson"] = [leaf * 1.001 for leaf in saved["lesson"]]
+    other.load_state_dict(saved)
+    assert other.plan.is_constant_size
+    assert float(other.compute()) == pytest.approx(float(fn(torch.cat([X, X / 2 + 1]))), rel=1e-9)

@@ -741,7 +741,7 @@ MUTANTS = (
         "metric/merging.py",
         'if centres_print(plan) != saved["fingerprint"]:',
         "if False:",
-        ("metric/test_exact", "metric/test_sync"),
+        PRINTS,
     ),
     Mutant(
         "a length that enters a mean of padded samples",

@@ -253,17 +253,18 @@ class StatePlan(Plan):
         arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
         return self.program.rounds or any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
 
-    def centres(self) -> dict[int, list[tuple[dict[int, torch.Tensor], dict[int, Any]]]]:
-        """For each leaf that is kept around centres, by its place, these: values of statistics and of numbers."""
+    def centres(self) -> dict[int, list[tuple[Any, ...]]]:
+        """For each leaf that is kept around centres, by its place, these as plain data."""
         found = ((place, self.centred.get(index)) for place, index in enumerate(self.kept))
-        return {place: [(at.stats, at.free) for at in parts.centres] for place, parts in found if parts is not None}
+        return {place: [at.to_data() for at in parts.centres] for place, parts in found if parts is not None}
 
-    def with_centres(self, centres: dict[int, Any]) -> StatePlan:
+    def with_centres(self, centres: dict[int, list[tuple[Any, ...]]]) -> StatePlan:
         """A plan to derive again like, at given centres, as `centres` gives them."""
         centred = dict(self.centred)
         for place, points in centres.items():
-            found: Any = centred[self.kept[place]]
-            centred[self.kept[place]] = replace(found, centres=[Centre(dict(s), dict(f)) for s, f in points])
+            parts = centred[self.kept[place]]
+            if isinstance(parts, CentredSum):
+                centred[self.kept[place]] = parts.around([Centre.of_data(point) for point in points], self.constants)
         return replace(self, centred=centred)
 
     def recentre(self, leaves: Sequence[Any], source: StatePlan) -> list[Any]:
