@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batchproof.explanation import explain
+import batchproof
 
 if TYPE_CHECKING:
     from batchproof.gradients.check import Model
@@ -43,7 +43,7 @@ def assert_batch_invariant(
         BatchproofError: The example does not fit together, or none could be guessed.
     """
     __tracebackhide__ = True
-    found = explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
+    found = batchproof.explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
     if not found.is_safe:
         raise AssertionError(f"\n{found}")
 
@@ -80,8 +80,6 @@ def assert_same_gradients(
         BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
     """
     __tracebackhide__ = True
-    from batchproof.gradients.check import check_gradients
-
-    found = check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
+    found = batchproof.check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
     if not found.ok:
         raise AssertionError(f"\n{found}")
