@@ -38,7 +38,7 @@ VERBS = [
     "batchproof.accumulate",
     "batchproof.check_gradients",
     "batchproof.gradient_noise",
-    "batchproof.testing.assert_batch_invariant(None)",
+    "batchproof.testing.assert_independent_of_batch_size(None)",
     "import batchproof.trainers.loop",
 ]
 COMMANDS = [

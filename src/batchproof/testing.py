@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from batchproof.gradients.check import Model
 
 
-def assert_batch_invariant(
+def assert_independent_of_batch_size(
     fn: Any,
     *example: Any,
     batch_dim: int | Sequence[int | None] = 0,
@@ -25,7 +25,7 @@ def assert_batch_invariant(
     >>> def mse(pred, real):
     ...     return (pred - real).square().mean()
     >>> def test_mse():
-    ...     assert_batch_invariant(mse, torch.randn(100), torch.randn(100))
+    ...     assert_independent_of_batch_size(mse, torch.randn(100), torch.randn(100))
     >>> test_mse()
 
     A sum fails too: a mean of sums grows with the batch.  So does a function of which it cannot be told.
