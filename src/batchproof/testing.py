@@ -10,6 +10,8 @@ import batchproof
 if TYPE_CHECKING:
     from batchproof.gradients.check import Model
 
+__all__ = ["assert_independent_of_batch_size", "assert_same_gradients"]
+
 
 def assert_independent_of_batch_size(
     fn: Any,
