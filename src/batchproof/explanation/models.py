@@ -28,7 +28,7 @@ Model = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Culprit:
-    """The innermost module and the operation that couple samples, and whether ``eval()`` of that module ends it.
+    """The innermost module that couples samples, the line that does, and whether ``eval()`` of that module ends it.
 
     ``alike`` counts the other modules of its class that are in training mode too.
     """
@@ -36,14 +36,11 @@ class Culprit:
     module: str
     kind: str
     training: bool
-    op: str
     place: Place | None
     ends_in_eval: bool
     alike: int = 0
 
     def __str__(self) -> str:
-        if not self.kind:
-            return self.op
         return f"{self.module or 'the model itself'} ({self.kind}{', training mode' if self.training else ''})"
 
 
@@ -108,7 +105,7 @@ def _culprits(probe: _Probe) -> list[Culprit]:
             following = probe.first_coupling() if alike else step
             ends = following is None or following.module != step.module
             training = module is not None and (module in alike or module.training)
-            found.append(Culprit(step.module, kind, training, step.op, step.place, ends, max(len(alike) - 1, 0)))
+            found.append(Culprit(step.module, kind, training, step.place, ends, max(len(alike) - 1, 0)))
             step = following if ends else None
     finally:
         for part in switched:

@@ -63,12 +63,22 @@ def _group(title: str, note: str, estimates: Sequence[Estimate]) -> Group:
 
 def _ratios(rows: Sequence[SimulationRow]) -> Group:
     ratios = [row.ratio for row in rows]
-    reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
+    reads = Column("reads", tuple(aligned([_reads(row) for row in rows])), "answer")
     expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS, "expected")
-    off = [abs(row.shortfall) if math.isfinite(row.shortfall) else 0.0 for row in rows]
+    in_units = any(row.is_near_zero for row in rows)
+    off = [abs(row.difference.value if in_units else row.shortfall) for row in rows]
+    off = [gap if math.isfinite(gap) else 0.0 for gap in off]
     largest = max(off, default=0.0)
     bars = tuple(share / largest for share in off) if largest > 0 else ()
     return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads), bars=bars)
+
+
+def _reads(row: SimulationRow) -> str:
+    """How far the mean is off: as a fraction, or in the value's own unit where that is next to 0."""
+    if not row.is_near_zero:
+        return percent(-row.shortfall)
+    gap = row.difference
+    return ("+" if gap.value > 0 else "-") + known_to(abs(gap.value), gap.standard_error)
 
 
 def _chart(simulation: Simulation) -> Chart | None:
@@ -97,7 +107,7 @@ def _points(
     for row in rows:
         estimate = pick(row)
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
-        tag = percent(-row.shortfall).removeprefix("0") if tagged else ""
+        tag = _reads(row).removeprefix("0") if tagged else ""
         note = f"batches of {size(row.size)}: {known_to(estimate.value, error)}{error_bar(estimate.value, error)}"
         yield Point(row.size, estimate.value, error, tag, note)
 

@@ -9,19 +9,17 @@ import torch
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.numbers import share
+from batchproof.report.numbers import known_to, share
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
-from batchproof.simulation.result import Simulation, SimulationRow
+from batchproof.simulation.result import CLEAR, Simulation, SimulationRow
 from batchproof.simulation.run import SizeOutcome
 from batchproof.simulation.target_function import Trial
 from batchproof.simulation.theory import Theory, recognised
 
 #: A ratio this near 1 is 1, up to rounding.
 ROUNDING = 1e-6
-#: A difference of fewer standard errors may be noise.
-CLEAR = 4.0
 #: Sizes at which the headline reads theory.
 TYPICAL = (1, 16, 128)
 
@@ -77,7 +75,11 @@ def _component(outcomes: Sequence[SizeOutcome]) -> int:
     """The one whose mean of per-batch values is farthest from the pooled value, noise apart."""
     gaps = torch.stack([(outcome.mean / outcome.pooled - 1).abs() for outcome in outcomes])
     noise = torch.stack([torch.nan_to_num(CLEAR * outcome.ratio_error) for outcome in outcomes])
-    worst = torch.where((gaps > noise) & gaps.isfinite(), gaps, 0.0).amax(0)
+    apart = torch.stack([(outcome.mean - outcome.pooled).abs() for outcome in outcomes])
+    clear = apart > torch.stack([CLEAR * outcome.difference_error for outcome in outcomes])
+    near_zero = torch.stack([outcome.pooled.abs() <= CLEAR * outcome.pooled_error for outcome in outcomes])
+    gaps = torch.where(near_zero, torch.where(clear, 1.0, 0.0), torch.where(gaps > noise, gaps, 0.0))
+    worst = torch.where(gaps.isfinite(), gaps, 0.0).amax(0)
     return int(worst.argmax())
 
 
@@ -132,6 +134,7 @@ def _row(outcome: SizeOutcome, which: int, theory: Theory | None, compared: bool
         ),
         how=outcome.how,
         undefined=int(outcome.undefined[which]),
+        difference=Estimate(mean - pooled, float(outcome.difference_error[which])),
         pooled_samples=outcome.pooled_samples,
     )
 
@@ -142,6 +145,8 @@ def _is_off(row: SimulationRow) -> bool:
         return abs(row.shortfall) > ROUNDING
     if math.isnan(row.ratio.value) or row.batches < GROUPS:
         return False  # so few batches do not show how large the noise is
+    if row.is_near_zero:
+        return abs(row.difference.value) > CLEAR * row.difference.standard_error
     return abs(row.shortfall) > max(ROUNDING, CLEAR * row.ratio.standard_error)
 
 
@@ -175,7 +180,10 @@ def _headline(rows: Sequence[SimulationRow], depends: bool | None, theory: Theor
     off = [row for row in rows if _is_off(row)]
     shown = {row.size: -row.shortfall for row in rows}
     gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
-    gaps = gaps or [(row.size, -row.shortfall) for row in dict.fromkeys([*off[:1], *off[-1:]])]
+    ends = list(dict.fromkeys([*off[:1], *off[-1:]]))
+    if not gaps and ends and any(row.is_near_zero for row in ends):
+        return _in_units(ends)
+    gaps = gaps or [(row.size, -row.shortfall) for row in ends]
     if not gaps:
         some = next(row for row in rows if row.undefined)
         return (
@@ -188,6 +196,17 @@ def _headline(rows: Sequence[SimulationRow], depends: bool | None, theory: Theor
     (size, gap), *others = gaps
     by = f"{share(abs(gap))} at size {size:,}" + "".join(f", {share(abs(gap))} at {size:,}" for size, gap in others)
     return f"depends on the batch size: the mean of per-batch values {reads}, by {by}"
+
+
+def _in_units(rows: Sequence[SimulationRow]) -> str:
+    """How far the means lie off where the pooled value is next to 0, of which nothing is a fraction."""
+    signs = {row.difference.value > 0 for row in rows}
+    reads = "reads HIGH" if True in signs else "reads LOW"
+    if len(signs) == 2:
+        reads = "reads low at some sizes and high at others"
+    parts = [f"{known_to(abs(row.difference.value), row.difference.standard_error)} at {row.size:,}" for row in rows]
+    by = ", ".join(parts).replace(" at ", " at size ", 1)
+    return f"depends on the batch size: the mean of per-batch values {reads}, by {by}; the pooled value is next to 0"
 
 
 def _notes(trial: Trial, rows: Sequence[SimulationRow], theory: Theory | None, is_question: bool) -> list[str]:

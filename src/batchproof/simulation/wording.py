@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.explanation import low_or_high
 from batchproof.report.document import Aside
-from batchproof.report.numbers import size
+from batchproof.report.numbers import error_bar, known_to, size
 
 if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
@@ -34,6 +34,10 @@ def at_marked_row(simulation: Simulation) -> str:
         return f"{head} there is no value"
     if row.ratio.expected is None and row.ratio.value == 1:
         return f"{head} it is the value on all samples"
+    if row.is_near_zero:
+        gap = row.difference
+        far = f"{known_to(abs(gap.value), gap.standard_error)}{error_bar(gap.value, gap.standard_error)}"
+        return f"{head} it reads {'HIGH' if gap.value > 0 else 'LOW'} by {far}; the pooled value is next to 0"
     noise = row.ratio.standard_error if row.ratio.expected is None else 0.0
     return f"{head} it {low_or_high(-row.shortfall, noise)}"
 
