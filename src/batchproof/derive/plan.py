@@ -19,10 +19,11 @@ from batchproof.derive.cut import ancestors, nbytes
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.kind import Kind, merge_of
+from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, Merge
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.record import Way, run_under
-from batchproof.derive.recording import WIDE, leaves
+from batchproof.derive.recording import WIDE, leaves, widen
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import CallSite
 from batchproof.derive.stand_in import stand_in
@@ -65,6 +66,11 @@ class Leaf:
     what: str
     dim: int = 0
     centred: bool = False
+
+    def computed_with(self, kept: torch.Tensor) -> torch.Tensor:
+        """What is kept as the function computes with it: wide, and a count of truths as the float it was cast to."""
+        narrow = kept.dtype is torch.float32 or not (kept.dtype.is_floating_point or kept.dtype.is_complex)
+        return kept.to(self.dtype) if narrow and self.dtype.is_floating_point else kept
 
 
 @dataclass(frozen=True)
@@ -216,16 +222,18 @@ class StatePlan(Plan):
         way: Way = (),
     ) -> tuple[Any, Finisher]:
         """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
+        if isinstance(self.fn, Loop):
+            self.fn.check(shared, n)
         lengths = dict(zip(self.lengths, state.lengths, strict=False))
         held = {
-            index: leaf if leaf.dtype is not torch.float32 else leaf.double()
-            for index, leaf in zip(self.kept, state.leaves, strict=False)
+            index: leaf.computed_with(kept)
+            for index, leaf, kept in zip(self.kept, self.leaves, state.leaves, strict=False)
         }
         run = Finisher(self.program, self.after, self.folds, held, lengths, self.centred, state.n, nudge, way)
         inputs = []
         for index, tensor, dim in zip(self.program.inputs, shared, dims, strict=True):
             real = index in held or self.program.values[index].kind is Kind.SHARED
-            blank = tensor if dim is None else _blank(tensor, dim, n)
+            blank = widen(tensor.detach()) if dim is None else _blank(tensor, dim, n)
             inputs.append(run.hold(index, held.get(index, blank), real))
         result = run_under(run, self.fn, inputs, self.shown)
         if any(isinstance(leaf, torch.Tensor) and run.is_blank(leaf) for leaf in pytree.tree_leaves(result)):
@@ -243,7 +251,7 @@ class StatePlan(Plan):
     def computes_narrow(self) -> bool:
         """Whether the function casts to a narrow type on its way, and rounds there."""
         arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
-        return any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
+        return self.program.rounds or any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
 
     def centres(self) -> dict[int, list[tuple[dict[int, torch.Tensor], dict[int, Any]]]]:
         """For each leaf that is kept around centres, by its place, these: values of statistics and of numbers."""
