@@ -8,7 +8,10 @@ each function and was written down before the function was tried: the verdict, a
 mean of per-batch values reads LOW or HIGH (EITHER where that is up to the data), the samples, and the reason.
 """
 
+import linecache
 import math
+import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +21,8 @@ import torch
 from tests.explanation import public_samples as samples
 from torch import nn
 from torch.nn import functional as F
+
+import batchproof
 
 LOW, HIGH, EITHER, NONE = "LOW", "HIGH", "EITHER", ""
 
@@ -1190,3 +1195,63 @@ def divided_twice(inputs, labels):
     loss = F.cross_entropy(inputs, labels)
     loss = loss / inputs.size(0)
     return loss
+
+
+# --- what explain says of them ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `explain` said of one function, beside what was expected."""
+
+    name: str
+    expected: Expectation
+    verdict: str
+    line: str
+    direction: str
+
+    @property
+    def misses(self) -> tuple[str, ...]:
+        """Which of verdict, line and direction are not those expected."""
+        wrong = {
+            "verdict": self.verdict != self.expected.verdict,
+            "line": bool(self.expected.line) and self.expected.line not in self.line,
+            "direction": self.expected.reads != EITHER and self.direction.upper() != self.expected.reads,
+        }
+        return tuple(what for what, is_wrong in wrong.items() if is_wrong)
+
+    def __str__(self) -> str:
+        if not self.misses:
+            return f"right  {self.name}: {self.verdict}"
+        wanted = f"{self.expected.verdict} {self.expected.reads}  {self.expected.line}"
+        found = f"{self.verdict} {self.direction.upper()}  {self.line}"
+        return f"WRONG  {self.name} ({', '.join(self.misses)})\n         expected {wanted}\n         found    {found}"
+
+
+def ask(name: str) -> Answer:
+    """Explain one of the functions on its samples."""
+    expected = EXPECTATIONS[name]
+    arguments = expected.arguments(torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the functions' own: NaN of an empty mean, a broadcast
+        told = batchproof.explain(expected.target, *arguments)
+    cause = told.findings[0] if told.findings else None
+    line = "" if cause is None or cause.place is None else linecache.getline(cause.place.file, cause.place.line)
+    return Answer(name, expected, told.verdict, line.strip(), (cause and cause.direction) or "")
+
+
+def main(words: list[str]) -> None:
+    """Print each answer, and how many were right."""
+    chosen = [name for name in EXPECTATIONS if not words or any(word in name for word in words)]
+    answers = []
+    for name in chosen:
+        answers.append(ask(name))
+        print(answers[-1], flush=True)
+    wrong = {what: sum(what in answer.misses for answer in answers) for what in ("verdict", "line", "direction")}
+    wholly = sum(not answer.misses for answer in answers)
+    parts = ", ".join(f"{what} {len(answers) - count}" for what, count in wrong.items())
+    print(f"right: {wholly} of {len(answers)} ({parts})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
