@@ -373,6 +373,8 @@ def test_random_functions_cannot_be_told() -> None:
     before = torch.get_rng_state()
     found = explain(noisy, data)
     assert (found.is_safe, found.verdict, found.exit_status) == (None, "random", 2)
+    assert found.findings[0].place is not None
+    assert "F.dropout" in found.findings[0].place.text
     assert torch.equal(before, torch.get_rng_state())
 
 
