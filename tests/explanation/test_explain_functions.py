@@ -115,6 +115,38 @@ def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(scores).mean()
 
 
+def inverse_frequencies(logits: Tensor, labels: Tensor) -> Tensor:
+    weights = 1 / torch.bincount(labels, minlength=5).clamp(min=1)
+    return (F.cross_entropy(logits, labels, reduction="none") * weights[labels]).mean()
+
+
+def f1_of_counts(logits: Tensor, labels: Tensor) -> float:
+    guess, real = logits[:, 0] > 0, labels > 1
+    tp = (guess & real).sum().item()
+    fp, fn = (guess & ~real).sum().item(), (~guess & real).sum().item()
+    precision = tp / (tp + fp) if tp + fp > 0 else 0.0
+    recall = tp / (tp + fn) if tp + fn > 0 else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def variance_in_numpy(pred: Tensor, real: Tensor) -> float:
+    residuals = (pred - real).numpy()
+    spread = np.var(residuals)
+    return float(spread)
+
+
+def largest_in_numpy(pred: Tensor, real: Tensor) -> float:
+    return np.abs(pred.numpy() - real.numpy()).max()
+
+
+def median_in_numpy(pred: Tensor, real: Tensor) -> float:
+    return float(np.median(np.abs((pred - real).numpy())))
+
+
+def larger_of_two(pred: Tensor, real: Tensor) -> float:
+    return max((pred - real).mean().item(), 0.0)
+
+
 def clipped(pred: Tensor, real: Tensor) -> Tensor:
     return ((pred - real) ** 2).mean().clamp(max=100.0)
 
@@ -157,6 +189,12 @@ CASES = [
     (automatic_sigmoid, pair, "branch", "if pred.max()", None),
     (sum_with_penalty, pair, "constant-term", "return error +", None),
     (macro_f1, classes, "ratio", "2 * hits /", "low"),
+    (inverse_frequencies, classes, "ratio", "1 / torch.bincount", None),
+    (f1_of_counts, classes, "ratio", "precision = tp", None),
+    (variance_in_numpy, pair, "centred", "np.var", "low"),
+    (largest_in_numpy, pair, "extreme", ".max()", "low"),
+    (median_in_numpy, pair, "order", "np.median", None),
+    (larger_of_two, pair, "limit", "max(", "high"),
 ]
 
 
@@ -335,6 +373,8 @@ def test_random_functions_cannot_be_told() -> None:
     before = torch.get_rng_state()
     found = explain(noisy, data)
     assert (found.is_safe, found.verdict, found.exit_status) == (None, "random", 2)
+    assert found.findings[0].place is not None
+    assert "F.dropout" in found.findings[0].place.text
     assert torch.equal(before, torch.get_rng_state())
 
 

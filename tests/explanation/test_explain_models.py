@@ -185,3 +185,27 @@ def test_token_ids_are_perturbed_too() -> None:
     model = nn.Sequential(nn.Embedding(50, 6), nn.BatchNorm1d(7))
     found = explain(model, torch.randint(0, 50, (30, 7)))
     assert found.findings[0].title.startswith("1 (BatchNorm1d")
+
+
+class Projected(nn.Module):
+    """A loss with a projector that trains, as those of self-supervision have."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.projector = nn.Sequential(nn.Linear(4, 8), *layers, nn.Linear(8, 4))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        features = self.projector(x)
+        centre = features.mean()
+        return (features - y).square().mean() + 0 * centre
+
+
+def test_batchnorm_inside_of_a_loss_is_blamed_by_its_name() -> None:
+    loss = Projected(nn.BatchNorm1d(8), nn.ReLU())
+    found = explain(loss, torch.randn(64, 4), torch.randn(64, 4))
+    assert (found.is_safe, found.verdict) == (False, "couples")
+    assert found.findings[0].title == "projector.1 (BatchNorm1d, training mode)"
+    assert found.findings[0].place is not None
+    assert "self.projector(x)" in found.findings[0].place.text
+    assert loss.projector[1].num_batches_tracked == 0, "left as it was"
+    assert explain(Projected(nn.LayerNorm(8)), torch.randn(64, 4), torch.randn(64, 4)).is_safe is True

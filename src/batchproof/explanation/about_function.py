@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from batchproof.explanation.about_model import finding_of
 from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function, picked
 from batchproof.explanation.measure import Progress, Sizes
+from batchproof.explanation.models import find_meeting
 from batchproof.explanation.python_numbers import python_cause
 from batchproof.explanation.result import Code, Explanation, Finding, Subject
 from batchproof.explanation.samples import Samples
@@ -42,7 +44,7 @@ def about_function(
     found = structure(target, measured.samples, worst.position)
     doubted = measured.behaviour != "other" and any(not cause.harmless for cause in found.causes)
     confirmed = doubted and also_elsewhere(target, measured, seed)
-    causes = [*found.causes, *_of_python(target, measured, found, worst.path, seed)]
+    causes = [*found.causes, *_beyond_the_program(target, measured, found, worst.path, seed)]
     conclusion = conclude(measured, causes, found.proved, confirmed)
     return Explanation(
         target=subject.title,
@@ -61,13 +63,16 @@ def about_function(
     )
 
 
-def _of_python(
+def _beyond_the_program(
     target: Callable[..., Any], measured: FunctionMeasurement, found: Structure, path: str, seed: int
 ) -> list[Finding[Code]]:
-    """What the program does not show: Python computed on with what it had read."""
+    """What no program shows: samples meet in a layer that trains, or Python computed on with what it had read."""
     shown = any(not cause.harmless for cause in found.causes)
     if shown or measured.behaviour != "other" or measured.unsteady is not None:
         return []
+    meeting = None if found.causes else find_meeting(target, measured.samples, seed)
+    if meeting is not None:
+        return [finding_of(meeting)]
     own = python_cause(target, measured.samples, path, measured.tolerance, seed)
     return [] if own is None or (own.code == "unexplained" and found.causes) else [own]
 

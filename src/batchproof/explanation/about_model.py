@@ -26,7 +26,7 @@ def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], size
         curve = _curve(change_with_size(subject.target, some, leaves, sizes(some.n), seed), some, samples.n)
     use = _use(subject, coupling)
     notes = [*_mode(subject.target), *(["in training no accumulation of micro-batches is exact"] if use else [])]
-    findings = tuple(_finding(culprit) for culprit in coupling.culprits)
+    findings = tuple(finding_of(culprit) for culprit in coupling.culprits)
     return Explanation(
         target=subject.title,
         kind="model",
@@ -61,7 +61,8 @@ def _otherwise(coupling: Coupling) -> tuple[Finding[Code], ...]:
     return () if coupling.couples else (finding("independent"),)
 
 
-def _finding(culprit: Culprit) -> Finding[Code]:
+def finding_of(culprit: Culprit) -> Finding[Code]:
+    """What couples samples, with its module, its line and what to do instead."""
     more = f" and {culprit.alike} more {culprit.kind} in training mode" if culprit.alike else ""
     place = culprit.place
     if culprit.kind.startswith(_NORMS):

@@ -330,9 +330,12 @@ class _Walk:
         above, below = (self.nature_of(leaf) for leaf in op.args[:2])
         if below == "sizes" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
             below = "count"  # n + 0, as in a running total that starts here
+        selects = isinstance(op.args[0], Ref) and op.args[0].index in self.selected
+        if below == "sizes" and selects:
+            below = "stat"  # how many it keeps: few in a bin of a calibration error, and the same few by chance
         if below == "shared":
             return above
-        if below == "count" and isinstance(op.args[0], Ref) and op.args[0].index in self.selected:
+        if below == "count" and selects:
             return self._ratio_of_counts(op)
         if below == "count":
             if above == "sum":
@@ -345,7 +348,7 @@ class _Walk:
             if above in ("mean", "sum", "shared"):
                 self.note("divisor", op.site, **ANOTHER_DIVISOR)
             return "stat"
-        if above in ("shared", "count", "sizes"):
+        if above in ("shared", "count", "sizes") and below == "mean":
             self.note("nonlinear", op.site, what=jensen("the reciprocal"))
             return "stat"
         if above in ("sum", "stat") and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
@@ -411,6 +414,8 @@ class _Walk:
             self.note("ratio", op.site, **SIZES_OF_SELECTIONS)
         elif name in PIECEWISE:
             self.note("limit", op.site, what=f"{word_of(op, name)} is taken in each batch")
+        elif name == "reciprocal" and kinds == {"sum"}:  # weights of classes: 1 / counts, len(labels) / counts
+            self.note("ratio", op.site)
         else:
             self.note("nonlinear", op.site, what=jensen(word_of(op, name)))
         return "stat"

@@ -14,19 +14,26 @@ from batchproof.explanation.groups import find_groups
 from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, measure, workable
 from batchproof.explanation.result import Curve, Direction, Reading
 from batchproof.explanation.samples import Samples
-from batchproof.explanation.trace import draws_numbers
+from batchproof.explanation.trace import find_draws
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
+from batchproof.ground.place import Place
 from batchproof.ground.tensors import NEXT_TO_NOTHING, close
 
 Behaviour = Literal["mean", "sum", "other"]
-#: Why two calls on the same samples differ.
-Unsteady = Literal["random", "state"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 COARSE = 1e-2
 _HARM = {"mean": 0, "undefined": 1, "sum": 2, "other": 3}
 #: More than this is left in the user's precision: twice the bytes might not fit.
 MOST_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Unsteady:
+    """Why two calls on the same samples differ, and the line that draws the first random number."""
+
+    code: Literal["random", "state"]
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -160,10 +167,12 @@ def _unsteady(
     target: Callable[..., Any], samples: Samples, exact: torch.Tensor, seed: int, tolerance: float
 ) -> Unsteady | None:
     """A seed repeats what is drawn by chance, and does nothing against a counter or a moving average."""
-    if _differs(exact, _scorer(target, samples, seed)(0, samples.n), tolerance):
-        args, kwargs = samples.all()
-        return "random" if draws_numbers(target, args, kwargs) else "state"
-    return "random" if _differs(exact, _scorer(target, samples, seed + 1)(0, samples.n), tolerance) else None
+    repeated = not _differs(exact, _scorer(target, samples, seed)(0, samples.n), tolerance)
+    if repeated and not _differs(exact, _scorer(target, samples, seed + 1)(0, samples.n), tolerance):
+        return None
+    args, kwargs = samples.all()
+    drawn = find_draws(target, args, kwargs)
+    return Unsteady("random" if drawn or repeated else "state", next(filter(None, drawn), None))
 
 
 def also_elsewhere(target: Callable[..., Any], measured: FunctionMeasurement, seed: int) -> bool:

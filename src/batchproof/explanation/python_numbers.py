@@ -24,8 +24,10 @@ from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.place import place
 
-#: Into so many parts of one size; and at most so many lines are noted.
-PARTS, MOST_NOTES = 4, 20_000
+#: Into so many parts of one size: smaller ones where none of a quarter comes to a limit (``max(bias, 0.0)``).
+PARTS = (4, 32)
+#: At most so many lines are noted.
+MOST_NOTES = 20_000
 #: How the number of all samples follows from those of equal parts.  fixed: it is the same.  size, count: those are
 #: the same, and their sum is it.
 Following = Literal["fixed", "size", "count", "mean", "sum", "other"]
@@ -58,11 +60,17 @@ def python_cause(
     Returns:
         The cause, or None where no line of the user's own could be watched.
     """
-    size = samples.n // PARTS
-    if size < 1:
-        return None
-    whole = samples.first(PARTS * size)
-    runs = [_run(target, part, path, seed) for part in (whole, *(_part(whole, k, size) for k in range(PARTS)))]
+    counts = [count for count in PARTS if count <= samples.n]
+    found = (_cause_on_parts(target, samples, path, tolerance, seed, count) for count in counts)
+    return next(filter(None, found), None)
+
+
+def _cause_on_parts(
+    target: Callable[..., Any], samples: Samples, path: str, tolerance: float, seed: int, count: int
+) -> Finding[Code] | None:
+    size = samples.n // count
+    whole = samples.first(count * size)
+    runs = [_run(target, part, path, seed) for part in (whole, *(_part(whole, k, size) for k in range(count)))]
     if any(not run for run in runs):
         return None
     notes, followings = runs[0], _followings(runs, tolerance)
@@ -147,7 +155,7 @@ def _followings(runs: Sequence[list[Note]], tolerance: float) -> list[Following]
     found: list[Following] = []
     for key, value in whole.items():
         values = [part[key] for part in parts if key in part and part[key].shape == value.shape]
-        found.append(_following(value, torch.stack(values), tolerance) if len(values) == PARTS else "other")
+        found.append(_following(value, torch.stack(values), tolerance) if len(values) == len(parts) else "other")
     return found
 
 
@@ -183,7 +191,7 @@ def _blamed(notes: Sequence[Note], followings: Sequence[Following], index: int) 
         before = [position for position in (*_given(notes, index).values(), *inner) if followings[position] == "other"]
         if not before:
             return index
-        index = max(before)
+        index = min(before)  # precision and recall make an F1: the first of both is the line to blame
     return None
 
 

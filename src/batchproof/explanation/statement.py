@@ -19,8 +19,15 @@ _BENDS = frozenset("min max abs round clip ceil floor".split()) | PIECEWISE
 _SIZES = frozenset("len numel size shape".split())
 _CURVES = frozenset(
     """sqrt rsqrt cbrt log log10 log2 log1p exp expm1 exp2 pow square reciprocal sigmoid tanh acos asin atan atanh erf
-hypot std var norm prod""".split()
+hypot norm prod""".split()
 )
+_EXTREMES = frozenset("max min amax amin nanmax nanmin ptp".split())
+#: Calls that take all samples of the batch, where NumPy does what no recorded program holds.
+_OF_A_BATCH: dict[str, Code] = {
+    **dict.fromkeys("std var nanstd nanvar cov corrcoef pearsonr".split(), "centred"),
+    **dict.fromkeys("median nanmedian percentile quantile argsort sort sorted rankdata spearmanr".split(), "order"),
+    **dict.fromkeys(_EXTREMES, "extreme"),
+}
 
 
 def statement_at(code: CodeType, line: int) -> ast.stmt | None:
@@ -65,6 +72,8 @@ def cause_of(
     for node in nodes:
         if asked.bends_a_size(node):
             return finding("size", place)
+        if taken := asked.of_a_batch(node):
+            return finding(taken, place)
         if word := asked.curve(node):
             return finding("nonlinear", place, what=jensen(word))
         if word := asked.bend(node):
@@ -123,6 +132,14 @@ class _Reading:
             return bool(node.args) and self.is_sized(node) and not all(map(_is_constant, node.args))
         power = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)
         return power and self.is_sized(node) and not _is_constant(node)
+
+    def of_a_batch(self, node: ast.AST) -> Code | None:
+        """What a call does to the samples of a batch; the larger of two numbers is none of these."""
+        if not isinstance(node, ast.Call) or self.is_sized(node):
+            return None
+        name, is_method = _name(node.func), isinstance(node.func, ast.Attribute) and not node.args
+        is_of_two = name in _EXTREMES and not is_method and len(node.args) != 1
+        return None if is_of_two else _OF_A_BATCH.get(name)
 
     def curve(self, node: ast.AST) -> str:
         """A function that is not linear, by its word: ``the square root``."""

@@ -76,16 +76,19 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Whether an operation draws random numbers, of any generator."""
+    """The lines whose operations draw random numbers, of any generator."""
 
-    seen: bool = False
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.places: list[Place | None] = []
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen |= torch.Tag.nondeterministic_seeded in func.tags
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.places.append(_place())
         return func(*args, **(kwargs or {}))
 
 
@@ -94,12 +97,12 @@ def is_users(file: str) -> bool:
     return not file.startswith((*_HIDDEN, _STANDARD)) and "site-packages" not in file
 
 
-def draws_numbers(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
-    """Call the target and see whether torch draws random numbers."""
-    mode = _Draws()  # type: ignore[no-untyped-call]
+def find_draws(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[Place | None]:
+    """Call the target and see where torch draws random numbers: each line, None where it is none of the user's."""
+    mode = _Draws()
     with mode:
-        target(*args, **kwargs)
-    return mode.seen
+        _watched(target, args, kwargs)
+    return mode.places
 
 
 def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> RunTrace:

@@ -55,8 +55,8 @@ def _conclude(
     """Measurement decides whether the value moves; the program says why, and what this data did not show."""
     about = measured.curve()
     if measured.unsteady is not None:
-        why = finding(measured.unsteady)
-        return Conclusion(None, measured.unsteady, f"could not tell: it {why.title}", (why,))
+        why = finding(measured.unsteady.code, measured.unsteady.place)
+        return Conclusion(None, why.code, f"could not tell: it {why.title}", (why,))
     if measured.samples.n < 2:
         return Conclusion(None, "unexplained", "could not tell: one sample cannot be batched in two ways", ())
     if not math.isfinite(about.exact):
