@@ -99,7 +99,7 @@ def test_what_is_guessed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, "explain", "loss.py:chatty", "--json", "--batch-sizes", "1,16", "--seed", "3")
+    status, out, _ = run(capsys, "explain", "loss.py:chatty", "--json", "--batch-size", "1,16", "--seed", "3")
     data = json.loads(out)
     assert status == data["exit_status"] == 0
     assert data["verdict"] == "mean"
@@ -143,8 +143,8 @@ def test_a_file_finds_its_neighbours_and_may_be_called_like_a_library(
         (["torch:pi"], "float is neither a function, nor a metric object, nor a model"),
         (["loss.py:mse", "--data", "none.csv"], "there is no file none.csv"),
         (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .feather, .npz"),
-        (["loss.py:mse", "--batch-sizes", "0,1"], "--batch-sizes takes whole numbers from 1 on"),
-        (["loss.py:mse", "--batch-sizes", "a"], "--batch-sizes takes whole numbers from 1 on"),
+        (["loss.py:mse", "--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on"),
+        (["loss.py:mse", "--batch-size", "a"], "--batch-size takes whole numbers from 1 on"),
         (["loss.py:mse", "--seed", "x"], "Invalid value for '--seed'"),
         (["loss.py:mse", "--data", "data.csv", "--column", "pred"], "--column takes PARAM=COLUMN, not 'pred'"),
         (["loss.py:mse", "--batch-dim", "3"], "no dimension 3"),

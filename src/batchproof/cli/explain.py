@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @options.data
 @options.columns
 @click.option("--batch-dim", type=int, default=0, show_default=True, help="The batch dimension of the inputs.")
-@options.batch_sizes("1, 2, 4, ... and all")
+@options.batch_sizes("The sizes to try.  [default: 1, 2, 4, ... and all]")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="For the shuffle, and before every call.")
 @options.output

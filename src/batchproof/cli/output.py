@@ -28,12 +28,15 @@ class Output:
     as_json: bool
     html: Path | None
     png: Path | None
+    data: Path | None = None
+    is_verbose: bool = False
+    is_quiet: bool = False
     is_error: bool = False  # whether what is printed goes to stderr, where stdout is somebody else's
 
     def __post_init__(self) -> None:
         from batchproof.report import save
 
-        for path in (self.html, self.png):
+        for path in (self.html, self.png, self.data):
             if path is not None:
                 save.writable(path)
         if self.png is not None:
@@ -62,10 +65,11 @@ class Output:
 
             from batchproof.report.forms import show
 
-            show(found, Console(stderr=self.is_error))
+            console = Console(stderr=self.is_error)
+            show(found, console, is_verbose=self.is_verbose, is_quiet=self.is_quiet, hint=True)
         from batchproof.report import save
 
-        for path, written in ((self.html, save.html), (self.png, save.png)):
+        for path, written in ((self.data, save.data), (self.html, save.html), (self.png, save.png)):
             if path is not None:
                 written(found, path)
                 click.echo(f"wrote {path}", err=True)

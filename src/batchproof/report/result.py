@@ -27,6 +27,12 @@ class Result:
 
         return render(self)
 
+    def details(self) -> str:
+        """The whole report, as the command line prints it with ``-v``."""
+        from batchproof.report.forms import render
+
+        return render(self, is_verbose=True)
+
     def _repr_html_(self) -> str:
         from batchproof.report.html import render
 

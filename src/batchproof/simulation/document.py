@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Look, Point
-from batchproof.report.document import Column, Document, Group, Sheet, row_of
+from batchproof.report.document import Brief, Column, Document, Group, Sheet, row_of
 from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, percent, size
 from batchproof.simulation import wording as about
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
 
 POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
-RATIO_DIGITS = 6
+ALL, AVERAGED = "all samples", "averaged over batches"
+RATIO_DIGITS, BRIEF_DIGITS = 6, 5
 
 
 def document(simulation: Simulation) -> Document:
@@ -33,7 +35,34 @@ def document(simulation: Simulation) -> Document:
         sheet=sheet(simulation),
         use=about.remedy(simulation),
         asides=tuple(about.asides(simulation)),
+        brief=Brief(
+            tables=(_brief_table(simulation),) if simulation.rows else (),
+            remarks=tuple(map(sentence, about.remarks(simulation))),
+            closing=about.closing(simulation),
+            more=about.MORE,
+        ),
     )
+
+
+def _brief_table(simulation: Simulation) -> Sheet:
+    """The values side by side, and how far the second one is off."""
+    rows, sizes = simulation.rows, [row.size for row in simulation.rows]
+    columns = (
+        Column(ALL, tuple(aligned([_value(row.pooled) for row in rows])), "expected"),
+        Column(AVERAGED, tuple(aligned([_value(row.mean) for row in rows])), "notable"),
+        _off(rows),
+    )
+    return Sheet(
+        tuple(map(size, sizes)),
+        (Group("", columns, bars=_bars(rows)),),
+        row_of(simulation.marked, sizes),
+        is_stacked=True,
+    ).filled
+
+
+def _value(estimate: Estimate) -> str:
+    """To the first digits that its standard error leaves; it stands beside it in the whole table."""
+    return known_to(estimate.value, estimate.standard_error, BRIEF_DIGITS)
 
 
 def sheet(simulation: Simulation) -> Sheet:
@@ -63,12 +92,19 @@ def _group(title: str, note: str, estimates: Sequence[Estimate]) -> Group:
 
 def _ratios(rows: Sequence[SimulationRow]) -> Group:
     ratios = [row.ratio for row in rows]
-    reads = Column("reads", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
     expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS, "expected")
+    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, _off(rows)), bars=_bars(rows))
+
+
+def _off(rows: Sequence[SimulationRow]) -> Column:
+    return Column("off", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
+
+
+def _bars(rows: Sequence[SimulationRow]) -> tuple[float, ...]:
+    """How far each is off, as a share of the one that is off the most."""
     off = [abs(row.shortfall) if math.isfinite(row.shortfall) else 0.0 for row in rows]
     largest = max(off, default=0.0)
-    bars = tuple(share / largest for share in off) if largest > 0 else ()
-    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads), bars=bars)
+    return tuple(share / largest for share in off) if largest > 0 else ()
 
 
 def _chart(simulation: Simulation) -> Chart | None:
