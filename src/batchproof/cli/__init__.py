@@ -15,7 +15,7 @@ from batchproof.version import VERSION
 
 COULD_NOT_TELL = 2
 #: In the order of ``--help``: each is the module of its name in this package, imported when it is asked for.
-COMMANDS = ("explain", "simulate", "noise", "lint", "rule", "run", "report", "compare")
+COMMANDS = ("check", "lint", "run", "report", "compare", "explain", "simulate", "noise", "rule")
 
 
 class Commands(click.Group):
