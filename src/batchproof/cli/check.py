@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("check", short_help="Is this script's loss wrong because of batching?")
+@click.command("check", short_help="Is a number of this script wrong? Where, and the fix")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @options.batch_sizes("Also run it at these sizes, and say why its numbers differ.")

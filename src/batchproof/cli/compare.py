@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("compare")
+@click.command("compare", short_help="Why does the loss change with the batch size?")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @options.batch_sizes("The sizes; the first is compared with.", required=True)

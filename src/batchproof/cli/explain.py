@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("explain")
+@click.command("explain", short_help="Does this loss or metric depend on the batch size?")
 @click.argument("target")
 @options.data
 @options.columns

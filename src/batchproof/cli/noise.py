@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("noise")
+@click.command("noise", short_help="Which batch size is large enough for training?")
 @click.argument("target", required=False)
 @options.batch_sizes("The sizes to try.  [default: 1, 2, 4, ... up to the data, or to 4,096]")
 @click.option("--batches", type=int, default=200, show_default=True, help="Batches of each size; fewer of large ones.")

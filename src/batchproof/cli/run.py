@@ -22,7 +22,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @options.examples_last
-@click.command("run", context_settings=_PASSED_ON)
+@click.command("run", short_help="Run a script; print each number beside the exact one", context_settings=_PASSED_ON)
 @click.option("-m", "as_module", is_flag=True, help="Run a module, as python -m does.")
 @click.option("--live", is_flag=True, help="Print a line on stderr at the end of each epoch.")
 @click.option("--report", metavar="NAME", help="Also keep every value of this variable, or key of a log.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("simulate")
+@click.command("simulate", short_help="How far off is the average, for which batch size?")
 @click.argument("target", required=False)
 @click.option(
     "--errors", metavar="NAME", help="normal, laplace, t[:df], uniform, lognormal[:sigma].  [default: normal]"
