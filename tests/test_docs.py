@@ -69,6 +69,22 @@ def test_python_of(document, monkeypatch, capsys):
             assert steady(printed) == steady(shown)
 
 
+def test_the_readme_needs_no_clone(tmp_path):
+    """Its code runs where batchproof is installed, in any folder."""
+    code = "\n".join(code for _, code, _ in blocks(ROOT / "README.md", "python"))
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "readme.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
