@@ -125,6 +125,11 @@ def test_a_file_of_a_package_may_import_relatively(capsys: pytest.CaptureFixture
     assert run(capsys, "explain", "src/family/shared.py:rmse")[0] == 1
 
 
+def test_a_target_that_ends_python(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "ends.py").write_text("import sys\ndef loss(pred, real):\n    sys.exit(7)\n")
+    assert fails(capsys, "explain", "ends.py:loss").startswith("the target ended Python, by exit(7)")
+
+
 def test_what_is_python_only_says_how_it_begins_there(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("exact", "accumulate"):
         said = fails(capsys, name, "loss.py:rmse")

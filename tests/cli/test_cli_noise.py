@@ -114,7 +114,7 @@ def test_reports_as_files(capsys: pytest.CaptureFixture[str], folder: Path) -> N
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on, as in 1,16,64, not '0,1'"),
+        (["--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on, as in 16,64,128, not '0,1'"),
         (["--batch-size", "2048"], "a batch of 2,048 cannot be drawn: the data has 1,024 samples"),
         (["--batches", "0"], "batches must be a whole number from 1 on, not 0"),
         (["--mark", "0"], "Invalid value for '--mark'"),

@@ -180,7 +180,7 @@ def test_shapes_that_do_not_fit(capsys: pytest.CaptureFixture[str], folder: Path
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on, as in 1,16,64, not '0,1'"),
+        (["--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on, as in 16,64,128, not '0,1'"),
         (["--batch-size", "-4"], "--batch-size takes whole numbers from 1 on"),
         (["--batch-size", "1.5"], "--batch-size takes whole numbers from 1 on"),
         (["--batch-size", "inf"], "--batch-size takes whole numbers from 1 on"),

@@ -8,10 +8,12 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 from tests.reports import row, simulation
 
-from batchproof.report.forms import render, show
+import batchproof
+from batchproof.report.forms import document_of, render, show
 from batchproof.report.numbers import aligned, error_bar, known_to, size, size_on_axis, within_sight
 from batchproof.simulation import Estimate, Simulation
 
@@ -44,7 +46,7 @@ def test_the_screen() -> None:
         "  batch size  all samples  averaged over batches     off",
         "           1       100.25                 80.04   -20.2%  " + "█" * 22,
         "        ▸ 16       100.06                 98.51    -1.5%  █▋",
-        "         128       100.022                99.827   -0.2%  ▎",
+        "         128       100.02                 99.827   -0.2%  ▎",
         "",
         "  Fix   metric = batchproof.exact(rmse)",
         "        metric(errors)    # on each batch, in place of rmse(errors)",
@@ -128,6 +130,22 @@ def test_expected_values_from_an_integral() -> None:
 def test_no_advice_where_nothing_is_wrong_or_the_function_has_no_name() -> None:
     assert "batchproof.exact" not in render(simulation(depends=False), 100)
     assert "batchproof.exact" not in render(simulation(target="lambda(errors)"), 100)
+
+
+def test_the_fix_can_be_pasted() -> None:
+    names = {
+        "batchproof": batchproof,
+        "rmse": lambda errors: errors.square().mean().sqrt(),
+        "errors": torch.arange(9.0),
+    }
+    for line in document_of(simulation()).use:
+        exec(line, names)
+    assert torch.equal(names["metric"].compute(), names["rmse"](names["errors"]))  # type: ignore[attr-defined, operator]
+
+
+def test_a_cell_or_a_debugger_shows_one_line() -> None:
+    assert repr(simulation()) == f"<Simulation of rmse(errors): {simulation().headline}>"
+    assert simulation().details() == render(simulation(), is_verbose=True)
 
 
 def test_the_readers_own_size() -> None:

@@ -48,15 +48,17 @@ def _sizes(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        found = [_whole(part) for part in text.replace(" ", "").split(",") if part]
+        found = [_whole(part) for part in text.replace(" ", "").split(",")]
     except (ValueError, OverflowError):
         found = []
     if not found or min(found) < 1:
-        raise BatchproofError(f"--batch-size takes whole numbers from 1 on, as in 1,16,64, not {text!r}")
+        raise BatchproofError(f"--batch-size takes whole numbers from 1 on, as in 16,64,128, not {text!r}")
     return found
 
 
 def _whole(text: str) -> int:
+    if not text.isascii():
+        raise ValueError(text)
     try:
         return int(text)
     except ValueError:

@@ -64,11 +64,14 @@ def command(
     The exit status is the script's; 2 where it could not be run at all.
     """
     if find_spec("torch") is None:
-        raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")
+        raise TorchMissing(
+            f"run needs torch, and this Python has none ({sys.executable}). Install it with: pip install torch",
+            name="torch",
+        )
     from batchproof.scripts.run import Control
     from batchproof.scripts.run.launch import launch
 
-    shown = replace(output.absolute(), is_error=True)  # the script may change its directory
+    shown = replace(output.absolute(), is_error=True, hint=False)  # the script may change its directory
 
     def show(run: ScriptRun) -> None:
         if not output.as_json:
@@ -76,7 +79,7 @@ def command(
         shown.show(run)
         if not (output.as_json or output.is_quiet):
             again = f"batchproof report{'' if data_file is None else f' {data_file}'}"
-            click.echo(f"\n  {again} shows this again", err=True)
+            click.echo(f"\n  {again} shows this again, with -v all of it", err=True)
 
     control = Control(last_weights=last_weights, report=report)
     return launch(script, arguments, as_module, control, data_file, live, show)

@@ -62,9 +62,9 @@ def asides(found: GradientNoise) -> Iterator[Aside]:
     if found.method == "per-sample" and not found.random:  # otherwise what is expected is only estimated
         yield from (Aside("check", text) for text in _checked(found))
     if found.method != "batches" and found.is_clear:
-        yield Aside("pays", _pays(found))
+        yield Aside("means", _pays(found))
     yield Aside("method", _way(found))
-    yield Aside("full", _full(found))
+    yield Aside("terms", _full(found))
     if found.method == "batches" or found.is_clear:
         yield Aside("limits", _LIMITS)
 

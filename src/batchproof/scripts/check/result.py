@@ -12,7 +12,7 @@ from batchproof.scripts.lint import LintFinding
 from batchproof.scripts.run import ScriptRun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScriptCheck(Result):
     """What lint, run and compare say about one script.
 

@@ -63,7 +63,10 @@ def compare(
     script = ScriptCommand(target, tuple(arguments), as_module, report)
     path = _path(script)
     if find_spec("torch") is None:
-        raise TorchMissing(f"compare needs torch, and this Python has none ({sys.executable})", name="torch")
+        raise TorchMissing(
+            f"compare needs torch, and this Python has none ({sys.executable}). Install it with: pip install torch",
+            name="torch",
+        )
     kept = Cache(caching.FOLDER, _key(script, path)) if cache else Cache(None)
     if epoch is not None:
         whole(epoch, "--epoch", 1)

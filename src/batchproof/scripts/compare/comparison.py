@@ -167,7 +167,7 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """What a script reports at several batch sizes, and why it differs.
 

@@ -205,7 +205,7 @@ class Reported:
     place: Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScriptRun(Result):
     """What a script reported, and what it should have.
 
