@@ -23,6 +23,18 @@ SIZES = (12, 15, 25)
 Case = tuple[str, Callable[..., Tensor], str, int]
 
 # x: (n, 3) floats; y: (n,) whole numbers below 3. The last operation's first output, its kind, and where samples lie.
+SHARED = torch.linalg.lu_factor(torch.eye(3, dtype=torch.float64) + 0.1)
+
+
+def _square(x: Tensor) -> Tensor:
+    return x[:, :, None] * x[:, None, :] + torch.eye(3, dtype=x.dtype)
+
+
+def _factors(x: Tensor) -> tuple[Tensor, Tensor]:
+    factors, pivots, _ = torch.linalg.lu_factor_ex(_square(x))
+    return factors, pivots
+
+
 CASES: list[Case] = [
     ("elementwise", lambda x, y: x.exp(), "rows", 0),
     ("elementwise, broadcast", lambda x, y: x * y[:, None], "rows", 0),
@@ -107,6 +119,12 @@ CASES: list[Case] = [
     ("all as one part", lambda x, y: x.chunk(1)[0] * 1, "rows", 0),
     ("norm of each sample", lambda x, y: x.renorm(2, 0, 1.0), "rows", 0),
     ("norm over samples", lambda x, y: x.renorm(2, -1, 1e3), "opaque", 0),
+    ("equations of each sample", lambda x, y: torch.linalg.lu_solve(*_factors(x), x[:, :, None]), "rows", 0),
+    ("equations that all share", lambda x, y: torch.linalg.lu_solve(*SHARED, x[:, :, None]), "rows", 0),
+    ("a column for each sample", lambda x, y: torch.linalg.solve_triangular(SHARED[0], x.t(), upper=True), "rows", 1),
+    ("equations of all samples", lambda x, y: torch.linalg.lu_solve(*SHARED, x.view(-1, 3)[:3]), "opaque", 0),
+    ("the inverse of each sample", lambda x, y: torch.linalg.inv_ex(_square(x)).inverse, "rows", 0),
+    ("least squares", lambda x, y: torch.linalg.lstsq(_square(x), x[:, :, None]).solution, "rows", 0),
     (
         "without a rule, on each sample",
         lambda x, y: torch.linalg.householder_product(x[:, :, None] * x[:, None, :], x),
@@ -125,6 +143,9 @@ CASES: list[Case] = [
     ("above a sum", lambda x, y: (x > x.sum(0)).double(), "opaque", 0),
     ("chosen by a sum", lambda x, y: torch.where(x.sum(0) > 0, x, 2 * x), "opaque", 0),
     ("strides of rows", lambda x, y: x.as_strided((len(y), 3), (3, 1)), "rows", 0),
+    ("windows within a sample", lambda x, y: x.as_strided((len(y), 2, 2), (3, 1, 1)), "rows", 0),
+    ("windows, samples second", lambda x, y: x.as_strided((2, len(y), 2), (1, 3, 1)), "rows", 1),
+    ("windows into the next sample", lambda x, y: x.as_strided((len(y), 2, 3), (2, 1, 1)), "opaque", 0),
     ("strides of columns", lambda x, y: x.t().as_strided((3, len(y)), (len(y), 1)), "opaque", 0),
     ("strides of a part", lambda x, y: x[:, :2].as_strided((len(y), 2), (2, 1)), "opaque", 0),
     ("sum within, samples last", lambda x, y: x.t().sum(0), "rows", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -289,3 +290,34 @@ def test_masks_that_never_matter_at_first() -> None:
     promise(lambda x, m: ((x - (x * m).sum() / m.sum()) * m).abs().max(), x, mask)
     promise(lambda x, m: torch.where(m, x, x.mean()).pow(2).sum(), x, mask)
     promise(lambda x, m: x.masked_fill(~m, x.max().item()).mean(), x, mask)
+
+
+# ------------------------------------------------------------------ weights of classes, from the batch
+
+
+def _balanced(scores: Tensor, target: Tensor, **options: Any) -> Tensor:
+    counts = torch.bincount(target, minlength=scores.shape[1])
+    return F.cross_entropy(scores, target, weight=len(target) / counts.to(scores.dtype), **options)
+
+
+def _balanced_pixels(scores: Tensor, target: Tensor) -> Tensor:
+    pixels = scores[:, :, None] * torch.arange(1.0, 4.0, dtype=scores.dtype)
+    weight = 1 / torch.bincount(target, minlength=scores.shape[1]).clamp(min=1).to(scores.dtype)
+    return F.cross_entropy(pixels, target[:, None].expand(-1, 3), weight=weight, ignore_index=2)
+
+
+@table(
+    ("mean", _balanced),
+    ("sum", lambda scores, target: _balanced(scores, target, reduction="sum")),
+    ("ignored class", lambda scores, target: _balanced(scores, target, ignore_index=1)),
+    ("pixels", _balanced_pixels),
+)
+def test_class_weights_that_the_batch_decides(fn: Function) -> None:
+    """One sum and one count for each class serve any weights, an infinite one of a class that never occurs too."""
+    scores, target = normal(200, 12), labels(200, high=10)
+    target[:64] %= 3
+    promise(fn, scores, target, constant=True)
+
+
+def test_class_weights_of_the_batch_without_a_reduction() -> None:
+    promise(lambda s, t: _balanced(s, t, reduction="none").mean(), normal(200, 4), labels(200, high=4), constant=True)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,67 @@ def test_decisions_on_n(fn: Function, sizes: tuple[int, ...]) -> None:
     promise(fn, normal(1203) + 1, sizes=sizes)
 
 
+# ------------------------------------------------------------------ layers and algebra
+
+LSTM, GRU = nn.LSTM(6, 4, batch_first=True), nn.GRU(6, 4, num_layers=2, bidirectional=True)
+
+
+@table(
+    ("LSTM", lambda x: LSTM(x)[0][:, -1].square().mean().sqrt()),
+    ("GRU, samples second", lambda x: GRU(x.transpose(0, 1))[1].square().mean().sqrt()),
+)
+def test_recurrent_layers(fn: Function) -> None:
+    promise(torch.no_grad()(fn), normal(120, 5, 6, dtype=torch.float32), constant=True)
+
+
+def _positive(factor: Tensor) -> Tensor:
+    return factor @ factor.mT + torch.eye(4, dtype=factor.dtype)
+
+
+def spectral_loss(x: Tensor) -> Tensor:
+    frames = torch.stft(x, 8, hop_length=4, window=torch.hann_window(8, dtype=x.dtype), return_complex=True)
+    return frames.abs().log1p().mean().sqrt()
+
+
+def test_spectra_of_each_sample() -> None:
+    promise(spectral_loss, normal(120, 32), constant=True)
+    promise(spectral_loss, normal(32, 120).T, constant=True)
+
+
+SPREAD = torch.eye(4, dtype=torch.float64) + 0.2
+
+
+@table(
+    ("solve", lambda e, f: (e * torch.linalg.solve(_positive(f), e)).sum(1).mean().sqrt()),
+    ("solve by one matrix", lambda e, f: torch.linalg.solve(SPREAD, e.unsqueeze(-1)).square().mean().sqrt()),
+    ("solve by columns", lambda e, f: torch.linalg.solve(SPREAD, e.T).square().mean().sqrt()),
+    ("inverse", lambda e, f: torch.linalg.inv(_positive(f)).square().mean().sqrt()),
+    ("Cholesky", lambda e, f: torch.linalg.cholesky(_positive(f)).diagonal(dim1=1, dim2=2).log().mean().exp()),
+    ("by Cholesky factors", lambda e, f: torch.cholesky_solve(e[..., None], _positive(f)).square().mean().sqrt()),
+    ("by LU factors", lambda e, f: torch.linalg.lu_solve(*torch.linalg.lu_factor(f), e[..., None]).abs().mean().log()),
+    ("normal of a sample's own covariance",
+     lambda e, f: torch.distributions.MultivariateNormal(0 * e, _positive(f)).log_prob(e).mean().exp()),
+)  # fmt: skip
+def test_linear_algebra_of_each_sample(fn: Function) -> None:
+    promise(fn, normal(120, 4), normal(120, 4, 4, seed=2), constant=True)
+
+
+def test_a_late_matrix_without_inverse_raises_as_in_the_function() -> None:
+    def fn(x: Tensor) -> Tensor:
+        return torch.linalg.inv(x).abs().mean().log()
+
+    x = normal(60, 3, 3)
+    x[50] = 0
+    metric = bp.exact(fn)
+    for part in x.split(20):
+        metric.update(part)
+    assert metric.plan.is_constant_size
+    with pytest.raises(torch.linalg.LinAlgError):
+        fn(x)
+    with pytest.raises((torch.linalg.LinAlgError, bp.BatchproofError)):
+        metric.compute()
+
+
 # ------------------------------------------------------------------ random functions
 
 
@@ -211,6 +273,16 @@ def scatter_add_to_ones(x: Tensor) -> Tensor:
     return out.sqrt().sum()
 
 
+def mean_at_each_place(x: Tensor) -> Tensor:
+    out = torch.full((2,), 5.0, dtype=x.dtype)
+    out.scatter_reduce_(0, (x > 0).long(), x**2, "mean", include_self=False)
+    return out.sqrt().sum()
+
+
+def mean_with_what_was_there(x: Tensor) -> Tensor:
+    return torch.ones(2, dtype=x.dtype).scatter_reduce(0, (x > 0).long(), x**2, "mean").sum()
+
+
 def index_put(x: Tensor) -> Tensor:
     out = torch.zeros(2, dtype=x.dtype)
     out.index_put_(((x > 0).long(),), x, accumulate=True)
@@ -264,6 +336,17 @@ def running_sum_in_place(x: Tensor) -> Tensor:
     return total
 
 
+def count_scaled_in_place(x: Tensor) -> Tensor:
+    right = (x > 0).float().sum()
+    right *= 100 / x.shape[0]
+    return right
+
+
+def count_divided_in_place(x: Tensor) -> Tensor:
+    right = (x > 0).view(-1).to(x.dtype).sum(0, keepdim=True)
+    return right.div_(x.shape[0]).sqrt_()
+
+
 def out_argument(x: Tensor) -> Tensor:
     out = torch.empty_like(x)
     torch.mul(x, x, out=out)
@@ -297,8 +380,10 @@ def masked_scatter(x: Tensor) -> Tensor:
 
 
 WRITES = (
-    mask_then_sum, index_add, scatter_add, index_put, view_of_a_row, through_a_transpose, through_a_reshape,
-    through_unbind, running_sum_in_place, out_argument, old_view_of_a_sum, masked_scatter,
+    mask_then_sum, index_add, scatter_add, mean_at_each_place, mean_with_what_was_there, index_put, view_of_a_row,
+    through_a_transpose, through_a_reshape,
+    through_unbind, running_sum_in_place, count_scaled_in_place, count_divided_in_place, out_argument,
+    old_view_of_a_sum, masked_scatter,
 )  # fmt: skip
 ODD_WRITES = (scatter_add_to_ones, through_detach, through_data, one_sample_written, counted_slots)
 
@@ -656,13 +741,59 @@ def test_numbers_that_were_read_go_back_in(fn: Function) -> None:
 # ------------------------------------------------------------------ gradients inside
 
 
-def test_gradient_penalty() -> None:
-    def penalty(x: Tensor) -> Tensor:
-        x = x.detach().clone().requires_grad_()
-        (grad,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
-        return ((grad.norm(dim=1) - 1) ** 2).mean()
+def _slope(critic: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.detach().clone().requires_grad_()
+    scores = critic(x)
+    (slope,) = torch.autograd.grad(scores, x, torch.ones_like(scores), create_graph=True, retain_graph=True)
+    return scores, slope
 
-    promise(penalty, normal(120, 3), sizes=(50, 1, 33), refuse=False)
+
+torch.manual_seed(0)
+CRITIC = nn.Sequential(nn.Linear(3, 8), nn.LeakyReLU(), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 1))
+SMOOTH_CRITIC = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def r1(x: Tensor) -> Tensor:
+    x = x.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(CRITIC(x).sum(), x, create_graph=True)
+    return slope.square().sum(1).mean()
+
+
+def gradient_penalty(x: Tensor) -> Tensor:
+    return (_slope(CRITIC, x)[1].norm(dim=1) - 1).square().mean()
+
+
+def physics_residual(x: Tensor) -> Tensor:
+    x = x.detach().clone().requires_grad_()
+    u = SMOOTH_CRITIC(x)
+    (du,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    (ddu,) = torch.autograd.grad(du[:, 1].sum(), x, create_graph=True)
+    return (du[:, 0] + u[:, 0] * du[:, 1] - 0.1 * ddu[:, 1]).square().mean()
+
+
+def invariant_risk(x: Tensor) -> Tensor:
+    scale = torch.ones((), requires_grad=True)
+    (slope,) = torch.autograd.grad(F.cross_entropy(x * scale, x.argmax(1)), scale, create_graph=True)
+    return slope.square()
+
+
+def backward_inside(x: Tensor) -> Tensor:
+    x = x.detach().clone().requires_grad_()
+    (x**3).sum().backward()
+    assert x.grad is not None
+    return x.grad.square().mean().sqrt()
+
+
+@table(
+    ("R1", r1),
+    ("gradient penalty", gradient_penalty),
+    ("physics residual", physics_residual),
+    ("invariant risk", invariant_risk),
+    ("backward", backward_inside),
+    ("by torch.func", lambda x: torch.func.vmap(torch.func.grad(lambda row: (row**3).sum()))(x).square().mean().sqrt()),
+)
+def test_a_gradient_taken_inside(fn: Function) -> None:
+    promise(fn, normal(120, 3, dtype=torch.float32), sizes=(50, 1, 33), constant=True)
 
 
 def test_a_gradient_function_of_the_users_own() -> None:
@@ -675,7 +806,26 @@ def test_a_gradient_function_of_the_users_own() -> None:
         def backward(ctx: Any, *grad: Tensor) -> Any:
             return grad[0]
 
-    promise(lambda x: Clip.apply(x).mean().sqrt(), normal(120).abs(), refuse=False)
+    promise(lambda x: Clip.apply(x).mean().sqrt(), normal(120).abs(), constant=True)
+
+
+def test_a_gradient_function_that_saves_what_it_needs() -> None:
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            return x * x
+
+        @staticmethod
+        def backward(ctx: Any, *grad: Tensor) -> Any:
+            return 2 * grad[0] * ctx.saved_tensors[0]
+
+    def steepness(x: Tensor) -> Tensor:
+        x = x.detach().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(Square.apply(x).sum(), x, create_graph=True)
+        return slope.square().mean().sqrt()
+
+    promise(steepness, normal(120), constant=True)
 
 
 @pytest.mark.parametrize("guard", [torch.no_grad, torch.inference_mode, torch.enable_grad])
@@ -712,6 +862,59 @@ def test_under_autocast() -> None:
             metric.update(*piece)
         value = metric.compute()
     assert abs(value.item() - fn(x, w).item()) < 1e-5 * value.item()
+
+
+@torch.autocast("cpu", dtype=torch.bfloat16)
+def rms_of_a_product(x: Tensor, w: Tensor) -> Tensor:
+    return (x @ w).float().square().mean().sqrt()
+
+
+def loss_of_a_layer(x: Tensor, w: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return F.mse_loss(F.linear(x, w.t()), x[:, :3]).sqrt()
+
+
+@table(("decorated", rms_of_a_product), ("in a block", loss_of_a_layer))
+def test_autocast_inside(fn: Function) -> None:
+    """The fold is at least as exact as the function: the value is right up to the rounding of its narrow type."""
+    x, w = normal(200, 8, dtype=torch.float32), normal(8, 3, dtype=torch.float32)
+    promise(fn, x, w, dims=(0, None), constant=True, rtol=1e-2)
+
+
+# ------------------------------------------------------------------ compiled and scripted functions
+
+
+def rms_of_a_pair(x: Tensor, y: Tensor) -> Tensor:
+    return (x - y).square().mean().sqrt()
+
+
+def compiled_part() -> Function:
+    part = torch.compile(lambda d: d.square(), backend="eager")
+    return lambda x, y: part(x - y).mean().sqrt()
+
+
+def compiled_layer() -> Function:
+    layer = torch.compile(nn.Linear(4, 2), backend="eager")
+    return torch.no_grad()(lambda x, y: layer(x - y).square().mean().sqrt())
+
+
+def scripted_layer() -> Function:
+    layer = torch.jit.script(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    return torch.no_grad()(lambda x, y: layer(x - y).square().mean().sqrt())
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@table(
+    ("compiled", lambda: torch.compile(rms_of_a_pair, backend="eager")),
+    ("scripted", lambda: torch.jit.script(rms_of_a_pair)),
+    ("traced", lambda: torch.jit.trace(rms_of_a_pair, (torch.zeros(2, 4), torch.ones(2, 4)))),
+    ("compiled inside", compiled_part),
+    ("a compiled layer", compiled_layer),
+    ("a scripted layer", scripted_layer),
+)
+def test_compiled_and_scripted_functions(fn: Callable[[], Function]) -> None:
+    x, y = normal(200, 4, dtype=torch.float32), normal(200, 4, seed=2, dtype=torch.float32)
+    promise(fn(), x, y, constant=True)
 
 
 # ------------------------------------------------------------------ functions with state of their own

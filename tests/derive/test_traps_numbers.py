@@ -334,6 +334,7 @@ def test_rounding_that_is_measured(fn: Function, dtype: torch.dtype) -> None:
     ("dtype of a result", lambda x: x.sum() if (x * 2).dtype == torch.float32 else x.max()),
     ("item size of the dtype", lambda x: x.sum() * x.dtype.itemsize),
     ("promotion", lambda x: x.sum() * torch.finfo(torch.result_type(x, 1.0)).bits),
+    ("promotion to a common type", lambda x: x.to(torch.promote_types(x.dtype, torch.int64)).sum() * x.itemsize),
     ("next after", lambda x: (torch.nextafter(x, x + 1) - x).max()),
     ("unit of rounding", lambda x: (x + torch.finfo(x.dtype).eps * x - x).abs().mean()),
     ("stride", lambda x: x.sum() / x.reshape(1, -1).stride(0)),
@@ -342,6 +343,17 @@ def test_rounding_that_is_measured(fn: Function, dtype: torch.dtype) -> None:
 )
 def test_functions_that_ask_for_the_type(fn: Function) -> None:
     promise(fn, normal(200, dtype=torch.float32), own_type=True)
+
+
+@table(
+    ("element size", lambda x: (x.square().sum() * x.element_size()).sqrt()),
+    ("type", lambda x: (x if x.type() == "torch.FloatTensor" else 0 * x).square().mean()),
+    ("result type", lambda x: x.to(torch.result_type(x, x.sum())).square().mean()),
+    ("common type", lambda x: x.to(torch.promote_types(x.dtype, torch.int64)).square().mean().sqrt()),
+    ("smallest number", lambda x: (x / (x.abs() + torch.finfo(x.dtype).eps)).abs().mean()),
+)
+def test_what_a_dtype_says_needs_no_samples(fn: Function) -> None:
+    promise(fn, normal(200, dtype=torch.float32), constant=True)
 
 
 def test_two_types_of_float_together() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 
 from batchproof import BatchproofError, Explanation, exact, explain
 from batchproof.explanation import counts
+from batchproof.explanation.measure import CALLS
 
 Function = Callable[..., Any]
 
@@ -112,6 +115,38 @@ def macro_f1(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(scores).mean()
 
 
+def inverse_frequencies(logits: Tensor, labels: Tensor) -> Tensor:
+    weights = 1 / torch.bincount(labels, minlength=5).clamp(min=1)
+    return (F.cross_entropy(logits, labels, reduction="none") * weights[labels]).mean()
+
+
+def f1_of_counts(logits: Tensor, labels: Tensor) -> float:
+    guess, real = logits[:, 0] > 0, labels > 1
+    tp = (guess & real).sum().item()
+    fp, fn = (guess & ~real).sum().item(), (~guess & real).sum().item()
+    precision = tp / (tp + fp) if tp + fp > 0 else 0.0
+    recall = tp / (tp + fn) if tp + fn > 0 else 0.0
+    return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+
+
+def variance_in_numpy(pred: Tensor, real: Tensor) -> float:
+    residuals = (pred - real).numpy()
+    spread = np.var(residuals)
+    return float(spread)
+
+
+def largest_in_numpy(pred: Tensor, real: Tensor) -> float:
+    return np.abs(pred.numpy() - real.numpy()).max()
+
+
+def median_in_numpy(pred: Tensor, real: Tensor) -> float:
+    return float(np.median(np.abs((pred - real).numpy())))
+
+
+def larger_of_two(pred: Tensor, real: Tensor) -> float:
+    return max((pred - real).mean().item(), 0.0)
+
+
 def clipped(pred: Tensor, real: Tensor) -> Tensor:
     return ((pred - real) ** 2).mean().clamp(max=100.0)
 
@@ -154,6 +189,12 @@ CASES = [
     (automatic_sigmoid, pair, "branch", "if pred.max()", None),
     (sum_with_penalty, pair, "constant-term", "return error +", None),
     (macro_f1, classes, "ratio", "2 * hits /", "low"),
+    (inverse_frequencies, classes, "ratio", "1 / torch.bincount", None),
+    (f1_of_counts, classes, "ratio", "precision = tp", None),
+    (variance_in_numpy, pair, "centred", "np.var", "low"),
+    (largest_in_numpy, pair, "extreme", ".max()", "low"),
+    (median_in_numpy, pair, "order", "np.median", None),
+    (larger_of_two, pair, "limit", "max(", "high"),
 ]
 
 
@@ -332,6 +373,8 @@ def test_random_functions_cannot_be_told() -> None:
     before = torch.get_rng_state()
     found = explain(noisy, data)
     assert (found.is_safe, found.verdict, found.exit_status) == (None, "random", 2)
+    assert found.findings[0].place is not None
+    assert "F.dropout" in found.findings[0].place.text
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -357,6 +400,129 @@ def test_a_value_that_is_nan_cannot_be_told() -> None:
     found = explain(mse, torch.full((8,), torch.nan), torch.zeros(8))
     assert found.is_safe is None
     assert "NaN" in found.headline
+
+
+def test_a_count_beside_a_ratio_is_no_headline() -> None:
+    def scores(p: Tensor, y: Tensor) -> dict[str, Any]:
+        return {"n": len(y), "recall": ((p > 0.5) & (y == 1)).sum() / (y == 1).sum()}
+
+    found = explain(scores, torch.rand(300), torch.randint(0, 2, (300,)))
+    assert (found.verdict, found.curve and found.curve.component) == ("ratio", "['recall']")
+    alone = explain(lambda p, y: scores(p, y)["n"], torch.rand(300), torch.randint(0, 2, (300,)))
+    assert alone.verdict == "sum"
+
+
+def test_each_value_has_its_own_cause() -> None:
+    def values(pred: Tensor, real: Tensor) -> dict[str, Tensor]:
+        error = pred - real
+        return {"log": error.square().mean().log(), "mae": error.abs().mean(), "total": error.square().sum()}
+
+    found = explain(values, *pair())
+    assert [finding.code for finding in found.findings if not finding.harmless] == ["nonlinear"]
+    assert found.curve is not None
+    assert found.curve.component == "['log']"
+
+
+def test_an_infinite_value_cannot_be_told() -> None:
+    found = explain(lambda x: x.mean().exp(), torch.full((64,), 1e4))
+    assert (found.is_safe, "infinite" in found.headline) == (None, True)
+
+
+def test_a_function_that_gives_one_number_only_cannot_be_told() -> None:
+    found = explain(lambda x: torch.zeros(()) if len(x) > 0 else x.mean(), torch.rand(64))
+    assert (found.is_safe, "the same number" in found.headline) == (None, True)
+
+
+def test_a_state_is_not_chance() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("centre", torch.zeros(3))
+
+        def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+            loss = -((teacher - self.centre).softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
+            self.centre = 0.9 * self.centre + 0.1 * teacher.mean(0)
+            return loss
+
+    found = explain(Centred(), torch.randn(100, 3), torch.randn(100, 3) + 1)
+    assert (found.is_safe, found.verdict) == (None, "state")
+    own = torch.Generator().manual_seed(0)
+    drawn = explain(lambda x: (x + torch.randn(x.shape, generator=own)).square().mean(), torch.randn(100))
+    assert drawn.verdict == "random"
+
+
+def logarithm_of_the_size(loss: Tensor) -> Tensor:
+    return math.log(len(loss)) - loss.mean()
+
+
+def root_of_the_size(error: Tensor) -> Tensor:
+    return error.sum() / len(error) ** 0.5
+
+
+def times_the_size_less_one(error: Tensor) -> Tensor:
+    return error.mean() * (len(error) - 1)
+
+
+def mean_and_sum(error: Tensor) -> Tensor:
+    return error.mean() + 0.1 * error.square().sum()
+
+
+@pytest.mark.parametrize(
+    ("fn", "verdict"),
+    [
+        (logarithm_of_the_size, "size"),
+        (root_of_the_size, "divisor"),
+        (times_the_size_less_one, "size"),
+        (mean_and_sum, "mean-and-sum"),
+    ],
+)
+def test_the_batch_size_itself_is_named(fn: Function, verdict: str) -> None:
+    found = explain(fn, torch.rand(300))
+    assert found.verdict == verdict
+    assert found.findings[0].place is not None
+    assert found.findings[0].place.line == line_of(fn, "return")
+
+
+def test_a_ratio_of_sizes_is_named() -> None:
+    def share(x: Tensor, mask: Tensor) -> Tensor:
+        return x.mean() * (len(x[mask]) / len(x))
+
+    found = explain(share, torch.rand(300), torch.rand(300) > 0.3)
+    assert (found.verdict, found.findings[0].title) == ("ratio", "a ratio of sizes")
+
+
+def test_samples_that_were_divided_by_a_statistic_do_not_meet_once_more() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        return (x / x.abs().mean()).exp().mean()
+
+    found = explain(scaled, torch.rand(300))
+    assert found.verdict == "ratio"
+    assert "couples" not in [finding.code for finding in found.findings]
+
+
+def kept_dimension(error: Tensor, weight: Tensor) -> Tensor:
+    return (error.square().mean(-1, keepdim=True) * weight).mean()
+
+
+def made_dimension(error: Tensor, weight: Tensor) -> Tensor:
+    return (error.square().mean(-1) * weight[:, None]).sum() / weight.sum()
+
+
+@pytest.mark.parametrize("fn", [kept_dimension, made_dimension])
+def test_a_column_that_is_made_inside_is_named(fn: Function) -> None:
+    found = explain(fn, torch.randn(100, 3), torch.rand(100))
+    assert found.verdict == "broadcast"
+
+
+def test_pairs_of_two_sets_are_meant() -> None:
+    def energy(a: Tensor, b: Tensor) -> Tensor:
+        return (a[:, None] - b).abs().mean()
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        return (a.square().sum(1, keepdim=True) + b.square().sum(1) - 2 * a @ b.T).exp().mean()
+
+    assert explain(energy, *pair(60)).verdict == "couples"
+    assert explain(distances, torch.randn(60, 4), torch.randn(60, 4)).verdict == "couples"
 
 
 def test_the_worst_of_several_values_is_shown() -> None:
@@ -485,6 +651,29 @@ def test_progress_is_told() -> None:
     seen: list[str] = []
     explain(mse, *pair(32), batch_sizes=[1, 8], progress=lambda text, done, total: seen.append(text))
     assert seen == ["batches of 1", "batches of 8", "deriving the exact form"]
+
+
+def test_it_is_called_so_often_and_heard_no_time(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+
+    def loud(pred: Tensor, real: Tensor) -> Tensor:
+        seen.append(len(pred))
+        print("here I am")
+        logging.getLogger("loud").warning("here I am")
+        return mse(pred, real).sqrt()
+
+    told: list[str] = []
+    for n in (300, 5000):
+        seen.clear()
+        found = explain(loud, torch.randn(n), torch.randn(n), progress=lambda text, done, total: told.append(text))
+        calls = found.calls
+        assert f"called {calls:,} times; what it printed is left out" in found.notes
+        assert calls <= 1.3 * CALLS
+    assert (capsys.readouterr().out, caplog.text) == ("", "")
+    assert told
+    assert not logging.root.manager.disable
 
 
 def test_the_same_seed_gives_the_same_explanation() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -85,3 +87,25 @@ def test_a_user_asks_for_something_that_no_guess_fits() -> None:
 
     with pytest.raises(BatchproofError, match=r"no guessed inputs fit impossible\(tree\).*needs a tree"):
         explain(impossible)
+
+
+def psnr(p: Tensor, t: Tensor) -> float:
+    error = float((p - t).square().mean())
+    return 100.0 if error == 0 else -10 * math.log10(error)
+
+
+def gate_imbalance(gates: Tensor) -> Tensor:
+    load = gates.sum(0)
+    return torch.zeros(()) if load.ndim == 0 else load.var() / load.mean() ** 2
+
+
+def mean_square(pred: Tensor, real: Tensor) -> Tensor:
+    return (pred - real).square().mean()
+
+
+@pytest.mark.parametrize("fn", [psnr, gate_imbalance, mean_square])
+def test_what_was_guessed_is_never_called_safe(fn: Callable[..., Any]) -> None:
+    found = explain(fn)
+    assert found.is_safe is not True
+    assert found.exit_status != 0
+    assert fn is not mean_square or "could not tell: safe" in found.headline

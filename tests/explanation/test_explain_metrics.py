@@ -176,3 +176,43 @@ def test_many_samples_are_cut_short() -> None:
     assert found.curve is not None
     assert (found.curve.samples, found.curve.of_samples) == (2048, 5000)
     assert "2,048 of 5,000 samples" in str(found)
+
+
+class MeanBoxError:
+    """Takes detections and targets image by image, as torchvision has them."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.values: list[Tensor] = []
+
+    def update(self, preds: list[dict[str, Tensor]], target: list[dict[str, Tensor]]) -> None:
+        for guess, true in zip(preds, target, strict=True):
+            self.values.append((guess["boxes"] - true["boxes"]).abs().mean())
+
+    def compute(self) -> Tensor:
+        return torch.stack(self.values).mean()
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_images_of_boxes_are_images(ragged: bool) -> None:
+    boxes = [torch.rand(1 + index % 4 if ragged else 3, 4) for index in range(40)]
+    preds = [{"boxes": box + 0.1 * (1 + index) * torch.randn(box.shape)} for index, box in enumerate(boxes)]
+    found = explain(MeanBoxError(), preds, [{"boxes": box} for box in boxes])
+    assert (found.is_safe, found.verdict) == (True, "accumulated")
+    assert found.curve is not None
+    assert found.curve.samples == 40
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_a_value_that_is_no_number_is_not_called_safe(value: float, word: str) -> None:
+    """It is the same however the samples are batched, and says nothing."""
+
+    class Broken(Right):
+        def compute(self) -> Tensor:
+            return super().compute() * value
+
+    found = explain(Broken(), *pair())
+    assert (found.is_safe, found.verdict, found.exit_status) == (None, "undefined", 2)
+    assert found.headline == f"could not tell: compute() on all samples is {word}"

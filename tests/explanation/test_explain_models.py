@@ -52,7 +52,7 @@ def test_batch_norm_in_training_mode_is_named_and_eval_mends_it() -> None:
     assert found.findings[0].place is not None
     assert "self.bn1(" in found.findings[0].place.text
     assert "not in eval mode" in found.headline
-    assert "model.eval() before you score" in found.use
+    assert found.use == ("model.eval()",)
     assert look(Net(normalise=True).eval()).is_safe is True
 
 
@@ -69,7 +69,7 @@ def test_a_softmax_over_the_batch_is_named_with_its_line() -> None:
     found = look(Net(softmax_dim=0))
     assert found.is_safe is False
     assert found.findings[0].title == "the model itself (Net, training mode)"
-    assert "softmax" in found.findings[0].what
+    assert "moves when another sample" in found.findings[0].what
     place = found.findings[0].place
     assert place is not None
     lines, first = inspect.getsourcelines(Net.forward)
@@ -102,19 +102,34 @@ def test_nothing_is_left_behind() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_value_for_the_whole_batch_beside_the_rows_is_a_note() -> None:
-    class Experts(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gate = nn.Linear(6, 4)
+class Experts(nn.Module):
+    def __init__(self, squared: bool) -> None:
+        super().__init__()
+        self.gate = nn.Linear(6, 4)
+        self.squared = squared
 
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            gates = self.gate(x).softmax(1)
-            return gates, gates.mean(0).square().sum()
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        gates = self.gate(x).softmax(1)
+        return gates, gates.mean(0).square().sum() if self.squared else gates.square().mean()
 
-    found = look(Experts())
-    assert found.is_safe is True
-    assert any("output 1 has one value for the whole batch" in note for note in found.notes)
+
+def test_a_value_for_the_whole_batch_comes_before_those_of_samples() -> None:
+    found = look(Experts(squared=True))
+    assert (found.is_safe, found.kind, found.verdict) == (False, "function", "nonlinear")
+    assert any("the outputs with a value for each sample: safe" in note for note in found.notes)
+    safe = look(Experts(squared=False))
+    assert safe.is_safe is True
+    assert any("the outputs with a value for each sample: safe" in note for note in safe.notes)
+
+
+def test_samples_that_meet_are_found_beside_a_loss_that_is_a_mean() -> None:
+    class Centred(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"loss": x.square().mean(), "out": x - x.mean(0)}
+
+    found = look(Centred())
+    assert (found.is_safe, found.kind, found.verdict) == (False, "model", "couples")
+    assert any("the outputs with one value for the batch: safe" in note for note in found.notes)
 
 
 def test_a_batch_that_is_not_the_first_dimension_is_followed() -> None:
@@ -170,3 +185,27 @@ def test_token_ids_are_perturbed_too() -> None:
     model = nn.Sequential(nn.Embedding(50, 6), nn.BatchNorm1d(7))
     found = explain(model, torch.randint(0, 50, (30, 7)))
     assert found.findings[0].title.startswith("1 (BatchNorm1d")
+
+
+class Projected(nn.Module):
+    """A loss with a projector that trains, as those of self-supervision have."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.projector = nn.Sequential(nn.Linear(4, 8), *layers, nn.Linear(8, 4))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        features = self.projector(x)
+        centre = features.mean()
+        return (features - y).square().mean() + 0 * centre
+
+
+def test_batchnorm_inside_of_a_loss_is_blamed_by_its_name() -> None:
+    loss = Projected(nn.BatchNorm1d(8), nn.ReLU())
+    found = explain(loss, torch.randn(64, 4), torch.randn(64, 4))
+    assert (found.is_safe, found.verdict) == (False, "couples")
+    assert found.findings[0].title == "projector.1 (BatchNorm1d, training mode)"
+    assert found.findings[0].place is not None
+    assert "self.projector(x)" in found.findings[0].place.text
+    assert loss.projector[1].num_batches_tracked == 0, "left as it was"
+    assert explain(Projected(nn.LayerNorm(8)), torch.randn(64, 4), torch.randn(64, 4)).is_safe is True

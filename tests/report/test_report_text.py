@@ -83,3 +83,13 @@ def test_a_strip_keeps_the_readers_own_size() -> None:
     assert "▸512" in head and " 1 " in head and head.endswith("2,048")
     assert any("exact" in line for line in found)
     assert not any("weighted" in line or "±" in line for line in found)
+
+
+def test_figures_of_an_optional_row_keep_their_distance() -> None:
+    rows = (
+        StripRow("mean", ("0.00258",) * 3),
+        StripRow("weighted", ("0.00258", "-0.00040", "-0.00331"), is_optional=True),
+    )
+    strip = Strip((1, 2, 4), rows, None, None)
+    found = text_of(Document("loss", None, None, "so", caption=("3 samples",), caption_label="size", strip=strip))
+    assert "weighted   0.00258 -0.00040 -0.00331" in found[-1]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -344,3 +345,19 @@ def test_nothing_on_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     run(F.binary_cross_entropy_with_logits, (torch.randn(50), label), [3], 20)
     captured = capfd.readouterr()
     assert captured.out == "" and captured.err == ""
+
+
+def test_next_to_zero_a_difference_is_judged_in_standard_errors() -> None:
+    def decibel(pred: Tensor, real: Tensor) -> Tensor:
+        return 10 * torch.log10(1e4 / (pred - real).square().mean())
+
+    found = bp.simulate(decibel, "normal", batch_sizes=[1, 4, 16], batches=400)
+    assert found.depends is True
+    assert "reads HIGH, by 6" in found.headline
+    assert "at your batch size 1 it reads HIGH by 6" in str(replace(found, marked=1))
+    assert "-31x" not in str(found)
+
+    def bias(pred: Tensor, real: Tensor) -> Tensor:
+        return (pred - real).mean()
+
+    assert bp.simulate(bias, "normal", batch_sizes=[1, 4, 16], batches=400).depends is not True

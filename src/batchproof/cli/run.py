@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +11,7 @@ import click
 
 from batchproof.cli import options
 from batchproof.cli.output import Output
-from batchproof.errors import TorchMissing
+from batchproof.ground.torch_versions import require
 
 if TYPE_CHECKING:
     from batchproof.scripts.run import ScriptRun
@@ -63,11 +61,7 @@ def command(
     Options for batchproof come before SCRIPT, what follows it is the script's own.
     The exit status is the script's; 2 where it could not be run at all.
     """
-    if find_spec("torch") is None:
-        raise TorchMissing(
-            f"run needs torch, and this Python has none ({sys.executable}). Install it with: pip install torch",
-            name="torch",
-        )
+    require("batchproof run")
     from batchproof.scripts.run import Control
     from batchproof.scripts.run.launch import launch
 

@@ -240,6 +240,7 @@ def _serves(plan: StatePlan, code: FoldCode, batch: TensorBatch, own: tuple[Any,
     plain, run = own
     casts = (leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs)))
     half = not {torch.float16, torch.bfloat16}.isdisjoint([*(t.dtype for t in batch.tensors), *_dtypes(casts)])
+    half = half or plan.program.rounds
     fold: Fold = code.compile()
     try:
         state = State(*fold(batch.tensors, plan.captured), batch.n)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive.operators import base_name
+from batchproof.derive.operators import base_name, is_view
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.recording import WIDE, Free, Op, Ref, Size, equal, leaves
 
@@ -256,15 +256,16 @@ class CodeWriter:
         expression = self._expression(op, rendered, keywords)
         if (bins and merges) or (widened and _made_narrow(program, op)):
             expression = f"({expression}).double()"
-        if len(op.outputs) == 1 and not _returns_list(op):
+        if isinstance(op.result, Ref):
             if self._fixed(op, names):
                 names[op.outputs[0]] = self.evaluated(expression)
                 return
             names[op.outputs[0]] = self.assign(expression)
             return
         result = self.assign(expression)
-        for position, output in enumerate(op.outputs):
-            names[output] = self.assign(f"{result}[{position}]")
+        for position, leaf in enumerate(op.result):
+            if isinstance(leaf, Ref):
+                names[leaf.index] = self.assign(f"{result}[{position}]")
 
     def _counted(self, program: Program, op: Op, names: dict[int, str]) -> str | None:
         """The sum of as many ones as a value has elements."""
@@ -295,15 +296,10 @@ class CodeWriter:
         return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
 
 
-def _returns_list(op: Op) -> bool:
-    returns = op.func._schema.returns
-    return len(returns) == 1 and "List" in str(returns[0].type)
-
-
 def _made_narrow(program: Program, op: Op) -> bool:
-    """Whether torch gives the result its default type: it is made of whole numbers, and of a Python number at most."""
+    """Whether torch gives the result its default type: it is made of whole numbers and Python numbers at most."""
     values = program.values
-    whole = bool(op.inputs) and not any(_floats(values[index].dtype) for index in op.inputs)
+    whole = not any(_floats(values[index].dtype) for index in op.inputs)
     named = any(isinstance(leaf, torch.dtype) for leaf in leaves((op.args, op.kwargs)))
     return whole and not named and len(op.outputs) == 1 and values[op.outputs[0]].dtype is torch.float64
 
@@ -315,6 +311,8 @@ def _floats(dtype: torch.dtype) -> bool:
 def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict[str, Any]) -> str | None:
     """The operation on arguments that are written out already; None where only the dispatcher knows it."""
     name = str(op.func._schema.name).split("::")[-1]
+    if op.args and isinstance(op.args[0], (int, float)):  # a number in the place of a tensor, as vmap passes it
+        return None
     operator = _OPERATORS.get(op.func)
     if operator is not None:
         return operator.format(*rendered) if not keywords and len(rendered) == 1 + ("{1}" in operator) else None
@@ -324,8 +322,9 @@ def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict
         return f"{rendered[0]}.{_cast(keywords['dtype'], space)}" if set(keywords) == {"dtype"} else None
     if op.func is aten.copy.default:  # which has no derivative
         return f"{rendered[1]}.to({rendered[0]}.dtype).expand_as({rendered[0]})"
-    if name == "as_strided":  # only views are folded, and here the layout may be another
-        return f"{rendered[0]}.reshape({rendered[1]})"
+    if name == "as_strided":  # here the layout may be another than it was
+        windows = f"{rendered[0]}.contiguous().as_strided({', '.join(rendered[1:])})"
+        return f"{rendered[0]}.reshape({rendered[1]})" if is_view(op) else windows
     if name in ("_softmax", "_log_softmax"):
         rendered = rendered[:2]  # the rest is for half precision on a GPU
     if name == "nll_loss_nd" and rendered[3:4] == ["0"]:

@@ -91,7 +91,7 @@ def renamed_size(size: Size, named: Callable[[int], int]) -> Size:
 def _renamed(op: Op, named: Callable[[int], int]) -> Op:
     arguments = replace((op.args, op.kwargs), Ref, lambda ref: Ref(named(ref.index)))
     args, kwargs = replace(arguments, Size, lambda size: renamed_size(size, named))
-    return Op(op.func, args, kwargs, tuple(map(named, op.inputs)), op.outputs, op.site, op.step)
+    return Op(op.func, args, kwargs, tuple(map(named, op.inputs)), op.outputs, op.site, op.step, op.result)
 
 
 def _name_captured(program: Program, runs: Sequence[Recording], same: list[int]) -> None:

@@ -127,6 +127,29 @@ def squeeze(x: torch.Tensor) -> torch.Tensor:
     return squeezed
 
 
+def linalg_solve(a: torch.Tensor, b: torch.Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """The solution of linear equations by factors of the matrix, which may be one that all samples share."""
+    factors, pivots, info = aten.linalg_lu_factor_ex(a, check_errors=check_errors)
+    vector = b.ndim == 1 or b.shape == a.shape[:-1]
+    solution = aten.linalg_lu_solve(factors, pivots, b.unsqueeze(-1) if vector else b, left=left)
+    return solution.squeeze(-1) if vector else solution, factors, pivots, info
+
+
+def linalg_check_errors(info: torch.Tensor, name: str, *, is_matrix: bool) -> None:
+    """A look at whether a factorisation failed for any sample, which torch takes without showing it."""
+    if bool((info != 0).any()):
+        raise torch.linalg.LinAlgError(  # type: ignore[attr-defined]
+            f"{name}: a matrix is singular, or not positive definite"
+        )
+
+
+def ones_like(x: torch.Tensor, *, dtype: Any = None, **layout: Any) -> Any:
+    """A one beside a single number, which does not depend on that number: where a gradient taken inside starts."""
+    if x.ndim or dtype is not None or not x.dtype.is_floating_point:
+        return NotImplemented
+    return torch.ones((), device=x.device)
+
+
 def aminmax(x: torch.Tensor, *, dim: Any = None, keepdim: bool = False) -> Any:
     """The smallest and the largest, one by one."""
     dims = _dims(x, dim)
@@ -185,6 +208,28 @@ def nll_loss_forward(x: torch.Tensor, target: torch.Tensor, weight: Any, reducti
     return (total / total_weight if reduction == 1 else total), total_weight
 
 
+def nll_loss_by_class(x: torch.Tensor, target: torch.Tensor, weight: Any, reduction: int, ignore_index: int) -> Any:
+    """A negative log-likelihood with the weights of classes taken out of the sum: they may follow from the batch.
+
+    Sums of the losses and counts of each class add over batches, whatever the weights will be.
+    """
+    if weight is None:
+        return nll_loss_forward(x, target, weight, reduction, ignore_index)
+    each = torch.nn.functional.nll_loss(x, target, None, ignore_index=ignore_index, reduction="none")
+    kept = target != ignore_index
+    classes = torch.where(kept, target, torch.zeros_like(target)).reshape(-1)
+    if reduction == 0:
+        weights = torch.index_select(weight, 0, classes).reshape(target.shape)
+        return torch.where(kept, each * weights, torch.zeros_like(each)), torch.zeros((), device=x.device)
+    nothing = torch.zeros(weight.shape, dtype=x.dtype, device=x.device)
+    losses = torch.index_add(nothing, 0, classes, each.reshape(-1))
+    counts = torch.index_add(nothing, 0, classes, kept.reshape(-1).to(x.dtype))
+    present = counts > 0  # a class that does not occur may have an infinite weight
+    total = torch.sum(torch.where(present, losses * weight, nothing))
+    total_weight = torch.sum(torch.where(present, counts * weight, nothing))
+    return (total / total_weight if reduction == 1 else total), total_weight
+
+
 def mse_loss(x: torch.Tensor, y: torch.Tensor, reduction: int = 1) -> torch.Tensor:
     """A mean squared error as a sum of squares over their count."""
     each = (x - y).square()
@@ -209,13 +254,43 @@ def _onto(func: Any) -> Rule:
     def rule(x: torch.Tensor, *rest: Any, **kwargs: Any) -> Any:
         if "index_put" in func.__name__ and True not in (*rest[2:3], kwargs.get("accumulate", False)):
             return NotImplemented
-        if "reduce" in func.__name__ and (rest[3:4] or (kwargs.get("reduce"),))[0] != "sum":
-            return NotImplemented
-        if "reduce" in func.__name__ and not kwargs.get("include_self", True):
-            return NotImplemented
         return x + func(torch.zeros_like(x), *rest, **kwargs)
 
     return rule
+
+
+def scatter_reduce(
+    x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """What is added at each place, or its mean, apart from what is there."""
+    if reduce == "mean":
+        return _mean_at(torch.scatter_add, x, dim, index, source, include_self)
+    if reduce != "sum" or not include_self:
+        return NotImplemented
+    return x + aten.scatter_reduce.two(torch.zeros_like(x), dim, index, source, reduce)
+
+
+def index_reduce(
+    x: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor, reduce: str, *, include_self: bool = True
+) -> Any:
+    """A mean of the slices that come to each place, apart from what is there."""
+    return _mean_at(torch.index_add, x, dim, index, source, include_self) if reduce == "mean" else NotImplemented
+
+
+def _mean_at(
+    add: Callable[..., torch.Tensor],
+    x: torch.Tensor,
+    dim: int,
+    index: torch.Tensor,
+    source: torch.Tensor,
+    include_self: bool,
+) -> Any:
+    """A mean at each place as a sum and a count."""
+    if not x.dtype.is_floating_point:  # whole numbers are rounded
+        return NotImplemented
+    nothing = torch.zeros_like(x)
+    totals, counts = add(nothing, dim, index, source), add(nothing, dim, index, torch.ones_like(source))
+    return (x + totals) / (1 + counts) if include_self else torch.where(counts > 0, totals / counts, x)
 
 
 _OWN: dict[Any, Rule] = {
@@ -236,6 +311,9 @@ _OWN: dict[Any, Rule] = {
     aten.logsumexp.default: logsumexp,
     aten.equal.default: equal,
     aten.squeeze.default: squeeze,
+    aten._linalg_solve_ex.default: linalg_solve,
+    aten._linalg_check_errors.default: linalg_check_errors,
+    aten.ones_like.default: ones_like,
     aten.aminmax.default: aminmax,
     aten.max.default: max_default,
     aten.min.default: min_default,
@@ -249,9 +327,14 @@ _OWN: dict[Any, Rule] = {
 }
 
 #: Of the outermost operations only: what they are written out in is the same operation, on zeros.
-_ONTO = {
-    func: _onto(func)
-    for func in (aten.scatter_add.default, aten.scatter_reduce.two, aten.index_add.default, aten.index_put.default)
+_ONTO = {func: _onto(func) for func in (aten.scatter_add.default, aten.index_add.default, aten.index_put.default)}
+_ONTO |= {aten.scatter_reduce.two: scatter_reduce, aten.index_reduce.default: index_reduce}
+
+#: Of operations that were written out, and still mix samples: further.
+_FURTHER: dict[Any, Rule] = {
+    aten.nll_loss_nd.default: nll_loss_by_class,
+    aten.nll_loss_forward.default: nll_loss_by_class,
+    aten.nll_loss2d_forward.default: nll_loss_by_class,
 }
 
 _OWN |= {
@@ -265,9 +348,17 @@ _OWN |= {
     )
 }
 
-#: Split wherever they stand: they read values in Python, which must be seen as a read;
-#: and a bare ``squeeze`` would also drop the batch's dimension of a batch of one.
-ALWAYS = frozenset({aten.equal.default, aten.squeeze.default})
+#: Split wherever they stand: they read values in Python, which must be seen as a read; a bare ``squeeze`` would also
+#: drop the batch's dimension of a batch of one; a solution's factors, and where a gradient starts, depend on no sample.
+ALWAYS = frozenset(
+    {
+        aten.equal.default,
+        aten.squeeze.default,
+        aten._linalg_check_errors.default,
+        aten._linalg_solve_ex.default,
+        aten.ones_like.default,
+    }
+)
 
 _BY_DIM = frozenset(
     {
@@ -297,9 +388,16 @@ def at_once(func: Any, args: Any, kwargs: Any) -> bool:
     return dims in (None, []) or 0 in (dims if isinstance(dims, (list, tuple)) else [dims])
 
 
-def decomposition(func: Any, depth: int = 0) -> Rule | None:
-    """The rule that writes an operation out in simpler ones, or None; torch's own table serves the outermost only."""
-    rule = _OWN.get(func)
+def decomposition(func: Any, depth: int = 0, further: bool = True) -> Rule | None:
+    """The rule that writes an operation out in simpler ones, or None.
+
+    Args:
+        func: the operation.
+        depth: in how many others it is written; torch's own table serves the outermost only.
+        further: whether what can be written out at once is to be written out further.
+    """
+    rule = _FURTHER.get(func) if further and depth == 0 else None
+    rule = rule or _OWN.get(func)
     if rule is None and depth == 0:
         rule = _ONTO.get(func) or decomposition_table.get(func)
     return rule

@@ -1,69 +1,102 @@
 """What the user's function may ask of a tensor in Python while it is recorded.
 
-It reads the dtype that its user sees, although the numbers are float64. What leaves torch is refused. A few of torch's
+It reads the dtype that its user sees, although the numbers are float64. So are those that it takes from outside its
+arguments (a layer's weights): torch would not let float64 meet float32. What leaves torch is refused. A few of torch's
 own functions do not go with recording: others that do the same stand in for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _disable_current_modes
 
-from batchproof.derive.recording import WIDE, Unrecordable
+from batchproof.derive.recording import WIDE, Unrecordable, replace
 from batchproof.derive.site import call_site
 from batchproof.ground.place import Statement
 
 _LENGTH = {"__len__", "size", "numel", "nelement", "__iter__"}
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _ESCAPES = {"numpy", "__array__", "data_ptr", "untyped_storage", "storage", "_typed_storage", "__dlpack__"}
-_ESCAPES |= {"element_size", "nbytes", "itemsize", "type", "result_type"}  # they would tell that numbers are wide
+_ESCAPES |= {"nbytes"}  # it would tell that numbers are wide
+#: What these say follows from dtypes and ranks alone, and so from those that the function sees.
+_OF_DTYPE = {"element_size", "itemsize", "type", "result_type"}
 _DTYPE = torch.Tensor.dtype.__get__  # type: ignore[attr-defined]
 
 
-class Surface(TorchFunctionMode):
-    """What the function may ask of a tensor in Python while it is recorded."""
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """What is done here is no part of the recorded run."""
+    functionalize = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
+    with torch._C._ExcludeDispatchKeyGuard(functionalize), _disable_current_modes():
+        yield
 
-    def __init__(
-        self,
-        shown: torch.dtype | None,
-        asked: Callable[[torch.Tensor], None],
-        refuse: Callable[[Exception], None],
-    ) -> None:
+
+class Listener(Protocol):
+    """Who is told what the function asks."""
+
+    def asked(self, tensor: torch.Tensor) -> None:
+        """Python asks how large a tensor is."""
+
+    def widened(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor that stands for a narrow one from outside."""
+
+    def rounded(self) -> None:
+        """The function works under autocast, which leaves float64 as it is."""
+
+    def refuse(self, why: Exception) -> None:
+        """Stop the run for good."""
+
+
+class Surface(TorchFunctionMode):
+    """What the function may ask of a tensor in Python while it is recorded.
+
+    Args:
+        shown: the floating dtype that it reads, None for the real one.
+        listener: is told.
+    """
+
+    def __init__(self, shown: torch.dtype | None, listener: Listener) -> None:
         super().__init__()
         self.shown = shown
-        self.asked = asked
-        self.refuse = refuse
+        self.listener = listener
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func == _DTYPE:
             real = func(*args)
             return self.shown if self.shown is not None and WIDE[self.shown] is real else real
+        if torch._C._is_any_autocast_enabled():
+            self.listener.rounded()
         name = getattr(func, "__name__", "")
         if func == _SHAPE or name in _LENGTH:
-            self.asked(_unwrapped(args[0]))
-        if name == "__get__":
+            self.listener.asked(_unwrapped(args[0]))
+        attribute = name in ("__get__", "__set__")
+        if attribute:
             name = func.__self__.__name__
-        if name in _ESCAPES and not (name == "type" and len(args) > 1):
-            self.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
-        if name == "tolist":
-            return _tolist(args[0])
-        if func is torch.nn.functional.batch_norm:
-            return batch_norm(*args, **kwargs)
-        if func is torch.nn.functional.instance_norm:
-            return instance_norm(*args, **kwargs)
-        if name == "fill_diagonal_" and args[0].ndim == 2:
-            return args[0].masked_fill_(torch.eye(*args[0].shape, dtype=torch.bool, device=args[0].device), args[1])
-        if name == "one_hot":
-            return one_hot(*args, **kwargs)
-        if func is torch.tensor and not isinstance(args[0], torch.Tensor):
-            data = pytree.tree_map(lambda leaf: _tolist(leaf) if isinstance(leaf, torch.Tensor) else leaf, args[0])
-            return func(data, *args[1:], **kwargs)
-        return func(*args, **kwargs)
+        else:
+            args, kwargs = replace(args, torch.Tensor, self.widest), replace(kwargs, torch.Tensor, self.widest)
+        if name in _OF_DTYPE and not (name == "type" and len(args) + len(kwargs) > 1):
+            return func(*replace(args, torch.Tensor, self.outline), **replace(kwargs, torch.Tensor, self.outline))
+        if name in _ESCAPES:
+            self.listener.refuse(Unrecordable(Statement(f"the samples leave torch ({name})", f" at {call_site()}")))
+        instead = _INSTEAD.get(func) or _INSTEAD.get(name, func)
+        return instead(*args, **kwargs)
+
+    def outline(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the dtype that the function reads, and of the same rank."""
+        dtype = self.shown if self.shown is not None and WIDE[self.shown] is tensor.dtype else tensor.dtype
+        with unrecorded():
+            return torch.empty([0] * tensor.ndim, dtype=dtype, device=tensor.device)
+
+    def widest(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor as the function's operations take it: what they made themselves is wide already."""
+        return self.listener.widened(tensor) if tensor.dtype in WIDE and _is_plain(tensor) else tensor
 
 
 def one_hot(tensor: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
@@ -119,6 +152,11 @@ def instance_norm(
     return out if bias is None else out + bias.reshape(shape)
 
 
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor comes from outside of the recorded run, which wraps its own."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and _unwrapped(tensor) is tensor
+
+
 def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
     """The tensor that the tape sees for one that the function holds."""
     functorch = torch._C._functorch
@@ -129,3 +167,27 @@ def _unwrapped(tensor: torch.Tensor) -> torch.Tensor:
 
 def _tolist(tensor: torch.Tensor) -> Any:
     return tensor.item() if tensor.ndim == 0 else [_tolist(row) for row in tensor]
+
+
+def _fill_diagonal(tensor: torch.Tensor, value: Any, wrap: bool = False) -> torch.Tensor:
+    if tensor.ndim != 2 or wrap:
+        return tensor.fill_diagonal_(value, wrap)
+    return tensor.masked_fill_(torch.eye(*tensor.shape, dtype=torch.bool, device=tensor.device), value)
+
+
+def _tensor(data: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """``torch.tensor`` of a list with tensors in it reads them in C, unseen."""
+    if not isinstance(data, torch.Tensor):
+        data = pytree.tree_map(lambda leaf: _tolist(leaf) if isinstance(leaf, torch.Tensor) else leaf, data)
+    return torch.tensor(data, *args, **kwargs)
+
+
+#: Functions of torch, or the names of methods, that do not go with recording, and what does the same.
+_INSTEAD: dict[Any, Callable[..., Any]] = {
+    torch.nn.functional.batch_norm: batch_norm,
+    torch.nn.functional.instance_norm: instance_norm,
+    torch.tensor: _tensor,
+    "fill_diagonal_": _fill_diagonal,
+    "one_hot": one_hot,
+    "tolist": _tolist,
+}

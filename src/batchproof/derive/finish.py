@@ -120,6 +120,7 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.alive.append(old)
 
     def ref(self, tensor: torch.Tensor) -> Any:
+        tensor = self.origin(tensor)
         index = self.index.get(id(tensor))
         return tensor if index is None else Ref(index)
 

@@ -72,7 +72,7 @@ def finish_many(
     if run.reads_data:
         raise OneByOne("it reads a number in Python")
     targets = [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if is_numeric(leaf)]
-    wide = [leaf.double() if leaf.dtype is torch.float32 else leaf for leaf in leaves]
+    wide = [leaf.computed_with(kept) for leaf, kept in zip(plan.leaves, leaves, strict=True)]
     try:
         with no_fallback_warning():
             values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from batchproof.derive.recording import Op
 
 #: Analytic in every floating argument: an identity that holds on an open set of arguments holds for all.
@@ -50,3 +52,14 @@ EXACT_ARITHMETIC = frozenset("add sub rsub mul neg sum _to_copy where masked_fil
 def base_name(op: Op) -> str:
     """The name of an operator without its overload and its namespace."""
     return str(op.func._schema.name).split("::")[-1]
+
+
+def is_view(op: Op) -> bool:
+    """Whether ``as_strided`` only gives a contiguous tensor another shape."""
+    sizes, strides, *offset = op.args[1:]
+    step: Any = 1
+    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
+        if stride != step:
+            return False
+        step = step * size if isinstance(size, int) and isinstance(step, int) else None
+    return offset in ([], [None], [0]) and not op.kwargs

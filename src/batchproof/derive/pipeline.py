@@ -17,13 +17,14 @@ from batchproof.derive.diverged import Diverged
 from batchproof.derive.evaluate import is_numeric, result_of, small_batches
 from batchproof.derive.find_centres import find_centres, find_extremes
 from batchproof.derive.kind import ROWLIKE, Kind
+from batchproof.derive.loops import Loop, without_loop
 from batchproof.derive.operators import base_name
 from batchproof.derive.plan import Plan, SamplesPlan, StatePlan
 from batchproof.derive.program import Program, ProgramValue, align
 from batchproof.derive.purity import OwnError, keep_inputs, plain_call
 from batchproof.derive.reasons import reason_for, saves
 from batchproof.derive.record import Watch, Way, answers, record
-from batchproof.derive.recording import RandomFunction, Recording, Unrecordable, shown_dtype
+from batchproof.derive.recording import AnotherPath, RandomFunction, Recording, Unrecordable, shown_dtype
 from batchproof.derive.samples import FEWEST_LARGE, TensorBatch, few
 from batchproof.derive.verify import ROUNDING, Refuted
 from batchproof.derive.ways import find_ways
@@ -61,7 +62,11 @@ def derive(
     trace: list[Program] = []
     try:
         ways = find_ways(fn, batch, shown_dtype(batch.tensors)) if seen.reads and not differentiated else ((),)
-        return _derive(fn, batch, plain, ways, trace, not differentiated)
+        try:
+            return _derive(fn, batch, plain, ways, trace, not differentiated)
+        except AnotherPath:
+            loop = without_loop(fn, batch, shown_dtype(batch.tensors))
+            return _derive(loop, batch, plain, ways, trace, not differentiated)
     except RandomFunction as random:
         said = statement_of(random)
         raise BatchproofError(
@@ -83,8 +88,12 @@ def program_of(fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Se
         Unrecordable, RandomFunction: as `record`.
     """
     batch = few(TensorBatch(list(tensors), tuple(dims)))
+    shown = shown_dtype(batch.tensors)
     batches = _batches(batch, torch.Generator().manual_seed(batch.n))
-    return _classified(fn, batches, shown_dtype(batch.tensors), [()])[0]
+    try:
+        return _classified(fn, batches, shown, [()])[0]
+    except AnotherPath:
+        return _classified(without_loop(fn, batch, shown), batches, shown, [()])[0]
 
 
 def like(
@@ -101,6 +110,8 @@ def like(
         plain, seen = plain_call(fn, batch)
         if seen.written is not None:
             raise Unrecordable(_written(seen))
+        if isinstance(plan.fn, Loop) and not isinstance(fn, Loop):
+            fn = without_loop(fn, batch, shown_dtype(batch.tensors))
         return _like(fn, batch, plain, plan)
     except (Unrecordable, Refuted, Diverged, RandomFunction, OwnError) as refusal:
         raise BatchproofError(

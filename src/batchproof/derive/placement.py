@@ -87,6 +87,11 @@ class Application:
                 return self.values[given.index]
         return None
 
+    @property
+    def named(self) -> list[tuple[str, ProgramValue]]:
+        """The tensors among the arguments, by the arguments' names."""
+        return [(name, self.values[leaf.index]) for name, leaf in self.arguments.items() if isinstance(leaf, Ref)]
+
     def listed(self, name: str) -> list[ProgramValue | None]:
         """The tensors of a list argument; None where an entry is left open."""
         return [self.values[leaf.index] if isinstance(leaf, Ref) else None for leaf in self.arguments[name]]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from batchproof.derive.kind import Kind
-from batchproof.derive.recording import Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
+from batchproof.derive.recording import AnotherPath, Free, Op, Read, Recording, Ref, Size, Unrecordable, leaves
 from batchproof.derive.site import CallSite
 from batchproof.ground.place import Statement
 
@@ -58,6 +58,7 @@ class Program:
     split: frozenset[int] = frozenset()
     free: list[tuple[Any, ...]] = field(default_factory=list)  # the recorded values of each Free number
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
+    rounds: bool = False  # whether the function works under autocast
     lengths: dict[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)  # of selections, in each run
     sizes: tuple[int, ...] = ()  # numbers of samples of the recordings
     others: list[list[Any]] = field(default_factory=list)  # the results of other ways
@@ -88,6 +89,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
     first = runs[0]
     program = Program([], [], first.inputs, first.captured, first.reads, first.result, first.spec)
     program.asked = set().union(*(run.asked for run in runs))
+    program.rounds = first.rounds
     program.sizes = tuple(sizes)
     program.others, program.first = first.others, first.first
     lengths = program.lengths
@@ -100,7 +102,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
         others = [run.ops[number] if number < len(run.ops) else None for run in runs]
         same = all(other is not None and _shape_of(other) == _shape_of(op) for other in others)
         if not same:
-            raise Unrecordable(Statement("it takes another path on another number of samples", f" at {op.site}"))
+            raise AnotherPath(Statement("it takes another path on another number of samples", f" at {op.site}"))
         merged = _merge_numbers(program, [other for other in others if other is not None], sizes, lengths, ordered)
         program.ops.append(merged)
         for output in op.outputs:
@@ -109,7 +111,7 @@ def align(runs: Sequence[Recording], sizes: Sequence[int]) -> Program:
             ordered[output] = _value(program, runs, sizes, output, number, lengths, op.inputs, ordered)
             known.add(output)
     if any(len(run.ops) != len(first.ops) for run in runs):
-        raise Unrecordable("it takes another path on another number of samples")
+        raise AnotherPath("it takes another path on another number of samples")
     if any(_result_shape(run) != _result_shape(first) for run in runs):
         raise Unrecordable("it returns results of another structure on another number of samples")
     program.values = [ordered[index] for index in sorted(ordered)]
@@ -165,7 +167,7 @@ def _merge_numbers(
     )
     types = {argument.name: argument.type for argument in schema}
     kwargs = {key: settle([other.kwargs[key] for other in ops], _by_value(op.func, types[key])) for key in op.kwargs}
-    return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step)
+    return Op(op.func, args, kwargs, op.inputs, op.outputs, op.site, op.step, op.result)
 
 
 def _constant_counts(
@@ -251,7 +253,7 @@ def _value(
     selects = op is not None and _selects(program.ops[op], ordered or {})
     near = _sources(inputs, ordered or {})
     if any(tensor.ndim != tensors[0].ndim for tensor in tensors):
-        raise Unrecordable("a value has another rank on another number of samples")
+        raise AnotherPath("a value has another rank on another number of samples")
     for d in range(tensors[0].ndim):
         seen = tuple(tensor.shape[d] for tensor in tensors)
         if selects and (d == 0 or len(set(seen)) > 1):

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from batchproof.derive.merge import ROWS
 from batchproof.derive.plan import Leaf, SamplesPlan, Verified
 from batchproof.derive.program import Program
-from batchproof.derive.record import Watch
+from batchproof.derive.record import Watch, uncompiled
 from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import CallSite
 from batchproof.errors import BatchproofError
@@ -39,7 +39,7 @@ def plain_call(fn: Callable[..., Any], batch: TensorBatch) -> tuple[Any, Watch]:
             raise BatchproofError("the function is random: it draws from torch's generator; no value can be exact")
         inputs = [t.detach().clone() for t in batch.tensors]
         try:
-            with Watch(inputs) as watch:
+            with uncompiled(), Watch(inputs) as watch:
                 second = fn(*inputs)
         except Exception as error:  # a decomposition of samples with infinities may converge once and not again
             raise OwnError from error

@@ -9,16 +9,16 @@ be asked at rounding level.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch.func import functionalize
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from batchproof.derive.decompose import at_once, decomposition
-from batchproof.derive.dtype_illusion import Surface
+from batchproof.derive.dtype_illusion import Surface, unrecorded
 from batchproof.derive.recording import Op, RandomFunction, Read, Recording, Ref, call, leaves, replace, widen
 from batchproof.derive.site import OUTERMOST, CallSite, call_site
 from batchproof.ground.place import Statement
@@ -40,12 +40,19 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.step = -1
         self.refusal: Exception | None = None
         self.depth = 0
+        self.wide: dict[int, torch.Tensor] = {}  # by the id of a narrow tensor from outside, what stands for it
+        self.narrow: dict[int, torch.Tensor] = {}  # by the id of that, the tensor from outside
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():  # below scripted code, what we ask of tensors would be taken for its own
+            return self.dispatch(func, args, kwargs or {})
+
+    def dispatch(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Do one operation, written out in simpler ones where it has to be."""
         if self.depth == 0:
             self.step += 1
-        rule = decomposition(func, self.depth) if self.splits(func, args, kwargs) else None
+        named = self.step in self.split
+        rule = decomposition(func, self.depth, named) if self.splits(func, args, kwargs) else None
         if rule is not None:
             self.depth += 1
             try:
@@ -85,6 +92,21 @@ class Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def asked(self, tensor: torch.Tensor) -> None:
         """Python asks how large a tensor is."""
+
+    def rounded(self) -> None:
+        """The function works under autocast."""
+
+    def widened(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A copy at its widest that stands for a tensor from outside."""
+        if id(tensor) not in self.wide:
+            with unrecorded():
+                self.wide[id(tensor)] = wide = widen(tensor.detach())
+            self.narrow[id(wide)] = tensor
+        return self.wide[id(tensor)]
+
+    def origin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor from outside that one stands for, or is."""
+        return self.narrow.get(id(tensor), tensor)
 
 
 def _drops_nothing(func: Any, args: Any, kwargs: Any) -> bool:
@@ -201,9 +223,15 @@ class OperationRecorder(Tape):  # type: ignore[no-untyped-call]
         if id(tensor) in self.index:
             self.run.asked.add(self.index[id(tensor)])
 
+    def rounded(self) -> None:
+        self.run.rounds = True
+
     def ref(self, tensor: torch.Tensor) -> Ref:
         """The value of a tensor; one that no operation made is a capture (a closure, a parameter, a constant)."""
         index = self.index.get(id(tensor))
+        if index is None:
+            tensor = self.origin(tensor)
+            index = self.index.get(id(tensor))
         if index is None:
             index = self.add(tensor)
             self.alive.append(tensor)
@@ -222,7 +250,9 @@ class OperationRecorder(Tape):  # type: ignore[no-untyped-call]
         if any(isinstance(leaf, (bool, int, float, complex)) for leaf in flat):
             result = self.answer(inputs, result) if result is flat[0] else result
             self.run.reads.extend(Read(index, site, result) for index in inputs)
-        self.run.ops.append(Op(func, template[0], template[1], inputs, outputs, site, self.step))
+        named = iter(outputs)
+        returned = replace(result, torch.Tensor, lambda leaf: Ref(next(named)))
+        self.run.ops.append(Op(func, template[0], template[1], inputs, outputs, site, self.step, returned))
         if not self.reached.isdisjoint(inputs):
             self.reached.update(outputs)
             self.large.update(index for index in outputs if values[index].nbytes >= LARGE)
@@ -259,16 +289,52 @@ def outline(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+def functionalized(fn: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> Any:
+    """Call ``fn(*inputs)`` with writes in place and aliases turned into new values, below autograd.
+
+    `torch.func.functionalize` would do the same inside of a transform of functorch, where a function may neither ask
+    for gradients nor call an `autograd.Function` of the usual kind.
+    """
+    wrapped = [torch._to_functional_tensor(tensor) for tensor in inputs]
+    torch._enable_functionalization(reapply_views=True)
+    try:
+        result = fn(*wrapped)
+        return pytree.tree_map(_from_functional, result)
+    finally:
+        torch._disable_functionalization()  # type: ignore[no-untyped-call]
+
+
+def _from_functional(leaf: Any) -> Any:
+    if not isinstance(leaf, torch.Tensor) or not torch._is_functional_tensor(leaf):
+        return leaf
+    torch._functionalize_sync(leaf)
+    return torch._from_functional_tensor(leaf)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """What is compiled or scripted runs as its operations, one by one: a compiler would look through the recorder."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.jit.optimized_execution(False))  # type: ignore[attr-defined]
+        if "torch._dynamo" in sys.modules:  # which takes a second to import, and without it nothing is compiled
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
 def run_under(tape: Tape, fn: Callable[..., Any], inputs: Sequence[torch.Tensor], shown: torch.dtype | None) -> Any:
     """Call ``fn(*inputs)`` with every operation going through the tape."""
 
     def surfaced(*tensors: torch.Tensor) -> Any:
-        with Surface(shown, tape.asked, tape.refuse):
+        with Surface(shown, tape):
             return fn(*tensors)
 
     OUTERMOST.add(surfaced.__code__)
-    with torch.no_grad(), tape:
-        result = functionalize(surfaced)(*inputs)
+    with (
+        uncompiled(),
+        torch.enable_grad(),
+        tape,
+    ):  # which the function may take inside: the inputs themselves ask for none
+        result = functionalized(surfaced, inputs)
     if tape.refusal is not None:
         raise tape.refusal
     return result

@@ -25,6 +25,10 @@ class Unrecordable(Exception):
     """The function cannot be recorded; the message says why, with the user's line."""
 
 
+class AnotherPath(Unrecordable):
+    """The function takes other operations on another number of samples, as a loop over them does."""
+
+
 class RandomFunction(Exception):
     """The function draws random numbers; the message says where."""
 
@@ -69,6 +73,7 @@ class Op:
     outputs: tuple[int, ...]
     site: CallSite
     step: int  # which of the function's own operations this belongs to: decompositions share one
+    result: Any = None  # a value, or several in a list or tuple, None where a gradient was not asked for
 
     @property
     def name(self) -> str:
@@ -98,6 +103,7 @@ class Recording:
     others: list[list[Any]] = field(default_factory=list)  # the results of other ways
     first: int = 0  # how many of the operations are those of the first way
     asked: set[int] = field(default_factory=set)  # values whose size Python looked at
+    rounds: bool = False  # whether the function works under autocast: in float64 that does not show
 
 
 def equal(a: torch.Tensor, b: torch.Tensor) -> bool:

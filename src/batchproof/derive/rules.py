@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import prod
 
 import torch
 
 from batchproof.derive.kind import ORDERED, ROWLIKE, Kind
+from batchproof.derive.operators import is_view
 from batchproof.derive.placement import OPAQUE, Application, Placement, sound
 from batchproof.derive.program import ProgramValue
 from batchproof.derive.recording import Op, Ref, Size, leaves
@@ -154,8 +155,23 @@ def _by_number(app: Application, value: ProgramValue) -> bool:
 
 
 def strided(app: Application) -> Sequence[Placement]:
-    """``as_strided``: a view where the strides are those of a tensor without gaps; else a matter of memory."""
-    return movement(app) if is_view(app.op) and _in_rows(app.first) else app.all(OPAQUE)
+    """``as_strided`` of a tensor without gaps: a view, or windows inside of each sample; else a matter of memory."""
+    moves = _in_rows(app.first) and (is_view(app.op) or _within_samples(app))
+    return movement(app) if moves else app.all(OPAQUE)
+
+
+def _within_samples(app: Application) -> bool:
+    """Whether strides step from sample to sample along one dimension, and never leave a sample along the others."""
+    value, (sizes, strides, *offset) = app.first, app.op.args[1:]
+    room = prod(size for size in value.shape[1:] if isinstance(size, int))
+    along = [d for d, size in enumerate(sizes) if isinstance(size, Size)]
+    start = offset[0] or 0 if offset else 0
+    numbers = [*strides, *(size for d, size in enumerate(sizes) if d not in along), start]
+    if value.varying != (0,) or len(along) != 1 or not all(isinstance(number, int) for number in numbers):
+        return False
+    d = along[0]
+    reach = sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True) if isinstance(size, int))
+    return bool(sizes[d] == value.shape[0] and strides[d] == room and 0 <= start <= start + reach < room)
 
 
 def _in_rows(value: ProgramValue) -> bool:
@@ -166,17 +182,6 @@ def _in_rows(value: ProgramValue) -> bool:
             return False
         step *= size
     return True
-
-
-def is_view(op: Op) -> bool:
-    """Whether ``as_strided`` only gives a contiguous tensor another shape."""
-    sizes, strides, *offset = op.args[1:]
-    step: Any = 1
-    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
-        if stride != step:
-            return False
-        step = step * size if isinstance(size, int) and isinstance(step, int) else None
-    return offset in ([], [None], [0]) and not op.kwargs
 
 
 def by_place(app: Application) -> Sequence[Placement]:
@@ -360,6 +365,39 @@ def _last(count: int) -> Rule:
         return app.all(_kept(value, value.dim) if alone and value is not None else OPAQUE)
 
     return rule
+
+
+def matrices(app: Application) -> Sequence[Placement]:
+    """Linear algebra on the last two dimensions of each sample, batches of matrices in front, as broadcast."""
+    inner = {value.index: _inner(app, name, value) for name, value in app.named}
+    operands = app.rowlike
+    if any(value.varying for value in app.tensors if value.kind not in ROWLIKE):
+        return app.all(OPAQUE)
+    if any(value.kind not in ORDERED or value.dim >= len(value.shape) - inner[value.index] for value in operands):
+        return app.all(_columns(app, operands))
+    from_right = {value.dim - len(value.shape) + inner[value.index] for value in operands}
+    alike = {(value.kind, value.blocks, app.known.length(value)) for value in operands}
+    if len(from_right) != 1 or len(alike) != 1:
+        return app.all(OPAQUE)
+    rank = max(len(value.shape) - inner[value.index] for value in app.tensors)
+    return app.all(_kept(operands[0], from_right.pop() + rank))
+
+
+def _inner(app: Application, name: str, value: ProgramValue) -> int:
+    """How many of the last dimensions of an argument belong to one problem: two of a matrix, one of a vector."""
+    matrix = app.value("self") if name == "b" else None
+    if name in ("pivots", "LU_pivots"):
+        return 1
+    return 1 if matrix is not None and value.shape == matrix.shape[:-1] else 2
+
+
+def _columns(app: Application, operands: Sequence[ProgramValue]) -> Placement:
+    """Equations of one matrix that all share, with a column of the right side for each sample."""
+    right = app.value("B") or (app.value("self") if app.value("A", "input2") else None)
+    alone = len(operands) == 1 and operands[0] is right and right.kind in ORDERED and len(right.shape) >= 2
+    if not alone or right is None or app.arguments.get("left", True) is not True:
+        return OPAQUE
+    return _kept(right, right.dim) if right.dim == len(right.shape) - 1 else OPAQUE
 
 
 def renormed(app: Application) -> Sequence[Placement]:
@@ -696,14 +734,16 @@ topk _softmax _log_softmax softmax log_softmax logsumexp var std var_mean std_me
 linalg_vector_norm count_nonzero aminmax _fft_r2c _fft_c2c _fft_c2r glu _safe_softmax argsort nanquantile
 quantile"""
 
+_MATRICES = """linalg_inv_ex linalg_det _linalg_det linalg_cholesky_ex linalg_qr linalg_eigh _linalg_eigh
+linalg_eigvalsh linalg_eig linalg_eigvals _linalg_eigvals linalg_svd _linalg_svd _linalg_slogdet
+linalg_lu linalg_lu_factor_ex linalg_lu_solve lu_unpack linalg_ldl_factor_ex linalg_ldl_solve linalg_lstsq
+linalg_matrix_exp linalg_pinv linalg_solve_triangular cholesky_solve cholesky_inverse triangular_solve"""
+
 #: How many of the last dimensions an operator works on.
 _LAST = {
     1: "avg_pool1d max_pool1d adaptive_avg_pool1d adaptive_max_pool1d upsample_nearest1d upsample_linear1d",
     2: """avg_pool2d max_pool2d_with_indices adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d
-upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa linalg_inv_ex
-linalg_det _linalg_det linalg_cholesky_ex linalg_qr linalg_eigh _linalg_eigh linalg_eigvalsh linalg_svd _linalg_svd
-linalg_solve_ex _linalg_solve_ex _linalg_slogdet linalg_lu_factor_ex linalg_matrix_exp linalg_pinv
-linalg_solve_triangular cholesky_solve triangular_solve""",
+upsample_nearest2d upsample_bilinear2d upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa""",
     3: """avg_pool3d max_pool3d_with_indices adaptive_avg_pool3d _adaptive_avg_pool3d upsample_nearest3d
 upsample_trilinear3d""",
 }
@@ -715,6 +755,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_POINTWISE.split(), pointwise),
     **dict.fromkeys(_WITHIN.split(), within),
     **{name: _last(count) for count, names in _LAST.items() for name in names.split()},
+    **dict.fromkeys(_MATRICES.split(), matrices),
     "as_strided": strided,
     "renorm": renormed,
     **dict.fromkeys("trace eye linspace logspace masked_scatter put index_reduce".split(), by_place),
@@ -734,7 +775,9 @@ multilabel_margin_loss_forward cross_entropy_loss""".split(),
     "amin": smallest,
     "min": smallest,
     "any": either,
+    "_is_any_true": either,
     "all": every,
+    "_is_all_true": every,
     "sort": order,
     "msort": order,
     "_unique2": distinct,

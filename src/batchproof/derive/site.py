@@ -6,6 +6,8 @@ import linecache
 import os
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -49,8 +51,23 @@ def is_library(file: str) -> bool:
     return standard or file.startswith((_TORCH, OWN_FOLDER, "<frozen"))
 
 
+_STANDING: list[CallSite] = []  # the lines that operations are done again for
+
+
+@contextmanager
+def standing_at(site: CallSite) -> Iterator[None]:
+    """What is done here is done for a line of the user's code that is not being run."""
+    _STANDING.append(site)
+    try:
+        yield
+    finally:
+        _STANDING.pop()
+
+
 def call_site() -> CallSite:
     """The innermost line that belongs neither to torch nor to batchproof nor to the standard library."""
+    if _STANDING:
+        return _STANDING[-1]
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

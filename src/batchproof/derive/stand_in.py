@@ -9,7 +9,7 @@ import torch
 
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.program import Program, ProgramValue
-from batchproof.derive.recording import Op, Size
+from batchproof.derive.recording import Op, Ref, Size, replace
 from batchproof.derive.site import call_site
 from batchproof.ground.place import Statement
 
@@ -35,8 +35,7 @@ class Shapes:
 
     def outputs(self, op: Op) -> Any:
         """What an operation gives, as tensors without memory, of the shapes that were recorded."""
-        made = [self._meta_of(output) for output in op.outputs]
-        return made[0] if len(made) == 1 else tuple(made)
+        return replace(op.result, Ref, lambda leaf: self._meta_of(leaf.index))
 
     def _follows(self, op: Op) -> bool:
         """Whether all sizes follow the number of samples, densely laid out: then no kernel need be asked for them."""

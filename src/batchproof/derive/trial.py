@@ -109,7 +109,7 @@ def tried(app: Application, seen: Callable[[int], torch.Tensor]) -> list[Placeme
             outputs = _run(app, fill, False, _SELECTED)
         except Exception:  # noqa: BLE001 - outside of the operator's domain: this attempt says nothing
             continue
-        if any(not bool(torch.isfinite(whole.abs()).any()) for whole, _ in outputs if whole.numel()):
+        if any(not bool(whole.isfinite().any()) for whole, _ in outputs if whole.numel()):
             continue
         found.append([_joined(value, *output) for value, output in zip(app.outputs, outputs, strict=True)])
     if len(found) < 2:

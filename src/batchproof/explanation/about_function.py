@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-from typing_extensions import assert_never
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from batchproof.explanation.cause_texts import CAUSES, Use
-from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function
+from batchproof.explanation.about_model import finding_of
+from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function, picked
 from batchproof.explanation.measure import Progress, Sizes
-from batchproof.explanation.result import Code, Explanation, Subject
+from batchproof.explanation.models import find_meeting
+from batchproof.explanation.python_numbers import python_cause
+from batchproof.explanation.result import Code, Explanation, Finding, Subject
 from batchproof.explanation.samples import Samples
-from batchproof.explanation.structure import structure
+from batchproof.explanation.structure import Structure, structure
+from batchproof.explanation.usage import usage
 from batchproof.explanation.verdict import conclude
-from batchproof.ground.target import name_of
 from batchproof.metric import NOTE
 
 
 def about_function(
-    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
+    subject: Subject,
+    samples: Samples,
+    sizes: Sizes,
+    seed: int,
+    progress: Progress | None,
+    chosen: Sequence[bool] | None = None,
 ) -> Explanation:
-    """Measure first: what the samples show needs no theory.  The program then says why."""
-    measured = measure_function(subject.target, samples, sizes, seed, progress)
+    """Measure first: what the samples show needs no theory.  The program then says why.
+
+    Args:
+        subject: the function.
+        samples: what it is called with.
+        sizes: of batches.
+        seed: for the shuffle, and before each call.
+        progress: told of each size.
+        chosen: for each numeric leaf of its result, whether it is looked at; all are if None.
+    """
+    target = subject.target if chosen is None else picked(subject.target, chosen)
+    measured = measure_function(target, samples, sizes, seed, progress)
     if progress is not None:
         progress("deriving the exact form", 0, 1)
-    found = structure(subject.target, measured.samples)
+    worst = measured.outputs[measured.worst]
+    found = structure(target, measured.samples, worst.position)
     doubted = measured.behaviour != "other" and any(not cause.harmless for cause in found.causes)
-    confirmed = doubted and also_elsewhere(subject.target, measured, seed)
-    conclusion = conclude(measured, found.causes, found.proved, confirmed)
+    confirmed = doubted and also_elsewhere(target, measured, seed)
+    causes = [*found.causes, *_beyond_the_program(target, measured, found, worst.path, seed)]
+    conclusion = conclude(measured, causes, found.proved, confirmed)
     return Explanation(
         target=subject.title,
         kind="function",
@@ -34,12 +54,27 @@ def about_function(
         headline=conclusion.headline,
         findings=conclusion.findings,
         place=subject.place,
-        curve=None if measured.random else measured.curve(),
-        keep=None if conclusion.verdict == "broadcast" else found.keep,
-        use=_use(subject, conclusion.verdict),
+        curve=None if measured.unsteady else measured.curve(),
+        # exact takes groups that stand side by side, and no halves
+        keep=None if conclusion.verdict == "broadcast" or measured.samples.grouping.in_blocks else found.keep,
+        use=usage(subject.target, samples, worst, conclusion.verdict, refused=found.refused),
         inputs=subject.inputs,
-        notes=() if measured.random else (*_on_order(measured, conclusion.verdict), *found.notes),
+        notes=() if measured.unsteady else (*_on_order(measured, conclusion.verdict), *found.notes),
     )
+
+
+def _beyond_the_program(
+    target: Callable[..., Any], measured: FunctionMeasurement, found: Structure, path: str, seed: int
+) -> list[Finding[Code]]:
+    """What no program shows: samples meet in a layer that trains, or Python computed on with what it had read."""
+    shown = any(not cause.harmless for cause in found.causes)
+    if shown or measured.behaviour != "other" or measured.unsteady is not None:
+        return []
+    meeting = None if found.causes else find_meeting(target, measured.samples, seed)
+    if meeting is not None:
+        return [finding_of(meeting)]
+    own = python_cause(target, measured.samples, path, measured.tolerance, seed)
+    return [] if own is None or (own.code == "unexplained" and found.causes) else [own]
 
 
 def _on_order(measured: FunctionMeasurement, verdict: Code) -> tuple[str, ...]:
@@ -47,26 +82,3 @@ def _on_order(measured: FunctionMeasurement, verdict: Code) -> tuple[str, ...]:
     if not measured.order_matters or verdict in ("broadcast", "couples"):
         return ()
     return (f"{NOTE}; pairs that lie in two halves of a batch are torn apart then",)
-
-
-def _use(subject: Subject, verdict: Code) -> tuple[str, ...]:
-    """Code to paste: what to write instead."""
-    name = name_of(subject.target)
-    called = f"({', '.join(given.name for given in subject.inputs if given.name.isidentifier()) or '...'})"
-    use = CAUSES[verdict].use
-    match use:
-        case Use.NOTHING:
-            return ()
-        case Use.WEIGHTED:
-            total = f"total += {name}{called}.item() * len({subject.inputs[0].name})"
-            return (total, "total / len(dataset) at the end")
-        case Use.ADDED:
-            return (f"total += {name}{called}.item()", "total / len(dataset) at the end")
-        case Use.EXACT:
-            own = name if name.isidentifier() and name != "lambda" else "metric"
-            return (
-                f"{own} = batchproof.exact({name if name != 'lambda' else 'the function'})",
-                f"{own}{called} per batch, {own}.compute() per epoch",
-            )
-        case _:
-            assert_never(use)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,19 +44,21 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
     if not merges and all(found.code != "rounding" for found in findings):
         findings.append(_merging(scored))
     findings += _undefined(about)
+    unknown = _unknown(about) if not findings else ""
+    safe = None if unknown else not findings
     notes = [*_tried(scored, working, samples.n), *_averaged(alone, scored, about)]
-    safe = not findings
+    if safe is False:
+        notes.append(f"batchproof.exact of a function that gives what {name_of(subject.target)} gives on one batch")
     return Explanation(
         target=subject.title,
         kind="metric",
         is_safe=safe,
-        verdict="accumulated" if safe else findings[0].code,
-        headline=_headline(findings, about, working.n),
-        findings=tuple(findings) if findings else (finding("accumulated"),),
+        verdict="undefined" if unknown else "accumulated" if safe else findings[0].code,
+        headline=unknown or _headline(findings, about),
+        findings=tuple(findings) if findings or unknown else (finding("accumulated"),),
         place=subject.place,
         curve=about,
         keep=None,
-        use=_use(subject, safe),
         inputs=subject.inputs,
         notes=tuple(notes),
     )
@@ -63,10 +66,12 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
 
 def _curve(scored: Scored, samples: Samples, of_samples: int, alone: Alone) -> Curve:
     """The component that moves most.  What single batches give sets the scale: near 0, rounding is no dependence."""
-    scales = [max(abs(float(scored.exact[which])), _magnitude(alone, which)) for which in range(len(scored.names))]
+    exact = [abs(float(value)) if bool(value.isfinite()) else 0.0 for value in scored.exact]
+    scales = [max(value, _magnitude(alone, which)) for which, value in enumerate(exact)]
     gaps = [
         max(
-            (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not row.undefined), default=0.0
+            (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not int(row.undefined[which])),
+            default=0.0,
         )
         / (scale or 1.0)
         for which, scale in enumerate(scales)
@@ -91,7 +96,7 @@ def _same(scored: Scored, value: torch.Tensor, about: Curve) -> bool:
 
 
 def _batching(target: Any, samples: Samples, about: Curve, precise: float | None) -> Finding[Code]:
-    way = direction(about, samples.n)
+    way = direction(about)
     if precise is not None:
         return finding("rounding", what=f"in double precision it is {precise:.4g}, however the samples are batched")
     size = min(16, max(1, samples.n // 3))
@@ -129,7 +134,14 @@ def _undefined(about: Curve) -> list[Finding[Code]]:
     return [finding("undefined", what=f"updated with batches of {rows[0].size}: {rows[0].raised or 'NaN'}")]
 
 
-def _headline(findings: Sequence[Finding[Code]], about: Curve, n: int) -> str:
+def _unknown(about: Curve) -> str:
+    """What keeps a value that is the same in all batches from being called safe; empty where nothing does."""
+    if math.isfinite(about.exact):
+        return ""
+    return f"could not tell: compute() on all samples is {'NaN' if math.isnan(about.exact) else 'infinite'}"
+
+
+def _headline(findings: Sequence[Finding[Code]], about: Curve) -> str:
     if not findings:
         return "safe: compute() is the same however the samples are batched"
     if findings[0].code == "merge":
@@ -137,7 +149,7 @@ def _headline(findings: Sequence[Finding[Code]], about: Curve, n: int) -> str:
     if findings[0].code == "undefined":
         return f"depends on the batch size: {findings[0].what}"
     reads = {"low": "reads LOW", "high": "reads HIGH", "varies": "reads low at some sizes, high at others"}
-    way = direction(about, n)
+    way = direction(about)
     return f"depends on the batch size: compute() {reads[way] if way else 'moves with the batches'}"
 
 
@@ -175,9 +187,3 @@ def _averaged(alone: Alone, scored: Scored, about: Curve) -> list[str]:
     worst = max(off, key=lambda reading: abs(averaged.error(reading.mean)))
     value = f"{worst.mean:.4g}, not {averaged.exact:.4g}"
     return [f"averaging its values batch by batch gives another number: {value} at batch size {worst.size}"]
-
-
-def _use(subject: Subject, safe: bool) -> tuple[str, ...]:
-    if safe:
-        return ("update() per batch, compute() once at the end",)
-    return (f"batchproof.exact(a function that gives what {name_of(subject.target)} gives on one batch)",)

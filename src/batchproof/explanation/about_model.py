@@ -24,8 +24,9 @@ def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], size
     curve = None
     if coupling.couples:
         curve = _curve(change_with_size(subject.target, some, leaves, sizes(some.n), seed), some, samples.n)
-    notes = [*_side_values(leaves), *_mode(subject.target)]
-    findings = tuple(_finding(culprit) for culprit in coupling.culprits)
+    use = _use(subject, coupling)
+    notes = [*_mode(subject.target), *(["in training no accumulation of micro-batches is exact"] if use else [])]
+    findings = tuple(finding_of(culprit) for culprit in coupling.culprits)
     return Explanation(
         target=subject.title,
         kind="model",
@@ -36,7 +37,7 @@ def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], size
         place=subject.place,
         curve=curve,
         keep=None,
-        use=_use(subject, coupling),
+        use=use,
         inputs=subject.inputs,
         notes=tuple(notes),
     )
@@ -60,16 +61,17 @@ def _otherwise(coupling: Coupling) -> tuple[Finding[Code], ...]:
     return () if coupling.couples else (finding("independent"),)
 
 
-def _finding(culprit: Culprit) -> Finding[Code]:
+def finding_of(culprit: Culprit) -> Finding[Code]:
+    """What couples samples, with its module, its line and what to do instead."""
     more = f" and {culprit.alike} more {culprit.kind} in training mode" if culprit.alike else ""
     place = culprit.place
     if culprit.kind.startswith(_NORMS):
         what = "it normalises each sample by the mean and variance of its batch"
         remedy = "score in eval mode; to train exactly at any batch size: GroupNorm, LayerNorm, or frozen statistics"
     else:
-        what = f"{culprit.op.removeprefix('aten.').strip('_')} takes all samples of the batch together"
+        what = "what it gives for one sample moves when another sample of the batch is replaced"
         remedy = "work within a sample: mind the dim argument" if not culprit.ends_in_eval else "score in eval mode"
-    return finding("couples", place, title=f"{culprit}{more}", what=what, remedy=remedy)
+    return finding("couples", place, title=f"{culprit}{more}" if culprit.kind else "", what=what, remedy=remedy)
 
 
 def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -> Curve:
@@ -85,14 +87,6 @@ def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -
     return Curve(0.0, tuple(readings), samples.n, of_samples, quantity="change of the output", scale=1.0)
 
 
-def _side_values(leaves: Sequence[bool]) -> list[str]:
-    """Outputs without a batch dimension: an auxiliary loss, for one."""
-    single = [str(index) for index, grows in enumerate(leaves) if not grows]
-    if not single:
-        return []
-    return [f"output {', '.join(single)} has one value for the whole batch: explain it as a function of its own"]
-
-
 def _mode(target: Any) -> list[str]:
     if not isinstance(target, torch.nn.Module):
         return []
@@ -104,5 +98,5 @@ def _use(subject: Subject, coupling: Coupling) -> tuple[str, ...]:
     if not coupling.couples or not isinstance(subject.target, torch.nn.Module):
         return ()
     if coupling.couples_in_eval is False:
-        return ("model.eval() before you score", "in training no accumulation of micro-batches is exact")
+        return ("model.eval()",)
     return ()

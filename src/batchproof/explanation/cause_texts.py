@@ -111,6 +111,28 @@ CAUSES: dict[Code, CauseText] = {
         "switch the randomness off (eval mode, a fixed seed) to compare",
         use=Use.NOTHING,
     ),
+    "state": CauseText(
+        "keeps a state between calls",
+        "two calls on the same samples differ, and no random numbers are drawn: a moving average, a step counter",
+        "hold the state still to compare: pass it in, or explain the part that does not change it",
+        use=Use.NOTHING,
+    ),
+    "size": CauseText(
+        "the batch size itself enters",
+        "len(batch) stands in the value besides counting its samples, so it changes with the batch size alone",
+        "put a fixed number in its place, or report the number at one batch size",
+    ),
+    "mean-and-sum": CauseText(
+        "a mean plus a sum",
+        "a mean is the same for any batch size and a sum grows with it, so no weights give both",
+        "divide the sum by the number of samples too",
+    ),
+    "groups": CauseText(
+        "groups that must stay whole",
+        "its samples belong together, and a batch that tears a group apart has no value",
+        "batch sizes that hold whole groups, and a sampler that keeps each together",
+        harmless=True,
+    ),
     "independent": CauseText(
         "no sample meets another",
         "replacing one sample of a batch leaves the outputs of the others as they were",

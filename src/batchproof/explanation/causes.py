@@ -12,18 +12,19 @@ from typing import Any, Literal
 
 from batchproof.derive import CallSite, Free, Kind, Op, Program, ProgramValue, Ref, Size, base_name, leaves
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.influence import Influence
 from batchproof.explanation.operators import (
     ADDS,
     COLUMNS_BY_THE_WAY,
     DIVIDES,
     GUARDS,
     LINEAR,
+    MAKES_COLUMNS,
     ORDERS,
     PAIRS,
     PIECEWISE,
     jensen,
     ranks,
-    takes_together,
     word_of,
 )
 from batchproof.explanation.result import Code, Finding
@@ -44,6 +45,13 @@ ANOTHER_DIVISOR = {
     "what": "by n - 1, n squared or the like, so the value follows the size of its batch",
     "remedy": "divide by the number of samples",
 }
+MOVES_TOGETHER = "what this line gives for one sample moves when another sample of the batch is replaced"
+ONE_OF_ALL = "this line makes one value of all samples of the batch, and it is no sum over them"
+BY_A_STATISTIC = "each sample is measured by a statistic of its batch, not by that of all samples"
+SIZES_OF_SELECTIONS = {
+    "title": "a ratio of sizes",
+    "what": "the share of samples that a selection keeps enters the value of each batch, and differs between them",
+}
 ASSUMED = "here it is the number of samples; where one is left out or weighs less, batches differ in it"
 
 
@@ -55,20 +63,24 @@ class Reasons:
     proved: bool = False
 
 
-def reasons(program: Program, counts: Counts, names: Sequence[str] = ()) -> Reasons:
+def reasons(
+    program: Program, counts: Counts, influence: Influence, names: Sequence[str] = (), leaf: int | None = None
+) -> Reasons:
     """Walk the program from the samples to the result.
 
     Args:
         program: as recorded.
         counts: whether a value was the number of samples, times something fixed, in every batch that was tried.
+        influence: which samples a value comes from, where the operator does not say.
         names: of the inputs, for the report.
+        leaf: which of the leaves of its result to look at; all of them if None.
     """
-    walk = _Walk(program, counts, names)
+    result = program.result if leaf is None else program.result[leaf : leaf + 1]
+    walk = _Walk(program, result, counts, influence, names)
     for op in program.ops:
-        if any(output in walk.live for output in op.outputs):
-            walk.step(op)
-    results = {walk.nature_of(leaf) for leaf in program.result if isinstance(leaf, Ref)}
-    means = bool(results) and results <= {"mean", "shared"} and not any(not cause.harmless for cause in walk.found)
+        walk.step(op)
+    results = {walk.nature_of(end) for end in result if isinstance(end, Ref)}
+    means = "mean" in results and results <= {"mean", "shared"} and all(cause.harmless for cause in walk.found)
     if "sum" in results:
         walk.note("sum", walk.last_sum)
     elif means:
@@ -77,9 +89,12 @@ def reasons(program: Program, counts: Counts, names: Sequence[str] = ()) -> Reas
 
 
 class _Walk:
-    def __init__(self, program: Program, counts: Counts, names: Sequence[str]) -> None:
+    def __init__(
+        self, program: Program, result: Sequence[Any], counts: Counts, influence: Influence, names: Sequence[str]
+    ) -> None:
         self.program = program
         self.counts = counts
+        self.influence = influence
         self.names = dict(zip(program.inputs, names, strict=False))
         self.selected: set[int] = set()
         self.assumed = False
@@ -87,7 +102,13 @@ class _Walk:
         self.found: list[Finding[Code]] = []
         self.last_sum: CallSite | None = None
         self.last_mean: CallSite | None = None
-        self.live = _live(program)
+        self.live = _live(program, result)
+        self.takers = {
+            leaf.position: number
+            for number, op in enumerate(program.ops)
+            for leaf in leaves((op.args, op.kwargs))
+            if isinstance(leaf, Free)
+        }
         for value in program.values:
             if value.op is None:
                 self.natures[value.index] = _given_nature(value)
@@ -98,7 +119,7 @@ class _Walk:
         operands = [
             self.nature_of(leaf) for leaf in leaves((op.args, op.kwargs)) if isinstance(leaf, (Ref, Free, Size))
         ]
-        for output in op.outputs:
+        for output in self.live.intersection(op.outputs):
             value = self.program.values[output]
             wide = _batch_dims(value)
             if len(wide) > 1:
@@ -118,7 +139,9 @@ class _Walk:
         if isinstance(leaf, Size):
             return "stat" if leaf.of is not None else "sizes" if leaf.offset else "count"
         if isinstance(leaf, Free):
-            return _followed(self.program.free[leaf.position], self.program.sizes)
+            follows = _followed(self.program.free[leaf.position], self.program.sizes)
+            by_size = follows == "stat" and not self.influence.reads_data(self.takers[leaf.position])
+            return "sizes" if by_size else follows
         return "shared"
 
     def note(self, code: Code, site: CallSite | None, **words: Any) -> None:
@@ -140,22 +163,54 @@ class _Walk:
         return "matrix"
 
     def _accident(self, op: Op) -> str:
-        """(B, 1) against (B,) as they came in, with no unsqueeze that would show intent."""
-        partners = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
+        """(B, 1) against (B,), where nothing shows that the pairs are meant."""
+        alike = [other for other in self.program.ops if other.step == op.step or other.site == op.site]
+        partners = [other for other in alike if self._is_matrix(other)]
         tensors = {
             leaf.index for other in partners for leaf in leaves((other.args, other.kwargs)) if isinstance(leaf, Ref)
         }
         flat = [index for index in tensors if self._shape(index) == ("B",)]
-        column = [index for index in tensors if self._shape(index) == ("B", 1) and not self._made_column(index)]
+        weighted = any(base_name(other) in ("mul", *DIVIDES) for other in partners)
+        column = [
+            index
+            for index in tensors
+            if self._shape(index) == ("B", 1) and not self._is_meant(index, flat, weighted=weighted)
+        ]
         if not flat or not column:
             return ""
         return f"{self._called(column[0])}(B, 1) against {self._called(flat[0])}(B,)"
 
+    def _is_meant(self, column: int, flat: Sequence[int], *, weighted: bool) -> bool:
+        """Whether pairs are asked for: samples against themselves, distances by a matrix product, ``a[:, None] - b``.
+
+        Weights of samples are not: ``loss[:, None] * weight``, where the loss had lost its dimension before.
+        """
+        if any(base_name(op) in PAIRS and self._is_matrix(op) for op in self.program.ops):
+            return True
+        made = self._made_column(column)
+        if made and any(self._origins(column) == self._origins(index) for index in flat):
+            return True
+        return made == "asked" and not weighted
+
+    def _is_matrix(self, op: Op) -> bool:
+        return any(len(_batch_dims(self.program.values[output])) > 1 for output in op.outputs)
+
+    def _origins(self, index: int) -> set[int]:
+        """The inputs that a value is made of."""
+        seen, waiting = set[int](), [index]
+        while waiting:
+            found = waiting.pop()
+            number = self.program.values[found].op
+            if found not in seen and number is not None:
+                waiting.extend(self.program.ops[number].inputs)
+            seen.add(found)
+        return seen.intersection(self.program.inputs)
+
     def _called(self, index: int) -> str:
         return f"{self.names[index]} " if index in self.names else ""
 
-    def _made_column(self, index: int) -> bool:
-        """Whether the user made it a column: then the pairs are meant."""
+    def _made_column(self, index: int) -> Literal["", "asked", "kept"]:
+        """Whether the function made it a column: asked for by ``[:, None]``, or kept by ``keepdim=True``."""
         seen, waiting = set(), [index]
         while waiting:
             number = self.program.values[waiting.pop()].op
@@ -166,9 +221,9 @@ class _Walk:
             columns = [source for source in op.inputs if self._shape(source) == ("B", 1)]
             # a layer with one output, or one column of a table, is a column that nobody asked for
             if not columns and base_name(op) not in COLUMNS_BY_THE_WAY:
-                return True
+                return "asked" if base_name(op) in MAKES_COLUMNS else "kept"
             waiting.extend(columns)
-        return False
+        return ""
 
     def _shape(self, index: int) -> tuple[Any, ...]:
         return tuple("B" if isinstance(size, Size) else size for size in self.program.values[index].shape)
@@ -178,16 +233,22 @@ class _Walk:
             return "matrix"
         if not _has(operands, "rows", "part", "centred", "mixed"):
             return "centred" if _has(operands, "mean", "sum", "stat", "extreme") else "rows"
-        if name in ORDERS and value.kind is not Kind.ROWS:
+        stays_apart = value.kind in (Kind.ROWS, Kind.BLOCKS) or "mixed" in operands
+        stays_apart = stays_apart or ("centred" in operands and name not in ORDERS)  # by its statistic alone
+        mixes = not stays_apart and self.influence.mixes(value.index)
+        if mixes and name in ORDERS:
             self.note("order", op.site, what=ranks(name))
             return "mixed"
         if _has(operands, "mean", "sum", "stat", "extreme"):
             return self._conditional(op, name, operands)
-        if value.kind is Kind.OPAQUE and "mixed" not in operands:
-            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
+        if mixes and value.kind is Kind.OPAQUE:
+            self.note("couples", op.site, what=MOVES_TOGETHER)
             return "mixed"
         if "mixed" in operands:
             return "mixed"
+        if "sizes" in operands and name in (*DIVIDES, "mul"):
+            self.note("divisor", op.site, **ANOTHER_DIVISOR)
+            return "centred"
         if "count" in operands and name in (*DIVIDES, "mul"):
             return "part"
         return "centred" if "centred" in operands else "part" if "part" in operands else "rows"
@@ -201,7 +262,7 @@ class _Walk:
         elif name in (*ADDS, "addcmul"):
             self.note("centred", op.site)
         elif name not in ("index", "gather", "index_select", *LINEAR):
-            self.note("centred", op.site, title="measured by the batch")
+            self.note("centred", op.site, title="measured by the batch", what=BY_A_STATISTIC)
         return "centred"
 
     def _reduced(self, op: Op, name: str, operands: Sequence[Nature], value: ProgramValue) -> Nature:
@@ -220,11 +281,21 @@ class _Walk:
                 self.last_mean = op.site
                 return "mean"
             return "sum"
+        if name in ("sum", "mean") and not _has(operands, "centred", "mixed", "matrix", "stat", "mean", "sum"):
+            return self._of_rows(op, name, operands)
         if name in ORDERS:
             self.note("order", op.site, what=ranks(name))
-        elif not _has(operands, "matrix", "mixed"):
-            self.note("couples", op.site, title="takes the samples of a batch together", what=takes_together(name))
+        elif not _has(operands, "matrix", "mixed", "centred"):
+            self.note("couples", op.site, what=ONE_OF_ALL)
         return "stat"
+
+    def _of_rows(self, op: Op, name: str, operands: Sequence[Nature]) -> Nature:
+        """The sum or mean of samples that lie in no order that the engine keeps: frames of a spectrogram, say."""
+        if name == "sum" and "part" not in operands:
+            self.last_sum = op.site
+            return "sum"
+        self.last_mean = op.site
+        return "mean"
 
     def _is_shift(self, value: ProgramValue) -> bool:
         """Whether a maximum only steadies an exponential: then samples are shifted by it, and it comes back later."""
@@ -259,9 +330,12 @@ class _Walk:
         above, below = (self.nature_of(leaf) for leaf in op.args[:2])
         if below == "sizes" and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
             below = "count"  # n + 0, as in a running total that starts here
+        selects = isinstance(op.args[0], Ref) and op.args[0].index in self.selected
+        if below == "sizes" and selects:
+            below = "stat"  # how many it keeps: few in a bin of a calibration error, and the same few by chance
         if below == "shared":
             return above
-        if below == "count" and isinstance(op.args[0], Ref) and op.args[0].index in self.selected:
+        if below == "count" and selects:
             return self._ratio_of_counts(op)
         if below == "count":
             if above == "sum":
@@ -274,7 +348,7 @@ class _Walk:
             if above in ("mean", "sum", "shared"):
                 self.note("divisor", op.site, **ANOTHER_DIVISOR)
             return "stat"
-        if above in ("shared", "count", "sizes"):
+        if above in ("shared", "count", "sizes") and below == "mean":
             self.note("nonlinear", op.site, what=jensen("the reciprocal"))
             return "stat"
         if above in ("sum", "stat") and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
@@ -305,6 +379,12 @@ class _Walk:
             )
             self.note("constant-term", op.site, what=what, harmless=plain)
             return "mean" if plain else "stat"
+        if kinds == {"sum", "count"}:
+            return "sum"
+        if kinds & {"count", "sizes"}:
+            self.note("size", op.site)
+        elif {"mean", "sum"} <= kinds:
+            self.note("mean-and-sum", op.site)
         return next(iter(kinds)) if len(kinds) == 1 else "stat"
 
     def _is_term(self, op: Op) -> bool:
@@ -317,21 +397,33 @@ class _Walk:
             waiting.extend(self.program.ops[number].inputs)
         return False
 
+    def _is_length(self, leaf: Any) -> bool:
+        """Whether a number is made of the length of a selection: nothing else that Python computes is read nowhere."""
+        if isinstance(leaf, Size):
+            return leaf.of is not None
+        return isinstance(leaf, Free) and self.nature_of(leaf) == "stat" and not self.program.reads
+
     def _nonlinear(self, op: Op, name: str, kinds: set[Nature]) -> Nature:
         if name in GUARDS and (kinds <= {"sum", "count"} or "stat" in kinds):
             return "sum" if kinds <= {"sum", "count"} else "stat"
         if kinds <= {"extreme"}:
             return "extreme"
-        if name in PIECEWISE:
+        if "sizes" in kinds:
+            self.note("size", op.site)
+        elif name == "mul" and any(self._is_length(leaf) for leaf in op.args):
+            self.note("ratio", op.site, **SIZES_OF_SELECTIONS)
+        elif name in PIECEWISE:
             self.note("limit", op.site, what=f"{word_of(op, name)} is taken in each batch")
+        elif name == "reciprocal" and kinds == {"sum"}:  # weights of classes: 1 / counts, len(labels) / counts
+            self.note("ratio", op.site)
         else:
             self.note("nonlinear", op.site, what=jensen(word_of(op, name)))
         return "stat"
 
 
-def _live(program: Program) -> set[int]:
+def _live(program: Program, result: Sequence[Any]) -> set[int]:
     """The values on the way to the result, which may be a number that Python read.  A check of the inputs is not."""
-    live = {leaf.index for leaf in program.result if isinstance(leaf, Ref)}
+    live = {leaf.index for leaf in result if isinstance(leaf, Ref)}
     live = live or {read.value for read in program.reads if not isinstance(read.seen, bool)}
     for op in reversed(program.ops):
         if any(output in live for output in op.outputs):

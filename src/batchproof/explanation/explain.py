@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,12 +14,12 @@ from batchproof.explanation.about_function import about_function
 from batchproof.explanation.about_metric import about_metric
 from batchproof.explanation.about_model import about_model
 from batchproof.explanation.guess import guess_samples
-from batchproof.explanation.measure import Progress, to_try
+from batchproof.explanation.measure import Progress, Sizes, to_try
 from batchproof.explanation.models import row_leaves
 from batchproof.explanation.result import Explanation, Subject
-from batchproof.explanation.samples import gather
+from batchproof.explanation.samples import Samples, gather
 from batchproof.ground.batch import check_batch_dim
-from batchproof.ground.isolation import preserved, quiet
+from batchproof.ground.isolation import muted, preserved, quiet
 from batchproof.ground.target import is_metric, place_of, signature_of, title_of
 
 
@@ -44,7 +46,8 @@ def explain(
     '1 (BatchNorm1d, training mode)'
 
     Args:
-        target: A function of a batch, a metric object with update, compute and reset, or a model.
+        target: A function of a batch, a metric object with update, compute and reset, or a model.  It is called some
+            hundred times, on batches of each size, and at most some thousand; what it prints and logs is left out.
         example: All the samples that there are, as the target takes them: tensors of any dtype, arrays or lists, with
             one entry for each sample.  Guessed from the parameters' names if absent.
         batch_dim: The batch dimension; or one for each positional example, or by the names of arguments, with None for
@@ -66,19 +69,60 @@ def explain(
     given = sorted({_whole(size) for size in batch_sizes}) if batch_sizes is not None else None
     marked = _whole(mark) if mark is not None else None
     sizes = partial(to_try, given, marked)
-    with preserved(target), quiet(target):
+    told = _aloud(progress)
+    with preserved(target), quiet(target), muted() as heard:
         guessed = not example and not keywords
         if guessed:
             example = guess_samples(target)
         samples = gather(signature_of(target), example, keywords, check_batch_dim(batch_dim), not is_metric(target))
         subject = Subject(target, title_of(target), place_of(target), samples.given(guessed))
         if is_metric(target):
-            found = about_metric(subject, samples, sizes, seed, progress)
-        elif any(leaves := row_leaves(target, samples)):
-            found = about_model(subject, samples, leaves, sizes, seed)
+            found = about_metric(subject, samples, sizes, seed, told)
         else:
-            found = about_function(subject, samples, sizes, seed, progress)
-    return replace(found, marked=marked)
+            found = _about_outputs(subject, samples, sizes, seed, told)
+    if heard.getvalue():
+        found = replace(
+            found, notes=(*found.notes, f"called {samples.calls.count:,} times; what it printed is left out")
+        )
+    return replace(_no_safer_than_a_guess(found) if guessed else found, marked=marked, calls=samples.calls.count)
+
+
+def _aloud(progress: Progress | None) -> Progress | None:
+    """The same, written to where it would be now."""
+    out, err = sys.stdout, sys.stderr
+
+    def told(text: str, done: int, total: int) -> None:
+        with redirect_stdout(out), redirect_stderr(err):
+            progress(text, done, total)  # type: ignore[misc]
+
+    return None if progress is None else told
+
+
+def _about_outputs(
+    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
+) -> Explanation:
+    """Of a loss beside its outputs each is explained: the values of the batch first, then those of single samples."""
+    leaves = row_leaves(subject.target, samples)
+    if not any(leaves):
+        return about_function(subject, samples, sizes, seed, progress)
+    of_rows = about_model(subject, samples, leaves, sizes, seed)
+    if all(leaves):
+        return of_rows
+    of_batch = about_function(subject, samples, sizes, seed, progress, [not grows for grows in leaves])
+    first, other = (of_batch, of_rows) if _gravity(of_batch) >= _gravity(of_rows) else (of_rows, of_batch)
+    of_other = "with a value for each sample" if other is of_rows else "with one value for the batch"
+    return replace(first, notes=(*first.notes, f"the outputs {of_other}: {other.headline}"))
+
+
+def _gravity(found: Explanation) -> int:
+    return {True: 0, None: 1, False: 2}[found.is_safe]
+
+
+def _no_safer_than_a_guess(found: Explanation) -> Explanation:
+    """What was made up from names may be what a function is constant on: two images that are equal, a single class."""
+    if found.is_safe is not True:
+        return found
+    return replace(found, is_safe=None, headline=f"could not tell: {found.headline}, but on inputs that were guessed")
 
 
 def _whole(size: Any) -> int:

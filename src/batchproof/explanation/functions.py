@@ -3,66 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
+from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
+from batchproof.explanation.groups import find_groups
 from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, measure, workable
-from batchproof.explanation.result import Curve, Direction
+from batchproof.explanation.result import Curve, Direction, Reading
 from batchproof.explanation.samples import Samples
+from batchproof.explanation.trace import find_draws
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
+from batchproof.ground.place import Place
 from batchproof.ground.tensors import NEXT_TO_NOTHING, close
 
 Behaviour = Literal["mean", "sum", "other"]
 _TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-4}
 COARSE = 1e-2
+_HARM = {"mean": 0, "undefined": 1, "sum": 2, "other": 3}
 #: More than this is left in the user's precision: twice the bytes might not fit.
 MOST_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
+class Unsteady:
+    """Why two calls on the same samples differ, and the line that draws the first random number."""
+
+    code: Literal["random", "state"]
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class ResultLeaf:
+    """One of the values that a function returned.
+
+    Attributes:
+        path: How to get there from what was returned: ``['loss']``.
+        position: Where it stands among all leaves.
+        is_single: Whether it is one number.
+        has_item: Whether it is one number in a tensor or array.
+    """
+
+    path: str
+    position: int
+    is_single: bool
+    has_item: bool
+
+
+@dataclass(frozen=True)
 class FunctionMeasurement:
-    """The numbers, and what they say."""
+    """The numbers, and what they say: one column for each number of the result, of which one is the worst."""
 
     exact: torch.Tensor
     rows: list[SizeValues]
     names: list[str]
+    outputs: list[ResultLeaf]
     behaviours: list[Behaviour]
     tolerance: float
     samples: Samples
     of_samples: int
     order_matters: bool
-    random: bool
+    unsteady: Unsteady | None
 
     @property
     def worst(self) -> int:
-        """The component that averaging changes most."""
-        if len(self.names) == 1:
-            return 0
-        harmless = {"mean": 0, "sum": 1, "other": 1}
-        gaps = [(harmless[kind], self._gap(which)) for which, kind in enumerate(self.behaviours)]
-        return gaps.index(max(gaps))
+        """The number to explain: what is neither a mean nor a sum first, then single values, then the largest gap."""
+        ranks = [
+            (_HARM[self._seen(which)], self.outputs[which].is_single, self._gap(which))
+            for which in range(len(self.names))
+        ]
+        return ranks.index(max(ranks))
 
     @property
     def behaviour(self) -> Behaviour:
-        """Of the whole result: a mean (or a sum) only if every component is one."""
-        kinds = set(self.behaviours)
-        return kinds.pop() if len(kinds) == 1 else "other"
+        """Of the worst number: the result is a mean only if all of them are."""
+        return self.behaviours[self.worst]
 
     @property
     def undefined(self) -> list[SizeValues]:
         """The batch sizes at which some batch gave NaN or raised."""
-        return [row for row in self.rows if row.undefined and row.size < self.samples.n]
+        return [row for row in self.rows if int(row.undefined[self.worst]) and row.size < self.samples.n]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all batches gave the same number: then nothing is known of others."""
+        return all(float(row.spread[self.worst]) == 0 for row in self.rows)
 
     def curve(self) -> Curve:
         """The worst component over batch sizes."""
-        return curve(
+        each = self.samples.grouping.size
+        found = curve(
             self.exact, self.rows, self.names, self.worst, self.tolerance,
-            samples=self.samples.n, of_samples=self.of_samples, shuffled=not self.order_matters,
+            samples=each * self.samples.n, of_samples=each * self.of_samples, shuffled=not self.order_matters,
         )  # fmt: skip
+        readings = (replace(one, size=each * one.size, last=each * one.last) for one in found.readings)
+        return replace(found, readings=tuple(readings))
+
+    def _seen(self, which: int) -> Behaviour | Literal["undefined"]:
+        return self.behaviours[which] if bool(self.exact[which].isfinite()) else "undefined"
 
     def _gap(self, which: int) -> float:
         about = curve(self.exact, self.rows, self.names, which, self.tolerance, samples=0, of_samples=0)
@@ -70,23 +111,68 @@ class FunctionMeasurement:
         return max((error for error in errors if error == error), default=0.0)
 
 
+class PickedValues(dict[str, Any]):
+    """Some of the values that a function returned, by the paths that lead to them: torch names them by these."""
+
+
+pytree.register_pytree_node(
+    PickedValues,
+    lambda values: (list(values.values()), list(values)),
+    lambda leaves, paths: PickedValues(zip(paths, leaves, strict=True)),
+    flatten_with_keys_fn=lambda values: (list(values.items()), list(values)),
+)
+
+
+def picked(target: Callable[..., Any], chosen: Sequence[bool]) -> Callable[..., PickedValues]:
+    """The target with only some of the numeric leaves of its result."""
+
+    def values_of_the_batch(*args: Any, **kwargs: Any) -> PickedValues:
+        found = components.leaves(target(*args, **kwargs))
+        return PickedValues(found[index] for index, is_chosen in enumerate(chosen) if is_chosen)
+
+    return values_of_the_batch
+
+
 def measure_function(
     target: Callable[..., Any], samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
 ) -> FunctionMeasurement:
     """Run it on batches of every size; in double precision where the function allows that."""
     samples, tolerance = _precise(target, samples, seed)
+    grouping = find_groups(target, samples, seed, tolerance)
+    if grouping is not None:
+        samples, sizes = samples.grouped(grouping), _sizes_of_groups(sizes, grouping.size)
     n = workable(_scorer(target, samples, seed), samples.n)
     head = samples.first(n)
     score = _scorer(target, head, seed)
-    names = components.names(_result(target, head, seed))
+    result = _result(target, head, seed)
     mixed = head.shuffled(seed) if n == samples.n else samples.shuffled(seed).first(n)
     exact = score(0, n)
-    drawn = _differs(exact, _scorer(target, samples, seed + 1)(0, n), tolerance)
-    ordered = not drawn and _differs(exact, _scorer(target, head.shuffled(seed), seed)(0, n), tolerance)
+    unsteady = _unsteady(target, head, exact, seed, tolerance)
+    ordered = unsteady is None and _differs(exact, _scorer(target, head.shuffled(seed), seed)(0, n), tolerance)
     working = head if ordered else mixed
     exact, rows = measure(_scorer(target, working, seed), n, sizes(n), progress, shuffled=not ordered)
     behaviours = [_behaviour(exact, rows, which, n, tolerance) for which in range(len(exact))]
-    return FunctionMeasurement(exact, rows, names, behaviours, tolerance, working, samples.n, ordered, drawn)
+    names, outputs = components.names(result), _leaves_of(result)
+    return FunctionMeasurement(
+        exact, rows, names, outputs, behaviours, tolerance, working, samples.n, ordered, unsteady
+    )
+
+
+def _sizes_of_groups(sizes: Sizes, size: int) -> Sizes:
+    """The batch sizes that hold whole groups, in groups."""
+    return lambda n: [count // size for count in sizes(n * size) if count % size == 0] or [n]
+
+
+def _unsteady(
+    target: Callable[..., Any], samples: Samples, exact: torch.Tensor, seed: int, tolerance: float
+) -> Unsteady | None:
+    """A seed repeats what is drawn by chance, and does nothing against a counter or a moving average."""
+    repeated = not _differs(exact, _scorer(target, samples, seed)(0, samples.n), tolerance)
+    if repeated and not _differs(exact, _scorer(target, samples, seed + 1)(0, samples.n), tolerance):
+        return None
+    args, kwargs = samples.all()
+    drawn = find_draws(target, args, kwargs)
+    return Unsteady("random" if drawn or repeated else "state", next(filter(None, drawn), None))
 
 
 def also_elsewhere(target: Callable[..., Any], measured: FunctionMeasurement, seed: int) -> bool:
@@ -98,8 +184,7 @@ def also_elsewhere(target: Callable[..., Any], measured: FunctionMeasurement, se
         exact, rows = measure(score, other.n, sizes, shuffled=not measured.order_matters)
     except Exception:  # noqa: BLE001 - other data may lie outside the function's domain: then nothing is known
         return False
-    found = {_behaviour(exact, rows, which, other.n, measured.tolerance) for which in range(len(exact))}
-    return found == {measured.behaviour}
+    return _behaviour(exact, rows, measured.worst, other.n, measured.tolerance) == measured.behaviour
 
 
 def _scorer(target: Callable[..., Any], samples: Samples, seed: int) -> Score:
@@ -118,6 +203,18 @@ def _result(target: Callable[..., Any], samples: Samples, seed: int) -> Any:
     if not components.tensors(result):
         raise BatchproofError(f"the target returned {type(result).__name__}: there is no number in it to explain")
     return result
+
+
+def _leaves_of(result: Any) -> list[ResultLeaf]:
+    """For each number that is measured, the leaf of the result that it belongs to."""
+    flat = pytree.tree_leaves(result)
+    numeric = [(position, leaf) for position, leaf in enumerate(flat) if components.is_numeric(leaf)]
+    found: list[ResultLeaf] = []
+    for (position, leaf), (path, tensor) in zip(numeric, components.tensors(result), strict=True):
+        count = tensor.numel() * (2 if tensor.is_complex() else 1)
+        single = tensor.numel() == 1
+        found += [ResultLeaf(path, position, single, single and hasattr(leaf, "item"))] * count
+    return found[: components.MOST]
 
 
 def _precise(target: Callable[..., Any], samples: Samples, seed: int) -> tuple[Samples, float]:
@@ -142,7 +239,7 @@ def _differs(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
 
 
 def _behaviour(exact: torch.Tensor, rows: Sequence[SizeValues], which: int, n: int, tolerance: float) -> Behaviour:
-    defined = [row for row in rows if row.size < n and not row.undefined]
+    defined = [row for row in rows if row.size < n and not int(row.undefined[which])]
     about = curve(exact, rows, [str(index) for index in range(len(exact))], which, tolerance, samples=n, of_samples=n)
     if defined and all(about.is_exact(float(row.weighted[which])) for row in defined):
         return "mean"
@@ -153,14 +250,24 @@ def _behaviour(exact: torch.Tensor, rows: Sequence[SizeValues], which: int, n: i
     return "other"
 
 
-def direction(about: Curve, n: int) -> Direction | None:
-    """Whether the mean of batches reads low or high, at the sizes where it is clearly off."""
-    signs = set()
-    for reading in about.readings:
-        error = reading.weighted - about.exact
-        noise = 2 * (reading.standard_error or 0.0)
-        if reading.size < n and error == error and not about.is_exact(reading.weighted) and abs(error) > noise:
-            signs.add(error > 0)
+def direction(about: Curve) -> Direction | None:
+    """Whether the mean of batches reads low or high: told by whole batches, where there are enough of them.
+
+    A short last batch is a batch of another size, and two batches of most of the samples are no average.
+    """
+    n = about.samples
+    signs = {sign for reading in about.readings if 4 * reading.size <= n and (sign := _sign(about, reading, n))}
+    signs = signs or {sign for reading in about.readings if (sign := _sign(about, reading, n))}
     if not signs:
         return None
-    return "varies" if len(signs) == 2 else "high" if signs.pop() else "low"
+    return "varies" if len(signs) == 2 else "high" if signs == {1} else "low"
+
+
+def _sign(about: Curve, reading: Reading, n: int) -> int:
+    """1 where the mean of whole batches lies above what their samples give at once, -1 below, 0 where none can say."""
+    whole = reading.whole == reading.whole and reading.size <= n // 2
+    value, true = (reading.dropped, reading.whole) if whole else (reading.weighted, about.exact)
+    error, noise = value - true, 2 * (reading.standard_error or 0.0)
+    if reading.size >= n or error != error or abs(error) <= noise or about.same(value, true):
+        return 0
+    return 1 if error > 0 else -1

@@ -14,17 +14,18 @@ from batchproof.explanation.result import Curve, Reading
 from batchproof.ground.text import error_line
 
 Score = Callable[[int, int], torch.Tensor]
+#: The samples from one number to another.
+Span = tuple[int, int]
 Progress = Callable[[str, int, int], None]
 #: The batch sizes to try, of so many samples.
 Sizes = Callable[[int], list[int]]
 
+#: Calls of the function for all batch sizes together, and how many of them each has at least.
 CALLS = 2048
 FEWEST_CALLS = 32
 SECONDS = 1.0
 #: Batches are tried in runs of so many neighbours.
 NEIGHBOURS = 4
-#: Where many are affordable in so many runs; what their samples give together is a guide only where they are long.
-RUNS, LONG = 32, 16
 #: Below this, relative to the values, a difference is one of rounding.
 ROUNDING = 1e-6
 
@@ -33,7 +34,8 @@ ROUNDING = 1e-6
 class SizeValues:
     """One batch size, every component: what the batches gave, and what their samples give together.
 
-    Of a function that adds over batches ``total`` and ``together`` are the same.
+    Of a function that adds over batches ``total`` and ``together`` are the same; ``whole`` is what the samples of its
+    whole batches give at once, to be compared with ``dropped``.
     """
 
     size: int
@@ -43,11 +45,13 @@ class SizeValues:
     mean: torch.Tensor
     weighted: torch.Tensor
     dropped: torch.Tensor
+    whole: torch.Tensor
     total: torch.Tensor
     magnitude: torch.Tensor
+    spread: torch.Tensor
     together: torch.Tensor
     standard_error: torch.Tensor | None
-    undefined: int
+    undefined: torch.Tensor
     raised: str | None
 
 
@@ -88,10 +92,10 @@ def measure(
     """
     exact = score(0, n)
     rows = []
-    for position, size in enumerate(sizes):
+    for position, (size, share) in enumerate(zip(sizes, _shares(n, sizes), strict=True)):
         if progress is not None:
             progress(f"batches of {size}", position, len(sizes))
-        allowed = _allowed(score, size, math.ceil(n / size), n)
+        allowed = min(_allowed(score, size, math.ceil(n / size), n), share)
         if allowed * size < n:
             rows.append(_sampled(score, n, size, exact, allowed, shuffled))
         else:
@@ -99,113 +103,117 @@ def measure(
     return exact, rows
 
 
+def _shares(n: int, sizes: Sequence[int]) -> list[int]:
+    """How many batches of each size to try: all of the large ones, and of the small ones as many as are left."""
+    shares: list[tuple[int, int]] = []
+    left = CALLS
+    for position, size in sorted(enumerate(sizes), key=lambda pair: -pair[1]):
+        waiting = len(sizes) - len(shares)
+        share = min(math.ceil(n / size), max(FEWEST_CALLS, left // waiting))
+        shares.append((position, share))
+        left -= share
+    return [share for _, share in sorted(shares)]
+
+
 def _row(score: Score, n: int, size: int, exact: torch.Tensor) -> SizeValues:
     starts = range(0, n, size)
     values, undefined, raised = _values(score, [(start, min(n, start + size)) for start in starts], like=exact)
     last = n % size
-    whole = values[:-1] if last else values
+    full = values[:-1] if last else values
+    whole = _values(score, [(0, n - last)], like=exact)[0][0] if last and len(full) > 1 else exact
     weights = torch.tensor([min(n, start + size) - start for start in starts]).double()[:, None]
     return SizeValues(
         size, len(values), len(values), last,
         values.mean(0), (values * weights).sum(0) / weights.sum(),
-        whole.mean(0) if len(whole) else torch.full_like(exact, math.nan),
-        values.sum(0), values.abs().mean(0), exact, None, undefined, raised,
+        full.mean(0) if len(full) else torch.full_like(exact, math.nan), whole,
+        values.sum(0), values.abs().mean(0), _spread(values), exact, None, undefined, raised,
     )  # fmt: skip
 
 
 def _sampled(score: Score, n: int, size: int, exact: torch.Tensor, allowed: int, shuffled: bool) -> SizeValues:
     """The same from some of the whole batches, in runs of neighbours: a run gives one value when taken together."""
-    guided = shuffled and allowed >= RUNS * LONG
-    per = allowed // RUNS if guided else NEIGHBOURS
-    runs = _runs(n // size, per, allowed // per, shuffled, seed=size)
-    spans = [(size * number, size * (number + 1)) for run in runs for number in range(run, run + per)]
+    runs = _runs(n // size, allowed // NEIGHBOURS, shuffled, seed=size)
+    spans = [(size * number, size * (number + 1)) for run in runs for number in range(run, run + NEIGHBOURS)]
     values, undefined, raised = _values(score, spans, like=exact)
-    together, _, _ = _values(score, [(size * run, size * (run + per)) for run in runs], like=exact)
-    mean, error = values.mean(0), None
-    if not undefined:
-        left, of_runs = 1 - len(spans) * size / n, values.reshape(len(runs), per, -1).mean(1)
-        drawn = values if shuffled else of_runs
+    together, _, _ = _values(score, [(size * run, size * (run + NEIGHBOURS)) for run in runs], like=exact)
+    of_runs = values.reshape(len(runs), NEIGHBOURS, -1)
+    mean, error, left = values.mean(0), None, 1 - len(spans) * size / n
+    if not bool(undefined.any()):
+        drawn = values if shuffled else of_runs.mean(1)
         error = (drawn.var(0) * (left / len(drawn))).sqrt()
-        room = ROUNDING * values.abs().mean(0)
-        is_mean = ((of_runs - together).abs() <= room).all(0) & ((mean - exact).abs() <= 4 * error)
+        # what is rare is mostly in no batch that was tried, and may be as frequent as one in so many
+        splits, extreme = _descend(score, n, size, exact, usual=mean)
+        error = torch.maximum(error, ((extreme - mean).abs() / len(spans)).nan_to_num())
+        is_mean = splits & _averages(of_runs, together).all(0)
         if bool(is_mean.any()):
-            is_mean &= _splits(score, n, size, exact, room)
+            is_mean &= _descend(score, n, size, exact)[0]
         mean, error = torch.where(is_mean, exact, mean), torch.where(is_mean, 0.0, error)
-        if guided:
-            tried, _, _ = _values(score, [(0, spans[-1][1])], like=exact)
-            mean, error = _without_luck(mean, error, of_runs, together, tried[0], exact, left)
     return SizeValues(
-        size, len(spans), math.ceil(n / size), 0, mean, mean, mean,
-        values.sum(0), values.abs().mean(0), together.sum(0), error, undefined, raised,
+        size, len(spans), math.ceil(n / size), 0, mean, mean, mean, exact,
+        values.sum(0), values.abs().mean(0), _spread(values), together.sum(0), error, undefined, raised,
     )  # fmt: skip
 
 
-def _runs(batches: int, per: int, count: int, shuffled: bool, seed: int) -> list[int]:
+def _runs(batches: int, count: int, shuffled: bool, seed: int) -> list[int]:
     """The first batches of so many runs that do not overlap: of shuffled samples the first are as good as any."""
     if shuffled:
-        return [per * run for run in range(count)]
+        return [NEIGHBOURS * run for run in range(count)]
     generator = torch.Generator().manual_seed(seed)
-    start = int(torch.randint(batches % per + 1, (), generator=generator))
-    return [start + per * int(run) for run in torch.randperm(batches // per, generator=generator)[:count]]
+    start = int(torch.randint(batches % NEIGHBOURS + 1, (), generator=generator))
+    order = torch.randperm(batches // NEIGHBOURS, generator=generator)
+    return [start + NEIGHBOURS * int(run) for run in order[:count]]
 
 
-def _without_luck(
-    mean: torch.Tensor,
-    error: torch.Tensor,
-    of_runs: torch.Tensor,
-    together: torch.Tensor,
-    tried: torch.Tensor,
-    exact: torch.Tensor,
-    left: float,
+def _averages(values: torch.Tensor, together: torch.Tensor) -> torch.Tensor:
+    """Whether the mean of each run's values is what its samples give at once, up to rounding."""
+    return (values.mean(1) - together).abs() <= ROUNDING * values.abs().mean(1)
+
+
+def _descend(
+    score: Score, n: int, size: int, exact: torch.Tensor, usual: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean of all batches and its error, by regression on what samples give together, where that helps.
+    """Go from all samples to a quarter of them, to a quarter of that, … to one batch.
+
+    Neighbours may be alike (data sorted by class), and then their root, say, is the mean of their roots; of parts of
+    every length it is not.  The quarter that stands out holds the few samples that a limit or a root shows on.
 
     Args:
-        mean: of the batches that were tried.
-        error: its own.
-        of_runs: the mean of each run's batches.
-        together: what each run's samples give at once.
-        tried: what the samples of all runs give at once.
-        exact: what all samples give.
-        left: the share of batches that were not tried.
-    """
-    runs, middle = len(of_runs), together.mean(0)
-    off = together - middle
-    spread = off.square().sum(0)
-    luck = exact - tried + (middle - tried) * left / (runs - 1)  # what few samples give is off like 1 over their number
-    slope = torch.where(spread > 0, (off * of_runs).sum(0) / spread, 0.0)
-    rest = (of_runs - of_runs.mean(0) - slope * off).square().sum(0) / (runs - 2)
-    better = (rest * (left / runs + luck.square() / spread)).sqrt()
-    # what grows with the number of samples (a sum, a maximum) is no guide to a mean
-    one = spread / (runs - 1)
-    level = (luck.square() <= 16 * one * left / runs) & ((tried - middle).square() <= one / 4)
-    helps = level & (better < error)
-    return torch.where(helps, mean + slope * luck, mean), torch.where(helps, better, error)
+        score: what the samples from one number to another give.
+        n: how many there are.
+        size: of the batch at the end.
+        exact: what all of them give.
+        usual: what a batch gives as a rule: the quarter furthest from it is gone into, or one drawn by chance if None.
 
-
-def _splits(score: Score, n: int, size: int, exact: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
-    """Whether the samples, some quarter of them, a quarter of that, … give the mean of what their quarters give.
-
-    Neighbours may be alike (data sorted by class), and then their root, say, is the mean of their roots.
+    Returns:
+        Whether all gave the mean of what their quarters gave, and what the batch at the end gives.
     """
     generator = torch.Generator().manual_seed(n)
     first, batches, whole, holds = 0, n // size, exact, torch.ones_like(exact, dtype=torch.bool)
-    while batches > NEIGHBOURS:
-        cuts = [first + batches * quarter // 4 for quarter in range(5)]
+    while batches > 1:
+        parts = min(batches, 4)
+        cuts = [first + batches * part // parts for part in range(parts + 1)]
         spans = [(size * lo, size * hi) for lo, hi in itertools.pairwise(cuts)]
         if first == 0 and batches == n // size:
             spans[-1] = (spans[-1][0], n)
         values, _, _ = _values(score, spans, like=exact)
         weights = torch.tensor([hi - lo for lo, hi in spans]).double()[:, None]
+        room = ROUNDING * values.abs().mean(0)
         holds &= ((values * weights).sum(0) / weights.sum() - whole).abs() <= room
-        quarter = int(torch.randint(4, (), generator=generator))
-        first, batches, whole = cuts[quarter], cuts[quarter + 1] - cuts[quarter], values[quarter]
-    return holds
+        if usual is None:
+            part = int(torch.randint(parts, (), generator=generator))
+        else:
+            part = int((values - usual).abs().nan_to_num().sum(1).argmax())
+        first, batches, whole = cuts[part], cuts[part + 1] - cuts[part], values[part]
+    return holds, whole
 
 
-def _values(score: Score, spans: Sequence[tuple[int, int]], like: torch.Tensor) -> tuple[torch.Tensor, int, str | None]:
+def _spread(values: torch.Tensor) -> torch.Tensor:
+    return values.amax(0) - values.amin(0)
+
+
+def _values(score: Score, spans: Sequence[Span], like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, str | None]:
     """Each batch's values; NaN where the function raised or returned another shape."""
-    found, undefined, raised = [], 0, None
+    found, undefined, raised = [], torch.zeros_like(like, dtype=torch.int64), None
     for lo, hi in spans:
         try:
             value = score(lo, hi)
@@ -215,7 +223,7 @@ def _values(score: Score, spans: Sequence[tuple[int, int]], like: torch.Tensor) 
         if value.shape != like.shape:
             raised = raised or f"returns {len(value)} numbers instead of {len(like)}"
             value = torch.full_like(like, math.nan)
-        undefined += bool((~value.isfinite() & like.isfinite()).any())
+        undefined += ~value.isfinite() & like.isfinite()
         found.append(value)
     return torch.stack(found), undefined, raised
 
@@ -263,8 +271,9 @@ def _reading(row: SizeValues, which: int) -> Reading:
         mean=row.mean[which].item(),
         weighted=row.weighted[which].item(),
         dropped=row.dropped[which].item(),
+        whole=row.whole[which].item(),
         standard_error=None if row.standard_error is None else _finite(row.standard_error[which]) or None,
-        undefined=row.undefined,
+        undefined=int(row.undefined[which]),
         raised=row.raised,
     )
 

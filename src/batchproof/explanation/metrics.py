@@ -134,10 +134,26 @@ def _row(metric: Any, samples: Samples, size: int, exact: torch.Tensor) -> SizeV
             f"compute() gives {len(value)} numbers instead of {len(exact)}",
             torch.full_like(exact, torch.nan),
         )
-    undefined = len(pieces) if bool((~value.isfinite() & exact.isfinite()).any()) else 0
     count = len(pieces)
+    undefined = count * (~value.isfinite() & exact.isfinite()).long()
     last = n % size
-    return SizeValues(size, count, count, last, value, value, value, value, value.abs(), exact, None, undefined, raised)
+    return SizeValues(
+        size,
+        count,
+        count,
+        last,
+        value,
+        value,
+        value,
+        exact,
+        value,
+        value.abs(),
+        value - value,
+        exact,
+        None,
+        undefined,
+        raised,
+    )
 
 
 def _merged(metric: Any, samples: Samples, cuts: list[list[Piece]]) -> tuple[list[torch.Tensor], str | None]:

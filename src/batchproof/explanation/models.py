@@ -28,7 +28,7 @@ Model = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Culprit:
-    """The innermost module and the operation that couple samples, and whether ``eval()`` of that module ends it.
+    """The innermost module that couples samples, the line that does, and whether ``eval()`` of that module ends it.
 
     ``alike`` counts the other modules of its class that are in training mode too.
     """
@@ -36,14 +36,11 @@ class Culprit:
     module: str
     kind: str
     training: bool
-    op: str
     place: Place | None
     ends_in_eval: bool
     alike: int = 0
 
     def __str__(self) -> str:
-        if not self.kind:
-            return self.op
         return f"{self.module or 'the model itself'} ({self.kind}{', training mode' if self.training else ''})"
 
 
@@ -91,6 +88,24 @@ def inspect_model(target: Model, samples: Samples, leaves: Sequence[bool], seed:
     return Coupling(True, in_eval, tuple(culprits), moved)
 
 
+def find_meeting(target: Model, samples: Samples, seed: int) -> Culprit | None:
+    """The first operation inside of a loss whose rows belong to two samples: BatchNorm in a projector that trains."""
+    if samples.n <= ROWS:
+        return None
+    probe = _Probe(target, list(_perturbed(samples, ROWS)), (), seed)
+    try:
+        step = probe.first_meeting(samples.first(ROWS - 1).all())
+    except Exception:  # noqa: BLE001 - a few rows may be too few for it: then nothing is known
+        return None
+    if step is None:
+        return None
+    modules = dict(target.named_modules()) if isinstance(target, torch.nn.Module) else {}
+    module = modules.get(step.module)
+    kind = type(module).__name__ if module is not None else ""
+    alike = [] if module is None else _in_training(modules.values(), type(module))
+    return Culprit(step.module, kind, module is not None and module.training, step.place, False, max(len(alike) - 1, 0))
+
+
 def _culprits(probe: _Probe) -> list[Culprit]:
     """Blame one, put its class in eval mode, and look for the next: until nothing couples or eval does not help."""
     found: list[Culprit] = []
@@ -108,7 +123,7 @@ def _culprits(probe: _Probe) -> list[Culprit]:
             following = probe.first_coupling() if alike else step
             ends = following is None or following.module != step.module
             training = module is not None and (module in alike or module.training)
-            found.append(Culprit(step.module, kind, training, step.op, step.place, ends, max(len(alike) - 1, 0)))
+            found.append(Culprit(step.module, kind, training, step.place, ends, max(len(alike) - 1, 0)))
             step = following if ends else None
     finally:
         for part in switched:
@@ -148,16 +163,40 @@ class _Probe:
 
     def first_coupling(self) -> TraceStep | None:
         """The first step whose result belongs to two samples although nothing that it takes does."""
+        base, begins = self._beginnings()
+        ends = [end for end, grows in zip(base.ends, self.leaves, strict=True) if grows]
+        way = _ancestors(base, ends)
+        # a write in place can hide part of the way to the output: then any step will do
+        first = next((index for index in begins if index in way), next(iter(begins), None))
+        return None if first is None else base.steps[first]
+
+    def first_meeting(self, fewer: Arguments) -> TraceStep | None:
+        """The same of a loss, where a mean is no coupling: the first such step that has a row for each sample.
+
+        Args:
+            fewer: the batch without its last row, which shows what has rows.
+        """
+        base, begins = self._beginnings()
+        short = self._watched(fewer)
+        if [step.op for step in short.steps] != [step.op for step in base.steps]:
+            return None
+        way = _ancestors(base, base.ends)
+        for index in begins:
+            long, other = (run.steps[index].results for run in (base, short))
+            if (index in way or not way) and long and long[0].shape != other[0].shape:
+                return base.steps[index]
+        return None
+
+    def _beginnings(self) -> tuple[RunTrace, list[int]]:
+        """A run, and the steps whose result belongs to two samples although nothing that they take does."""
         base, *others = [self._watched(call) for call in self.calls]
         masks = [_moved(base, other) for other in others]
         coupled = [_overlap([mask[index] for mask in masks]) for index in range(len(base.steps))]
-        ends = [end for end, grows in zip(base.ends, self.leaves, strict=True) if grows]
-        # a write in place can hide part of the way to the output: then any step will do
-        for candidates in (_ancestors(base, ends), set(range(len(base.steps)))):
-            for index in sorted(candidates):
-                if coupled[index] and not any(source >= 0 and coupled[source] for source in base.steps[index].sources):
-                    return base.steps[index]
-        return None
+        return base, [
+            index
+            for index, step in enumerate(base.steps)
+            if coupled[index] and not any(source >= 0 and coupled[source] for source in step.sources)
+        ]
 
     def _outputs(self, call: Arguments) -> list[torch.Tensor]:
         found = components.tensors(_call(self.target, call, self.seed))

@@ -24,6 +24,8 @@ rank_data""".split()
 )
 PAIRS = frozenset("mm bmm matmul addmm baddbmm cdist _cdist_forward _euclidean_dist pdist _pdist_forward dot".split())
 COLUMNS_BY_THE_WAY = frozenset("mm addmm bmm select slice index index_select split".split())
+#: How a column is asked for.
+MAKES_COLUMNS = frozenset("unsqueeze view _unsafe_view reshape expand".split())
 _WORDS = {
     "sqrt": "the square root", "rsqrt": "the inverse square root", "log": "the logarithm", "log10": "the logarithm",
     "log2": "the logarithm", "log1p": "the logarithm", "exp": "the exponential", "expm1": "the exponential",
@@ -31,7 +33,8 @@ _WORDS = {
     "mul": "a product", "clamp": "a limit", "sigmoid": "the sigmoid", "tanh": "the tanh", "relu": "the positive part",
     "maximum": "the larger", "minimum": "the smaller", "max": "the largest", "min": "the smallest",
     "amax": "the largest", "amin": "the smallest", "div": "a ratio", "acos": "the arc cosine", "atanh": "the arc tanh",
-    "linalg_vector_norm": "the norm", "prod": "the product",
+    "linalg_vector_norm": "the norm", "prod": "the product", "norm": "the norm",
+    "round": "a rounding", "exp2": "a power", "power": "a power",
 }  # fmt: skip
 _CONCAVE = frozenset({"the square root", "the logarithm"})
 _CONVEX = frozenset(
@@ -43,7 +46,18 @@ def word_of(op: Op, name: str) -> str:
     """An operation as a reader calls it: ``the square root``, ``a power``."""
     if name == "pow" and len(op.args) > 1:
         return {0.5: "the square root", 2: "the square", -1: "the reciprocal"}.get(op.args[1], "a power")
-    return _WORDS.get(name, name.strip("_"))
+    spoken = name.strip("_").removesuffix("_forward")
+    return _WORDS.get(name) or (spoken if _stands_in(op.site.text, spoken) else "a function that is not linear")
+
+
+def word_for(name: str) -> str:
+    """A function by the name that a user calls it: ``the square root``, ``hypot``."""
+    return _WORDS.get(name, name)
+
+
+def _stands_in(line: str, name: str) -> bool:
+    """Whether a reader finds a name in their line: many that torch uses inside are none that anybody wrote."""
+    return name.replace("_", "") in line.lower().replace("_", "")
 
 
 def jensen(word: str) -> str:
@@ -62,10 +76,6 @@ def _side(word: str) -> str:
 
 def ranks(name: str) -> str:
     """What an operation does that needs the samples' order."""
+    spoken = name.strip("_").rstrip("2")
     verb = "runs through" if name.startswith(("cum", "logcum", "diff", "roll", "flip")) else "ranks"
-    return f"{name.strip('_')} {verb} the samples of one batch, and no sum over samples holds that"
-
-
-def takes_together(name: str) -> str:
-    """That an operation takes the samples of a batch together, with its name."""
-    return f"{name.strip('_')} takes all samples of the batch together"
+    return f"{spoken} {verb} the samples of one batch, and no sum over samples holds that"

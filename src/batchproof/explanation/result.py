@@ -15,9 +15,9 @@ Direction = Literal["low", "high", "varies"]
 Quantity = Literal["mean of batches", "compute()", "change of the output"]
 #: The reasons why a number does, or does not, depend on the batch size.
 Code = Literal[
-    "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "independent",
-    "limit", "mean", "merge", "nonlinear", "order", "per-batch", "random", "ratio", "rounding", "sum", "undefined",
-    "unexplained",
+    "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "groups",
+    "independent", "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "per-batch", "random", "ratio",
+    "rounding", "size", "state", "sum", "undefined", "unexplained",
 ]  # fmt: skip
 #: The codes of one verb's findings.
 Code_co = TypeVar("Code_co", bound=str, covariant=True)
@@ -61,6 +61,7 @@ class Reading:
         standard_error: Of ``mean``, where only some of the batches were tried.
         undefined: Batches that gave NaN or raised; the means are NaN then, as a script's would be.
         raised: The first error that a batch raised.
+        whole: What the samples of all whole batches give at once; NaN where that was not asked.
     """
 
     size: int
@@ -73,6 +74,7 @@ class Reading:
     standard_error: float | None = None
     undefined: int = 0
     raised: str | None = None
+    whole: float = math.nan
 
     @property
     def is_sampled(self) -> bool:
@@ -123,9 +125,13 @@ class Curve:
 
     def is_exact(self, value: float) -> bool:
         """Whether ``value`` equals the exact one up to rounding."""
-        if math.isnan(self.exact) or math.isnan(value):
-            return math.isnan(self.exact) and math.isnan(value)
-        return value == self.exact or abs(value - self.exact) <= self.tolerance * max(self.scale, abs(self.exact))
+        return self.same(value, self.exact)
+
+    def same(self, value: float, other: float) -> bool:
+        """Whether two values of this curve are equal up to rounding, NaN and NaN too."""
+        if math.isnan(other) or math.isnan(value):
+            return math.isnan(other) and math.isnan(value)
+        return value == other or abs(value - other) <= self.tolerance * max(self.scale, abs(other))
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ class Explanation(Result):
         inputs: What it was tried on.
         notes: What else to know.
         marked: The reader's own batch size: the reports point at it.
+        calls: How often the target was called.
     """
 
     target: str
@@ -214,6 +221,7 @@ class Explanation(Result):
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()
     marked: int | None = None
+    calls: int = 0
 
     @property
     def exit_status(self) -> int:

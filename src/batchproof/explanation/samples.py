@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,13 +18,43 @@ Arguments = tuple[Sequence[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """How samples belong together.
+
+    Attributes:
+        size: How many are in a group.
+        in_blocks: Whether a batch holds the first of all groups, then the second of all, and so on.
+    """
+
+    size: int
+    in_blocks: bool = False
+
+    def __str__(self) -> str:
+        what = "pairs" if self.size == 2 else f"groups of {self.size}"
+        parts = "two halves" if self.size == 2 else f"{self.size} parts"
+        return f"{what} (in {parts} of the batch)" if self.in_blocks else what
+
+
+@dataclass
+class Calls:
+    """How often a target was called with samples."""
+
+    count: int = 0
+
+
+@dataclass(frozen=True)
 class Samples:
-    """``n`` samples: the leaves of the arguments, and what every batch is given besides."""
+    """``n`` samples: the leaves of the arguments, and what every batch is given besides.
+
+    Where groups must stay whole each is one sample, along one more dimension until the target is called.
+    """
 
     layout: Layout
     leaves: tuple[Any, ...]
     fixed: dict[str, Any]
     n: int
+    grouping: Grouping = Grouping(1)
+    calls: Calls = field(default_factory=Calls, compare=False)
 
     @property
     def dims(self) -> tuple[int | None, ...]:
@@ -82,8 +112,25 @@ class Samples:
         """A line on each input, for the report."""
         return tuple(Given(name, _describe(leaf), guessed) for name, leaf in zip(self.names, self.leaves, strict=True))
 
+    @property
+    def can_be_grouped(self) -> bool:
+        """Whether all that carries samples is a tensor."""
+        return all(
+            isinstance(leaf, torch.Tensor) for leaf, dim in zip(self.leaves, self.dims, strict=True) if dim is not None
+        )
+
+    def grouped(self, grouping: Grouping) -> Samples:
+        """As many whole groups as there are, each of them a sample."""
+        groups = self.n // grouping.size
+        first = self.first(groups * grouping.size)
+        leaves = tuple(_gathered(leaf, dim, grouping) for leaf, dim in zip(first.leaves, self.dims, strict=True))
+        return replace(self, leaves=leaves, n=groups, grouping=grouping)
+
     def arrange(self, leaves: Sequence[Any]) -> Arguments:
-        """These leaves in the places of the arguments."""
+        """These leaves in the places of the arguments of one call, which is counted."""
+        self.calls.count += 1
+        if self.grouping.size > 1:
+            leaves = [_spread_out(leaf, dim, self.grouping) for leaf, dim in zip(leaves, self.dims, strict=True)]
         args, kwargs = rebuild(self.layout, leaves)
         return args, kwargs | self.fixed
 
@@ -172,6 +219,22 @@ def _scaled(leaf: Any, dim: int | None, generator: torch.Generator) -> Any:
         return leaf
     factor = 0.5 + 0.5 * torch.rand(leaf.shape, generator=generator, dtype=torch.float64)
     return (leaf * factor.to(leaf.device)).to(leaf.dtype)
+
+
+def _gathered(leaf: Any, dim: int | None, grouping: Grouping) -> Any:
+    """A tensor with one more dimension: groups, and samples of a group."""
+    if dim is None:
+        return leaf
+    if grouping.in_blocks:
+        return leaf.unflatten(dim, (grouping.size, -1)).transpose(dim, dim + 1)
+    return leaf.unflatten(dim, (-1, grouping.size))
+
+
+def _spread_out(leaf: Any, dim: int | None, grouping: Grouping) -> Any:
+    """The tensor as the target takes it."""
+    if dim is None:
+        return leaf
+    return (leaf.transpose(dim, dim + 1) if grouping.in_blocks else leaf).flatten(dim, dim + 1)
 
 
 def _describe(leaf: Any) -> str:

@@ -13,6 +13,7 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons
 from batchproof.explanation.counts import counter
+from batchproof.explanation.influence import Influence
 from batchproof.explanation.result import Code, Finding, Keep
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.words import kept_words
@@ -28,10 +29,17 @@ class Structure:
     proved: bool = False
     keep: Keep | None = None
     notes: tuple[str, ...] = ()
+    refused: bool = False
 
 
-def structure(target: Callable[..., Any], samples: Samples) -> Structure:
-    """Derive a plan; a function that torch cannot record is explained by measurement alone."""
+def structure(target: Callable[..., Any], samples: Samples, leaf: int | None = None) -> Structure:
+    """Derive a plan; a function that torch cannot record is explained by measurement alone.
+
+    Args:
+        target: the function.
+        samples: to record it on.
+        leaf: which of the leaves of its result is to be explained; all of them if None.
+    """
     flat = _flatten(target, samples)
     if flat is None:
         return Structure(notes=("its inputs are not tensors: its operations cannot be read",))
@@ -40,10 +48,10 @@ def structure(target: Callable[..., Any], samples: Samples) -> Structure:
         plan = derive(fn, tensors, dims)
     except Exception as error:  # noqa: BLE001 - it ran on the samples; on a few of them, drawn again, it need not
         why = first_line(statement_of(error).claim) if isinstance(error, BatchproofError) else error_line(error)
-        return Structure(notes=(f"no exact form: {why}",))
+        return Structure(notes=(f"no exact form: {why}",), refused=isinstance(error, BatchproofError))
     read, program = Reasons(), _own_program(plan, fn, tensors, dims)
     if program is not None:
-        read = reasons(program, counter(program, fn, tensors, dims), names)
+        read = reasons(program, counter(program, fn, tensors, dims), Influence(program, fn, tensors, dims), names, leaf)
     causes = [*read.causes, *branches(fn, tensors, dims)]
     return Structure(causes, read.proved, _keep(plan))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from batchproof.ground.place import OWN_FOLDER, Place, place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
 _SHAPE_ONLY = ("_like", "new_empty", "new_zeros", "new_ones", "new_full")
+_STANDARD = str(Path(os.__file__).parent)
 _HIDDEN = (str(Path(torch.__file__).parent), OWN_FOLDER, "<frozen")
 
 
@@ -71,6 +73,36 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.run.steps.append(TraceStep(str(func.overloadpacket), module, _place(), copies, sources))
         for tensor in results:
             self.made_by[tensor] = len(self.run.steps) - 1
+
+
+class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The lines whose operations draw random numbers, of any generator."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.places: list[Place | None] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.places.append(_place())
+        return func(*args, **(kwargs or {}))
+
+
+def is_users(file: str) -> bool:
+    """Whether a file belongs to no library: neither to an installed one nor to Python's own."""
+    return not file.startswith((*_HIDDEN, _STANDARD)) and "site-packages" not in file
+
+
+def find_draws(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> list[Place | None]:
+    """Call the target and see where torch draws random numbers: each line, None where it is none of the user's."""
+    mode = _Draws()
+    with mode:
+        _watched(target, args, kwargs)
+    return mode.places
 
 
 def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> RunTrace:

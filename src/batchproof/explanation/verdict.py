@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,7 +32,7 @@ class Conclusion:
 def conclude(
     measured: FunctionMeasurement, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool
 ) -> Conclusion:
-    """Measurement decides whether the value moves; the program's structure says why, and what this data did not show.
+    """What was measured and found, in a sentence; of whole groups, where samples belong together.
 
     Args:
         measured: on the user's samples.
@@ -39,20 +40,35 @@ def conclude(
         proved: the structure alone makes it a mean.
         confirmed: the value behaves on other data as it was measured to.
     """
+    found = _conclude(measured, causes, proved, confirmed)
+    grouping = measured.samples.grouping
+    if grouping.size == 1:
+        return found
+    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that tears one apart")
+    headline = found.headline.replace(": ", f", in whole {grouping}: ", 1)
+    return replace(found, headline=headline, findings=(*found.findings, whole))
+
+
+def _conclude(
+    measured: FunctionMeasurement, causes: Sequence[Finding[Code]], proved: bool, confirmed: bool
+) -> Conclusion:
+    """Measurement decides whether the value moves; the program says why, and what this data did not show."""
     about = measured.curve()
-    if measured.random:
-        return Conclusion(None, "random", "could not tell: it draws random numbers", (finding("random"),))
+    if measured.unsteady is not None:
+        why = finding(measured.unsteady.code, measured.unsteady.place)
+        return Conclusion(None, why.code, f"could not tell: it {why.title}", (why,))
     if measured.samples.n < 2:
         return Conclusion(None, "unexplained", "could not tell: one sample cannot be batched in two ways", ())
-    if about.exact != about.exact:
-        return Conclusion(None, "undefined", "could not tell: the value on all samples is NaN", tuple(causes))
-    way = direction(about, measured.samples.n)
+    if not math.isfinite(about.exact):
+        kind = "NaN" if math.isnan(about.exact) else "infinite"
+        return Conclusion(None, "undefined", f"could not tell: the value on all samples is {kind}", tuple(causes))
+    way = direction(about)
     found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
     harmful = [cause for cause in found if not cause.harmless]
     if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
         found = harmful = [finding("unexplained", direction=way), *harmful]
     if not harmful:
-        return _plain(measured.behaviour, found, proved)
+        return _plain(measured.behaviour, found, proved, measured.is_constant)
     headline = _depends(measured, harmful[0], way, about)
     notes = [cause for cause in found if cause.harmless and cause.code != "mean"]
     return Conclusion(False, harmful[0].code, headline, (*harmful, *notes))
@@ -63,6 +79,11 @@ def _as_measured(causes: Sequence[Finding[Code]], behaviour: Behaviour, confirme
     found = []
     nothing_else = behaviour == "other" and all(cause.harmless for cause in causes)
     for cause in causes:
+        if cause.code == "broadcast" and behaviour == "mean":
+            cause = replace(cause, harmless=True, what=f"{cause.what}; the mean over pairs is one over samples here")
+        if cause.code == "broadcast":  # a mistake, also where it leaves a sum or a mean
+            found.append(cause)
+            continue
         if confirmed and behaviour != "other" and not cause.harmless and cause.code not in (*CONDITIONAL, "sum"):
             continue
         if cause.code in CONDITIONAL and behaviour == "mean" and not cause.harmless:
@@ -73,7 +94,7 @@ def _as_measured(causes: Sequence[Finding[Code]], behaviour: Behaviour, confirme
     return found
 
 
-def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool) -> Conclusion:
+def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool, is_constant: bool) -> Conclusion:
     """Nothing harmful: a mean or a sum."""
     others = tuple(cause for cause in found if cause.code not in ("mean", "sum"))
     if behaviour == "sum":
@@ -81,6 +102,8 @@ def _plain(behaviour: Behaviour, found: Sequence[Finding[Code]], proved: bool) -
         headline = DEPENDS + "it is a sum, so the mean of per-batch values grows with the batch"
         return Conclusion(False, "sum", headline, (own, *others))
     own = next((cause for cause in found if cause.code == "mean"), finding("mean"))
+    if is_constant and not proved:
+        return Conclusion(None, "mean", "could not tell: every batch of these samples gives the same number", others)
     return Conclusion(True, "mean", SAFE_MEAN if proved else f"{SAFE_MEAN} ({_reservation(others)})", (own, *others))
 
 
@@ -126,8 +149,10 @@ def _undefined(measured: FunctionMeasurement) -> list[Finding[Code]]:
     rows = measured.undefined
     if not rows:
         return []
-    smallest = rows[0]
+    smallest, each = rows[0], measured.samples.grouping.size
     how = smallest.raised or "no finite value"
-    what = f"{how} on {smallest.undefined:,} of {smallest.batches:,} batches of {smallest.size}"
-    defined = [row.size for row in measured.rows if not row.undefined and row.size > rows[-1].size]
+    failed = [int(row.undefined[measured.worst]) for row in measured.rows]
+    above = [row.size for row, count in zip(measured.rows, failed, strict=True) if not count]
+    what = f"{how} on {next(filter(None, failed)):,} of {smallest.batches:,} batches of {each * smallest.size}"
+    defined = [each * size for size in above if size > rows[-1].size]
     return [finding("undefined", what=f"{what}; from batches of {defined[0]:,} on, there is one" if defined else what)]

@@ -295,7 +295,7 @@ def _decide_lists(found: Sequence[_Argument], fn: Callable[..., Any] | None) -> 
     entries = len(as_entries) == 1 and n in (None, *as_entries)
     if not entries or (fn is not None and _needs_its_length(fn, found, lists)):
         return
-    if tree:
+    if tree and not _of_images(lists):
         first = lists[0]
         raise BatchproofError(
             f"argument '{first.label}', a {type(first.value).__name__} of {len(first.value)} with {first.rows} rows in "
@@ -304,6 +304,14 @@ def _decide_lists(found: Sequence[_Argument], fn: Callable[..., Any] | None) -> 
         )
     for one in lists:
         one.argument.columns |= {one.label}
+
+
+def _of_images(lists: Sequence[_List]) -> bool:
+    """Whether several lists hold as many mappings: detections and targets, image by image, as torchvision has them.
+
+    Boxes are rows of an image, also where all images happen to have as many.
+    """
+    return len(lists) > 1 and all(isinstance(entry, Mapping) for one in lists for entry in one.value)
 
 
 def _rows_within(entries: Sequence[Any], dim: int | None) -> int | None:

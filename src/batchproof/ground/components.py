@@ -29,11 +29,12 @@ def _tensor(leaf: Any) -> torch.Tensor:
 def leaves(result: Any) -> list[tuple[str, Any]]:
     """The numbers of a result as they are: the very tensors that were returned."""
     found = tree_flatten_with_path(result)[0]
-    return [
-        (keystr(path), leaf)
-        for path, leaf in found
-        if isinstance(leaf, (torch.Tensor, numbers.Number)) or is_array(leaf)
-    ]
+    return [(keystr(path), leaf) for path, leaf in found if is_numeric(leaf)]
+
+
+def is_numeric(leaf: Any) -> bool:
+    """Whether a leaf of a result holds numbers."""
+    return isinstance(leaf, (torch.Tensor, numbers.Number)) or is_array(leaf)
 
 
 def names(result: Any) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
+import io
+import logging
 import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -35,6 +37,18 @@ def quiet(fn: Callable[..., Any]) -> Iterator[None]:
             for buffer, old in zip(buffers, values, strict=True):
                 if not torch.equal(buffer, old):
                     buffer.copy_(old)
+
+
+@contextmanager
+def muted() -> Iterator[io.StringIO]:
+    """What is printed meanwhile goes into what is yielded, and nothing is logged."""
+    heard, level = io.StringIO(), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stdout(heard), redirect_stderr(heard):
+            yield heard
+    finally:
+        logging.disable(level)
 
 
 def refill(container: Any, content: Any) -> None:

@@ -22,13 +22,13 @@ def strip_lines(strip: Strip, room: int) -> Iterator[Text]:
     if not strip.sizes:
         return
     sizes = tuple(("▸" if size == strip.marked else "") + f"{size:,}" for size in strip.sizes)
-    fixed = [text for cells in (sizes, *(row.cells for row in strip.rows if not row.is_optional)) for text in cells]
-    width = max(6, *map(len, fixed)) + 1
+    rows = [StripRow("batch", sizes), *_telling(strip.rows)]
+    width = max(6, *(len(cell) for row in rows for cell in row.cells)) + 1
     columns = _thinned(strip.sizes, max(3, (room - LABEL) // width), strip.marked)
     if strip.trace is not None:
         yield from _plotted(strip, strip.trace, columns, width)
     shown: list[list[str]] = []
-    for row in (StripRow("batch", sizes), *strip.rows):
+    for row in rows:
         cells = [row.cells[column] for column in columns]
         if not row.is_optional or (any(cells) and cells not in shown):
             style = STYLE[row.tone] if shown else "bold"
@@ -36,6 +36,15 @@ def strip_lines(strip: Strip, room: int) -> Iterator[Text]:
             texts = ((cell.rjust(width), look) for cell, look in zip(cells, styles, strict=True))
             yield Text.assemble((row.label.ljust(LABEL), "dim"), *texts)
         shown.append(cells)
+
+
+def _telling(rows: Sequence[StripRow]) -> Iterator[StripRow]:
+    """The rows that say something: an optional one is left out where it is empty or repeats another."""
+    seen: list[tuple[str, ...]] = []
+    for row in rows:
+        if not row.is_optional or (any(row.cells) and row.cells not in seen):
+            yield row
+        seen.append(row.cells)
 
 
 def _thinned(sizes: Sequence[int], most: int, marked: int | None) -> list[int]:

@@ -97,14 +97,24 @@ def _ratios(rows: Sequence[SimulationRow]) -> Group:
 
 
 def _off(rows: Sequence[SimulationRow]) -> Column:
-    return Column("off", tuple(aligned([percent(-row.shortfall) for row in rows])), "answer")
+    return Column("off", tuple(aligned([_off_by(row) for row in rows])), "answer")
 
 
 def _bars(rows: Sequence[SimulationRow]) -> tuple[float, ...]:
     """How far each is off, as a share of the one that is off the most."""
-    off = [abs(row.shortfall) if math.isfinite(row.shortfall) else 0.0 for row in rows]
+    in_units = any(row.is_near_zero for row in rows)
+    off = [abs(row.difference.value if in_units else row.shortfall) for row in rows]
+    off = [gap if math.isfinite(gap) else 0.0 for gap in off]
     largest = max(off, default=0.0)
     return tuple(share / largest for share in off) if largest > 0 else ()
+
+
+def _off_by(row: SimulationRow) -> str:
+    """How far the mean is off: as a fraction, or in the value's own unit where that is next to 0."""
+    if not row.is_near_zero:
+        return percent(-row.shortfall)
+    gap = row.difference
+    return ("+" if gap.value > 0 else "-") + known_to(abs(gap.value), gap.standard_error)
 
 
 def _chart(simulation: Simulation) -> Chart | None:
@@ -133,7 +143,7 @@ def _points(
     for row in rows:
         estimate = pick(row)
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
-        tag = percent(-row.shortfall).removeprefix("0") if tagged else ""
+        tag = _off_by(row).removeprefix("0") if tagged else ""
         note = f"batches of {size(row.size)}: {known_to(estimate.value, error)}{error_bar(estimate.value, error)}"
         yield Point(row.size, estimate.value, error, tag, note)
 

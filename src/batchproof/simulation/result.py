@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
 from batchproof.report.result import Result, plain
 
+#: A difference of fewer standard errors may be noise.
+CLEAR = 4.0
 #: How the values of batches came about.
 How = Literal["drawn", "direct", "called"]
 #: What the expected values come from; empty where none are known.
@@ -30,6 +33,7 @@ class SimulationRow:
             distribution.
         undefined: Batches that gave NaN or raised; ``mean`` leaves them out.
         pooled_samples: On how many samples ``pooled`` was taken: fewer than all where a function keeps its samples.
+        difference: ``mean`` less ``pooled``.
     """
 
     size: int
@@ -40,6 +44,14 @@ class SimulationRow:
     how: How
     undefined: int = 0
     pooled_samples: int = 0
+    difference: Estimate = field(default_factory=lambda: Estimate(math.nan, math.nan))
+
+    @property
+    def is_near_zero(self) -> bool:
+        """Whether the pooled value may be 0 for its noise: a fraction of it says nothing then, a difference does."""
+        noise = CLEAR * self.pooled.standard_error
+        is_known = self.ratio.expected is not None or not math.isfinite(self.difference.value)
+        return not is_known and abs(self.pooled.value) <= noise
 
     @property
     def shortfall(self) -> float:

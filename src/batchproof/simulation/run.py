@@ -44,6 +44,7 @@ class SizeOutcome:
         pooled: the value on all samples together.
         pooled_error: its standard error.
         ratio_error: the standard error of ``mean / pooled``, which move together.
+        difference_error: the standard error of ``mean - pooled``.
         undefined: the number of batches whose value was not finite.
         pooled_samples: on how many samples ``pooled`` was taken.
         interrupted: whether Ctrl-C ended it.
@@ -57,6 +58,7 @@ class SizeOutcome:
     pooled: Tensor
     pooled_error: Tensor
     ratio_error: Tensor
+    difference_error: Tensor
     undefined: Tensor
     pooled_samples: int
     interrupted: bool
@@ -156,7 +158,7 @@ def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance
 def _summary(trial: Trial, size: int, how: How, groups: list[BatchGroup], interrupted: bool) -> SizeOutcome:
     mean, mean_error, count = _mean(groups)
     pooled, without, samples = _pooled(trial, groups)
-    ratios = torch.stack([_mean([*groups[:g], *groups[g + 1 :]])[0] for g in range(len(groups))]) / without
+    means = torch.stack([_mean([*groups[:g], *groups[g + 1 :]])[0] for g in range(len(groups))])
     counts = [group.batches for group in groups]
     done = sum(counts)
     return SizeOutcome(
@@ -167,7 +169,8 @@ def _summary(trial: Trial, size: int, how: How, groups: list[BatchGroup], interr
         mean_error=mean_error,
         pooled=pooled,
         pooled_error=_jackknife(pooled, without, counts),
-        ratio_error=_jackknife(mean / pooled, ratios, counts),
+        ratio_error=_jackknife(mean / pooled, means / without, counts),
+        difference_error=_jackknife(mean - pooled, means - without, counts),
         undefined=done - count,
         pooled_samples=samples,
         interrupted=interrupted,

@@ -9,19 +9,17 @@ import torch
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.numbers import share, too_low_or_high
+from batchproof.report.numbers import known_to, share, too_low_or_high
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
-from batchproof.simulation.result import Simulation, SimulationRow
+from batchproof.simulation.result import CLEAR, Simulation, SimulationRow
 from batchproof.simulation.run import SizeOutcome
 from batchproof.simulation.target_function import Trial
 from batchproof.simulation.theory import Theory, recognised
 
 #: A ratio this near 1 is 1, up to rounding.
 ROUNDING = 1e-6
-#: A difference of fewer standard errors may be noise.
-CLEAR = 4.0
 #: Sizes at which the headline reads theory.
 TYPICAL = (1, 16, 128)
 
@@ -77,7 +75,11 @@ def _component(outcomes: Sequence[SizeOutcome]) -> int:
     """The one whose mean of per-batch values is farthest from the pooled value, noise apart."""
     gaps = torch.stack([(outcome.mean / outcome.pooled - 1).abs() for outcome in outcomes])
     noise = torch.stack([torch.nan_to_num(CLEAR * outcome.ratio_error) for outcome in outcomes])
-    worst = torch.where((gaps > noise) & gaps.isfinite(), gaps, 0.0).amax(0)
+    apart = torch.stack([(outcome.mean - outcome.pooled).abs() for outcome in outcomes])
+    clear = apart > torch.stack([CLEAR * outcome.difference_error for outcome in outcomes])
+    near_zero = torch.stack([outcome.pooled.abs() <= CLEAR * outcome.pooled_error for outcome in outcomes])
+    gaps = torch.where(near_zero, torch.where(clear, 1.0, 0.0), torch.where(gaps > noise, gaps, 0.0))
+    worst = torch.where(gaps.isfinite(), gaps, 0.0).amax(0)
     return int(worst.argmax())
 
 
@@ -132,6 +134,7 @@ def _row(outcome: SizeOutcome, which: int, theory: Theory | None, compared: bool
         ),
         how=outcome.how,
         undefined=int(outcome.undefined[which]),
+        difference=Estimate(mean - pooled, float(outcome.difference_error[which])),
         pooled_samples=outcome.pooled_samples,
     )
 
@@ -142,6 +145,8 @@ def _is_off(row: SimulationRow) -> bool:
         return abs(row.shortfall) > ROUNDING
     if math.isnan(row.ratio.value) or row.batches < GROUPS:
         return False  # so few batches do not show how large the noise is
+    if row.is_near_zero:
+        return abs(row.difference.value) > CLEAR * row.difference.standard_error
     return abs(row.shortfall) > max(ROUNDING, CLEAR * row.ratio.standard_error)
 
 
@@ -172,6 +177,10 @@ def _headline(name: str, rows: Sequence[SimulationRow], depends: bool | None, th
         return "could not tell: no batch size shows a difference beyond the noise; draw more batches"
     if all(row.undefined == row.batches for row in rows):
         return f"{name} depends on the batch size: batches of these sizes have no value"
+    off = [row for row in rows if _is_off(row)]
+    ends = list(dict.fromkeys([*off[:1], *off[-1:]]))
+    if theory is None and any(row.is_near_zero for row in ends):
+        return _in_units(name, ends)
     gaps = _gaps(rows, theory)
     if not gaps:
         some = next(row for row in rows if row.undefined)
@@ -195,6 +204,16 @@ def _gaps(rows: Sequence[SimulationRow], theory: Theory | None) -> list[tuple[in
     shown = {row.size: -row.shortfall for row in rows}
     gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
     return gaps or [(row.size, -row.shortfall) for row in dict.fromkeys([*off[:1], *usual[:1], *off[-1:]])]
+
+
+def _in_units(name: str, rows: Sequence[SimulationRow]) -> str:
+    """How far the means are off where the value on all samples is near 0, of which nothing is a fraction."""
+    parts = [
+        f"too {'high' if row.difference.value > 0 else 'low'} by "
+        f"{known_to(abs(row.difference.value), row.difference.standard_error)} at batch size {row.size:,}"
+        for row in sorted(rows, key=lambda row: row.size == 1)
+    ]
+    return f"averaged over batches, {name} is {', '.join(parts)}; the value on all samples is near 0"
 
 
 def _notes(trial: Trial, rows: Sequence[SimulationRow], theory: Theory | None, is_question: bool) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.report.document import Aside
-from batchproof.report.numbers import share, size, too_low_or_high
+from batchproof.report.numbers import error_bar, known_to, share, size, too_low_or_high
 
 if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
@@ -33,6 +33,10 @@ def at_marked_row(simulation: Simulation) -> str:
         return f"{head} there is no value"
     if row.ratio.expected is None and row.ratio.value == 1:
         return f"{head} it is the value on all samples"
+    if row.is_near_zero:
+        gap = row.difference
+        far = f"{known_to(abs(gap.value), gap.standard_error)}{error_bar(gap.value, gap.standard_error)}"
+        return f"{head} it is too {'high' if gap.value > 0 else 'low'} by {far}; the value on all samples is near 0"
     noise = row.ratio.standard_error if row.ratio.expected is None else 0.0
     error = -row.shortfall
     bar = f" ± {share(noise)}" if noise > 0.05 * abs(error) else ""

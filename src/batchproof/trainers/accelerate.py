@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import GradientCheck, GradientRecorder
-from batchproof.trainers.capture import Capture
-from batchproof.trainers.compare import compare, module, needs
+from batchproof.trainers.compare import Capture, compare, module, needs
 from batchproof.trainers.process_state import own_state
 from batchproof.trainers.samples import Count, of_loader
 

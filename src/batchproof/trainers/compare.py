@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 
@@ -68,3 +69,20 @@ def module(model: object) -> torch.nn.Module:
 def needs(package: str, error: ImportError) -> BatchproofError:
     """What to say where a trainer's package is missing."""
     return BatchproofError(f"this check needs {package}, which cannot be imported here: {error}")
+
+
+class Capture(torch.optim.Optimizer):
+    """In a trainer in place of its optimizer: the weights stay as they are, and every step is a window's end."""
+
+    def __init__(self, recorder: GradientRecorder) -> None:
+        super().__init__(recorder.parameters.values(), {"lr": 0.0})
+        self._recorder = recorder
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Note what the gradients are now."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._recorder.close()
+        return loss

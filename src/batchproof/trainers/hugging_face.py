@@ -11,8 +11,7 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import GradientCheck, GradientRecorder
-from batchproof.trainers.capture import Capture
-from batchproof.trainers.compare import compare, needs
+from batchproof.trainers.compare import Capture, compare, needs
 from batchproof.trainers.process_state import own_state
 from batchproof.trainers.samples import Count, EpochSamples, of_dataset
 from batchproof.trainers.undivided import why_not_divided

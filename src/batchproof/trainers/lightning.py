@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import GradientCheck, GradientRecorder
-from batchproof.trainers.capture import Capture
-from batchproof.trainers.compare import compare, needs
+from batchproof.trainers.compare import Capture, compare, needs
 from batchproof.trainers.samples import Count, of_loader
 
 #: Nothing is logged, saved, evaluated or shown.

@@ -83,10 +83,10 @@ def test_a_script_that_fails_is_still_linted(capsys: pytest.CaptureFixture[str],
 
 
 def test_without_torch_the_source_is_linted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchproof.scripts.check.check.find_spec", lambda name: None)
+    monkeypatch.setattr("batchproof.ground.torch_versions.installed", lambda: None)
     found = check("wrong.py")
     assert found.exit_status == 1
-    assert "It was not run: this Python has no torch" in render(found, 100)
+    assert "It was not run: batchproof run needs torch 2.6 or later, and this Python has none" in render(found, 120)
     assert document_of(found).headline == found.lint_headline
     assert document_of(check("right.py")).state is None
 

@@ -10,7 +10,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from batchproof.gradients.check.settings import settings_of
+from batchproof.gradients.check.isolation import settings_of
 
 #: Whole spans of the input are left out with these, in models of speech.
 MASKS = ("mask_time_prob", "mask_feature_prob")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from batchproof.gradients.check.settings import settings_of
 from batchproof.ground.isolation import preserved, refill
 
 #: What a module keeps its hooks, its submodules and its flags in; of other types it is not known how to fill them.
@@ -59,3 +59,25 @@ def same_attributes(model: torch.nn.Module | None) -> Iterator[None]:
             refill(table, before)
         for container, before in held:
             refill(container, before)
+
+
+def settings_of(model: torch.nn.Module | None) -> list[dict[str, Any]]:
+    """The settings beside a model's attributes: the table of each `config` of its modules, and those nested in them."""
+    waiting = [vars(module) for module in model.modules()] if model is not None else []
+    found: dict[int, dict[str, Any]] = {}
+    while waiting:
+        holder = waiting.pop()
+        for name, value in holder.items():
+            table = _table(value) if name.endswith("config") else None
+            if table is not None and id(table) not in found:
+                found[id(table)] = table
+                waiting.append(table)
+    return list(found.values())
+
+
+def _table(value: object) -> dict[str, Any] | None:
+    """The names and values of a dict or a plain object."""
+    if type(value) is dict:
+        return value if all(isinstance(name, str) for name in value) else None
+    # no module, whose attributes are looked at anyway, and no class, whose attributes are not one model's
+    return getattr(value, "__dict__", None) if not isinstance(value, (torch.nn.Module, type)) else None

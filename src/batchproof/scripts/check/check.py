@@ -9,11 +9,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
-from batchproof.errors import BatchproofError
+from batchproof.errors import BatchproofError, TorchMissing
 from batchproof.ground.place import Place
+from batchproof.ground.text import first_line
+from batchproof.ground.torch_versions import require
 from batchproof.scripts.check.result import ScriptCheck
 from batchproof.scripts.compare import BLANK, compare
 from batchproof.scripts.lint import fix_commands, lint_path
@@ -49,10 +50,10 @@ def check(
         obstacles=tuple(problem.reason for problem in linted.problems),
         fix=fix_commands(Place(script, finding.span.line) for finding in linted.findings),
     )
-    if find_spec("torch") is None:
-        return replace(
-            found, obstacles=(*found.obstacles, "it was not run: this Python has no torch (pip install torch)")
-        )
+    try:
+        require("batchproof run")
+    except TorchMissing as error:
+        return _with_obstacle(found, f"it was not run: {first_line(error)}")
     if progress is not None:
         progress(f"running {script}", 0, 1)
     found = _with_run(found, script, _filled(arguments, batch_sizes))
