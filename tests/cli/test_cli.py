@@ -123,7 +123,7 @@ def test_a_file_of_a_package_may_import_relatively(capsys: pytest.CaptureFixture
         (folder / "src" / package / "__init__.py").write_text("")
     (folder / "src" / "family" / "shared.py").write_text(LOSS)
     (folder / "src" / "family" / "inner" / "losses.py").write_text("from ..shared import mse, rmse\n")
-    assert run(capsys, "explain", "src/family/inner/losses.py:mse")[0] == 0
+    assert run(capsys, "explain", "src/family/inner/losses.py:mse", "--data", "data.csv")[0] == 0
     assert run(capsys, "explain", "src/family/shared.py:rmse")[0] == 1
 
 
