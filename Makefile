@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test coverage test-long trainers lint format docs bench clean
+.PHONY: demo test coverage test-long test-torch trainers lint format docs bench dist clean
 .NOTPARALLEL:
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
@@ -29,6 +29,14 @@ coverage: .venv/test.stamp
 test-long: .venv/test.stamp
 	$(BIN)/python -m pytest -m long -rP $(ARGS)
 
+# A fifth of the tests with another torch, in an environment of its own: make test-torch TORCH=2.6.0, the oldest that
+# is supported. Its warnings are no errors: an older torch may warn of what a newer numpy or Python does.
+TORCH := 2.6.0
+test-torch: .venv/made
+	test -d .venv-torch-$(TORCH) || $(BIN)/python -m venv .venv-torch-$(TORCH)
+	.venv-torch-$(TORCH)/bin/python -m pip install --quiet "torch==$(TORCH)" -e ".[test]"
+	.venv-torch-$(TORCH)/bin/python -m pytest --numprocesses $(WORKERS) --sample 5 -W default $(ARGS)
+
 # The checks of whole trainers, against the trainers themselves.
 trainers: .venv/trainers.stamp
 	$(BIN)/python -m pytest tests/trainers $(ARGS)
@@ -49,8 +57,15 @@ docs: .venv/docs.stamp
 bench: .venv/test.stamp
 	$(BIN)/python -m bench $(ARGS)
 
+# The wheel and the source archive in dist/, each tried in a clean environment of every Python that is found.
+dist: .venv/release.stamp
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	.ci/try-packages dist/*
+
 clean:
-	rm -rf .venv docs/_build
+	rm -rf .venv .venv-torch-* docs/_build dist
 
 .venv/%.stamp: pyproject.toml constraints.txt | .venv/made
 	@echo "Installing batchproof[$*] into .venv (once, a minute or two)"

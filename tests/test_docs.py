@@ -109,7 +109,7 @@ def test_examples_in_docstrings_of(module):
         "exact",
         "explain",
         "gradient_noise",
-        "testing.assert_batch_invariant",
+        "testing.assert_independent_of_batch_size",
     ],
 )
 def test_docstring_has_an_example(public):

@@ -54,7 +54,7 @@ def test_an_unknown_command_in_a_formula_fails_the_build(tmp_path):
     assert "a command of this formula is not known" in done.stderr
 
 
-@pytest.mark.parametrize("name", [*PUBLIC, "batchproof.testing.assert_batch_invariant"])
+@pytest.mark.parametrize("name", [*PUBLIC, "batchproof.testing.assert_independent_of_batch_size"])
 def test_reference_has(name, pages):
     assert f'id="{name}"' in pages["reference.html"]
 

@@ -1,4 +1,4 @@
-"""assert_batch_invariant, as a user's own test would call it."""
+"""assert_independent_of_batch_size, as a user's own test would call it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import batchproof
-from batchproof.testing import assert_batch_invariant
+from batchproof.testing import assert_independent_of_batch_size
 
 
 def rmse(pred: Tensor, real: Tensor) -> Tensor:
@@ -19,13 +19,13 @@ def mse(pred: Tensor, real: Tensor) -> Tensor:
 
 
 def test_a_mean_passes() -> None:
-    assert_batch_invariant(mse, torch.randn(60), torch.randn(60))
-    batchproof.testing.assert_batch_invariant(mse, torch.randn(3, 60), torch.randn(3, 60), batch_dim=1)
+    assert_independent_of_batch_size(mse, torch.randn(60), torch.randn(60))
+    batchproof.testing.assert_independent_of_batch_size(mse, torch.randn(3, 60), torch.randn(3, 60), batch_dim=1)
 
 
 def test_a_root_of_a_mean_fails_with_the_report() -> None:
     with pytest.raises(AssertionError) as caught:
-        assert_batch_invariant(rmse, torch.randn(60), torch.randn(60))
+        assert_independent_of_batch_size(rmse, torch.randn(60), torch.randn(60))
     message = str(caught.value)
     assert message.startswith("\nrmse(pred, real)")
     assert "reads LOW" in message
@@ -36,4 +36,4 @@ def test_a_root_of_a_mean_fails_with_the_report() -> None:
 @pytest.mark.parametrize("fn", [lambda p, r: ((p - r) ** 2).sum(), lambda p, r: torch.rand(()) + (p - r).mean()])
 def test_a_sum_and_what_cannot_be_told_fail_too(fn: object) -> None:
     with pytest.raises(AssertionError):
-        assert_batch_invariant(fn, torch.randn(60), torch.randn(60))
+        assert_independent_of_batch_size(fn, torch.randn(60), torch.randn(60))

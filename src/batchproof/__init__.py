@@ -6,7 +6,6 @@ that only reads source never meets torch.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 
 from batchproof.errors import BatchproofError
@@ -50,19 +49,10 @@ def __getattr__(name: str) -> object:
         return import_module("batchproof.testing")
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = import_module(f"{__name__}.{_ROOMS[name]}")
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        from batchproof.errors import TorchMissing
+    from batchproof.ground.torch_versions import require
 
-        raise TorchMissing(
-            f"batchproof.{name} needs torch, and this Python has none ({sys.executable}).\n"
-            "Install it with: pip install torch    (other builds: https://pytorch.org/get-started/locally)",
-            name="torch",
-        ) from error
-    value: object = getattr(module, name)
+    require(f"batchproof.{name}")
+    value: object = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
     globals()[name] = value
     return value
 

@@ -26,4 +26,4 @@ class NotConstantSize(BatchproofError):
 
 
 class TorchMissing(BatchproofError, ImportError):
-    """torch is used from the user's own environment, and none is installed there."""
+    """torch is used from the user's own environment, and none is there, or one that is too old."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from batchproof.explanation import explain
+import batchproof
 
 if TYPE_CHECKING:
     from batchproof.gradients.check import Model
 
+__all__ = ["assert_independent_of_batch_size", "assert_same_gradients"]
 
-def assert_batch_invariant(
+
+def assert_independent_of_batch_size(
     fn: Any,
     *example: Any,
     batch_dim: int | Sequence[int | None] = 0,
@@ -25,7 +27,7 @@ def assert_batch_invariant(
     >>> def mse(pred, real):
     ...     return (pred - real).square().mean()
     >>> def test_mse():
-    ...     assert_batch_invariant(mse, torch.randn(100), torch.randn(100))
+    ...     assert_independent_of_batch_size(mse, torch.randn(100), torch.randn(100))
     >>> test_mse()
 
     A sum fails too: a mean of sums grows with the batch.  So does a function of which it cannot be told.
@@ -43,7 +45,7 @@ def assert_batch_invariant(
         BatchproofError: The example does not fit together, or none could be guessed.
     """
     __tracebackhide__ = True
-    found = explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
+    found = batchproof.explain(fn, *example, batch_dim=batch_dim, batch_sizes=batch_sizes, seed=seed, **keywords)
     if not found.is_safe:
         raise AssertionError(f"\n{found}")
 
@@ -80,8 +82,6 @@ def assert_same_gradients(
         BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
     """
     __tracebackhide__ = True
-    from batchproof.gradients.check import check_gradients
-
-    found = check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
+    found = batchproof.check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
     if not found.ok:
         raise AssertionError(f"\n{found}")

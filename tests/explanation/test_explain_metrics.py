@@ -203,3 +203,16 @@ def test_images_of_boxes_are_images(ragged: bool) -> None:
     assert (found.is_safe, found.verdict) == (True, "accumulated")
     assert found.curve is not None
     assert found.curve.samples == 40
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_a_value_that_is_no_number_is_not_called_safe(value: float, word: str) -> None:
+    """It is the same however the samples are batched, and says nothing."""
+
+    class Broken(Right):
+        def compute(self) -> Tensor:
+            return super().compute() * value
+
+    found = explain(Broken(), *pair())
+    assert (found.is_safe, found.verdict, found.exit_status) == (None, "undefined", 2)
+    assert found.headline == f"could not tell: compute() on all samples is {word}"

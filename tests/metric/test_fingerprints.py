@@ -68,3 +68,41 @@ def test_centres_are_printed() -> None:
     first, again, second = (centres_print(stream_of(lambda x: x.var(), x=x).state_plan) for x in (X, X, X + 5))
     assert first == again
     assert first != second
+
+
+def test_a_state_of_other_weights_is_not_loaded() -> None:
+    """The operations are those of the saved one, and the sums are sums of something else."""
+    rows = X.reshape(-1, 1) * torch.arange(1.0, 5.0, dtype=torch.float64)
+
+    def of_weights(weight: Tensor) -> bp.Exact:
+        metric = bp.exact(lambda x: (x @ weight).square().mean())
+        metric.update(rows)
+        return metric
+
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
+    saved = of_weights(weight).state_dict()
+    with pytest.raises(bp.BatchproofError, match="other weights"):
+        of_weights(2 * weight).load_state_dict(saved)
+    of_weights(weight.clone()).load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x: x.var(),
+        lambda x: ((x - x.mean()) ** 3).mean() / x.std() ** 3,
+        lambda x: (x - x.mean()).abs().amax(),
+        lambda x: torch.exp((x - x.mean()) / 4).mean(),
+    ],
+    ids=["variance", "skewness", "extremes", "exponential"],
+)
+def test_a_saved_state_is_read_at_the_centres_that_it_was_kept_at(fn: Callable[..., Any]) -> None:
+    """Another machine derives from the same rows with other last digits, and would choose others."""
+    metric, other = bp.exact(fn), bp.exact(fn)
+    metric.update(X)
+    metric.update(X / 2 + 1)
+    saved = metric.state_dict()
+    saved["lesson"] = [leaf * 1.001 for leaf in saved["lesson"]]
+    other.load_state_dict(saved)
+    assert other.plan.is_constant_size
+    assert float(other.compute()) == pytest.approx(float(fn(torch.cat([X, X / 2 + 1]))), rel=1e-9)

@@ -734,14 +734,14 @@ MUTANTS = (
         "metric/merging.py",
         'if shared_print(fresh) != saved["constants"]:',
         "if False:",
-        EXACT,
+        PRINTS,
     ),
     Mutant(
         "saved centres are not taken over",
         "metric/merging.py",
         'if centres_print(plan) != saved["fingerprint"]:',
         "if False:",
-        ("metric/test_exact", "metric/test_sync"),
+        PRINTS,
     ),
     Mutant(
         "a length that enters a mean of padded samples",

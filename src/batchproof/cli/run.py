@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,7 @@ import click
 
 from batchproof.cli import options
 from batchproof.cli.output import Output
-from batchproof.errors import TorchMissing
+from batchproof.ground.torch_versions import require
 
 if TYPE_CHECKING:
     from batchproof.scripts.run import ScriptRun
@@ -65,8 +63,7 @@ def command(
     Options for batchproof come before SCRIPT, what follows it is the script's own.
     The exit status is the script's; 2 where it could not be run at all.
     """
-    if find_spec("torch") is None:
-        raise TorchMissing(f"run needs torch, and this Python has none ({sys.executable})", name="torch")
+    require("batchproof run")
     from batchproof.scripts.run import Control
     from batchproof.scripts.run.launch import launch
 

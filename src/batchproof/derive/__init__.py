@@ -6,10 +6,11 @@ from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
+from batchproof.derive.groups import derive_groups, like
 from batchproof.derive.kind import Kind
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
-from batchproof.derive.pipeline import derive, like, program_of
+from batchproof.derive.pipeline import derive, program_of
 from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
@@ -79,6 +80,7 @@ __all__ = [
     "check_finishes",
     "check_folds",
     "derive",
+    "derive_groups",
     "few",
     "find_contradiction",
     "finish_many",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from batchproof.derive.operators import VIEWS, base_name
 from batchproof.derive.summand import Centre, Direction, Summand, SummandRows
+from batchproof.derive.weights import equilibrated
 
 
 @dataclass
@@ -73,6 +74,23 @@ class CentredSum:
     levels: list[Level]
     taylor: Taylor | None = None
     noise: float = 1.0  # how many times a rounding of the kept sums grows in one near them
+
+    def around(self, centres: list[Centre], shared: dict[int, torch.Tensor]) -> CentredSum:
+        """The sum kept at other centres, of the same kind.
+
+        Args:
+            centres: as many as there are.
+            shared: the values that no sample reaches.
+        """
+        taylor = self.taylor
+        if taylor is not None and taylor.probe is not None:
+            base = Centre(centres[0].stats, centres[0].free)
+            taylor = replace(taylor, there=self.summand.run(base, taylor.probe, shared).reshape(-1))
+        levels = []
+        for level in self.levels:
+            table = torch.stack([self.summand.sums(centres, rows, shared) for rows in level.probes], 1)
+            levels.append(Level(level.probes, equilibrated(table)))
+        return replace(self, centres=centres, levels=levels, taylor=taylor)
 
     def combine(
         self, at: Centre, kept: torch.Tensor, shared: dict[int, torch.Tensor], nudge: float = 0.0

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.evaluate import is_numeric, result_of
 from batchproof.derive.finish import State
-from batchproof.derive.plan import StatePlan
+from batchproof.derive.plan import StatePlan, in_groups
 from batchproof.derive.record import record
 from batchproof.derive.recording import Recording, widen
 from batchproof.derive.samples import TensorBatch, ragged
@@ -33,6 +33,10 @@ def find_contradiction(plan: StatePlan, batch: TensorBatch, generator: torch.Gen
     """The first number in which a plan contradicts its function on a batch, from both; None where there is none."""
     batch = TensorBatch([widen(t.detach()) for t in batch.tensors], batch.dims)
     batch = batch.take(torch.randperm(batch.n, generator=generator))
+    if plan.group > 1:  # any samples make groups: function and plan are given the same ones
+        batch = batch.take(torch.arange(batch.n // plan.group * plan.group))
+        batch = TensorBatch(in_groups(batch.tensors, batch.dims, plan.group), batch.dims)
+        plan = plan.by_groups()
     try:
         run = _recorded(plan, batch)
         result = _merged(plan, batch, generator)

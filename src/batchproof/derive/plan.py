@@ -154,6 +154,7 @@ class StatePlan(Plan):
         dtypes: what the function returns, by type.
         fold: the code that folds a batch.
         wide: that code in float64, for trying the plan.
+        group: how many samples stay together; each group of them is one sample to the program and to ``fn``.
     """
 
     program: Program
@@ -168,6 +169,7 @@ class StatePlan(Plan):
     dtypes: tuple[Any, ...]
     fold: FoldCode
     wide: FoldCode
+    group: int = 1
 
     @property
     def keeps_inputs(self) -> bool:
@@ -222,6 +224,11 @@ class StatePlan(Plan):
         way: Way = (),
     ) -> tuple[Any, Finisher]:
         """What `finished` gives, where lost digits do not matter or are looked for by the caller."""
+        if self.group > 1:
+            groups = State(state.leaves, state.lengths, state.n // self.group)
+            one = [_repeated(t, d, self.group) for t, d in zip(shared, dims, strict=True)]
+            inputs = in_groups(one, dims, self.group)
+            return self.by_groups().run(groups, inputs, dims, n // self.group, nudge, way)
         if isinstance(self.fn, Loop):
             self.fn.check(shared, n)
         lengths = dict(zip(self.lengths, state.lengths, strict=False))
@@ -240,6 +247,19 @@ class StatePlan(Plan):
             raise Diverged("the function returns something else on all samples than on the first batch")
         return result, run
 
+    def of_groups(self, size: int, dims: Sequence[int | None]) -> StatePlan:
+        """The plan for samples of which groups of a size are what this plan takes for one."""
+        parts = ", ".join(
+            f"x[{place}]" if d is None else f"x[{place}].unflatten({d}, (-1, {size}))" for place, d in enumerate(dims)
+        )
+        narrow, wide = (replace(code, lines=(f"x = [{parts}]", *code.lines)) for code in (self.fold, self.wide))
+        return replace(self, group=size, fold=narrow, wide=wide)
+
+    def by_groups(self) -> StatePlan:
+        """The plan that takes each group for one sample."""
+        narrow, wide = (replace(code, lines=code.lines[1:]) for code in (self.fold, self.wide))
+        return replace(self, group=1, fold=narrow, wide=wide)
+
     def captured_by_summands(self) -> list[torch.Tensor]:
         """The captured tensors that the sums around statistics are made of."""
         inside = {index for parts in self.centred.values() for op in parts.summand.ops for index in op.inputs}
@@ -253,17 +273,18 @@ class StatePlan(Plan):
         arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
         return self.program.rounds or any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
 
-    def centres(self) -> dict[int, list[tuple[dict[int, torch.Tensor], dict[int, Any]]]]:
-        """For each leaf that is kept around centres, by its place, these: values of statistics and of numbers."""
+    def centres(self) -> dict[int, list[tuple[Any, ...]]]:
+        """For each leaf that is kept around centres, by its place, these as plain data."""
         found = ((place, self.centred.get(index)) for place, index in enumerate(self.kept))
-        return {place: [(at.stats, at.free) for at in parts.centres] for place, parts in found if parts is not None}
+        return {place: [at.to_data() for at in parts.centres] for place, parts in found if parts is not None}
 
-    def with_centres(self, centres: dict[int, Any]) -> StatePlan:
+    def with_centres(self, centres: dict[int, list[tuple[Any, ...]]]) -> StatePlan:
         """A plan to derive again like, at given centres, as `centres` gives them."""
         centred = dict(self.centred)
         for place, points in centres.items():
-            found: Any = centred[self.kept[place]]
-            centred[self.kept[place]] = replace(found, centres=[Centre(dict(s), dict(f)) for s, f in points])
+            parts = centred[self.kept[place]]
+            if isinstance(parts, CentredSum):
+                centred[self.kept[place]] = parts.around([Centre.of_data(point) for point in points], self.constants)
         return replace(self, centred=centred)
 
     def recentre(self, leaves: Sequence[Any], source: StatePlan) -> list[Any]:
@@ -294,6 +315,16 @@ class StatePlan(Plan):
                 "other samples; use state='rows' to keep the samples"
             )
         return moved
+
+
+def in_groups(tensors: Sequence[torch.Tensor], dims: Sequence[int | None], size: int) -> list[torch.Tensor]:
+    """Tensors of whole groups, with one more dimension: groups, and samples of a group."""
+    return [t if d is None else torch.unflatten(t, d, (-1, size)) for t, d in zip(tensors, dims, strict=True)]
+
+
+def _repeated(tensor: torch.Tensor, dim: int | None, size: int) -> torch.Tensor:
+    """One sample as a group."""
+    return tensor if dim is None else tensor.narrow(dim, 0, 1).repeat_interleave(size, dim)
 
 
 def _blank(tensor: torch.Tensor, dim: int, n: int) -> torch.Tensor:

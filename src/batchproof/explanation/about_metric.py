@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -43,17 +44,18 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
     if not merges and all(found.code != "rounding" for found in findings):
         findings.append(_merging(scored))
     findings += _undefined(about)
-    safe = not findings
+    unknown = _unknown(about) if not findings else ""
+    safe = None if unknown else not findings
     notes = [*_tried(scored, working, samples.n), *_averaged(alone, scored, about)]
-    if not safe:
+    if safe is False:
         notes.append(f"batchproof.exact of a function that gives what {name_of(subject.target)} gives on one batch")
     return Explanation(
         target=subject.title,
         kind="metric",
         is_safe=safe,
-        verdict="accumulated" if safe else findings[0].code,
-        headline=_headline(findings, about),
-        findings=tuple(findings) if findings else (finding("accumulated"),),
+        verdict="undefined" if unknown else "accumulated" if safe else findings[0].code,
+        headline=unknown or _headline(findings, about),
+        findings=tuple(findings) if findings or unknown else (finding("accumulated"),),
         place=subject.place,
         curve=about,
         keep=None,
@@ -64,7 +66,8 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
 
 def _curve(scored: Scored, samples: Samples, of_samples: int, alone: Alone) -> Curve:
     """The component that moves most.  What single batches give sets the scale: near 0, rounding is no dependence."""
-    scales = [max(abs(float(scored.exact[which])), _magnitude(alone, which)) for which in range(len(scored.names))]
+    exact = [abs(float(value)) if bool(value.isfinite()) else 0.0 for value in scored.exact]
+    scales = [max(value, _magnitude(alone, which)) for which, value in enumerate(exact)]
     gaps = [
         max(
             (abs(float(row.mean[which] - scored.exact[which])) for row in scored.rows if not int(row.undefined[which])),
@@ -129,6 +132,13 @@ def _undefined(about: Curve) -> list[Finding[Code]]:
     if not rows:
         return []
     return [finding("undefined", what=f"updated with batches of {rows[0].size}: {rows[0].raised or 'NaN'}")]
+
+
+def _unknown(about: Curve) -> str:
+    """What keeps a value that is the same in all batches from being called safe; empty where nothing does."""
+    if math.isfinite(about.exact):
+        return ""
+    return f"could not tell: compute() on all samples is {'NaN' if math.isnan(about.exact) else 'infinite'}"
 
 
 def _headline(findings: Sequence[Finding[Code]], about: Curve) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from batchproof.derive import StatePlan, like
 from batchproof.errors import BatchproofError
@@ -143,10 +144,7 @@ def _saved_plan(stream: Stream) -> dict[str, Any]:
         "lesson": [_copied(leaf) for leaf in stream.training_rows.leaves],
         "program": program_print(plan),
         "fingerprint": centres_print(plan),
-        "centres": {
-            place: [({i: _copied(x) for i, x in stats.items()}, dict(free)) for stats, free in points]
-            for place, points in plan.centres().items()
-        },
+        "centres": pytree.tree_map(_copied, plan.centres()),
         "constants": shared_print(stream),
         "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
     }

@@ -27,6 +27,7 @@ from batchproof.derive import (
     check_finishes,
     check_folds,
     derive,
+    derive_groups,
     few,
     keep_inputs,
     like,
@@ -277,6 +278,8 @@ class Stream:
         except OwnError as own:
             self.postpone(own)
             return
+        if isinstance(plan, StatePlan) and any(call.n % plan.group for _, call in self.kept()):
+            plan = noted(_torn(plan, training_rows), self.fn, training_rows)
         if not plan.is_constant_size and self.state == "constant":
             raise NotConstantSize(f"no state of constant size: {plan.reason}; state='auto' keeps samples instead")
         if not isinstance(plan, StatePlan):
@@ -339,7 +342,7 @@ class Stream:
         tensors, dims = tensors_of(training_rows)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
             own = [t.clone() if t.is_inference() else t for t in tensors]
-            plan = derive(_flat(self.fn, training_rows), own, dims, self.differentiated)
+            plan = _derived(_flat(self.fn, training_rows), own, dims, self.differentiated)
         return noted(plan, self.fn, training_rows)
 
     def planned(self) -> Plan:
@@ -486,6 +489,28 @@ class Stream:
                     f"a tensor of shape {tuple(now.shape)} that the function takes from outside its arguments has "
                     "changed since the first batch; pass it as an argument, or use state='rows'"
                 )
+
+
+def _derived(
+    fn: Callable[..., Any], tensors: Sequence[torch.Tensor], dims: Sequence[int | None], differentiated: bool
+) -> Plan:
+    """A plan for samples; where there is none of constant size, for groups of them that belong together."""
+    try:
+        plan = derive(fn, tensors, dims, differentiated)
+    except OwnError:  # the few samples tear a group apart
+        groups = None if differentiated else derive_groups(fn, tensors, dims)
+        if groups is None:
+            raise
+        return groups
+    if plan.is_constant_size or differentiated:
+        return plan
+    return derive_groups(fn, tensors, dims) or plan
+
+
+def _torn(plan: StatePlan, training_rows: Batch) -> Plan:
+    """The plan that keeps samples, where batches do not hold whole groups of them."""
+    reason = f"it takes whole groups of {plan.group} samples, and a batch tore one apart"
+    return keep_inputs(TensorBatch(*_columns(training_rows)), reason)
 
 
 def _few(call: Batch) -> Batch:

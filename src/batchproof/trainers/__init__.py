@@ -4,3 +4,7 @@
 ``accelerate``, and ``lightning`` a ``LightningModule``.  Each has one function, ``check``, that gives back a
 `batchproof.GradientCheck`.
 """
+
+from batchproof.ground.torch_versions import require
+
+require("batchproof.trainers")

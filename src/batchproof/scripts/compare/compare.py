@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-from batchproof.errors import BatchproofError, TorchMissing
+from batchproof.errors import BatchproofError
+from batchproof.ground.torch_versions import require
 from batchproof.ground.validation import whole
 from batchproof.scripts.compare import cache as caching
 from batchproof.scripts.compare.cache import Cache
@@ -62,8 +61,7 @@ def compare(
         raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
     script = ScriptCommand(target, tuple(arguments), as_module, report)
     path = _path(script)
-    if find_spec("torch") is None:
-        raise TorchMissing(f"compare needs torch, and this Python has none ({sys.executable})", name="torch")
+    require("batchproof compare")
     kept = Cache(caching.FOLDER, _key(script, path)) if cache else Cache(None)
     if epoch is not None:
         whole(epoch, "--epoch", 1)

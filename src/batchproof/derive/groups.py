@@ -1,0 +1,96 @@
+"""Samples that stand side by side in whole groups: eight answers to one question, a chosen and a rejected one.
+
+On a batch that tears a group apart such a function raises. So each group is taken as one sample, which has one more
+dimension; the plan for these folds batches of whole groups.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from batchproof.derive import pipeline
+from batchproof.derive.pipeline import derive
+from batchproof.derive.plan import StatePlan, in_groups
+from batchproof.derive.samples import TensorBatch
+from batchproof.errors import BatchproofError
+
+#: Groups of up to this many samples are looked for.
+LARGEST = 32
+#: Fewer groups show nothing.
+FEWEST = 4
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class OfGroups:
+    """A function of samples, as one of groups of them."""
+
+    fn: Function
+    dims: tuple[int | None, ...]
+
+    def __call__(self, *tensors: torch.Tensor) -> Any:
+        return self.fn(*(t if d is None else t.flatten(d, d + 1) for t, d in zip(tensors, self.dims, strict=True)))
+
+
+def derive_groups(fn: Function, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> StatePlan | None:
+    """The plan of a function that takes whole groups of samples; None where it takes others, or has no small state.
+
+    Args:
+        fn: called as ``fn(*tensors)``.
+        tensors: a batch to learn from.
+        dims: as `derive` takes them.
+    """
+    batch = TensorBatch(list(tensors), tuple(dims))
+    size = group_size(fn, batch)
+    if size is None:
+        return None
+    whole = batch.take(torch.arange(batch.n // size * size))
+    try:
+        plan = derive(OfGroups(fn, whole.dims), in_groups(whole.tensors, whole.dims, size), whole.dims)
+    except BatchproofError:
+        return None
+    return plan.of_groups(size, whole.dims) if isinstance(plan, StatePlan) and plan.is_constant_size else None
+
+
+def group_size(fn: Function, batch: TensorBatch) -> int | None:
+    """The least number of samples that the function takes, where it takes its multiples only."""
+
+    def works(count: int) -> bool:
+        try:
+            with warnings.catch_warnings():  # of so few samples many functions warn
+                warnings.simplefilter("ignore")
+                fn(*(t.clone() for t in batch.take(torch.arange(count)).tensors))
+        except Exception:  # noqa: BLE001 - it fails on a torn group: that is what is looked for
+            return False
+        return True
+
+    if batch.n < 2 * FEWEST or works(1):
+        return None
+    most = min(batch.n, FEWEST * LARGEST)
+    size = next((count for count in range(2, most // FEWEST + 1) if works(count)), None)
+    if size is None:
+        return None
+    told = [works(count) == (count % size == 0) for count in range(size + 1, FEWEST * size + 1)]
+    return size if all(told) else None
+
+
+def like(plan: StatePlan, fn: Function, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> StatePlan:
+    """The plan for samples, or groups of them, of another shape, with the same state as a plan that exists.
+
+    Raises:
+        BatchproofError: on such samples the function has another state.
+    """
+    size = plan.group
+    if size == 1:
+        return pipeline.like(plan, fn, tensors, dims)
+    batch = TensorBatch(list(tensors), tuple(dims))
+    whole = batch.take(torch.arange(max(size, batch.n // size * size)) % batch.n)
+    fn = OfGroups(fn.fn if isinstance(fn, OfGroups) else fn, whole.dims)
+    found = pipeline.like(plan.by_groups(), fn, in_groups(whole.tensors, whole.dims, size), whole.dims)
+    return found.of_groups(size, whole.dims)
