@@ -59,7 +59,7 @@ def simulation(
         "batches": 10_000,
         "seed": 0,
         "rows": tuple(row(size, known=known, compared=compared) for size in sizes),
-        "headline": "depends on the batch size: the mean of per-batch values reads LOW, by 20.2% at size 1",
+        "headline": "averaged over batches, rmse is 1.5% too low at batch size 16 (20.2% at 1)",
         "depends": True,
         "expected_by": "closed form" if known else "",
         "formula": "scale · √(2/b) · Γ((b+1)/2) / Γ(b/2)" if known else "",

@@ -69,6 +69,22 @@ def test_python_of(document, monkeypatch, capsys):
             assert steady(printed) == steady(shown)
 
 
+def test_the_readme_needs_no_clone(tmp_path):
+    """Its code runs where batchproof is installed, in any folder."""
+    code = "\n".join(code for _, code, _ in blocks(ROOT / "README.md", "python"))
+    (tmp_path / "readme.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "readme.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [
@@ -123,6 +139,25 @@ def test_docstring_has_an_example(public):
 def test_every_field_is_explained(result):
     explained = re.findall(r"^ +(\w+): ", (result.__doc__ or "").partition("Attributes:")[2], re.MULTILINE)
     assert explained == [field.name for field in dataclasses.fields(result)]
+
+
+#: Words that a reader stumbles over, and the pages and modules that speak to readers of a script's report.
+GONE = ("reads LOW", "reads HIGH", "for the most part", "pays off little", "made earlier", "anew", "what comes of")
+SPEAKING = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{page}.md" for page in ("index", "check", "run", "compare", "simulate", "gradient-noise")),
+    *(
+        ROOT / "src" / "batchproof" / module
+        for room in ("scripts/check", "scripts/compare", "scripts/run", "simulation", "gradients/noise")
+        for module in (f"{room}/document.py", f"{room}/wording.py", f"{room}/headline.py", f"{room}/verdict.py")
+    ),
+]
+
+
+@pytest.mark.parametrize("path", [path for path in SPEAKING if path.is_file()], ids=name)
+def test_words_that_readers_stumble_over_are_gone(path):
+    text = path.read_text(encoding="utf-8")
+    assert [words for words in GONE if words in text] == []
 
 
 def test_every_verdict_is_in_the_report_page():

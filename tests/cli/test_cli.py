@@ -100,7 +100,7 @@ def test_what_is_guessed_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("--data", "data.csv", "--json", "--batch-sizes", "1,16", "--seed", "3")
+    options = ("--data", "data.csv", "--json", "--batch-size", "1,16", "--seed", "3")
     status, out, _ = run(capsys, "explain", "loss.py:chatty", *options)
     data = json.loads(out)
     assert status == data["exit_status"] == 0
@@ -115,6 +115,55 @@ def test_a_name_in_a_package_and_a_call(capsys: pytest.CaptureFixture[str], fold
     assert run(capsys, "explain", "pack:mse", "--data", "data.csv")[0] == 0
     assert run(capsys, "explain", "pack.inner:rmse")[0] == 1
     assert run(capsys, "explain", "loss.py:make_model()")[0] == 1
+
+
+def test_a_file_of_a_package_may_import_relatively(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "src" / "family" / "inner").mkdir(parents=True)
+    for package in ("family", "family/inner"):
+        (folder / "src" / package / "__init__.py").write_text("")
+    (folder / "src" / "family" / "shared.py").write_text(LOSS)
+    (folder / "src" / "family" / "inner" / "losses.py").write_text("from ..shared import mse, rmse\n")
+    assert run(capsys, "explain", "src/family/inner/losses.py:mse", "--data", "data.csv")[0] == 0
+    assert run(capsys, "explain", "src/family/shared.py:rmse")[0] == 1
+
+
+def test_a_target_that_ends_python(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "ends.py").write_text("import sys\ndef loss(pred, real):\n    sys.exit(7)\n")
+    assert fails(capsys, "explain", "ends.py:loss").startswith("the target ended Python, by exit(7)")
+
+
+def test_what_is_python_only_says_how_it_begins_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("exact", "accumulate"):
+        said = fails(capsys, name, "loss.py:rmse")
+        assert said.startswith(f"{name} is Python, not a command:\n  import batchproof\n")
+        assert f"batchproof.{name}(" in said
+
+
+def test_no_summary_is_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = run(capsys, "--help")[1]
+    assert "..." not in out.partition("Commands:")[2]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_batch_sizes_are_given_by_one_option_and_the_older_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--batch-size", "--batch-sizes"):
+        out = run(capsys, "explain", "loss.py:mse", "--json", option, "1,16")[1]
+        assert [reading["size"] for reading in json.loads(out)["curve"]["readings"]] == [1, 16]
+    for command in ("check", "compare", "explain", "simulate", "noise"):
+        out = run(capsys, command, "--help")[1]
+        assert "--batch-size " in out
+        assert "--batch-sizes" not in out
+
+
+def test_a_verdict_alone_and_all_there_is(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    few = ("simulate", "--batches", "100", "--batch-size", "1,16")
+    assert len(run(capsys, *few, "-q")[1].splitlines()) == 2
+    brief, whole = run(capsys, *few)[1], run(capsys, *few, "-v", "--output", "found.json")[1]
+    assert "-v: standard errors, expected values, theory" in brief
+    assert "expected" not in brief.replace("-v: standard errors, expected values, theory", "")
+    assert "mean / pooled" in whole
+    assert json.loads((folder / "found.json").read_text())["batches"] == 100
 
 
 def test_a_file_with_one_function_needs_no_name(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -145,8 +194,8 @@ def test_a_file_finds_its_neighbours_and_may_be_called_like_a_library(
         (["torch:pi"], "float is neither a function, nor a metric object, nor a model"),
         (["loss.py:mse", "--data", "none.csv"], "there is no file none.csv"),
         (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .feather, .npz"),
-        (["loss.py:mse", "--batch-sizes", "0,1"], "--batch-sizes takes whole numbers from 1 on"),
-        (["loss.py:mse", "--batch-sizes", "a"], "--batch-sizes takes whole numbers from 1 on"),
+        (["loss.py:mse", "--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on"),
+        (["loss.py:mse", "--batch-size", "a"], "--batch-size takes whole numbers from 1 on"),
         (["loss.py:mse", "--seed", "x"], "Invalid value for '--seed'"),
         (["loss.py:mse", "--data", "data.csv", "--column", "pred"], "--column takes PARAM=COLUMN, not 'pred'"),
         (["loss.py:mse", "--batch-dim", "3"], "no dimension 3"),

@@ -44,22 +44,55 @@ EVERY = {
 
 @pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
-def test_every_line_fits(found: Comparison, width: int) -> None:
-    lines = render(found, width).splitlines()
+@pytest.mark.parametrize("is_verbose", [False, True])
+def test_every_line_fits(found: Comparison, width: int, is_verbose: bool) -> None:
+    lines = render(found, width, is_verbose=is_verbose).splitlines()
     for line in lines:
         assert len(line) <= width
-    assert lines[0].startswith("train.py")
+        assert line == line.rstrip()
+    assert lines[0].startswith(f"{'✓✗?'[found.exit_status]} ")
+
+
+@pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
+def test_headline_colour_and_exit_status_say_one_thing(found: Comparison) -> None:
+    assert document_of(found).state is {0: True, 1: False, 2: None}[found.exit_status]
+    says_so = any(word in found.headline for word in ("bug", "wrong", "none of it real", "a total"))
+    assert says_so is (found.exit_status == 1)
+
+
+@pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
+def test_no_batch_size_is_left_out(found: Comparison) -> None:
+    printed = [row.size for number in found.numbers for row in number.rows]
+    for width in (60, 120):
+        heads = [line for line in render(found, width).splitlines() if line.startswith("  batch size  ")]
+        assert {word for line in heads for word in line.split()[2:]} == {f"{size:,}" for size in printed}
 
 
 @pytest.mark.parametrize("found", EVERY.values(), ids=EVERY)
 def test_page_and_data(found: Comparison) -> None:
     text = page(found)
-    assert text.count("<table") == (1 if found.numbers else 0)
-    assert found.headline[1:20] in text.replace("&#x27;", "'")
+    assert text.count("<table") == (2 if found.numbers else 0)
+    assert found.headline in text.replace("&#x27;", "'")
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["headline"] == found.headline
     assert [number["name"] for number in data["numbers"]] == [number.name for number in found.numbers]
     assert data["exit_status"] == found.exit_status
+
+
+def test_parts_are_drawn_to_their_side_of_one_axis() -> None:
+    lines = [line for line in render(EVERY["one seed"], 80).splitlines() if "│" in line]
+    assert [line.split("│")[1].strip() != "" for line in lines] == [True, False, True, True]
+    assert [line.split("│")[0].rstrip()[-1] == "█" for line in lines] == [False, True, False, False]
+    assert len({line.index("│") for line in lines}) == 1
+    assert "change from 16 to 128" in page(EVERY["one seed"])
+
+
+def test_a_page_has_the_headings_of_a_terminal() -> None:
+    found = EVERY["one seed"]
+    text = render(found, 80)
+    for heading in ("Why", "Try"):
+        assert f"\n  {heading}   " in text
+        assert f"<h2>{heading}</h2>" in page(found)
 
 
 def test_rows_of_a_page_are_named_once_for_each_number() -> None:
@@ -72,7 +105,7 @@ def test_rows_of_a_page_are_named_once_for_each_number() -> None:
 def test_one_seed_has_no_error_bar() -> None:
     text = render(EVERY["one seed"], 100)
     assert "±" not in text
-    assert "one seed: there is no error bar; --seeds 3 gives one" in text
+    assert "One seed: there is no error bar; --seeds 3 gives one." in text
 
 
 def test_seeds_that_change_nothing_have_none_either() -> None:
@@ -85,7 +118,7 @@ def test_a_size_that_fails_is_said_and_the_others_compared() -> None:
     assert [row.size for row in found.numbers[0].rows] == [16, 64]
     [failure] = found.failures
     assert (failure.size, failure.error) == (128, "OutOfMemoryError: 8 GiB")
-    assert "failed batch size 128: OutOfMemoryError: 8 GiB" in render(found, 100)
+    assert "batch size 128 failed: OutOfMemoryError: 8 GiB" in render(found, 100)
 
 
 def test_where_the_first_size_fails_the_next_one_is_the_base() -> None:

@@ -121,23 +121,28 @@ def test_the_page_of_a_simulation_has_both_tables() -> None:
     words = Reader(page(simulation(marked=10))).text
     for part in (
         "all samples pooled (Example 1)", "mean of per-batch values (Example 2)", "mean / pooled",
-        "value ± s.e. expected published", "At your batch size 10 it reads LOW by 2.5%",
+        "value ± s.e. expected published", "At your batch size, 10, it is 2.5% too low",
         "100.25 ± 0.71 100.00 99.95", "normal errors of scale 100; 10,000 batches of each size, seed 0",
-        "the figures lie within 0.4 standard errors", "scale · √(2/b)", "rmse = batchproof.exact(rmse)",
+        "the figures are within 0.4 standard errors", "scale · √(2/b)", "metric = batchproof.exact(rmse)",
     ):  # fmt: skip
         assert part in words, part
 
 
 def test_a_table_can_be_read_aloud(report: Explanation | Simulation) -> None:
     read = Reader(page(report))
-    sheet = document_of(report).sheet
-    assert sheet is not None
+    document = document_of(report)
+    assert document.sheet is not None
+    sheets = [*(document.brief.tables if document.brief is not None else ()), document.sheet]
     scopes = [attributes.get("scope") for attributes in read.all("th")]
-    columns = sum(len(group.columns) for group in sheet.groups)
-    assert scopes.count("row") == len(sheet.sizes)
-    assert scopes.count("col") == columns + 1
-    assert len(read.all("td")) - scopes.count("colgroup") // 3 == columns * len(sheet.sizes)
-    assert [attributes for attributes in read.all("tr") if attributes.get("class") == "own"] == [{"class": "own"}]
+    widths = [sum(len(group.columns) for group in sheet.groups) for sheet in sheets]
+    assert scopes.count("row") == sum(len(sheet.sizes) for sheet in sheets)
+    assert scopes.count("col") == sum(widths) + len(sheets)
+    assert len(read.all("td")) - scopes.count("colgroup") // 3 == sum(
+        width * len(sheet.sizes) for width, sheet in zip(widths, sheets, strict=True)
+    )
+    assert [attributes for attributes in read.all("tr") if attributes.get("class") == "own"] == [
+        {"class": "own"}
+    ] * len(sheets)
     assert read.all("html") == [{"lang": "en"}]
 
 

@@ -88,12 +88,32 @@ STRANGE = {
 }
 
 
+@pytest.mark.parametrize("is_verbose", [False, True])
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 @pytest.mark.parametrize("name", STRANGE)
-def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
-    lines = render(STRANGE[name], width).splitlines()
+def test_no_line_is_wider_than_the_terminal(name: str, width: int, is_verbose: bool) -> None:
+    lines = render(STRANGE[name], width, is_verbose=is_verbose).splitlines()
     assert max(map(len, lines)) <= width
     assert not any(line != line.rstrip() for line in lines)
+
+
+def test_the_screen() -> None:
+    assert render(noise((8, 32, 1024), marked=32), 80).splitlines() == [
+        "✓ batches up to about 48 ± 6 samples pay off (gradient noise scale)",
+        "                                                          mse_loss(Linear(x), y)",
+        "  at your batch size, 32, a step makes 41% of the progress of a noise-free one;",
+        "  at 64 it would make 59%",
+        "",
+        "  batch size  a step's progress",
+        "           8                14%  ████▍",
+        "        ▸ 32                41%  ████████████▎",
+        "       1,024               100%  ██████████████████████████████",
+        "",
+        "  Holds for plain SGD at this point of training; with Adam it can differ by",
+        "  orders of magnitude.",
+        "",
+        "  1,024 samples, 10 parameters, seed 0",
+    ]
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -109,7 +129,7 @@ def test_every_result_is_a_page_and_a_picture(name: str, tmp_path: Path) -> None
 
 
 def test_a_row_at_80_and_at_120_columns() -> None:
-    narrow, wide = (render(noise(marked=32), width) for width in (80, 120))
+    narrow, wide = (render(noise(marked=32), width, is_verbose=True) for width in (80, 120))
     assert re.search(r"^   ▸ 32 +1\.482 +± 0\.087 +1\.453 +0\.6385 ± 0\.0072 +41% +████▉$", narrow, re.MULTILINE)
     assert "roughly" not in narrow
     assert re.search(
@@ -119,21 +139,18 @@ def test_a_row_at_80_and_at_120_columns() -> None:
 
 
 def test_bars_are_as_long_as_the_progress() -> None:
-    lines = render(noise((4, 48, 1024)), 120).splitlines()
+    lines = render(noise((4, 48, 1024)), 80).splitlines()
     bars = [line.count("█") for line in lines if "%" in line and line.split()[0] in ("4", "48", "1,024")]
     assert bars == [2, 15, 30]
 
 
 def test_what_is_said() -> None:
-    text = " ".join(render(noise(marked=32), 120).split())
-    assert "gradient noise scale 48 ± 6: a larger batch pays off up to about 48 samples, and little beyond" in text
-    assert "yours at your batch size 32 the cosine to the full gradient is 0.64, and a step makes 41% of its" in text
-    assert "progress; with 64 it is 59%" in text
+    text = " ".join(render(noise(marked=32), 120, is_verbose=True).split())
     assert "drawn 1,024 samples, 10 parameters; 200 batches of each size, without replacement, seed 0" in text
-    assert "check the variances lie within 0.4 standard errors of what is expected" in text
+    assert "check the variances are within 0.4 standard errors of what is expected" in text
     assert "1 / (1 + 48 / b)" in text
     assert "a tenth with batches of 5, half with batches of 48, nine tenths with batches of 432" in text
-    assert "twice the fewest steps and twice the fewest samples" in text
+    assert "2x the minimum number of steps and 2x the minimum number of samples" in text
     assert "method the noise scale from 1,024 per-sample gradients: the loss is the mean over samples" in text
     assert "measure again" in text
     assert "arXiv 1812.06162" in text
@@ -141,31 +158,31 @@ def test_what_is_said() -> None:
 
 
 def test_what_is_not_said_where_it_is_not_known() -> None:
-    lost = " ".join(render(drowned(), 120).split())
+    lost = " ".join(render(drowned(), 120, is_verbose=True).split())
     assert (
-        "could not tell the noise scale: these 1,024 samples show no gradient beside their noise; it is above about"
-        in lost
+        "could not tell which batch size is large enough: 1,024 samples show no gradient beside their noise; the "
+        "gradient noise scale is above about" in lost
     )
     assert "1 / (1 +" not in lost
-    each = " ".join(render(by_sizes(), 120).split())
+    each = " ".join(render(by_sizes(), 120, is_verbose=True).split())
     assert "gradient noise scale" not in each
     assert "1 / (1 +" not in each
     assert "G is the mean of the gradients g of all batches of a size" in each
     assert "expected" not in each
     assert "check" not in each
-    assert "from batches of 64 on the gradient is larger than its noise" in each
-    random = " ".join(render(noise(random=True), 120).split())
+    assert "batches larger than 64 hardly pay off" in each
+    random = " ".join(render(noise(random=True), 120, is_verbose=True).split())
     assert "check" not in random
-    micro = " ".join(render(noise(method="micro-batches", unit=4, reason="vmap fails"), 120).split())
+    micro = " ".join(render(noise(method="micro-batches", unit=4, reason="vmap fails"), 120, is_verbose=True).split())
     assert "from the gradients of 256 micro-batches of 4: vmap fails" in micro
 
 
 def test_headlines() -> None:
-    assert headline(noise(noise_scale=0.4, noise_scale_se=0.1)).startswith(
-        "gradient noise scale 0.4 ± 0.1: single samples"
+    assert headline(noise(noise_scale=0.4, noise_scale_se=0.1)) == (
+        "single samples are enough: larger batches hardly pay off (gradient noise scale 0.4 ± 0.1)"
     )
     above = by_sizes(rows=(row(4, known=False), row(16, known=False)))
-    assert headline(above) == "the noise is larger than the gradient up to batches of 16: a larger batch pays off"
+    assert headline(above) == "batches larger than 16 pay off: up to there the noise is larger than the gradient"
     assert headline(STRANGE["no value"]).startswith("could not tell")
     assert "above about 96" in headline(drowned())
 
@@ -197,8 +214,8 @@ def test_the_chart() -> None:
 def test_the_page_has_everything() -> None:
     text = re.sub(r"<[^>]+>", " ", page(noise(marked=32)))
     for part in (
-        "Gradient noise scale 48 ± 6",
-        "At your batch size 32",
+        "batches up to about 48 ± 6 samples pay off",
+        "At your batch size, 32,",
         "relative variance",
         "roughly",
         "measure again",
@@ -219,5 +236,5 @@ def test_colour_only_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> No
     show(noise(), Console(file=plain, width=80))
     show(noise(), Console(file=coloured, width=80, force_terminal=True, color_system="standard"))
     assert "\x1b" not in plain.getvalue()
-    assert "\x1b[1;32mgradient noise scale" in coloured.getvalue()
+    assert "\x1b[1;32m✓ batches up to" in coloured.getvalue()
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured.getvalue()).split() == plain.getvalue().split()

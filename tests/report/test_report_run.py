@@ -39,31 +39,48 @@ RUN = ScriptRun(
 )
 
 
-def test_the_page_of_text() -> None:
-    text = render(RUN, 100)
-    assert text.startswith(
-        "train.py --epochs 2\n1 of 2 numbers are not exact: train_loss reads 20.0% low\n\n"
-        "  ended  ValueError: broken: what was measured by then is shown\n\n  line  name"
-    )
-    assert (
-        "        the square root is taken of each batch (train.py:4: return mean.sqrt())\n        → compute it once\n"
-        in text
-    )
+def test_the_screen() -> None:
+    assert render(replace(RUN, fix=("batchproof lint --fix train.py",)), 80).splitlines() == [
+        "✗ 1 of 2 numbers is off: train_loss, 20.0% too low           train.py --epochs 2",
+        "  ValueError: broken: what was measured by then is shown",
+        "",
+        "  line  number      batches       printed   exact     off",
+        "    11  train_loss  27 × 16 + 10  0.8000   1.0000  -20.0%",
+        "    11  val_loss    27 × 16 + 10  1.0000   1.0000       ✓",
+        "    11  other       27 × 16 + 10  0.80000               ?",
+        "",
+        "  other: not measured: the model computes it",
+        "  val_loss = 0.25, from train.py:30",
+        "  a note",
+        "",
+        "  Why   train.py:4   return mean.sqrt()",
+        "        train_loss: the square root is taken of each batch",
+        "        train.py:20",
+        "        BatchNorm in training mode in evaluation: BatchNorm1d in training mode",
+        "        → call model.eval()",
+        "  Fix   batchproof lint --fix train.py",
+    ]
+
+
+def test_all_of_it() -> None:
+    text = render(RUN, 100, is_verbose=True)
+    assert "  line  number      pass  printed   exact  difference     off  by samples  batches\n" in text
     assert "        not measured: the model computes it\n" in text
-    assert "  seen   train.py:8: 28 optimizer steps in a pass\n" in text
-    assert (
-        "  wrong  BatchNorm in training mode in evaluation: BatchNorm1d in training mode\n"
-        "           train.py:20\n         → call model.eval()\n"
-    ) in text
-    assert "  asked  val_loss = 0.25, from train.py:30\n" in text
-    assert text.endswith("  note   a note")
+    assert "  seen   train.py:8: 28 optimizer steps in a pass" in text
+    assert "→ compute it once" in text
+
+
+def test_a_long_table_says_how_much_of_it_is_missing() -> None:
+    epochs = tuple(replace(EPOCH, sizes=((size, 1),)) for size in range(1, 31))
+    text = render(replace(RUN, measured=(replace(ROOT, epochs=epochs),)), 80)
+    assert "and 14 more rows with -v" in text
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 def test_no_line_is_longer_than_the_terminal(width: int) -> None:
     wide = replace(ROOT, place=replace(ROOT.place, file="a/longer/path/engine.py"), name="a_rather_long_name")
     for run in (RUN, replace(RUN, measured=(wide, RIGHT))):
-        lines = render(run, width).splitlines()
+        lines = [line for verbose in (False, True) for line in render(run, width, is_verbose=verbose).splitlines()]
         assert max(map(len, lines)) <= width
         assert any("-20.0%" in line for line in lines)
 
@@ -77,21 +94,21 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
             "nothing measured: no average was read at the 2 places where batches are added up",
             None,
         ),
-        (ScriptRun("a.py", (RIGHT,)), "exact: 1 number measured, the same at every batch size", True),
-        (ScriptRun("a.py", (ROOT,)), "not exact: train_loss reads 20.0% low", False),
-        (ScriptRun("a.py", (UNKNOWN,)), "nothing known: 1 number with no exact value beside it", None),
+        (ScriptRun("a.py", (RIGHT,)), "1 number measured, all exact", True),
+        (ScriptRun("a.py", (ROOT,)), "train_loss is 20.0% too low", False),
+        (ScriptRun("a.py", (UNKNOWN,)), "could not tell: 1 number with no exact value beside it", None),
     ],
 )
 def test_headlines(run: ScriptRun, headline: str, state: bool | None) -> None:
     assert headline_of(run) == headline
     assert state_of(run) is state
-    assert headline in render(run, 100)
+    assert headline in " ".join(render(run, 100).split())
 
 
 def test_pages_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     text = page(RUN)
-    assert "Line 11: train_loss reads 20.0% low" in text
+    assert "<strong>train_loss:</strong> the square root is taken of each batch" in text
     assert '<th scope="col" class="size">line</th>' in text
     assert "the model computes it" in text
     save.png(RUN, tmp_path / "run.png")
@@ -101,7 +118,7 @@ def test_pages_and_pictures(tmp_path: Path) -> None:
 def test_a_document_names_what_is_wrong_only() -> None:
     document = document_of(RUN)
     assert [reason.title for reason in document.reasons] == [
-        "line 11: train_loss reads 20.0% low",
+        "train_loss",
         "BatchNorm in training mode in evaluation",
     ]
     assert {aside.label: aside.text for aside in document.asides}["other"] == "not measured: the model computes it"
@@ -109,7 +126,7 @@ def test_a_document_names_what_is_wrong_only() -> None:
 
 def test_a_line_for_each_epoch() -> None:
     assert live_line(ROOT, EPOCH) == (
-        "batchproof: train_loss (train.py:11), epoch 2: printed 0.8, exact 1, reads 20.0% low"
+        "batchproof: train_loss (train.py:11), epoch 2: printed 0.8, exact 1, 20.0% too low"
     )
     assert live_line(UNKNOWN, UNKNOWN.last).endswith("epoch 1: no exact value; the model computes it")
     assert live_line(RIGHT, RIGHT.last).endswith("printed 1, exact 1, exact")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from batchproof.ground.place import Place
-from batchproof.report.document import Aside, Column, Document, Group, Reason, RowLook, Shares, Sheet
+from batchproof.report.document import Aside, Column, Document, Group, RowLook, Shares, Sheet
 from batchproof.report.page import render
-from batchproof.report.text import lines
+from batchproof.report.text import details
 
 RUNS = Sheet(
     ("3", "7"),
@@ -17,7 +16,7 @@ RUNS = Sheet(
             (
                 Column("name", ("train_loss", "test_loss"), is_left=True, is_name=True),
                 Column("exact", ("1.25", "10.00")),
-                Column("by samples", ("1.5", ""), makes_way=1),
+                Column("by samples", ("1.5", "")),
             ),
         ),
     ),
@@ -47,7 +46,7 @@ BILL = Sheet(
 
 def shown(sheet: Sheet, width: int = 80, **parts: object) -> list[str]:
     document = Document("title", None, None, "headline", sheet=sheet, **parts)  # type: ignore[arg-type]
-    return render(lambda room: lines(document, room), width).splitlines()[2:]
+    return render(lambda room: details(document, room), width).splitlines()
 
 
 def test_names_stand_at_the_left_and_figures_at_the_right() -> None:
@@ -59,41 +58,43 @@ def test_names_stand_at_the_left_and_figures_at_the_right() -> None:
     ]
 
 
-def test_a_column_makes_way_and_long_names_are_cut() -> None:
+def test_columns_without_room_stand_below() -> None:
     group = RUNS.groups[0]
     name = replace(group.columns[0], cells=("train_loss_of_the_first_part", "test_loss"))
     wide = Column("batches", ("1 × 16 + 4 × 12345678 + 8",) * 2)
     sheet = replace(RUNS, groups=(replace(group, columns=(name, *group.columns[1:], wide)),))
-    assert shown(sheet, 60)[1:3] == [
-        "  line  name             exact                    batches",
-        "     3  train_loss_of_…   1.25  1 × 16 + 4 × 12345678 + 8",
+    assert shown(sheet, 60) == [
+        "",
+        "  line  name             exact  by samples",
+        "     3  train_loss_of_…   1.25         1.5",
+        "     7  test_loss        10.00",
+        "  line                    batches",
+        "     3  1 × 16 + 4 × 12345678 + 8",
+        "     7  1 × 16 + 4 × 12345678 + 8",
+    ]
+
+
+def test_the_readers_own_row_and_bars() -> None:
+    column = Column("progress", ("15%", "100%"))
+    sheet = Sheet(("8", "32"), (Group("", (column,), bars=(0.15, 1.0)),), marked=1, is_stacked=True)
+    assert shown(sheet, 40)[1:] == [
+        "  batch size  progress",
+        "           8       15%  ████▌",
+        "        ▸ 32      100%  ██████████████████████████████",
     ]
 
 
 def test_what_is_said_of_a_row_stands_below_it() -> None:
-    place = Place("train.py", 4, "return mean.sqrt()")
     found = shown(
-        RUNS,
-        reasons=(Reason("a title", "a root", place, "take it once", row=0), Reason("other", "of all", label="wrong")),
-        asides=(
-            Aside("test_loss", "not measured", row=1),
-            Aside("ended", "early", is_warning=True),
-            Aside("seen", "this"),
-            Aside("seen", "that"),
-        ),
+        RUNS, asides=(Aside("test_loss", "not measured", row=1), Aside("seen", "this"), Aside("seen", "that"))
     )
     assert found == [
         "",
-        "  ended  early",
-        "",
         "  line  name        exact  by samples",
         "     3  train_loss   1.25         1.5",
-        "        a root (train.py:4: return mean.sqrt())",
-        "        → take it once",
         "     7  test_loss   10.00",
         "        not measured",
         "",
-        "  wrong  other: of all",
         "  seen   this",
         "         that",
     ]

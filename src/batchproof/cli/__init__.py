@@ -14,8 +14,13 @@ from batchproof.errors import BatchproofError
 from batchproof.version import VERSION
 
 COULD_NOT_TELL = 2
+#: What is Python only, and how it begins there.
+IN_PYTHON = {
+    "exact": "metric = batchproof.exact(rmse)  # metric(pred, real) on each batch, metric.compute() at the end",
+    "accumulate": "loss = batchproof.accumulate(loss_fn, lambda part: (model(part[0]), part[1]), micro_batches)",
+}
 #: In the order of ``--help``: each is the module of its name in this package, imported when it is asked for.
-COMMANDS = ("explain", "simulate", "noise", "lint", "rule", "run", "report", "compare")
+COMMANDS = ("check", "lint", "run", "report", "compare", "explain", "simulate", "noise", "rule")
 
 
 class Commands(click.Group):
@@ -29,6 +34,8 @@ class Commands(click.Group):
         """One command, imported when it is asked for."""
         if cmd_name in COMMANDS:
             return _imported(cmd_name)
+        if cmd_name in IN_PYTHON:
+            raise BatchproofError(f"{cmd_name} is Python, not a command:\n  import batchproof\n  {IN_PYTHON[cmd_name]}")
         self.commands = {name: _imported(name) for name in COMMANDS}  # among these click looks for what was meant
         return None
 
@@ -45,16 +52,16 @@ def _imported(name: str) -> click.Command:
 )
 @click.version_option(VERSION, message="batchproof %(version)s")
 def batchproof() -> None:
-    """Batch size should be a memory knob, never a results knob.
+    """Find losses and metrics that are wrong because they were averaged over batches.
 
     Examples:
+      batchproof check train.py
+      batchproof check train.py --batch-size 16,64,128
       batchproof explain loss.py:rmse --data predictions.csv
-      batchproof simulate loss.py:rmse --errors t:3
-      batchproof noise train.py:make --mark 32
-      batchproof lint train.py
-      batchproof compare train.py --batch-size 16,64,128
+      batchproof lint src/
 
     batchproof COMMAND --help has more.
+    In Python: batchproof.exact, batchproof.accumulate.
     """
 
 

@@ -16,17 +16,10 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("compare")
+@click.command("compare", short_help="Why does the loss change with the batch size?")
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.option(
-    "--batch-size",
-    "batch_sizes",
-    callback=lambda _, option, text: _sizes(text),
-    metavar="N,N,...",
-    required=True,
-    help="The sizes; the first is compared with.",
-)
+@options.batch_sizes("The sizes; the first is compared with.", required=True)
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module.")
 @click.option("--report", metavar="NAME", help="The number that is meant.  [default: all that are found]")
 @click.option("--epoch", type=int, metavar="N", help="The pass whose number is compared.  [default: the last]")
@@ -69,15 +62,3 @@ def _compared(script: str, sizes: Sequence[int], arguments: Sequence[str], choic
         from batchproof.scripts.compare.compare import compare
 
         return compare(script, sizes, arguments, progress=shown, **choices)
-
-
-def _sizes(text: str) -> list[int]:
-    """``16,64,128``, in their order.
-
-    Raises:
-        BatchproofError: they are not whole numbers from 1 on.
-    """
-    parts = text.replace(" ", "").split(",")
-    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise BatchproofError(f"--batch-size takes whole numbers from 1 on, as in 16,64,128, not {text!r}")
-    return [int(part) for part in parts]

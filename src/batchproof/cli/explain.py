@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("explain")
+@click.command("explain", short_help="Does this loss or metric depend on the batch size?")
 @click.argument("target")
 @options.data
 @options.columns
 @click.option("--batch-dim", type=int, default=0, show_default=True, help="The batch dimension of the inputs.")
-@options.batch_sizes("1, 2, 4, ... and all")
+@options.batch_sizes("The sizes to try.  [default: 1, 2, 4, ... and all]")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="For the shuffle, and before every call.")
 @options.output

@@ -26,13 +26,14 @@ _CODES: dict[str, Any] = {"multiple": True, "metavar": "CODE,..."}
 
 
 @options.examples_last
-@click.command("lint")
+@click.command("lint", short_help="Find averages over batches in source code")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--select", help="Only these rules; BP2 is all that begin so.", **_CODES)
 @click.option("--ignore", help="Not these rules.", **_CODES)
 @click.option("--fix", is_flag=True, help="Repair what can be repaired safely.")
 @click.option("--diff", is_flag=True, help="Show what --fix would write, and write nothing.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="Of the report.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there.")
 @click.option("--stdin-filename", metavar="PATH", help="What - stands for: shown, and its settings hold.")
@@ -45,6 +46,7 @@ def command(
     fix: bool,
     diff: bool,
     form: str,
+    as_json: bool,
     statistics: bool,
     output: Path | None,
     stdin_filename: str | None,
@@ -85,7 +87,13 @@ def command(
         files = list(_files([one for one in todo if one.codes is not None], fix, diff))
     _complain(files)
     if not diff:
-        shown = _report(files, len(todo) - len(files), "statistics" if statistics else form, quiet, output is None)
+        shown = _report(
+            files,
+            len(todo) - len(files),
+            "statistics" if statistics else "json" if as_json else form,
+            quiet,
+            output is None,
+        )
         _give(shown, output, to_stderr=fix and "-" in paths)
     found = any(linted.fixed if diff else linted.findings for linted in files)
     return FOUND if not exit_zero and (found or any(linted.problems for linted in files)) else 0

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("noise")
+@click.command("noise", short_help="Which batch size is large enough for training?")
 @click.argument("target", required=False)
-@options.batch_sizes("1, 2, 4, ... up to the data, or to 4,096")
+@options.batch_sizes("The sizes to try.  [default: 1, 2, 4, ... up to the data, or to 4,096]")
 @click.option("--batches", type=int, default=200, show_default=True, help="Batches of each size; fewer of large ones.")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
@@ -34,7 +34,7 @@ def command(target: str | None, output: Output, **choices: Any) -> int:
     Examples:
       batchproof noise                                 (a small linear regression)
       batchproof noise train.py:make --mark 32
-      batchproof noise train.py:make --batch-sizes 8,64,512 --html noise.html --png noise.png
+      batchproof noise train.py:make --batch-size 8,64,512 --html noise.html --png noise.png
 
     where train.py has, for example
       def make():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import cleandoc
 from pathlib import Path
@@ -47,15 +48,17 @@ def _sizes(text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        found = [_whole(part) for part in text.replace(" ", "").split(",") if part]
+        found = [_whole(part) for part in text.replace(" ", "").split(",")]
     except (ValueError, OverflowError):
         found = []
     if not found or min(found) < 1:
-        raise BatchproofError(f"--batch-sizes takes whole numbers from 1 on, as in 1,16,64, not {text!r}")
+        raise BatchproofError(f"--batch-size takes whole numbers from 1 on, as in 16,64,128, not {text!r}")
     return found
 
 
 def _whole(text: str) -> int:
+    if not text.isascii():
+        raise ValueError(text)
     try:
         return int(text)
     except ValueError:
@@ -80,24 +83,61 @@ mark = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 html = click.option("--html", type=_File, metavar="FILE", help="Save the report as an HTML page that stands alone.")
 png = click.option("--png", type=_File, metavar="FILE", help="Save the report as a picture.")
+data_file = click.option("--output", "data_file", type=_File, metavar="FILE", help="Save the result as JSON.")
+verbose = click.option("-v", "--verbose", "is_verbose", is_flag=True, help="Show all figures and how they came about.")
+quiet = click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print the verdict alone.")
 
 
-def output(command: Callable[..., int]) -> Callable[..., int]:
-    """``--json``, ``--html`` and ``--png``, which the command is given as one Output."""
+def forms(command: Callable[..., int]) -> Callable[..., int]:
+    """``-v``, ``-q``, ``--json``, ``--html`` and ``--png``, which the command is given as one Output."""
 
+    @verbose
+    @quiet
     @as_json
     @html
     @png
     @wraps(command)
-    def with_output(*, as_json: bool, html: Path | None, png: Path | None, **choices: Any) -> int:
-        return command(output=Output(as_json, html, png), **choices)
+    def with_output(
+        *, is_verbose: bool, is_quiet: bool, as_json: bool, html: Path | None, png: Path | None, **choices: Any
+    ) -> int:
+        output = Output(as_json, html, png, is_verbose=is_verbose, is_quiet=is_quiet)
+        return command(output=output, **choices)
 
     return with_output
 
 
-def batch_sizes(default: str) -> Callable[..., Any]:
-    """``--batch-sizes``, with what is tried without it."""
-    help_text = f"The sizes to try.  [default: {default}]"
+def output(command: Callable[..., int]) -> Callable[..., int]:
+    """The forms of a report, and ``--output`` for its data, which the command is given as one Output."""
+
+    @data_file
+    @wraps(command)
+    def with_data(*, data_file: Path | None, output: Output, **choices: Any) -> int:
+        return command(output=replace(output, data=data_file), **choices)
+
+    return forms(with_data)
+
+
+class _Renamed(click.Option):
+    """An option with more spellings than its help shows: the older ones go on working."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The help, with the first spelling alone."""
+        spellings, self.opts = self.opts, self.opts[:1]
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.opts = spellings
+
+
+def batch_sizes(help_text: str, *, required: bool = False) -> Callable[..., Any]:
+    """``--batch-size 16,64,128``, with what is said of it."""
     return click.option(
-        "--batch-sizes", callback=lambda _, option, text: _sizes(text), metavar="N,N,...", help=help_text
+        "--batch-size",
+        "--batch-sizes",
+        "batch_sizes",
+        cls=_Renamed,
+        callback=lambda _, option, text: _sizes(text),
+        metavar="N,N,...",
+        required=required,
+        help=help_text,
     )

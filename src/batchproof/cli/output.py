@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchproof.errors import BatchproofError
+
 if TYPE_CHECKING:
     from batchproof.report.result import Result
 
@@ -28,12 +30,16 @@ class Output:
     as_json: bool
     html: Path | None
     png: Path | None
+    data: Path | None = None
+    is_verbose: bool = False
+    is_quiet: bool = False
+    hint: bool = True  # whether the report ends with what -v adds
     is_error: bool = False  # whether what is printed goes to stderr, where stdout is somebody else's
 
     def __post_init__(self) -> None:
         from batchproof.report import save
 
-        for path in (self.html, self.png):
+        for path in (self.html, self.png, self.data):
             if path is not None:
                 save.writable(path)
         if self.png is not None:
@@ -48,8 +54,11 @@ class Output:
 
     def give(self, measure: Callable[[], Any]) -> int:
         """Print and save the result that is measured, and give the exit status; the user's own prints go to stderr."""
-        with contextlib.redirect_stdout(sys.stderr):
-            found = measure()
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                found = measure()
+        except SystemExit as error:
+            raise BatchproofError(f"the target ended Python, by exit({error.code!r}): take that out of it") from error
         self.show(found)
         return INTERRUPTED if getattr(found, "interrupted", False) else int(found.exit_status)
 
@@ -62,10 +71,11 @@ class Output:
 
             from batchproof.report.forms import show
 
-            show(found, Console(stderr=self.is_error))
+            console = Console(stderr=self.is_error)
+            show(found, console, is_verbose=self.is_verbose, is_quiet=self.is_quiet, hint=self.hint)
         from batchproof.report import save
 
-        for path, written in ((self.html, save.html), (self.png, save.png)):
+        for path, written in ((self.data, save.data), (self.html, save.html), (self.png, save.png)):
             if path is not None:
                 written(found, path)
                 click.echo(f"wrote {path}", err=True)

@@ -11,7 +11,7 @@ from batchproof.cli.output import Output
 
 
 @options.examples_last
-@click.command("report")
+@click.command("report", short_help="Print the last run again")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @options.output
 def command(file: Path | None, output: Output) -> int:

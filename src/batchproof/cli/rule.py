@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("rule")
+@click.command("rule", short_help="Explain a lint rule")
 @click.argument("code", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def command(code: str | None, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @options.examples_last
-@click.command("run", context_settings=_PASSED_ON)
+@click.command("run", short_help="Run a script; print each number beside the exact one", context_settings=_PASSED_ON)
 @click.option("-m", "as_module", is_flag=True, help="Run a module, as python -m does.")
 @click.option("--live", is_flag=True, help="Print a line on stderr at the end of each epoch.")
 @click.option("--report", metavar="NAME", help="Also keep every value of this variable, or key of a log.")
@@ -28,13 +29,12 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.option(
     "--output",
+    "data_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Where results go.  [default: .batchproof/run.json]",
 )
-@options.as_json
-@options.html
-@options.png
+@options.forms
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(
@@ -44,10 +44,8 @@ def command(
     live: bool,
     report: str | None,
     last_weights: bool,
-    output: Path | None,
-    as_json: bool,
-    html: Path | None,
-    png: Path | None,
+    data_file: Path | None,
+    output: Output,
 ) -> int:
     """Run SCRIPT as python would, and print beside each number that it averages over batches the exact one.
 
@@ -67,14 +65,15 @@ def command(
     from batchproof.scripts.run import Control
     from batchproof.scripts.run.launch import launch
 
-    forms = Output(as_json, html, png, is_error=True).absolute()  # the script may change its directory
+    shown = replace(output.absolute(), is_error=True, hint=False)  # the script may change its directory
 
     def show(run: ScriptRun) -> None:
-        if not as_json:
+        if not output.as_json:
             click.echo(err=True)
-        forms.show(run)
-        if not as_json:
-            click.echo(f"\nbatchproof report{'' if output is None else f' {output}'}   shows this again", err=True)
+        shown.show(run)
+        if not (output.as_json or output.is_quiet):
+            again = f"batchproof report{'' if data_file is None else f' {data_file}'}"
+            click.echo(f"\n  {again} shows this again, with -v all of it", err=True)
 
     control = Control(last_weights=last_weights, report=report)
-    return launch(script, arguments, as_module, control, output, live, show)
+    return launch(script, arguments, as_module, control, data_file, live, show)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @options.examples_last
-@click.command("simulate")
+@click.command("simulate", short_help="How far off is the average, for which batch size?")
 @click.argument("target", required=False)
 @click.option(
     "--errors", metavar="NAME", help="normal, laplace, t[:df], uniform, lognormal[:sigma].  [default: normal]"
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--scale", type=float, help="What the distribution is multiplied by.  [default: 100]")
 @options.data
 @options.columns
-@options.batch_sizes("1, 2, 3, 5, 9, 10, 100, ... 100,000")
+@options.batch_sizes("The sizes to try.  [default: 1, 2, 3, 5, 9, 10, 100, ... 100,000]")
 @click.option("--batches", type=int, default=10_000, show_default=True, help="How many batches of each size.")
 @options.mark
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
@@ -53,7 +53,7 @@ def command(
 
     Examples:
       batchproof simulate                              (the root mean square of normal errors)
-      batchproof simulate loss.py:rmse --errors t:3 --batch-sizes 1,16,128,1e9
+      batchproof simulate loss.py:rmse --errors t:3 --batch-size 1,16,128,1e9
       batchproof simulate loss.py:rmse --data predictions.csv --mark 16 --html report.html
       batchproof simulate --data predictions.csv --png curve.png
 

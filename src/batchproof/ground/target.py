@@ -36,9 +36,17 @@ def resolve(typed: str) -> Any:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """Import a file as Python runs it: with its directory first on the path, and not as ``__main__``."""
+    """Import a file as Python runs it: with its directory first on the path, and not as ``__main__``.
+
+    A file of a package is imported as a module of it, so that its relative imports work: the package's root is the
+    first folder above without an ``__init__.py``, as for pytest.
+    """
     if not path.is_file():
         raise BatchproofError(f"there is no file {path}{_near(path.name, _python_files(path.parent))}")
+    root, name = _in_package(path.resolve())
+    if root is not None:
+        sys.path.insert(0, str(root))
+        return _module_of_package(name, path)
     sys.path.insert(0, str(path.resolve().parent))
     name = path.stem if path.stem not in sys.modules else f"_batchproof_target_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
@@ -51,6 +59,33 @@ def _from_file(path: Path) -> ModuleType:
     except BaseException as error:
         sys.modules.pop(name, None)
         raise _import_failed(str(path), error) from error
+    return module
+
+
+def _in_package(path: Path) -> tuple[Path | None, str]:
+    """The folder that a file's package lies in, and the file's name as a module; None where it is in no package."""
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file() and folder.name.isidentifier():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if len(parts) == 1:
+        return None, path.stem
+    return folder, ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _module_of_package(name: str, path: Path) -> ModuleType:
+    """A file of a package, imported by its name.
+
+    Raises:
+        BatchproofError: importing it fails, or another package of that name was imported before.
+    """
+    try:
+        module = importlib.import_module(name)
+    except BaseException as error:
+        raise _import_failed(str(path), error) from error
+    found = getattr(module, "__file__", None)
+    if found is None or Path(found).resolve() != path.resolve():
+        raise BatchproofError(f"{path} would be imported as {name}, and that is {found or 'another module'}")
     return module
 
 
@@ -128,13 +163,18 @@ def described(error: BaseException) -> str:
     text = error_line(error)
     if isinstance(error, SyntaxError):
         return f"{text}\n       {error.filename}:{error.lineno}   {(error.text or '').strip()}"
-    hidden = (OWN_FOLDER, str(Path(importlib.__file__ or "").parent), "<frozen")
+    hidden = (OWN_FOLDER, *map(_folder_of, ("importlib", "click")), "<frozen")
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith(hidden) and f"site-packages{_SEP}torch{_SEP}" not in frame.filename
     ]
     return f"{text}\n       {own[-1].filename}:{own[-1].lineno}   {own[-1].line}" if own else text
+
+
+def _folder_of(package: str) -> str:
+    """Where a package lies that only carries calls on."""
+    return str(Path(importlib.import_module(package).__file__ or "").parent)
 
 
 def _near(name: str, names: list[str]) -> str:

@@ -26,6 +26,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
+def sentence(words: str) -> str:
+    """With a capital at the start and a full stop at the end."""
+    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '!', '?')) else '.'}"
+
+
 def size_of(nbytes: int) -> str:
     """``16 bytes``, ``3.2 kB``."""
     if nbytes < 1000:

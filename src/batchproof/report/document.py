@@ -21,16 +21,14 @@ class Reason:
         text: A sentence without its full stop.
         place: The line of code.
         remedy: What to do instead.
-        label: What a terminal calls it, in place of "why" and "also".
-        row: The row of a stacked table below which a terminal says it.
+        is_extra: Whether a terminal says it only with ``-v``.
     """
 
     title: str
     text: str
     place: Place | None = None
     remedy: str = ""
-    label: str = ""
-    row: int | None = None
+    is_extra: bool = False
 
 
 #: How a column, a row or a cell stands out in a terminal.
@@ -48,8 +46,6 @@ class Column:
         tones: How its cells stand out, where they differ.
         is_left: Whether it is set at the left, as words are.
         is_name: Whether its cells may be cut: a name is known by its beginning.
-        makes_way: In which order the columns of a stacked table are left out where a line has no room; 0 for those that
-            stay.
     """
 
     title: str
@@ -58,7 +54,6 @@ class Column:
     tones: tuple[Tone, ...] = ()
     is_left: bool = False
     is_name: bool = False
-    makes_way: int = 0
 
 
 @dataclass(frozen=True)
@@ -221,6 +216,69 @@ class Aside:
 
 
 @dataclass(frozen=True)
+class WaterfallPart:
+    """What one cause adds to a difference.
+
+    Attributes:
+        kind: Parts of one kind stand together: ``"real"``, ``"bug"``.
+        label: The cause.
+        amount: How much, as text.
+        error: One standard error of it, as text; empty where there is none.
+        value: The amount as a number; its bar is that long, to the right where it is above zero.
+        tone: How it stands out.
+    """
+
+    kind: str
+    label: str
+    amount: str
+    error: str
+    value: float
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
+class Waterfall:
+    """A difference as the parts that add up to it: one step after the other, from the first value to the last.
+
+    Attributes:
+        title: What changes, from where to where.
+        total: The difference, as text.
+        error: One standard error of it, as text.
+        start: What is called the first value, and how large it is.
+        end: What is called the last value, and how large it is.
+        parts: In the order of reading.
+    """
+
+    title: str
+    total: str
+    error: str
+    start: tuple[str, float]
+    end: tuple[str, float]
+    parts: tuple[WaterfallPart, ...]
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What a terminal shows of a report beside its verdict, the reasons and the fix; the rest comes with ``-v``.
+
+    Attributes:
+        tables: The figures that the verdict rests on.
+        waterfall: What a difference is made of.
+        remarks: Sentences below the figures.
+        tries: What to try, where nothing need be repaired.
+        closing: How the figures came about, in a few words.
+        more: What ``-v`` adds, in a few words.
+    """
+
+    tables: tuple[Sheet, ...] = ()
+    waterfall: Waterfall | None = None
+    remarks: tuple[str, ...] = ()
+    tries: tuple[str, ...] = ()
+    closing: str = ""
+    more: str = ""
+
+
+@dataclass(frozen=True)
 class Document:
     """A report, part by part in the order of reading.
 
@@ -239,9 +297,10 @@ class Document:
         sheet: The figures.
         strip: The figures as a terminal shows them, in place of the table.
         footnote: What is said below the figures.
-        use: Code to use instead, line by line.
+        use: Code to use instead, or a command that repairs it, line by line.
         asides: What else to know.
         notes: More of these, without labels.
+        brief: What a terminal shows without ``-v``; None shows the whole report, section by section.
     """
 
     title: str
@@ -261,6 +320,12 @@ class Document:
     use: tuple[str, ...] = ()
     asides: tuple[Aside, ...] = ()
     notes: tuple[str, ...] = ()
+    brief: Brief | None = None
+
+    @property
+    def warnings(self) -> list[Aside]:
+        """What qualifies all the rest."""
+        return [aside for aside in self.asides if aside.is_warning]
 
     @property
     def qualification(self) -> str:

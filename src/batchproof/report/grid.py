@@ -78,7 +78,7 @@ def block(table: Sheet, groups: Sequence[Group], margin: int | None = None) -> I
     margin = margin_of(table) if margin is None else margin
     if any(group.title for group in groups):
         yield Text(" " * margin + gap.join(_titled(group).ljust(width_of(group)) for group in groups), style="bold")
-    head = table.label.ljust(margin - 2) if table.in_words else "  size".rjust(margin - 2)
+    head = table.label.ljust(margin - 2) if table.in_words else _head_of(table).rjust(margin - 2)
     yield Text(head + "  " + gap.join(map(_heads, groups)), style="dim")
     for index, size in enumerate(table.sizes):
         own = index == table.marked
@@ -88,6 +88,11 @@ def block(table: Sheet, groups: Sequence[Group], margin: int | None = None) -> I
         for group in groups:
             parts += [*_cells(group, index, own), Text(_slack(group) + gap)]
         yield Text.assemble(*parts)
+
+
+def _head_of(table: Sheet) -> str:
+    """What the rows are; of batch sizes the indent has room for half."""
+    return "size" if table.label == "batch size" else table.label
 
 
 def _titled(group: Group) -> str:
@@ -135,4 +140,4 @@ def margin_of(table: Sheet) -> int:
     longest = max(
         (len(size) + (2 if index == table.marked else 0) for index, size in enumerate(table.sizes)), default=0
     )
-    return max(INDENT, longest + 4)
+    return max(INDENT, longest + 4, len(_head_of(table)) + 2)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from batchproof.report import palette
-from batchproof.report.document import Aside, Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Brief, Document, Group, Reason, Sheet
 from batchproof.report.forms import document_of
 from batchproof.report.source import SourceLine, around
-from batchproof.report.svg import svg
+from batchproof.report.svg import svg, waterfall_svg
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
@@ -57,32 +57,62 @@ def _article(document: Document) -> str:
 
 
 def _parts(document: Document) -> Iterator[str]:
+    """Under the headings of the terminal: the verdict and its figures, Why, Try, Fix, and More."""
     yield _header(document)
     if document.yours:
         yield f'<p class="yours">{_sentence(document.yours)}</p>'
-    if document.qualification:
+    if document.brief is None and document.qualification:
         yield f'<p class="given">{escape(document.qualification)}</p>'
+    yield from (f'<p class="given">{escape(warning.text)}</p>' for warning in document.warnings)
+    brief = document.brief or Brief()
+    if document.brief is not None:
+        yield from _brief_figures(document, document.brief)
     if document.reasons:
-        yield f"<section><h2>Why</h2>{''.join(map(_reason, document.reasons))}</section>"
-    if document.chart is not None or document.sheet is not None:
-        yield "<section><h2>By how much</h2>"
-        if document.chart is not None:
-            yield f"<figure>{svg(document.chart)}<figcaption>{escape(document.full_caption)}</figcaption></figure>"
-        elif document.full_caption:
-            yield f'<p class="caption">{escape(document.full_caption)}</p>'
-        yield _table(document.sheet) if document.sheet is not None else ""
-        yield "</section>"
+        reasons = "".join(_reason(reason, _cased(document)) for reason in document.reasons)
+        yield f"<section><h2>Why</h2>{reasons}</section>"
+    if brief.tries:
+        tries = "".join(f"<p>{escape(text)}</p>" for text in brief.tries)
+        yield f"<section><h2>Try</h2>{tries}</section>"
+    figures = "".join(_figures(document, with_chart=brief.waterfall is not None or document.brief is None))
+    if document.brief is None and figures:
+        yield f"<section><h2>By how much</h2>{figures}</section>"
     if document.use:
-        yield f"<section><h2>Instead</h2><pre><code>{escape(chr(10).join(document.use))}</code></pre></section>"
-    if document.all_asides:
-        yield f'<dl class="asides">{"".join(map(_aside, document.all_asides))}</dl>'
+        yield f"<section><h2>Fix</h2><pre><code>{escape(chr(10).join(document.use))}</code></pre></section>"
+    rest = [aside for aside in document.all_asides if not aside.is_warning]
+    asides = f'<dl class="asides">{"".join(map(_aside, rest))}</dl>' if rest else ""
+    if document.brief is not None and figures + asides:
+        yield f"<section><h2>More</h2>{figures}{asides}</section>"
+    else:
+        yield asides
+
+
+def _brief_figures(document: Document, brief: Brief) -> Iterator[str]:
+    """What a terminal shows without -v, drawn where a page can."""
+    if brief.waterfall is not None:
+        yield f"<figure>{waterfall_svg(brief.waterfall)}</figure>"
+    elif document.chart is not None:
+        yield f"<figure>{svg(document.chart)}</figure>"
+    yield from map(_table, brief.tables)
+    yield from (f"<p>{escape(remark)}</p>" for remark in brief.remarks)
+    if brief.closing:
+        yield f'<p class="caption">{escape(brief.closing)}</p>'
+
+
+def _figures(document: Document, *, with_chart: bool) -> Iterator[str]:
+    if document.chart is not None and with_chart:
+        yield f"<figure>{svg(document.chart)}<figcaption>{escape(document.full_caption)}</figcaption></figure>"
+    elif document.full_caption:
+        yield f'<p class="caption">{escape(document.full_caption)}</p>'
+    if document.sheet is not None:
+        yield _table(document.sheet)
 
 
 def _header(document: Document) -> str:
     _, sign = _STATE[document.state]
+    headline = _cased(document)(document.headline)
     return (
         f"<header><h1>{escape(document.title)}</h1>{_place(document.place)}"
-        f'<p class="verdict"><span class="sign" aria-hidden="true">{sign}</span>{_sentence(document.headline)}</p>'
+        f'<p class="verdict"><span class="sign" aria-hidden="true">{sign}</span>{headline}</p>'
         "</header>"
     )
 
@@ -95,13 +125,19 @@ def _place(place: Place | None) -> str:
     return f'<p class="place">{escape(str(place))}</p>' if place is not None else ""
 
 
-def _reason(reason: Reason) -> str:
+def _cased(document: Document) -> Callable[[str], str]:
+    """A brief report opens with names of the script's own: these keep their first letter."""
+    return _sentence if document.brief is None else escape
+
+
+def _reason(reason: Reason, cased: Callable[[str], str]) -> str:
     source = ""
     if reason.place is not None:
         lines = "".join(map(_source_line, around(reason.place)))
         source = f'{_place(reason.place)}<pre class="source">{lines}</pre>'
     remedy = f'<p class="remedy">{_sentence(reason.remedy)}.</p>' if reason.remedy else ""
-    return f"{source}<p><strong>{_sentence(reason.title)}:</strong> {escape(reason.text)}.</p>{remedy}"
+    title = f"<strong>{cased(reason.title)}:</strong> " if reason.title else ""
+    return f"{source}<p>{title}{escape(reason.text)}.</p>{remedy}"
 
 
 def _source_line(line: SourceLine) -> str:

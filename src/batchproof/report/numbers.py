@@ -100,6 +100,11 @@ def share(error: float) -> str:
     return f"{error:.1%}" if error >= 1e-3 else f"{error:.2%}" if error >= 1e-4 else f"{error:.3%}"
 
 
+def too_low_or_high(error: float) -> str:
+    """A relative error in words: ``1.0% too low``."""
+    return f"{share(abs(error))} too {'low' if error < 0 else 'high'}"
+
+
 def size(count: int) -> str:
     """A batch size: ``442``, ``100,000``, ``1e12``."""
     if count < 1_000_000:

@@ -18,11 +18,13 @@ INDENT = 9
 NARROWEST, WIDEST = 60, 120
 #: A page for every width.
 Page = Callable[[int], Iterable[Text]]
-_STATE = {True: "bold green", False: "bold red", None: "bold yellow"}
+STATE_STYLES = {True: "bold green", False: "bold red", None: "bold yellow"}
+SIGNS = {True: "✓", False: "✗", None: "?"}
 _BRAILLE, _DOTS = 0x2800, (0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80)
 _ASCII = str.maketrans(
     {"→": "->", "±": "+-", "×": "x", "·": "-", "…": "...", "²": "^2", "┄": "-", "│": "|", "Σ": "sum ", "σ": "sigma",
-     "√": "sqrt", "Γ": "Gamma", "▸": ">", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "", "▎": "", "▏": ""}
+     "√": "sqrt", "Γ": "Gamma", "▸": ">", "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "#", "▍": "", "▎": "", "▏": "",
+     "▐": "#", "✓": "v", "✗": "x"}
     # a lone dot belongs to a dotted line, several to a curve
     | {chr(_BRAILLE + bits): "." if bits in _DOTS else "*" for bits in range(1, 256)}
 )  # fmt: skip
@@ -47,6 +49,7 @@ def show(page: Page, console: Console) -> None:
         console.file.write(render(page, console.width) + "\n")
         return
     for line in page(clamped(console.width)):
+        line.rstrip()  # a blank at the end may be one more than the line has room for
         console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -63,7 +66,7 @@ def head(title: str, place: object, headline: str, state: bool | None, width: in
     else:
         yield from (Text(part, style="bold") for part in textwrap.wrap(title, width))
         yield Text(where.rjust(width), style="dim")
-    yield from (Text(part, style=_STATE[state]) for part in textwrap.wrap(headline, width))
+    yield from (Text(part, style=STATE_STYLES[state]) for part in textwrap.wrap(headline, width))
 
 
 def labelled(label: str, body: Iterable[Text]) -> list[Text]:

@@ -99,4 +99,5 @@ def _polyline(axes: Any, points: Any, colour: str, width: float, layer: int, das
     # matplotlib measures dashes in widths of the line
     if dashes != "solid":
         dashes = (0, [part / width for part in dashes[1]])
-    axes.add_line(Line2D(across, down, color=colour, lw=width * POINTS, ls=dashes, zorder=layer, dash_capstyle="butt"))
+    look = {"lw": width * POINTS, "ls": dashes, "dash_capstyle": "butt", "solid_capstyle": "butt"}
+    axes.add_line(Line2D(across, down, color=colour, zorder=layer, **look))

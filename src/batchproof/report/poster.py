@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from batchproof.report import chart_layout
-from batchproof.report.chart import Chart
-from batchproof.report.chart_layout import Ink, Shape, Stroke, Words
-from batchproof.report.document import Aside, Document, Reason, Sheet
+from batchproof.report.chart_layout import HEIGHT, Ink, Shape, Stroke, Words, layout
+from batchproof.report.chart_layout import WIDTH as CHART_WIDTH
+from batchproof.report.document import Aside, Brief, Document, Reason, Sheet
 from batchproof.report.grid import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.report.page import beginning
+from batchproof.report.stacked import stacked
+from batchproof.report.waterfall_layout import waterfall_height, waterfall_layout
 from batchproof.version import VERSION
 
 MARGIN = 32.0
-WIDTH = chart_layout.WIDTH + 2 * MARGIN
+WIDTH = CHART_WIDTH + 2 * MARGIN
 #: Widths of a character, as shares of the font's size.
 MONO, SANS, BOLD = 0.605, 0.56, 0.63
 _STATE: dict[bool | None, tuple[Ink, str]] = {True: ("good", "✓"), False: ("bad", "✗"), None: ("unsure", "?")}
@@ -51,40 +53,78 @@ class Poster:
         """A stroke at the left, from ``top`` to here."""
         self.shapes.append(Stroke(((MARGIN, top), (MARGIN, self.height + 2)), ink, 4.0, dash))
 
-    def draw(self, chart: Chart) -> None:
-        """The chart, across the sheet."""
-        self.shapes += [_moved(shape, MARGIN, self.height) for shape in chart_layout.layout(chart)]
-        self.height += chart_layout.HEIGHT
+    def draw(self, shapes: Iterable[Shape], height: float) -> None:
+        """A figure, across the sheet."""
+        self.shapes += [_moved(shape, MARGIN, self.height) for shape in shapes]
+        self.height += height
 
 
 def poster(document: Document) -> Poster:
     """Everything that a reader of the picture alone should know."""
     sheet = Poster()
     _head(sheet, document)
-    for reason in document.reasons:
-        _reason(sheet, reason)
-    sheet.skip(22)
-    if document.chart is not None:
-        sheet.draw(document.chart)
-    if document.full_caption:
-        sheet.write(document.full_caption, 12, "muted")
-    if document.sheet is not None:
-        sheet.skip(14)
-        _table(sheet, document.sheet)
-    if document.use:
-        sheet.skip(14)
-        top = sheet.height
-        for line in document.use:
-            sheet.write(line, 12.5, mono=True, bold=True, indent=16)
-        sheet.bar(top, "good")
-    if document.all_asides:
-        sheet.skip(14)
-        for aside in document.all_asides:
-            _aside(sheet, aside)
+    brief = document.brief
+    if brief is None:
+        _reasons(sheet, document)
+        sheet.skip(22)
+        if document.chart is not None:
+            sheet.draw(layout(document.chart), HEIGHT)
+        if document.full_caption:
+            sheet.write(document.full_caption, 12, "muted")
+        if document.sheet is not None:
+            sheet.skip(14)
+            _table(sheet, document.sheet)
+        _use(sheet, document)
+        if document.all_asides:
+            sheet.skip(14)
+            for aside in document.all_asides:
+                _aside(sheet, aside)
+    else:
+        _brief(sheet, document, brief)
     sheet.skip(10)
     sheet.row(f"batchproof {VERSION}", 10.5, "muted")
     sheet.skip(MARGIN - 12)
     return sheet
+
+
+def _brief(sheet: Poster, document: Document, brief: Brief) -> None:
+    """What a terminal shows without -v, drawn where a picture can."""
+    for warning in document.warnings:
+        _beside_a_bar(sheet, warning.text, "unsure", (10, 5))
+    sheet.skip(22)
+    if brief.waterfall is not None:
+        sheet.draw(waterfall_layout(brief.waterfall), waterfall_height(brief.waterfall))
+    elif document.chart is not None:
+        sheet.draw(layout(document.chart), HEIGHT)
+    for table in brief.tables:
+        sheet.skip(14)
+        _rows(sheet, table)
+    for remark in brief.remarks:
+        sheet.skip(8)
+        sheet.write(remark, 12.5)
+    _reasons(sheet, document)
+    for text in brief.tries:
+        sheet.skip(8)
+        sheet.write(f"Try: {text}", 13.5)
+    _use(sheet, document)
+    if brief.closing:
+        sheet.skip(14)
+        sheet.write(brief.closing, 11.5, "muted")
+
+
+def _reasons(sheet: Poster, document: Document) -> None:
+    for reason in document.reasons:
+        if document.brief is None or not reason.is_extra:
+            _reason(sheet, reason, _cased(document))
+
+
+def _use(sheet: Poster, document: Document) -> None:
+    if document.use:
+        sheet.skip(14)
+        top = sheet.height
+        for line in document.use:
+            sheet.row(line, 12.5, mono=True, bold=True, indent=16)
+        sheet.bar(top, "good")
 
 
 def _head(sheet: Poster, document: Document) -> None:
@@ -94,10 +134,11 @@ def _head(sheet: Poster, document: Document) -> None:
     if document.place is not None:
         sheet.write(str(document.place), 12, "muted", mono=True, indent=16)
     sheet.skip(3)
-    sheet.write(f"{sign} {_sentence(document.headline)}", 15, ink, bold=True, indent=16)
+    sheet.write(f"{sign} {_cased(document)(document.headline)}", 15, ink, bold=True, indent=16)
     sheet.bar(top, ink)
     _beside_a_bar(sheet, document.yours, "mine", (4, 4))
-    _beside_a_bar(sheet, document.qualification, "unsure", (10, 5))
+    if document.brief is None:
+        _beside_a_bar(sheet, document.qualification, "unsure", (10, 5))
 
 
 def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -> None:
@@ -108,14 +149,19 @@ def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -
         sheet.bar(top, ink, dash)
 
 
-def _reason(sheet: Poster, reason: Reason) -> None:
+def _cased(document: Document) -> Callable[[str], str]:
+    """A brief report opens with names of the script's own: these keep their first letter."""
+    return _sentence if document.brief is None else str
+
+
+def _reason(sheet: Poster, reason: Reason, cased: Callable[[str], str]) -> None:
     sheet.skip(16)
     if reason.place is not None:
         sheet.write(str(reason.place), 12, "muted", mono=True)
         most = int((WIDTH - 2 * MARGIN - 16) / (13.5 * MONO))
         sheet.row(beginning(reason.place.text, most), 13.5, mono=True, bold=True, indent=16)
         sheet.skip(3)
-    sheet.write(f"{_sentence(reason.title)}: {reason.text}.", 13.5)
+    sheet.write(f"{cased(reason.title)}: {reason.text}." if reason.title else f"{reason.text}.", 13.5)
     if reason.remedy:
         sheet.skip(2)
         sheet.write(f"→ {_sentence(reason.remedy)}.", 13.5, "good")
@@ -140,6 +186,16 @@ def _table(sheet: Poster, table: Sheet) -> None:
     for index, text in enumerate(lines, start=-heads):
         own, over = index == table.marked, index == -2
         sheet.row(text, size, "mine" if own else "muted" if index == -1 else "text", bold=own or over, mono=True)
+
+
+def _rows(sheet: Poster, table: Sheet) -> None:
+    """A table as a terminal shows it: names at the left."""
+    size = 12.0
+    width = int((WIDTH - 2 * MARGIN) / (size * MONO))
+    for lines in stacked(replace(table, groups=tuple(replace(group, bars=()) for group in table.groups)), {}, width):
+        for index, line in enumerate(lines):
+            own = index - 1 == table.marked
+            sheet.row(line.plain.rstrip(), size, "mine" if own else "text" if index else "muted", bold=own, mono=True)
 
 
 def _sentence(text: str) -> str:

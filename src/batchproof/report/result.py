@@ -22,10 +22,23 @@ class Result:
         data: dict[str, Any] = plain(dataclasses.asdict(self))  # type: ignore[call-overload]
         return data
 
+    def __repr__(self) -> str:
+        """The class and the verdict: a cell of a notebook, or a line of a debugger, has no room for all fields."""
+        from batchproof.report.forms import document_of
+
+        document = document_of(self)
+        return f"<{type(self).__name__} of {document.title}: {document.headline}>"
+
     def __str__(self) -> str:
         from batchproof.report.forms import render
 
         return render(self)
+
+    def details(self) -> str:
+        """The whole report, as the command line prints it with ``-v``."""
+        from batchproof.report.forms import render
+
+        return render(self, is_verbose=True)
 
     def _repr_html_(self) -> str:
         from batchproof.report.html import render

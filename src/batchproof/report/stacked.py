@@ -41,16 +41,18 @@ class _Stack:
 
     def __init__(self, table: Sheet, group: Group, width: int) -> None:
         rows = _own_rows(table, group)
-        names = _picked(Column(table.label, table.sizes, "faint", is_left=table.in_words), rows)
+        sizes = tuple(f"▸ {size}" if row == table.marked else size for row, size in enumerate(table.sizes))
+        names = _picked(Column(table.label, sizes, "faint", is_left=table.in_words), rows)
         columns = [_picked(column, rows) for column in group.columns]
         columns = [_cut(column, beginning, width) if column.is_name else column for column in columns]
-        self.rows, self.width, self.shares = rows, width, group.shares
+        self.rows, self.width, self.shares, self.bars = rows, width, group.shares, group.bars
+        self.own = table.marked
         self.looks = [table.looks[row] for row in rows] if table.looks else []
         self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
         self.names = names if table.in_words else _cut(names, ending, width)
         room = width - MARGIN - width_of_column(self.names)
         self.compared = columns[group.shares.column] if group.shares is not None else None
-        self.blocks = side_by_side(_fitting(columns, room, self.gap), width_of_column, room - self.gap, self.gap)
+        self.blocks = side_by_side(columns, width_of_column, room - self.gap, self.gap)
 
     def lines(self, remarks: Remarks) -> Iterator[Text]:
         """The columns, on as many blocks of lines as they take."""
@@ -60,7 +62,10 @@ class _Stack:
     def _block(self, columns: Sequence[Column], remarks: Remarks) -> Iterator[Text]:
         widths = list(map(width_of_column, columns))
         between = " " * self.gap
-        heading, shares = self._drawn(columns, self.width - MARGIN - sum(widths) - self.gap * len(widths))
+        room = self.width - MARGIN - sum(widths) - self.gap * len(widths)
+        heading, shares = self._drawn(columns, room)
+        if self.bars and columns[-1] is self.blocks[-1][-1] and room >= SHORTEST_BAR:
+            shares = [bar(min(room, LONGEST_BAR) * self.bars[row]) for row in self.rows]
         heads = [_set(column, column.title, width) for column, width in zip(columns, widths, strict=True)]
         yield Text(" " * MARGIN + between.join([*heads, heading]).rstrip(), style="dim")
         for index, row in enumerate(self.rows):
@@ -70,13 +75,16 @@ class _Stack:
             parts = [Text(" " * MARGIN)]
             for column, width in zip(columns, widths, strict=True):
                 parts += [Text(_set(column, column.cells[index], width), self._style(column, index)), Text(between)]
-            style = STYLE["notable" if look is not None and look.tone == "notable" else "faint"]
+            tone = "notable" if self.bars else look.tone if look is not None else "plain"
+            style = STYLE[tone if tone in ("notable", "wrong") else "faint"]
             yield Text.assemble(*parts, Text(shares[index] if shares else "", style))
             for remark in remarks.get(row, ()):
                 wrapped = textwrap.wrap(remark, self.width - REMARK_INDENT)
                 yield from (Text(" " * REMARK_INDENT + part, style="dim") for part in wrapped)
 
     def _style(self, column: Column, index: int) -> str:
+        if self.rows[index] == self.own:
+            return "bold cyan"
         if not self.looks:
             return STYLE[column.tones[index] if column.tones else column.tone]
         tone = self.looks[index].tone
@@ -120,15 +128,6 @@ def _picked(column: Column, rows: Sequence[int]) -> Column:
     """The column in these rows alone."""
     tones = tuple(column.tones[row] for row in rows) if column.tones else ()
     return replace(column, cells=tuple(column.cells[row] for row in rows), tones=tones)
-
-
-def _fitting(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
-    """Without the columns that make way, in their order, where all together have no room."""
-    for rank in sorted({column.makes_way for column in columns} - {0}):
-        if sum(width_of_column(column) + gap for column in columns) <= room:
-            break
-        columns = [column for column in columns if column.makes_way != rank]
-    return list(columns)
 
 
 def _cut(column: Column, cut: Callable[[str, int], str], width: int) -> Column:

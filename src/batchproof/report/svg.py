@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 from batchproof.report.chart import Chart
 from batchproof.report.chart_layout import FILLED, HEIGHT, RADIUS, WIDTH, Marker, Shape, Stroke, Words, corners, layout
+from batchproof.report.document import Waterfall
+from batchproof.report.waterfall_layout import waterfall_height, waterfall_layout
 
 
 def svg(chart: Chart) -> str:
     """The chart, with a title and a description for who cannot see it."""
+    return _drawn(layout(chart), HEIGHT, f"{chart.y_label} over batch sizes", chart.about, repr(chart))
+
+
+def waterfall_svg(waterfall: Waterfall) -> str:
+    """The parts of a difference, with a title and a description for who cannot see them."""
+    about = ", ".join(f"{part.kind}: {part.label} {part.amount}" for part in waterfall.parts)
+    shapes = waterfall_layout(waterfall)
+    return _drawn(shapes, waterfall_height(waterfall), waterfall.title, about, repr(waterfall))
+
+
+def _drawn(shapes: Iterable[Shape], height: float, title: str, about: str, identity: str) -> str:
     # several charts may stand on one page
-    name = "chart-" + hashlib.blake2s(repr(chart).encode(), digest_size=4).hexdigest()
-    body = "".join(map(_element, layout(chart)))
+    name = "chart-" + hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
+    body = "".join(map(_element, shapes))
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-labelledby="{name}-title {name}-about" '
-        f'preserveAspectRatio="xMidYMid meet" fill="none" stroke-linejoin="round" stroke-linecap="round">'
-        f'<title id="{name}-title">{escape(chart.y_label)} over batch sizes</title>'
-        f'<desc id="{name}-about">{escape(chart.about)}</desc>{body}</svg>'
+        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-labelledby="{name}-title {name}-about" '
+        f'preserveAspectRatio="xMidYMid meet" fill="none" stroke-linejoin="round" stroke-linecap="butt">'
+        f'<title id="{name}-title">{escape(title)}</title>'
+        f'<desc id="{name}-about">{escape(about)}</desc>{body}</svg>'
     )
 
 

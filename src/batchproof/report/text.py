@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from rich.text import Text
 
 from batchproof.report import page
-from batchproof.report.document import Aside, Document, Reason, Sheet
+from batchproof.report.document import Aside, Document, Reason
 from batchproof.report.grid import block, packed, with_bars, within
 from batchproof.report.page import INDENT, labelled, paragraph
 from batchproof.report.stacked import stacked
@@ -18,17 +18,14 @@ from batchproof.report.strip import strip_lines
 
 
 def lines(document: Document, width: int) -> Iterator[Text]:
-    """The report, line by line."""
+    """The report, section by section."""
     yield from page.head(document.title, document.place, document.headline, document.state, width)
-    if document.sheet is not None and document.sheet.is_stacked:
-        yield from _figures_first(document, document.sheet, width)
-        return
     yield Text()
     yield from paragraph("yours", document.yours, width, "bold")
     if document.given is not None:
         yield from _aside(document.given, width)
     for index, reason in enumerate(document.reasons):
-        yield from _reason(reason, width, reason.label or ("also" if index else "why"))
+        yield from _reason(reason, width, "also" if index else "why")
     for index, text in enumerate(document.alternatives):
         yield from paragraph("" if index else "or", text, width)
     yield from _figures(document, width)
@@ -38,15 +35,19 @@ def lines(document: Document, width: int) -> Iterator[Text]:
         yield from paragraph("note", note, width)
 
 
-def _figures_first(document: Document, sheet: Sheet, width: int) -> Iterator[Text]:
-    """Parts that an empty line sets apart: the reasons speak of the rows that stand above them."""
-    asides = [aside for aside in document.asides if aside.row is None]
+def details(document: Document, width: int) -> Iterator[Text]:
+    """What a screen adds with ``-v``: all figures, how they came about, and what else to know."""
+    sheet = document.sheet
+    asides = [aside for aside in document.asides if aside.row is None and not aside.is_warning]
     opening = [paragraph(document.caption_label, text, width) for text in document.caption if document.caption_label]
-    opening += [_aside(aside, width) for aside in asides if aside.is_warning]
-    closing = [_reason(reason, width, reason.label) for reason in document.reasons if reason.row is None]
-    closing.append(_asides([aside for aside in asides if not aside.is_warning], width))
-    closing += [paragraph("note", note, width) for note in document.notes]
-    for part in (chain(*opening), *stacked(sheet, _remarks(document), width), chain(*closing)):
+    tables: Iterable[list[Text]] = []
+    if sheet is not None and sheet.is_stacked:
+        tables = stacked(sheet, _remarks(document), width)
+    elif sheet is not None:
+        table = with_bars(sheet, width)
+        tables = (list(block(table, groups)) for groups in packed(table, width))
+    closing = [_asides(asides, width), *(paragraph("note", note, width) for note in document.notes)]
+    for part in (chain(*opening), *tables, chain(*closing)):
         lines = list(part)
         yield from [Text(), *lines] if lines else []
 
@@ -57,22 +58,14 @@ def _remarks(document: Document) -> dict[int, list[str]]:
     for aside in document.asides:
         if aside.row is not None:
             found.setdefault(aside.row, []).append(aside.text)
-    for reason in document.reasons:
-        if reason.row is not None:
-            source = f" ({reason.place}: {reason.place.text})" if reason.place is not None and reason.place.text else ""
-            remedy = [f"→ {reason.remedy}"] if reason.remedy else []
-            found.setdefault(reason.row, []).extend([f"{reason.text}{source}", *remedy])
     return found
 
 
 def _reason(reason: Reason, width: int, label: str) -> list[Text]:
-    """Its line of code, what it is, and what to do instead; a label that says what it is has the words beside it."""
+    """Its line of code, what it is, and what to do instead."""
     room = width - INDENT
     words = map(Text, textwrap.wrap(f"{reason.title}: {reason.text}", room))
-    if reason.label:
-        body = [*words, *(Text.assemble("  ", line) for line in page.code_line(reason.place, room - 2))]
-    else:
-        body = [*page.code_line(reason.place, room), *words]
+    body = [*page.code_line(reason.place, room), *words]
     for index, part in enumerate(textwrap.wrap(reason.remedy, room - 2)):
         body.append(Text(("→ " if not index else "  ") + part, style="green"))
     return labelled(label, body)

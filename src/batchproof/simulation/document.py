@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Look, Point
-from batchproof.report.document import Column, Document, Group, Sheet, row_of
+from batchproof.report.document import Brief, Column, Document, Group, Sheet, row_of
 from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, percent, size
 from batchproof.simulation import wording as about
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
 
 POOLED, MEAN, RATIO = "all samples pooled", "mean of per-batch values", "mean / pooled"
-RATIO_DIGITS = 6
+ALL, AVERAGED = "all samples", "averaged over batches"
+RATIO_DIGITS, BRIEF_DIGITS = 6, 5
 
 
 def document(simulation: Simulation) -> Document:
@@ -33,7 +35,34 @@ def document(simulation: Simulation) -> Document:
         sheet=sheet(simulation),
         use=about.remedy(simulation),
         asides=tuple(about.asides(simulation)),
+        brief=Brief(
+            tables=(_brief_table(simulation),) if simulation.rows else (),
+            remarks=tuple(map(sentence, about.remarks(simulation))),
+            closing=about.closing(simulation),
+            more=about.MORE,
+        ),
     )
+
+
+def _brief_table(simulation: Simulation) -> Sheet:
+    """The values side by side, and how far the second one is off."""
+    rows, sizes = simulation.rows, [row.size for row in simulation.rows]
+    columns = (
+        Column(ALL, tuple(aligned([_value(row.pooled) for row in rows])), "expected"),
+        Column(AVERAGED, tuple(aligned([_value(row.mean) for row in rows])), "notable"),
+        _off(rows),
+    )
+    return Sheet(
+        tuple(map(size, sizes)),
+        (Group("", columns, bars=_bars(rows)),),
+        row_of(simulation.marked, sizes),
+        is_stacked=True,
+    ).filled
+
+
+def _value(estimate: Estimate) -> str:
+    """To the first digits that its standard error leaves; it stands beside it in the whole table."""
+    return known_to(estimate.value, estimate.standard_error, BRIEF_DIGITS)
 
 
 def sheet(simulation: Simulation) -> Sheet:
@@ -63,17 +92,24 @@ def _group(title: str, note: str, estimates: Sequence[Estimate]) -> Group:
 
 def _ratios(rows: Sequence[SimulationRow]) -> Group:
     ratios = [row.ratio for row in rows]
-    reads = Column("reads", tuple(aligned([_reads(row) for row in rows])), "answer")
     expected = beside("expected", ratios, lambda ratio: ratio.expected, RATIO_DIGITS, "expected")
+    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, _off(rows)), bars=_bars(rows))
+
+
+def _off(rows: Sequence[SimulationRow]) -> Column:
+    return Column("off", tuple(aligned([_off_by(row) for row in rows])), "answer")
+
+
+def _bars(rows: Sequence[SimulationRow]) -> tuple[float, ...]:
+    """How far each is off, as a share of the one that is off the most."""
     in_units = any(row.is_near_zero for row in rows)
     off = [abs(row.difference.value if in_units else row.shortfall) for row in rows]
     off = [gap if math.isfinite(gap) else 0.0 for gap in off]
     largest = max(off, default=0.0)
-    bars = tuple(share / largest for share in off) if largest > 0 else ()
-    return Group(RATIO, (with_error(ratios, RATIO_DIGITS), expected, reads), bars=bars)
+    return tuple(share / largest for share in off) if largest > 0 else ()
 
 
-def _reads(row: SimulationRow) -> str:
+def _off_by(row: SimulationRow) -> str:
     """How far the mean is off: as a fraction, or in the value's own unit where that is next to 0."""
     if not row.is_near_zero:
         return percent(-row.shortfall)
@@ -107,7 +143,7 @@ def _points(
     for row in rows:
         estimate = pick(row)
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else 0.0
-        tag = _reads(row).removeprefix("0") if tagged else ""
+        tag = _off_by(row).removeprefix("0") if tagged else ""
         note = f"batches of {size(row.size)}: {known_to(estimate.value, error)}{error_bar(estimate.value, error)}"
         yield Point(row.size, estimate.value, error, tag, note)
 

@@ -63,7 +63,7 @@ class SimulationRow:
         return 1 - ratio
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Simulation(Result):
     """The value on all samples and the mean of per-batch values, side by side for each batch size.
 

@@ -9,7 +9,7 @@ import torch
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.numbers import known_to, share
+from batchproof.report.numbers import known_to, share, too_low_or_high
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
@@ -58,7 +58,7 @@ def summarised(
         batches=batches,
         seed=seed,
         rows=rows,
-        headline=_headline(rows, depends, theory),
+        headline=_headline(trial.title.partition("(")[0], rows, depends, theory),
         depends=depends,
         expected_by=theory.by if theory is not None else "",
         formula=theory.text if theory is not None else "",
@@ -169,44 +169,51 @@ def _typical(theory: Theory) -> list[tuple[int, float]]:
     return [(size, value / limit - 1) for size, value in values.items() if value is not None and limit]
 
 
-def _headline(rows: Sequence[SimulationRow], depends: bool | None, theory: Theory | None) -> str:
+def _headline(name: str, rows: Sequence[SimulationRow], depends: bool | None, theory: Theory | None) -> str:
+    """The answer with usual batch sizes first: nobody trains with batches of one sample."""
     if depends is False:
-        return "the same at every batch size: the mean of per-batch values is the value on all samples together"
+        return f"{name} is the same at every batch size: its average over batches is the value on all samples"
     if depends is None:
         return "could not tell: no batch size shows a difference beyond the noise; draw more batches"
-    empty = [row for row in rows if row.undefined == row.batches]
-    if len(empty) == len(rows):
-        return "depends on the batch size: batches of these sizes have no value"
+    if all(row.undefined == row.batches for row in rows):
+        return f"{name} depends on the batch size: batches of these sizes have no value"
     off = [row for row in rows if _is_off(row)]
-    shown = {row.size: -row.shortfall for row in rows}
-    gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
     ends = list(dict.fromkeys([*off[:1], *off[-1:]]))
-    if not gaps and ends and any(row.is_near_zero for row in ends):
-        return _in_units(ends)
-    gaps = gaps or [(row.size, -row.shortfall) for row in ends]
+    if theory is None and any(row.is_near_zero for row in ends):
+        return _in_units(name, ends)
+    gaps = _gaps(rows, theory)
     if not gaps:
         some = next(row for row in rows if row.undefined)
         return (
-            f"depends on the batch size: {some.undefined:,} of {some.batches:,} batches of {some.size:,} have no value"
+            f"{name} depends on the batch size: {some.undefined:,} of {some.batches:,} batches of {some.size:,} have "
+            "no value"
         )
-    signs = {gap > 0 for _, gap in gaps}
-    reads = "reads HIGH" if True in signs else "reads LOW"
-    if len(signs) == 2:
-        reads = "reads low at some sizes and high at others"
-    (size, gap), *others = gaps
-    by = f"{share(abs(gap))} at size {size:,}" + "".join(f", {share(abs(gap))} at {size:,}" for size, gap in others)
-    return f"depends on the batch size: the mean of per-batch values {reads}, by {by}"
+    (first, gap), *others = sorted(gaps, key=lambda pair: pair[0] == 1)
+    if len({gap > 0 for _, gap in gaps}) == 2:
+        low_and_high = ", ".join(f"{too_low_or_high(gap)} at batch size {size:,}" for size, gap in gaps)
+        return f"averaged over batches, {name} is {low_and_high}"
+    usual = "".join(f", {share(abs(gap))} at {size:,}" for size, gap in others if size > 1)
+    single = "".join(f" ({share(abs(gap))} at 1)" for size, gap in others if size == 1)
+    return f"averaged over batches, {name} is {too_low_or_high(gap)} at batch size {first:,}{usual}{single}"
 
 
-def _in_units(rows: Sequence[SimulationRow]) -> str:
-    """How far the means lie off where the pooled value is next to 0, of which nothing is a fraction."""
-    signs = {row.difference.value > 0 for row in rows}
-    reads = "reads HIGH" if True in signs else "reads LOW"
-    if len(signs) == 2:
-        reads = "reads low at some sizes and high at others"
-    parts = [f"{known_to(abs(row.difference.value), row.difference.standard_error)} at {row.size:,}" for row in rows]
-    by = ", ".join(parts).replace(" at ", " at size ", 1)
-    return f"depends on the batch size: the mean of per-batch values {reads}, by {by}; the pooled value is next to 0"
+def _gaps(rows: Sequence[SimulationRow], theory: Theory | None) -> list[tuple[int, float]]:
+    """How far the average over batches is off, at a few sizes: typical ones where theory knows them."""
+    off = [row for row in rows if _is_off(row)]
+    usual = [row for row in off if row.size >= TYPICAL[1]]
+    shown = {row.size: -row.shortfall for row in rows}
+    gaps = [(size, shown.get(size, gap)) for size, gap in _typical(theory)] if theory is not None else []
+    return gaps or [(row.size, -row.shortfall) for row in dict.fromkeys([*off[:1], *usual[:1], *off[-1:]])]
+
+
+def _in_units(name: str, rows: Sequence[SimulationRow]) -> str:
+    """How far the means are off where the value on all samples is near 0, of which nothing is a fraction."""
+    parts = [
+        f"too {'high' if row.difference.value > 0 else 'low'} by "
+        f"{known_to(abs(row.difference.value), row.difference.standard_error)} at batch size {row.size:,}"
+        for row in sorted(rows, key=lambda row: row.size == 1)
+    ]
+    return f"averaged over batches, {name} is {', '.join(parts)}; the value on all samples is near 0"
 
 
 def _notes(trial: Trial, rows: Sequence[SimulationRow], theory: Theory | None, is_question: bool) -> list[str]:

@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from batchproof.explanation import low_or_high
 from batchproof.report.document import Aside
-from batchproof.report.numbers import error_bar, known_to, size
+from batchproof.report.numbers import error_bar, known_to, share, size, too_low_or_high
 
 if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
@@ -23,13 +22,13 @@ def drawn(simulation: Simulation) -> str:
 
 
 def at_marked_row(simulation: Simulation) -> str:
-    """``at your batch size 16 it reads LOW by 1.6%``; empty where no size is marked."""
+    """``at your batch size, 16, it is 1.6% too low``; empty where no size is marked."""
     if simulation.marked is None:
         return ""
     row = next((row for row in simulation.rows if row.size == simulation.marked), None)
     if row is None:
-        return f"your batch size {size(simulation.marked)} was not reached"
-    head = f"at your batch size {size(row.size)}"
+        return f"your batch size, {size(simulation.marked)}, was not reached"
+    head = f"at your batch size, {size(row.size)},"
     if not math.isfinite(row.shortfall):
         return f"{head} there is no value"
     if row.ratio.expected is None and row.ratio.value == 1:
@@ -37,9 +36,13 @@ def at_marked_row(simulation: Simulation) -> str:
     if row.is_near_zero:
         gap = row.difference
         far = f"{known_to(abs(gap.value), gap.standard_error)}{error_bar(gap.value, gap.standard_error)}"
-        return f"{head} it reads {'HIGH' if gap.value > 0 else 'LOW'} by {far}; the pooled value is next to 0"
+        return f"{head} it is too {'high' if gap.value > 0 else 'low'} by {far}; the value on all samples is near 0"
     noise = row.ratio.standard_error if row.ratio.expected is None else 0.0
-    return f"{head} it {low_or_high(-row.shortfall, noise)}"
+    error = -row.shortfall
+    bar = f" ± {share(noise)}" if noise > 0.05 * abs(error) else ""
+    if abs(error) < 2 * noise:
+        return f"{head} it is within its noise of the value on all samples: {error:+.2%}{bar}"
+    return f"{head} it is {too_low_or_high(error)}{bar.replace(' ± ', ', ± ')}"
 
 
 def remedy(simulation: Simulation) -> tuple[str, ...]:
@@ -47,7 +50,21 @@ def remedy(simulation: Simulation) -> tuple[str, ...]:
     name, _, arguments = simulation.target.partition("(")
     if not simulation.depends or not name.isidentifier() or name == "lambda":
         return ()
-    return f"{name} = batchproof.exact({name})", f"{name}({arguments} per batch, {name}.compute() per epoch"
+    calls = (f"metric({arguments}", "metric.compute()")
+    longest = max(map(len, calls))
+    notes = (f"on each batch, in place of {name}({arguments}", "after the last batch: the value on all samples")
+    return (
+        f"metric = batchproof.exact({name})",
+        *(f"{call.ljust(longest)}  # {note}" for call, note in zip(calls, notes, strict=True)),
+    )
+
+
+def closing(simulation: Simulation) -> str:
+    """What was drawn, in a few words."""
+    return f"{simulation.errors}; {simulation.batches:,} batches of each size, seed {simulation.seed}"
+
+
+MORE = "standard errors, expected values, theory"
 
 
 def asides(simulation: Simulation) -> Iterator[Aside]:
@@ -62,12 +79,15 @@ def asides(simulation: Simulation) -> Iterator[Aside]:
         some = [row for row in simulation.rows if row.how == how]
         if some:
             yield Aside(how, f"{_sizes(some, simulation.rows)}: {text}")
-    yield from (Aside("nan", text) for text in _undefined(simulation.rows))
     if simulation.expected_by:
         yield Aside("theory", _theory(simulation))
     if simulation.published:
         yield Aside("source", f"published: {simulation.published}")
-    yield from (Aside("note", note) for note in simulation.notes)
+
+
+def remarks(simulation: Simulation) -> list[str]:
+    """What qualifies the figures."""
+    return [*_undefined(simulation.rows), *simulation.notes]
 
 
 def _theory(simulation: Simulation) -> str:
@@ -87,7 +107,7 @@ def _checked(simulation: Simulation) -> Iterator[str]:
     estimates = [estimate for row in simulation.rows for estimate in (row.pooled, row.mean)]
     off = [abs(estimate.deviations) for estimate in estimates if estimate.deviations is not None]
     if off:
-        yield f"the figures lie within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"
+        yield f"the figures are within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"
 
 
 def _undefined(rows: Sequence[SimulationRow]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize(
     "sizes",
-    ["", ",", "16,", "16,big", "16,0", "16,-4", "16.5,32", "1e3,2", "16;32", "٣,٤", "16,,32", "99" * 400 + ",x"],
+    ["", ",", "16,", "16,big", "16,0", "16,-4", "16.5,32", "16;32", "٣,٤", "16,,32", "99" * 400 + ",x"],
 )
 def test_batch_sizes_that_are_none(capsys: pytest.CaptureFixture[str], sizes: str) -> None:
     said = refusal(capsys, "compare", "loaded.py", "--batch-size", sizes)

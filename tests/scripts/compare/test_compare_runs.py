@@ -54,7 +54,8 @@ def test_a_root_in_each_batch() -> None:
     residuals = frozen_residuals()
     means = [residuals.reshape(-1, size).square().mean(1).sqrt().mean().item() for size in (10, 100)]
     assert amounts(found, "test_loss") == {DifferenceCause.ARITHMETIC: pytest.approx(means[1] - means[0], abs=1e-6)}
-    assert found.headline.startswith("something is wrong: test_loss rises from")
+    assert found.headline.startswith("test_loss rises by ")
+    assert found.headline.endswith(", none of it real: it comes from averaging over batches")
     assert found.exit_status == 1
     [advice] = [advice for advice in found.advice if advice.title == "averaged over batches"]
     assert advice.place is not None
@@ -101,7 +102,7 @@ def test_a_broadcast() -> None:
     found = compared(trained(BROADCAST))
     assert number(found, "train_loss").verdict == "wrong"
     assert any(advice.title == "shapes that do not match" and advice.is_mistake for advice in found.advice)
-    assert found.headline.startswith("something is wrong")
+    assert found.headline.startswith("something is wrong: shapes that do not match; train_loss ")
 
 
 def test_a_sum() -> None:
@@ -140,7 +141,8 @@ def test_fewer_updates_and_measured_while_training() -> None:
     assert parts[DifferenceCause.UPDATES] == pytest.approx(end_of_few - controlled, abs=1e-5)
     assert parts[DifferenceCause.REST] == pytest.approx(controlled - end_of_many, abs=1e-5)
     assert set(parts) == {DifferenceCause.TRAINING, DifferenceCause.UPDATES, DifferenceCause.REST}
-    assert found.headline.startswith("normal: train_loss rises from")
+    assert found.headline.startswith("train_loss rises by ")
+    assert ", all of it real" in found.headline
     assert found.exit_status == 0
 
 
@@ -150,7 +152,7 @@ def test_more_updates() -> None:
     _, end = losses(20, 0.01, 10)
     _, early = losses(2, 0.01, 10)
     assert parts[DifferenceCause.UPDATES] == pytest.approx(end - early, abs=1e-5)
-    assert "more updates in an epoch (20, not 2)" in found.headline
+    assert "more updates in an epoch (20 instead of 2)" in found.headline
 
 
 def test_another_learning_rate() -> None:

@@ -42,7 +42,7 @@ def test_a_smaller_batch_has_more_updates_and_the_control_run_stops_early() -> N
     found = comparison(EVALUATION, 128, 16)
     gap = EVALUATION.loss(updates_at(16), 0.01) - EVALUATION.loss(updates_at(128), 0.01)
     assert amounts(found, 16) == {DifferenceCause.UPDATES: pytest.approx(gap)}
-    assert "more updates in an epoch (20, not 3)" in found.headline
+    assert "more updates in an epoch (20 instead of 3)" in found.headline
 
 
 def test_measured_while_training() -> None:

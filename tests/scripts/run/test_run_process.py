@@ -162,9 +162,9 @@ def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     assert measured.returncode == plain.returncode
     assert measured.stderr.startswith(plain.stderr)
     report = measured.stderr.removeprefix(plain.stderr)
-    assert report.startswith("\ntrain.py --end")
+    assert report.startswith("\n✗ 2 of 2 numbers are off; worst: total, 2.5% too high")
     assert "engine.py:13" in report
-    assert ("ended" in report) is (end in ("error", "interrupt"))
+    assert ("what was measured by then" in report) is (end in ("error", "interrupt"))
     run = json.loads((folder / ".batchproof" / "run.json").read_text())
     assert [row["place"]["line"] for row in run["measured"]] == [13, 41]
     assert all(epoch["exact"] is not None for row in run["measured"] for epoch in row["epochs"])
@@ -273,13 +273,23 @@ def test_torch_is_not_imported_before_the_script_does(folder: Path) -> None:
     assert "looked for: a total, a list or a meter" in " ".join(done.stderr.split())
 
 
+def test_the_table_is_printed_before_it_is_written(folder: Path) -> None:
+    """A disk that is full at the end of a training loses nothing."""
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no /dev/full")
+    measured = start(folder, *RUN, "--output", str(full), "train.py")
+    assert "numbers are off; worst: total" in measured.stderr
+    assert measured.stderr.splitlines()[-1].startswith(f"error: cannot write {full}: No space left")
+
+
 def test_what_the_page_on_run_shows_is_what_is_printed() -> None:
     root = Path(__file__).parents[3]
     shown = (
         (root / "docs" / "run.md").read_text(encoding="utf-8").partition("$ batchproof run examples/question.py\n")[2]
     )
     done = start(root, *RUN, "--output", os.devnull, "examples/question.py")
-    printed = done.stdout + done.stderr.partition("\nbatchproof report")[0]
+    printed = done.stdout + done.stderr.partition("\n  batchproof report")[0]
     assert [line.rstrip() for line in printed.strip().splitlines()] == [
         line.rstrip() for line in shown.partition("```")[0].strip().splitlines()
     ]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.gradients.noise import wording as about
+from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Point
-from batchproof.report.document import Column, Document, Group, Sheet, row_of
+from batchproof.report.document import Brief, Column, Document, Group, Sheet, row_of
 from batchproof.report.estimates import beside, with_error
 from batchproof.report.numbers import aligned, error_bar, known_to, size
 
@@ -33,7 +34,21 @@ def document(found: GradientNoise) -> Document:
         caption=(about.drawn(found),),
         sheet=replace(sheet(found), narrow=sheet(found, with_rough=False)),
         asides=tuple(about.asides(found)),
+        brief=Brief(
+            tables=(_progress_table(found),),
+            remarks=(*([about.HOLDS_FOR] if found.exit_status == 0 else []), *map(sentence, found.notes)),
+            closing=about.closing(found),
+            more=about.MORE,
+        ),
     )
+
+
+def _progress_table(found: GradientNoise) -> Sheet:
+    """What a step achieves with batches of each size."""
+    column = Column("a step's progress", tuple(aligned([_progress(row) for row in found.rows])))
+    sizes = [row.size for row in found.rows]
+    group = Group("", (column,), bars=tuple(map(_share, found.rows)))
+    return Sheet(tuple(map(size, sizes)), (group,), row_of(found.marked, sizes), is_stacked=True).filled
 
 
 def state_of(found: GradientNoise) -> bool | None:
@@ -54,8 +69,7 @@ def sheet(found: GradientNoise, with_rough: bool = True) -> Sheet:
         Group(
             STEP,
             (Column("progress", tuple(aligned([_progress(row) for row in found.rows]))),),
-            # a full one is a batch that is as good as all samples
-            bars=tuple(min(row.progress, 1.0) if math.isfinite(row.progress) else 0.0 for row in found.rows),
+            bars=tuple(map(_share, found.rows)),
         ),
     )
     sizes = [row.size for row in found.rows]
@@ -70,6 +84,11 @@ def tidy(estimate: Estimate, exact: float) -> Estimate:
 
 def _progress(row: NoiseRow) -> str:
     return about.share(row.progress) if math.isfinite(row.progress) else ""
+
+
+def _share(row: NoiseRow) -> float:
+    """A bar's length: a full one is a batch that is as good as all samples."""
+    return min(row.progress, 1.0) if math.isfinite(row.progress) else 0.0
 
 
 def _chart(found: GradientNoise) -> Chart | None:

@@ -21,13 +21,13 @@ def headline(found: GradientNoise) -> str:
         return "could not tell: the full gradient is zero, so there is nothing for a batch to come near"
     if not found.is_clear:
         return (
-            f"could not tell the noise scale: these {found.samples:,} samples show no gradient beside their noise; it "
-            f"is above about {rounded(found.at_least)}"
+            f"could not tell which batch size is large enough: {found.samples:,} samples show no gradient beside their "
+            f"noise; the gradient noise scale is above about {rounded(found.at_least)}"
         )
-    scale = f"gradient noise scale {plus_minus(found.noise_scale, found.noise_scale_se)}"
+    scale = plus_minus(found.noise_scale, found.noise_scale_se)
     if found.noise_scale < 2:
-        return f"{scale}: single samples point almost the same way, and a larger batch pays off little"
-    return f"{scale}: a larger batch pays off up to about {rounded(found.noise_scale)} samples, and little beyond"
+        return f"single samples are enough: larger batches hardly pay off (gradient noise scale {scale})"
+    return f"batches up to about {scale} samples pay off (gradient noise scale)"
 
 
 def _by_sizes(rows: tuple[NoiseRow, ...]) -> str:
@@ -36,8 +36,8 @@ def _by_sizes(rows: tuple[NoiseRow, ...]) -> str:
     if not known:
         return "could not tell: batches of these sizes show no gradient beside their noise"
     if below is None:
-        return f"the noise is larger than the gradient up to batches of {known[-1].size:,}: a larger batch pays off"
-    return f"from batches of {below.size:,} on the gradient is larger than its noise: a larger batch pays off little"
+        return f"batches larger than {known[-1].size:,} pay off: up to there the noise is larger than the gradient"
+    return f"batches larger than {below.size:,} hardly pay off: from there on the gradient is larger than its noise"
 
 
 def notes(found: GradientNoise) -> Iterator[str]:

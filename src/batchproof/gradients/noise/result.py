@@ -45,7 +45,7 @@ class NoiseRow:
         return 1 / (1 + variance)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientNoise(Result):
     """How near a mini-batch's gradient comes to the full one, for each batch size, and the gradient noise scale.
 

@@ -29,23 +29,20 @@ def drawn(found: GradientNoise) -> str:
 
 
 def at_marked_row(found: GradientNoise) -> str:
-    """``at your batch size 32 ...``; empty where no size is marked."""
+    """``at your batch size, 32, a step makes ...``; empty where no size is marked."""
     row = next((row for row in found.rows if row.size == found.marked), None)
     if found.marked is None:
         return ""
-    head = f"at your batch size {size(found.marked)}"
+    head = f"at your batch size, {size(found.marked)},"
     if row is None:
-        return f"your batch size {size(found.marked)} was not reached"
+        return f"your batch size, {size(found.marked)}, was not reached"
     if not math.isfinite(row.variance.value):
-        return f"{head} the gradient is not to be told from its noise"
-    text = (
-        f"{head} the cosine to the {full_name(found)} is {row.cosine.value:.2f}, and a step makes "
-        f"{share(row.progress)} of its progress"
-    )
+        return f"{head} the gradient cannot be told from its noise"
+    text = f"{head} a step makes {share(row.progress)} of the progress of a noise-free one"
     larger = found.expected_variance(2 * row.size)
     if not found.is_clear or 2 * row.size > found.samples:
         return text
-    return f"{text}; with {size(2 * row.size)} it is {share(1 / (1 + larger))}"
+    return f"{text}; at {size(2 * row.size)} it would make {share(1 / (1 + larger))}"
 
 
 def full_name(found: GradientNoise) -> str:
@@ -65,26 +62,25 @@ def asides(found: GradientNoise) -> Iterator[Aside]:
     if found.method == "per-sample" and not found.random:  # otherwise what is expected is only estimated
         yield from (Aside("check", text) for text in _checked(found))
     if found.method != "batches" and found.is_clear:
-        yield Aside("pays", _pays(found))
+        yield Aside("means", _pays(found))
     yield Aside("method", _way(found))
-    yield Aside("full", _full(found))
+    yield Aside("terms", _full(found))
     if found.method == "batches" or found.is_clear:
         yield Aside("limits", _LIMITS)
-    yield from (Aside("note", note) for note in found.notes)
 
 
 def _pays(found: GradientNoise) -> str:
     scale, source = rounded(found.noise_scale), "(McCandlish et al. 2018, arXiv 1812.06162)"
     share_of = f"1 / (1 + relative variance), or about 1 / (1 + {scale} / b)"
-    text = f"a step makes {share_of}, of the progress of one without noise"
+    text = f"a step makes {share_of}, of the progress of a noise-free one"
     if found.noise_scale < 1:
         return f"{text} {source}"
     shares = (("a tenth", 1 / 9), ("half", 1.0), ("nine tenths", 9.0))
     at = [(part, round(found.noise_scale * factor)) for part, factor in shares]
     listed = ", ".join(f"{part} with batches of {count:,}" for part, count in at if count >= 1)
     return (
-        f"{text}: {listed}. With batches of {scale}, training takes twice the fewest steps and twice the fewest "
-        f"samples that it can {source}"
+        f"{text}: {listed}. With batches of {scale}, training needs 2x the minimum number of steps and 2x the minimum "
+        f"number of samples {source}"
     )
 
 
@@ -114,10 +110,19 @@ def _full(found: GradientNoise) -> str:
     )
 
 
+HOLDS_FOR = "Holds for plain SGD at this point of training; with Adam it can differ by orders of magnitude."
+MORE = "variances, cosines, method, sources"
+
+
+def closing(found: GradientNoise) -> str:
+    """On how much data it rests."""
+    return f"{found.samples:,} samples, {counted(found.parameters, 'parameter')}, seed {found.seed}"
+
+
 _LIMITS = (
-    "true here and now: noise mostly grows beside the gradient in training, so measure again. What it says of progress "
+    "it holds at this point of training: the noise mostly grows relative to the gradient, so measure again. Progress "
     "assumes plain SGD and a loss that is equally curved in all directions. With Adam it can be far off: in two "
-    "language models the noise scale lay several orders of magnitude below the batch size up to which nothing was lost "
+    "language models the noise scale was several orders of magnitude below the batch size up to which nothing was lost "
     "(Merrill et al. 2025, arXiv 2505.23971)"
 )
 
@@ -127,4 +132,4 @@ def _checked(found: GradientNoise) -> Iterator[str]:
     known = [row.variance for row in found.rows if row.variance.value > NOTHING]
     off = [abs(estimate.deviations) for estimate in known if estimate.deviations is not None]
     if off:
-        yield f"the variances lie within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"
+        yield f"the variances are within {math.ceil(10 * max(off)) / 10:.1f} standard errors of what is expected"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from batchproof.ground.place import Place
-from batchproof.scripts.compare.bill import change, decimals_of, figure, times
-from batchproof.scripts.compare.comparison import Advice, ComparedNumber, ComparisonRow, Rescaled
+from batchproof.scripts.compare.bill import change, decimals_of, times
+from batchproof.scripts.compare.comparison import Advice, ComparedNumber, ComparisonRow
 from batchproof.scripts.compare.plan import steps_with_sum
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause
@@ -157,7 +157,6 @@ def _updates(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
         part = row.part(DifferenceCause.UPDATES)
         if part is None or not rules or not is_noticed(part, row):
             continue
-        told = "; ".join(_rescaled(each, rescaled) for rescaled in rules)
         best = max(rules, key=lambda rescaled: rescaled.gone.value if rescaled.gone is not None else -1e9)
         helps = best.gone is not None and best.gone.value > 0.5
         first = each.rows[0]
@@ -165,8 +164,7 @@ def _updates(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
         has, too = ("an epoch has", "it has") if row.steps else ("there are", "there are")
         yield Advice(
             "fewer updates" if own < base else "more updates",
-            f"with batches of {row.size}, {has} {own:,} updates, with batches of {first.size} {too} {base:,}. "
-            f"At {row.size}, {told}",
+            f"with batches of {row.size}, {has} {own:,} updates, with batches of {first.size} {too} {base:,}",
             None,
             f"let the learning rate follow the batch size ({best.rule} rule), or compare after as many updates rather "
             "than after as many epochs"
@@ -174,11 +172,3 @@ def _updates(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
             else "compare after as many updates rather than after as many epochs",
         )
         return
-
-
-def _rescaled(each: ComparedNumber, rescaled: Rescaled) -> str:
-    assert rescaled.gone is not None
-    value = figure(rescaled.reported.value, decimals_of(each))
-    gone = rescaled.gone.value
-    share = f"{gone:.0%} of the difference disappears" if gone >= 0.005 else "none of the difference disappears"
-    return f"the learning rate times {rescaled.factor:.3g} ({rescaled.rule}) makes {each.name} {value}: {share}"

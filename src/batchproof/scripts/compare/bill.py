@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from batchproof.report.document import RowLook
+from batchproof.report.document import RowLook, Tone, Waterfall, WaterfallPart
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow
 from batchproof.scripts.compare.split import DifferenceCause
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from batchproof.scripts.compare.split import Mean
 
 
-TOTAL, MISTAKE, REAL = RowLook("strong"), RowLook("notable"), RowLook()
+TOTAL, MISTAKE, REAL = RowLook("strong"), RowLook("wrong"), RowLook()
 MEASURED, CONDITION = RowLook("faint", 1), RowLook("faint", 1, is_optional=True)
 CONTROL = RowLook("tried", 2)
 #: Shown only where it is more than nothing: few scripts have it.
@@ -48,7 +48,7 @@ def entries(number: ComparedNumber) -> list[Entry]:
 def _bill(number: ComparedNumber) -> Iterator[Entry]:
     rows, decimals = number.rows, decimals_of(number)
     first, others = rows[0], rows[1:]
-    yield Entry("reported", tuple(_with_error(row.reported, decimals) for row in rows), TOTAL)
+    yield Entry("as printed", tuple(_with_error(row.reported, decimals) for row in rows), TOTAL)
     if not others:
         return
     sums = [differences(row, first, decimals) for row in others]
@@ -66,7 +66,7 @@ def _bill(number: ComparedNumber) -> Iterator[Entry]:
             part = row.part(cause)
             cells.append(change(shown[cause], decimals) + _error(part, decimals) if part is not None else "")
         look = MISTAKE if cause.is_mistake else REAL
-        yield Entry(f"  {_label(cause, number)}", tuple(cells), look, _share(number.farthest, cause))
+        yield Entry(f"  {label_of(cause, number)}", tuple(cells), look, _share(number.farthest, cause))
 
 
 def _share(row: ComparisonRow, cause: DifferenceCause) -> float | None:
@@ -77,17 +77,84 @@ def _share(row: ComparisonRow, cause: DifferenceCause) -> float | None:
     return share if math.isfinite(share) else None
 
 
-def _label(cause: DifferenceCause, number: ComparedNumber) -> str:
+def label_of(cause: DifferenceCause, number: ComparedNumber) -> str:
+    """A cause as a row of the table is called."""
     steps = [row.steps for row in number.rows]
     if cause is DifferenceCause.ARITHMETIC:
         return "averaged over batches"
+    if cause is DifferenceCause.TRAINING:
+        return "model still learning"
     if cause is DifferenceCause.UPDATES:
         fewer, more = any(step < steps[0] for step in steps), any(step > steps[0] for step in steps)
         return "fewer or more updates" if fewer and more else "more updates" if more else "fewer updates"
     if cause is DifferenceCause.REST:
-        told_apart = any(row.part(DifferenceCause.UPDATES) is not None for row in number.rows)
-        return "rest: gradient noise" if told_apart else "rest: all else"
+        return "rest: gradient noise" if is_told_apart(number) else "rest: all else"
     return str(cause.value)
+
+
+def is_told_apart(number: ComparedNumber) -> bool:
+    """Whether control runs took the updates out of the rest."""
+    return any(row.part(DifferenceCause.UPDATES) is not None for row in number.rows)
+
+
+def waterfall(number: ComparedNumber) -> Waterfall | None:
+    """The largest difference as its parts, those that are zero left out; None where there is none to take apart."""
+    row, first, decimals = number.farthest, number.rows[0], decimals_of(number)
+    if row.difference is None or not math.isfinite(row.difference.value) or not row.parts:
+        return None
+    total, amounts = differences(row, first, decimals)
+    shown = [(part, amount) for part, amount in zip(row.parts, amounts, strict=True) if change(amount, decimals) != "0"]
+    parts = [
+        WaterfallPart(
+            kind=kind,
+            label=_label_with_count(part.cause, number),
+            amount=change(amount, decimals),
+            error=_error(part.mean, decimals).removeprefix(" ± "),
+            value=amount,
+            tone=tone,
+        )
+        for part, amount in sorted(shown, key=lambda found: (_kind(found[0].cause, number)[0], -abs(found[1])))
+        for _, kind, tone in [_kind(part.cause, number)]
+    ]
+    if not parts:
+        return None
+    start, end = ((f"batch size {each.size:,}", each.reported.value) for each in (first, row))
+    error = _error(row.difference, decimals).removeprefix(" ± ")
+    title = f"change from {first.size:,} to {row.size:,}"
+    return Waterfall(title, change(total, decimals), error, start, end, tuple(parts))
+
+
+def _kind(cause: DifferenceCause, number: ComparedNumber) -> tuple[int, str, Tone]:
+    """What a part is called together with others of its kind, after its place among them."""
+    if cause.is_mistake:
+        return 1, "bug", "wrong"
+    if cause is DifferenceCause.REST:
+        return 2, "rest", "faint"
+    return 0, "real", "plain"
+
+
+def _label_with_count(cause: DifferenceCause, number: ComparedNumber) -> str:
+    """``fewer updates (20 → 3)``."""
+    if cause is DifferenceCause.REST:
+        return "gradient noise" if is_told_apart(number) else "not told apart"
+    label = label_of(cause, number)
+    if cause is not DifferenceCause.UPDATES:
+        return label
+    row, first = number.farthest, number.rows[0]
+    own, base = (row.steps, first.steps) if row.steps and first.steps else (row.updates, first.updates)
+    return f"{'fewer' if own < base else 'more'} updates ({base:,} → {own:,})"
+
+
+def aligned_errors(cells: Sequence[str]) -> list[str]:
+    """Decimal points below each other: error bars stand in a column of their own."""
+    longest = max(len(cell.partition(" ± ")[2]) for cell in cells)
+    room = longest + 3 if longest else 0
+    padded = []
+    for cell in cells:
+        value, _, error = cell.partition(" ± ")
+        padded.append(value + (f" ± {error.rjust(longest)}" if error else " " * room))
+    width = max(map(len, padded))
+    return [cell.rjust(width) for cell in padded]
 
 
 def _measured(number: ComparedNumber) -> Iterator[Entry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from batchproof.scripts.compare.split import DifferenceCause, Mean
 from batchproof.scripts.run import Phase
 
 Verdict = Literal["the same", "normal", "mostly normal", "partly wrong", "wrong", "could not tell"]
+WORST_FIRST: tuple[Verdict, ...] = ("wrong", "partly wrong", "mostly normal", "normal", "the same", "could not tell")
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,14 @@ class ComparedNumber:
 
     @property
     def farthest(self) -> ComparisonRow:
-        """The row that differs most from the first."""
-        return max(self.rows, key=lambda row: abs(row.difference.value) if row.difference is not None else -1.0)
+        """The row that differs most from the first; one without a value differs the most of all."""
+
+        def distance(row: ComparisonRow) -> float:
+            if row.difference is None:
+                return -1.0
+            return math.inf if math.isnan(row.difference.value) else abs(row.difference.value)
+
+        return max(self.rows, key=distance)
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Result):
     """What a script reports at several batch sizes, and why it differs.
 
@@ -167,7 +175,7 @@ class Comparison(Result):
         target: the script with its arguments.
         sizes: that were asked for, the base first.
         seeds: how many were run.
-        numbers: what it reports; the first is the one that the headline is about.
+        numbers: what it reports, in the script's order.
         headline: the answer in a sentence.
         advice: what is wrong, and what to change, the most important first.
         failures: runs that came to no end.
@@ -176,6 +184,7 @@ class Comparison(Result):
         cached: how many of them were made earlier.
         interrupted: whether Ctrl-C ended it.
         seconds: how long it took.
+        fix: commands that repair what is wrong; empty where none does.
     """
 
     target: str
@@ -190,6 +199,13 @@ class Comparison(Result):
     cached: int = 0
     interrupted: bool = False
     seconds: float = 0.0
+    fix: tuple[str, ...] = ()
+
+    @property
+    def main(self) -> ComparedNumber | None:
+        """The number that the headline is about: the first of those with the worst verdict."""
+        told = [number for number in self.numbers if len(number.rows) > 1]
+        return min(told or self.numbers, key=lambda number: WORST_FIRST.index(number.verdict), default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON-able data, and what follows from them."""

@@ -17,7 +17,9 @@ from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, Fa
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.scripts.compare.scheduler import BLANK, REFUSED, CompletedRuns, ScriptCommand
-from batchproof.scripts.compare.verdict import with_verdict
+from batchproof.scripts.compare.split import DifferenceCause
+from batchproof.scripts.compare.verdict import broadcasts, is_mistaken, with_verdict
+from batchproof.scripts.lint import fix_commands
 
 
 def conclude(
@@ -46,14 +48,13 @@ def conclude(
     found = [
         with_verdict(_looked_up(number, script), works) for number in numbers(question, done, script.report, epoch)
     ]
-    found = sorted(found, key=_order)
     seeds = max((row.seeds for number in found for row in number.rows), default=0)
-    return Comparison(
+    compared = Comparison(
         target=_title(script),
         sizes=question.sizes,
         seeds=seeds,
-        numbers=tuple(found),
-        headline=_headline(found, plain, runs.interrupted),
+        numbers=tuple(sorted(found, key=_order)),
+        headline="",
         advice=tuple(advice(found, works)),
         failures=tuple(_failures(runs, question)),
         notes=tuple(_notes(script, question, runs, base, found, seeds)),
@@ -62,6 +63,7 @@ def conclude(
         interrupted=runs.interrupted,
         seconds=seconds,
     )
+    return replace(compared, headline=_headline(compared, plain), fix=_fix(compared))
 
 
 def _looked_up(number: ComparedNumber, script: ScriptCommand) -> ComparedNumber:
@@ -85,16 +87,33 @@ def _order(number: ComparedNumber) -> tuple[bool, bool]:
     return len(number.rows) < 2, number.phase != "training"
 
 
-def _headline(found: list[ComparedNumber], plain: list[RunOutcome], interrupted: bool) -> str:
-    told = [number for number in found if len(number.rows) > 1]
-    if told:
-        worst = [number for number in told if number.verdict in ("wrong", "partly wrong")]
-        return (worst or told)[0].headline
+def _headline(compared: Comparison, plain: list[RunOutcome]) -> str:
+    """The answer, in accord with the exit status: a mistake that no part shows is said first."""
+    main = compared.main
+    if main is not None and len(main.rows) > 1:
+        mistakes = [advice for advice in compared.advice if advice.is_mistake]
+        told = main.is_total or any(is_mistaken(part, main.farthest) for part in main.farthest.parts)
+        # a loss of shapes that do not match trains another model: what its numbers are made of comes second
+        if mistakes and (not told or any(broadcasts(outcome) for outcome in plain)):
+            return f"something is wrong: {mistakes[0].title}; {main.headline}"
+        return main.headline
     if plain and all(outcome.failed for outcome in plain):
         return f"could not tell: the script fails at every batch size: {plain[0].failed}"
-    if interrupted:
+    if compared.interrupted:
         return "could not tell: interrupted before two batch sizes were run"
     return "could not tell: only one batch size reports a number"
+
+
+def _fix(compared: Comparison) -> tuple[str, ...]:
+    """The commands that repair how batches are averaged; a number that moves for real needs none."""
+    averaged = (DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH)
+    wrong = (
+        number.place
+        for number in compared.numbers
+        if number.place is not None
+        and any(is_mistaken(part, row) for row in number.rows for part in row.parts if part.cause in averaged)
+    )
+    return fix_commands(wrong)
 
 
 def _failures(runs: CompletedRuns, question: Question) -> Iterator[Failure]:

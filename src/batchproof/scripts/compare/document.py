@@ -6,51 +6,109 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Look, Point
-from batchproof.report.document import Aside, Column, Document, Group, Reason, Shares, Sheet
-from batchproof.scripts.compare.bill import Entry, decimals_of, entries, figure
+from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Shares, Sheet
+from batchproof.report.numbers import aligned
+from batchproof.scripts.compare.bill import (
+    Entry,
+    aligned_errors,
+    decimals_of,
+    entries,
+    figure,
+    waterfall,
+)
 from batchproof.scripts.compare.split import DifferenceCause, Mean
+from batchproof.scripts.compare.verdict import is_noticed
 
 if TYPE_CHECKING:
-    from batchproof.scripts.compare.comparison import Advice, ComparedNumber, Comparison, ComparisonRow
+    from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, ComparisonRow, Rescaled
 
 
 def document(comparison: Comparison) -> Document:
     """What is shown of a comparison."""
-    main = comparison.numbers[0] if comparison.numbers else None
+    main = comparison.main
     return Document(
         title=comparison.target,
         place=main.place if main is not None else None,
-        state=_state(comparison),
+        state={0: True, 1: False}.get(comparison.exit_status),
         headline=comparison.headline,
-        reasons=tuple(map(_reason, comparison.advice)),
+        reasons=tuple(_reasons(comparison)),
         chart=_chart(main) if main is not None else None,
         caption=(_ran(comparison),),
         caption_label="ran",
         sheet=_sheet(comparison) if main is not None else None,
+        use=comparison.fix,
         asides=tuple(_asides(comparison)),
-        notes=comparison.notes,
+        brief=_brief(comparison, main),
     )
+
+
+def _brief(comparison: Comparison, main: ComparedNumber | None) -> Brief:
+    """The numbers as printed, and the parts of the difference that the headline is about."""
+    if main is None:
+        return Brief(remarks=tuple(map(sentence, comparison.notes)), closing=_ran(comparison))
+    others = [number for number in comparison.numbers if number is not main]
+    return Brief(
+        tables=(_printed(comparison, main),),
+        waterfall=waterfall(main),
+        remarks=(*(number.headline for number in others), *map(sentence, comparison.notes)),
+        tries=tuple(_tries(main)),
+        closing=_ran(comparison),
+        more="all parts at every size, and the control runs",
+    )
+
+
+def _printed(comparison: Comparison, main: ComparedNumber) -> Sheet:
+    """A row for each number, a column for each batch size; each is written as its own size asks for."""
+    numbers = sorted(comparison.numbers, key=lambda number: number is not main)
+    columns = []
+    for size in dict.fromkeys(row.size for number in numbers for row in number.rows):
+        found = [next((row for row in number.rows if row.size == size), None) for number in numbers]
+        cells = [
+            figure(row.reported.value, decimals_of(number)) if row is not None else ""
+            for number, row in zip(numbers, found, strict=True)
+        ]
+        columns.append(Column(f"{size:,}", tuple(aligned(cells)), "notable"))
+    known = [number.name for number in numbers]
+    names = tuple(
+        f"{number.name}{f' ({number.phase})' if known.count(number.name) > 1 else ''} as printed" for number in numbers
+    )
+    return Sheet(names, (Group("", tuple(columns)),), in_words=True, is_stacked=True)
+
+
+def _tries(number: ComparedNumber) -> Iterator[str]:
+    """What the script prints with another learning rate, where fewer or more updates move the number."""
+    row, decimals = number.farthest, decimals_of(number)
+    part = row.part(DifferenceCause.UPDATES)
+    runs = [run for run in number.rescaled if run.size == row.size and run.gone is not None]
+    if row.difference is None or part is None or not runs or not is_noticed(part, row):
+        return
+    moved = "rise" if row.difference.value > 0 else "fall"
+    for run in runs:
+        gone = f"{_gone(run)} of the {moved} gone"
+        yield f"learning rate × {run.factor:.3g} at {row.size:,}: {figure(run.reported.value, decimals)} ({gone})"
+
+
+def _gone(run: Rescaled) -> str:
+    assert run.gone is not None
+    return f"{run.gone.value:.0%}" if run.gone.value >= 0.005 else "none"
 
 
 def _ran(comparison: Comparison) -> str:
     """How many runs, from which seeds."""
-    sizes = ", ".join(f"{size:,}" for size in comparison.sizes)
     seeds = f"{comparison.seeds} seeds, ± one standard error" if comparison.seeds > 1 else "one seed"
-    kept = f", {comparison.cached:,} of them made earlier" if comparison.cached else ""
-    return f"batch sizes {sizes}; {seeds}; {comparison.runs:,} runs{kept}, {comparison.seconds:.0f} s"
+    kept = f" ({comparison.cached:,} kept from earlier)" if comparison.cached else ""
+    return f"{seeds}, {comparison.runs:,} runs{kept}, {comparison.seconds:.0f} s"
 
 
-def _state(comparison: Comparison) -> bool | None:
-    """Whether the differences are as they should be, for the most part; None where that could not be told."""
-    verdicts = {number.verdict for number in comparison.numbers}
-    if not verdicts or verdicts == {"could not tell"}:
-        return None
-    return not verdicts & {"wrong", "partly wrong"}
-
-
-def _reason(advice: Advice) -> Reason:
-    return Reason(advice.title, advice.text, advice.place, advice.remedy, "wrong" if advice.is_mistake else "why")
+def _reasons(comparison: Comparison) -> Iterator[Reason]:
+    """What is wrong; what is real is said where nothing is wrong, and with all details."""
+    is_wrong = any(advice.is_mistake for advice in comparison.advice)
+    for advice in comparison.advice:
+        is_extra = is_wrong and not advice.is_mistake
+        remedy = "" if comparison.fix and advice.is_mistake else advice.remedy
+        yield Reason(advice.title, advice.text, advice.place, remedy, is_extra)
 
 
 def _sheet(comparison: Comparison) -> Sheet:
@@ -59,7 +117,7 @@ def _sheet(comparison: Comparison) -> Sheet:
     labels = _merged([list(bill) for bill in bills])
     known = {label: entry for bill in reversed(bills) for label, entry in bill.items()}
     groups = [
-        _group(number, [bill.get(label) for label in labels], number.headline != comparison.headline)
+        _group(number, [bill.get(label) for label in labels], number is not comparison.main)
         for number, bill in zip(comparison.numbers, bills, strict=True)
     ]
     looks = tuple(known[label].look for label in labels)
@@ -83,7 +141,7 @@ def _group(number: ComparedNumber, rows: Sequence[Entry | None], with_headline: 
     columns = []
     for index, row in enumerate(number.rows):
         cells = [entry.cells[index] if entry is not None else "" for entry in rows]
-        columns.append(Column(f"{row.size:,}", tuple(_aligned(cells))))
+        columns.append(Column(f"{row.size:,}", tuple(aligned_errors(cells))))
     shares = Shares(
         f"of the difference at {number.farthest.size:,}",
         number.rows.index(number.farthest),
@@ -101,18 +159,6 @@ def _subtitle(number: ComparedNumber) -> str:
         phase = ""
     epoch = f"{'value' if is_named else 'epoch'} {number.epoch} of {number.epochs}" if number.epochs > 1 else ""
     return ", ".join(filter(None, (phase, epoch)))
-
-
-def _aligned(cells: Sequence[str]) -> list[str]:
-    """Decimal points below each other: error bars stand in a column of their own."""
-    longest = max(len(cell.partition(" ± ")[2]) for cell in cells)
-    room = longest + 3 if longest else 0
-    padded = []
-    for cell in cells:
-        value, _, error = cell.partition(" ± ")
-        padded.append(value + (f" ± {error.rjust(longest)}" if error else " " * room))
-    width = max(map(len, padded))
-    return [cell.rjust(width) for cell in padded]
 
 
 def _chart(number: ComparedNumber) -> Chart | None:
@@ -151,4 +197,4 @@ def _asides(comparison: Comparison) -> Iterator[Aside]:
     if comparison.interrupted:
         yield Aside("ended", "interrupted: these are the runs that were done by then", is_warning=True)
     for failure in comparison.failures:
-        yield Aside("failed", f"{failure.run}: {failure.error}", is_warning=True)
+        yield Aside("failed", f"{failure.run} failed: {failure.error}", is_warning=True)

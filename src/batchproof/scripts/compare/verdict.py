@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from batchproof.scripts.compare.assemble import CLEAR, is_clear
-from batchproof.scripts.compare.bill import decimals_of, figure, is_plural
+from batchproof.scripts.compare.bill import change, decimals_of, differences, figure, is_plural
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Verdict
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.split import DifferenceCause, Mean
@@ -21,15 +21,6 @@ MOSTLY, PARTLY = 0.12, 0.5
 REAL = 0.02
 #: A short last batch that moves a number by a smaller share of it is no mistake, but worth a word.
 SMALL = 0.01
-
-_LEAD: dict[Verdict, str] = {
-    "the same": "the same at every batch size",
-    "normal": "normal",
-    "mostly normal": "normal, for the most part",
-    "partly wrong": "partly normal, partly wrong",
-    "wrong": "something is wrong",
-    "could not tell": "could not tell",
-}
 
 
 def with_verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> ComparedNumber:
@@ -64,13 +55,18 @@ def is_mistaken(part: Part, row: ComparisonRow) -> bool:
     return most or amount > SMALL * abs(row.reported.value)
 
 
+def broadcasts(outcome: RunOutcome) -> bool:
+    """Whether a loss takes shapes that do not match."""
+    return any(not seen.harmless and seen.kind == "broadcast" for seen in outcome.run.seen)
+
+
 def _verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> Verdict:
     row = found.farthest
     if row.difference is None or not math.isfinite(row.difference.value):
         return "could not tell"
     if found.is_total and is_clear(row.difference, found.rows[0].reported.value):
         return "wrong"
-    if any(not seen.harmless and seen.kind == "broadcast" for outcome in outcomes for seen in outcome.run.seen):
+    if any(map(broadcasts, outcomes)):
         return "wrong"
     mistaken = any(is_mistaken(part, row) for part in row.parts)
     if not is_clear(row.difference, found.rows[0].reported.value) and not mistaken:
@@ -90,13 +86,16 @@ def _headline(found: ComparedNumber, verdict: Verdict) -> str:
     many = is_plural(found.name)
     if verdict == "the same" or not math.isfinite(row.difference.value):
         be = f"{found.name} {'are' if many else 'is'}"
-        return f"{_LEAD[verdict]}: {be} {low} with batches of {first.size}, {high} of {row.size}"
+        lead = "the same at every batch size" if verdict == "the same" else "could not tell"
+        return f"{lead}: {be} {low} at {first.size:,}, {high} at {row.size:,}"
     moves = ("rise" if row.difference.value > 0 else "fall") + ("" if many else "s")
-    head = f"{_LEAD[verdict]}: {found.name} {moves} from {low} to {high} between batches of {first.size} and {row.size}"
+    amount, _ = differences(row, first, decimals)
+    by = change(abs(amount), decimals).lstrip("+")
+    head = f"{found.name} {moves} by {by} from batch {first.size:,} to {row.size:,}"
     if found.is_total:
-        return f"{head}, and it is a total over the batches, of which there are not as many"
+        return f"{head}: it is a total over the batches, and their number changes"
     if verdict == "could not tell":
-        return f"{head}, and no exact value was there to tell what is real of that"
+        return f"could not tell why {head}: it has no exact value to compare with"
     return f"{head}{_why(row, first, decimals)}"
 
 
@@ -105,28 +104,32 @@ def _why(row: ComparisonRow, first: ComparisonRow, decimals: int) -> str:
     mistakes, total = by_mistake(row), row.difference.value
     noticed = [part.cause for part in row.parts if part.is_mistake and is_noticed(part.mean, row)]
     if not noticed:
-        return f", and that is real{_above_all(row, first)}"
-    real = 1 - mistakes / total
+        return f", all of it real{_above_all(row, first)}"
+    real = 1 - mistakes / total if total else 0.0
+    averaging = set(noticed) <= {DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH}
+    bug = "averaging bug" if averaging else "evaluation bug"
     if real <= REAL:
-        return f", and none of that is real{_mistaken(row)}"
-    what = "how batches are scored"
-    if set(noticed) <= {DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH}:
-        parts = {part.cause: figure(abs(part.mean.value), decimals) for part in row.parts}
-        with_short = parts.get(DifferenceCause.SHORT_BATCH, figure(0, decimals)) != figure(0, decimals)
-        what = "averaging over batches" + (", the short last one included," if with_short else "")
-    amount = figure(abs(mistakes), decimals)
+        return f", none of it real: {_mistaken(row)}"
     if real > 1:
-        return f", and all of that is real{_above_all(row, first)}; {what} hides {amount} more"
-    return f", and {real:.0%} of that is real{_above_all(row, first)}; {what} makes up {amount}"
+        return f", all of it real; an {bug} hides {figure(abs(mistakes), decimals)} more"
+    is_real, is_bug = _shares(real)
+    return f": {is_real} real, {is_bug} {bug}"
+
+
+def _shares(real: float) -> tuple[str, str]:
+    """What is real and what is not, in percent: together 100, and neither is 0."""
+    decimals = next(places for places in range(6) if places == 5 or 0 < round(100 * real, places) < 100)
+    written = round(100 * real, decimals)
+    return f"{written:.{decimals}f}%", f"{100 - written:.{decimals}f}%"
 
 
 def _mistaken(row: ComparisonRow) -> str:
     worst = max((part for part in row.parts if part.is_mistake), key=lambda part: abs(part.mean.value))
     return {
-        DifferenceCause.SHORT_BATCH: ": a short last batch counts as much as a full one",
-        DifferenceCause.ARITHMETIC: ": it is how the batches' values are averaged",
-        DifferenceCause.LEFT_OUT: ": samples are left out",
-        DifferenceCause.STATISTICS: ": the model uses statistics of the batch in evaluation",
+        DifferenceCause.SHORT_BATCH: "a short last batch counts as much as a full one",
+        DifferenceCause.ARITHMETIC: "it comes from averaging over batches",
+        DifferenceCause.LEFT_OUT: "samples are left out",
+        DifferenceCause.STATISTICS: "the model uses statistics of the batch in evaluation",
     }[worst.cause]
 
 
@@ -139,12 +142,12 @@ def _above_all(row: ComparisonRow, first: ComparisonRow) -> str:
     if main is None or sign * main.mean.value <= 0:
         return ""
     if main.cause is DifferenceCause.UPDATES:
-        counted = (row.steps, first.steps) if row.steps and first.steps else (row.updates, first.updates)
-        kind = "fewer" if counted[0] < counted[1] else "more"
+        own, base = (row.steps, first.steps) if row.steps and first.steps else (row.updates, first.updates)
+        kind = "fewer" if own < base else "more"
         epoch = " in an epoch" if row.steps and first.steps else ""
-        return f", above all {kind} updates{epoch} ({counted[0]:,}, not {counted[1]:,})"
+        return f", mostly {kind} updates{epoch} ({own:,} instead of {base:,})"
     if main.cause is DifferenceCause.RATE:
-        return ", above all steps of another length"
+        return ", mostly steps of another length"
     if main.cause is DifferenceCause.TRAINING:
-        return ", above all that it is measured while the weights still change"
-    return ", above all the rest: the gradients of larger batches are less noisy, or another path was taken"
+        return ", mostly because it is measured while the model still learns"
+    return ", mostly gradient noise, and whatever else differs between the runs"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchproof.errors import BatchproofError
+from batchproof.ground.place import Place
 from batchproof.scripts.lint.check import FoundSite, check_with_sites
 from batchproof.scripts.lint.finding import Edit, Linted, LintFinding, LintProblem
 from batchproof.scripts.lint.rules import CODES
 from batchproof.scripts.lint.source import SourceFile, Unreadable, decoded, read
-
-if TYPE_CHECKING:
-    pass
 
 #: Rules whose findings can sometimes be repaired; how, is imported when there is one.
 FIXABLE = ("BP101", "BP201", "BP203")
@@ -78,6 +76,18 @@ def lines_of(source: SourceFile, findings: Iterable[LintFinding]) -> dict[tuple[
             start = starts[span.cell] if span.cell is not None else 1
             found[span.cell, span.line] = source.line(start + span.line - 1)
     return found
+
+
+def fix_commands(places: Iterable[Place]) -> tuple[str, ...]:
+    """``batchproof lint --fix train.py``, for each file in which that repairs what is found at one of these lines."""
+    lines: dict[str, set[int]] = defaultdict(set)
+    for place in places:
+        lines[place.file].add(place.line)
+    return tuple(
+        f"batchproof lint --fix {shlex.quote(file)}"
+        for file in lines
+        if any(finding.fix is not None and finding.span.line in lines[file] for finding in lint_path(file).findings)
+    )
 
 
 ROUNDS = 100

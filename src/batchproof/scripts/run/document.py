@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from batchproof.ground.text import counted
-from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet, Tone
-from batchproof.report.numbers import aligned, decimals_for, number, percent
+from batchproof.ground.text import counted, listed
+from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet, Tone
+from batchproof.report.numbers import aligned, decimals_for, number, percent, too_low_or_high
 
 if TYPE_CHECKING:
+    from batchproof.ground.place import Place
     from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Observation, ScriptRun
 
 
@@ -27,8 +28,33 @@ def document(run: ScriptRun) -> Document:
         if run.measured
         else (),
         caption_label="",
+        use=run.fix,
         asides=tuple(_asides(run)),
+        brief=Brief(
+            tables=(_brief_sheet(run),) if run.measured else (),
+            remarks=tuple(_remarks(run)),
+            more="differences, the mean by samples, what else was seen",
+        ),
     )
+
+
+#: Rows of the table that is shown without -v.
+MOST_ROWS = 16
+
+
+def _brief_sheet(run: ScriptRun) -> Sheet:
+    """What was printed beside what it should be; a number's name and line once."""
+    rows = rows_of(run)[:MOST_ROWS]
+    epochs = [epoch for _, epoch in rows]
+    again = [index > 0 and rows[index - 1][0] is row for index, (row, _) in enumerate(rows)]
+    columns = (
+        _names(["" if is_again else row.name for (row, _), is_again in zip(rows, again, strict=True)]),
+        Column("batches", tuple(map(batches_of, epochs)), is_left=True),
+        *_printed_and_exact(epochs),
+        _off(epochs),
+    )
+    lines = tuple("" if is_again else line_of(row, run) for (row, _), is_again in zip(rows, again, strict=True))
+    return Sheet(lines, (Group("", columns),), None, "line", is_stacked=True).filled
 
 
 def _sheet(run: ScriptRun) -> Sheet:
@@ -36,39 +62,66 @@ def _sheet(run: ScriptRun) -> Sheet:
     rows = rows_of(run)
     epochs = [epoch for _, epoch in rows]
     columns = (
-        Column("name", tuple(row.name for row, _ in rows), "strong", is_left=True, is_name=True),
-        Column("epoch", tuple(epoch_of(row, epoch) for row, epoch in rows), "strong", makes_way=3),
-        _values("printed", [value_of(epoch.printed, epoch) for epoch in epochs], "notable"),
-        _values("exact", [value_of(epoch.exact, epoch) for epoch in epochs], "expected"),
-        _values("difference", [difference_of(epoch) for epoch in epochs], "wrong", makes_way=2),
-        Column(
-            "off",
-            tuple(map(off_of, epochs)),
-            tones=tuple("expected" if epoch.is_exact else "wrong" for epoch in epochs),
-        ),
-        _values("by samples", [value_of(epoch.weighted, epoch) for epoch in epochs], "faint", makes_way=1),
-        Column("batches", tuple(map(batches_of, epochs)), "strong", is_left=True, makes_way=4),
+        _names([row.name for row, _ in rows]),
+        Column("pass", tuple(epoch_of(row, epoch) for row, epoch in rows), "strong"),
+        *_printed_and_exact(epochs),
+        _values("difference", [difference_of(epoch) for epoch in epochs], "wrong"),
+        _off(epochs),
+        _values("by samples", [value_of(epoch.weighted, epoch) for epoch in epochs], "faint"),
+        Column("batches", tuple(map(batches_of, epochs)), "strong", is_left=True),
     )
     lines = tuple(line_of(row, run) for row, _ in rows)
     return Sheet(lines, (Group("", columns),), None, "line", is_stacked=True).filled
 
 
-def _values(title: str, cells: list[str], tone: Tone, makes_way: int = 0) -> Column:
+def _names(names: list[str]) -> Column:
+    return Column("number", tuple(names), "strong", is_left=True, is_name=True)
+
+
+def _printed_and_exact(epochs: list[Epoch]) -> tuple[Column, Column]:
+    return (
+        _values("printed", [value_of(epoch.printed, epoch) for epoch in epochs], "notable"),
+        _values("exact", [value_of(epoch.exact, epoch) for epoch in epochs], "expected"),
+    )
+
+
+def _off(epochs: list[Epoch]) -> Column:
+    tones: tuple[Tone, ...] = tuple("expected" if epoch.is_exact else "wrong" for epoch in epochs)
+    return Column("off", tuple(map(off_of, epochs)), tones=tones)
+
+
+def _values(title: str, cells: list[str], tone: Tone) -> Column:
     """A column of numbers; empty where it has none."""
-    return Column(title, tuple(aligned(cells)) if any(cells) else tuple(cells), tone, makes_way=makes_way)
+    return Column(title, tuple(aligned(cells)) if any(cells) else tuple(cells), tone)
 
 
 def _reasons(run: ScriptRun) -> Iterator[Reason]:
-    """Why a number is not exact, below its last row."""
+    """Why numbers are not exact: those that go through the same line are spoken of together."""
+    together: dict[tuple[Place, str, str], list[str]] = {}
     for row in run.wrong:
         worst = max(row.wrong, key=lambda epoch: abs(epoch.error or 0.0))
-        # a sentence's first letter is made a capital
-        named = f"line {row.place.line}: {row.name} reads {off(worst)}"
-        yield Reason(named, why_of(row, worst), row.cause or row.place, row.remedy, row=_last_row(row, run))
+        together.setdefault((row.cause or row.place, why_of(row, worst), row.remedy), []).append(row.name)
+    for (place, why, remedy), names in together.items():
+        yield Reason(listed(list(dict.fromkeys(names))), why, place, "" if run.fix else remedy)
+
+
+def _remarks(run: ScriptRun) -> Iterator[str]:
+    """What a reader of the table must know: why a number has no exact value, and which rows are not shown."""
+    for row in run.measured:
+        for why in dict.fromkeys(why_of(row, epoch) for epoch in row.shown if epoch.is_exact is None):
+            yield f"{row.name}: {why}"
+    more = len(rows_of(run)) - MOST_ROWS
+    if more > 0:
+        yield f"and {counted(more, 'more row')} with -v"
+    if not run.measured and not run.places:
+        yield LOOKED_FOR
+    if run.reported is not None and run.reported.values:
+        yield f"{run.reported.name} = {run.reported.values[-1]:.6g}, from {run.reported.place}"
+    yield from run.notes
 
 
 def _observed(seen: Observation) -> Reason:
-    return Reason(seen.title, seen.what, seen.place, seen.remedy, "wrong")
+    return Reason(seen.title, seen.what, seen.place, seen.remedy)
 
 
 def _asides(run: ScriptRun) -> Iterator[Aside]:
@@ -76,7 +129,11 @@ def _asides(run: ScriptRun) -> Iterator[Aside]:
     for row in run.measured:
         for why in dict.fromkeys(why_of(row, epoch) for epoch in row.shown if epoch.is_exact is None):
             yield Aside(row.name, why, row=_last_row(row, run))
-    yield from notes_of(run)
+    if run.failed:
+        yield Aside("ended", f"{run.failed}: what was measured by then is shown", is_warning=True)
+    for seen in run.seen:
+        if seen.harmless:
+            yield Aside("seen", f"{seen.place}: {seen.what}" if seen.place is not None else seen.what)
 
 
 def _last_row(row: MeasuredAccumulator, run: ScriptRun) -> int:
@@ -103,20 +160,27 @@ def headline(run: ScriptRun) -> str:
 def _of_measured(run: ScriptRun) -> str:
     known = [row for row in run.measured if any(epoch.is_exact is not None for epoch in row.shown)]
     if not known:
-        return f"nothing known: {counted(len(run.measured), 'number')} with no exact value beside it"
+        return f"could not tell: {counted(len(run.measured), 'number')} with no exact value beside it"
     if not run.wrong:
-        return f"exact: {counted(len(known), 'number')} measured, the same at every batch size"
+        return f"{counted(len(known), 'number')} measured, all exact"
     name, epoch = worst_of(run)
-    most = f"{name} reads {off(epoch)}"
+    most = f"{name}, {off(epoch)}{_at(run, epoch)}"
     if len(known) == 1:
-        return f"not exact: {most}"
-    return f"{len(run.wrong)} of {len(known)} numbers are not exact: {'the most, ' if len(run.wrong) > 1 else ''}{most}"
+        return f"{name} is {off(epoch)}{_at(run, epoch)}"
+    are = "is" if len(run.wrong) == 1 else "are"
+    return f"{len(run.wrong)} of {len(known)} numbers {are} off{'; worst' if len(run.wrong) > 1 else ''}: {most}"
 
 
 def worst_of(run: ScriptRun) -> tuple[str, Epoch]:
-    """The pass that is off the most, with its number's name."""
+    """The pass that is off the most, with its number's name; nobody trains with batches of one sample."""
     wrong = [(row.name, epoch) for row in run.wrong for epoch in row.wrong]
-    return max(wrong, key=lambda found: abs(found[1].error or 0.0))
+    return max(wrong, key=lambda found: (found[1].size > 1, abs(found[1].error or 0.0)))
+
+
+def _at(run: ScriptRun, epoch: Epoch) -> str:
+    """At which batch size, where the run has several."""
+    sizes = {each.size for row in run.wrong for each in row.shown}
+    return f" at batch size {epoch.size:,}" if len(sizes) > 1 else ""
 
 
 def rows_of(run: ScriptRun) -> list[tuple[MeasuredAccumulator, Epoch]]:
@@ -125,9 +189,8 @@ def rows_of(run: ScriptRun) -> list[tuple[MeasuredAccumulator, Epoch]]:
 
 
 def off(epoch: Epoch) -> str:
-    """``2.0% low``."""
-    error = epoch.error or 0.0
-    return f"{percent(error).lstrip('+-')} {'low' if error < 0 else 'high'}"
+    """``2.0% too low``."""
+    return too_low_or_high(epoch.error or 0.0)
 
 
 def state_of(run: ScriptRun) -> bool | None:
@@ -199,27 +262,12 @@ def why_of(row: MeasuredAccumulator, epoch: Epoch) -> str:
     return row.why or "the mean of the batches is not the value on all samples"
 
 
-def notes_of(run: ScriptRun) -> Iterator[Aside]:
-    """What else there is to know."""
-    if run.failed:
-        yield Aside("ended", f"{run.failed}: what was measured by then is shown", is_warning=True)
-    if not run.measured and not run.places:
-        yield Aside("note", LOOKED_FOR)
-    for seen in run.seen:
-        if seen.harmless:
-            yield Aside("seen", f"{seen.place}: {seen.what}" if seen.place is not None else seen.what)
-    if run.reported is not None and run.reported.values:
-        value = run.reported.values[-1]
-        yield Aside("asked", f"{run.reported.name} = {value:.6g}, from {run.reported.place}")
-    yield from (Aside("note", note) for note in run.notes)
-
-
 def live_line(row: MeasuredAccumulator, epoch: Epoch) -> str:
     """An epoch that has just ended."""
     if epoch.printed is None or epoch.exact is None:
         why = epoch.reason or "no average"
         return f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: no exact value; {why}"
-    how = "exact" if epoch.is_exact else f"reads {off(epoch)}"
+    how = "exact" if epoch.is_exact else off(epoch)
     return (
         f"batchproof: {row.name} ({row.place}), epoch {epoch.number}: printed {epoch.printed:.6g}, "
         f"exact {epoch.exact:.6g}, {how}"

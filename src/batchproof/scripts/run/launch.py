@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from batchproof.errors import BatchproofError
 from batchproof.report import save
+from batchproof.scripts.lint import fix_commands
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.processes import rank, ranked
@@ -39,7 +41,7 @@ def launch(
         control: what to hold fixed.
         output: where its results go; None for the usual file.
         live: whether each epoch gets a line on stderr.
-        show: called with the results, once they are written.
+        show: called with the results, before they are written: a full disk loses none of them.
 
     Raises:
         BatchproofError: it cannot be run, or its results cannot be written.
@@ -55,9 +57,10 @@ def launch(
     if os.getpid() != session.process:
         return ending.status  # a process that the script forked, and that came to the script's end
     result = session.result(ending)
-    save.data(result, file)
+    result = replace(result, fix=fix_commands(row.place for row in result.wrong))
     if show is not None and rank() == 0:
         show(result)
+    save.data(result, file)
     if ending.interrupted:
         _die_of_interrupt()
     return ending.status

@@ -205,7 +205,7 @@ class Reported:
     place: Place
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ScriptRun(Result):
     """What a script reported, and what it should have.
 
@@ -235,6 +235,7 @@ class ScriptRun(Result):
         places: how many places were looked at, whether they ran or not.
         world: how many processes trained together.
         notes: what else to know.
+        fix: commands that repair numbers that are not exact; empty where none does.
     """
 
     script: str
@@ -254,6 +255,7 @@ class ScriptRun(Result):
     places: int = 0
     world: int = 1
     notes: tuple[str, ...] = ()
+    fix: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> tuple[MeasuredAccumulator, ...]:
