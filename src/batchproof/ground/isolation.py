@@ -192,6 +192,20 @@ def preserved(target: object = None) -> Iterator[None]:
             _restore_module(module, kept)
 
 
+@contextmanager
+def no_graph() -> Iterator[None]:
+    """Switch gradients off, and leave no weights behind that autocast has cast meanwhile.
+
+    In an autocast region, torch 2.9 and older keep a weight that was cast without a graph and hand it to the next pass,
+    in which the weight then gets no gradient, in silence.
+    """
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.clear_autocast_cache()
+
+
 def seed_all(seed: int) -> None:
     """Start every random generator that a function may draw from."""
     random.seed(seed)

@@ -13,6 +13,7 @@ from torch import Tensor
 from batchproof.errors import BatchproofError
 from batchproof.gradients.accumulation.replay import Moment, Replay
 from batchproof.ground.batch import Batch
+from batchproof.ground.isolation import no_graph
 
 
 class MicroBatches:
@@ -80,7 +81,7 @@ class ForwardPasses:
         """
         if not self.differentiates:
             try:
-                with torch.no_grad():
+                with no_graph():
                     return self.outputs(micro_batch)
             except RuntimeError as error:
                 # forces, penalties and scores are derivatives that forward takes: of what has no graph there is none
