@@ -41,7 +41,7 @@ def best_of_ten(reward: Tensor, logp: Tensor) -> dict[str, Tensor]:
     return {"best": best.mean(), "spread": best.var(), "all": logp.mean()}
 
 
-FUNCTIONS = [(advantage, 8), (preferred, 2), (side_by_side, 2), (best_of_ten, 10)]
+FUNCTIONS = [(advantage, 8), (preferred, 2), (best_of_ten, 10)]
 
 
 def close(a: Any, b: Any) -> bool:
@@ -82,6 +82,16 @@ def test_where_batches_tear_groups_from_the_beginning_samples_are_kept() -> None
     assert not metric.plan.is_constant_size
     assert "whole groups of 8" in (metric.plan.reason or "")
     assert close(metric.compute(), advantage(REWARD, LOGP))
+
+
+def test_pairs_that_are_cut_by_a_step_are_kept_and_right() -> None:
+    """Which sample such a slice takes is not read off the groups."""
+    metric = bp.exact(side_by_side)
+    for batch in zip(REWARD.split(60), LOGP.split(60), strict=True):
+        metric.update(*batch)
+    assert group_size(side_by_side, TensorBatch([REWARD, LOGP], (0, 0))) == 2
+    assert not metric.plan.is_constant_size
+    assert close(metric.compute(), side_by_side(REWARD, LOGP))
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def about_function(
         findings=conclusion.findings,
         place=subject.place,
         curve=None if measured.unsteady else measured.curve(),
-        # exact takes groups that stand side by side, and no halves
-        keep=None if conclusion.verdict == "broadcast" or measured.samples.grouping.in_blocks else found.keep,
+        # of groups exact takes most that stand side by side, and no halves: what it keeps is its own to say
+        keep=None if conclusion.verdict == "broadcast" or measured.samples.grouping.size > 1 else found.keep,
         use=usage(subject.target, samples, worst, conclusion.verdict, refused=found.refused),
         inputs=subject.inputs,
         notes=() if measured.unsteady else (*_on_order(measured, conclusion.verdict), *found.notes),
