@@ -11,6 +11,7 @@ from torch import Tensor
 
 from batchproof.derive import State, StatePlan, derive
 from batchproof.derive.diverged import DigitsLost, Diverged
+from batchproof.derive.plan import agree
 from batchproof.derive.samples import TensorBatch
 from stages import names_of, normal
 
@@ -121,3 +122,9 @@ def test_a_result_that_rests_on_lost_digits_is_refused() -> None:
     far = x * 1e-3 + 1e9
     with pytest.raises(DigitsLost):
         plan.finish(state_of(plan, far, [100]), [x[:20]], [0], 100)
+
+
+@pytest.mark.parametrize(("other", "same"), [(1 + 1e-9, True), (1 + 1e-5, False), (1.2, False), (float("nan"), False)])
+def test_results_agree_in_seven_digits(other: float, same: bool) -> None:
+    one = torch.tensor(1.0, dtype=torch.float64)
+    assert bool(agree(one, torch.tensor(other, dtype=torch.float64))) is same

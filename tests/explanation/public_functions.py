@@ -283,9 +283,8 @@ def accuracy(output, target, topk=(1, 3)):
 
 
 # notebooks, with counts as Python numbers
-# corrected: LOW in small batches, a little HIGH in large ones
 @expect(
-    "ratio", "precision = tp /", EITHER, samples.binary, "what was predicted and what is positive are the denominators"
+    "ratio", "precision = tp /", LOW, samples.binary, "what was predicted and what is positive are the denominators"
 )
 def f1_from_counts(logits, labels):
     pred = (torch.sigmoid(logits) > 0.5).int()
@@ -308,8 +307,8 @@ def macro_f1(logits, labels, num_classes=5):
 
 
 # fastai, bioinformatics
-# corrected: a product of counts comes first on the line that divides; it reads low and high by size
-@expect("nonlinear", "/ (torch.sqrt(", EITHER, samples.binary, "products of counts of the batch are the denominator")
+# corrected: a product of counts comes first on the line that divides
+@expect("nonlinear", "/ (torch.sqrt(", LOW, samples.binary, "products of counts of the batch are the denominator")
 def matthews_corrcoef(logits, labels):
     pred = (logits > 0).float()
     tp, tn = (pred * labels).sum(), ((1 - pred) * (1 - labels)).sum()
@@ -916,8 +915,7 @@ def si_sdr(estimate, reference, epsilon=1e-8):
 
 
 # a signal-to-noise ratio of the whole batch
-# corrected: HIGH at most sizes, and LOW by chance near the end
-@expect("ratio", "signal / noise", EITHER, samples.waves, "the energy of the batch's noise is the denominator")
+@expect("ratio", "signal / noise", HIGH, samples.waves, "the energy of the batch's noise is the denominator")
 def snr_of_batch(estimate, reference):
     signal = torch.sum(reference**2)
     noise = torch.sum((estimate - reference) ** 2)

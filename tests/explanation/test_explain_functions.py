@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from batchproof import BatchproofError, Explanation, exact, explain
 from batchproof.explanation import counts
+from batchproof.explanation.functions import direction
 from batchproof.explanation.measure import CALLS
+from batchproof.explanation.result import Curve, Reading
+from batchproof.explanation.verdict import how_far
 
 Function = Callable[..., Any]
 
@@ -210,6 +213,22 @@ def test_each_cause_is_found_at_its_line(fn: Function, inputs: Function, verdict
     if way is not None:
         assert first.direction == way
     assert found.findings[0] == first, "the headline's cause comes first"
+
+
+@pytest.mark.parametrize(
+    ("means", "way"),
+    [
+        ((0.4, 0.9, 1.01), "low"),  # an F1 of single samples, and four quarters that fell a little high
+        ((0.4, 0.9, 1.2), "varies"),
+        ((1.5, 1.2, 0.99), "high"),
+        ((1.0, 1.0, 1.0), None),
+    ],
+)
+def test_a_little_on_the_other_side_does_not_change_the_direction(means: tuple[float, ...], way: str | None) -> None:
+    readings = [Reading(size, 64 // size, 64 // size, 0, mean, mean, mean) for size, mean in zip((1, 4, 16), means)]
+    about = Curve(1.0, tuple(readings), 64, 64)
+    assert direction(about) == way
+    assert "1.0%" not in how_far(about, way)
 
 
 def test_pairs_have_one_cause() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, sample_print, shared_print
+from batchproof.metric.merging import leaves_of
 from batchproof.metric.stream import Stream
 
 X = torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -106,3 +107,28 @@ def test_a_saved_state_is_read_at_the_centres_that_it_was_kept_at(fn: Callable[.
     other.load_state_dict(saved)
     assert other.plan.is_constant_size
     assert float(other.compute()) == pytest.approx(float(fn(torch.cat([X, X / 2 + 1]))), rel=1e-9)
+
+
+def test_functions_of_other_code_are_not_the_same() -> None:
+    def one(x: Tensor) -> Tensor:
+        return x.mean()
+
+    def other(x: Tensor) -> Tensor:
+        return x.sum()
+
+    assert same_function(one, one)
+    assert not same_function(one, other)
+
+
+def test_states_of_other_leaves_do_not_merge() -> None:
+    """Counts of three classes, and of four: as tensors they might broadcast."""
+
+    def counted(classes: int) -> bp.Exact:
+        metric = bp.exact(lambda labels: labels.bincount(minlength=classes).double().square().sum())
+        metric.update(torch.arange(64) % 3)
+        return metric
+
+    with pytest.raises(bp.BatchproofError):
+        counted(3).merge_state(counted(4))
+    leaves, others = (leaves_of(counted(classes)._stream.state_plan) for classes in (3, 4))
+    assert leaves != others

@@ -10,6 +10,7 @@ FILES = (
     "derive/test_nets",
     "derive/test_powers",
     "derive/test_fold",
+    "derive/test_finish",
     "metric/test_fast_path",
     "metric/test_grouped_state",
     "metric/test_fingerprints",
@@ -50,7 +51,7 @@ INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
 FOLD, FAST, GROUPED = ("derive/test_fold",), ("metric/test_fast_path",), ("metric/test_grouped_state",)
 PRINTS, CONTRADICTION = ("metric/test_fingerprints",), ("derive/test_contradiction",)
-ORIGIN = ("metric/test_origin",)
+ORIGIN, FINISH = ("metric/test_origin",), ("derive/test_finish",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -671,7 +672,7 @@ MUTANTS = (
         "metric/fingerprints.py",
         "return codes[0] == codes[1] and _alike(held_by(a), held_by(b), depth + 1)",
         "return True",
-        EXACT,
+        PRINTS,
     ),
     Mutant(
         "random functions not noticed by the generator",
@@ -720,7 +721,7 @@ MUTANTS = (
         "metric/merging.py",
         "if leaves_of(plan) != leaves_of(source):",
         "if False:",
-        EXACT,
+        PRINTS,
     ),
     Mutant(
         "a saved state of another function",
@@ -807,7 +808,7 @@ MUTANTS = (
         "if False:",
         CODE,
     ),
-    Mutant("any digits are enough", "derive/plan.py", "FEWEST_DIGITS = 1e-7", "FEWEST_DIGITS = 1e-1", CENTRING),
+    Mutant("any digits are enough", "derive/plan.py", "FEWEST_DIGITS = 1e-7", "FEWEST_DIGITS = 1e-1", FINISH),
     Mutant("a size of one value follows samples", "derive/program.py", "if len(pairs) < 2 or any(", "if any(", CODE),
     # ------------------------------------------------------------------ which ways a function can take
     Mutant(

@@ -171,7 +171,7 @@ class _Probe:
         return None if first is None else base.steps[first]
 
     def first_meeting(self, fewer: Arguments) -> TraceStep | None:
-        """The same of a loss, where a mean is no coupling: the first such step that has a row for each sample.
+        """The first step of a loss in which samples meet and that has a row for each: a mean is no coupling there.
 
         Args:
             fewer: the batch without its last row, which shows what has rows.

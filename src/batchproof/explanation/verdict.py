@@ -121,16 +121,18 @@ def _depends(measured: FunctionMeasurement, first: Finding[Code], way: Direction
         return DEPENDS + "the mean of per-batch values grows with the batch"
     reads = {"low": "reads LOW", "high": "reads HIGH", "varies": "reads low at some sizes and high at others"}
     head = DEPENDS + f"the mean of per-batch values {reads[way] if way else 'is not the value on all samples'}"
-    return head + how_far(about)
+    return head + how_far(about, way)
 
 
-def how_far(about: Curve) -> str:
-    """``, by 17.6% at size 1, 0.2% at 64``: the worst, and a usual size."""
-    errors = {
-        reading.size: abs(about.error(reading.mean))
+def how_far(about: Curve, way: Direction | None = None) -> str:
+    """``, by 17.6% at size 1, 0.2% at 64``: the worst, and a usual size, of those that read in this direction."""
+    found = {
+        reading.size: about.error(reading.mean)
         for reading in about.readings
         if not reading.undefined and not about.is_exact(reading.mean)
     }
+    side = {"low": -1, "high": 1}.get(way or "", 0)
+    errors = {size: abs(error) for size, error in found.items() if side * error >= 0}
     if not errors:
         return ""
     worst = max(errors, key=lambda size: errors[size])
