@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -353,8 +354,8 @@ def test_next_to_zero_a_difference_is_judged_in_standard_errors() -> None:
 
     found = bp.simulate(decibel, "normal", batch_sizes=[1, 4, 16], batches=400)
     assert found.depends is True
-    assert "reads HIGH, by 6" in found.headline
-    assert "at your batch size 1 it reads HIGH by 6" in str(replace(found, marked=1))
+    assert re.search(r" 0\.\d+ too high at batch size 16, 6\.\d+ too high at batch size 1; ", found.headline)
+    assert re.search(r"at your batch size, 1, it is 6\.\d+ ± 0\.\d+ too high", str(replace(found, marked=1)))
     assert "-31x" not in str(found)
 
     def bias(pred: Tensor, real: Tensor) -> Tensor:

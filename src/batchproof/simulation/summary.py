@@ -208,11 +208,10 @@ def _gaps(rows: Sequence[SimulationRow], theory: Theory | None) -> list[tuple[in
 
 def _in_units(name: str, rows: Sequence[SimulationRow]) -> str:
     """How far the means are off where the value on all samples is near 0, of which nothing is a fraction."""
-    parts = [
-        f"too {'high' if row.difference.value > 0 else 'low'} by "
-        f"{known_to(abs(row.difference.value), row.difference.standard_error)} at batch size {row.size:,}"
-        for row in sorted(rows, key=lambda row: row.size == 1)
-    ]
+    parts = []
+    for row in sorted(rows, key=lambda row: row.size == 1):
+        far = known_to(abs(row.difference.value), row.difference.standard_error)
+        parts.append(f"{far} too {'high' if row.difference.value > 0 else 'low'} at batch size {row.size:,}")
     return f"averaged over batches, {name} is {', '.join(parts)}; the value on all samples is near 0"
 
 

@@ -36,7 +36,7 @@ def at_marked_row(simulation: Simulation) -> str:
     if row.is_near_zero:
         gap = row.difference
         far = f"{known_to(abs(gap.value), gap.standard_error)}{error_bar(gap.value, gap.standard_error)}"
-        return f"{head} it is too {'high' if gap.value > 0 else 'low'} by {far}; the value on all samples is near 0"
+        return f"{head} it is {far} too {'high' if gap.value > 0 else 'low'}; the value on all samples is near 0"
     noise = row.ratio.standard_error if row.ratio.expected is None else 0.0
     error = -row.shortfall
     bar = f" ± {share(noise)}" if noise > 0.05 * abs(error) else ""
