@@ -676,7 +676,7 @@ def test_headline_and_data() -> None:
     data = json.loads(json.dumps(found.to_dict()))
     assert data["marked"] == 24
     assert data["rows"][0]["progress"] == pytest.approx(found.rows[0].progress)
-    assert str(found).startswith("half_square(Mean(x), y)")
+    assert str(found).startswith("✓ batches up to about 2.")
 
 
 @pytest.mark.parametrize("result", [GradientNoise, NoiseRow])
