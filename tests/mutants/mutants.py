@@ -10,6 +10,7 @@ FILES = (
     "derive/test_nets",
     "derive/test_powers",
     "derive/test_fold",
+    "derive/test_content",
     "derive/test_finish",
     "metric/test_fast_path",
     "metric/test_grouped_state",
@@ -51,7 +52,7 @@ INPUTS, LENGTHS = ("metric/test_inputs",), ("metric/test_shapes",)
 NETS, POWERS = ("derive/test_nets",), ("derive/test_powers",)
 FOLD, FAST, GROUPED = ("derive/test_fold",), ("metric/test_fast_path",), ("metric/test_grouped_state",)
 PRINTS, CONTRADICTION = ("metric/test_fingerprints",), ("derive/test_contradiction",)
-ORIGIN, FINISH = ("metric/test_origin",), ("derive/test_finish",)
+ORIGIN, FINISH, CONTENT = ("metric/test_origin",), ("derive/test_finish",), ("derive/test_content",)
 WAYS, BRANCHING = ("derive/test_ways",), ("metric/test_branching",)
 EXACT, SYNC, TRAPS = ("metric/test_exact",), ("metric/test_sync",), ("derive/test_traps",)
 
@@ -856,7 +857,7 @@ MUTANTS = (
         "derive/content.py",
         "return repr(leaf) if isinstance(leaf, (bool, int, float, complex)) else str(leaf)",
         "return leaf if isinstance(leaf, (int, float)) else str(leaf)",
-        WAYS,
+        CONTENT,
     ),
     Mutant(
         "what samples were folded with may differ",
