@@ -11,7 +11,8 @@ from torch import Tensor
 
 import batchproof as bp
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, sample_print, shared_print
-from batchproof.metric.merging import leaves_of
+from batchproof.metric.grouped_state import GroupedState
+from batchproof.metric.merging import moved
 from batchproof.metric.stream import Stream
 
 X = torch.randn(64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -128,7 +129,7 @@ def test_states_of_other_leaves_do_not_merge() -> None:
         metric.update(torch.arange(64) % 3)
         return metric
 
-    with pytest.raises(bp.BatchproofError):
-        counted(3).merge_state(counted(4))
-    leaves, others = (leaves_of(counted(classes)._stream.state_plan) for classes in (3, 4))
-    assert leaves != others
+    three, four = (counted(classes)._stream for classes in (3, 4))
+    assert isinstance(four.slots, GroupedState)
+    with pytest.raises(bp.BatchproofError, match="different leaves"):
+        moved(three, four.slots, four)
