@@ -76,6 +76,16 @@ def test_a_finish_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert not derive(selected, [X], [0]).is_constant_size
 
 
+def test_a_finish_is_held_against_the_function_before_the_fold_is_narrowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float64, where a small difference shows; the samples' own type is tried with more room."""
+    right = StatePlan.finish
+    monkeypatch.setattr(StatePlan, "finish", lambda self, *args: right(self, *args) * (1 + 1e-5))
+    monkeypatch.setattr(assemble, "_serves", lambda *args: True)
+    plan = derive(selected, [X], [0])
+    assert not plan.is_constant_size
+    assert "another value than the function" in (plan.reason or "")
+
+
 def test_a_fold_in_the_samples_own_type_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assemble, "_serves", lambda *args: False)
     assert not derive(selected, [X], [0]).is_constant_size

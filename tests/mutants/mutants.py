@@ -810,7 +810,6 @@ MUTANTS = (
         CODE,
     ),
     Mutant("any digits are enough", "derive/plan.py", "FEWEST_DIGITS = 1e-7", "FEWEST_DIGITS = 1e-1", FINISH),
-    Mutant("a size of one value follows samples", "derive/program.py", "if len(pairs) < 2 or any(", "if any(", CODE),
     # ------------------------------------------------------------------ which ways a function can take
     Mutant(
         "one answer is enough",

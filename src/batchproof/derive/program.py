@@ -228,7 +228,7 @@ def _follow(
 
 def _affine(seen: Sequence[int], base: Sequence[int]) -> tuple[int, int] | None:
     pairs = sorted({*zip(base, seen, strict=False)})
-    if len(pairs) < 2 or any(not isinstance(value, int) for value in seen):
+    if any(not isinstance(value, int) for value in seen):
         return None
     (x0, y0), (x1, y1) = pairs[0], pairs[-1]
     if x1 == x0 or (y1 - y0) % (x1 - x0):
