@@ -66,11 +66,15 @@ def jensen(word: str) -> str:
 
 
 def _side(word: str) -> str:
-    """Where the mean of a function lies beside the function of the mean."""
+    """Where the mean of a function's values lies beside the function of the mean.
+
+    Of that function alone: a minus in front (``-10 * log10(mse)``) turns the whole around.
+    """
+    several = f"{word.removeprefix('the ')}s"
     if word in _CONCAVE:
-        return "the mean of such values lies below that of the mean (Jensen)"
+        return f"the mean of {several} lies below {word} of the mean (Jensen)"
     if word in _CONVEX:
-        return "the mean of such values lies above that of the mean (Jensen)"
+        return f"the mean of {several} lies above {word} of the mean (Jensen)"
     return "the mean of such values is not that of the mean"
 
 
