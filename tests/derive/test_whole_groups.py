@@ -101,8 +101,10 @@ def test_pairs_that_are_cut_by_a_step_are_kept_and_right() -> None:
         lambda x, y: x.median(),
         lambda x, y: (x - y).var(),
         lambda x, y: x[5:].mean(),
+        lambda x, y: x.sum() / int(len(x) in (3, 5, 60)),
+        lambda x, y: x.sum() / 0,
     ],
-    ids=["of samples", "of all together", "two at least", "all but the first"],
+    ids=["of samples", "of all together", "two at least", "all but the first", "now and then", "never"],
 )
 def test_what_takes_any_number_of_samples_has_no_groups(fn: Callable[..., Any]) -> None:
     assert group_size(fn, TensorBatch([REWARD, LOGP], (0, 0))) is None

@@ -79,14 +79,15 @@ def group_size(fn: Function, batch: TensorBatch) -> int | None:
     least = next((count for count in range(2, most // FEWEST + 1) if works(count)), None)
     if least is None:
         return None
-    working = [count for count in range(least, FEWEST * least + 1) if works(count)]
+    working = {count for count in range(least, FEWEST * least + 1) if works(count)}
     # one group may be too few: a variance of the groups has no value on it
-    size = next(
-        d for d in range(2, least + 1) if least % d == 0 and {*range(least, FEWEST * least + 1, d)} <= {*working}
-    )
+    divisors = (d for d in range(2, least + 1) if least % d == 0)
+    size = next((d for d in divisors if working.issuperset(range(least, FEWEST * least + 1, d))), None)
+    if size is None:
+        return None
     # two thirds of a pair broadcast by luck: most torn batches must fail, and need not all
-    torn = [count for count in range(least, FEWEST * least) if count % size]
-    return size if 2 * len({*torn} & {*working}) < len(torn) else None
+    torn = {count for count in range(least, FEWEST * least) if count % size}
+    return size if 2 * len(torn & working) < len(torn) else None
 
 
 def like(plan: StatePlan, fn: Function, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> StatePlan:
