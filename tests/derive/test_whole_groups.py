@@ -84,6 +84,18 @@ def test_where_batches_tear_groups_from_the_beginning_samples_are_kept() -> None
     assert close(metric.compute(), advantage(REWARD, LOGP))
 
 
+def test_a_plan_that_is_asked_for_early_says_so_too() -> None:
+    metric = bp.exact(preferred)
+    for start in (0, 6):
+        metric.update(REWARD[start : start + 6], LOGP[start : start + 6])
+    assert metric.plan.is_constant_size
+    metric.reset()
+    for start in (0, 5):
+        metric.update(REWARD[start : start + 5], LOGP[start : start + 5])
+    assert not metric.plan.is_constant_size
+    assert "whole groups of 2" in (metric.plan.reason or "")
+
+
 def test_pairs_that_are_cut_by_a_step_are_kept_and_right() -> None:
     """Which sample such a slice takes is not read off the groups."""
     metric = bp.exact(side_by_side)

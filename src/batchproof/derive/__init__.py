@@ -6,7 +6,7 @@ from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
-from batchproof.derive.groups import derive_groups, like
+from batchproof.derive.groups import derive_groups, least_group, like
 from batchproof.derive.kind import Kind
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
@@ -86,6 +86,7 @@ __all__ = [
     "finish_many",
     "fold_many",
     "keep_inputs",
+    "least_group",
     "leaves",
     "like",
     "nudge_state",

@@ -73,21 +73,30 @@ def group_size(fn: Function, batch: TensorBatch) -> int | None:
         numbers = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(found) if is_numeric(leaf)]
         return any(bool(number.isfinite().all()) for number in numbers)
 
-    if batch.n < 2 * FEWEST or works(1):
-        return None
-    most = min(batch.n, FEWEST * LARGEST)
-    least = next((count for count in range(2, most // FEWEST + 1) if works(count)), None)
+    return None if works(1) else least_group(works, min(batch.n, FEWEST * LARGEST), FEWEST)
+
+
+def least_group(works: Callable[[int], bool], most: int, fewest: int) -> int | None:
+    """The number of samples of which the multiples have a value, and most other numbers have none.
+
+    Args:
+        works: whether so many samples have a value.
+        most: samples to try.
+        fewest: groups that these must hold.
+    """
+    least = next((count for count in range(2, most // fewest + 1) if works(count)), None)
     if least is None:
         return None
-    working = {count for count in range(least, FEWEST * least + 1) if works(count)}
-    # one group may be too few: a variance of the groups has no value on it
-    divisors = (d for d in range(2, least + 1) if least % d == 0)
-    size = next((d for d in divisors if working.issuperset(range(least, FEWEST * least + 1, d))), None)
-    if size is None:
+    multiples = range(2 * least, min(FEWEST, most // least) * least + 1, least)
+    if not all(map(works, multiples)):
         return None
+    # one group may be too few: a variance of the groups has no value on it
+    divisors = (d for d in range(2, least) if least % d == 0)
+    size = next((d for d in divisors if all(map(works, range(least + d, multiples.stop, d)))), least)
     # two thirds of a pair broadcast by luck: most torn batches must fail, and need not all
-    torn = {count for count in range(least, FEWEST * least) if count % size}
-    return size if 2 * len(torn & working) < len(torn) else None
+    torn = [count for count in range(least + 1, min(FEWEST * least, most)) if count % size]
+    tried = torn[:: max(1, len(torn) // 8)]
+    return size if 2 * sum(not works(count) for count in tried) > len(tried) else None
 
 
 def like(plan: StatePlan, fn: Function, tensors: Sequence[torch.Tensor], dims: Sequence[int | None]) -> StatePlan:

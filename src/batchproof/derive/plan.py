@@ -95,7 +95,10 @@ class Plan(ABC):
         reason: why samples are kept, None where the state has constant size.
         program: the recorded function, None where it could not be recorded.
         verified: partitions tried, and the largest relative difference.
+        group: how many samples stay together.
     """
+
+    group = 1
 
     leaves: tuple[Leaf, ...]
     reason: str | None

@@ -25,9 +25,8 @@ def plan_text(plan: Plan) -> str:
     lines = [head]
     if plan.reason:
         lines.append(f"  why       {plan.reason}")
-    group = getattr(plan, "group", 1)  # where samples are kept, there are none
-    if group > 1:
-        lines.append(f"  takes     whole groups of {group} samples")
+    if plan.group > 1:
+        lines.append(f"  takes     whole groups of {plan.group} samples")
     lines += [f"  {leaf.merge.word:8s}  {_shape(leaf):20s}  {_where(leaf)}".rstrip() for leaf in plan.leaves]
     if plan.is_constant_size:
         lines.append(f"  {SUM.word:8s}  count of samples")

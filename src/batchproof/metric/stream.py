@@ -274,12 +274,10 @@ class Stream:
             return
         training_rows = self.learnable([call for _, call in self.kept()])
         try:
-            plan = self.derived(training_rows)
+            plan = self.untorn(self.derived(training_rows), training_rows)
         except OwnError as own:
             self.postpone(own)
             return
-        if isinstance(plan, StatePlan) and any(call.n % plan.group for _, call in self.kept()):
-            plan = noted(_torn(plan, training_rows), self.fn, training_rows)
         if not plan.is_constant_size and self.state == "constant":
             raise NotConstantSize(f"no state of constant size: {plan.reason}; state='auto' keeps samples instead")
         if not isinstance(plan, StatePlan):
@@ -345,6 +343,13 @@ class Stream:
             plan = _derived(_flat(self.fn, training_rows), own, dims, self.differentiated)
         return noted(plan, self.fn, training_rows)
 
+    def untorn(self, plan: Plan, training_rows: Batch) -> Plan:
+        """The plan, or one that keeps samples where the batches so far do not hold whole groups of them."""
+        if all(call.n % plan.group == 0 for _, call in self.kept()):
+            return plan
+        reason = f"it takes whole groups of {plan.group} samples, and a batch tore one apart"
+        return noted(keep_inputs(TensorBatch(*_columns(training_rows)), reason), self.fn, training_rows)
+
     def planned(self) -> Plan:
         """The plan, derived now from the samples at hand if it has not been yet."""
         if self.plan is not None:
@@ -356,7 +361,7 @@ class Stream:
             plan = keep_inputs(TensorBatch(*_columns(training_rows)), "state='rows' was asked for")
             return noted(plan, self.fn, training_rows)
         try:
-            return self.derived(training_rows)
+            return self.untorn(self.derived(training_rows), training_rows)
         except OwnError as own:
             error = own.__cause__
             return keep_inputs(
@@ -505,12 +510,6 @@ def _derived(
     if plan.is_constant_size or differentiated:
         return plan
     return derive_groups(fn, tensors, dims) or plan
-
-
-def _torn(plan: StatePlan, training_rows: Batch) -> Plan:
-    """The plan that keeps samples, where batches do not hold whole groups of them."""
-    reason = f"it takes whole groups of {plan.group} samples, and a batch tore one apart"
-    return keep_inputs(TensorBatch(*_columns(training_rows)), reason)
 
 
 def _few(call: Batch) -> Batch:
