@@ -6,7 +6,7 @@ is free: known only when the function itself runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,6 +288,3 @@ def _selects(op: Op, values: dict[int, ProgramValue]) -> bool:
             for leaf in leaves(op.args[1])
         )
     return False
-
-
-Lookup = Callable[[Any], Any]

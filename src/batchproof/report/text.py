@@ -10,7 +10,7 @@ from itertools import chain, groupby
 from rich.text import Text
 
 from batchproof.report import page
-from batchproof.report.document import Aside, Document, Reason
+from batchproof.report.document import Aside, Document, Reason, Sheet
 from batchproof.report.grid import block, packed, with_bars, within
 from batchproof.report.page import INDENT, labelled, paragraph
 from batchproof.report.stacked import stacked
@@ -44,12 +44,17 @@ def details(document: Document, width: int) -> Iterator[Text]:
     if sheet is not None and sheet.is_stacked:
         tables = stacked(sheet, _remarks(document), width)
     elif sheet is not None:
-        table = with_bars(sheet, width)
-        tables = (list(block(table, groups)) for groups in packed(table, width))
+        tables = _tables(sheet, width)
     closing = [_asides(asides, width), *(paragraph("note", note, width) for note in document.notes)]
     for part in (chain(*opening), *tables, chain(*closing)):
         lines = list(part)
         yield from [Text(), *lines] if lines else []
+
+
+def _tables(sheet: Sheet, width: int) -> Iterator[list[Text]]:
+    """The table with its bars, as many groups of it beside each other as have room."""
+    table = with_bars(sheet, width)
+    return (list(block(table, groups)) for groups in packed(table, width))
 
 
 def _remarks(document: Document) -> dict[int, list[str]]:
@@ -97,10 +102,8 @@ def _figures(document: Document, width: int) -> Iterator[Text]:
         for text in document.caption:
             yield from paragraph(document.caption_label, text, width)
         yield Text()
-        table = with_bars(sheet, width)
-        for groups in packed(table, width):
-            yield from block(table, groups)
-            yield Text()
+        for table in _tables(sheet, width):
+            yield from [*table, Text()]
         return
     room = width - INDENT
     body = [Text(part) for text in document.caption for part in textwrap.wrap(text, room)]

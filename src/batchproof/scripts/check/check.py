@@ -87,11 +87,9 @@ def _with_run(found: ScriptCheck, script: str, arguments: Sequence[str]) -> Scri
         if file.is_file():
             run = load(file)
             return replace(found, run=run, fix=found.fix or run.fix)
-        last = (printed.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"])[
-            -1
-        ]
-    why = "interrupted" if found.interrupted else last.removeprefix("error: ")
-    return replace(found, obstacles=(*found.obstacles, f"it was not measured: {why}"))
+        said = printed.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    why = "interrupted" if found.interrupted else said[-1].removeprefix("error: ") if said else "it printed nothing"
+    return _with_obstacle(found, f"it was not measured: {why}")
 
 
 def _with_comparison(

@@ -230,8 +230,3 @@ def reads_as_evaluation(name: str) -> bool:
 @lru_cache(maxsize=8192)
 def reads_as_ranks(text: str) -> bool:
     return bool(_RANKS.search(text.lower()))
-
-
-def nonlinear_step(name: str) -> str | None:
-    """What a function does to a number, where it does not do it to a sum's terms: "the square root"."""
-    return NONLINEAR_STEPS.get(name)
