@@ -79,7 +79,7 @@ def test_a_loss_with_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert (status, err) == (1, "")
     assert out.startswith("rmse(pred, real)")
     assert "loss.py:5   root = torch.sqrt(((pred - real) ** 2).mean())" in out
-    assert "reads LOW" in out
+    assert "too low at batch size" in out
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert "guessed" not in out
@@ -309,7 +309,7 @@ def test_tables_that_are_broken(capsys: pytest.CaptureFixture[str], folder: Path
 
 def test_a_size_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv", "--mark", "7")
-    assert "  yours  at your batch size 7 it reads LOW by" in out
+    assert "too low at batch size 7 (" in " ".join(out.split())
     assert "▸7 " in out
     _, out, _ = run(capsys, "explain", "loss.py:rmse", "--data", "data.csv", "--mark", "7", "--json")
     assert json.loads(out)["marked"] == 7

@@ -228,7 +228,7 @@ def test_a_little_on_the_other_side_does_not_change_the_direction(means: tuple[f
     readings = [Reading(size, 64 // size, 64 // size, 0, mean, mean, mean) for size, mean in zip((1, 4, 16), means)]
     about = Curve(1.0, tuple(readings), 64, 64)
     assert direction(about) == way
-    assert "1.0%" not in how_far(about, way)
+    assert "1.0%" not in how_far(about) or way == "varies"
 
 
 def test_pairs_have_one_cause() -> None:
@@ -322,7 +322,7 @@ def test_a_limit_that_no_batch_reaches_leaves_a_note() -> None:
 def test_samples_that_are_all_alike_do_not_hide_a_root() -> None:
     found = explain(rmse, torch.zeros(50), torch.ones(50))
     assert (found.is_safe, found.verdict) == (False, "nonlinear")
-    assert "on these samples it does not show" in found.headline
+    assert "these samples do not show it" in found.headline
     assert explain(mse, torch.zeros(50), torch.ones(50)).is_safe is True
 
 
@@ -335,7 +335,7 @@ def test_a_root_that_is_squared_again_is_no_false_alarm() -> None:
 
     found = explain(mean_square, torch.randn(64))
     assert (found.is_safe, found.verdict) == (True, "mean")
-    assert "(" in found.headline, "measured, and not proved"
+    assert "safe on samples like these" in found.headline, "measured, and not proved"
     assert explain(total_square, torch.randn(64)).verdict == "sum"
 
 
@@ -552,7 +552,7 @@ def test_the_worst_of_several_values_is_shown() -> None:
     assert found.curve is not None
     assert (found.curve.component, found.curve.components) == ("['rmse']", 2)
     assert found.is_safe is False
-    assert "component ['rmse'] of 2" in str(found)
+    assert "its ['rmse'] is" in found.headline
 
 
 def test_an_array_function_is_measured() -> None:
@@ -562,7 +562,7 @@ def test_an_array_function_is_measured() -> None:
     assert any("not tensors" in note for note in found.notes)
     errors = explain(sklearn.metrics.mean_squared_error, np.arange(90.0), np.zeros(90))
     assert errors.is_safe is True
-    assert "could not be read" in errors.headline
+    assert "safe on samples like these" in errors.headline
 
 
 def test_lists_are_samples() -> None:
@@ -634,7 +634,7 @@ def test_the_state_to_keep_and_the_code_to_use() -> None:
     found = explain(rmse, *pair())
     assert found.keep is not None
     assert (found.keep.what, found.keep.nbytes, found.keep.row_nbytes) == ("sum of square and the count", 16, 0)
-    assert found.use == ("rmse = batchproof.exact(rmse)", "rmse(pred, real) per batch, rmse.compute() per epoch")
+    assert found.use[0] == "metric = batchproof.exact(rmse)"
     ranked = explain(median_error, *pair())
     assert ranked.keep is not None
     assert ranked.keep.row_nbytes > 0
@@ -712,5 +712,5 @@ def test_a_minus_in_front_does_not_contradict_the_reason() -> None:
     target = torch.rand(64, 8, generator=generator)
     noise = torch.rand(64, 1, generator=generator) * torch.randn(64, 8, generator=generator)
     found = explain(psnr, target + noise, target)
-    assert "reads HIGH" in found.headline
+    assert "too high" in found.headline
     assert "the mean of logarithms lies below the logarithm of the mean" in found.findings[0].what

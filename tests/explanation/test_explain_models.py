@@ -51,7 +51,7 @@ def test_batch_norm_in_training_mode_is_named_and_eval_mends_it() -> None:
     assert found.findings[0].title == ("bn1 (BatchNorm1d, training mode) and 1 more BatchNorm1d in training mode")
     assert found.findings[0].place is not None
     assert "self.bn1(" in found.findings[0].place.text
-    assert "not in eval mode" in found.headline
+    assert "in training mode only" in found.headline
     assert found.use == ("model.eval()",)
     assert look(Net(normalise=True).eval()).is_safe is True
 
@@ -74,7 +74,7 @@ def test_a_softmax_over_the_batch_is_named_with_its_line() -> None:
     assert place is not None
     lines, first = inspect.getsourcelines(Net.forward)
     assert place.line == first + len(lines) - 1
-    assert "eval() does not end it" in found.headline
+    assert "in eval mode too" in found.headline
 
 
 def test_both_causes_are_found() -> None:
@@ -116,10 +116,10 @@ class Experts(nn.Module):
 def test_a_value_for_the_whole_batch_comes_before_those_of_samples() -> None:
     found = look(Experts(squared=True))
     assert (found.is_safe, found.kind, found.verdict) == (False, "function", "nonlinear")
-    assert any("the outputs with a value for each sample: safe" in note for note in found.notes)
+    assert any("the outputs with a value for each sample: " in note and " is safe: " in note for note in found.notes)
     safe = look(Experts(squared=False))
     assert safe.is_safe is True
-    assert any("the outputs with a value for each sample: safe" in note for note in safe.notes)
+    assert any("the outputs with a value for each sample: " in note and " is safe: " in note for note in safe.notes)
 
 
 def test_samples_that_meet_are_found_beside_a_loss_that_is_a_mean() -> None:
@@ -129,7 +129,7 @@ def test_samples_that_meet_are_found_beside_a_loss_that_is_a_mean() -> None:
 
     found = look(Centred())
     assert (found.is_safe, found.kind, found.verdict) == (False, "model", "couples")
-    assert any("the outputs with one value for the batch: safe" in note for note in found.notes)
+    assert any("the outputs with one value for the batch: " in note and " is safe: " in note for note in found.notes)
 
 
 def test_a_batch_that_is_not_the_first_dimension_is_followed() -> None:

@@ -193,7 +193,7 @@ def test_work_that_grows_like_the_square_gets_fewer_samples() -> None:
 def test_large_data_is_still_quick_and_says_what_was_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "CALLS", 32)
     found = explain(lambda x: x.square().mean().sqrt(), torch.randn(3000), batch_sizes=[1, 1000])
-    assert "sampled: 32 of 3,000 batches at size 1" in str(found)
+    assert "sampled: 32 of 3,000 batches of 1" in str(found)
     assert found.is_safe is False
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -98,25 +97,39 @@ PRED, REAL = torch.randn(2, 60).unbind(0)
 def test_the_code_runs(fn: Callable[..., Any], example: tuple[Any, ...], keywords: dict[str, Any]) -> None:
     found = explain(fn, *example, **keywords)
     assert found.use
-    first, second = found.use
-    named = {"pred": example[0], "real": example[-1], "out": example[0], "batch": example, "fn": fn}
-    named |= {"input": example[0], "target": example[-1], "batchproof": batchproof, "total": 0.0}
+    before, on_each_batch, after = [line for line in found.use if not line.startswith("#")]
+    named = {"pred": example[0], "real": example[-1], "out": example[0], "batch": example, "fn": fn, "criterion": fn}
+    named |= {"input": example[0], "target": example[-1], "batchproof": batchproof, "dataset": range(60)}
     scope = named | keywords | {getattr(fn, "__name__", "fn"): fn}
-    exec(first, scope)
-    steps = re.fullmatch(r"(.*) per batch, (.*) per epoch", second)
-    if steps is None:
-        assert second == "total / len(dataset) at the end"
-        return
-    exec(steps[1], scope)
-    eval(steps[2], scope)
+    exec(before, scope)
+    exec(on_each_batch, scope)
+    eval(after, scope)
+
+
+def test_what_has_no_name_is_named() -> None:
+    assert explain(nn.MSELoss(), PRED, REAL).use[0] == "# criterion: your MSELoss"
+    assert explain(lambda x: x.square().mean().sqrt(), PRED).use[0] == "# fn: your function"
+    assert explain(mae, PRED, REAL).use[0] == "total = 0.0"
 
 
 def test_a_weighted_total_is_the_value_on_all_samples() -> None:
-    (first, _), scope = explain(several, PRED, REAL).use, {"total": 0.0, "several": several}
+    before, on_each_batch, after = explain(several, PRED, REAL).use
+    scope: dict[str, Any] = {"several": several, "dataset": range(60)}
+    exec(before, scope)
     for pred, real in zip(PRED.split(7), REAL.split(7), strict=True):
         scope |= {"pred": pred, "real": real}
-        exec(first, scope)
-    assert any(scope["total"] / 60 == pytest.approx(float(value)) for value in several(PRED, REAL).values())
+        exec(on_each_batch, scope)
+    assert any(eval(after, scope) == pytest.approx(float(value)) for value in several(PRED, REAL).values())
+
+
+def test_exact_on_each_batch_is_the_value_on_all_samples() -> None:
+    before, on_each_batch, after = explain(root, PRED, REAL).use
+    scope: dict[str, Any] = {"root": root, "batchproof": batchproof}
+    exec(before, scope)
+    for pred, real in zip(PRED.split(7), REAL.split(7), strict=True):
+        scope |= {"pred": pred, "real": real}
+        exec(on_each_batch, scope)
+    assert float(eval(after, scope)) == pytest.approx(float(root(PRED, REAL)))
 
 
 def test_what_exact_refuses_is_not_recommended() -> None:

@@ -1,4 +1,4 @@
-"""What a reader sees: widths, colours, numbers, the plot, JSON and HTML."""
+"""What a reader sees: widths, colours, numbers and JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from batchproof.explanation import Finding, Place, Reading
 from batchproof.explanation import wording as about
 from batchproof.report.forms import render, show
 from batchproof.report.numbers import decimals_for, number, percent
-from batchproof.report.plot import plot
 
 
 def rmse(pred: Tensor, real: Tensor) -> Tensor:
@@ -40,29 +39,34 @@ def found() -> Explanation:
 def test_no_line_is_wider_than_the_terminal(found: Explanation, width: int) -> None:
     lines = render(found, width).splitlines()
     assert max(map(len, lines)) <= width
-    assert lines[0].startswith("rmse(pred, real)")
-    assert lines[0].endswith(f".py:{rmse.__code__.co_firstlineno}")
-    assert len(lines[0]) == width
+    assert " ".join(lines[:2]).startswith("✗ rmse depends on the batch size: averaged over batches, it")
+    placed = next(line for line in lines if line.endswith(f".py:{rmse.__code__.co_firstlineno}"))
+    assert len(placed) == width
     assert not any(line != line.rstrip() for line in lines)
 
 
 def test_the_parts_of_the_report(found: Explanation) -> None:
     text = render(found, 100)
-    labels = re.findall(r"^  (\w+)  ", text, re.MULTILINE)
-    assert labels == ["why", "size", "last", "keep", "use"]
+    labels = re.findall(r"^  (Why|Fix|Use|batch size|average|off|±)  ", text, re.MULTILINE)
+    assert labels == ["batch size", "average", "off", "Why", "Fix"]
     assert "root = torch.sqrt(((pred - real) ** 2).mean())" in text
-    assert "→ average its argument over all samples; apply it once, at the end" in text
-    assert re.search(r"batch +1 +2 +4 .* 442\n", text)
-    assert re.search(r"error +-\d+\.\d%", text)
+    assert re.search(r"batch size +1 +4 +16 +64 +256 +all 442\n", text)
+    assert re.search(r"off +-\d+\.\d%", text)
+    assert "drop_last" not in text
+
+
+def test_the_whole_report(found: Explanation) -> None:
+    text = found.details()
+    assert re.search(r"^ +256 .* 2$", text, re.MULTILINE)
     assert "drop_last" in text
+    assert "average its argument over all samples; apply it once, at the end" in " ".join(text.split())
     assert "16 bytes at any size; verified on 64 partitions" in " ".join(text.split())
-    assert str(found).splitlines()[0].startswith("rmse(pred, real)")
 
 
 def test_the_print_is_as_wide_as_the_terminal(found: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
     for columns, width in (("80", 80), ("500", 120), ("10", 60)):
         monkeypatch.setenv("COLUMNS", columns)
-        assert len(str(found).splitlines()[0]) == width
+        assert max(map(len, str(found).splitlines())) == width
 
 
 def test_colour_only_where_somebody_looks(found: Explanation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +83,7 @@ def test_a_terminal_without_unicode(found: Explanation, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
     text = render(found, 80)
     assert text.isascii()
-    assert "-> average" in text
+    assert text.startswith("x rmse depends on the batch size")
 
 
 def test_a_line_of_code_is_shown_once_and_cut_to_fit(found: Explanation) -> None:
@@ -89,14 +93,14 @@ def test_a_line_of_code_is_shown_once_and_cut_to_fit(found: Explanation) -> None
     assert text.count("loss.py:7") == 1
     assert "…" in text
     assert max(map(len, text.splitlines())) <= 80
-    assert "  also " in text
+    assert "a ratio: so" in text
 
 
 def test_a_safe_value_needs_no_table() -> None:
     safe = explain(lambda pred, real: ((pred - real) ** 2).mean(), torch.randn(64), torch.randn(64))
     text = str(safe)
-    assert "the same at every batch size from 1 to 64" in text
-    assert "⠁" not in text
+    assert "The same at every batch size from 1 to 64." in text
+    assert "average" not in text.split("from 1 to 64")[1]
     assert "total +=" in text
 
 
@@ -107,7 +111,7 @@ def test_sizes_that_fail_are_marked() -> None:
         return x.mean()
 
     text = str(explain(at_least_two, torch.randn(64)))
-    assert re.search(r"mean +fails", text)
+    assert re.search(r"average +fails", text)
 
 
 @pytest.mark.parametrize("values", STRANGE)
@@ -116,17 +120,6 @@ def test_any_curve_can_be_shown(found: Explanation, values: tuple[float, ...], e
     strange = replace(found, curve=curve(*values, exact=exact), marked=2)
     assert max(map(len, render(strange, 80).splitlines())) <= 80
     json.dumps(strange.to_dict(), allow_nan=False)
-
-
-def test_the_plot_joins_its_points_and_marks_the_exact_value() -> None:
-    drawn = plot([(0, 0.0), (9, 1.0)], 1.0, width=10, height=2)
-    assert drawn is not None
-    top, bottom = drawn[0].rows()
-    assert [layer for _, layer in top].count("line") > 0
-    assert bottom[0][1] == "curve"
-    assert top[9][1] == "curve"
-    assert plot([(0, 1.0), (9, 1.0)], 1.0, 10, 2) is None
-    assert plot([(0, math.nan), (9, 1.0)], 1.0, 10, 2) is None
 
 
 def test_numbers_for_readers() -> None:
@@ -144,7 +137,7 @@ def test_json_has_stable_keys_and_no_nan(found: Explanation) -> None:
     data = found.to_dict()
     assert list(data) == [
         "target", "kind", "is_safe", "verdict", "headline", "place", "curve", "keep", "findings", "use", "inputs",
-        "notes", "marked", "calls", "exit_status",
+        "notes", "asked", "marked", "calls", "exit_status",
     ]  # fmt: skip
     strange = replace(found, curve=curve(math.nan, math.inf, 1.0)).to_dict()
     text = json.dumps(strange, allow_nan=False)
@@ -163,10 +156,18 @@ def test_the_readers_own_size(found: Explanation) -> None:
     assert 10 in [reading.size for reading in marked.curve.readings]
     for width in (60, 120):
         text = render(marked, width)
-        assert re.search(r"^  yours  at your batch size 10 it reads (LOW|HIGH) by \d", text, re.MULTILINE)
-        # however few of the sizes fit, it is among them
-        assert re.search(r"^ +batch .* ▸10 ", text, re.MULTILINE)
-    assert "yours" not in render(found, 80)
+        assert re.search(r"it is [\d.]+% too (low|high) at batch size 10 ", " ".join(text.split()))
+        assert re.search(r"^  batch size .* ▸10 ", text, re.MULTILINE)
+    assert "your batch size" not in render(found, 80)
+
+
+def test_no_size_that_was_asked_for_is_dropped() -> None:
+    sizes = [4, 8, 12, 16, 20, 24, 28, 32, 48, 64, 100, 128]
+    found = explain(rmse, torch.randn(120), torch.randn(120), batch_sizes=sizes)
+    for width in (60, 80, 120):
+        heads = re.findall(r"^  batch size( +[\d ]+)(?: all 120)?$", render(found, width), re.MULTILINE)
+        assert [int(word) for line in heads for word in line.split()] == sizes[:-1]
+    assert "batch size 128 is larger than the 120 samples: left out" in found.notes
 
 
 def own(fn: Callable[..., Tensor], *data: Tensor, mark: int, **options: Any) -> str:
@@ -175,23 +176,25 @@ def own(fn: Callable[..., Tensor], *data: Tensor, mark: int, **options: Any) -> 
 
 def test_what_it_says_of_the_readers_own_size() -> None:
     x = torch.randn(100)
-    assert own(rmse, x, torch.zeros(100), mark=100) == "at your batch size 100 it is the value on all samples"
-    assert own(two_or_more, x, mark=1).startswith("at your batch size 1: no value on 32 of 32 batches: ValueError: two")
-    assert own(torch.sum, x.abs(), mark=50) == "at your batch size 50 it reads LOW by 50.0%"
+    assert own(rmse, x, torch.zeros(100), mark=100) == "at your batch size, 100, it is the value on all samples"
+    assert own(two_or_more, x, mark=1).startswith(
+        "at your batch size, 1, 32 of 32 batches have no value: ValueError: two"
+    )
+    assert own(torch.sum, x.abs(), mark=50) == "at your batch size, 50, it is 50.0% too low"
     ragged = own(lambda x: x.mean(), torch.arange(100.0), mark=99)
     assert re.fullmatch(
-        r"at your batch size 99 it reads (LOW|HIGH) by [\d.]+%, because its last batch of 1 counts like a full one; "
+        r"at your batch size, 99, it is [\d.]+% too (low|high), because its last batch of 1 counts like a full one; "
         "weighted by batch size, it is exact",
         ragged,
     )
-    larger = "your batch size 512 is larger than the 100 samples that were measured: one batch holds them all"
+    larger = "your batch size, 512, is more than the 100 samples: one batch holds them all"
     assert own(rmse, x, torch.zeros(100), mark=512, batch_sizes=[1]) == larger
     norm = torch.nn.Sequential(torch.nn.BatchNorm1d(3))
     assert re.fullmatch(
-        r"at your batch size 8 outputs are \d+% of a standard deviation from those of one batch of all",
+        r"at your batch size, 8, outputs are \d+% of a standard deviation from those of one batch of all",
         own(norm, torch.randn(64, 3), mark=8),
     )
-    assert own(torch.nn.Dropout(), torch.randn(64, 3), mark=8) == "at your batch size 8: nothing was measured"
+    assert own(torch.nn.Dropout(), torch.randn(64, 3), mark=8) == "at your batch size, 8, nothing was measured"
 
 
 def test_values_within_their_noise(found: Explanation) -> None:
@@ -201,13 +204,13 @@ def test_values_within_their_noise(found: Explanation) -> None:
             replace(found, curve=replace(curve(1.0, exact=exact), readings=(reading,)), marked=1)
         )
 
-    assert reads(1.01, 0.002) == "at your batch size 1 it reads HIGH by 1.0% ± 0.2%"
-    assert reads(1.01, None) == "at your batch size 1 it reads HIGH by 1.0%"
+    assert reads(1.01, 0.002) == "at your batch size, 1, it is 1.0% too high, ± 0.2%"
+    assert reads(1.01, None) == "at your batch size, 1, it is 1.0% too high"
     assert reads(1.01, 0.02).startswith(
-        "at your batch size 1 it is within its noise of the value on all samples: +1.00%"
+        "at your batch size, 1, it is within its noise of the value on all samples: +1.00%"
     )
-    assert reads(30.0, None) == "at your batch size 1 it reads HIGH by 29 times its size"
-    assert reads(0.5, None, exact=math.nan).endswith("it reads 0.5000, and there is no value on all samples")
+    assert reads(30.0, None) == "at your batch size, 1, it is 29 times its size too high"
+    assert reads(0.5, None, exact=math.nan).endswith("it is 0.5000, and there is no value on all samples")
 
 
 def test_a_batch_size_to_mark_is_a_whole_number() -> None:

@@ -96,9 +96,10 @@ def test_the_picture_has_the_verdict_the_line_the_table_and_the_remedy() -> None
     shapes = poster(document_of(replace(given, findings=(reason,), place=place))).shapes
     text = " ".join(" ".join(shape.text for shape in shapes if isinstance(shape, Words)).split())
     for part in (
-        "lambda(x) loss.py:7 ✗ Depends on the batch size", "At your batch size 16 it reads LOW", "your batch size: 16",
-        "root = torch.sqrt(mean)", "A nonlinear function of a mean: taken in each batch.", "→ Average first.",
-        "size mean of per-batch values error", "▸ 16", "metric(x) per batch, metric.compute() per epoch",
+        "lambda(x) loss.py:7 ✗ the function depends on the batch size: ", "too low at batch size 16",
+        "your batch size: 16",
+        "root = torch.sqrt(mean)", "a nonlinear function of a mean: taken in each batch.", "# fn: your function",
+        "batch size 1 4 ▸16", "average ", "metric(x) # on each batch, in place of fn(x)",
     ):  # fmt: skip
         assert part in text, part
 

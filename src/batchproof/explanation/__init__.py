@@ -5,7 +5,7 @@ from batchproof.explanation.guess import guess_samples, role_of
 from batchproof.explanation.measure import Progress
 from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, Reading
 from batchproof.explanation.samples import Samples, gather, together
-from batchproof.explanation.wording import low_or_high
+from batchproof.explanation.usage import exact_lines
 from batchproof.ground.place import Place
 
 __all__ = [
@@ -18,10 +18,10 @@ __all__ = [
     "Progress",
     "Reading",
     "Samples",
+    "exact_lines",
     "explain",
     "gather",
     "guess_samples",
-    "low_or_high",
     "role_of",
     "together",
 ]

@@ -45,7 +45,7 @@ def about_function(
     doubted = measured.behaviour != "other" and any(not cause.harmless for cause in found.causes)
     confirmed = doubted and also_elsewhere(target, measured, seed)
     causes = [*found.causes, *_beyond_the_program(target, measured, found, worst.path, seed)]
-    conclusion = conclude(measured, causes, found.proved, confirmed)
+    conclusion = conclude(subject, measured, causes, found.proved, confirmed)
     return Explanation(
         target=subject.title,
         kind="function",
@@ -57,8 +57,10 @@ def about_function(
         curve=None if measured.unsteady else measured.curve(),
         # of groups exact takes most that stand side by side, and no halves: what it keeps is its own to say
         keep=None if conclusion.verdict == "broadcast" or measured.samples.grouping.size > 1 else found.keep,
-        use=usage(subject.target, samples, worst, conclusion.verdict, refused=found.refused),
+        use=usage(subject, samples, worst, conclusion.verdict, refused=found.refused),
         inputs=subject.inputs,
+        asked=subject.asked,
+        marked=subject.marked,
         notes=() if measured.unsteady else (*_on_order(measured, conclusion.verdict), *found.notes),
     )
 

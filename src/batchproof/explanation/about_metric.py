@@ -16,7 +16,7 @@ from batchproof.explanation.measure import Progress, Sizes, SizeValues, curve, m
 from batchproof.explanation.metrics import Scored
 from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Subject
 from batchproof.explanation.samples import Samples
-from batchproof.ground.target import name_of
+from batchproof.explanation.verdict import DEPENDS, how_far
 from batchproof.ground.tensors import close
 from batchproof.ground.text import listed
 
@@ -48,18 +48,20 @@ def about_metric(subject: Subject, samples: Samples, sizes: Sizes, seed: int, pr
     safe = None if unknown else not findings
     notes = [*_tried(scored, working, samples.n), *_averaged(alone, scored, about)]
     if safe is False:
-        notes.append(f"batchproof.exact of a function that gives what {name_of(subject.target)} gives on one batch")
+        notes.append(f"to be exact, give batchproof.exact a function with the value of {subject.name} on one batch")
     return Explanation(
         target=subject.title,
         kind="metric",
         is_safe=safe,
         verdict="undefined" if unknown else "accumulated" if safe else findings[0].code,
-        headline=unknown or _headline(findings, about),
+        headline=unknown or f"{subject.name} {_headline(findings, about, subject.marked)}",
         findings=tuple(findings) if findings or unknown else (finding("accumulated"),),
         place=subject.place,
         curve=about,
         keep=None,
         inputs=subject.inputs,
+        asked=subject.asked,
+        marked=subject.marked,
         notes=tuple(notes),
     )
 
@@ -141,16 +143,14 @@ def _unknown(about: Curve) -> str:
     return f"could not tell: compute() on all samples is {'NaN' if math.isnan(about.exact) else 'infinite'}"
 
 
-def _headline(findings: Sequence[Finding[Code]], about: Curve) -> str:
+def _headline(findings: Sequence[Finding[Code]], about: Curve, marked: int | None) -> str:
     if not findings:
-        return "safe: compute() is the same however the samples are batched"
+        return "is safe: compute() is the same however the samples are cut into batches"
     if findings[0].code == "merge":
         return "depends on how it is merged: compute() after merge_state is another number"
     if findings[0].code == "undefined":
-        return f"depends on the batch size: {findings[0].what}"
-    reads = {"low": "reads LOW", "high": "reads HIGH", "varies": "reads low at some sizes, high at others"}
-    way = direction(about)
-    return f"depends on the batch size: compute() {reads[way] if way else 'moves with the batches'}"
+        return DEPENDS + findings[0].what
+    return DEPENDS + (how_far(about, marked) or "compute() is another number for other batches")
 
 
 def _tried(scored: Scored, samples: Samples, of_samples: int) -> list[str]:
@@ -186,4 +186,4 @@ def _averaged(alone: Alone, scored: Scored, about: Curve) -> list[str]:
         return []
     worst = max(off, key=lambda reading: abs(averaged.error(reading.mean)))
     value = f"{worst.mean:.4g}, not {averaged.exact:.4g}"
-    return [f"averaging its values batch by batch gives another number: {value} at batch size {worst.size}"]
+    return [f"averaging its values over batches gives another number: {value} at batch size {worst.size}"]

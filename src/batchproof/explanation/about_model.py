@@ -32,27 +32,26 @@ def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], size
         kind="model",
         is_safe={None: None, True: False, False: True}[coupling.couples],
         verdict="random" if coupling.couples is None else "couples" if coupling.couples else "independent",
-        headline=_headline(subject.target, coupling),
+        headline=_headline(subject.name, coupling),
         findings=findings or _otherwise(coupling),
         place=subject.place,
         curve=curve,
         keep=None,
         use=use,
         inputs=subject.inputs,
+        asked=subject.asked,
+        marked=subject.marked,
         notes=tuple(notes),
     )
 
 
-def _headline(target: Any, coupling: Coupling) -> str:
+def _headline(name: str, coupling: Coupling) -> str:
     if coupling.couples is None:
-        return "could not tell: two runs from the same random numbers differ"
+        return f"could not tell: two runs of {name} from the same random numbers differ"
     if not coupling.couples:
-        return "safe: each sample's output depends on that sample alone"
-    head = "depends on the batch: "
-    others = "a sample's output moves with the other samples of its batch"
-    if coupling.couples_in_eval is None:
-        return head + others
-    return head + others + ("; eval() does not end it" if coupling.couples_in_eval else "; not in eval mode")
+        return f"{name} is safe: each sample's output depends on that sample alone"
+    when = {None: "", True: ", in eval mode too", False: ", in training mode only"}[coupling.couples_in_eval]
+    return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
 
 
 def _otherwise(coupling: Coupling) -> tuple[Finding[Code], ...]:

@@ -3,87 +3,95 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.explanation import wording as about
+from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Point
-from batchproof.report.document import (
-    Aside,
-    Column,
-    Document,
-    Group,
-    Reason,
-    Sheet,
-    Strip,
-    StripCurve,
-    StripRow,
-    Tone,
-    row_of,
-)
+from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet, Tone, row_of
 from batchproof.report.numbers import aligned, decimals_for, known_to, number, percent, size
 
 if TYPE_CHECKING:
     from batchproof.explanation.result import Code, Curve, Explanation, Finding, Quantity, Reading
 
-#: What is measured, in a terminal; on a page there is room for more.
-_LABELS: dict[Quantity, str] = {"mean of batches": "mean", "compute()": "compute", "change of the output": "change"}
 _NAMES: dict[Quantity, str] = {
-    "mean of batches": "mean of per-batch values",
+    "mean of batches": "average of the batches",
     "compute()": "compute()",
     "change of the output": "change, of a standard deviation",
 }
+#: The rows of the brief table, where a line has less room.
+_SHORT: dict[Quantity, str] = {
+    "mean of batches": "average",
+    "compute()": "compute()",
+    "change of the output": "change / std",
+}
+_TONES: tuple[Tone, ...] = ("notable", "answer", "faint")
+#: Where the reader named no sizes, so many of those that were tried are shown at first.
+MOST_SIZES = 7
 
 
 def document(explanation: Explanation) -> Document:
     """What is shown of an explanation."""
     curve = explanation.curve
     found = about.reasons(explanation)
-    given = about.given(explanation)
-    shown = Document(
+    return Document(
         title=explanation.target,
         place=explanation.place,
         state=explanation.is_safe,
         headline=explanation.headline,
         yours=about.at_marked_size(explanation),
-        given=Aside("given", given, is_warning=True) if given else None,
         reasons=tuple(
-            _reason(finding, repeated=position > 0 and finding.place == found[position - 1].place)
+            _reason(explanation, finding, repeated=position > 0 and finding.place == found[position - 1].place)
             for position, finding in enumerate(found)
         ),
+        chart=_chart(explanation, curve) if curve is not None else None,
+        caption=(about.measured(curve),) if curve is not None else (),
+        caption_label="on",
+        sheet=_sheet(curve, explanation.marked) if curve is not None else None,
+        footnote=about.sampled(curve) if curve is not None else "",
         use=explanation.use,
         asides=tuple(_asides(explanation)),
-        notes=explanation.notes,
-    )
-    if curve is None:
-        return shown
-    same = about.same_everywhere(curve) if about.is_same_everywhere(explanation) else ""
-    return replace(
-        shown,
-        chart=_chart(explanation, curve),
-        caption=(about.measured(curve), same),
-        caption_label="size",
-        sheet=_sheet(curve, explanation.marked),
-        strip=Strip((), ()) if same else _strip(curve, explanation),
-        footnote=about.sampled(curve),
+        brief=_brief(explanation, curve),
     )
 
 
-def _reason(finding: Finding[Code], repeated: bool) -> Reason:
-    """A line of code is shown once."""
-    remedy = "" if finding.harmless else finding.remedy
+def _reason(explanation: Explanation, finding: Finding[Code], repeated: bool) -> Reason:
+    """A line of code is shown once; what to do is said in words where there is no code to paste."""
+    remedy = "" if finding.harmless or explanation.use else finding.remedy
     return Reason(finding.title, finding.what, None if repeated else finding.place, remedy)
 
 
 def _asides(explanation: Explanation) -> Iterator[Aside]:
+    """On what the figures rest; what batches of other sizes leave over; what is kept."""
     curve = explanation.curve
+    if given := about.given(explanation):
+        yield Aside("given", given, is_warning=True)
     if curve is not None and (last := about.short_last(curve, explanation.kind)):
         yield Aside("last", last, title="last batch")
+    if explanation.use and explanation.is_safe is False:
+        for finding in about.reasons(explanation):
+            yield Aside("or", finding.remedy, title="by hand")
     for finding in about.remarks(explanation):
-        yield Aside("note", f"{finding.title}: {finding.what}", place=finding.place)
+        if finding.place is not None:
+            yield Aside("note", f"{finding.title}: {finding.what}", place=finding.place)
     if explanation.keep is not None:
-        yield Aside("keep", about.kept(explanation.keep), title="state")
+        yield Aside("state", about.kept(explanation.keep))
+
+
+def _brief(explanation: Explanation, curve: Curve | None) -> Brief:
+    """A few sizes, unless they all say the same; and what qualifies the verdict."""
+    remarks = [f"{finding.title}: {finding.what}" for finding in about.remarks(explanation)]
+    if curve is None:
+        return Brief(remarks=tuple(map(sentence, (*remarks, *explanation.notes))))
+    same = about.same_everywhere(explanation)
+    return Brief(
+        tables=() if same else (_few_sizes(curve, explanation),),
+        remarks=tuple(map(sentence, filter(None, (same, *remarks, *explanation.notes)))),
+        closing="; ".join(filter(None, (about.samples(curve), about.sampled(curve)))),
+        more="every batch size" + (", what exact keeps" if explanation.keep is not None else ""),
+    )
 
 
 def _chart(explanation: Explanation, curve: Curve) -> Chart | None:
@@ -153,39 +161,39 @@ def _sheet(curve: Curve, marked: int | None) -> Sheet:
     return Sheet(tuple(map(size, sizes)), (Group("", tuple(columns)),), row_of(marked, sizes)).filled
 
 
-def _strip(curve: Curve, explanation: Explanation) -> Strip:
-    """The figures as a terminal shows them: a column for each size, with a digit less."""
-    readings, changes = curve.readings, curve.measures_change
+def _few_sizes(curve: Curve, explanation: Explanation) -> Sheet:
+    """A column for each batch size, and the value on all samples at the end."""
+    shown = about.thinned(curve.readings, explanation.asked, explanation.marked, MOST_SIZES)
+    decimals = _decimals(curve)
+    columns = []
+    for reading in shown:
+        own = "▸" if reading.size == explanation.marked else ""
+        columns.append(Column(own + size(reading.size), _cells(reading, curve, decimals), tones=_TONES))
+    if not curve.measures_change and math.isfinite(curve.exact):
+        if shown[-1].size == curve.samples:
+            columns.pop()
+        exact = (number(curve.exact, decimals), "", "")
+        columns.append(Column(f"all {curve.samples:,}", exact, tones=("expected", "plain", "plain")))
+    names = (_SHORT[curve.quantity], "off", "±")
+    rows = [row for row in range(len(names)) if any(column.cells[row] for column in columns)]
+    picked = [replace(column, cells=tuple(column.cells[row] for row in rows)) for column in columns]
+    return Sheet(tuple(names[row] for row in rows), (Group("", tuple(picked)),), in_words=True, is_stacked=True)
+
+
+def _cells(reading: Reading, curve: Curve, decimals: int) -> tuple[str, str, str]:
+    """What averaging gives, how far it is off, and its standard error."""
+    if curve.measures_change:
+        return "fails" if reading.raised else _change(reading.mean), "", ""
+    return _value(reading, reading.mean, decimals), _error(curve, reading), _noise(reading)
+
+
+def _decimals(curve: Curve) -> int:
+    """Four digits, and as many as the largest gap takes: these numbers stand side by side."""
     most = 1e4 * max(abs(curve.exact), curve.scale)
-    usual = [v for v in (curve.exact, *(r.mean for r in readings)) if math.isfinite(v) and abs(v) <= most]
-    decimals = min(6, decimals_for([curve.exact] if curve.exact else usual))
-
-    def row(
-        label: str, write: Callable[[Reading], str], tone: Tone = "plain", *, is_optional: bool = False
-    ) -> StripRow:
-        return StripRow(label, tuple(map(write, readings)), tone, is_optional)
-
-    def value(reading: Reading, number: float) -> str:
-        return "fails" if reading.raised else _change(number) if changes else _value(reading, number, decimals)
-
-    def noise(reading: Reading) -> str:
-        return number(reading.standard_error, decimals) if reading.standard_error else ""
-
-    rows = [row(_LABELS[curve.quantity], lambda r: value(r, r.mean))]
-    if not changes:
-        rows.append(row("error", lambda r: _error(curve, r), "faint"))
-    if curve.quantity == "mean of batches":
-        rows.append(row("weighted", lambda r: value(r, r.weighted), is_optional=True))
-    rows.append(row("±", noise, "faint", is_optional=True))
-    trace = StripCurve(
-        values=tuple(math.nan if reading.undefined else reading.mean for reading in readings),
-        level=curve.exact,
-        level_label="" if changes else "exact",
-        floor=curve.tolerance * curve.scale,
-        decimals=None if changes else decimals,
-    )
-    sizes = tuple(reading.size for reading in readings)
-    return Strip(sizes, tuple(rows), explanation.marked, trace if explanation.is_safe is not True else None)
+    usual = [v for v in (curve.exact, *(r.mean for r in curve.readings)) if math.isfinite(v) and abs(v) <= most]
+    gap = max((abs(value - curve.exact) for value in usual), default=0.0)
+    shown = decimals_for([gap], 2) if not curve.is_exact(curve.exact + gap) else 0
+    return min(6, max(shown, decimals_for([curve.exact] if curve.exact else usual)))
 
 
 def _value(reading: Reading, value: float, decimals: int) -> str:

@@ -178,6 +178,14 @@ class Subject:
     title: str
     place: Place | None
     inputs: tuple[Given, ...]
+    asked: tuple[int, ...] = ()
+    marked: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What a sentence calls it."""
+        name = self.title.partition("(")[0].removesuffix(".update")
+        return name if name.isidentifier() and name != "lambda" else "the function"
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,7 @@ class Explanation(Result):
         use: Code to use instead, line by line.
         inputs: What it was tried on.
         notes: What else to know.
+        asked: The batch sizes that the reader named; empty where the usual ones were tried.
         marked: The reader's own batch size: the reports point at it.
         calls: How often the target was called.
     """
@@ -220,6 +229,7 @@ class Explanation(Result):
     use: tuple[str, ...] = ()
     inputs: tuple[Given, ...] = ()
     notes: tuple[str, ...] = ()
+    asked: tuple[int, ...] = ()
     marked: int | None = None
     calls: int = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,46 +12,76 @@ from typing_extensions import assert_never
 
 from batchproof.explanation.cause_texts import CAUSES, Use
 from batchproof.explanation.functions import ResultLeaf
-from batchproof.explanation.result import Code
+from batchproof.explanation.result import Code, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.ground.target import name_of
 from batchproof.ground.trees import is_array
 
-#: What is written for a function that has no name of its own: a lambda, a module, a partial.
-NAMELESS = "fn"
 
-
-def usage(target: Any, samples: Samples, leaf: ResultLeaf, verdict: Code, *, refused: bool) -> tuple[str, ...]:
-    """Two lines: what to do for each batch, and what at the end.
+def usage(subject: Subject, samples: Samples, leaf: ResultLeaf, verdict: Code, *, refused: bool) -> tuple[str, ...]:
+    """What to do before the first batch, on each batch, and after the last.
 
     Args:
-        target: the function.
+        subject: the function.
         samples: which it was called with.
         leaf: which of its values is averaged.
         verdict: what was found of it.
         refused: whether ``exact`` refuses it.
     """
-    name, call = _name(target), _arguments(samples)
+    name, arguments = _name(subject.target), _arguments(samples)
+    what = () if name == name_of(subject.target) else (f"# {name}: {_described(subject)}",)
+    value = f"{name}({arguments}){_number(leaf)}"
     use = CAUSES[verdict].use
     match use:
         case Use.NOTHING:
             return ()
         case Use.WEIGHTED:
-            return (f"total += {name}({call}){_number(leaf)} * {_length(samples)}", "total / len(dataset) at the end")
+            return (*what, *_totalled(f"{value} * {_length(samples)}"))
         case Use.ADDED:
-            return (f"total += {name}({call}){_number(leaf)}", "total / len(dataset) at the end")
+            return (*what, *_totalled(value))
         case Use.EXACT:
-            own = name if name != NAMELESS else "metric"
-            steps = f"{own}({call}) per batch, {own}.compute() per epoch"
-            return () if refused else (f"{own} = batchproof.exact({name})", steps)
+            return () if refused else (*what, *exact_lines(name, arguments))
         case _:
             assert_never(use)
 
 
+def exact_lines(name: str, arguments: str) -> tuple[str, ...]:
+    r"""``exact`` in place of a function that is averaged over batches.
+
+    >>> print(*exact_lines("rmse", "pred, real"), sep="\n")
+    metric = batchproof.exact(rmse)
+    metric(pred, real)  # on each batch, in place of rmse(pred, real)
+    metric.compute()    # after the last batch: the value on all samples
+    """
+    call = f"metric({arguments})"
+    return (
+        f"metric = batchproof.exact({name})",
+        *_noted((call, f"on each batch, in place of {name}({arguments})"),
+                ("metric.compute()", "after the last batch: the value on all samples")),
+    )  # fmt: skip
+
+
+def _totalled(term: str) -> tuple[str, ...]:
+    total = ("total / len(dataset)", "after the last batch: the value on all samples")
+    return ("total = 0.0", *_noted((f"total += {term}", "on each batch"), total))
+
+
+def _noted(*rows: tuple[str, str]) -> Iterator[str]:
+    """Lines with their comments below each other."""
+    longest = max(len(code) for code, _ in rows)
+    return (f"{code.ljust(longest)}  # {note}" for code, note in rows)
+
+
 def _name(target: Any) -> str:
+    """A function's own name; what scripts call a module; ``fn`` for a lambda or a partial."""
     name = name_of(target)
-    has_name = inspect.isroutine(target) and name.isidentifier() and name != "lambda"
-    return name if has_name else NAMELESS
+    if inspect.isroutine(target) and name.isidentifier() and name != "lambda":
+        return name
+    return "criterion" if isinstance(target, torch.nn.Module) else "fn"
+
+
+def _described(subject: Subject) -> str:
+    return f"your {name_of(subject.target)}" if isinstance(subject.target, torch.nn.Module) else "your function"
 
 
 def _number(leaf: ResultLeaf) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.ground.text import size_of
-from batchproof.report.numbers import decimals_for, number, share, size
+from batchproof.report.numbers import decimals_for, number, share, size, too_low_or_high
 
 if TYPE_CHECKING:
     from batchproof.explanation.result import Code, Curve, Explanation, Finding, Keep, Reading
@@ -21,7 +22,7 @@ def given(explanation: Explanation) -> str:
     if not guessed:
         return ""
     text = ", ".join(f"{given.name} {given.what}" for given in guessed)
-    return f"{text}: guessed from the names; pass your own data for your own figures"
+    return f"guessed inputs: {text}; pass your own (--data FILE) for your own figures"
 
 
 def reasons(explanation: Explanation) -> list[Finding[Code]]:
@@ -35,21 +36,33 @@ def remarks(explanation: Explanation) -> list[Finding[Code]]:
     return [finding for finding in explanation.findings if finding.harmless and finding.code not in PROOFS]
 
 
+def samples(curve: Curve) -> str:
+    """On which samples: ``442 samples, shuffled``."""
+    some = f"{curve.samples:,} of {curve.of_samples:,}" if curve.samples < curve.of_samples else f"{curve.samples:,}"
+    return f"{some} samples, {'shuffled' if curve.shuffled else 'in their order'}"
+
+
 def measured(curve: Curve) -> str:
     """On which samples, and the exact value."""
-    some = (
-        f"{curve.samples:,} of {curve.of_samples:,} samples"
-        if curve.samples < curve.of_samples
-        else f"{curve.samples:,} samples"
-    )
-    order = "shuffled" if curve.shuffled else "in their order"
-    text = f"{some}, {order}"
+    text = samples(curve)
     if curve.measures_change:
         return f"{text}: how far outputs are from those of one batch of all, in standard deviations"
     exact = number(curve.exact, decimals_for([curve.exact], 5))
     if curve.components > 1:
         text += f"; component {curve.component} of {curve.components}, which moves most"
-    return f"{text}: exact {exact}"
+    return f"{text}: the value on all of them is {exact}"
+
+
+def thinned(readings: Sequence[Reading], asked: Sequence[int], marked: int | None, most: int) -> list[Reading]:
+    """The sizes that the reader asked for; or else every second or third of those tried, the ends always among them."""
+    if asked:
+        return [reading for reading in readings if reading.size in (*asked, marked)] or list(readings)
+    for step in range(1, len(readings) + 1):
+        shown = {id(reading) for reading in (*readings[::step], readings[-1])}
+        shown |= {id(reading) for reading in readings if reading.size == marked}
+        if len(shown) <= most:
+            return [reading for reading in readings if id(reading) in shown]
+    return list(readings)
 
 
 def sampled(curve: Curve) -> str:
@@ -58,22 +71,26 @@ def sampled(curve: Curve) -> str:
     if not some:
         return ""
     first = some[0]
-    return f"sampled: {first.batches:,} of {first.of:,} batches at size {size(first.size)}, ± one standard error"
+    return f"sampled: {first.batches:,} of {first.of:,} batches of {size(first.size)}, ± one standard error"
 
 
-def is_same_everywhere(explanation: Explanation) -> bool:
-    """Whether there is nothing to see in the curve."""
+def same_everywhere(explanation: Explanation) -> str:
+    """What is said in place of a table where there is nothing to see in it; empty where there is."""
     curve = explanation.curve
+    if curve is None or explanation.is_safe is False:
+        return ""
+    if any(not curve.is_exact(reading.weighted) for reading in curve.readings):
+        return ""
+    first, last = size(curve.readings[0].size), size(curve.readings[-1].size)
+    text = f"the same at every batch size from {first} to {last}"
+    off = [reading for reading in curve.readings if not curve.is_exact(reading.mean)]
+    if curve.quantity != "mean of batches" or not off:
+        return text
+    worst = max(off, key=lambda reading: abs(curve.error(reading.mean)))
     return (
-        curve is not None
-        and explanation.is_safe is True
-        and all(curve.is_exact(reading.mean) for reading in curve.readings)
+        f"{text}; without weights a short last batch counts like a full one: {share(abs(curve.error(worst.mean)))} off "
+        f"at {size(worst.size)}, which leaves {worst.last:,} over"
     )
-
-
-def same_everywhere(curve: Curve) -> str:
-    """What is said in place of the table then."""
-    return f"the same at every batch size from {size(curve.readings[0].size)} to {size(curve.readings[-1].size)}"
 
 
 def short_last(curve: Curve, kind: str) -> str:
@@ -91,8 +108,8 @@ def short_last(curve: Curve, kind: str) -> str:
     worst = max(candidates, key=lambda reading: abs(reading.mean - reading.weighted))
     decimals = decimals_for([curve.exact, worst.mean], digits=5)
     return (
-        f"batches of {worst.size:,} leave {worst.last:,} over: mean {number(worst.mean, decimals)}, "
-        f"drop_last {number(worst.dropped, decimals)}, weighted by size {number(worst.weighted, decimals)}"
+        f"batches of {worst.size:,} leave {worst.last:,} over: averaged it is {number(worst.mean, decimals)}, "
+        f"with drop_last {number(worst.dropped, decimals)}, weighted by batch size {number(worst.weighted, decimals)}"
     )
 
 
@@ -107,20 +124,21 @@ def kept(keep: Keep) -> str:
 
 
 def at_marked_size(explanation: Explanation) -> str:
-    """``at your batch size 16 it reads LOW by 1.0%``; empty where no size is marked."""
+    """What the verdict does not say of the reader's own batch size; empty where it says all, or no size is marked."""
     marked, curve = explanation.marked, explanation.curve
     if marked is None:
         return ""
+    head = f"at your batch size, {size(marked)},"
     if curve is None:
-        return f"at your batch size {size(marked)}: nothing was measured"
+        return f"{head} nothing was measured"
     reading = next((reading for reading in curve.readings if reading.size == marked), None)
     if reading is None:
-        held = f"the {curve.samples:,} samples that were measured"
-        return f"your batch size {size(marked)} is larger than {held}: one batch holds them all"
+        return f"your batch size, {size(marked)}, is more than the {curve.samples:,} samples: one batch holds them all"
     if reading.undefined:
         some = f"{reading.undefined:,} of {reading.batches:,} batches"
-        return f"at your batch size {size(marked)}: no value on {some}: {reading.raised or 'NaN or infinite'}"
-    return f"at your batch size {size(marked)} {_reads(reading, curve)}"
+        return f"{head} {some} have no value: {reading.raised or 'NaN or infinite'}"
+    text = _reads(reading, curve)
+    return "" if text.removeprefix("it is ") in explanation.headline else f"{head} {text}"
 
 
 def _reads(reading: Reading, curve: Curve) -> str:
@@ -128,24 +146,24 @@ def _reads(reading: Reading, curve: Curve) -> str:
         return f"outputs are {reading.mean:.0%} of a standard deviation from those of one batch of all"
     name = "compute()" if curve.quantity == "compute()" else "it"
     if math.isnan(curve.exact):
-        return f"{name} reads {number(reading.mean, 4)}, and there is no value on all samples"
+        return f"{name} is {number(reading.mean, 4)}, and there is no value on all samples"
     if curve.is_exact(reading.mean):
         return f"{name} is the value on all samples"
     error = curve.error(reading.mean)
     scale = abs((reading.mean - curve.exact) / error) if error and math.isfinite(error) else math.inf
-    text = f"{name} {low_or_high(error, (reading.standard_error or 0.0) / scale)}"
+    text = f"{name} is {_low_or_high(error, (reading.standard_error or 0.0) / scale)}"
     weighted = curve.error(reading.weighted)
     if not reading.last or abs(error - weighted) < 0.2 * abs(error):
         return text
     if curve.is_exact(reading.weighted) or error * weighted < 0:
         text += f", because its last batch of {reading.last:,} counts like a full one"
-    by_size = "it is exact" if curve.is_exact(reading.weighted) else f"it {low_or_high(weighted)}"
+    by_size = "it is exact" if curve.is_exact(reading.weighted) else f"it is {_low_or_high(weighted)}"
     return f"{text}; weighted by batch size, {by_size}"
 
 
-def low_or_high(error: float, standard_error: float = 0.0) -> str:
-    """``reads LOW by 1.0%``, with its error bar where there is one to speak of."""
+def _low_or_high(error: float, standard_error: float = 0.0) -> str:
+    """``1.0% too low``, with its error bar where there is one to speak of."""
     bar = f" ± {share(standard_error)}" if standard_error > 0.05 * abs(error) else ""
     if abs(error) < 2 * standard_error:
-        return f"is within its noise of the value on all samples: {error:+.2%}{bar}"
-    return f"reads {'LOW' if error < 0 else 'HIGH'} by {share(abs(error))}{bar}"
+        return f"within its noise of the value on all samples: {error:+.2%}{bar}"
+    return f"{too_low_or_high(error)}{bar.replace(' ± ', ', ± ')}"

@@ -152,45 +152,6 @@ class Sheet:
 
 
 @dataclass(frozen=True)
-class StripRow:
-    """A row of a strip; an optional one is left out where it says nothing, or what a row above it says."""
-
-    label: str
-    cells: tuple[str, ...]
-    tone: Tone = "plain"
-    is_optional: bool = False
-
-
-@dataclass(frozen=True)
-class StripCurve:
-    """Values over the sizes of a strip, beside a level.
-
-    Attributes:
-        values: One for each size; NaN where there is none.
-        level: What they are held against.
-        level_label: What it is called; its number where this is empty.
-        floor: Gaps below this are rounding.
-        decimals: Of the numbers on the axis; None for percent.
-    """
-
-    values: tuple[float, ...]
-    level: float
-    level_label: str
-    floor: float
-    decimals: int | None
-
-
-@dataclass(frozen=True)
-class Strip:
-    """What a terminal shows of a chart and its table: a column for each batch size, and the curve above."""
-
-    sizes: tuple[int, ...]
-    rows: tuple[StripRow, ...]
-    marked: int | None = None
-    trace: StripCurve | None = None
-
-
-@dataclass(frozen=True)
 class Aside:
     """What else to know, under a label.
 
@@ -288,19 +249,15 @@ class Document:
         state: Safe, or not, or not known.
         headline: The answer.
         yours: What it is at the reader's own batch size.
-        given: On what the figures rest.
         reasons: Why.
-        alternatives: What else would show the same.
         chart: Values over batch sizes.
         caption: What was measured, above the figures: sentences, each on lines of its own.
         caption_label: What the caption is called in a terminal; empty leaves it to pages and pictures.
         sheet: The figures.
-        strip: The figures as a terminal shows them, in place of the table.
         footnote: What is said below the figures.
         use: Code to use instead, or a command that repairs it, line by line.
         asides: What else to know.
-        notes: More of these, without labels.
-        brief: What a terminal shows without ``-v``; None shows the whole report, section by section.
+        brief: What a terminal shows without ``-v``.
     """
 
     title: str
@@ -308,19 +265,20 @@ class Document:
     state: bool | None
     headline: str
     yours: str = ""
-    given: Aside | None = None
     reasons: tuple[Reason, ...] = ()
-    alternatives: tuple[str, ...] = ()
     chart: Chart | None = None
     caption: tuple[str, ...] = ()
     caption_label: str = "drawn"
     sheet: Sheet | None = None
-    strip: Strip | None = None
     footnote: str = ""
     use: tuple[str, ...] = ()
     asides: tuple[Aside, ...] = ()
-    notes: tuple[str, ...] = ()
-    brief: Brief | None = None
+    brief: Brief = Brief()
+
+    @property
+    def use_heading(self) -> str:
+        """Over the code: what is safe needs no repair."""
+        return "Fix" if self.state is False else "Use"
 
     @property
     def warnings(self) -> list[Aside]:
@@ -328,23 +286,9 @@ class Document:
         return [aside for aside in self.asides if aside.is_warning]
 
     @property
-    def qualification(self) -> str:
-        """What pages say below the headline: on what the figures rest, and what other groups of them say."""
-        given = [self.given.text] if self.given is not None else []
-        groups = self.sheet.groups if self.sheet is not None else ()
-        others = (f"{group.headline[:1].upper()}{group.headline[1:]}." for group in groups if group.headline)
-        return " ".join((*given, *others))
-
-    @property
     def full_caption(self) -> str:
         """What is said of the figures, in one paragraph."""
         return "; ".join(text for text in (*self.caption, self.footnote) if text)
-
-    @property
-    def all_asides(self) -> list[Aside]:
-        """What else to know, as a page lists it."""
-        alternatives = [Aside("or", text) for text in self.alternatives]
-        return [*alternatives, *self.asides, *(Aside("note", note) for note in self.notes)]
 
 
 def row_of(size: int | None, sizes: Sequence[int]) -> int | None:

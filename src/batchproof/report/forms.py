@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from batchproof.report import page, text
+from batchproof.report import page
 from batchproof.report.screen import screen, verdict
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ def show(
 
 def page_of(document: Document, *, is_verbose: bool = False, hint: bool = False) -> page.Page:
     """The lines of a document for every width."""
-    if document.brief is None:
-        return lambda room: text.lines(document, room)
     return lambda room: screen(document, room, is_verbose=is_verbose, hint=hint)
 
 

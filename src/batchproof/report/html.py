@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from batchproof.ground.text import sentence
 from batchproof.report import palette
 from batchproof.report.document import Aside, Brief, Document, Group, Reason, Sheet
 from batchproof.report.forms import document_of
@@ -61,29 +62,23 @@ def _parts(document: Document) -> Iterator[str]:
     yield _header(document)
     if document.yours:
         yield f'<p class="yours">{_sentence(document.yours)}</p>'
-    if document.brief is None and document.qualification:
-        yield f'<p class="given">{escape(document.qualification)}</p>'
     yield from (f'<p class="given">{escape(warning.text)}</p>' for warning in document.warnings)
-    brief = document.brief or Brief()
-    if document.brief is not None:
-        yield from _brief_figures(document, document.brief)
+    brief = document.brief
+    yield from _brief_figures(document, brief)
     if document.reasons:
-        reasons = "".join(_reason(reason, _cased(document)) for reason in document.reasons)
+        reasons = "".join(map(_reason, document.reasons))
         yield f"<section><h2>Why</h2>{reasons}</section>"
     if brief.tries:
         tries = "".join(f"<p>{escape(text)}</p>" for text in brief.tries)
         yield f"<section><h2>Try</h2>{tries}</section>"
-    figures = "".join(_figures(document, with_chart=brief.waterfall is not None or document.brief is None))
-    if document.brief is None and figures:
-        yield f"<section><h2>By how much</h2>{figures}</section>"
+    figures = "".join(_figures(document, with_chart=brief.waterfall is not None))
     if document.use:
-        yield f"<section><h2>Fix</h2><pre><code>{escape(chr(10).join(document.use))}</code></pre></section>"
-    rest = [aside for aside in document.all_asides if not aside.is_warning]
+        code = escape("\n".join(document.use))
+        yield f"<section><h2>{document.use_heading}</h2><pre><code>{code}</code></pre></section>"
+    rest = [aside for aside in document.asides if not aside.is_warning]
     asides = f'<dl class="asides">{"".join(map(_aside, rest))}</dl>' if rest else ""
-    if document.brief is not None and figures + asides:
+    if figures + asides:
         yield f"<section><h2>More</h2>{figures}{asides}</section>"
-    else:
-        yield asides
 
 
 def _brief_figures(document: Document, brief: Brief) -> Iterator[str]:
@@ -109,7 +104,7 @@ def _figures(document: Document, *, with_chart: bool) -> Iterator[str]:
 
 def _header(document: Document) -> str:
     _, sign = _STATE[document.state]
-    headline = _cased(document)(document.headline)
+    headline = escape(document.headline)
     return (
         f"<header><h1>{escape(document.title)}</h1>{_place(document.place)}"
         f'<p class="verdict"><span class="sign" aria-hidden="true">{sign}</span>{headline}</p>'
@@ -125,18 +120,13 @@ def _place(place: Place | None) -> str:
     return f'<p class="place">{escape(str(place))}</p>' if place is not None else ""
 
 
-def _cased(document: Document) -> Callable[[str], str]:
-    """A brief report opens with names of the script's own: these keep their first letter."""
-    return _sentence if document.brief is None else escape
-
-
-def _reason(reason: Reason, cased: Callable[[str], str]) -> str:
+def _reason(reason: Reason) -> str:
     source = ""
     if reason.place is not None:
         lines = "".join(map(_source_line, around(reason.place)))
         source = f'{_place(reason.place)}<pre class="source">{lines}</pre>'
     remedy = f'<p class="remedy">{_sentence(reason.remedy)}.</p>' if reason.remedy else ""
-    title = f"<strong>{cased(reason.title)}:</strong> " if reason.title else ""
+    title = f"<strong>{escape(reason.title)}:</strong> " if reason.title else ""
     return f"{source}<p>{title}{escape(reason.text)}.</p>{remedy}"
 
 
@@ -157,7 +147,9 @@ def _table(sheet: Sheet) -> str:
     )
     rows = "".join(_row(sheet, index) for index in range(len(sheet.sizes)))
     words = ' class="words"' if sheet.in_words else ""
-    return f'<div class="wide"><table{words}><thead>{over}<tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'
+    said = "".join(f"<p>{escape(sentence(group.headline))}</p>" for group in sheet.groups if group.headline)
+    table = f"<table{words}><thead>{over}<tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'{said}<div class="wide">{table}</div>'
 
 
 def _over(group: Group) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -58,17 +58,6 @@ def clamped(width: int) -> int:
     return max(NARROWEST, min(WIDEST, width))
 
 
-def head(title: str, place: object, headline: str, state: bool | None, width: int) -> Iterator[Text]:
-    """The target, its place at the right, and the verdict below."""
-    where = ending(str(place), width) if place is not None else ""
-    if len(title) + len(where) + 2 <= width:
-        yield Text.assemble((title, "bold"), " " * (width - len(title) - len(where)), (where, "dim"))
-    else:
-        yield from (Text(part, style="bold") for part in textwrap.wrap(title, width))
-        yield Text(where.rjust(width), style="dim")
-    yield from (Text(part, style=STATE_STYLES[state]) for part in textwrap.wrap(headline, width))
-
-
 def labelled(label: str, body: Iterable[Text]) -> list[Text]:
     """A section: its label beside the first line."""
     found = []
@@ -104,11 +93,3 @@ def code_line(place: Place | None, room: int) -> list[Text]:
         Text(ending(str(place), room), style="cyan"),
         Text("  " + beginning(place.text, room - 2), style="bold"),
     ]
-
-
-def code(label: str, rows: tuple[str, ...], width: int) -> list[Text]:
-    """Lines to paste; on one line where they fit."""
-    room = width - INDENT
-    joined = "    then ".join(rows)
-    lines = [joined] if len(joined) <= room else [part for row in rows for part in textwrap.wrap(row, room)]
-    return labelled(label, [Text(line, style="bold") for line in lines]) if rows else []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from batchproof.report.chart_layout import HEIGHT, Ink, Shape, Stroke, Words, layout
 from batchproof.report.chart_layout import WIDTH as CHART_WIDTH
-from batchproof.report.document import Aside, Brief, Document, Reason, Sheet
+from batchproof.report.document import Brief, Document, Reason, Sheet
 from batchproof.report.grid import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.report.page import beginning
 from batchproof.report.stacked import stacked
@@ -63,24 +63,7 @@ def poster(document: Document) -> Poster:
     """Everything that a reader of the picture alone should know."""
     sheet = Poster()
     _head(sheet, document)
-    brief = document.brief
-    if brief is None:
-        _reasons(sheet, document)
-        sheet.skip(22)
-        if document.chart is not None:
-            sheet.draw(layout(document.chart), HEIGHT)
-        if document.full_caption:
-            sheet.write(document.full_caption, 12, "muted")
-        if document.sheet is not None:
-            sheet.skip(14)
-            _table(sheet, document.sheet)
-        _use(sheet, document)
-        if document.all_asides:
-            sheet.skip(14)
-            for aside in document.all_asides:
-                _aside(sheet, aside)
-    else:
-        _brief(sheet, document, brief)
+    _brief(sheet, document, document.brief)
     sheet.skip(10)
     sheet.row(f"batchproof {VERSION}", 10.5, "muted")
     sheet.skip(MARGIN - 12)
@@ -114,8 +97,8 @@ def _brief(sheet: Poster, document: Document, brief: Brief) -> None:
 
 def _reasons(sheet: Poster, document: Document) -> None:
     for reason in document.reasons:
-        if document.brief is None or not reason.is_extra:
-            _reason(sheet, reason, _cased(document))
+        if not reason.is_extra:
+            _reason(sheet, reason)
 
 
 def _use(sheet: Poster, document: Document) -> None:
@@ -134,11 +117,9 @@ def _head(sheet: Poster, document: Document) -> None:
     if document.place is not None:
         sheet.write(str(document.place), 12, "muted", mono=True, indent=16)
     sheet.skip(3)
-    sheet.write(f"{sign} {_cased(document)(document.headline)}", 15, ink, bold=True, indent=16)
+    sheet.write(f"{sign} {document.headline}", 15, ink, bold=True, indent=16)
     sheet.bar(top, ink)
     _beside_a_bar(sheet, document.yours, "mine", (4, 4))
-    if document.brief is None:
-        _beside_a_bar(sheet, document.qualification, "unsure", (10, 5))
 
 
 def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -> None:
@@ -149,32 +130,17 @@ def _beside_a_bar(sheet: Poster, text: str, ink: Ink, dash: tuple[float, ...]) -
         sheet.bar(top, ink, dash)
 
 
-def _cased(document: Document) -> Callable[[str], str]:
-    """A brief report opens with names of the script's own: these keep their first letter."""
-    return _sentence if document.brief is None else str
-
-
-def _reason(sheet: Poster, reason: Reason, cased: Callable[[str], str]) -> None:
+def _reason(sheet: Poster, reason: Reason) -> None:
     sheet.skip(16)
     if reason.place is not None:
         sheet.write(str(reason.place), 12, "muted", mono=True)
         most = int((WIDTH - 2 * MARGIN - 16) / (13.5 * MONO))
         sheet.row(beginning(reason.place.text, most), 13.5, mono=True, bold=True, indent=16)
         sheet.skip(3)
-    sheet.write(f"{cased(reason.title)}: {reason.text}." if reason.title else f"{reason.text}.", 13.5)
+    sheet.write(f"{reason.title}: {reason.text}." if reason.title else f"{reason.text}.", 13.5)
     if reason.remedy:
         sheet.skip(2)
         sheet.write(f"→ {_sentence(reason.remedy)}.", 13.5, "good")
-
-
-def _aside(sheet: Poster, aside: Aside) -> None:
-    where = f"{aside.place}: " if aside.place is not None else ""
-    sheet.write(f"{aside.title or aside.label}: {where}{aside.text}", 11.5, "muted")
-    if aside.table is not None:
-        _table(sheet, aside.table)
-        sheet.skip(6)
-    if aside.footnote:
-        sheet.write(aside.footnote, 11.5, "muted")
 
 
 def _table(sheet: Poster, table: Sheet) -> None:

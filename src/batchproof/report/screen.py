@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text
 
-from batchproof.report import text
+from batchproof.report.details import details
 from batchproof.report.document import Brief, Document, Reason
 from batchproof.report.page import SIGNS, STATE_STYLES, code_line, ending
 from batchproof.report.stacked import stacked
@@ -25,7 +25,7 @@ def screen(document: Document, width: int, *, is_verbose: bool = False, hint: bo
         is_verbose: Whether all of it is shown.
         hint: Whether the last line says what ``-v`` would add.
     """
-    brief = document.brief or Brief()
+    brief = document.brief
     yield from verdict(document, width)
     parts = [
         *([list(waterfall_lines(brief.waterfall, width))] if brief.waterfall is not None else []),
@@ -33,14 +33,14 @@ def screen(document: Document, width: int, *, is_verbose: bool = False, hint: bo
         [
             *_reasons(document.reasons, width, is_verbose),
             *_listed("Try", brief.tries, width),
-            *_fix(document.use, width),
+            *_fix(document.use_heading, document.use, width),
         ],
     ]
     tables = [list(lines) for table in brief.tables for lines in stacked(table, {}, width)]
     for lines in (*tables, *parts):
         yield from [Text(), *lines] if lines else []
     if is_verbose:
-        yield from text.details(document, width)
+        yield from details(document, width)
     else:
         yield from _closing(brief, width, hint)
 
@@ -82,13 +82,13 @@ def _listed(heading: str, sentences: Sequence[str], width: int) -> list[Text]:
     return _under(heading, [line for sentence in sentences for line in _wrapped(sentence, width - INDENT, 0)])
 
 
-def _fix(rows: Sequence[str], width: int) -> list[Text]:
+def _fix(heading: str, rows: Sequence[str], width: int) -> list[Text]:
     """Lines to paste are never cut: they begin farther left where one has no room behind the heading."""
     room = width - INDENT
     lines = [line for row in rows for line in _code(row, room)]
     if all(len(line.plain) <= room for line in lines):
-        return _under("Fix", lines)
-    return [Text("  Fix", "bold cyan"), *(Text.assemble("  ", line) for line in lines)]
+        return _under(heading, lines)
+    return [Text(f"  {heading}", "bold cyan"), *(Text.assemble("  ", line) for line in lines)]
 
 
 def _code(row: str, room: int) -> Iterator[Text]:

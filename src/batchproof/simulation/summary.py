@@ -9,7 +9,7 @@ import torch
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.numbers import known_to, share, too_low_or_high
+from batchproof.report.numbers import known_to, off_by
 from batchproof.simulation import published
 from batchproof.simulation.chunks import GROUPS
 from batchproof.simulation.distributions import Distribution
@@ -188,13 +188,7 @@ def _headline(name: str, rows: Sequence[SimulationRow], depends: bool | None, th
             f"{name} depends on the batch size: {some.undefined:,} of {some.batches:,} batches of {some.size:,} have "
             "no value"
         )
-    (first, gap), *others = sorted(gaps, key=lambda pair: pair[0] == 1)
-    if len({gap > 0 for _, gap in gaps}) == 2:
-        low_and_high = ", ".join(f"{too_low_or_high(gap)} at batch size {size:,}" for size, gap in gaps)
-        return f"averaged over batches, {name} is {low_and_high}"
-    usual = "".join(f", {share(abs(gap))} at {size:,}" for size, gap in others if size > 1)
-    single = "".join(f" ({share(abs(gap))} at 1)" for size, gap in others if size == 1)
-    return f"averaged over batches, {name} is {too_low_or_high(gap)} at batch size {first:,}{usual}{single}"
+    return f"averaged over batches, {name} is {off_by(gaps)}"
 
 
 def _gaps(rows: Sequence[SimulationRow], theory: Theory | None) -> list[tuple[int, float]]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from batchproof.explanation import exact_lines
 from batchproof.report.document import Aside
 from batchproof.report.numbers import error_bar, known_to, share, size, too_low_or_high
 
@@ -50,13 +51,7 @@ def remedy(simulation: Simulation) -> tuple[str, ...]:
     name, _, arguments = simulation.target.partition("(")
     if not simulation.depends or not name.isidentifier() or name == "lambda":
         return ()
-    calls = (f"metric({arguments}", "metric.compute()")
-    longest = max(map(len, calls))
-    notes = (f"on each batch, in place of {name}({arguments}", "after the last batch: the value on all samples")
-    return (
-        f"metric = batchproof.exact({name})",
-        *(f"{call.ljust(longest)}  # {note}" for call, note in zip(calls, notes, strict=True)),
-    )
+    return exact_lines(name, arguments.removesuffix(")"))
 
 
 def closing(simulation: Simulation) -> str:

@@ -541,7 +541,7 @@ def test_assert_same_gradients() -> None:
     batchproof.testing.assert_same_gradients(right.full, right.accumulated, right.model, tolerance=1e-6)
     with pytest.raises(AssertionError) as caught:
         assert_same_gradients(wrong.full, wrong.accumulated, wrong.model)
-    assert str(caught.value).startswith("\nSequential: 4 micro-batches against one batch\nthe gradient is 4 times")
+    assert str(caught.value).startswith("\n✗ the gradient is 4 times that of the whole batch")
 
 
 def test_to_dict_is_json() -> None:
@@ -569,8 +569,8 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     text = render(Runs(model, labels=labels).check(weights={"tokens": counted}), width)
     assert max(map(len, text.splitlines())) <= width
     assert not any(line != line.rstrip() for line in text.splitlines())
-    assert re.findall(r"^  (\w+)  ", text, re.MULTILINE) == ["why", "grads", "weigh"]
-    assert "and 32 more, all of them off" in text
+    assert re.findall(r"^  ([A-Z]\w+)  ", text, re.MULTILINE) == ["Why"]
+    assert "32 more parameters, all of them off" in text
     assert re.search(r"micro-batch 2 +2 +0\.\d{3} x", text)
 
 

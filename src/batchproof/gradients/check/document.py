@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from batchproof.gradients.check import wording as about
-from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
+from batchproof.ground.text import sentence
+from batchproof.report.document import Brief, Column, Document, Group, Reason, Sheet
 
 if TYPE_CHECKING:
     from batchproof.gradients.check import GradientCheck
@@ -14,39 +15,40 @@ if TYPE_CHECKING:
 
 def document(check: GradientCheck) -> Document:
     """What is shown of a check."""
-    rows = about.shown(check)
     return Document(
         title=check.target,
         place=None,
         state=about.state(check),
         headline=check.summary,
-        given=Aside("ran", check.ran) if check.ran else None,
         reasons=tuple(Reason(finding.title, finding.what, None, finding.remedy) for finding in check.findings),
-        alternatives=check.alternatives,
-        caption=(about.how_many_are_off(check),),
-        caption_label="grads",
-        sheet=_table("parameter", [row.name for row in rows], about.parameter_columns(rows)),
-        footnote=about.remaining(check),
-        asides=tuple(_asides(check)),
-        notes=check.notes,
+        brief=Brief(
+            tables=tuple(_tables(check)),
+            remarks=tuple(map(sentence, _remarks(check))),
+            closing=check.ran,
+        ),
     )
 
 
-def _asides(check: GradientCheck) -> Iterator[Aside]:
+def _tables(check: GradientCheck) -> Iterator[Sheet]:
+    """The parameters that are off most, the optimizer steps, and what each micro-batch should have counted."""
+    rows = about.shown(check)
+    yield _table(about.how_many_are_off(check), "parameter", [row.name for row in rows], about.parameter_columns(rows))
     if len(check.windows) > 1:
         steps = [f"step {number}" for number in range(1, len(check.windows) + 1)]
-        yield Aside("steps", "", table=_table("", steps, about.window_columns(check.windows)))
+        yield _table("", "optimizer step", steps, about.window_columns(check.windows))
     if check.weights is not None:
-        names = [f"micro-batch {number}" for number in range(1, len(check.weights.factors) + 1)]
-        more = len(names) - about.MOST_ROWS
-        yield Aside(
-            "weigh",
-            about.weighed(check.weights),
-            title="weights",
-            table=_table("", names[: about.MOST_ROWS], about.weight_columns(check.weights)),
-            footnote=f"and {more} more" if more > 0 else "",
-        )
+        names = [f"micro-batch {number}" for number in range(1, len(check.weights.factors) + 1)][: about.MOST_ROWS]
+        yield _table(about.weighed(check.weights), "", names, about.weight_columns(check.weights))
 
 
-def _table(label: str, names: Sequence[str], columns: Iterable[Column]) -> Sheet:
-    return Sheet(tuple(names), (Group("", tuple(columns)),), label=label, in_words=True).filled
+def _remarks(check: GradientCheck) -> Iterator[str]:
+    """What is not shown, what else it could be, and what else to know."""
+    yield from filter(None, (about.remaining(check),))
+    if check.alternatives:
+        yield f"not told apart from it: {'; '.join(check.alternatives)}"
+    yield from check.notes
+
+
+def _table(headline: str, label: str, names: Sequence[str], columns: Iterable[Column]) -> Sheet:
+    group = Group("", tuple(columns), headline=sentence(headline) if headline else "")
+    return Sheet(tuple(names), (group,), label=label, in_words=True, is_stacked=True).filled

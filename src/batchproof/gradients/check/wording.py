@@ -47,12 +47,12 @@ def how_many_are_off(check: GradientCheck) -> str:
 
 
 def remaining(check: GradientCheck) -> str:
-    """What is not shown: ``and 40 more, 12 of them off``."""
+    """What is not shown: ``40 more parameters, 12 of them off``."""
     rest = check.parameters[MOST_ROWS:]
     if not rest:
         return ""
     off = sum(not row.is_same for row in rest)
-    return f"and {len(rest):,} more, {'all' if off == len(rest) else f'{off:,}' if off else 'none'} of them off"
+    return f"{len(rest):,} more parameters, {'all' if off == len(rest) else f'{off:,}' if off else 'none'} of them off"
 
 
 def parameter_columns(rows: Sequence[ParameterGradient]) -> tuple[Column, ...]:

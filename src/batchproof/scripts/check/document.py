@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.ground.place import Place
 from batchproof.ground.text import sentence
-from batchproof.report.document import Brief, Document, Reason
+from batchproof.report.document import Document, Reason
 from batchproof.report.forms import document_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def document(check: ScriptCheck) -> Document:
     """What is shown of a check."""
     telling = check.telling
     shown = document_of(telling) if telling is not None else Document(check.script, None, None, "")
-    brief = shown.brief or Brief()
+    brief = shown.brief
     measured = telling is not None and telling.exit_status == 1
     headline = shown.headline
     if not measured and check.findings:
