@@ -88,7 +88,9 @@ def _brief(explanation: Explanation, curve: Curve | None) -> Brief:
     same = about.same_everywhere(explanation)
     return Brief(
         tables=() if same else (_few_sizes(curve, explanation),),
-        remarks=tuple(map(sentence, filter(None, (same, *remarks, *explanation.notes)))),
+        remarks=tuple(
+            map(sentence, filter(None, (same, about.puzzling_last(explanation), *remarks, *explanation.notes)))
+        ),
         closing="; ".join(filter(None, (about.samples(curve), about.sampled(curve)))),
         more="every batch size" + (", what exact keeps" if explanation.keep is not None else ""),
     )

@@ -12,6 +12,8 @@ from batchproof.report.numbers import decimals_for, number, share, size, too_low
 if TYPE_CHECKING:
     from batchproof.explanation.result import Code, Curve, Explanation, Finding, Keep, Reading
 
+#: A smaller error is no sight for a reader of a table.
+SLIGHT = 1e-3
 #: The findings that say why it is safe.
 PROOFS: frozenset[Code] = frozenset({"mean", "independent", "accumulated"})
 
@@ -111,6 +113,16 @@ def short_last(curve: Curve, kind: str) -> str:
         f"batches of {worst.size:,} leave {worst.last:,} over: averaged it is {number(worst.mean, decimals)}, "
         f"with drop_last {number(worst.dropped, decimals)}, weighted by batch size {number(worst.weighted, decimals)}"
     )
+
+
+def puzzling_last(explanation: Explanation) -> str:
+    """The short last batch, where it turns the sign at some sizes: the table would contradict the verdict."""
+    curve = explanation.curve
+    if curve is None or explanation.is_safe is not False:
+        return ""
+    errors = [curve.error(reading.mean) for reading in curve.readings if not reading.undefined]
+    turns = any(error > SLIGHT for error in errors) and any(error < -SLIGHT for error in errors)
+    return short_last(curve, explanation.kind) if turns else ""
 
 
 def kept(keep: Keep) -> str:
