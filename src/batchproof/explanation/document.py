@@ -99,7 +99,9 @@ def _brief(explanation: Explanation, curve: Curve | None) -> Brief:
 def _chart(explanation: Explanation, curve: Curve) -> Chart | None:
     changes = curve.measures_change
     name = _NAMES[curve.quantity]
-    own = f"{name} of {explanation.target.partition('(')[0]}" if not changes else "change of a sample's output"
+    target = explanation.target.partition("(")[0]
+    own = "change of a sample's output" if changes else f"average of {target} over batches"
+    own = f"{name} of {target}" if curve.quantity == "compute()" else own
     lines = [Line(name, "measured", tuple(_point(reading, curve) for reading in curve.readings))]
     if curve.quantity == "mean of batches" and _weighting_shows(curve):
         weighted = (
