@@ -144,7 +144,7 @@ def test_the_fix_can_be_pasted() -> None:
 
 
 def test_a_cell_or_a_debugger_shows_one_line() -> None:
-    assert repr(simulation()) == f"<Simulation of rmse(errors): {simulation().headline}>"
+    assert repr(simulation()) == f"<Simulation: {simulation().headline}>"
     assert simulation().details() == render(simulation(), is_verbose=True)
 
 

@@ -86,7 +86,7 @@ class Verified:
     error: float
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan(ABC):
     """How a function of a batch is computed over many batches: by a state (`StatePlan`), or by keeping the samples.
 
@@ -125,13 +125,17 @@ class Plan(ABC):
     def keeps_inputs(self) -> bool:
         """Whether the samples themselves are kept, and the function is simply called on all of them."""
 
+    def __repr__(self) -> str:
+        """The first line of the report: a cell of a notebook, or a line of a debugger, has no room for the program."""
+        return f"<{type(self).__name__}: {str(self).partition(chr(10))[0]}>"
+
     def __str__(self) -> str:
         from batchproof.derive.plan_text import plan_text
 
         return plan_text(self)
 
 
-@dataclass
+@dataclass(repr=False)
 class SamplesPlan(Plan):
     """The samples are kept, and the function is called on all of them; its program is known where it was recorded."""
 
@@ -140,7 +144,7 @@ class SamplesPlan(Plan):
         return True
 
 
-@dataclass
+@dataclass(repr=False)
 class StatePlan(Plan):
     """Batches are folded to a state, the states of batches merge, and the function finishes on the merged state.
 

@@ -188,7 +188,7 @@ class Subject:
         return name if name.isidentifier() and name != "lambda" else "the function"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation(Result):
     """Does this number depend on the batch size, why, at which line, by how much, and what to do instead.
 

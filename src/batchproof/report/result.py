@@ -27,7 +27,7 @@ class Result:
         from batchproof.report.forms import document_of
 
         document = document_of(self)
-        return f"<{type(self).__name__} of {document.title}: {document.headline}>"
+        return f"<{type(self).__name__}: {document.headline}>"
 
     def __str__(self) -> str:
         from batchproof.report.forms import render

@@ -15,7 +15,7 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scheme:
     """How a gradient over micro-batches was made; prints as a report.
 
@@ -35,6 +35,9 @@ class Scheme:
     directions: int = 0
     plan: Plan | None = None
     row_nbytes: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Scheme {self.number}: {NAMES[self.number]}>"
 
     def __str__(self) -> str:
         kept = f"the outputs: {size_of(self.row_nbytes)} a sample" if self.plan is None else str(self.plan)

@@ -89,7 +89,7 @@ class MicroBatchWeights:
     wanted: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GradientCheck(Result):
     """Is the accumulated gradient that of the whole batch; if not, why, and what to do instead.
 
