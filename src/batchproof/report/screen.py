@@ -85,19 +85,21 @@ def _listed(heading: str, sentences: Sequence[str], width: int) -> list[Text]:
 def _fix(heading: str, rows: Sequence[str], width: int) -> list[Text]:
     """Lines to paste are never cut: they begin farther left where one has no room behind the heading."""
     room = width - INDENT
-    lines = [line for row in rows for line in _code(row, room)]
+    lines = list(_code(rows, room))
     if all(len(line.plain) <= room for line in lines):
         return _under(heading, lines)
     return [Text(f"  {heading}", "bold cyan"), *(Text.assemble("  ", line) for line in lines)]
 
 
-def _code(row: str, room: int) -> Iterator[Text]:
-    """A line of code; its comment stands above it where both have no room."""
-    code, mark, comment = row.partition("  # ")
-    if len(row) <= room or not mark:
-        yield Text.assemble((code, "bold green"), (f"{mark}{comment}", "dim"))
-    else:
-        yield from _wrapped(f"# {comment}", room, 0, "dim")
+def _code(rows: Sequence[str], room: int) -> Iterator[Text]:
+    """Code with its comments; these stand above the lines where one has no room behind its own."""
+    is_wide = any(len(row) > room for row in rows)
+    for row in rows:
+        code, mark, comment = row.partition("  # ")
+        if not is_wide:
+            yield Text.assemble((code, "bold green"), (f"{mark}{comment}", "dim"))
+            continue
+        yield from _wrapped(f"# {comment}" if mark else "", room, 0, "dim")
         yield Text(code.rstrip(), "bold green")
 
 
