@@ -50,7 +50,7 @@ CAUSES: dict[Code, CauseText] = {
     ),
     "nonlinear": CauseText(
         "a nonlinear function of a mean",
-        "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",
+        "it is applied to each batch's mean",
         "average its argument over all samples; apply it once, at the end",
     ),
     "limit": CauseText(
