@@ -191,6 +191,6 @@ def _give(shown: str, output: Path | None, to_stderr: bool) -> None:
 
 def _colour() -> bool | None:
     """What the usual variables ask for; without them a terminal gets colours."""
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return True if os.environ.get("FORCE_COLOR") else None

@@ -249,7 +249,7 @@ def test_stdin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 def test_nothing_to_do(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "empty").mkdir()
     status, out, err = run(capsys, "lint", "empty")
-    assert (status, out, err) == (0, "nothing to report in 0 files\n", "")
+    assert (status, out, err) == (0, "Found nothing in 0 files\n", "")
 
 
 def test_output_goes_to_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

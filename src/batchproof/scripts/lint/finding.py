@@ -120,6 +120,8 @@ class Linted:
         problems: what could not be read.
         lines: the text of the lines that findings point at, by cell and line.
         fixed: how many findings were repaired.
+        known: how many findings were left out, because the baseline has them.
+        is_read: whether the file could be read at all.
     """
 
     path: str
@@ -127,3 +129,5 @@ class Linted:
     problems: tuple[LintProblem, ...] = ()
     lines: Mapping[tuple[int | None, int], str] = field(default_factory=dict)
     fixed: int = 0
+    known: int = 0
+    is_read: bool = True
