@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def found(capsys: pytest.CaptureFixture[str], *args: str) -> list[tuple[str, str]]:
     _, out, _ = run(capsys, "lint", "--format", "json", *args)
-    return [(finding["path"], finding["code"]) for finding in json.loads(out)]
+    return [(finding["path"], finding["code"]) for finding in json.loads(out)["findings"]]
 
 
 def test_exit_statuses(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

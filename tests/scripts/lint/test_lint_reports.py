@@ -160,11 +160,11 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    found: list[dict[str, Any]] = json.loads(run(capsys, "lint", "--format", "json", "train.py")[1])
+    found: list[dict[str, Any]] = json.loads(run(capsys, "lint", "--format", "json", "train.py")[1])["findings"]
     root, mean = found
     assert set(root) == {
         "path", "line", "column", "end_line", "end_column", "cell", "code", "name", "severity", "message", "remedy",
-        "related", "fix",
+        "related", "fix", "function", "statement", "is_known",
     }  # fmt: skip
     assert (root["path"], root["line"], root["column"], root["end_column"]) == ("train.py", 12, 9, 42)
     assert (root["name"], root["severity"], root["cell"], root["fix"]) == (
@@ -176,7 +176,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_of_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "train.py").write_text("")
-    assert json.loads(run(capsys, "lint", "--format", "json", "train.py")[1]) == []
+    assert json.loads(run(capsys, "lint", "--format", "json", "train.py")[1]) == {
+        "schema": "batchproof/lint/1", "findings": [], "problems": [], "stale": [],
+    }  # fmt: skip
 
 
 def test_github() -> None:

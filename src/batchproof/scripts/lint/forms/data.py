@@ -13,16 +13,25 @@ from batchproof.scripts.lint.rules import BY_CODE, RULES
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
+    from batchproof.scripts.lint.baseline import KnownFinding
     from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, LintProblem, SourceSpan
     from batchproof.scripts.lint.rule import Rule
 
-SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+SCHEMA = "batchproof/lint/1"
+_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 _COMMAND = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def findings(files: Iterable[Linted]) -> str:
-    """A JSON array, one object for each finding."""
-    return _text([_finding(finding) for linted in files for finding in linted.findings])
+def findings(files: Sequence[Linted], stale: Iterable[KnownFinding] = ()) -> str:
+    """A JSON object: what was found, what could not be read, and the baseline's entries that nothing was found for."""
+    return _text(
+        {
+            "schema": SCHEMA,
+            "findings": [_finding(finding) for linted in files for finding in linted.findings],
+            "problems": [asdict(problem) for linted in files for problem in linted.problems],
+            "stale": [asdict(entry) for entry in stale],
+        }
+    )
 
 
 def rules(listed: Iterable[Rule]) -> str:
@@ -60,6 +69,9 @@ def _finding(finding: LintFinding) -> dict[str, Any]:
         "remedy": finding.remedy,
         "related": [{**asdict(related.span), "message": related.message} for related in finding.related],
         "fix": None if finding.fix is None else _fix(finding.fix),
+        "function": finding.function,
+        "statement": finding.statement,
+        "is_known": finding.is_known,
     }
 
 
@@ -78,7 +90,7 @@ def sarif(files: Sequence[Linted]) -> str:
         "results": [_result(finding) for linted in files for finding in linted.findings],
         "invocations": [_invocation([problem for linted in files for problem in linted.problems])],
     }
-    return _text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+    return _text({"$schema": _SARIF, "version": "2.1.0", "runs": [run]})
 
 
 def _sarif_rule(one: Rule) -> dict[str, Any]:
@@ -100,6 +112,8 @@ def _result(finding: LintFinding) -> dict[str, Any]:
         "message": {"text": finding.advice},
         "locations": [_location(finding.path, finding.span)],
     }
+    if finding.is_known is not None:
+        result["baselineState"] = "unchanged" if finding.is_known else "new"
     if finding.related:
         result["relatedLocations"] = [
             {"id": number, **_location(finding.path, related.span), "message": {"text": related.message}}
@@ -158,7 +172,7 @@ def github(files: Iterable[Linted]) -> str:
 
 def _commands(files: Iterable[Linted]) -> Iterator[str]:
     for linted in files:
-        for finding in linted.findings:
+        for finding in linted.new:
             yield _command(finding)
         for problem in linted.problems:
             place = f"file={_property(problem.path)}" + (f",line={problem.line}" if problem.line else "")

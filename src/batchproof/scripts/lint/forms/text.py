@@ -26,7 +26,7 @@ Lines = Mapping[tuple["int | None", int], str]
 def concise(files: Iterable[Linted]) -> Iterator[str]:
     """One line for each finding."""
     for linted in files:
-        for finding in linted.findings:
+        for finding in linted.new:
             yield f"{_place(finding)} {_code(finding)} {finding.message}"
 
 
@@ -34,7 +34,7 @@ def full(files: Iterable[Linted], width: int) -> Iterator[str]:
     """The lines of source that a finding is about, what is wrong with them, and what to write instead."""
     room = max(NARROWEST, min(WIDEST, width))
     for linted in files:
-        for finding in linted.findings:
+        for finding in linted.new:
             yield _head(finding)
             yield from _excerpt(finding, linted.lines, room)
             yield from _wrapped(finding.message, "  ", "  ", room)
@@ -46,20 +46,19 @@ def full(files: Iterable[Linted], width: int) -> Iterator[str]:
 def summary(files: Sequence[Linted], excluded: int = 0) -> str:
     """The closing line.
 
-    >>> from batchproof.scripts.lint.finding import Linted, LintProblem
-    >>> broken = Linted("b.py", problems=(LintProblem("b.py", "invalid syntax"),), is_read=False)
-    >>> summary([Linted("a.py", known=2), broken])
-    'Found nothing new in 1 file (2 known, 1 could not be read)'
+    >>> from batchproof.scripts.lint.finding import Linted
+    >>> summary([Linted("a.py"), Linted("b.py", is_read=False)], excluded=2)
+    'Found nothing in 1 file (1 could not be read, 2 excluded)'
     """
-    count = sum(len(linted.findings) for linted in files)
+    count = sum(len(linted.new) for linted in files)
     fixed = sum(linted.fixed for linted in files)
     known = sum(linted.known for linted in files)
-    fixable = sum(finding.fix is not None for linted in files for finding in linted.findings)
+    fixable = sum(finding.fix is not None for linted in files for finding in linted.new)
     read = sum(linted.is_read for linted in files)
     notes = [
         f"{fixed} fixed, {count} left" if fixed else "",
         f"{fixable} fixable with --fix" if fixable else "",
-        f"{known} known" if known else "",
+        f"{known} in the baseline" if known else "",
         f"{len(files) - read} could not be read" if read < len(files) else "",
         f"{excluded} excluded" if excluded else "",
     ]
@@ -74,7 +73,7 @@ def summary(files: Sequence[Linted], excluded: int = 0) -> str:
 
 def statistics(files: Iterable[Linted]) -> Iterator[str]:
     """How often each rule was broken, the most frequent first."""
-    findings = [finding for linted in files for finding in linted.findings]
+    findings = [finding for linted in files for finding in linted.new]
     fixable = Counter(finding.code for finding in findings if finding.fix is not None)
     counts = Counter(finding.code for finding in findings)
     for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
