@@ -267,13 +267,13 @@ def test_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert "```" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert run(capsys, "rule", "nonlinear-metric-averaged")[1] == out
-    assert json.loads(run(capsys, "rule", "BP101", "--json")[1])["page"].startswith("Finds ")
+    assert json.loads(run(capsys, "rule", "BP101", "--json")[1])["rules"][0]["page"].startswith("Finds ")
 
 
 def test_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "rule")
     listed = [line.split()[0] for line in out.splitlines() if line.startswith("BP")]
-    assert listed == [rule["code"] for rule in json.loads(run(capsys, "rule", "--json")[1])]
+    assert listed == [rule["code"] for rule in json.loads(run(capsys, "rule", "--json")[1])["rules"]]
     assert len(listed) == 13
     assert max(map(len, out.splitlines())) <= 80
 

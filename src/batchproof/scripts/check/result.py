@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from batchproof.ground.text import counted
 from batchproof.report.result import Result
@@ -33,6 +33,7 @@ class ScriptCheck(Result):
     obstacles: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
     interrupted: bool = False
+    SCHEMA: ClassVar[str] = "batchproof/check/1"
 
     @property
     def telling(self) -> Comparison | ScriptRun | None:
@@ -54,11 +55,3 @@ class ScriptCheck(Result):
         lines = ", ".join(f"{finding.code} at line {finding.span.line}" for finding in self.findings[:4])
         more = f" and {len(self.findings) - 4} more" if len(self.findings) > 4 else ""
         return f"{counted(len(self.findings), 'problem')} in the source: {lines}{more}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data, and what follows from them."""
-        measured = {
-            "run": self.run.to_dict() if self.run is not None else None,
-            "comparison": self.comparison.to_dict() if self.comparison is not None else None,
-        }
-        return {**super().to_dict(), **measured, "exit_status": self.exit_status}

@@ -6,68 +6,120 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote
 
+from batchproof.scripts.lint.baseline import KnownFinding
+from batchproof.scripts.lint.finding import LintProblem, Severity
 from batchproof.scripts.lint.rules import BY_CODE, RULES
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.baseline import KnownFinding
-    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, LintProblem, SourceSpan
+    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, SourceSpan
     from batchproof.scripts.lint.rule import Rule
 
 SCHEMA = "batchproof/lint/1"
+RULES_SCHEMA = "batchproof/rule/1"
 _SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 _COMMAND = {"error": "error", "warning": "warning", "note": "notice"}
+
+
+class SpanData(TypedDict):
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    cell: int | None
+
+
+class RelatedData(SpanData):
+    message: str
+
+
+class EditData(SpanData):
+    text: str
+
+
+class FixData(TypedDict):
+    message: str
+    edits: list[EditData]
+
+
+class FindingData(SpanData):
+    path: str
+    code: str
+    name: str
+    severity: Severity
+    message: str
+    remedy: str
+    related: list[RelatedData]
+    fix: FixData | None
+    function: str
+    statement: str
+    is_known: bool | None
+
+
+class LintData(TypedDict):
+    schema: str
+    findings: list[FindingData]
+    problems: list[LintProblem]
+    stale: list[KnownFinding]
+
+
+class RuleData(TypedDict):
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    page: str
+
+
+class RulesData(TypedDict):
+    schema: str
+    rules: list[RuleData]
 
 
 def findings(files: Sequence[Linted], stale: Iterable[KnownFinding] = ()) -> str:
     """A JSON object: what was found, what could not be read, and the baseline's entries that nothing was found for."""
     return _text(
-        {
-            "schema": SCHEMA,
-            "findings": [_finding(finding) for linted in files for finding in linted.findings],
-            "problems": [asdict(problem) for linted in files for problem in linted.problems],
-            "stale": [asdict(entry) for entry in stale],
-        }
+        LintData(
+            schema=SCHEMA,
+            findings=[_finding(finding) for linted in files for finding in linted.findings],
+            problems=[problem for linted in files for problem in linted.problems],
+            stale=list(stale),
+        )
     )
 
 
 def rules(listed: Iterable[Rule]) -> str:
-    """A JSON array, one object for each rule, its page among the fields."""
-    return _text([_rule(one) for one in listed])
-
-
-def rule(one: Rule) -> str:
-    """One rule as a JSON object, its page among the fields."""
-    return _text(_rule(one))
+    """A JSON object with these rules, their pages among the fields."""
+    return _text(RulesData(schema=RULES_SCHEMA, rules=[_rule(one) for one in listed]))
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False, default=asdict)
 
 
-def _rule(one: Rule) -> dict[str, str]:
+def _rule(one: Rule) -> RuleData:
     return {
         "code": one.code,
         "name": one.name,
-        "severity": one.severity.value,
+        "severity": one.severity,
         "summary": one.summary,
         "page": one.page,
     }
 
 
-def _finding(finding: LintFinding) -> dict[str, Any]:
+def _finding(finding: LintFinding) -> FindingData:
     return {
         "path": finding.path,
-        **asdict(finding.span),
+        **_span(finding.span),
         "code": finding.code,
         "name": BY_CODE[finding.code].name,
-        "severity": finding.severity.value,
+        "severity": finding.severity,
         "message": finding.message,
         "remedy": finding.remedy,
-        "related": [{**asdict(related.span), "message": related.message} for related in finding.related],
+        "related": [{**_span(related.span), "message": related.message} for related in finding.related],
         "fix": None if finding.fix is None else _fix(finding.fix),
         "function": finding.function,
         "statement": finding.statement,
@@ -75,8 +127,18 @@ def _finding(finding: LintFinding) -> dict[str, Any]:
     }
 
 
-def _fix(fix: Fix) -> dict[str, Any]:
-    return {"message": fix.message, "edits": [{**asdict(edit.span), "text": edit.text} for edit in fix.edits]}
+def _fix(fix: Fix) -> FixData:
+    return {"message": fix.message, "edits": [{**_span(edit.span), "text": edit.text} for edit in fix.edits]}
+
+
+def _span(span: SourceSpan) -> SpanData:
+    return {
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+        "cell": span.cell,
+    }
 
 
 # ---------------------------------------------------------------------- SARIF
