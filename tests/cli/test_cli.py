@@ -382,3 +382,27 @@ def test_the_row_that_makes_it_nan_is_named(capsys: pytest.CaptureFixture[str], 
     assert json.loads(out)["notes"][0] == where
     for args in (["loss.py:mse"], []):
         assert where in fails(capsys, "simulate", *args, "--data", "nan.csv")
+
+
+def test_help_by_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("explain", "lint", "rule"):
+        assert run(capsys, "help", verb) == run(capsys, verb, "--help")
+    assert run(capsys, "help") == run(capsys, "--help")
+    assert fails(capsys, "help", "explian") == "No such command 'explian'. Did you mean 'explain'?"
+    assert run(capsys, "-V") == run(capsys, "--version")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["explain"], "Missing argument 'TARGET'. Try 'batchproof explain --help'"),
+        (["compare", "train.py"], "Missing option '--batch-size' / '--batch-sizes'. Try 'batchproof compare --help'"),
+        (["explain", "a", "b"], "Got unexpected extra argument (b). Try 'batchproof explain --help'"),
+        (["nothing"], "No such command 'nothing'. Try 'batchproof --help'"),
+        (["explain", "a", "--mark", "x"], "Invalid value for '--mark': 'x' is not a valid integer range."),
+    ],
+)
+def test_an_error_of_typing_says_where_to_look(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    assert fails(capsys, *args) == message
