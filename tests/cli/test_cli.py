@@ -406,3 +406,9 @@ def test_an_error_of_typing_says_where_to_look(
     capsys: pytest.CaptureFixture[str], args: list[str], message: str
 ) -> None:
     assert fails(capsys, *args) == message
+
+
+def test_a_file_with_null_bytes_has_no_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "binary.py").write_bytes(b"x = 1\0")
+    for args in (["explain", "binary.py:x"], ["run", "binary.py"], ["check", "binary.py"]):
+        assert "None" not in fails(capsys, *args)
