@@ -102,7 +102,7 @@ def test_the_page_of_an_explanation_has_every_part(found: Explanation) -> None:
     assert "rmse(pred, real)" in words
     assert found.headline in words
     assert "a nonlinear function of a mean: the square root is taken in each batch" in words
-    assert "average its argument over all samples; apply it once, at the end" in words
+    assert "average over all samples first, and apply the function once, at the end" in words
     assert "442 samples, shuffled: the value on all of them is" in words
     assert "metric = batchproof.exact(rmse) metric(pred, real) # on each batch" in words
     assert "state sum of squared and the count: 16 bytes at any size; verified on 64 partitions" in words

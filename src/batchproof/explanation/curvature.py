@@ -128,7 +128,7 @@ class _Surface:
         return components.values(self.fn(*batch))[self.which]
 
     def at(self, point: Tensor, n: int) -> Tensor:
-        """The value at sums of so many samples.  A variance of 0 has lost its digits, and is none the worse for it."""
+        """The value at the sums of ``n`` samples; of a variance near 0 the digits do not matter."""
         sums, place = [], 0
         for like in self.like:
             part = point[place : place + like.numel()].reshape(like.shape)

@@ -55,7 +55,7 @@ def conclude(
     grouping = measured.samples.grouping
     if grouping.size == 1:
         return found
-    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that tears one apart")
+    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that splits one")
     headline = found.headline.replace(": ", f", in whole {grouping}: ", 1)
     return replace(found, headline=headline, findings=(*found.findings, whole))
 
