@@ -1,4 +1,4 @@
-"""``make gallery``: the page of well-known metrics. Every figure on it is measured, on the data that are made here."""
+"""The page of well-known metrics. Every figure on it is measured, on the data that are made here."""
 
 from __future__ import annotations
 

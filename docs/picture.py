@@ -1,4 +1,4 @@
-"""``make picture``: the report that the README opens with, as a picture of a terminal."""
+"""The report that the README opens with, as a picture of a terminal."""
 
 from __future__ import annotations
 
@@ -104,6 +104,10 @@ def _words(text: str) -> list[str]:
     return re.sub(rf"[-+\d.{_DRAWN}]+", " ", text).split()
 
 
-if __name__ == "__main__":
+def refresh() -> None:
+    """Draw it again."""
     PICTURE.write_text(svg(printed(COMMAND)), encoding="utf-8")
-    print(f"wrote {PICTURE}")
+
+
+if __name__ == "__main__":
+    refresh()

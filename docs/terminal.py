@@ -42,7 +42,7 @@ def _coloured(_: Sphinx, tree: nodes.document) -> None:
             lines = printed(command)
             block.replace_self(nodes.raw("", html(lines), format="html"))
             if command == COMMAND and not is_current(lines):
-                logger.warning("%s shows a report that looks otherwise by now: make picture", PICTURE, location=block)
+                logger.warning("%s shows a report that looks otherwise by now: make refresh", PICTURE, location=block)
 
 
 def html(lines: Iterable[Text]) -> str:

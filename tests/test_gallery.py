@@ -15,7 +15,7 @@ ENTRIES = [(data, entry) for data, (_, entries) in gallery.GALLERY.items() for e
 @pytest.mark.parametrize(("data", "entry"), ENTRIES, ids=[entry.metric.__name__ for _, entry in ENTRIES])
 def test_the_page_has(data, entry):
     told = f"{gallery.row(data, entry)}\n", f"\n{gallery.section(data, entry)}\n"
-    assert [part for part in told if part not in PAGE] == [], "make gallery"
+    assert [part for part in told if part not in PAGE] == [], "make refresh"
 
 
 @pytest.mark.parametrize(("data", "entry"), ENTRIES, ids=[entry.metric.__name__ for _, entry in ENTRIES])
