@@ -54,7 +54,7 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _option(spelling: str) -> str:
-    return "<br>".join(f"`{part}`" for part in spelling.replace("|", "\\|").split(", "))
+    return ", ".join(f"`{part}`" for part in spelling.replace("|", "\\|").split(", "))
 
 
 def _text(text: str) -> str:

@@ -413,8 +413,8 @@ print(metric.compute())  # the value on all samples
 All batches here are whole. A short last batch counts too much in *every* plain average: weight each batch by its size
 where the answer below is yes, and use `exact` where it is no.
 
-| metric | average of its batches? | on all samples | over batches of {SMALL} | over batches of {LARGE} | exact in |
-| --- | --- | --- | --- | --- | --- |"""
+| metric | average of its batches? | off at {SMALL} | off at {LARGE} | exact in |
+| --- | --- | --- | --- | --- |"""
 
 
 @dataclass(frozen=True)
@@ -465,13 +465,8 @@ def row(data: Callable[[], Data], entry: Entry) -> str:
     """A line of the table."""
     measured = measure(data, entry.metric)
     cells = [f"[{entry.name}](#{_anchor(entry.name)})", "yes" if measured.found.is_safe else "**no**"]
-    cells += [f"{measured.exact:#.4g}", *(_average(measured, size) for size in BATCHES), _state(measured.found)]
-    return f"| {' | '.join(cells)} |"
-
-
-def _average(measured: Measured, size: int) -> str:
-    off = measured.off(size)
-    return "the same" if abs(off) < SAME else f"{measured.averages[size]:#.4g} ({_percent(off)})"
+    cells += ["" if abs(off) < SAME else _percent(off) for off in map(measured.off, BATCHES)]
+    return f"| {' | '.join([*cells, _state(measured.found)])} |"
 
 
 def _percent(off: float) -> str:
@@ -493,15 +488,17 @@ def section(data: Callable[[], Data], entry: Entry) -> str:
     parts = [f"**Yes**: {entry.why}."]
     if not measured.found.is_safe:
         parts = [
-            f"**No**, {_off(measured.off(SMALL))} at {SMALL} and {_off(measured.off(LARGE))} at {LARGE}:",
+            f"**No**: {measured.exact:#.4g} on all samples, {_averaged(measured, SMALL)} over batches of {SMALL},",
+            f"{_averaged(measured, LARGE)} over batches of {LARGE}:",
             f"{entry.why} ([`{measured.found.verdict}`](report.md#verdicts)).",
             f"`metric = batchproof.exact({entry.metric.__name__})` keeps {_state(measured.found)}.",
         ]
     return f"### {entry.name}\n\n```python\n{code}\n```\n\n{' '.join([*parts, entry.note]).strip()}"
 
 
-def _off(off: float) -> str:
-    return f"{_percent(abs(off)).lstrip('+')} too {'low' if off < 0 else 'high'}"
+def _averaged(measured: Measured, size: int) -> str:
+    off = measured.off(size)
+    return f"{measured.averages[size]:#.4g} ({_percent(abs(off)).lstrip('+')} too {'low' if off < 0 else 'high'})"
 
 
 def _anchor(name: str) -> str:
