@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test coverage test-long test-torch trainers lint format docs bench dist clean
+.PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean
 .NOTPARALLEL:
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
@@ -53,6 +53,11 @@ format: .venv/dev.stamp
 docs: .venv/docs.stamp
 	$(BIN)/python -m sphinx --quiet --fail-on-warning -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# All that is committed and shows what batchproof prints, made again: blocks of the pages, README's picture, the gallery.
+# `make refresh ARGS="docs/run.md"` for a page alone.
+refresh: .venv/docs.stamp
+	$(BIN)/python docs/refresh.py $(ARGS)
 
 bench: .venv/test.stamp
 	$(BIN)/python -m bench $(ARGS)

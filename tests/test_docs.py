@@ -141,6 +141,11 @@ def test_every_field_is_explained(result):
     assert explained == [field.name for field in dataclasses.fields(result)]
 
 
+def test_the_tutorial_has_the_script():
+    script = (ROOT / "examples" / "question.py").read_text(encoding="utf-8")
+    assert f"```python\n{script}```\n" in (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
 def test_every_verdict_is_in_the_report_page():
     page = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| (.*?) \(`([\w-]+)`\) \|", page, re.MULTILINE)
