@@ -218,3 +218,15 @@ def describe(value: Any) -> str:
 
 def finite(value: Any) -> bool:
     return all(math.isfinite(x) for leaf in leaves(value) for x in numbers(leaf).reshape(-1).tolist())
+
+
+def moved(args: tuple[torch.Tensor, ...], unit: float, seed: int) -> tuple[torch.Tensor, ...]:
+    """The samples, each moved by about a unit of rounding: what fn makes of that is rounding too."""
+    generator = torch.Generator().manual_seed(seed)
+    out = []
+    for arg in args:
+        if arg.is_floating_point():
+            noise = torch.rand(arg.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            arg = arg.double() * (1 + unit * noise)
+        out.append(arg)
+    return tuple(out)
