@@ -31,21 +31,21 @@ def ended(seed: int) -> str:
     return outcome.kind
 
 
-def tally(seeds: range) -> Counter[str]:
-    return Counter(ended(seed) for seed in seeds)
+def tally(first: int) -> Counter[str]:
+    return Counter(ended(seed) for seed in range(first, first + 30))
 
 
 def test_functions_that_decide_by_their_samples() -> None:
-    ends = tally(range(120))
-    assert ends["constant"] > 60
+    ends = tally(0)
+    assert ends["constant"] > 15
     assert ends["refused at the end"] == ends["refused"] == 0, ends
 
 
 @pytest.mark.long
-def test_many_functions_that_decide_by_their_samples() -> None:
-    ends = tally(range(1000, 6000))
-    print(ends)
-    assert ends["refused at the end"] <= 5, ends
+@pytest.mark.parametrize("first", range(30, 6000, 30))
+def test_many_functions_that_decide_by_their_samples(first: int) -> None:
+    ends = tally(first)
+    assert ends["refused at the end"] <= 1, ends
 
 
 def test_ranks_that_see_other_samples_first_find_the_same_ways() -> None:
