@@ -48,9 +48,10 @@ def test_many_functions_that_decide_by_their_samples(first: int) -> None:
     assert ends["refused at the end"] <= 1, ends
 
 
-def test_ranks_that_see_other_samples_first_find_the_same_ways() -> None:
+@pytest.mark.parametrize("first", [0, *(pytest.param(first, marks=pytest.mark.long) for first in range(10, 40, 10))])
+def test_ranks_that_see_other_samples_first_find_the_same_ways(first: int) -> None:
     merged = 0
-    for seed in range(40):
+    for seed in range(first, first + 10):
         function, source = function_of(seed)
         parts = [samples_of(seed), samples_of(seed + 1)]
         try:
@@ -62,4 +63,4 @@ def test_ranks_that_see_other_samples_first_find_the_same_ways() -> None:
         problem = difference(metrics[0].compute(), expected, 1e-7)
         assert problem is None, f"{seed}: {problem}\n{source}"
         merged += 1
-    assert merged > 25
+    assert merged > 4

@@ -154,7 +154,9 @@ def start(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 RUN = ("-m", "batchproof", "run")
 
 
-@pytest.mark.parametrize("end", ["", "status", "message", "error", "interrupt"])
+@pytest.mark.parametrize(
+    "end", ["message", "error", *(pytest.param(end, marks=pytest.mark.long) for end in ("", "status", "interrupt"))]
+)
 def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     plain = start(folder, "train.py", "--end", end)
     measured = start(folder, *RUN, "train.py", "--end", end)
