@@ -172,7 +172,7 @@ def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     assert all(epoch["exact"] is not None for row in run["measured"] for epoch in row["epochs"])
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_workers_of_a_loader(folder: Path, context: str) -> None:
     options = ("--workers", "2", "--context", context)
     plain = start(folder, "train.py", *options)
