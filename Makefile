@@ -25,9 +25,10 @@ test: .venv/test.stamp
 coverage: .venv/test.stamp
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov $(ARGS)
 
-# Searches for wrong numbers: 20,000 random programs, and every operator by dtype and kind of first samples. Hours.
+# Searches for wrong numbers, 20,000 random programs and every operator by dtype and kind of first samples among them:
+# hours. `make test-long ARGS="--minutes 10"` runs as many as fit, others each day.
 test-long: .venv/test.stamp
-	$(BIN)/python -m pytest -m long -rP $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m long $(ARGS)
 
 # A fifth of the tests with another torch, in an environment of its own: make test-torch TORCH=2.6.0, the oldest that
 # is supported. Its warnings are no errors: an older torch may warn of what a newer numpy or Python does.
