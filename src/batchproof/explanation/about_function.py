@@ -88,7 +88,8 @@ def _on_images(measured: FunctionMeasurement, verdict: Code) -> tuple[str, ...]:
     alone = next((reading for reading in about.readings if reading.size == 1), None)
     if verdict not in BENT or alone is None or alone.undefined or not any(shapes):
         return ()
-    decimals = decimals_for([about.exact, alone.mean], 4)
+    gap = abs(about.exact - alone.mean)
+    decimals = max(decimals_for([about.exact, alone.mean], 4), decimals_for([gap], 2) if gap else 0)
     one, all_at_once = number(alone.mean, decimals), number(about.exact, decimals)
     note = (
         f"each sample has the shape of an image ({next(filter(None, shapes))}). The average over images, {one}, is "
