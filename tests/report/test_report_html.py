@@ -21,7 +21,7 @@ from batchproof import Explanation, Simulation, explain
 from batchproof.explanation import Finding, Given, Place
 from batchproof.report import palette
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
-from batchproof.report.chart_layout import CHARACTER, Extent, Frame, Marker, Stroke, Words, layout, narrow
+from batchproof.report.chart_layout import CHARACTER, ChartFrame, Extent, Marker, Stroke, Words, layout, narrow
 from batchproof.report.forms import document_of
 from batchproof.report.html import page, render
 from batchproof.report.source import around
@@ -249,7 +249,7 @@ def test_words_do_not_overlap_and_stay_inside(count: int, is_narrow: bool) -> No
     sizes = [1 + 7 * index for index in range(count)]
     points = tuple(Point(size, math.sin(size), tag=f"{math.sin(size):+.1%}") for size in sizes)
     chart = Chart("", "y", (Line("line", "measured", points),), ("exact", 0.3), marked=sizes[-1])
-    frame = narrow(chart) if is_narrow else Frame()
+    frame = narrow(chart) if is_narrow else ChartFrame()
     boxes = []
     for words in layout(chart, frame):
         if isinstance(words, Words):
@@ -273,7 +273,7 @@ def test_a_narrow_chart_begins_below_its_legend() -> None:
     assert last.at[0] + len(last.text) * last.size * CHARACTER / 2 <= frame.width
 
 
-def _words(chart: Chart, frame: Frame) -> list[Words]:
+def _words(chart: Chart, frame: ChartFrame) -> list[Words]:
     return [shape for shape in layout(chart, frame) if isinstance(shape, Words)]
 
 

@@ -104,7 +104,7 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Frame:
+class ChartFrame:
     """Where the values of a chart are drawn, in a picture of this size."""
 
     width: float = WIDTH
@@ -119,12 +119,12 @@ class Frame:
         return box.left > self.left and box.right < self.right and box.top > self.top - 4 and box.bottom < self.bottom
 
 
-WIDE = Frame()
+WIDE = ChartFrame()
 
 
-def narrow(chart: Chart) -> Frame:
+def narrow(chart: Chart) -> ChartFrame:
     """A frame for a telephone: as high as a wide one, below a legend of as many rows as it takes."""
-    frame = Frame(width=NARROW, left=52.0, right=NARROW - 6)
+    frame = ChartFrame(width=NARROW, left=52.0, right=NARROW - 6)
     rows = {y for *_, (_, y) in _legend_places(chart, frame)}
     more = FONT_LEADING * max(0, len(rows) - 2)
     return replace(frame, height=HEIGHT + more, top=WIDE.top + more, bottom=WIDE.bottom + more)
@@ -136,7 +136,7 @@ class Field:
 
     sizes: Axis
     values: Axis
-    frame: Frame = WIDE
+    frame: ChartFrame = WIDE
 
     def x(self, size: float) -> float:
         """Across."""
@@ -156,7 +156,7 @@ class Field:
         return self.x(point.size), self.y(point.value)
 
 
-def layout(chart: Chart, frame: Frame = WIDE) -> Iterator[Shape]:
+def layout(chart: Chart, frame: ChartFrame = WIDE) -> Iterator[Shape]:
     """The shapes of a chart, those behind first."""
     field = Field(size_axis(chart.sizes), value_axis(chart), frame)
     yield from _grid(chart, field)
@@ -214,11 +214,11 @@ def _labelled_sizes(chart: Chart, field: Field) -> list[int]:
     return sorted(taken)
 
 
-def _level(y: float, frame: Frame) -> Stroke:
+def _level(y: float, frame: ChartFrame) -> Stroke:
     return Stroke(((frame.left, y), (frame.right, y)), "exact", 1.6, _DASH["exact"])
 
 
-def _marked(x: float, count: int, frame: Frame) -> Iterator[Shape]:
+def _marked(x: float, count: int, frame: ChartFrame) -> Iterator[Shape]:
     yield Stroke(((x, frame.top - 12), (x, frame.bottom)), "mine", 1.4, _DASH["mine"])
     text = f"your batch size: {size(count)}"
     half = len(text) * FONT * CHARACTER / 2
@@ -265,7 +265,7 @@ def _error_bar(point: Point, field: Field, ink: Ink) -> Iterator[Shape]:
         yield from (Stroke(((x - 4, y), (x + 4, y)), ink, 1.2) for y in (low, high))
 
 
-def _legend(chart: Chart, frame: Frame) -> Iterator[Shape]:
+def _legend(chart: Chart, frame: ChartFrame) -> Iterator[Shape]:
     """A key per line, side by side, on a further row where one is full."""
     for label, ink, form, (x, y) in _legend_places(chart, frame):
         loose = ink in _LOOSE or ink == "muted"
@@ -276,7 +276,7 @@ def _legend(chart: Chart, frame: Frame) -> Iterator[Shape]:
         yield Words((x + 28, y), label, "muted")
 
 
-def _legend_places(chart: Chart, frame: Frame) -> Iterator[tuple[str, Ink, Form | None, XY]]:
+def _legend_places(chart: Chart, frame: ChartFrame) -> Iterator[tuple[str, Ink, Form | None, XY]]:
     x, y = frame.left, 34.0
     for label, ink, form in _keys(chart):
         wide = 30 + len(label) * FONT * CHARACTER
