@@ -31,6 +31,16 @@ class LoopState:
     updates_before: int = 0
 
 
+@dataclass
+class _Asked:
+    """Whether torch is looking through a function now: it is to see nothing of us.  False until torch is there."""
+
+    is_compiling: Callable[[], bool] = lambda: False
+
+
+_asked = _Asked()
+
+
 class ScriptRecorder:
     """Takes notes while a script runs.
 
@@ -61,34 +71,32 @@ class ScriptRecorder:
         self.steers = False  # whether every step is to be told
         self.last_weights = False
 
+    def __call__(self) -> None:
+        """Does nothing: a builtin that is not callable is none that ``torch.compile`` can look through."""
+
     # ------------------------------------------------------------------ values on their way
 
     def keep(self, number: int, value: Any) -> Any:
         """An expression's value."""
-        trace = self._trace
+        trace = self._trace if not _asked.is_compiling() else None
         if trace is not None:
+            if len(trace.numbers) > MOST_KEPT:
+                trace.clear()
             trace.numbers.append(number)
             trace.values.append(value)
             if type(value) is self._tensor:
                 try:
                     trace.versions.append(value._version)
-                except RuntimeError:  # made in inference mode: nothing counts its writes
+                except Exception:  # noqa: BLE001 - made in inference mode, or a stand-in: nothing counts its writes
                     trace.versions.append(None)
             else:
                 trace.versions.append(None)
         return value
 
-    def inside(self, number: int, value: Any) -> Any:
-        """Keep a value in a function that other code may call too, outside of any loop that takes batches."""
-        trace = self._trace
-        if trace is None or _is_compiling():
-            return value
-        if len(trace.numbers) > MOST_KEPT:
-            trace.clear()
-        return self.keep(number, value)
-
     def added(self, number: int, value: Any) -> Any:
         """What a batch adds, evaluated just now."""
+        if _asked.is_compiling():
+            return value
         try:
             usual = self._usual.get(number)
             if usual is None or not self._added_as_usual(number, value, *usual):
@@ -99,11 +107,15 @@ class ScriptRecorder:
 
     def weight_before(self, number: int, value: Any) -> Any:
         """What the next value is multiplied by."""
+        if _asked.is_compiling():
+            return value
         self.pending[number] = value
         return value
 
     def weight(self, number: int, value: Any) -> Any:
         """What the last value is multiplied by."""
+        if _asked.is_compiling():
+            return value
         done = self.open.get(number)
         if done is not None and len(done.weights) == len(done.values) - 1:
             done.weights.append(value)
@@ -111,6 +123,8 @@ class ScriptRecorder:
 
     def average(self, number: int, index: int, value: Any) -> Any:
         """The accumulator after its division."""
+        if _asked.is_compiling():
+            return value
         done = self.open.get(number)
         if done is not None and done.values:
             site = self.registry.places[number].site
@@ -126,6 +140,8 @@ class ScriptRecorder:
 
     def meter(self, number: int, value: Any) -> Any:
         """The object that takes what a batch adds."""
+        if _asked.is_compiling():
+            return value
         self.meters[number] = value
         return value
 
@@ -140,6 +156,8 @@ class ScriptRecorder:
 
     def report(self, number: int, value: Any) -> Any:
         """A number that was asked for by name."""
+        if _asked.is_compiling():
+            return value
         self.reported.append((number, value.detach() if is_tensor(value) else value))
         return value
 
@@ -147,12 +165,16 @@ class ScriptRecorder:
 
     def loader(self, number: int, value: Any) -> Any:
         """What a loop takes its batches from, before it begins."""
+        if _asked.is_compiling():
+            return value
         state = self._loop(number)
         state.loader, state.steps = value, 0
         return self.on_loader(state.place, value)
 
     def step(self, number: int, target: Any) -> None:
         """The loop's body begins."""
+        if _asked.is_compiling():
+            return
         state = self._loop(number)
         if not self.running or self.running[-1] is not state:
             self._enter(state)
@@ -161,7 +183,8 @@ class ScriptRecorder:
         if state.steps == 0:
             state.updates_before = self.updates
             torch = sys.modules.get("torch")
-            self._tensor = torch.Tensor if torch is not None else None
+            if torch is not None and self._tensor is None:
+                self._tensor, _asked.is_compiling = torch.Tensor, torch.compiler.is_compiling
         state.steps += 1
         state.counted = False
         if state.steps <= 2 or self.steers:
@@ -179,6 +202,8 @@ class ScriptRecorder:
 
     def left(self, number: int) -> None:
         """The loop has ended."""
+        if _asked.is_compiling():
+            return
         state = self._loop(number)
         if state in self.running:
             del self.running[self.running.index(state) :]
@@ -198,6 +223,8 @@ class ScriptRecorder:
 
     def start(self, number: int) -> None:
         """The accumulator has its first value."""
+        if _asked.is_compiling():
+            return
         if number in self.open:
             self._close(number)
 
@@ -362,12 +389,6 @@ def _arguments(trace: Trace, found: Formula) -> tuple[list[Any], list[int | None
     batch = [trace.values[index] for index in found.arguments]
     versions = [trace.versions[index] for index in found.arguments]
     return [tensor.detach() if tensor.requires_grad else tensor for tensor in batch], versions
-
-
-def _is_compiling() -> bool:
-    """Whether torch is looking through the function now: it is to see nothing of us."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_compiling()
 
 
 def _has(trace: Trace, found: Formula) -> bool:

@@ -93,3 +93,13 @@ class Registry:
     places: list[AccumulatorPlace] = field(default_factory=list)
     loops: list[LoopPlace] = field(default_factory=list)
     reports: list[tuple[RewrittenFile, int]] = field(default_factory=list)  # where a number asked for by name is given
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How much there is of each."""
+        return len(self.nodes), len(self.places), len(self.loops), len(self.reports)
+
+    def cut(self, lengths: tuple[int, ...]) -> None:
+        """Forget what came after: a file that could not be rewritten."""
+        nodes, places, loops, reports = lengths
+        del self.nodes[nodes:], self.places[places:], self.loops[loops:], self.reports[reports:]

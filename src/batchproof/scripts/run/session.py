@@ -16,6 +16,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from batchproof.ground.place import short
+from batchproof.ground.text import error_line
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
@@ -27,7 +29,7 @@ from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
 from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Reported, ScriptRun
 from batchproof.scripts.run.rewrite import rewrite
-from batchproof.scripts.source import Script, find
+from batchproof.scripts.source import find
 
 #: Files that take long to look through are run as they are.
 LONGEST_FILE = 2_000_000
@@ -110,43 +112,37 @@ class Session:
         Raises:
             BatchproofError: it is not Python.
         """
-        tree = execute.parse(source, file)
-        self._rewrite(tree, source, file, names)
-        try:
-            return compile(tree, file, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            from batchproof.errors import BatchproofError
-
-            raise BatchproofError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from error
+        code = self.rewrite_module(source, file, names)
+        return code if code is not None else execute.compiled(source, file)
 
     def rewrite_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
         """A module's code; None where nothing in it is measured, or it is not for us to say what is wrong with it."""
+        before = self.registry.lengths
         try:
             tree = ast.parse(source, file)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-        before = len(self.registry.nodes)
-        self._rewrite(tree, source, file, names)
-        return compile(tree, file, "exec", dont_inherit=True) if len(self.registry.nodes) > before else None
+        try:
+            self._rewrite(tree, source, file, names)
+            return compile(tree, file, "exec", dont_inherit=True) if self.registry.lengths > before else None
+        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
+            self.registry.cut(before)
+            self.notes.append(f"{short(file)} runs as it is, and is not measured ({error_line(error)})")
+            return None
 
     def _rewrite(self, tree: ast.Module, source: bytes, file: str, names: dict[str, Any]) -> None:
         if len(source) > LONGEST_FILE:
-            self.notes.append(f"{file} is too long to be looked through: it runs as it is")
+            self.notes.append(f"{short(file)} is too long to be looked through: it runs as it is")
             return
         lines = source.decode("utf-8", "replace").splitlines()
-        try:
-            found = find(tree)
-        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
-            self.notes.append(f"{file} could not be looked through ({type(error).__name__}: {error})")
-            found = Script()
+        found = find(tree)
         logged = [
             site.name for site in found.sites if isinstance(site.loop.node, (ast.FunctionDef, ast.AsyncFunctionDef))
         ]
         if logged:
             few = ", ".join(dict.fromkeys(logged))
             self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
-        rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
+        self.notes += rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
 
     # ------------------------------------------------------------------ loops and passes
 
