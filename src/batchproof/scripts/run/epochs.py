@@ -13,6 +13,7 @@ import torch
 from batchproof.ground.text import first_line
 from batchproof.scripts.run.evaluate import broadcast, grows, number
 from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
+from batchproof.scripts.run.origins import NOWHERE, PassOrigin
 from batchproof.scripts.run.pooled import Batches, BatchInputs
 from batchproof.scripts.run.registry import AccumulatorPlace
 from batchproof.scripts.run.result import TOLERANCE, Epoch
@@ -39,6 +40,7 @@ class Pass:
 
     place: AccumulatorPlace
     number: int
+    origin: PassOrigin = NOWHERE
     values: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
     counts: list[int | None] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
+from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
 from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
 from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
@@ -29,6 +31,7 @@ class LoopState:
     steps: int = 0
     counted: bool = False
     updates_before: int = 0
+    origin: PassOrigin = NOWHERE
 
 
 @dataclass
@@ -65,6 +68,7 @@ class ScriptRecorder:
         self.on_step: Callable[[LoopState], None] = lambda state: None
         self.on_left: Callable[[LoopState], None] = lambda state: None
         self.reported: list[tuple[int, Any]] = []
+        self.origins = PassOrigins()
         self._trace: Trace | None = None
         self._tensor: Any = None
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
@@ -169,6 +173,7 @@ class ScriptRecorder:
             return value
         state = self._loop(number)
         state.loader, state.steps = value, 0
+        self._note_origin(state, sys._getframe(1))
         return self.on_loader(state.place, value)
 
     def step(self, number: int, target: Any) -> None:
@@ -181,6 +186,8 @@ class ScriptRecorder:
         state.trace.clear()
         state.trace.target = target
         if state.steps == 0:
+            if state.place.node_is_while:
+                self._note_origin(state, sys._getframe(1))
             state.updates_before = self.updates
             torch = sys.modules.get("torch")
             if torch is not None and self._tensor is None:
@@ -247,6 +254,12 @@ class ScriptRecorder:
     def _entry_of(self, done: Any, table: dict[Any, Any]) -> Any:
         """Of several averages by name, the one that is of this accumulator; None where there is none."""
         return next((value for value in table.values() if self._is_of(done, value)), None)
+
+    def _note_origin(self, state: LoopState, frame: Any) -> None:
+        """Which call the pass comes from."""
+        if state.place.sites:
+            with contextlib.suppress(Exception):
+                state.origin = self.origins.of(frame, state.loader, state.place.variables)
 
     def _loop(self, number: int) -> LoopState:
         state = self.loops.get(number)
@@ -350,7 +363,7 @@ class ScriptRecorder:
         from batchproof.scripts.run.epochs import Pass
 
         self.passes[number] = self.passes.get(number, 0) + 1
-        done = self.open[number] = Pass(place, self.passes[number])
+        done = self.open[number] = Pass(place, self.passes[number], origin=self._loop(place.loop).origin)
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:

@@ -73,6 +73,8 @@ class LoopPlace:
     sites: list[int] = field(default_factory=list)
     trains: bool = False
     takes: frozenset[str] = frozenset()  # the variables that it takes from its loader
+    node_is_while: bool = False
+    variables: tuple[str, ...] = ()  # by which it picks its data, or its averages are kept: `loaders[phase]`
 
 
 @dataclass

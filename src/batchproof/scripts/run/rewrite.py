@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -63,6 +64,13 @@ def _with_value(site: AverageSite) -> AverageSite:
     if all(target is not site.added.node for target in targets):
         return site  # one of several names that a tuple is taken apart into
     return replace(site, added=replace(site.added, node=add.value))
+
+
+def _picked_by(site: AverageSite) -> Iterator[str]:
+    """The variables in brackets: ``phase`` of ``loaders[phase]``, ``part`` of an average kept as ``out[part]``."""
+    loader = site.loop.loader.node
+    for text in [*site.reported, *([ast.unparse(loader)] if loader is not None else [])]:
+        yield from re.findall(r"\[([^\W\d]\w*)\]", text)
 
 
 def _line(site: AverageSite) -> int:
@@ -222,6 +230,7 @@ class _Rewriter(ast.NodeTransformer):
         place = AccumulatorPlace(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
         self.registry.places.append(place)
         loop.sites.append(number)
+        loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))
         loop.trains |= site.loop.phase is Phase.TRAINING
         self._wrap(site.added.node, "added", number)
         weight = self._weight(site)
@@ -310,6 +319,7 @@ class _Rewriter(ast.NodeTransformer):
         loop = LoopPlace(len(self.registry.loops), self.source, line)
         self.registry.loops.append(loop)
         self.loops[id(node)] = loop
+        loop.node_is_while = isinstance(node, ast.While)
         if hasattr(node, "target"):
             loop.takes = frozenset(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
         if loader is None and hasattr(node, "iter"):
