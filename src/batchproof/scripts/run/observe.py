@@ -20,6 +20,7 @@ from batchproof.scripts.run.registry import LoopPlace, Registry
 from batchproof.scripts.run.result import MeasuredAccumulator, Observation
 from batchproof.scripts.run.trace import is_a
 
+ONCE = "count each sample once, as with ids or an unpadded sampler"
 _READS = ("item", "cpu", "tolist", "numpy")
 
 
@@ -33,6 +34,7 @@ class LoopFacts:
     twice: int = 0
     drawn: int = 0
     padded: int = 0
+    filled: int = 0
     left_out: int = 0
     norms: set[str] = field(default_factory=set)
     loader: str = ""
@@ -83,6 +85,12 @@ class Observer:
         """Samples of a loop's last pass that came twice."""
         facts = self.loops.get((loop, origin.path))
         return max(facts.twice, facts.padded) if facts is not None else 0
+
+    def fills(self, loop: int, origin: PassOrigin, copies: int) -> None:
+        """A loader that repeats samples to fill its last batch."""
+        facts = self.loops.get((loop, origin.path))
+        if facts is not None and not facts.padded:
+            facts.filled = copies
 
     def _facts(self, loop: LoopPlace, origin: PassOrigin) -> LoopFacts:
         facts = self.loops.setdefault((loop.number, origin.path), LoopFacts(loop))
@@ -149,10 +157,11 @@ class Observer:
             )
         if facts.padded and not facts.place.trains:
             what = f"DistributedSampler repeats {counted(facts.padded, 'sample')} so that all processes get as many"
-            yield Observation(
-                "duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler"
-            )
+            yield Observation("duplicates", what, place, False, ONCE)
 
+        if facts.filled:
+            what = f"the loader repeats {counted(facts.filled, 'sample')} to fill its last batch: exact leaves them out"
+            yield Observation("duplicates", what, place, facts.place.trains, "" if facts.place.trains else ONCE)
         if facts.left_out and not facts.place.trains:
             which = facts.loader if facts.loader and self._has_several(facts.place) else "the loader"
             what = f"{which} drops its short last batch: {counted(facts.left_out, 'sample')} left out"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
 from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
@@ -32,6 +33,7 @@ class LoopState:
     counted: bool = False
     updates_before: int = 0
     origin: PassOrigin = NOWHERE
+    rows: RowWatch = field(default_factory=lambda: RowWatch(known=0))
 
 
 @dataclass
@@ -174,6 +176,8 @@ class ScriptRecorder:
         state = self._loop(number)
         state.loader, state.steps = value, 0
         self._note_origin(state, sys._getframe(1))
+        if state.place.sites:
+            state.rows = RowWatch.of(value)
         return self.on_loader(state.place, value)
 
     def step(self, number: int, target: Any) -> None:
@@ -364,6 +368,7 @@ class ScriptRecorder:
 
         self.passes[number] = self.passes.get(number, 0) + 1
         done = self.open[number] = Pass(place, self.passes[number], origin=self._loop(place.loop).origin)
+        done.rows = self._loop(place.loop).rows
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:
@@ -394,6 +399,8 @@ def _samples(state: LoopState) -> int | None:
         if state.steps == 1:
             trace.along = dimension_of(trace.target, getattr(state.loader, "batch_size", None))
         trace.count, state.counted = samples_of(trace.target, trace.along), True
+        if state.rows.known is None:
+            state.rows.note(trace.target)
     return trace.count
 
 

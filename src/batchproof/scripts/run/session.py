@@ -169,12 +169,14 @@ class Session:
         number = done.place.number
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
-        done.duplicates = self.observer.duplicates(done.place.loop, done.origin)
+        done.duplicates = done.copies or self.observer.duplicates(done.place.loop, done.origin)
         epoch = epoch_of(done, is_sum, settled, exact)
         on_sum = self._trained_on_sum(done, is_sum)
         if epoch.printed is None:
             self.unread += 1
             return
+        if done.copies:
+            self.observer.fills(done.place.loop, done.origin, done.copies)
         epoch = _of_process(epoch)
         if done.batches is not None and done.batches.formula.broadcasts:
             self.observer.broadcasts[number] = done.batches.formula.broadcasts
