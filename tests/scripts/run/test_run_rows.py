@@ -47,6 +47,23 @@ CALLS = {
         {"v": 3},
     ),
     "two calls, one loader": ("v = score(val)\nfor epoch in range(2):\n    v = score(val)\n", {"v": 3}),
+    "a function called with a word": (
+        (
+            "def epoch_of(part):\n    losses = []\n    for xb, yb in val:\n        loss = rmse(model(xb), yb)\n"
+            "        if part == 'train':\n            loss.backward()\n            optimizer.step()\n"
+            "        losses.append(loss.item())\n    print(np.mean(losses))\n"
+            "for epoch in range(2):\n    epoch_of('first')\n    epoch_of('second')\n"
+        ),
+        {"losses, first": 2, "losses, second": 2},
+    ),
+    "an average kept by a word": (
+        (
+            "out = {}\nfor part in ('val', 'test'):\n    losses = torch.zeros(len(val))\n"
+            "    for k, (xb, yb) in enumerate(val):\n        losses[k] = rmse(model(xb), yb).item()\n"
+            "    out[part] = losses.mean()\n"
+        ),
+        {"out[val]": 1, "out[test]": 1},
+    ),
     "a word that picks the loader": (
         (
             "loaders = {'val': val, 'test': test}\nfor epoch in range(2):\n    for phase in ('val', 'test'):\n"

@@ -28,10 +28,12 @@ class NamedCall:
     Attributes:
         names: what its value is given to.
         arguments: variables that it is given.
+        word: the first string that it is given: ``run_epoch("test")``; may be empty.
     """
 
     names: tuple[str, ...]
     arguments: tuple[str, ...]
+    word: str = ""
 
 
 def call_sites(tree: ast.AST) -> dict[Position, NamedCall]:
@@ -39,7 +41,7 @@ def call_sites(tree: ast.AST) -> dict[Position, NamedCall]:
 
     >>> sites = call_sites(ast.parse("val, acc = score(loader)"))
     >>> sites[1, 1, 11, 24]
-    NamedCall(names=('val', 'acc'), arguments=('loader',))
+    NamedCall(names=('val', 'acc'), arguments=('loader',), word='')
     """
     parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     found: dict[Position, NamedCall] = {}
@@ -48,7 +50,8 @@ def call_sites(tree: ast.AST) -> dict[Position, NamedCall]:
             given = [*node.args, *(keyword.value for keyword in node.keywords)]
             arguments = tuple(ast.unparse(part) for part in given if isinstance(part, (ast.Name, ast.Attribute)))
             position = node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
-            found[position] = NamedCall(tuple(_given_to(node, parents)), arguments)
+            words = (part.value for part in given if isinstance(part, ast.Constant) and isinstance(part.value, str))
+            found[position] = NamedCall(tuple(_given_to(node, parents)), arguments, next(words, ""))
     return found
 
 
@@ -84,14 +87,16 @@ class PassOrigin:
         names: what the values of these calls are given to.
         loader: which loader, by the order in which they were seen; None where that cannot be told.
         argument: the loader, as a caller wrote it; may be empty.
-        words: strings by which the loop picks its data, as in ``loaders[phase]``.
+        word: a string that the loop's function is called with; may be empty.
+        words: variables by which the loop picks its data, as in ``loaders[phase]``, and the strings that they are.
     """
 
     path: tuple[tuple[int, int], ...] = ()
     names: tuple[str, ...] = ()
     loader: int | None = None
     argument: str = ""
-    words: tuple[str, ...] = ()
+    word: str = ""
+    words: tuple[tuple[str, str], ...] = ()
 
 
 #: Of a pass whose loop was not seen to begin.
@@ -118,7 +123,7 @@ class PassOrigins:
         words = tuple(_words(frame, variables)) if frame is not None and variables else ()
         path: list[tuple[int, int]] = []
         names: list[str] = []
-        argument = ""
+        argument = word = ""
         frame = frame.f_back if frame is not None else None
         while frame is not None and len(path) < MOST_CALLS and not frame.f_code.co_filename.startswith(_HERE):
             path.append((id(frame.f_code), frame.f_lasti))
@@ -126,8 +131,9 @@ class PassOrigins:
             if site is not None:
                 names += (_with_value(name, frame) for name in site.names)
                 argument = argument or next((name for name in site.arguments if _is(frame, name, loader)), "")
+                word = word or (site.word if len(path) == 1 else "")
             frame = frame.f_back
-        return PassOrigin(tuple(path), tuple(names), self._number(loader), argument, words)
+        return PassOrigin(tuple(path), tuple(names), self._number(loader), argument, word, words)
 
     def _site(self, frame: FrameType) -> NamedCall | None:
         sites = self.calls.get(frame.f_code.co_filename)
@@ -152,11 +158,11 @@ class PassOrigins:
         return self._seen
 
 
-def _words(frame: FrameType, variables: tuple[str, ...]) -> Iterator[str]:
+def _words(frame: FrameType, variables: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     for name in variables:
         value = _value(frame, name)
         if isinstance(value, str):
-            yield value
+            yield name, value
 
 
 def _with_value(name: str, frame: FrameType) -> str:

@@ -63,7 +63,7 @@ def split(known: MeasuredAccumulator, passes: Sequence[FinishedPass]) -> list[Me
     rows: list[_Row] = []
     for found in passes:
         origin = found.origin
-        key = name_of(known, origin), found.trains, origin.words
+        key = name_of(known, origin), found.trains, origin.word, origin.words
         alternates = len(kept.get(origin.path, ())) > 1
         call = (origin.path, found.epoch.dataset, origin.loader if alternates else None)
         same = [row for row in rows if row.key == key]
@@ -100,7 +100,14 @@ def name_of(known: MeasuredAccumulator, origin: PassOrigin) -> str:
             return name
         if "[" in name and name.partition("[")[0] in own:
             return name
-    return known.name
+    return _with_words(known.name, origin)
+
+
+def _with_words(name: str, origin: PassOrigin) -> str:
+    """``out[val]`` for ``out[part]``."""
+    for variable, word in origin.words:
+        name = name.replace(f"[{variable}]", f"[{word}]")
+    return name
 
 
 def _named(known: MeasuredAccumulator, rows: list[_Row]) -> list[MeasuredAccumulator]:
@@ -139,7 +146,8 @@ def _apart(row: _Row, rows: list[_Row]) -> str:
     """What tells a row from others of its name."""
     first = row.passes[0]
     tellers = (
-        lambda each: ", ".join(each.origin.words),
+        lambda each: ", ".join(word for _, word in each.origin.words),
+        lambda each: each.origin.word,
         lambda each: "training" if each.trains else "evaluation",
         lambda each: each.origin.argument,
         lambda each: f"on {each.epoch.dataset:,}" if each.epoch.dataset else "",
@@ -150,4 +158,5 @@ def _apart(row: _Row, rows: list[_Row]) -> str:
             return tell(first)
     telling = [tell for tell in tellers if len({tell(each.passes[0]) for each in rows}) > 1]
     parts = [tell(first) for tell in telling]
-    return ", ".join([*(part for part in parts if part), str(rows.index(row) + 1)])
+    alike = [each for each in rows if [tell(each.passes[0]) for tell in telling] == parts]
+    return ", ".join([*(part for part in parts if part), *([str(alike.index(row) + 1)] if len(alike) > 1 else [])])
