@@ -64,6 +64,13 @@ CALLS = {
         ),
         {"out[val]": 1, "out[test]": 1},
     ),
+    "called in a function": (
+        (
+            "def main():\n    own, other = val, test\n"
+            "    for epoch in range(2):\n        print(score(own), score(other))\nmain()\n"
+        ),
+        {"total, own": 2, "total, other": 2},
+    ),
     "a word that picks the loader": (
         (
             "loaders = {'val': val, 'test': test}\nfor epoch in range(2):\n    for phase in ('val', 'test'):\n"

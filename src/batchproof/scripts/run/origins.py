@@ -7,6 +7,8 @@ with epochs of its own. Calls are told apart by where they stand, up to the scri
 from __future__ import annotations
 
 import ast
+import inspect
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -87,6 +89,7 @@ class PassOrigin:
         names: what the values of these calls are given to.
         loader: which loader, by the order in which they were seen; None where that cannot be told.
         argument: the loader, as a caller wrote it; may be empty.
+        given: variables that the loop's function is called with.
         word: a string that the loop's function is called with; may be empty.
         words: variables by which the loop picks its data, as in ``loaders[phase]``, and the strings that they are.
     """
@@ -97,6 +100,7 @@ class PassOrigin:
     argument: str = ""
     word: str = ""
     words: tuple[tuple[str, str], ...] = ()
+    given: tuple[str, ...] = ()
 
 
 #: Of a pass whose loop was not seen to begin.
@@ -112,18 +116,19 @@ class PassOrigins:
     _loaders: dict[int, tuple[Any, int]] = field(default_factory=dict)
     _seen: int = 0
 
-    def of(self, frame: FrameType | None, loader: Any, variables: tuple[str, ...]) -> PassOrigin:
+    def of(self, frame: FrameType | None, loader: Any, words: tuple[tuple[str, Any], ...]) -> PassOrigin:
         """The origin of a pass that begins in a frame.
 
         Args:
             frame: of the function with the loop.
             loader: what it takes its batches from.
-            variables: by which the loop picks its data, or keeps its average.
+            words: variables by which the loop picks its data, or keeps its average, and what they are.
         """
-        words = tuple(_words(frame, variables)) if frame is not None and variables else ()
+        words = tuple((name, value) for name, value in words if isinstance(value, str))
         path: list[tuple[int, int]] = []
         names: list[str] = []
         argument = word = ""
+        given: tuple[str, ...] = ()
         frame = frame.f_back if frame is not None else None
         while frame is not None and len(path) < MOST_CALLS and not frame.f_code.co_filename.startswith(_HERE):
             path.append((id(frame.f_code), frame.f_lasti))
@@ -131,9 +136,10 @@ class PassOrigins:
             if site is not None:
                 names += (_with_value(name, frame) for name in site.names)
                 argument = argument or next((name for name in site.arguments if _is(frame, name, loader)), "")
-                word = word or (site.word if len(path) == 1 else "")
+                if len(path) == 1:
+                    word, given = site.word, site.arguments
             frame = frame.f_back
-        return PassOrigin(tuple(path), tuple(names), self._number(loader), argument, word, words)
+        return PassOrigin(tuple(path), tuple(names), self._number(loader), argument, word, words, given)
 
     def _site(self, frame: FrameType) -> NamedCall | None:
         sites = self.calls.get(frame.f_code.co_filename)
@@ -158,13 +164,6 @@ class PassOrigins:
         return self._seen
 
 
-def _words(frame: FrameType, variables: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for name in variables:
-        value = _value(frame, name)
-        if isinstance(value, str):
-            yield name, value
-
-
 def _with_value(name: str, frame: FrameType) -> str:
     """``results[val]`` for ``results[part]``, where that is what ``part`` is."""
     if not name.endswith("]"):
@@ -179,9 +178,18 @@ def _is(frame: FrameType, name: str, thing: Any) -> bool:
 
 
 def _value(frame: FrameType, name: str) -> Any:
-    """A variable, or an attribute that is in its object's own table: no property is asked."""
+    """A variable, or an attribute that is in its object's own table: no property is asked.
+
+    Before Python 3.13 those of a function are left alone: to look at them would keep them alive, and change what
+    ``locals()`` gave to the script.
+    """
     first, *rest = name.split(".")
-    value = frame.f_locals.get(first, frame.f_globals.get(first))
+    code = frame.f_code
+    if sys.version_info < (3, 13) and code.co_flags & inspect.CO_OPTIMIZED:
+        is_local = first in (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+        value = None if is_local else frame.f_globals.get(first)
+    else:
+        value = frame.f_locals.get(first, frame.f_globals.get(first))
     for attribute in rest:
         value = getattr(value, "__dict__", {}).get(attribute)
     return value

@@ -169,13 +169,13 @@ class ScriptRecorder:
 
     # ------------------------------------------------------------------ loops
 
-    def loader(self, number: int, value: Any) -> Any:
+    def loader(self, number: int, words: tuple[Any, ...], value: Any) -> Any:
         """What a loop takes its batches from, before it begins."""
         if _asked.is_compiling():
             return value
         state = self._loop(number)
         state.loader, state.steps = value, 0
-        self._note_origin(state, sys._getframe(1))
+        self._note_origin(state, sys._getframe(1), words)
         if state.place.sites:
             state.rows = RowWatch.of(value)
         return self.on_loader(state.place, value)
@@ -191,7 +191,7 @@ class ScriptRecorder:
         state.trace.target = target
         if state.steps == 0:
             if state.place.node_is_while:
-                self._note_origin(state, sys._getframe(1))
+                self._note_origin(state, sys._getframe(1), ())
             state.updates_before = self.updates
             torch = sys.modules.get("torch")
             if torch is not None and self._tensor is None:
@@ -259,11 +259,13 @@ class ScriptRecorder:
         """Of several averages by name, the one that is of this accumulator; None where there is none."""
         return next((value for value in table.values() if self._is_of(done, value)), None)
 
-    def _note_origin(self, state: LoopState, frame: Any) -> None:
+    def _note_origin(self, state: LoopState, frame: Any, words: tuple[Any, ...]) -> None:
         """Which call the pass comes from."""
         if state.place.sites:
             with contextlib.suppress(Exception):
-                state.origin = self.origins.of(frame, state.loader, state.place.variables)
+                state.origin = self.origins.of(
+                    frame, state.loader, tuple(zip(state.place.variables, words, strict=False))
+                )
 
     def _loop(self, number: int) -> LoopState:
         state = self.loops.get(number)

@@ -378,8 +378,22 @@ class _Rewriter(ast.NodeTransformer):
             if method == "added" and isinstance(found, Kept):
                 self.registry.places[numbers[0]].root = found
             arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+            if method == "loader":
+                arguments.append(self._words(self.registry.loops[numbers[0]], node))
             found = _at(_call(method, [*arguments, *([] if extra is None else [extra]), found]), node)
         return found
+
+    def _words(self, loop: LoopPlace, loader: ast.expr) -> ast.expr:
+        """The variables by which a loop picks its data, as far as they have a value before it begins."""
+        bound = {part.id for part in ast.walk(loader) if isinstance(part, ast.Name)}
+        holder: ast.AST | None = self.parents.get(id(loader))
+        while holder is not None and not isinstance(holder, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            above = self.parents.get(id(holder))
+            if isinstance(above, (ast.For, ast.AsyncFor)) and holder in above.body:
+                bound |= {part.id for part in ast.walk(above.target) if isinstance(part, ast.Name)}
+            holder = above
+        loop.variables = tuple(name for name in loop.variables if name in bound)
+        return ast.Tuple([ast.Name(name, ast.Load()) for name in loop.variables], ast.Load())
 
     def _kept(self, found: ast.expr, names: tuple[str, ...]) -> Kept:
         number = len(self.registry.nodes)

@@ -142,6 +142,11 @@ def _named(known: MeasuredAccumulator, rows: list[_Row]) -> list[MeasuredAccumul
     return found
 
 
+def _only_own(given: tuple[str, ...], all_given: list[tuple[str, ...]]) -> str:
+    """Of what a function is called with, the first that other calls give it not."""
+    return next((name for name in given if any(name not in other for other in all_given)), "")
+
+
 def _apart(row: _Row, rows: list[_Row]) -> str:
     """What tells a row from others of its name."""
     first = row.passes[0]
@@ -150,6 +155,7 @@ def _apart(row: _Row, rows: list[_Row]) -> str:
         lambda each: each.origin.word,
         lambda each: "training" if each.trains else "evaluation",
         lambda each: each.origin.argument,
+        lambda each: _only_own(each.origin.given, [row.passes[0].origin.given for row in rows]),
         lambda each: f"on {each.epoch.dataset:,}" if each.epoch.dataset else "",
     )
     for tell in tellers:
