@@ -282,7 +282,7 @@ def test_the_table_is_printed_before_it_is_written(folder: Path) -> None:
         pytest.skip("there is no /dev/full")
     measured = start(folder, *RUN, "--output", str(full), "train.py")
     assert "numbers are off; worst: total" in measured.stderr
-    assert measured.stderr.splitlines()[-1].startswith(f"error: cannot write {full}: No space left")
+    assert measured.stderr.splitlines()[-1].startswith(f"batchproof: cannot write {full}: No space left")
 
 
 def test_what_the_page_on_run_shows_is_what_is_printed() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from batchproof.ground.place import short
 from batchproof.ground.text import counted, listed
 from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet, Tone
 from batchproof.report.numbers import aligned, decimals_for, number, percent, too_low_or_high
@@ -202,8 +203,9 @@ def files_of(run: ScriptRun) -> int:
 
 
 def line_of(row: MeasuredAccumulator, run: ScriptRun) -> str:
-    """Where a batch is added: the line, with the file where there are several."""
-    return str(row.place) if files_of(run) > 1 else f"{row.place.line}"
+    """Where a batch is added: the line, with the file where it is not the script's."""
+    script = run.script.partition(" ")[0]
+    return f"{row.place.line}" if row.place.file == short(script) else str(row.place)
 
 
 def epoch_of(row: MeasuredAccumulator, epoch: Epoch) -> str:

@@ -12,7 +12,9 @@ import torch
 
 from batchproof.ground.text import first_line
 from batchproof.scripts.run.evaluate import broadcast, grows, number
+from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
+from batchproof.scripts.run.origins import NOWHERE, PassOrigin
 from batchproof.scripts.run.pooled import Batches, BatchInputs
 from batchproof.scripts.run.registry import AccumulatorPlace
 from batchproof.scripts.run.result import TOLERANCE, Epoch
@@ -39,6 +41,7 @@ class Pass:
 
     place: AccumulatorPlace
     number: int
+    origin: PassOrigin = NOWHERE
     values: list[Any] = field(default_factory=list)
     weights: list[Any] = field(default_factory=list)
     counts: list[int | None] = field(default_factory=list)
@@ -54,6 +57,8 @@ class Pass:
     dataset: int | None = None
     duplicates: int = 0
     inputs: BatchInputs | None = None
+    rows: RowWatch | None = None
+    copies: int = 0  # samples at the end that only fill the last batch
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:
@@ -166,8 +171,13 @@ class _Reckoned:
                 return value
             by_samples = samples is not None and math.isclose(divisor * self.scale, samples, rel_tol=1e-6)
             if by_samples or self.done.divisor in (Divisor.WEIGHTS, Divisor.SAMPLES):
-                return value / divisor
-        return self.scale * value / samples if samples else None
+                return value / divisor / self._originals
+        return self.scale * value / samples / self._originals if samples else None
+
+    @property
+    def _originals(self) -> float:
+        """The part of the samples that are no copies."""
+        return 1 - self.done.copies / self.samples if self.samples and self.done.copies else 1.0
 
 
 def exact_value(done: Pass) -> tuple[float | None, bool | None]:
@@ -176,6 +186,7 @@ def exact_value(done: Pass) -> tuple[float | None, bool | None]:
         return None, _sum_by_kind(done)
     first = done.batches.kept[0] if done.batches.kept else None
     try:
+        _leave_out_copies(done)
         value = done.batches.value()
     except Exception as error:  # noqa: BLE001 - the script goes on
         done.fails(error)
@@ -186,6 +197,20 @@ def exact_value(done: Pass) -> tuple[float | None, bool | None]:
     if formula.broadcasts is None and first is not None:
         formula.broadcasts = broadcast(formula, first)
     return value, formula.is_sum if formula.is_sum is not None else _sum_by_kind(done)
+
+
+def _leave_out_copies(done: Pass) -> None:
+    """Of samples that only fill the last batch.
+
+    Raises:
+        Unmeasured: it cannot be told whether there are any.
+    """
+    if done.rows is None or done.batches is None:
+        return
+    copies, why = done.rows.copies()
+    if why:
+        raise Unmeasured(why)
+    done.copies = done.batches.copies = copies
 
 
 def settled_value(done: Pass, exact: float | None) -> float | None:
@@ -274,6 +299,9 @@ def reason(done: Pass, epoch: Epoch, is_sum: bool | None) -> tuple[str, str]:
     if averaged is None or printed is None or epoch.is_exact is not False:
         return "", ""
     site = done.place.site
+    if done.copies and _same(epoch.weighted, printed):
+        copies = f"{done.copies:,} copies" if done.copies > 1 else "a copy"
+        return f"{copies} to fill the last batch counted as samples", "leave the copies out"
     if done.batches is not None and done.batches.formula.broadcasts:
         shapes = done.batches.formula.broadcasts
         return f"{shapes} broadcast, so that every sample is compared with every other", "squeeze(1) one of them"

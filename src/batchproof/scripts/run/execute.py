@@ -7,7 +7,6 @@ folder are rewritten too.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib.abc
 import importlib.machinery
@@ -116,14 +115,14 @@ def read(target: Target) -> bytes:
         raise BatchproofError(f"cannot read {target.path}: {error.strerror or error}") from error
 
 
-def parse(source: bytes, file: str) -> ast.Module:
-    """The tree.
+def compiled(source: bytes, file: str) -> CodeType:
+    """The code, as Python makes it.
 
     Raises:
         BatchproofError: it is not Python, with the line.
     """
     try:
-        return ast.parse(source, file)
+        return compile(source, file, "exec", dont_inherit=True)
     except SyntaxError as error:
         line = f"\n       {(error.text or '').strip()}" if error.text else ""
         where = file if error.lineno is None else f"{file}:{error.lineno}"
@@ -139,7 +138,7 @@ def path_of(typed: str, arguments: Sequence[str]) -> Path | None:
         BatchproofError: there is none, or it is not Python.
     """
     found = script(typed, arguments)
-    parse(read(found), typed)
+    compiled(read(found), typed)
     return found.path
 
 

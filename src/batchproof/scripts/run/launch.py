@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
 import sys
@@ -11,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from batchproof.errors import BatchproofError
 from batchproof.report import save
 from batchproof.scripts.lint import fix_commands
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
+from batchproof.scripts.run.execute import Ending
+from batchproof.scripts.run.keeping import EndingSignals, KeptResults, write_at_end
 from batchproof.scripts.run.processes import rank, ranked
 from batchproof.scripts.run.result import DEFAULT, Epoch, MeasuredAccumulator, ScriptRun
 from batchproof.scripts.run.session import Session
@@ -44,33 +46,55 @@ def launch(
         show: called with the results, before they are written: a full disk loses none of them.
 
     Raises:
-        BatchproofError: it cannot be run, or its results cannot be written.
+        BatchproofError: it cannot be run, or the file that was asked for cannot be written.
     """
     target = execute.module(typed, arguments) if as_module else execute.script(typed, arguments)
     file = ranked((output or DEFAULT).absolute())  # the script may change its directory
     if output is None:
         _make_folder(file)
-    save.writable(file)
+    else:
+        save.writable(file)
     session = Session(target, control, _live_on(sys.stderr) if live else None)
-    ending = session.run(file)
-    sys.stdout.flush()
+
+    def finish(ending: Ending) -> None:
+        result = session.result(ending)
+        result = replace(result, fix=fix_commands(row.place for row in result.wrong))
+        try:
+            if show is not None and rank() == 0:
+                show(result)
+        finally:
+            problem = write_at_end(result, file)
+            if problem:
+                print(problem, file=sys.stderr)
+
+    def last_words(name: str) -> None:
+        finish(Ending(128 + signal.Signals[name], name))
+
+    if show is None:  # another part of the program waits for the whole of it
+        ending = session.run(file)
+    else:
+        session.on_pass = KeptResults(file, session.result_so_far).passed
+        with EndingSignals(last_words).watched():
+            ending = session.run(file)
+    _flush()
     if os.getpid() != session.process:
         return ending.status  # a process that the script forked, and that came to the script's end
-    result = session.result(ending)
-    result = replace(result, fix=fix_commands(row.place for row in result.wrong))
-    if show is not None and rank() == 0:
-        show(result)
-    save.data(result, file)
+    finish(ending)
     if ending.interrupted:
         _die_of_interrupt()
     return ending.status
 
 
 def _make_folder(file: Path) -> None:
-    try:
+    """Where it cannot be made the script runs all the same, and in the end it is said that nothing is kept."""
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BatchproofError(f"cannot write {file}: {error.strerror or error}; name a file: --output FILE") from error
+
+
+def _flush() -> None:
+    """What the script printed comes first; it may have closed its stdout, or nobody may read it any more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
 
 
 def _live_on(stream: TextIO) -> Callable[[MeasuredAccumulator, Epoch], None]:

@@ -14,11 +14,13 @@ from typing import Any
 
 from batchproof.ground.text import counted
 from batchproof.scripts.run.loaders import NotingSampler, left_out, may_draw_twice, padding
+from batchproof.scripts.run.origins import PassOrigin
 from batchproof.scripts.run.recorder import LoopState
 from batchproof.scripts.run.registry import LoopPlace, Registry
 from batchproof.scripts.run.result import MeasuredAccumulator, Observation
 from batchproof.scripts.run.trace import is_a
 
+ONCE = "count each sample once, as with ids or an unpadded sampler"
 _READS = ("item", "cpu", "tolist", "numpy")
 
 
@@ -32,8 +34,10 @@ class LoopFacts:
     twice: int = 0
     drawn: int = 0
     padded: int = 0
+    filled: int = 0
     left_out: int = 0
     norms: set[str] = field(default_factory=set)
+    loader: str = ""
 
 
 class Observer:
@@ -42,15 +46,15 @@ class Observer:
     def __init__(self, registry: Registry, repair_norms: bool) -> None:
         self.registry = registry
         self.repair_norms = repair_norms
-        self.loops: dict[int, LoopFacts] = {}
+        self.loops: dict[tuple[int, object], LoopFacts] = {}  # by loop, and the call that came to it
         self.broadcasts: dict[int, str] = {}  # by place: the shapes
         self._drawn: dict[int, tuple[Any, NotingSampler]] = {}
         self._hook: Any = None
         self._switched: list[Any] = []
 
-    def begins(self, loop: LoopPlace, loader: Any) -> None:
+    def begins(self, loop: LoopPlace, loader: Any, origin: PassOrigin) -> None:
         """A loop is about to take its batches."""
-        facts = self._facts(loop)
+        facts = self._facts(loop, origin)
         facts.padded = padding(loader)
         facts.left_out = left_out(loader)
         if may_draw_twice(loader):
@@ -67,7 +71,7 @@ class Observer:
     def ends(self, state: LoopState, updates: int) -> None:
         """A loop is over."""
         self._restore_modules()
-        facts = self._facts(state.place)
+        facts = self._facts(state.place, state.origin)
         if not state.place.trains:
             self._look_at_modules(state, facts)
         facts.steps, facts.updates = state.steps, updates
@@ -77,13 +81,21 @@ class Observer:
             sampler.sampler = drawn._own
             facts.twice, facts.drawn = drawn.twice, len(drawn.indices)
 
-    def duplicates(self, loop: int) -> int:
+    def duplicates(self, loop: int, origin: PassOrigin) -> int:
         """Samples of a loop's last pass that came twice."""
-        facts = self.loops.get(loop)
+        facts = self.loops.get((loop, origin.path))
         return max(facts.twice, facts.padded) if facts is not None else 0
 
-    def _facts(self, loop: LoopPlace) -> LoopFacts:
-        return self.loops.setdefault(loop.number, LoopFacts(loop))
+    def fills(self, loop: int, origin: PassOrigin, copies: int) -> None:
+        """A loader that repeats samples to fill its last batch."""
+        facts = self.loops.get((loop, origin.path))
+        if facts is not None and not facts.padded:
+            facts.filled = copies
+
+    def _facts(self, loop: LoopPlace, origin: PassOrigin) -> LoopFacts:
+        facts = self.loops.setdefault((loop.number, origin.path), LoopFacts(loop))
+        facts.loader = origin.argument
+        return facts
 
     # ------------------------------------------------------------------ modules
 
@@ -118,9 +130,7 @@ class Observer:
 
     def observations(self, rows: list[tuple[int, MeasuredAccumulator]]) -> Iterator[Observation]:
         """All of it; ``rows`` are what was measured, by the number of its place."""
-        for facts in self.loops.values():
-            if facts.steps:
-                yield from self._of_loop(facts)
+        yield from dict.fromkeys(seen for facts in self.loops.values() if facts.steps for seen in self._of_loop(facts))
         for number, row in rows:
             yield from self._of_row(self.registry.places[number].loop, row)
             if number in self.broadcasts:
@@ -147,13 +157,19 @@ class Observer:
             )
         if facts.padded and not facts.place.trains:
             what = f"DistributedSampler repeats {counted(facts.padded, 'sample')} so that all processes get as many"
-            yield Observation(
-                "duplicates", what, place, False, "count each sample once, as with ids or an unpadded sampler"
-            )
+            yield Observation("duplicates", what, place, False, ONCE)
 
+        if facts.filled:
+            what = f"the loader repeats {counted(facts.filled, 'sample')} to fill its last batch: exact leaves them out"
+            yield Observation("duplicates", what, place, facts.place.trains, "" if facts.place.trains else ONCE)
         if facts.left_out and not facts.place.trains:
-            what = f"the loader drops its short last batch: {counted(facts.left_out, 'sample')} left out"
+            which = facts.loader if facts.loader and self._has_several(facts.place) else "the loader"
+            what = f"{which} drops its short last batch: {counted(facts.left_out, 'sample')} left out"
             yield Observation("dropped", what, place, False, "evaluate with drop_last=False")
+
+    def _has_several(self, loop: LoopPlace) -> bool:
+        """Whether several loaders come to one loop."""
+        return sum(number == loop.number for number, _ in self.loops) > 1
 
     def _updates(self, facts: LoopFacts) -> str:
         steps, updates = facts.steps, facts.updates
@@ -182,12 +198,12 @@ class Observer:
                 f"{last.undefined:,} of {last.batches:,} batches added a value to {row.accumulator} that is not finite"
             )
             yield Observation("undefined", what, row.place, False)
-        facts = self.loops.get(loop)
-        if last.steps > last.batches and facts is not None and facts.place.takes:
+        place = self.registry.loops[loop]
+        if last.steps > last.batches and place.takes:
             skipped = last.steps - last.batches
             what = f"{skipped:,} of {last.steps:,} batches did not reach {row.accumulator}"
             yield Observation("skipped", what, row.place, False)
-        elif facts is not None and last.loader is not None and 0 < last.steps < last.loader and not facts.place.trains:
+        elif last.loader is not None and 0 < last.steps < last.loader and not place.trains:
             what = f"the loop ended after {last.steps:,} of the loader's {last.loader:,} batches"
             yield Observation("skipped", what, row.place)
 

@@ -51,6 +51,8 @@ class Batches:
         versions: how often their tensors had been written to.
         folded: those that were folded.
         samples: how many samples they all have.
+        copies: how many samples at the end only fill the last batch, and are left out.
+        last_count: how many samples the last batch has.
         fixed: tensors that are the same for every batch, and how often they had been written to.
     """
 
@@ -63,6 +65,8 @@ class Batches:
     folded: Exact | None = None
     folded_batches: int = 0
     samples: int = 0
+    copies: int = 0
+    last_count: int = 0
     fixed: list[tuple[torch.Tensor, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,7 @@ class Batches:
         kept.append(batch)
         self.versions.append(versions)
         self.samples += count
+        self.last_count = count
         if len(kept) & 15 == 1:  # batches are much alike: not each of them is weighed
             self.batch_bytes = max(self.batch_bytes, sum(tensor.nbytes for tensor in batch))
         self.nbytes += self.batch_bytes
@@ -150,6 +155,26 @@ class Batches:
                 )
         unordered(self.formula, self.kept)
 
+    def _leave_out_copies(self) -> None:
+        """Cut the rows at the end that only fill the last batch.
+
+        Raises:
+            Unmeasured: they cannot be cut any more, or batches are no good.
+        """
+        if not self.kept:
+            raise Unmeasured(f"its last {self.copies} samples are copies, and were folded with the others")
+        self.checked()
+        self.added = None  # what the script added was of the copies, too
+        per_sample = {len(tensor) * self.copies / self.last_count for tensor in self.kept[-1]}
+        if any(rows % 1 for rows in per_sample):
+            raise Unmeasured(f"its last {self.copies} samples are copies, and rows are not those of samples")
+        self.kept[-1] = [
+            tensor[: len(tensor) - len(tensor) * self.copies // self.last_count] for tensor in self.kept[-1]
+        ]
+        self.versions[-1] = [None] * len(self.kept[-1])
+        self.samples -= self.copies
+        self.copies = 0
+
     def value(self) -> float:
         """The function's value on all samples.
 
@@ -158,6 +183,8 @@ class Batches:
         """
         like = self.kept[0][0] if self.kept else torch.zeros(1)
         with unnoticed(self.formula, like):
+            if self.copies:
+                self._leave_out_copies()
             groups = self.groups()
             if self.folded is not None or len(groups) > 1:
                 if self.kept:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, predictions
+from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
 from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
 from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
@@ -29,6 +32,18 @@ class LoopState:
     steps: int = 0
     counted: bool = False
     updates_before: int = 0
+    origin: PassOrigin = NOWHERE
+    rows: RowWatch = field(default_factory=lambda: RowWatch(known=0))
+
+
+@dataclass
+class _Asked:
+    """Whether torch is looking through a function now: it is to see nothing of us.  False until torch is there."""
+
+    is_compiling: Callable[[], bool] = lambda: False
+
+
+_asked = _Asked()
 
 
 class ScriptRecorder:
@@ -55,40 +70,39 @@ class ScriptRecorder:
         self.on_step: Callable[[LoopState], None] = lambda state: None
         self.on_left: Callable[[LoopState], None] = lambda state: None
         self.reported: list[tuple[int, Any]] = []
+        self.origins = PassOrigins()
         self._trace: Trace | None = None
         self._tensor: Any = None
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
         self.steers = False  # whether every step is to be told
         self.last_weights = False
 
+    def __call__(self) -> None:
+        """Does nothing: a builtin that is not callable is none that ``torch.compile`` can look through."""
+
     # ------------------------------------------------------------------ values on their way
 
     def keep(self, number: int, value: Any) -> Any:
         """An expression's value."""
-        trace = self._trace
+        trace = self._trace if not _asked.is_compiling() else None
         if trace is not None:
+            if len(trace.numbers) > MOST_KEPT:
+                trace.clear()
             trace.numbers.append(number)
             trace.values.append(value)
             if type(value) is self._tensor:
                 try:
                     trace.versions.append(value._version)
-                except RuntimeError:  # made in inference mode: nothing counts its writes
+                except Exception:  # noqa: BLE001 - made in inference mode, or a stand-in: nothing counts its writes
                     trace.versions.append(None)
             else:
                 trace.versions.append(None)
         return value
 
-    def inside(self, number: int, value: Any) -> Any:
-        """Keep a value in a function that other code may call too, outside of any loop that takes batches."""
-        trace = self._trace
-        if trace is None or _is_compiling():
-            return value
-        if len(trace.numbers) > MOST_KEPT:
-            trace.clear()
-        return self.keep(number, value)
-
     def added(self, number: int, value: Any) -> Any:
         """What a batch adds, evaluated just now."""
+        if _asked.is_compiling():
+            return value
         try:
             usual = self._usual.get(number)
             if usual is None or not self._added_as_usual(number, value, *usual):
@@ -99,11 +113,15 @@ class ScriptRecorder:
 
     def weight_before(self, number: int, value: Any) -> Any:
         """What the next value is multiplied by."""
+        if _asked.is_compiling():
+            return value
         self.pending[number] = value
         return value
 
     def weight(self, number: int, value: Any) -> Any:
         """What the last value is multiplied by."""
+        if _asked.is_compiling():
+            return value
         done = self.open.get(number)
         if done is not None and len(done.weights) == len(done.values) - 1:
             done.weights.append(value)
@@ -111,6 +129,8 @@ class ScriptRecorder:
 
     def average(self, number: int, index: int, value: Any) -> Any:
         """The accumulator after its division."""
+        if _asked.is_compiling():
+            return value
         done = self.open.get(number)
         if done is not None and done.values:
             site = self.registry.places[number].site
@@ -126,6 +146,8 @@ class ScriptRecorder:
 
     def meter(self, number: int, value: Any) -> Any:
         """The object that takes what a batch adds."""
+        if _asked.is_compiling():
+            return value
         self.meters[number] = value
         return value
 
@@ -140,28 +162,40 @@ class ScriptRecorder:
 
     def report(self, number: int, value: Any) -> Any:
         """A number that was asked for by name."""
+        if _asked.is_compiling():
+            return value
         self.reported.append((number, value.detach() if is_tensor(value) else value))
         return value
 
     # ------------------------------------------------------------------ loops
 
-    def loader(self, number: int, value: Any) -> Any:
+    def loader(self, number: int, words: tuple[Any, ...], value: Any) -> Any:
         """What a loop takes its batches from, before it begins."""
+        if _asked.is_compiling():
+            return value
         state = self._loop(number)
         state.loader, state.steps = value, 0
+        self._note_origin(state, sys._getframe(1), words)
+        if state.place.sites:
+            state.rows = RowWatch.of(value)
         return self.on_loader(state.place, value)
 
     def step(self, number: int, target: Any) -> None:
         """The loop's body begins."""
+        if _asked.is_compiling():
+            return
         state = self._loop(number)
         if not self.running or self.running[-1] is not state:
             self._enter(state)
         state.trace.clear()
         state.trace.target = target
         if state.steps == 0:
+            if state.place.node_is_while:
+                self._note_origin(state, sys._getframe(1), ())
             state.updates_before = self.updates
             torch = sys.modules.get("torch")
-            self._tensor = torch.Tensor if torch is not None else None
+            if torch is not None and self._tensor is None:
+                self._tensor, _asked.is_compiling = torch.Tensor, torch.compiler.is_compiling
         state.steps += 1
         state.counted = False
         if state.steps <= 2 or self.steers:
@@ -179,6 +213,8 @@ class ScriptRecorder:
 
     def left(self, number: int) -> None:
         """The loop has ended."""
+        if _asked.is_compiling():
+            return
         state = self._loop(number)
         if state in self.running:
             del self.running[self.running.index(state) :]
@@ -198,6 +234,8 @@ class ScriptRecorder:
 
     def start(self, number: int) -> None:
         """The accumulator has its first value."""
+        if _asked.is_compiling():
+            return
         if number in self.open:
             self._close(number)
 
@@ -220,6 +258,14 @@ class ScriptRecorder:
     def _entry_of(self, done: Any, table: dict[Any, Any]) -> Any:
         """Of several averages by name, the one that is of this accumulator; None where there is none."""
         return next((value for value in table.values() if self._is_of(done, value)), None)
+
+    def _note_origin(self, state: LoopState, frame: Any, words: tuple[Any, ...]) -> None:
+        """Which call the pass comes from."""
+        if state.place.sites:
+            with contextlib.suppress(Exception):
+                state.origin = self.origins.of(
+                    frame, state.loader, tuple(zip(state.place.variables, words, strict=False))
+                )
 
     def _loop(self, number: int) -> LoopState:
         state = self.loops.get(number)
@@ -323,7 +369,8 @@ class ScriptRecorder:
         from batchproof.scripts.run.epochs import Pass
 
         self.passes[number] = self.passes.get(number, 0) + 1
-        done = self.open[number] = Pass(place, self.passes[number])
+        done = self.open[number] = Pass(place, self.passes[number], origin=self._loop(place.loop).origin)
+        done.rows = self._loop(place.loop).rows
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:
@@ -354,6 +401,8 @@ def _samples(state: LoopState) -> int | None:
         if state.steps == 1:
             trace.along = dimension_of(trace.target, getattr(state.loader, "batch_size", None))
         trace.count, state.counted = samples_of(trace.target, trace.along), True
+        if state.rows.known is None:
+            state.rows.note(trace.target)
     return trace.count
 
 
@@ -362,12 +411,6 @@ def _arguments(trace: Trace, found: Formula) -> tuple[list[Any], list[int | None
     batch = [trace.values[index] for index in found.arguments]
     versions = [trace.versions[index] for index in found.arguments]
     return [tensor.detach() if tensor.requires_grad else tensor for tensor in batch], versions
-
-
-def _is_compiling() -> bool:
-    """Whether torch is looking through the function now: it is to see nothing of us."""
-    torch = sys.modules.get("torch")
-    return torch is not None and torch.compiler.is_compiling()
 
 
 def _has(trace: Trace, found: Formula) -> bool:

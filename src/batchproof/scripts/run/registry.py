@@ -73,6 +73,8 @@ class LoopPlace:
     sites: list[int] = field(default_factory=list)
     trains: bool = False
     takes: frozenset[str] = frozenset()  # the variables that it takes from its loader
+    node_is_while: bool = False
+    variables: tuple[str, ...] = ()  # by which it picks its data, or its averages are kept: `loaders[phase]`
 
 
 @dataclass
@@ -93,3 +95,13 @@ class Registry:
     places: list[AccumulatorPlace] = field(default_factory=list)
     loops: list[LoopPlace] = field(default_factory=list)
     reports: list[tuple[RewrittenFile, int]] = field(default_factory=list)  # where a number asked for by name is given
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How much there is of each."""
+        return len(self.nodes), len(self.places), len(self.loops), len(self.reports)
+
+    def cut(self, lengths: tuple[int, ...]) -> None:
+        """Forget what came after: a file that could not be rewritten."""
+        nodes, places, loops, reports = lengths
+        del self.nodes[nodes:], self.places[places:], self.loops[loops:], self.reports[reports:]

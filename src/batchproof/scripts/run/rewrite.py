@@ -1,20 +1,23 @@
 """Rewrite a script's tree so that it reports to the measuring as it runs.
 
 Expressions are wrapped in calls that give back their value unchanged; a few statements are added where loops begin and
-end.  Every line keeps its number, so that tracebacks, warnings and reports point where they should.
+end.  Every line keeps its number, so that tracebacks, warnings and reports point where they should.  What cannot be
+wrapped is left as it is (`untouchable.py`): the script means the same, and a number is not measured.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
+from batchproof.scripts.run.untouchable import can_be_read_again, is_wrappable, untouchable
 from batchproof.scripts.source import AverageSite, Phase, Script
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -23,10 +26,16 @@ _LOOPS = (ast.For, ast.AsyncFor, ast.While)
 
 def rewrite(
     tree: ast.Module, script: Script, source: RewrittenFile, registry: Registry, report: str | None = None
-) -> None:
-    """Change the tree in place, and note in the registry what the numbers in it stand for."""
+) -> list[str]:
+    """Change the tree in place, and note in the registry what the numbers in it stand for.
+
+    Returns:
+        For each number that is left as it is, a sentence.
+    """
     rewriter = _Rewriter(source, registry, tree)
-    sites = [site for site in script.sites if not _is_progress(site)]
+    sites = [_with_value(site) for site in script.sites if not _is_progress(site)]
+    left = [site for site in sites if not rewriter.can_wrap(site.added.node)]
+    sites = [site for site in sites if rewriter.can_wrap(site.added.node)]
     readers = Counter(id(average.node) for site in sites for average in site.averages)
     for site in sites:
         shared = [index for index, average in enumerate(site.averages) if readers[id(average.node)] > 1]
@@ -43,6 +52,29 @@ def rewrite(
             rewriter.report(statement, line, value)
     rewriter.visit(tree)
     ast.fix_missing_locations(tree)
+    return [f"{source.place(_line(site))}: {site.name} is left as it is, and not measured" for site in left]
+
+
+def _with_value(site: AverageSite) -> AverageSite:
+    """The same, where what a batch adds is known by the slot that it is put into: ``losses[k] = loss.item()``."""
+    add, context = site.add, getattr(site.added.node, "ctx", None)
+    if not isinstance(add, (ast.Assign, ast.AnnAssign)) or add.value is None or not isinstance(context, ast.Store):
+        return site
+    targets = add.targets if isinstance(add, ast.Assign) else [add.target]
+    if all(target is not site.added.node for target in targets):
+        return site  # one of several names that a tuple is taken apart into
+    return replace(site, added=replace(site.added, node=add.value))
+
+
+def _picked_by(site: AverageSite) -> Iterator[str]:
+    """The variables in brackets: ``phase`` of ``loaders[phase]``, ``part`` of an average kept as ``out[part]``."""
+    loader = site.loop.loader.node
+    for text in [*site.reported, *([ast.unparse(loader)] if loader is not None else [])]:
+        yield from re.findall(r"\[([^\W\d]\w*)\]", text)
+
+
+def _line(site: AverageSite) -> int:
+    return int(getattr(site.add, "lineno", getattr(site.added.node, "lineno", 0)))
 
 
 def _is_progress(site: AverageSite) -> bool:
@@ -114,8 +146,16 @@ def _receivers(tree: ast.Module) -> Iterator[tuple[int, _Receiver]]:
         if isinstance(node, ast.ClassDef):
             for method in node.body:
                 if isinstance(method, _FUNCTIONS) and method.args.args:
-                    for part in ast.walk(method):
+                    for part in _in_scope(method.body):
                         yield id(part), _Receiver(method.args.args[0].arg, node)
+
+
+def _in_scope(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """What is in statements, but not in functions and classes that they define: there a name may be another one's."""
+    for node in body:
+        yield node
+        if not isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            yield from _in_scope(ast.iter_child_nodes(node))
 
 
 def _named(tree: ast.Module, name: str) -> Iterator[tuple[ast.AST, int, ast.expr | None]]:
@@ -168,6 +208,7 @@ class _Rewriter(ast.NodeTransformer):
         self.registry = registry
         self.receivers = dict(_receivers(tree))
         self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+        self.untouchable = untouchable(tree)
         self.slice = KeptExpressions()
         self.wraps: dict[
             int, list[tuple[str, tuple[int, ...], ast.expr | None]]
@@ -178,6 +219,10 @@ class _Rewriter(ast.NodeTransformer):
 
     # ------------------------------------------------------------------ what to do
 
+    def can_wrap(self, node: ast.AST) -> bool:
+        """Whether a call may stand around it and mean the same."""
+        return is_wrappable(node) and id(node) not in self.untouchable
+
     def plan(self, site: AverageSite, shared: frozenset[int]) -> None:
         """Note every part of a site that is to be wrapped."""
         loop = self.loops.get(id(site.loop.node)) or self._loop(site)
@@ -185,6 +230,7 @@ class _Rewriter(ast.NodeTransformer):
         place = AccumulatorPlace(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
         self.registry.places.append(place)
         loop.sites.append(number)
+        loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))
         loop.trains |= site.loop.phase is Phase.TRAINING
         self._wrap(site.added.node, "added", number)
         weight = self._weight(site)
@@ -248,7 +294,7 @@ class _Rewriter(ast.NodeTransformer):
                 self._wrap(node, "average", number, index)
             else:
                 self._wrap(node, "average_of", number, index, extra=ast.Name(receiver, ast.Load()))
-        elif isinstance(node, ast.AugAssign):
+        elif isinstance(node, ast.AugAssign) and can_be_read_again(node.target):
             self._after(node, "average", number, index, value=_read(node.target))
 
     def mark_training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
@@ -262,7 +308,7 @@ class _Rewriter(ast.NodeTransformer):
         self.registry.reports.append((self.source, line))
         if value is None:
             self._wrap(node, "report", number)  # type: ignore[arg-type]
-        else:
+        elif can_be_read_again(value):
             self._after(node, "report", number, value=_read(value))
 
     def _loop(self, site: AverageSite) -> LoopPlace:
@@ -273,6 +319,7 @@ class _Rewriter(ast.NodeTransformer):
         loop = LoopPlace(len(self.registry.loops), self.source, line)
         self.registry.loops.append(loop)
         self.loops[id(node)] = loop
+        loop.node_is_while = isinstance(node, ast.While)
         if hasattr(node, "target"):
             loop.takes = frozenset(part.id for part in ast.walk(node.target) if isinstance(part, ast.Name))
         if loader is None and hasattr(node, "iter"):
@@ -316,21 +363,37 @@ class _Rewriter(ast.NodeTransformer):
         """A comprehension's body begins with a condition that always holds."""
         found: Any = self.generic_visit(node)
         if id(node) in self.loops:
-            step = _call("stepped", [ast.Constant(self.loops[id(node)].number), _read(node.target)])
+            step = _call("stepped", [ast.Constant(self.loops[id(node)].number), _taken(node.target)])
             found.ifs.insert(0, _at(step, node.target))
         return found
 
     def _wrapped(self, node: ast.expr, found: ast.expr) -> ast.expr:
+        if not self.can_wrap(node):
+            return found
         wraps = self.wraps.get(id(node), ())
         is_added = any(method == "added" for method, _, _ in wraps)
-        if (id(node) in self.slice.kept and not _is_plain(node)) or is_added:
+        if (id(node) in self.slice.kept and not isinstance(node, (ast.Constant, ast.Lambda))) or is_added:
             found = self._kept(found, self.slice.kept.get(id(node), ()))
         for method, numbers, extra in wraps:
             if method == "added" and isinstance(found, Kept):
                 self.registry.places[numbers[0]].root = found
             arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
+            if method == "loader":
+                arguments.append(self._words(self.registry.loops[numbers[0]], node))
             found = _at(_call(method, [*arguments, *([] if extra is None else [extra]), found]), node)
         return found
+
+    def _words(self, loop: LoopPlace, loader: ast.expr) -> ast.expr:
+        """The variables by which a loop picks its data, as far as they have a value before it begins."""
+        bound = {part.id for part in ast.walk(loader) if isinstance(part, ast.Name)}
+        holder: ast.AST | None = self.parents.get(id(loader))
+        while holder is not None and not isinstance(holder, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
+            above = self.parents.get(id(holder))
+            if isinstance(above, (ast.For, ast.AsyncFor)) and holder in above.body:
+                bound |= {part.id for part in ast.walk(above.target) if isinstance(part, ast.Name)}
+            holder = above
+        loop.variables = tuple(name for name in loop.variables if name in bound)
+        return ast.Tuple([ast.Name(name, ast.Load()) for name in loop.variables], ast.Load())
 
     def _kept(self, found: ast.expr, names: tuple[str, ...]) -> Kept:
         number = len(self.registry.nodes)
@@ -342,22 +405,21 @@ class _Rewriter(ast.NodeTransformer):
         return kept
 
     def _followed(self, node: ast.stmt, found: Any) -> Any:
+        if id(node) in self.untouchable:
+            return found
         statements = [found]
         if isinstance(node, _LOOPS) and id(node) in self.loops:
-            target = _read(node.target) if not isinstance(node, ast.While) else ast.Constant(None)
+            target = ast.Constant(None) if isinstance(node, ast.While) else _taken(node.target)
             step = _call("step", [ast.Constant(self.loops[id(node)].number), target])
             found.body.insert(0, _statement(step, node.body[0]))
         if id(node) in self.slice.changed:
             changed = self.slice.changed[id(node)]
             number = len(self.registry.nodes)
             self.registry.nodes.append(Node(self.source, None, (key(changed.target),), changed))
-            statements.append(_statement(_call("keep", [ast.Constant(number), _read(changed.target)]), node))
+            if can_be_read_again(changed.target):
+                statements.append(_statement(_call("keep", [ast.Constant(number), _read(changed.target)]), node))
         statements += [_statement(expression, node) for expression in self.after.get(id(node), ())]
         return statements if len(statements) > 1 else found
-
-
-def _is_plain(node: ast.expr) -> bool:
-    return isinstance(node, (ast.Constant, ast.Starred, ast.Lambda))
 
 
 def _position(node: ast.expr) -> tuple[int, int]:
@@ -377,6 +439,11 @@ def _read(target: ast.expr) -> ast.expr:
     if isinstance(found, ast.Starred):
         return found.value
     return found
+
+
+def _taken(target: ast.expr) -> ast.expr:
+    """What a loop has just put into its target; None where only the target's own code could say."""
+    return _read(target) if can_be_read_again(target) else ast.Constant(None)
 
 
 def _statement(expression: ast.expr, near: ast.stmt) -> ast.stmt:

@@ -16,18 +16,22 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from batchproof.ground.place import short
+from batchproof.ground.text import error_line
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
 from batchproof.scripts.run.interventions import Steering, act_on_imported
 from batchproof.scripts.run.observe import Observer
+from batchproof.scripts.run.origins import call_sites
 from batchproof.scripts.run.processes import Children, rank, world
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
 from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Reported, ScriptRun
 from batchproof.scripts.run.rewrite import rewrite
-from batchproof.scripts.source import Script, find
+from batchproof.scripts.run.rows import FinishedPass, split
+from batchproof.scripts.source import find
 
 #: Files that take long to look through are run as they are.
 LONGEST_FILE = 2_000_000
@@ -51,14 +55,12 @@ class Session:
         self.recorder.on_loader = self._begins
         self.recorder.on_step = self._steps
         self.recorder.on_left = self._ends
-        self.epochs: dict[int, list[Epoch]] = {}
-        self.sums: dict[int, bool | None] = {}
-        self.sums_trained_on: dict[int, bool | None] = {}
-        self.reasons: dict[int, tuple[str, str]] = {}
+        self.passes: dict[int, list[FinishedPass]] = {}  # by the number of their place
         self.unread = 0  # passes whose average was never read
         self.notes: list[str] = []
         self.seconds = 0.0
         self.process = os.getpid()
+        self.on_pass: Callable[[], None] = lambda: None
         self.children: Children | None = None
 
     # ------------------------------------------------------------------ before and while it runs
@@ -101,7 +103,7 @@ class Session:
 
     def forget(self) -> None:
         """What was measured so far."""
-        self.epochs.clear()
+        self.passes.clear()
         self.recorder.open.clear()
 
     def rewrite_script(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType:
@@ -110,50 +112,45 @@ class Session:
         Raises:
             BatchproofError: it is not Python.
         """
-        tree = execute.parse(source, file)
-        self._rewrite(tree, source, file, names)
-        try:
-            return compile(tree, file, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            from batchproof.errors import BatchproofError
-
-            raise BatchproofError(f"{file}{f':{line}' if line else ''}: {getattr(error, 'msg', error)}") from error
+        code = self.rewrite_module(source, file, names)
+        return code if code is not None else execute.compiled(source, file)
 
     def rewrite_module(self, source: bytes, file: str, names: dict[str, Any]) -> CodeType | None:
         """A module's code; None where nothing in it is measured, or it is not for us to say what is wrong with it."""
+        before = self.registry.lengths
         try:
             tree = ast.parse(source, file)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
-        before = len(self.registry.nodes)
-        self._rewrite(tree, source, file, names)
-        return compile(tree, file, "exec", dont_inherit=True) if len(self.registry.nodes) > before else None
+        try:
+            self._rewrite(tree, source, file, names)
+            return compile(tree, file, "exec", dont_inherit=True) if self.registry.lengths > before else None
+        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
+            self.registry.cut(before)
+            self.notes.append(f"{short(file)} runs as it is, and is not measured ({error_line(error)})")
+            return None
 
     def _rewrite(self, tree: ast.Module, source: bytes, file: str, names: dict[str, Any]) -> None:
         if len(source) > LONGEST_FILE:
-            self.notes.append(f"{file} is too long to be looked through: it runs as it is")
+            self.notes.append(f"{short(file)} is too long to be looked through: it runs as it is")
             return
         lines = source.decode("utf-8", "replace").splitlines()
-        try:
-            found = find(tree)
-        except Exception as error:  # noqa: BLE001 - the script runs, whatever we make of its source
-            self.notes.append(f"{file} could not be looked through ({type(error).__name__}: {error})")
-            found = Script()
+        found = find(tree)
         logged = [
             site.name for site in found.sites if isinstance(site.loop.node, (ast.FunctionDef, ast.AsyncFunctionDef))
         ]
         if logged:
             few = ", ".join(dict.fromkeys(logged))
             self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
-        rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
+        self.recorder.origins.calls[file] = call_sites(tree) if found.sites else {}
+        self.notes += rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
 
     # ------------------------------------------------------------------ loops and passes
 
     def _begins(self, loop: LoopPlace, loader: Any) -> Any:
         steered = self.steering.begins(loop, loader)
         with contextlib.suppress(Exception):
-            self.observer.begins(loop, loader)
+            self.observer.begins(loop, loader, self.recorder.loops[loop.number].origin)
         return steered
 
     def _steps(self, state: LoopState) -> None:
@@ -172,56 +169,53 @@ class Session:
         number = done.place.number
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
-        done.duplicates = self.observer.duplicates(done.place.loop)
+        done.duplicates = done.copies or self.observer.duplicates(done.place.loop, done.origin)
         epoch = epoch_of(done, is_sum, settled, exact)
-        self.sums[number] = is_sum
-        self._look_at_roots(done, is_sum)
+        on_sum = self._trained_on_sum(done, is_sum)
         if epoch.printed is None:
             self.unread += 1
             return
+        if done.copies:
+            self.observer.fills(done.place.loop, done.origin, done.copies)
         epoch = _of_process(epoch)
         if done.batches is not None and done.batches.formula.broadcasts:
             self.observer.broadcasts[number] = done.batches.formula.broadcasts
-        why = reason(done, epoch, is_sum)
-        if any(why) or number not in self.reasons:
-            self.reasons[number] = why
-        self.epochs.setdefault(number, []).append(epoch)
+        found = FinishedPass(epoch, done.origin, reason(done, epoch, is_sum), is_sum, on_sum)
+        self.passes.setdefault(number, []).append(found)
+        self.on_pass()
         if self.live is not None:
-            self.live(self.accumulator(number), epoch)
+            row = next(row for row in self.accumulators(number) if row.last.printed is epoch.printed)
+            self.live(row, row.last)
 
-    def _look_at_roots(self, done: Any, is_sum: bool | None) -> None:
+    def _trained_on_sum(self, done: Any, is_sum: bool | None) -> bool | None:
         from batchproof.scripts.run.epochs import as_number
         from batchproof.scripts.run.optimizers import trains_on_sum
 
         roots = self.steering.roots.of(done.place.loop)
-        if roots:
-            values = [as_number(value) for value in done.values]
-            found = trains_on_sum([as_number(root) for root in roots], values, done.counts, is_sum)
-            self.sums_trained_on[done.place.number] = found
+        if not roots:
+            return None
+        values = [as_number(value) for value in done.values]
+        return trains_on_sum([as_number(root) for root in roots], values, done.counts, is_sum)
 
     # ------------------------------------------------------------------ afterwards
 
-    def accumulator(self, number: int) -> MeasuredAccumulator:
-        """What is known of a place."""
+    def accumulators(self, number: int) -> list[MeasuredAccumulator]:
+        """What was measured at a place: one for each number that it reports."""
         place = self.registry.places[number]
         site = place.site
         origin = getattr(site.added.origin, "lineno", None)
-        why, remedy = self.reasons.get(number, ("", ""))
         names = _names(place)
-        return MeasuredAccumulator(
+        known = MeasuredAccumulator(
             name=_shown_as(names[0], site.labels),
             accumulator=site.name,
             names=names,
             place=place.source.place(getattr(site.add, "lineno", place.root.lineno)),
             phase=site.loop.phase.value,
             quantity=site.added.quantity.value,
-            is_sum=self.sums.get(number),
-            trains_on_sum=self.sums_trained_on.get(number),
-            why=why,
-            cause=place.source.place(origin) if origin is not None and why and why == site.added.why else None,
-            remedy=remedy,
-            epochs=tuple(self.epochs.get(number, ())),
+            why=site.added.why,
+            cause=place.source.place(origin) if origin is not None and site.added.why else None,
         )
+        return split(known, self.passes.get(number, ()))
 
     def reported_number(self) -> Reported | None:
         """The number that was asked for by name."""
@@ -234,10 +228,16 @@ class Session:
         source, line = self.registry.reports[self.recorder.reported[-1][0]]
         return Reported(name, values, source.place(line))
 
+    def result_so_far(self) -> ScriptRun:
+        """What was measured by now, for the case that there is no end."""
+        return self._result(Ending(failed="it was ended"), [])
+
     def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
-        handed_in = self.children.collect() if self.children is not None else []
-        numbered = [(number, self.accumulator(number)) for number in sorted(self.epochs)]
+        return self._result(ending, self.children.collect() if self.children is not None else [])
+
+    def _result(self, ending: Ending, handed_in: list[ScriptRun]) -> ScriptRun:
+        numbered = [(number, row) for number in sorted(self.passes) for row in self.accumulators(number)]
         rows = [row for _, row in numbered] + [row for run in handed_in[:1] for row in run.measured]
         rows.sort(key=lambda row: (row.place.file, row.place.line))
         return ScriptRun(
@@ -268,7 +268,7 @@ class Session:
             )
         elif processes > 1:
             yield f"measured in {processes} processes that the script started: these are the samples of the first"
-        if self.unread and not self.epochs:
+        if self.unread and not self.passes:
             yield "batches were added up, and no average of them was read"
         name = self.control.report
         if name is not None and not self.recorder.reported:
