@@ -207,3 +207,15 @@ def programs(draw: Callable[[st.SearchStrategy[Any]], Any], obvious: bool = Fals
     source = f"{heading}def f({', '.join(inputs)}):\n{body}\n"
     dtype = draw(st.sampled_from([torch.float64, torch.float64, torch.float32]))
     return Program(source, inputs, obvious, batches, draw(st.integers(0, 2**16)), dtype)
+
+
+def moved(args: tuple[Tensor, ...], unit: float, seed: int) -> tuple[Tensor, ...]:
+    """The samples, each moved by about a unit of rounding: what fn makes of that is rounding too."""
+    generator = torch.Generator().manual_seed(seed)
+    out = []
+    for arg in args:
+        if arg.is_floating_point():
+            noise = torch.rand(arg.shape, generator=generator, dtype=torch.float64) * 2 - 1
+            arg = arg.double() * (1 + unit * noise)
+        out.append(arg)
+    return tuple(out)

@@ -147,3 +147,20 @@ def test_docstrings_stand_alone():
         if re.match(r"The same\b|As `|The inverse\b", text := (ast.get_docstring(node) or "").partition("\n")[0])
     ]
     assert not leaning
+
+
+# ------------------------------------------------------------------ the tests
+
+
+def test_each_test_file_can_be_run_alone():
+    """A test module of another folder is found only where that folder was collected before."""
+    tests = ROOT / "tests"
+    homes = {path.stem: path.parent for path in tests.rglob("test_*.py")}
+    strays = [
+        f"{path.relative_to(tests)}: from {node.module} import"
+        for path in sorted(tests.rglob("*.py"))
+        if "cases" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and homes.get(node.module or "", path.parent) != path.parent
+    ]
+    assert not strays

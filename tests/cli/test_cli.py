@@ -193,7 +193,7 @@ def test_a_file_finds_its_neighbours_and_may_be_called_like_a_library(
         (["loss.py:Wide"], "loss.py:Wide cannot be made without arguments"),
         (["torch:pi"], "float is neither a function, nor a metric object, nor a model"),
         (["loss.py:mse", "--data", "none.csv"], "there is no file none.csv"),
-        (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .feather, .npz"),
+        (["loss.py:mse", "--data", "loss.py"], "cannot read .py files; use .csv, .feather, .npy"),
         (["loss.py:mse", "--batch-size", "0,1"], "--batch-size takes whole numbers from 1 on"),
         (["loss.py:mse", "--batch-size", "a"], "--batch-size takes whole numbers from 1 on"),
         (["loss.py:mse", "--seed", "x"], "Invalid value for '--seed'"),
@@ -299,7 +299,7 @@ def test_columns_side_by_side(capsys: pytest.CaptureFixture[str], folder: Path) 
     [
         ("pred,real", "has no rows below its header"),
         ("pred,real\n1,2\n3", "line 3: 1 values for 2 columns"),
-        ("pred,real\n1,cat\n2,dog", "the column of real holds text ('cat')"),
+        ("pred,real\n1,cat\n2,dog", "the column of real holds text ('cat' in row 1, line 2), not numbers"),
     ],
 )
 def test_tables_that_are_broken(capsys: pytest.CaptureFixture[str], folder: Path, text: str, message: str) -> None:
@@ -372,3 +372,43 @@ def test_a_missing_torch_is_one_line_with_the_way_to_install_it() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "pip install torch" in done.stderr
+
+
+def test_the_row_that_makes_it_nan_is_named(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "nan.csv").write_text("pred,real\n" + "1.5,2\n" * 40 + "nan,1\n")
+    where = "pred is NaN in row 41, line 42 of nan.csv: take such rows out first"
+    status, out, _ = run(capsys, "explain", "loss.py:mse", "--data", "nan.csv", "--json")
+    assert status == 2
+    assert json.loads(out)["notes"][0] == where
+    for args in (["loss.py:mse"], []):
+        assert where in fails(capsys, "simulate", *args, "--data", "nan.csv")
+
+
+def test_help_by_its_own_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("explain", "lint", "rule"):
+        assert run(capsys, "help", verb) == run(capsys, verb, "--help")
+    assert run(capsys, "help") == run(capsys, "--help")
+    assert fails(capsys, "help", "explian") == "No such command 'explian'. Did you mean 'explain'?"
+    assert run(capsys, "-V") == run(capsys, "--version")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["explain"], "Missing argument 'TARGET'. Try 'batchproof explain --help'"),
+        (["compare", "train.py"], "Missing option '--batch-size' / '--batch-sizes'. Try 'batchproof compare --help'"),
+        (["explain", "a", "b"], "Got unexpected extra argument (b). Try 'batchproof explain --help'"),
+        (["nothing"], "No such command 'nothing'. Try 'batchproof --help'"),
+        (["explain", "a", "--mark", "x"], "Invalid value for '--mark': 'x' is not a valid integer range."),
+    ],
+)
+def test_an_error_of_typing_says_where_to_look(
+    capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    assert fails(capsys, *args) == message
+
+
+def test_a_file_with_null_bytes_has_no_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "binary.py").write_bytes(b"x = 1\0")
+    for args in (["explain", "binary.py:x"], ["run", "binary.py"], ["check", "binary.py"]):
+        assert "None" not in fails(capsys, *args)

@@ -138,6 +138,18 @@ def test_one_line_for_what_goes_wrong(capsys: pytest.CaptureFixture[str], args: 
     assert "Traceback" not in err
 
 
+def test_which_of_the_parts_do_not_fit(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    cases = {
+        "model, loss_fn, (x[:, :3], y)": "Linear does not take inputs of shape (batch, 3): RuntimeError: ",
+        "model, loss_fn, (x, x[:, :2])": "shape (batch, 3) with a target of shape (batch, 2): RuntimeError: ",
+        "model, lambda a: a.mean(), (x, y)": "with a target of shape (batch,): TypeError: ",
+    }
+    for number, (parts, message) in enumerate(cases.items()):
+        (folder / f"parts{number}.py").write_text(f"{TRAIN}\nparts = {parts}\n")
+        found = fails(capsys, f"parts{number}.py:parts", *FEW)
+        assert message in found and "the target raised" not in found
+
+
 def test_the_targets_own_error(capsys: pytest.CaptureFixture[str]) -> None:
     found = fails(capsys, "train.py:broken", *FEW)
     assert "no such thing" in found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +181,95 @@ def test_arrays_that_torch_does_not_have(tmp_path: Path) -> None:
     np.savez(path, a=np.array([1, 2], ">f8"), b=np.array(["x", "y"]), c=np.array([1, 2], "uint32"))
     found = datafile.load(path)
     assert found["a"].tolist() == [1.0, 2.0] and found["b"] == ["x", "y"] and found["c"].tolist() == [1, 2]
-    np.savez(path, a=np.array([{}, {}], dtype=object))
-    with pytest.raises(BatchproofError):
-        datafile.load(path)
+    np.savez(path, a=np.array([{}, {}], dtype=object), b=np.arange(2.0))
+    found = datafile.load(path)
+    assert "pickled Python objects, which are not loaded" in found["a"].why and found["b"].tolist() == [0.0, 1.0]
+
+
+def test_arrays_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "some.npy"
+    np.save(path, np.arange(6.0).reshape(3, 2))
+    columns = datafile.load(path)
+    assert columns["#1"].shape == (3, 2)
+    assert datafile.fill(columns, ["e"], {}, path, "f(e)")[0] is columns["#1"]
+    with pytest.raises(BatchproofError, match="holds 1 array without a name, and f takes a, b: save them by name"):
+        datafile.fill(columns, ["a", "b"], {}, path, "f")
+    named = np.zeros(3, dtype=[("pred", "f8"), ("real", "i4")])
+    np.save(path, named)
+    assert {name: column.dtype for name, column in datafile.load(path).items()} == {
+        "pred": torch.float64,
+        "real": torch.int32,
+    }
+
+
+def test_values_between_tabs(tmp_path: Path) -> None:
+    (tmp_path / "some.tsv").write_text("pred\treal, in m\n1\t0.5\n2\t1.5\n")
+    columns = datafile.load(tmp_path / "some.tsv")
+    assert columns["pred"].tolist() == [1, 2] and columns["real, in m"].tolist() == [0.5, 1.5]
+    (tmp_path / "some.tsv").write_text("pred,real\n1,2\n")
+    with pytest.raises(BatchproofError, match=r"must be separated by '\\t', not ','"):
+        datafile.load(tmp_path / "some.tsv")
+    refused(tmp_path, "pred\treal\n1\t2\n", "must be separated by ','", "or name the file .tsv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("pred,real\n1,2\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ("pred,real\n1,2\n".encode("utf-16-le"), "is UTF-16: save it as UTF-8"),
+        ("pred,real\n1,2\n".encode("utf-32"), "is UTF-32: save it as UTF-8"),
+        ("pred,préd\n1,2\n".encode("latin-1"), "is not UTF-8 (line 1): save it as UTF-8"),
+        (bytes(range(256)) * 3, "is a binary file, not text"),
+        (b"PK\x03\x04" + bytes(50), "is a zip archive (as Excel and npz files are), not text"),
+        (b"PAR1" + bytes(50), "is a parquet file, not text"),
+        (b"\x1f\x8b" + bytes(50), "is compressed by gzip, not text"),
+    ],
+)
+def test_bytes_that_are_no_text_are_called_what_they_are(tmp_path: Path, content: bytes, message: str) -> None:
+    refused(tmp_path, content, message)
+
+
+@pytest.mark.parametrize("ending", ["npy", "npz"])
+def test_pickles_are_not_loaded(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"some.{ending}"
+    np.save(tmp_path / "objects.npy", np.array([{}, 3], dtype=object))
+    whole = (tmp_path / "objects.npy").read_bytes()
+    for content, message in (
+        (pickle.dumps([1]), "holds pickled Python objects, which are not loaded"),
+        (whole, "holds pickled Python objects, which are not loaded"),
+        (b"hello", f"is no .{ending} file"),
+        (b"", "is broken: "),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(BatchproofError, match=re.escape(message)):
+            datafile.load(path)
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(BatchproofError, match=r"is a folder: name one file; it holds no \.csv, "):
+        datafile.load(tmp_path)
+    (tmp_path / "scores.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(BatchproofError, match=r"name one file, such as .*scores\.csv"):
+        datafile.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("pred,real\n1,2\nnan,3\n", "pred is NaN in row 2, line 3 of some.csv"),
+        ("pred,real\n\n1,2\n\n5,\nnan,1\n,2\n", "pred is NaN in row 3, line 6 of some.csv, and 1 more"),
+        ("pred,real\n1.5,2\n3,inf\n", "real is infinite in row 2, line 3 of some.csv"),
+        ('pred,real,say\n1.5,2,"a\nb"\n3,nan,c\n', "real is NaN in row 2 of some.csv"),
+        ("pred,real\n1.5,2\n3,1\n", None),
+    ],
+)
+def test_the_first_row_that_is_not_finite(tmp_path: Path, text: str, where: str | None) -> None:
+    assert datafile.not_finite(csv(tmp_path, text), tmp_path / "some.csv") == where
+
+
+def test_a_row_of_many_numbers_that_is_not_finite(tmp_path: Path) -> None:
+    values = {"x": torch.tensor([[1.0, 2.0], [1.0, torch.nan]])}
+    assert datafile.not_finite(values, tmp_path / "some.npz") == "x is NaN in row 2 of some.npz"
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,23 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import batchproof as bp
-from programs import Program, programs
+from programs import Program, moved, programs
 from promise import each_dim, fresh, leaves, numbers, same_kind, split, upcast
 
 Tree = Any
 WAYS = ("stream", "stream", "merge", "resume", "call", "turned")
-
-
-def moved(args: tuple[Tensor, ...], unit: float, seed: int) -> tuple[Tensor, ...]:
-    """The samples, each moved by about a unit of rounding: what fn makes of that is rounding too."""
-    generator = torch.Generator().manual_seed(seed)
-    out = []
-    for arg in args:
-        if arg.is_floating_point():
-            noise = torch.rand(arg.shape, generator=generator, dtype=torch.float64) * 2 - 1
-            arg = arg.double() * (1 + unit * noise)
-        out.append(arg)
-    return tuple(out)
 
 
 def close(got: Tree, reference: Tree, room: Sequence[Tensor | float], rtol: float) -> bool:

@@ -122,7 +122,7 @@ def test_the_page_of_a_simulation_has_both_tables() -> None:
         "all samples pooled (Example 1)", "mean of per-batch values (Example 2)", "mean / pooled",
         "value ± s.e. expected published", "At your batch size, 10, it is 2.5% too low",
         "100.25 ± 0.71 100.00 99.95", "normal errors of scale 100; 10,000 batches of each size, seed 0",
-        "the figures are within 0.4 standard errors", "scale · √(2/b)", "metric = batchproof.exact(rmse)",
+        "the figures are within 0.4 standard errors", "scale · √(2/b)",
     ):  # fmt: skip
         assert part in words, part
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.reports import row, simulation
 
 import batchproof
+from batchproof.ground.place import Place
 from batchproof.report.forms import document_of, render, show
 from batchproof.report.numbers import aligned, error_bar, known_to, size, size_on_axis, within_sight
 from batchproof.simulation import Estimate, Simulation
@@ -38,9 +39,10 @@ def test_no_line_is_wider_than_the_terminal(found: Simulation, width: int, is_ve
 
 
 def test_the_screen() -> None:
-    assert render(simulation((1, 16, 128), marked=16), 80).splitlines() == [
+    found = replace(simulation((1, 16, 128), marked=16), place=Place("loss.py", 2))
+    assert render(found, 80).splitlines() == [
         "✗ averaged over batches, rmse is 1.5% too low at batch size 16 (20.2% at 1)",
-        "                                                                    rmse(errors)",
+        "                                                                       loss.py:2",
         "  at your batch size, 16, it is 1.5% too low",
         "",
         "  batch size  all samples  averaged over batches     off",
@@ -138,7 +140,7 @@ def test_the_fix_can_be_pasted() -> None:
         "rmse": lambda errors: errors.square().mean().sqrt(),
         "errors": torch.arange(9.0),
     }
-    for line in document_of(simulation()).use:
+    for line in document_of(replace(simulation(), place=Place("loss.py", 2))).use:
         exec(line, names)
     assert torch.equal(names["metric"].compute(), names["rmse"](names["errors"]))  # type: ignore[attr-defined, operator]
 

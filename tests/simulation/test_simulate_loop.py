@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
 from scipy import stats
-from test_random_programs import moved
 from torch import Tensor
 
 import batchproof as bp
 from batchproof.simulation.distributions import CHUNK
-from programs import Program, programs
+from programs import Program, moved, programs
 from promise import fresh
 from simulated import Function, check, equal, loop, near, run, value, watched
 

@@ -34,6 +34,8 @@ class Commands(click.Group):
         """One command, imported when it is asked for."""
         if cmd_name in COMMANDS:
             return _imported(cmd_name)
+        if cmd_name == "help":
+            return show_help
         if cmd_name in IN_PYTHON:
             raise BatchproofError(f"{cmd_name} is Python, not a command:\n  import batchproof\n  {IN_PYTHON[cmd_name]}")
         self.commands = {name: _imported(name) for name in COMMANDS}  # among these click looks for what was meant
@@ -50,7 +52,7 @@ def _imported(name: str) -> click.Command:
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(VERSION, message="batchproof %(version)s")
+@click.version_option(VERSION, "-V", "--version", message="batchproof %(version)s")
 def batchproof() -> None:
     """Find losses and metrics that are wrong because they were averaged over batches.
 
@@ -65,12 +67,29 @@ def batchproof() -> None:
     """
 
 
+@click.command("help")
+@click.argument("verb", metavar="[COMMAND]", required=False)
+@click.pass_context
+def show_help(ctx: click.Context, verb: str | None) -> None:
+    """Show the help of a COMMAND, as batchproof COMMAND --help does."""
+    assert ctx.parent is not None
+    if verb is None:
+        click.echo(ctx.parent.get_help())
+        return
+    name, command, _ = batchproof.resolve_command(ctx.parent, [verb])
+    assert command is not None
+    with command.make_context(name, [], ctx.parent, resilient_parsing=True) as inner:
+        click.echo(command.get_help(inner))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and give its exit status; what goes wrong is one clear line on stderr."""
     try:
         return int(batchproof.main(list(argv) if argv is not None else None, "batchproof", standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as shown:
         click.echo(shown.format_message(), err=True)
+    except click.UsageError as error:
+        _fail(_with_help(error))
     except click.ClickException as error:
         _fail(error.format_message())
     except click.Abort:
@@ -85,6 +104,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         _fail(f"the target raised {described(error)}")
     return COULD_NOT_TELL
+
+
+def _with_help(error: click.UsageError) -> str:
+    """An error, and where the way to type it stands where it does not say that itself."""
+    message = error.format_message()
+    is_about_a_value = isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter)
+    if error.ctx is None or is_about_a_value or "Did you mean" in message:
+        return message
+    return f"{message.rstrip('.')}. Try '{error.ctx.command_path} --help'"
 
 
 def _fail(message: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +18,33 @@ _ERRORS = ("error", "errors", "residual", "residuals")
 _PREDICTION = ("pred", "hat", "forecast", "estimate", "output")
 
 
-def run_on(run: Callable[..., Found], target: Any, path: Path, mapping: Mapping[str, str]) -> Found:
-    """Run on the columns that the target's parameters name."""
+def run_on(
+    run: Callable[..., Any], target: Any, path: Path, mapping: Mapping[str, str], *, must_be_finite: bool = False
+) -> Any:
+    """Run on the columns that the target's parameters name; where that tells nothing, say which row has no number.
+
+    Raises:
+        BatchproofError: the columns do not fit, or ``must_be_finite`` and one has a row that is not.
+    """
     from batchproof.ground import datafile
     from batchproof.ground.target import required, title_of
 
     names = [parameter.name for parameter in required(target)]
     example = datafile.fill(datafile.load(path), names, mapping, path, title_of(target))
+    titles = names if len(names) == len(example) else [f"array {index + 1}" for index in range(len(example))]
+    strange = datafile.not_finite(dict(zip(titles, example, strict=True)), path)
+    if strange is not None and must_be_finite:
+        raise BatchproofError(f"{strange}: take such rows out first")
+    found = _run_as_it_fits(run, example)
+    if strange is not None and found.exit_status == 2:
+        return replace(found, notes=(f"{strange}: take such rows out first", *found.notes))
+    return found
+
+
+def _run_as_it_fits(run: Callable[..., Found], example: Sequence[Any]) -> Found:
+    """On the columns in their own types, or in those that the function takes."""
+    from batchproof.ground import datafile
+
     try:
         return run(*example)
     except BatchproofError:
@@ -55,6 +76,9 @@ def errors_in(path: Path, mapping: Mapping[str, str]) -> Tensor:
             "its target is not clear; name them with --column error=... or with --column pred=... --column real=..."
         )
     values = [_numbers(columns[name], name, path) for name in names]
+    strange = datafile.not_finite(dict(zip(names, values, strict=True)), path)
+    if strange is not None:
+        raise BatchproofError(f"{strange}: take such rows out first")
     if len(values) == 1:
         return values[0]
     if values[0].shape != values[1].shape:

@@ -17,6 +17,7 @@ from batchproof.cli.output import progress
 from batchproof.errors import BatchproofError
 
 if TYPE_CHECKING:
+    from batchproof.scripts.lint.baseline import Baseline, KnownFinding
     from batchproof.scripts.lint.files import Task
     from batchproof.scripts.lint.finding import Linted
 
@@ -36,6 +37,10 @@ _CODES: dict[str, Any] = {"multiple": True, "metavar": "CODE,..."}
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--statistics", is_flag=True, help="Count the findings of each rule instead.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the report there.")
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="FILE", help="Report only what is not in it.")
+@click.option(
+    "--write-baseline", type=click.Path(path_type=Path), metavar="FILE", help="Write what is found there, as known."
+)
 @click.option("--stdin-filename", metavar="PATH", help="What - stands for: shown, and its settings hold.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option("-q", "--quiet", is_flag=True, help="No closing line.")
@@ -49,6 +54,8 @@ def command(
     as_json: bool,
     statistics: bool,
     output: Path | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
     stdin_filename: str | None,
     exit_zero: bool,
     quiet: bool,
@@ -61,6 +68,7 @@ def command(
       batchproof lint                                  (this folder)
       batchproof lint train.py notebooks/
       batchproof lint --diff train.py                  (what --fix would write)
+      batchproof lint --write-baseline known.json src/ (then only new ones: --baseline known.json)
       batchproof lint --select BP1,BP203 --format github src/
       batchproof lint - --stdin-filename train.py < train.py
 
@@ -73,30 +81,83 @@ def command(
     from batchproof.scripts.lint.files import task, tasks
 
     chosen = codes_in(select, "--select"), codes_in(ignore, "--ignore")
-    if output is not None:
-        from batchproof.report.save import writable
-
-        writable(output)
+    _refuse(output, write_baseline, diff)
     if "-" in paths:
         if len(paths) > 1:
             raise BatchproofError("- is stdin, and comes alone")
         todo = [task(stdin_filename or "stdin.py", *chosen)]
-        files = [_stdin(one, fix, diff) for one in todo if one.codes is not None]
     else:
         todo = list(tasks(paths or (".",), *chosen))
-        files = list(_files([one for one in todo if one.codes is not None], fix, diff))
+    asked = [one for one in todo if one.codes is not None]
+    known = {} if write_baseline or diff else _baselines(asked, baseline)
+    files = [_stdin(one, fix, diff) for one in asked] if "-" in paths else list(_files(asked, fix, diff))
     _complain(files)
+    if write_baseline is not None:
+        _write_baseline(write_baseline, asked, files)
+        return FOUND if any(linted.problems for linted in files) and not exit_zero else 0
+    files, stale = _marked(asked, files, baseline, known)
     if not diff:
-        shown = _report(
-            files,
-            len(todo) - len(files),
-            "statistics" if statistics else "json" if as_json else form,
-            quiet,
-            output is None,
-        )
+        form = "statistics" if statistics else "json" if as_json else form
+        shown = _report(files, stale, len(todo) - len(files), form, quiet, output is None)
         _give(shown, output, to_stderr=fix and "-" in paths)
-    found = any(linted.fixed if diff else linted.findings for linted in files)
+        if stale and not quiet:
+            _name_stale(stale)
+    found = any(linted.fixed if diff else linted.new for linted in files)
     return FOUND if not exit_zero and (found or any(linted.problems for linted in files)) else 0
+
+
+def _refuse(output: Path | None, write_baseline: Path | None, diff: bool) -> None:
+    """Refuse what cannot be written, before the work for it begins."""
+    if write_baseline is not None and diff:
+        raise BatchproofError("--diff writes nothing, and --write-baseline does: give one of them")
+    from batchproof.report.save import writable
+
+    for path in (output, write_baseline):
+        if path is not None:
+            writable(path)
+
+
+def _baselines(asked: Sequence[Task], named: Path | None) -> dict[Path, Baseline]:
+    """The baselines of these files, by their paths: the one that was named, or what their settings say."""
+    paths = {named} if named is not None else {one.baseline for one in asked}
+    if not any(paths):
+        return {}
+    from batchproof.scripts.lint.baseline import read
+
+    return {path: read(path) for path in paths if path is not None}
+
+
+def _marked(
+    asked: Sequence[Task], files: list[Linted], named: Path | None, known: dict[Path, Baseline]
+) -> tuple[list[Linted], list[tuple[Baseline, KnownFinding]]]:
+    """The files with their findings told as known or new, and the entries that nothing was found for."""
+    if not known:
+        return files, []
+    from batchproof.scripts.lint.baseline import marked
+
+    paths = [named or one.baseline for one in asked]
+    used = [known[path] if path is not None else None for path in paths]
+    return marked(zip(files, [one.codes or () for one in asked], used, strict=True))
+
+
+def _write_baseline(path: Path, asked: Sequence[Task], files: Sequence[Linted]) -> None:
+    from batchproof.report.save import write
+    from batchproof.scripts.lint.baseline import content
+
+    write(path, content(path, [(linted, one.codes or ()) for linted, one in zip(files, asked, strict=True)]))
+    count = sum(len(linted.findings) for linted in files)
+    click.echo(f"wrote {path}: {count} finding{'' if count == 1 else 's'}", err=True)
+
+
+def _name_stale(stale: Sequence[tuple[Baseline, KnownFinding]]) -> None:
+    """What each baseline has and nothing was found for."""
+    for file in dict.fromkeys(used.file for used, _ in stale):
+        count = sum(entry.count for used, entry in stale if used.file == file)
+        gone = "1 finding is gone" if count == 1 else f"{count} findings are gone"
+        shown = os.path.relpath(file)
+        click.echo(
+            f"{gone} that {shown} has: --write-baseline {shown} drops {'it' if count == 1 else 'them'}", err=True
+        )
 
 
 def _files(todo: Sequence[Task], fix: bool, diff: bool) -> Iterator[Linted]:
@@ -161,12 +222,21 @@ def _complain(files: Sequence[Linted]) -> None:
             click.echo(f"error: {place}: {problem.reason}", err=True)
 
 
-def _report(files: Sequence[Linted], excluded: int, form: str, quiet: bool, on_screen: bool) -> str:
+def _report(
+    files: Sequence[Linted],
+    stale: Sequence[tuple[Baseline, KnownFinding]],
+    excluded: int,
+    form: str,
+    quiet: bool,
+    on_screen: bool,
+) -> str:
     """The report in one of its forms."""
     if form in ("json", "sarif", "github"):
         from batchproof.scripts.lint.forms import data
 
-        return {"json": data.findings, "sarif": data.sarif, "github": data.github}[form](files)
+        if form == "json":
+            return data.findings(files, [entry for _, entry in stale])
+        return data.sarif(files) if form == "sarif" else data.github(files)
     from batchproof.scripts.lint.forms import text
 
     if form == "statistics":
@@ -191,6 +261,6 @@ def _give(shown: str, output: Path | None, to_stderr: bool) -> None:
 
 def _colour() -> bool | None:
     """What the usual variables ask for; without them a terminal gets colours."""
-    if os.environ.get("NO_COLOR"):
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return True if os.environ.get("FORCE_COLOR") else None

@@ -51,11 +51,54 @@ def _measured(target: str | None, choices: dict[str, Any]) -> GradientNoise:
     from batchproof.ground.target import place_of, resolve
 
     make = resolve(target) if target is not None else regression
-    with progress(with_time=True) as shown:
-        found = gradient_noise(*_parts(make, target or "the example"), progress=shown, **choices)
+    parts = _parts(make, target or "the example")
+    try:
+        with progress(with_time=True) as shown:
+            found = gradient_noise(*parts, progress=shown, **choices)
+    except BatchproofError:
+        raise
+    except Exception as error:
+        reason = _what_does_not_fit(*parts)
+        if reason is None:
+            raise
+        raise BatchproofError(reason) from error
     if target is None:
         return replace(found, notes=(*found.notes, EXPECTED))
     return replace(found, place=found.place or place_of(make))
+
+
+def _what_does_not_fit(model: Any, loss_fn: Any, data: Any) -> str | None:
+    """Which of the two raises for the first samples, and for what shapes; None where neither does."""
+    import torch
+
+    from batchproof.gradients.noise.samples import on_device, samples_of
+    from batchproof.ground.target import title_of
+    from batchproof.ground.text import error_line
+
+    device = next(model.parameters()).device
+    batch = on_device(samples_of(data).pick([0, 1]), device)
+    if not (isinstance(batch, (tuple, list)) and len(batch) > 1 and all(isinstance(x, torch.Tensor) for x in batch)):
+        return None
+    *inputs, target = batch
+    with torch.no_grad():
+        try:
+            outputs = model(*inputs)
+        except Exception as error:  # noqa: BLE001 - the model is the user's
+            taken = " and ".join(map(_shape, inputs))
+            return f"{type(model).__name__} does not take inputs of shape {taken}: {error_line(error)}"
+        try:
+            loss_fn(outputs, target)
+        except Exception as error:  # noqa: BLE001 - and so is the loss
+            taken = f"outputs of shape {_shape(outputs)} with a target of shape {_shape(target)}"
+            return f"{title_of(loss_fn)} does not take {taken}: {error_line(error)}"
+    return None
+
+
+def _shape(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return type(value).__name__
+    return f"({', '.join(['batch', *map(str, shape[1:])])}{',' if len(shape) == 1 else ''})"
 
 
 def _parts(make: Callable[[], Any] | Any, target: str) -> tuple[Any, Any, Any]:

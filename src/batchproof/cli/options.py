@@ -68,7 +68,9 @@ def _whole(text: str) -> int:
         return int(value)
 
 
-data = click.option("--data", type=_File, help="csv, parquet, feather, npz or pt; columns go to parameters by name.")
+data = click.option(
+    "--data", type=_File, help="csv, tsv, parquet, feather, npy, npz or pt; columns go to parameters by name."
+)
 columns = click.option(
     "--column",
     "columns",

@@ -34,7 +34,7 @@ def command(code: str | None, as_json: bool) -> int:
         click.echo(data.rules(RULES) if as_json else "\n".join(rule_page.listing(RULES, width)))
         return 0
     rule = _named(code)
-    click.echo(data.rule(rule) if as_json else "\n".join(rule_page.page(rule, width)))
+    click.echo(data.rules([rule]) if as_json else "\n".join(rule_page.page(rule, width)))
     return 0
 
 

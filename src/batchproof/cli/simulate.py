@@ -96,5 +96,5 @@ def _simulated(target: str | None, data: Path | None, mapping: dict[str, str], c
         if subject is None:
             found = run(errors=errors_in(data, mapping))
         else:
-            found = run_on(lambda *example: run(errors=example), subject, data, mapping)
+            found = run_on(lambda *example: run(errors=example), subject, data, mapping, must_be_finite=True)
     return replace(found, errors=f"{data.name}: {found.errors}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from batchproof.ground.place import Place
 from batchproof.report.result import Result, plain
@@ -75,6 +75,7 @@ class Reading:
     undefined: int = 0
     raised: str | None = None
     whole: float = math.nan
+    DERIVED: ClassVar[dict[str, Any]] = {"error": float}  # which the curve knows
 
     @property
     def is_sampled(self) -> bool:
@@ -232,6 +233,7 @@ class Explanation(Result):
     asked: tuple[int, ...] = ()
     marked: int | None = None
     calls: int = 0
+    SCHEMA: ClassVar[str] = "batchproof/explain/1"
 
     @property
     def exit_status(self) -> int:
@@ -241,7 +243,6 @@ class Explanation(Result):
     def to_dict(self) -> dict[str, Any]:
         """The explanation as JSON-able data; a number that is not finite becomes None."""
         data = super().to_dict()
-        data["exit_status"] = self.exit_status
         if self.curve is not None:
             for reading, row in zip(self.curve.readings, data["curve"]["readings"], strict=True):
                 row["error"] = plain(self.curve.error(reading.mean))

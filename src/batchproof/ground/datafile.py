@@ -1,4 +1,4 @@
-"""Columns of a data file, and the parameters that they fill.  Reads csv, feather, npz, parquet and pt."""
+"""Columns of a data file, and the parameters that they fill.  Reads csv, feather, npy, npz, parquet, pt and tsv."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.datatable import Unusable, read_csv, read_feather, read_parquet, whole_in_torch
-from batchproof.ground.text import first_line
+from batchproof.ground.datatable import (
+    Unusable,
+    line_of,
+    read_csv,
+    read_feather,
+    read_parquet,
+    read_tsv,
+    whole_in_torch,
+)
+from batchproof.ground.text import counted, first_line
 
 Columns = dict[str, Any]
 
@@ -23,28 +31,66 @@ def load(path: Path) -> Columns:
     Raises:
         BatchproofError: the file is missing, is of another kind, or holds something other than columns.
     """
-    readers: dict[str, Callable[[Path], Columns]] = {
-        ".csv": read_csv, ".feather": read_feather, ".npz": _npz, ".parquet": read_parquet, ".pt": _pt, ".pth": _pt
-    }  # fmt: skip
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.suffix.lower() in _READERS)
+        which = f", such as {path / inside[0]}" if inside else f"; it holds no {', '.join(_READERS)}"
+        raise BatchproofError(f"{path} is a folder: name one file{which}")
     if not path.is_file():
         raise BatchproofError(f"there is no file {path}")
-    if path.suffix.lower() not in readers:
-        raise BatchproofError(f"{path}: cannot read {path.suffix or 'this'} files; use {', '.join(sorted(readers))}")
-    columns = readers[path.suffix.lower()](path)
+    if path.suffix.lower() not in _READERS:
+        raise BatchproofError(f"{path}: cannot read {path.suffix or 'this'} files; use {', '.join(_READERS)}")
+    columns = _READERS[path.suffix.lower()](path)
     if not columns:
         raise BatchproofError(f"{path} has no columns")
     return columns
 
 
-def _npz(path: Path) -> Columns:
+def _numpy(path: Path) -> Columns:
     numpy = _needed("numpy", path)
     import torch
 
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            return {name: _tensor(torch, file[name]) for name in file.files}
+        file = numpy.load(path, allow_pickle=False)
     except Exception as error:
-        raise BatchproofError(f"{path}: {first_line(error)}") from error
+        raise BatchproofError(f"{path} {_why_not(path, error)}") from error
+    if isinstance(file, numpy.ndarray):
+        return _array(torch, file, path)
+    with file:
+        return {name: _member(torch, file, name, path) for name in file.files}
+
+
+_OBJECTS = "holds pickled Python objects, which are not loaded: save it as an array of numbers"
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """Why a file has no array; numpy takes whatever it does not know for a pickle, and suggests to load that."""
+    with path.open("rb") as file:
+        start = file.read(1)
+    is_array, is_pickle, blames_pickle = start == b"\x93", start == b"\x80", "pickle" in str(error)
+    if is_pickle or (is_array and blames_pickle):
+        return _OBJECTS
+    return f"is no {path.suffix} file" if blames_pickle else f"is broken: {first_line(error)}"
+
+
+def _member(torch: Any, file: Any, name: str, path: Path) -> Any:
+    """One array of an archive."""
+    try:
+        return _tensor(torch, file[name])
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise BatchproofError(f"{path}: {name}: {first_line(error)}") from error
+        return Unusable(_OBJECTS)
+    except Exception as error:
+        raise BatchproofError(f"{path}: {name}: {first_line(error)}") from error
+
+
+def _array(torch: Any, array: Any, path: Path) -> Columns:
+    """The fields of a structured array, by name; any other array is one column."""
+    if array.dtype.names:
+        return {name: _tensor(torch, array[name]) for name in array.dtype.names}
+    if not array.ndim:
+        raise BatchproofError(f"{path} holds a single number, and no samples")
+    return {"#1": _tensor(torch, array)}
 
 
 def _tensor(torch: Any, array: Any) -> Any:
@@ -84,6 +130,18 @@ def _needed(module: str, path: Path) -> Any:
         raise BatchproofError(f"{path}: reading it needs {package}: pip install {package}") from error
 
 
+_READERS: dict[str, Callable[[Path], Columns]] = {
+    ".csv": read_csv,
+    ".feather": read_feather,
+    ".npy": _numpy,
+    ".npz": _numpy,
+    ".parquet": read_parquet,
+    ".pt": _pt,
+    ".pth": _pt,
+    ".tsv": read_tsv,
+}
+
+
 def fill(columns: Columns, parameters: Sequence[str], mapping: Mapping[str, str], path: Path, target: str) -> list[Any]:
     """A value for each parameter: the column of its name, or the columns ``name_0``, ``name_1``, ... side by side.
 
@@ -91,7 +149,7 @@ def fill(columns: Columns, parameters: Sequence[str], mapping: Mapping[str, str]
         BatchproofError: a parameter has no column; the message lists the columns and the parameters.
     """
     if not parameters or all(re.fullmatch(r"#\d+", name) for name in columns):
-        return list(columns.values())
+        return _in_order(columns, parameters, path, target)
     unknown = [column for column in mapping.values() if column not in columns]
     found = [_match(columns, mapping.get(parameter, parameter)) for parameter in parameters]
     missing = [name for name, value in zip(parameters, found, strict=True) if value is None]
@@ -103,16 +161,52 @@ def fill(columns: Columns, parameters: Sequence[str], mapping: Mapping[str, str]
     for name, value in zip(parameters, found, strict=True):
         if isinstance(value, Unusable):
             raise BatchproofError(f"{path}: the column of {name} {value.why}")
-        text = _text_in(value)
-        if text is not None:
-            raise BatchproofError(f"{path}: the column of {name} holds text ({text!r}), not numbers")
+        row = _text_in(value)
+        if row is not None:
+            raise BatchproofError(
+                f"{path}: the column of {name} holds text ({value[row]!r} in {_row(path, row)}), not numbers"
+            )
     return found
 
 
-def _text_in(value: Any) -> str | None:
-    """The first text that is no number, where there is text."""
-    texts = [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-    return next((text for text in texts if not _is_number(text)), texts[0]) if texts else None
+def _in_order(columns: Columns, parameters: Sequence[str], path: Path, target: str) -> list[Any]:
+    """Columns without names, one for each parameter."""
+    unusable = next((value for value in columns.values() if isinstance(value, Unusable)), None)
+    if unusable is not None:
+        raise BatchproofError(f"{path} {unusable.why}")
+    if len(columns) < len(parameters):
+        raise BatchproofError(
+            f"{path} holds {counted(len(columns), 'array')} without a name, and {target} takes "
+            f"{', '.join(parameters)}: save them by name in one .npz file"
+        )
+    return list(columns.values())
+
+
+def _text_in(value: Any) -> int | None:
+    """Where the first text is that is no number; the first text of all where all are numbers; None without text."""
+    rows = [row for row, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []
+    return next((row for row in rows if not _is_number(value[row])), rows[0]) if rows else None
+
+
+def _row(path: Path, row: int) -> str:
+    """A row, from 1, with its line where the file has lines."""
+    line = line_of(path, row)
+    return f"row {row + 1}" if line is None else f"row {row + 1}, line {line}"
+
+
+def not_finite(values: Mapping[str, Any], path: Path) -> str | None:
+    """Which column holds the first number that is not finite, and in which row; None where there is none."""
+    import torch
+
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.ndim:
+            strange = ~value.isfinite().flatten(1).all(1) if value.ndim > 1 else ~value.isfinite()
+            rows = strange.nonzero().flatten().tolist()
+            if rows:
+                what = "NaN" if value[rows[0]].isnan().any() else "infinite"
+                more = f", and {len(rows) - 1:,} more" if len(rows) > 1 else ""
+                return f"{name} is {what} in {_row(path, rows[0])} of {path.name}{more}"
+    return None
 
 
 def _is_number(text: str) -> bool:

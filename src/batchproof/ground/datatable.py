@@ -17,6 +17,15 @@ from batchproof.ground.text import first_line
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
 #: From here on float64 no longer holds every whole number.
 _LARGEST = 2**53
+#: How files of other kinds begin.
+_BINARY = {
+    b"PK\x03\x04": "a zip archive (as Excel and npz files are)",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"PAR1": "a parquet file",
+    b"ARROW1": "a feather file",
+    b"\x93NUMPY": "a npy file",
+    b"\x1f\x8b": "compressed by gzip",
+}
 
 
 @dataclass(frozen=True)
@@ -28,25 +37,72 @@ class Unusable:
 
 def read_csv(path: Path) -> dict[str, Any]:
     """The columns of a csv file: whole numbers, floating ones in float64, truth values, or text."""
+    return _read_text(path, ",")
+
+
+def read_tsv(path: Path) -> dict[str, Any]:
+    """The columns of a file whose values are separated by tabs."""
+    return _read_text(path, "\t")
+
+
+def _read_text(path: Path, mark: str) -> dict[str, Any]:
     csv = arrow("pyarrow.csv", path)
     with path.open("rb") as file:
-        lines = [line for line in itertools.islice(file, 1000) if line.strip(b"\xef\xbb\xbf\r\n\t ")]
+        start = list(itertools.islice(file, 1000))
+    other = _is_no_text(b"".join(start))
+    if other:
+        raise BatchproofError(f"{path} {other}")
+    lines = [line for line in start if _is_filled(line)]
     if len(lines) < 2:
         raise BatchproofError(f"{path} has no rows below its header" if lines else f"{path} is empty")
-    parse = csv.ParseOptions(newlines_in_values=True)
+    parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True)
     try:
         table = csv.read_csv(path, parse_options=parse)
+        list(table.column_names)  # only this decodes the header
     except Exception as error:  # pyarrow's own
-        raise BatchproofError(_broken(csv, path, error)) from error
-    return columns(table, path)
+        raise BatchproofError(_broken(csv, path, mark, error)) from error
+    return columns(table, path, mark)
 
 
-def _broken(csv: Any, path: Path, error: Exception) -> str:
+def _is_filled(line: bytes) -> bool:
+    return bool(line.strip(b"\xef\xbb\xbf\r\n\t "))
+
+
+def _is_no_text(start: bytes) -> str:
+    """What the beginning of a file shows that is no text in UTF-8; empty where nothing speaks against it."""
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "is UTF-32: save it as UTF-8"
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "is UTF-16: save it as UTF-8"
+    kind = next((kind for begin, kind in _BINARY.items() if start.startswith(begin)), None)
+    if kind is not None:
+        return f"is {kind}, not text: name it by what it is, or export it as text"
+    if b"\0" in start:
+        halves = start[:1000:2], start[1:1000:2]
+        wide = any(not half.strip(b"\0") for half in halves)  # ASCII in two bytes each
+        return "is UTF-16: save it as UTF-8" if wide else "is a binary file, not text"
+    return ""
+
+
+def line_of(path: Path, row: int) -> int | None:
+    """The line, from 1, of a row, from 0, below the header; None where rows are no lines."""
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return None
+    with path.open("rb") as file:
+        filled = (number for number, line in enumerate(file, 1) if line.strip(b"\r\n"))
+        found = next(itertools.islice(filled, row + 1, None), None)
+    with path.open("rb") as file:  # a value in quotes may have lines of its own
+        quoted = any(line.count(b'"') % 2 for line in file)
+    return None if quoted else found
+
+
+def _broken(csv: Any, path: Path, mark: str, error: Exception) -> str:
     """What is wrong with a csv file: its first row of another length, or what pyarrow says."""
     try:
         path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        return f"{path} is not text in UTF-8: convert it first"
+    except UnicodeDecodeError as wrong_bytes:
+        line = path.read_bytes()[: wrong_bytes.start].count(b"\n") + 1
+        return f"{path} is not UTF-8 (line {line}): save it as UTF-8"
     wrong: list[Any] = []
 
     def note(row: Any) -> str:
@@ -54,8 +110,9 @@ def _broken(csv: Any, path: Path, error: Exception) -> str:
         return "error"
 
     one_by_one = csv.ReadOptions(use_threads=False)  # only then are rows numbered
+    parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True, invalid_row_handler=note)
     with suppress(Exception):  # it fails as before
-        csv.read_csv(path, one_by_one, csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note))
+        csv.read_csv(path, one_by_one, parse)
     if wrong and wrong[0].number is not None:
         row = wrong[0]
         return f"{path}, line {row.number}: {row.actual_columns} values for {row.expected_columns} columns"
@@ -96,15 +153,24 @@ def arrow(module: str, path: Path) -> Any:
         raise BatchproofError(f'{path}: reading it needs pyarrow: pip install "batchproof[data]"') from error
 
 
-def columns(table: Any, path: Path) -> dict[str, Any]:
-    """Every column by its name."""
+def columns(table: Any, path: Path, separator: str = ",") -> dict[str, Any]:
+    """Every column by its name.
+
+    Args:
+        table: Of pyarrow.
+        path: What it was read from.
+        separator: What should stand between the values of a text file.
+    """
     names = [name.strip() for name in table.column_names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BatchproofError(f"{path} has two columns named {twice!r}: give each a name of its own")
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-        mark = next(mark for mark in ";\t|" if mark in names[0])
-        raise BatchproofError(f"{path} has one column, {names[0]!r}: its values must be separated by ',', not {mark!r}")
+    mark = next((mark for mark in ";\t|," if mark in names[0] and mark != separator), None) if len(names) == 1 else None
+    if mark is not None:
+        how = "; or name the file .tsv" if mark == "\t" else ""
+        raise BatchproofError(
+            f"{path} has one column, {names[0]!r}: its values must be separated by {separator!r}, not {mark!r}{how}"
+        )
     return {name: _column(table.column(place)) for place, name in enumerate(names)}
 
 

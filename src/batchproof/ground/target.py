@@ -161,6 +161,8 @@ def _import_failed(what: str, error: BaseException) -> BatchproofError:
 def described(error: BaseException) -> str:
     """Somebody else's error in one or two lines: its type, its message and the line of theirs that raised it."""
     text = error_line(error)
+    if isinstance(error, SyntaxError) and error.filename is None:  # a file with null bytes has no lines
+        return text
     if isinstance(error, SyntaxError):
         return f"{text}\n       {error.filename}:{error.lineno}   {(error.text or '').strip()}"
     hidden = (OWN_FOLDER, *map(_folder_of, ("importlib", "click")), "<frozen")

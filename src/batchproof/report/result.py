@@ -6,8 +6,9 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from enum import Enum
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 
 class Result:
@@ -15,12 +16,24 @@ class Result:
 
     Beside the module of such a class is another, ``document``, whose ``document(result)`` is made into text, pages and
     pictures.
+
+    Attributes:
+        SCHEMA: what its data is called, with the version: ``"batchproof/explain/1"``.
+        DERIVED: what its data has beside the fields, with the types.  A class that a result is made of may have it too;
+            what that does not know itself, the result fills in.
     """
 
+    SCHEMA: ClassVar[str]
+    DERIVED: ClassVar[dict[str, Any]] = {"exit_status": int}
+
+    @staticmethod
+    def unwritable(number: float) -> Any:
+        """What stands in the data for a number that is not finite, which JSON does not have."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data; a number that is not finite becomes None."""
-        data: dict[str, Any] = plain(dataclasses.asdict(self))  # type: ignore[call-overload]
-        return data
+        """All fields as JSON-able data, and what follows from them; a number that is not finite becomes None."""
+        return {"schema": self.SCHEMA, **_fields(self, self.unwritable)}
 
     def __repr__(self) -> str:
         """The class and the verdict: a cell of a notebook, or a line of a debugger, has no room for all fields."""
@@ -46,8 +59,20 @@ class Result:
         return render(self)
 
 
+def _fields(value: Any, unwritable: Callable[[float], Any]) -> dict[str, Any]:
+    """A dataclass's fields and what follows from them, as data."""
+    names = (*(field.name for field in dataclasses.fields(value)), *getattr(value, "DERIVED", ()))
+    return {name: plain(getattr(value, name, None), unwritable) for name in names}
+
+
 def plain(value: Any, unwritable: Callable[[float], Any] = lambda number: None) -> Any:
-    """JSON has no numbers that are not finite: these become None, or what ``unwritable`` makes of them."""
+    """Any part of a result as data; of a number that is not finite, which JSON does not have, what is given for it."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value):
+        return _fields(value, unwritable)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, dict):
         return {key: plain(item, unwritable) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.result import Result, plain
+from batchproof.report.result import Result
 
 #: A difference of fewer standard errors may be noise.
 CLEAR = 4.0
@@ -45,6 +45,7 @@ class SimulationRow:
     undefined: int = 0
     pooled_samples: int = 0
     difference: Estimate = field(default_factory=lambda: Estimate(math.nan, math.nan))
+    DERIVED: ClassVar[dict[str, Any]] = {"shortfall": float}
 
     @property
     def is_near_zero(self) -> bool:
@@ -109,15 +110,9 @@ class Simulation(Result):
     interrupted: bool = False
     seconds: float = 0.0
     marked: int | None = None
+    SCHEMA: ClassVar[str] = "batchproof/simulate/1"
 
     @property
     def exit_status(self) -> int:
         """0: the same at every batch size.  1: depends on it.  2: could not tell."""
         return {False: 0, True: 1, None: 2}[self.depends]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The simulation as JSON-able data; a number that is not finite becomes None."""
-        data = super().to_dict()
-        for row, entry in zip(self.rows, data["rows"], strict=True):
-            entry["shortfall"] = plain(row.shortfall)
-        return data

@@ -47,9 +47,9 @@ def at_marked_row(simulation: Simulation) -> str:
 
 
 def remedy(simulation: Simulation) -> tuple[str, ...]:
-    """Code to paste, where the number depends on the batch size."""
+    """Code to paste, where the number depends on the batch size and the function is the reader's."""
     name, _, arguments = simulation.target.partition("(")
-    if not simulation.depends or not name.isidentifier() or name == "lambda":
+    if not simulation.depends or simulation.place is None or not name.isidentifier() or name == "lambda":
         return ()
     return exact_lines(name, arguments.removesuffix(")"))
 

@@ -51,9 +51,12 @@ def test_a_number_that_is_wrong_and_its_fix(capsys: pytest.CaptureFixture[str], 
     assert main(shlex.split(fix)[1:]) == 0
     capsys.readouterr()
     status, out, _ = command(capsys, "check", "wrong.py")
-    assert status == 2, out
-    assert out.startswith("? nothing measured: no place was found where it averages over batches")
+    assert status == 0, out
+    assert out.startswith("✓ nothing is averaged over batches: line ")
+    assert "takes its value from exact()" in out
     assert "  lint: nothing found in the source" in out
+    assert "looked for" not in out
+    assert command(capsys, "check", "wrong.py", "--batch-size", "10,100")[0] == 0
 
 
 def test_batch_sizes_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +75,49 @@ def test_nothing_wrong_and_nothing_measured(capsys: pytest.CaptureFixture[str], 
     status, out, _ = command(capsys, "check", "other.py")
     assert status == 2
     assert out.startswith("? nothing measured: no place was found")
+
+
+EXACT = """
+import batchproof as bp
+from batchproof import exact as streamed
+
+metric, other = bp.exact(rmse), 3
+first = bp.exact(rmse)
+second = streamed(rmse)
+for inputs, real in DataLoader(data, batch_size=32):
+    first(model(inputs), real), second(model(inputs), real)
+print(first.compute(), second.compute())
+"""
+
+
+def test_values_of_exact_are_no_averages(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "exact.py").write_text(DATA + FROZEN + ROOT + EXACT)
+    status, out, _ = command(capsys, "check", "exact.py")
+    assert (status, out.splitlines()[0].split(" ")[0]) == (0, "✓")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        EXACT.replace(
+            "print(first.compute(), second.compute())", "first.compute()"
+        ),  # where does the number come from?
+        "\ndef made(f): return bp.exact(f)\n"
+        + EXACT.replace("= bp.exact(rmse)", "= made(rmse)").replace("second = streamed(rmse)", "second = first"),
+        EXACT + "\nraise SystemExit(3)\n",
+        EXACT + "\nraise ValueError('lost')\n",
+    ],
+)
+def test_without_an_end_or_a_value_that_is_read_it_could_not_tell(
+    capsys: pytest.CaptureFixture[str], folder: Path, text: str
+) -> None:
+    (folder / "exact.py").write_text(DATA + FROZEN + ROOT + text)
+    assert command(capsys, "check", "exact.py")[0] == 2
+
+
+def test_an_average_beside_an_exact_value_is_still_judged(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "exact.py").write_text(WRONG + EXACT)
+    assert command(capsys, "check", "exact.py")[0] == 1
 
 
 def test_a_script_that_fails_is_still_linted(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.commands import inside, refusal
 from tests.comparisons import shared_slots
 
-from batchproof.scripts.compare import scheduler
+from batchproof.scripts.compare import blank, scheduler
 
 NOTHING_ADDED = """
 import torch
@@ -64,6 +64,17 @@ def test_one_batch_size(capsys: pytest.CaptureFixture[str], sizes: str) -> None:
 
 def test_no_batch_size(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--batch-size" in refusal(capsys, "compare", "loaded.py")
+
+
+@pytest.mark.parametrize("blank_", ["{batchsize}", "{batch-size}", "{BATCH_SIZE}", "{batch_sizes}", "{bs}"])
+@pytest.mark.parametrize("verb", ["compare", "check"])
+def test_a_blank_that_is_misspelt(capsys: pytest.CaptureFixture[str], verb: str, blank_: str) -> None:
+    found = refusal(capsys, verb, "loaded.py", "--batch-size", "2,4", "--", "--bs", f"x{blank_}")
+    assert found == f"{blank_} is not filled in; did you mean {{batch_size}}?"
+
+
+def test_other_names_in_braces_are_the_scripts_own() -> None:
+    blank.refuse_misspelt(["--name", "{epoch}-{size}", "{batch_size}", "{}", "{'batch_size': {batch_size}}"])
 
 
 def test_no_such_script(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -49,7 +49,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def found(capsys: pytest.CaptureFixture[str], *args: str) -> list[tuple[str, str]]:
     _, out, _ = run(capsys, "lint", "--format", "json", *args)
-    return [(finding["path"], finding["code"]) for finding in json.loads(out)]
+    return [(finding["path"], finding["code"]) for finding in json.loads(out)["findings"]]
 
 
 def test_exit_statuses(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -249,7 +249,7 @@ def test_stdin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 def test_nothing_to_do(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "empty").mkdir()
     status, out, err = run(capsys, "lint", "empty")
-    assert (status, out, err) == (0, "nothing to report in 0 files\n", "")
+    assert (status, out, err) == (0, "Found nothing in 0 files\n", "")
 
 
 def test_output_goes_to_a_file(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -267,13 +267,13 @@ def test_rule(capsys: pytest.CaptureFixture[str]) -> None:
     assert "```" not in out
     assert max(map(len, out.splitlines())) <= 80
     assert run(capsys, "rule", "nonlinear-metric-averaged")[1] == out
-    assert json.loads(run(capsys, "rule", "BP101", "--json")[1])["page"].startswith("Finds ")
+    assert json.loads(run(capsys, "rule", "BP101", "--json")[1])["rules"][0]["page"].startswith("Finds ")
 
 
 def test_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "rule")
     listed = [line.split()[0] for line in out.splitlines() if line.startswith("BP")]
-    assert listed == [rule["code"] for rule in json.loads(run(capsys, "rule", "--json")[1])]
+    assert listed == [rule["code"] for rule in json.loads(run(capsys, "rule", "--json")[1])["rules"]]
     assert len(listed) == 13
     assert max(map(len, out.splitlines())) <= 80
 

@@ -159,18 +159,18 @@ def test_exact_only_where_every_batch_is_scored_on_nothing_but_itself(add: str, 
 def test_the_command_writes(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "train.py").chmod(0o755)
     status, out, err = run(capsys, "lint", "--fix", "train.py")
-    assert (status, out, err) == (0, "1 fixed; nothing left to report in 1 file\n", "")
+    assert (status, out, err) == (0, "Found 1 number that depends on the batch size (1 fixed, 0 left)\n", "")
     assert (folder / "train.py").read_text() == FIXED
     assert (folder / "train.py").stat().st_mode & 0o777 == 0o755
     assert [path.name for path in folder.iterdir()] == ["train.py"]
-    assert run(capsys, "lint", "--fix", "train.py")[:2] == (0, "nothing to report in 1 file\n")
+    assert run(capsys, "lint", "--fix", "train.py")[:2] == (0, "Found nothing in 1 file\n")
 
 
 def test_what_cannot_be_fixed_is_reported(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "train.py").write_text(SUM + ROOT.format(more="", add="total += rmse(y, model.z)").split("torch\n", 1)[1])
     status, out, _ = run(capsys, "lint", "--fix", "train.py", "--format", "concise")
     assert status == 1
-    assert out.splitlines()[-1].startswith("1 fixed; 1 problem left in 1 file of 1")
+    assert out.splitlines()[-1] == "Found 2 numbers that depend on the batch size (1 fixed, 1 left)"
 
 
 def test_diff_writes_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
@@ -243,7 +243,7 @@ def test_stdin(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(SUM.encode())))
     status, out, err = run(capsys, "lint", "--fix", "-")
     assert (status, out) == (0, FIXED)
-    assert err == "1 fixed; nothing left to report in 1 file\n"
+    assert err == "Found 1 number that depends on the batch size (1 fixed, 0 left)\n"
 
 
 def test_broken_files_are_left_alone(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -38,8 +38,6 @@ def evaluate(model, loader):
 
 REPORT = """\
 train.py:12:9: BP101 error
-  `total` averages `rmse(model(x), y)` over batches, and that depends on the
-  batch size: the square root is taken of each batch; it tends to read low
    6 |     return torch.sqrt(F.mse_loss(pred, y))
      |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
      |            the square root is taken of each batch
@@ -47,26 +45,28 @@ train.py:12:9: BP101 error
      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   14 |     return total / len(loader), loss_sum / len(loader)
      |            ^^^^^^^^^^^^^^^^^^^ averaged here
-  use  metric = batchproof.exact(rmse): call it on each batch, report
-       metric.compute() after the loop
+  `total` averages `rmse(model(x), y)` over batches, and that depends on the
+  batch size: the square root is taken of each batch; it tends to be too low
+  → one root after the loop: `metric = batchproof.exact(rmse)` above it,
+    `metric(model(x), y)` in it, `metric.compute()` below it
 
 train.py:13:9: BP201 [*] note
-  `loss_sum` gives every batch the same weight: a short last batch counts as
-  much as a full one
   13 |         loss_sum += F.mse_loss(model(x), y).item()
      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   14 |     return total / len(loader), loss_sum / len(loader)
      |                                 ^^^^^^^^^^^^^^^^^^^^^^
      |                                 divided by the number of batches
-  use  weight each batch by its number of samples, and divide by their sum
+  `loss_sum` gives every batch the same weight: a short last batch counts as
+  much as a full one
+  → weight each batch by its number of samples, and divide by their sum
 
-2 problems found in 1 file of 1: 1 error, 1 note; [*] 1 fixable with --fix
+Found 2 numbers that depend on the batch size (1 fixable with --fix)
 """
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    for name in ("NO_COLOR", "FORCE_COLOR"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     with inside(tmp_path, monkeypatch, {"train.py": SCRIPT}, columns=80) as folder:
         yield folder
@@ -80,14 +80,16 @@ def test_the_whole_report(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "lint", "train.py")[1] == REPORT
 
 
-@pytest.mark.parametrize("width", [60, 80, 120])
-def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_no_line_is_wider_than_the_terminal_or_ends_in_blanks(width: int) -> None:
     long = SCRIPT.replace("rmse(model(x), y)", "rmse(model(x), y + " + " + ".join(["a_long_name"] * 20) + ")")
     deep = SCRIPT.replace("\n", "\n" + " " * 70).strip()
     for text in (SCRIPT, long, f"if True:\n{' ' * 70}{deep}"):
         found = linted(text)
         assert found.findings
-        assert max(len(click.unstyle(line)) for line in lint_text.full([found], width)) <= width
+        lines = [click.unstyle(line) for line in lint_text.full([found], width)]
+        assert max(map(len, lines)) <= width
+        assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_tabs_do_not_move_the_marks() -> None:
@@ -107,6 +109,39 @@ def test_colours_only_for_those_who_see_them(
     assert coloured != plain
     monkeypatch.setenv("NO_COLOR", "1")
     assert run(capsys, "lint", "train.py")[1] == plain
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert run(capsys, "lint", "train.py")[1] == plain
+
+
+def test_blue_is_hard_to_read_on_black() -> None:
+    assert "\x1b[34m" not in "".join(lint_text.full([linted()], 80))
+
+
+@pytest.mark.parametrize("form", ["text", "concise", "json", "github", "sarif"])
+def test_what_goes_to_a_file_is_what_is_printed(
+    form: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    status, out, err = run(capsys, "lint", "train.py", "--format", form, "--output", "report")
+    assert (status, out, err) == (1, "", "wrote report\n")
+    assert (folder / "report").read_text() == click.unstyle(run(capsys, "lint", "train.py", "--format", form)[1])
+
+
+def test_what_could_not_be_read_is_not_counted_as_read(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    (folder / "train.py").write_text("def f(:")
+    assert run(capsys, "lint", "train.py")[1] == "Found nothing in 0 files (1 could not be read)\n"
+
+
+def test_what_cannot_be_written_is_not_called_fixable(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    book = {"cells": [{"cell_type": "code", "source": SCRIPT}]}
+    (folder / "train.ipynb").write_text(json.dumps(book))
+    assert "1 fixable" in run(capsys, "lint", "train.ipynb")[1]
+    (folder / "train.ipynb").write_text(json.dumps(book, separators=(",", ":")))
+    out = run(capsys, "lint", "train.ipynb")[1]
+    assert "BP201" in out and "[*]" not in out and "fixable" not in out
+    assert "its formatting cannot be kept" in run(capsys, "lint", "--fix", "train.ipynb")[2]
 
 
 def test_concise(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,11 +160,11 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    found: list[dict[str, Any]] = json.loads(run(capsys, "lint", "--format", "json", "train.py")[1])
+    found: list[dict[str, Any]] = json.loads(run(capsys, "lint", "--format", "json", "train.py")[1])["findings"]
     root, mean = found
     assert set(root) == {
         "path", "line", "column", "end_line", "end_column", "cell", "code", "name", "severity", "message", "remedy",
-        "related", "fix",
+        "related", "fix", "function", "statement", "is_known",
     }  # fmt: skip
     assert (root["path"], root["line"], root["column"], root["end_column"]) == ("train.py", 12, 9, 42)
     assert (root["name"], root["severity"], root["cell"], root["fix"]) == (
@@ -141,7 +176,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_json_of_nothing(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "train.py").write_text("")
-    assert json.loads(run(capsys, "lint", "--format", "json", "train.py")[1]) == []
+    assert json.loads(run(capsys, "lint", "--format", "json", "train.py")[1]) == {
+        "schema": "batchproof/lint/1", "findings": [], "problems": [], "stale": [],
+    }  # fmt: skip
 
 
 def test_github() -> None:

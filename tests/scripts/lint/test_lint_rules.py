@@ -135,7 +135,7 @@ def test_a_message_names_the_accumulator_what_is_added_and_where_it_comes_from()
     assert finding.code == "BP101"  # the weightiest: the last batch may be short as well
     assert finding.message.startswith("`total` averages `torch.sqrt(F.mse_loss(model(x), y))` over batches")
     assert "depends on the batch size" in finding.message
-    assert finding.message.endswith("it tends to read low")
+    assert finding.message.endswith("it tends to be too low")
     assert [related.span.line for related in finding.related] == [8, 10]
     assert finding.remedy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from batchproof.explanation import Finding
 from batchproof.report.result import Result
@@ -131,6 +131,8 @@ class GradientCheck(Result):
     tolerance: float = 0.0
     ran: str = ""
     notes: tuple[str, ...] = ()
+    SCHEMA: ClassVar[str] = "batchproof/check-gradients/1"
+    DERIVED: ClassVar[dict[str, Any]] = {"cause": GradientCode | None, "remedy": str}
 
     @property
     def cause(self) -> GradientCode | None:
@@ -141,9 +143,3 @@ class GradientCheck(Result):
     def remedy(self) -> str:
         """What to do instead; empty where the gradients are the same."""
         return self.findings[0].remedy if self.findings else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The check as JSON-able data; a number that is not finite becomes None."""
-        data = super().to_dict()
-        data["cause"], data["remedy"] = self.cause, self.remedy
-        return data

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from batchproof.ground.place import Place
 from batchproof.report.estimates import Estimate
-from batchproof.report.result import Result, plain
+from batchproof.report.result import Result
 
 #: What the noise was estimated from.
 Method = Literal["per-sample", "micro-batches", "batches"]
@@ -34,6 +34,7 @@ class NoiseRow:
     variance: Estimate
     cosine: Estimate
     undefined: int = 0
+    DERIVED: ClassVar[dict[str, Any]] = {"progress": float}
 
     @property
     def progress(self) -> float:
@@ -110,6 +111,7 @@ class GradientNoise(Result):
     interrupted: bool = False
     seconds: float = 0.0
     marked: int | None = None
+    SCHEMA: ClassVar[str] = "batchproof/noise/1"
 
     @property
     def is_clear(self) -> bool:
@@ -139,10 +141,3 @@ class GradientNoise(Result):
         square = self.gradient_norm**2
         drawn = self.trace * (1 / size - 1 / self.samples)
         return (drawn + self.redrawn) / square if square else math.nan
-
-    def to_dict(self) -> dict[str, Any]:
-        """The measurement as JSON-able data; a number that is not finite becomes None."""
-        data = super().to_dict()
-        for row, entry in zip(self.rows, data["rows"], strict=True):
-            entry["progress"] = plain(row.progress)
-        return data

@@ -15,8 +15,9 @@ from batchproof.errors import BatchproofError, TorchMissing
 from batchproof.ground.place import Place
 from batchproof.ground.text import first_line
 from batchproof.ground.torch_versions import require
+from batchproof.scripts.check.exact_values import exact_values
 from batchproof.scripts.check.result import ScriptCheck
-from batchproof.scripts.compare import BLANK, compare
+from batchproof.scripts.compare import BLANK, compare, refuse_misspelt
 from batchproof.scripts.lint import fix_commands, lint_path
 from batchproof.scripts.run import load, path_of
 
@@ -42,6 +43,7 @@ def check(
     """
     if not batch_sizes and any(BLANK in part for part in arguments):
         raise BatchproofError(f"{BLANK} needs sizes to fill in: --batch-size 16,64,128")
+    refuse_misspelt(arguments)
     path = path_of(script, arguments)
     linted = lint_path(str(path))
     found = ScriptCheck(
@@ -49,6 +51,7 @@ def check(
         linted.findings,
         obstacles=tuple(problem.reason for problem in linted.problems),
         fix=fix_commands(Place(script, finding.span.line) for finding in linted.findings),
+        exact=() if linted.problems else exact_values(str(path)),
     )
     try:
         require("batchproof run")

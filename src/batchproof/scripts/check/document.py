@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.ground.place import Place
-from batchproof.ground.text import sentence
+from batchproof.ground.text import listed, sentence
 from batchproof.report.document import Document, Reason
 from batchproof.report.forms import document_of
 
@@ -21,8 +21,10 @@ def document(check: ScriptCheck) -> Document:
     telling = check.telling
     shown = document_of(telling) if telling is not None else Document(check.script, None, None, "")
     brief = shown.brief
+    if check.is_exact:
+        brief = replace(brief, remarks=())  # of what was looked for
     measured = telling is not None and telling.exit_status == 1
-    headline = shown.headline
+    headline = _exact_headline(check) if check.is_exact else shown.headline
     if not measured and check.findings:
         headline = f"{check.lint_headline}{'; ' + shown.headline if telling is not None else ''}"
     return replace(
@@ -35,6 +37,12 @@ def document(check: ScriptCheck) -> Document:
         use=check.fix,
         brief=replace(brief, remarks=(*brief.remarks, *_others(check, is_lint_told=not measured))),
     )
+
+
+def _exact_headline(check: ScriptCheck) -> str:
+    lines = listed([str(place.line) for place in check.exact])
+    what = f"line {lines} takes its value" if len(check.exact) == 1 else f"lines {lines} take their values"
+    return f"nothing is averaged over batches: {what} from exact()"
 
 
 def _reason(finding: LintFinding) -> Reason:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+from batchproof.ground.place import Place
 from batchproof.ground.text import counted
 from batchproof.report.result import Result
 from batchproof.scripts.compare import Comparison
@@ -23,6 +24,7 @@ class ScriptCheck(Result):
         comparison: why its numbers differ between batch sizes; None where none were given, or they cannot be compared.
         obstacles: why something of this could not be done, each in a sentence.
         fix: commands that repair what is wrong; empty where none does.
+        exact: where the source takes a value from `batchproof.exact`; empty where not all of it was read.
         interrupted: whether Ctrl-C ended it.
     """
 
@@ -32,7 +34,9 @@ class ScriptCheck(Result):
     comparison: Comparison | None = None
     obstacles: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
+    exact: tuple[Place, ...] = ()
     interrupted: bool = False
+    SCHEMA: ClassVar[str] = "batchproof/check/1"
 
     @property
     def telling(self) -> Comparison | ScriptRun | None:
@@ -41,10 +45,22 @@ class ScriptCheck(Result):
         return min(measured, key=lambda found: (1, 0, 2).index(found.exit_status), default=None)
 
     @property
+    def is_exact(self) -> bool:
+        """Whether its numbers come from `batchproof.exact`, and the run came to its end without an average."""
+        run = self.run
+        if run is None or self.findings or not self.exact or (self.comparison and self.comparison.numbers):
+            return False
+        averaged = run.measured or run.notes or any(not seen.harmless for seen in run.seen)
+        return not (averaged or run.failed or run.status or self.interrupted)
+
+    @property
     def exit_status(self) -> int:
         """0: nothing is wrong.  1: something depends on the batch size by mistake.  2: could not tell."""
-        measured = self.telling.exit_status if self.telling is not None else 2
-        return 1 if self.findings else measured
+        if self.findings:
+            return 1
+        if self.is_exact:
+            return 0
+        return self.telling.exit_status if self.telling is not None else 2
 
     @property
     def lint_headline(self) -> str:
@@ -54,11 +70,3 @@ class ScriptCheck(Result):
         lines = ", ".join(f"{finding.code} at line {finding.span.line}" for finding in self.findings[:4])
         more = f" and {len(self.findings) - 4} more" if len(self.findings) > 4 else ""
         return f"{counted(len(self.findings), 'problem')} in the source: {lines}{more}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data, and what follows from them."""
-        measured = {
-            "run": self.run.to_dict() if self.run is not None else None,
-            "comparison": self.comparison.to_dict() if self.comparison is not None else None,
-        }
-        return {**super().to_dict(), **measured, "exit_status": self.exit_status}

@@ -13,8 +13,9 @@ from pathlib import Path
 from batchproof.errors import BatchproofError
 from batchproof.ground.place import Place
 from batchproof.scripts.compare.assemble import names
+from batchproof.scripts.compare.blank import BLANK
 from batchproof.scripts.compare.record import RunOutcome
-from batchproof.scripts.compare.scheduler import BLANK, ScriptCommand
+from batchproof.scripts.compare.scheduler import ScriptCommand
 
 #: How `Run.notes` speaks of them.
 BY_TRAINER = ": averaged by a trainer"

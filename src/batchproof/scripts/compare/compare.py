@@ -10,6 +10,7 @@ from batchproof.errors import BatchproofError
 from batchproof.ground.torch_versions import require
 from batchproof.ground.validation import whole
 from batchproof.scripts.compare import cache as caching
+from batchproof.scripts.compare.blank import refuse_misspelt
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.check import check
 from batchproof.scripts.compare.comparison import Comparison
@@ -59,6 +60,7 @@ def compare(
     sizes = tuple(dict.fromkeys(whole(size, "a batch size", 1) for size in batch_sizes))
     if len(sizes) < 2:
         raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
+    refuse_misspelt(arguments)
     script = ScriptCommand(target, tuple(arguments), as_module, report)
     path = _path(script)
     require("batchproof compare")

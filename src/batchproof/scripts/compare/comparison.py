@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from batchproof.ground.place import Place
 from batchproof.report.result import Result
@@ -200,16 +200,13 @@ class Comparison(Result):
     interrupted: bool = False
     seconds: float = 0.0
     fix: tuple[str, ...] = ()
+    SCHEMA: ClassVar[str] = "batchproof/compare/1"
 
     @property
     def main(self) -> ComparedNumber | None:
         """The number that the headline is about: the first of those with the worst verdict."""
         told = [number for number in self.numbers if len(number.rows) > 1]
         return min(told or self.numbers, key=lambda number: WORST_FIRST.index(number.verdict), default=None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data, and what follows from them."""
-        return {**super().to_dict(), "exit_status": self.exit_status}
 
     @property
     def exit_status(self) -> int:

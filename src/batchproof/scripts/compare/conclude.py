@@ -12,11 +12,12 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.compare import plan
 from batchproof.scripts.compare.advice import advice
 from batchproof.scripts.compare.assemble import numbers
+from batchproof.scripts.compare.blank import BLANK
 from batchproof.scripts.compare.check import check, totals
 from batchproof.scripts.compare.comparison import ComparedNumber, Comparison, Failure
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
-from batchproof.scripts.compare.scheduler import BLANK, REFUSED, CompletedRuns, ScriptCommand
+from batchproof.scripts.compare.scheduler import REFUSED, CompletedRuns, ScriptCommand
 from batchproof.scripts.compare.split import DifferenceCause
 from batchproof.scripts.compare.verdict import broadcasts, is_mistaken, with_verdict
 from batchproof.scripts.lint import fix_commands

@@ -16,6 +16,7 @@ from typing import Any
 
 from batchproof.errors import BatchproofError
 from batchproof.scripts.compare import plan
+from batchproof.scripts.compare.blank import BLANK
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
@@ -26,8 +27,6 @@ from batchproof.scripts.run import load
 MOMENT = 0.2
 #: What the last line begins with where a script was not even begun.
 REFUSED = "error: "
-#: What the arguments say in place of a batch size.
-BLANK = "{batch_size}"
 
 Progress = Callable[[str, int, int], Any]
 Check = Callable[[RunOutcome], None]

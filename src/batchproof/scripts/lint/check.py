@@ -89,7 +89,34 @@ def _finding(source: SourceFile, rule: Rule, verdict: Verdict) -> LintFinding:
         message=verdict.message,
         remedy=verdict.remedy,
         related=tuple(Related(place, message) for place, message in marks if place != span),
+        function=_function_at(source.tree, verdict.node),
+        statement=_code_of(source, verdict.node),
     )
+
+
+def _function_at(tree: ast.AST, node: ast.AST) -> str:
+    """The functions and classes that a node stands in."""
+    line = getattr(node, "lineno", 1)
+    names: list[str] = []
+    inside: ast.AST | None = tree
+    while inside is not None:
+        if isinstance(inside, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.append(inside.name)
+        children = (child for child in ast.iter_child_nodes(inside) if child is not node)
+        inside = next((child for child in children if _holds(child, line)), None)
+    return ".".join(names)
+
+
+def _holds(node: ast.AST, line: int) -> bool:
+    """Whether it is a statement, or a part of one that holds statements, with this line in it."""
+    return isinstance(node, (ast.stmt, ast.ExceptHandler)) and node.lineno <= line <= (node.end_lineno or line)
+
+
+def _code_of(source: SourceFile, node: ast.AST) -> str:
+    """A node as it is written, on one line; of a statement with a body only the head."""
+    has_body = isinstance(getattr(node, "body", None), list)
+    text = None if has_body else ast.get_source_segment(source.text, node)
+    return " ".join((text or source.line(getattr(node, "lineno", 1))).split())
 
 
 def span_of(source: SourceFile, node: ast.AST) -> SourceSpan:

@@ -13,7 +13,7 @@ from typing import Any
 from batchproof.errors import BatchproofError
 from batchproof.scripts.lint.rules import CODES
 
-KEYS = ("select", "ignore", "exclude", "per-file-ignores")
+KEYS = ("select", "ignore", "exclude", "per-file-ignores", "baseline")
 FILE = "pyproject.toml"
 
 
@@ -26,6 +26,7 @@ class Settings:
         ignore: the same, taken away again.
         exclude: patterns of files and folders that are not linted.
         per_file_ignores: patterns, and what is taken away in the files that they match.
+        baseline: the file of the findings that are known.
         folder: what the patterns are relative to.
     """
 
@@ -33,6 +34,7 @@ class Settings:
     ignore: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     per_file_ignores: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    baseline: Path | None = None
     folder: Path | None = None
 
     def excludes(self, path: str) -> bool:
@@ -125,6 +127,9 @@ def _read(path: Path) -> Settings | None:
     per_file = table.get("per-file-ignores", {})
     if not isinstance(per_file, dict):
         raise BatchproofError(f"{shown}: per-file-ignores takes a table of patterns, each with a list of codes")
+    baseline = table.get("baseline")
+    if baseline is not None and not isinstance(baseline, str):
+        raise BatchproofError(f'{shown}: baseline takes a file, as in "lint-baseline.json", not {baseline!r}')
     return Settings(
         select=select,
         ignore=codes_in(_texts(table, "ignore", shown), f"{shown}: ignore"),
@@ -132,6 +137,7 @@ def _read(path: Path) -> Settings | None:
         per_file_ignores=tuple(
             (pattern, codes_in(_texts(per_file, pattern, shown), f"{shown}: per-file-ignores")) for pattern in per_file
         ),
+        baseline=None if baseline is None else path.parent / baseline,
         folder=path.parent,
     )
 

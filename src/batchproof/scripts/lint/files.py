@@ -77,10 +77,12 @@ class Task:
     Attributes:
         path: the file, as it is shown.
         codes: the rules that it is held against; None where the settings exclude it.
+        baseline: the file of the findings that are known.
     """
 
     path: str
     codes: frozenset[str] | None
+    baseline: Path | None = None
 
 
 def tasks(paths: Iterable[str], select: Codes, ignore: Codes) -> Iterator[Task]:
@@ -100,7 +102,7 @@ def task(path: str, select: Codes, ignore: Codes) -> Task:
 
 
 def _task(path: str, settings: Settings) -> Task:
-    return Task(path, None if settings.excludes(path) else settings.codes(path))
+    return Task(path, None if settings.excludes(path) else settings.codes(path), settings.baseline)
 
 
 def each(work: Callable[[Task], Result], todo: Sequence[Task]) -> Iterator[Result]:

@@ -72,6 +72,9 @@ class LintFinding:
         remedy: what to write instead, in a few words.
         related: the other lines that make it so.
         fix: a safe edit, where there is one.
+        function: what the span stands in, as in "Trainer.evaluate"; empty at the top of a file.
+        statement: the code of the span, on one line.
+        is_known: whether the baseline has it; None without a baseline.
     """
 
     code: str
@@ -82,6 +85,9 @@ class LintFinding:
     remedy: str = ""
     related: tuple[Related, ...] = field(default=())
     fix: Fix | None = None
+    function: str = ""
+    statement: str = ""
+    is_known: bool | None = None
 
     @property
     def cell(self) -> int | None:
@@ -120,6 +126,7 @@ class Linted:
         problems: what could not be read.
         lines: the text of the lines that findings point at, by cell and line.
         fixed: how many findings were repaired.
+        is_read: whether the file could be read at all.
     """
 
     path: str
@@ -127,3 +134,14 @@ class Linted:
     problems: tuple[LintProblem, ...] = ()
     lines: Mapping[tuple[int | None, int], str] = field(default_factory=dict)
     fixed: int = 0
+    is_read: bool = True
+
+    @property
+    def new(self) -> tuple[LintFinding, ...]:
+        """The findings that no baseline has."""
+        return tuple(finding for finding in self.findings if not finding.is_known)
+
+    @property
+    def known(self) -> int:
+        """How many findings the baseline has."""
+        return len(self.findings) - len(self.new)

@@ -30,7 +30,11 @@ def _content(path: str) -> bytes | Linted:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        return Linted(path, problems=(LintProblem(path, f"it cannot be read: {error.strerror or error}"),))
+        return _unread(path, f"it cannot be read: {error.strerror or error}")
+
+
+def _unread(path: str, reason: str, line: int | None = None) -> Linted:
+    return Linted(path, problems=(LintProblem(path, reason, line),), is_read=False)
 
 
 def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
@@ -38,21 +42,32 @@ def lint(path: str, content: bytes, codes: Collection[str] = CODES) -> Linted:
     try:
         source = read(path, content)
         found = _with_fixes(source, check_with_sites(source, codes))
+        if any(finding.fix is not None for finding in found) and not _can_be_written(path, content):
+            found = [replace(finding, fix=None) for finding in found]
     except Unreadable as error:
-        return Linted(path, problems=(LintProblem(path, str(error), error.line),))
+        return _unread(path, str(error), error.line)
     except BatchproofError as error:
-        return Linted(path, problems=(LintProblem(path, str(error)),))
+        return _unread(path, str(error))
     except RecursionError:
-        return Linted(path, problems=(LintProblem(path, "it is nested too deeply"),))
+        return _unread(path, "it is nested too deeply")
     except Exception as error:  # noqa: BLE001 - one file's surprise must not keep the others from being linted
         reason = f"batchproof itself failed on it ({type(error).__name__}: {error}); please report this file"
-        return Linted(path, problems=(LintProblem(path, reason.replace("\n", " ")),))
+        return _unread(path, reason.replace("\n", " "))
     return Linted(
         path,
         tuple(found),
         tuple(LintProblem(path, reason) for reason in source.broken),
         lines_of(source, found),
     )
+
+
+def _can_be_written(path: str, content: bytes) -> bool:
+    """Whether an edit keeps all else as it was: of a notebook in an unusual formatting it would not."""
+    if not path.endswith(".ipynb"):
+        return True
+    from batchproof.scripts.lint.notebook import with_cells
+
+    return with_cells(content, {}) is not None
 
 
 def _may_be_fixed(found: Sequence[FoundSite]) -> bool:

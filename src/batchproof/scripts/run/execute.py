@@ -126,7 +126,8 @@ def parse(source: bytes, file: str) -> ast.Module:
         return ast.parse(source, file)
     except SyntaxError as error:
         line = f"\n       {(error.text or '').strip()}" if error.text else ""
-        raise BatchproofError(f"{file}:{error.lineno}: {error.msg}{line}") from error
+        where = file if error.lineno is None else f"{file}:{error.lineno}"
+        raise BatchproofError(f"{where}: {error.msg}{line}") from error
     except (ValueError, RecursionError, MemoryError) as error:
         raise BatchproofError(f"{file} is not a Python script ({error})") from error
 

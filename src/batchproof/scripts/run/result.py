@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.place import Place
-from batchproof.report.result import Result, from_plain, plain
+from batchproof.report.result import Result, from_plain
 from batchproof.scripts.run.control import Control
 
 Phase = Literal["training", "evaluation", "unknown"]
@@ -70,6 +70,7 @@ class Epoch:
     duplicates: int = 0
     rank: int = 0
     reason: str = ""
+    DERIVED: ClassVar[dict[str, Any]] = {"difference": float | None, "samples": int, "batches": int}
 
     @property
     def batches(self) -> int:
@@ -256,6 +257,7 @@ class ScriptRun(Result):
     world: int = 1
     notes: tuple[str, ...] = ()
     fix: tuple[str, ...] = ()
+    SCHEMA: ClassVar[str] = "batchproof/run/1"
 
     @property
     def wrong(self) -> tuple[MeasuredAccumulator, ...]:
@@ -269,15 +271,10 @@ class ScriptRun(Result):
             return 1
         return 0 if any(epoch.is_exact for row in self.measured for epoch in row.shown) else 2
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON-able data, and what follows from them; NaN is ``"nan"``, infinity ``"inf"``."""
-        data: dict[str, Any] = plain(asdict(self), str)
-        data["exit_status"] = self.exit_status
-        for row, entry in zip(self.measured, data["measured"], strict=True):
-            for epoch, values in zip(row.epochs, entry["epochs"], strict=True):
-                values.update(plain({"difference": epoch.difference}, str))
-                values.update(samples=epoch.samples, batches=epoch.batches)
-        return data
+    @staticmethod
+    def unwritable(number: float) -> str:
+        """NaN is ``"nan"``, infinity ``"inf"``: the data is read again."""
+        return str(number)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> ScriptRun:
@@ -295,6 +292,10 @@ def load(path: Path) -> ScriptRun:
     if not path.is_file():
         raise BatchproofError(f"there is no {path}; `batchproof run SCRIPT` writes one")
     try:
-        return ScriptRun.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        data = json.loads(path.read_text(encoding="utf-8"))
+        written = data.get("schema", ScriptRun.SCHEMA)
+        if written != ScriptRun.SCHEMA:
+            raise BatchproofError(f"{path} holds {written}, and this version of batchproof reads {ScriptRun.SCHEMA}")
+        return ScriptRun.from_dict(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BatchproofError(f"{path} was not written by batchproof run ({type(error).__name__}: {error})") from error

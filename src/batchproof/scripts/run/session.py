@@ -209,7 +209,7 @@ class Session:
         why, remedy = self.reasons.get(number, ("", ""))
         names = _names(place)
         return MeasuredAccumulator(
-            name=names[0],
+            name=_shown_as(names[0], site.labels),
             accumulator=site.name,
             names=names,
             place=place.source.place(getattr(site.add, "lineno", place.root.lineno)),
@@ -303,6 +303,14 @@ def code_for_spawned_process(names: dict[str, Any], told: str) -> CodeType:
     session.children = Children(session, Path(data["output"]))
     session.children.hand_in_at_end()
     return code
+
+
+def _shown_as(name: str, labels: tuple[str, ...]) -> str:
+    """A number's name, with what the script prints before it where that is another word: ``loss (total)``."""
+    if len(labels) != 1:  # of a function that is called twice
+        return name
+    printed, own = ("".join(filter(str.isalnum, text.lower())) for text in (labels[0], name))
+    return name if printed in own or own in printed else f"{labels[0]} ({name})"
 
 
 def _names(place: AccumulatorPlace) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import library, meters, methods, name_tables
+from batchproof.scripts.source import labels, library, meters, methods, name_tables
 from batchproof.scripts.source.callables import (
     Class,
     Function,
@@ -46,9 +46,14 @@ def call(run: Interpreter, node: ast.Call) -> Value:
     """``function(...)``, ``base.method(...)``."""
     if not isinstance(node.func, ast.Attribute):
         function = run.evaluate(node.func)
-        return apply(run, function, _read(run, node, _name_of(node.func)))
+        call = _read(run, node, _name_of(node.func))
+        if call.name == "print":
+            labels.in_arguments(node.args, call.arguments)
+        return apply(run, function, call)
     base = run.evaluate(node.func.value)
     call = _read(run, node, node.func.attr)
+    if call.name == "format" and isinstance(base, Const):
+        labels.in_format(base.value, call.arguments, call.keywords)
     if call.name == "__len__":
         return base.length(run, node, node.func.value)
     if call.name in {"log", "log_dict"} and meters.logged(run, base, call):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import calls, name_tables
+from batchproof.scripts.source import calls, labels, name_tables
 from batchproof.scripts.source.accumulators import added_in_comprehension
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Binding, Contribution, Scope, report_as
@@ -175,9 +175,8 @@ def _lambda(run: Interpreter, node: ast.Lambda) -> Value:
 
 
 def _text(run: Interpreter, node: ast.JoinedStr) -> Value:
-    for part in node.values:
-        if isinstance(part, ast.FormattedValue):
-            run.evaluate(part.value)
+    values = [run.evaluate(part.value) if isinstance(part, ast.FormattedValue) else None for part in node.values]
+    labels.in_text(zip(node.values, values, strict=True))
     return Const(node, "")
 
 

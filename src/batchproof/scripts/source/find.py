@@ -166,6 +166,7 @@ def _site(entry: Contribution) -> AverageSite | None:
         starts=tuple(entry.starts.values()),
         averages=tuple(sorted(entry.averages.values(), key=lambda a: getattr(a.node, "lineno", 0))),
         reported=tuple(entry.reported),
+        labels=tuple(entry.labels),
         function=entry.function,
     )
 

@@ -117,6 +117,7 @@ class Contribution:
     starts: dict[int, ast.AST] = field(default_factory=dict)
     averages: dict[int, Average] = field(default_factory=dict)
     reported: dict[str, None] = field(default_factory=dict)
+    labels: dict[str, None] = field(default_factory=dict)  # what is printed before its average
     written: ast.expr | None = None  # what is added, as its statement has it
     window: bool = False
     listed: bool = False

@@ -145,6 +145,7 @@ class AverageSite:
         starts: the statements that set the accumulator to its first value.
         averages: the expressions that are reported; empty where none was found.
         function: the name of the function that the loop stands in; "" at the module's top.
+        labels: what is printed directly before its average.
     """
 
     name: str
@@ -155,6 +156,7 @@ class AverageSite:
     averages: tuple[Average, ...] = ()
     reported: tuple[str, ...] = ()
     function: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class Topic(Enum):

@@ -6,65 +6,139 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import quote
 
+from batchproof.scripts.lint.baseline import KnownFinding
+from batchproof.scripts.lint.finding import LintProblem, Severity
 from batchproof.scripts.lint.rules import BY_CODE, RULES
 from batchproof.version import VERSION
 
 if TYPE_CHECKING:
-    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, LintProblem, SourceSpan
+    from batchproof.scripts.lint.finding import Fix, Linted, LintFinding, SourceSpan
     from batchproof.scripts.lint.rule import Rule
 
-SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+SCHEMA = "batchproof/lint/1"
+RULES_SCHEMA = "batchproof/rule/1"
+_SARIF = "https://json.schemastore.org/sarif-2.1.0.json"
 _COMMAND = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def findings(files: Iterable[Linted]) -> str:
-    """A JSON array, one object for each finding."""
-    return _text([_finding(finding) for linted in files for finding in linted.findings])
+class SpanData(TypedDict):
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    cell: int | None
+
+
+class RelatedData(SpanData):
+    message: str
+
+
+class EditData(SpanData):
+    text: str
+
+
+class FixData(TypedDict):
+    message: str
+    edits: list[EditData]
+
+
+class FindingData(SpanData):
+    path: str
+    code: str
+    name: str
+    severity: Severity
+    message: str
+    remedy: str
+    related: list[RelatedData]
+    fix: FixData | None
+    function: str
+    statement: str
+    is_known: bool | None
+
+
+class LintData(TypedDict):
+    schema: str
+    findings: list[FindingData]
+    problems: list[LintProblem]
+    stale: list[KnownFinding]
+
+
+class RuleData(TypedDict):
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    page: str
+
+
+class RulesData(TypedDict):
+    schema: str
+    rules: list[RuleData]
+
+
+def findings(files: Sequence[Linted], stale: Iterable[KnownFinding] = ()) -> str:
+    """A JSON object: what was found, what could not be read, and the baseline's entries that nothing was found for."""
+    return _text(
+        LintData(
+            schema=SCHEMA,
+            findings=[_finding(finding) for linted in files for finding in linted.findings],
+            problems=[problem for linted in files for problem in linted.problems],
+            stale=list(stale),
+        )
+    )
 
 
 def rules(listed: Iterable[Rule]) -> str:
-    """A JSON array, one object for each rule, its page among the fields."""
-    return _text([_rule(one) for one in listed])
-
-
-def rule(one: Rule) -> str:
-    """One rule as a JSON object, its page among the fields."""
-    return _text(_rule(one))
+    """A JSON object with these rules, their pages among the fields."""
+    return _text(RulesData(schema=RULES_SCHEMA, rules=[_rule(one) for one in listed]))
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2, ensure_ascii=False, default=asdict)
 
 
-def _rule(one: Rule) -> dict[str, str]:
+def _rule(one: Rule) -> RuleData:
     return {
         "code": one.code,
         "name": one.name,
-        "severity": one.severity.value,
+        "severity": one.severity,
         "summary": one.summary,
         "page": one.page,
     }
 
 
-def _finding(finding: LintFinding) -> dict[str, Any]:
+def _finding(finding: LintFinding) -> FindingData:
     return {
         "path": finding.path,
-        **asdict(finding.span),
+        **_span(finding.span),
         "code": finding.code,
         "name": BY_CODE[finding.code].name,
-        "severity": finding.severity.value,
+        "severity": finding.severity,
         "message": finding.message,
         "remedy": finding.remedy,
-        "related": [{**asdict(related.span), "message": related.message} for related in finding.related],
+        "related": [{**_span(related.span), "message": related.message} for related in finding.related],
         "fix": None if finding.fix is None else _fix(finding.fix),
+        "function": finding.function,
+        "statement": finding.statement,
+        "is_known": finding.is_known,
     }
 
 
-def _fix(fix: Fix) -> dict[str, Any]:
-    return {"message": fix.message, "edits": [{**asdict(edit.span), "text": edit.text} for edit in fix.edits]}
+def _fix(fix: Fix) -> FixData:
+    return {"message": fix.message, "edits": [{**_span(edit.span), "text": edit.text} for edit in fix.edits]}
+
+
+def _span(span: SourceSpan) -> SpanData:
+    return {
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+        "cell": span.cell,
+    }
 
 
 # ---------------------------------------------------------------------- SARIF
@@ -78,7 +152,7 @@ def sarif(files: Sequence[Linted]) -> str:
         "results": [_result(finding) for linted in files for finding in linted.findings],
         "invocations": [_invocation([problem for linted in files for problem in linted.problems])],
     }
-    return _text({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})
+    return _text({"$schema": _SARIF, "version": "2.1.0", "runs": [run]})
 
 
 def _sarif_rule(one: Rule) -> dict[str, Any]:
@@ -100,6 +174,8 @@ def _result(finding: LintFinding) -> dict[str, Any]:
         "message": {"text": finding.advice},
         "locations": [_location(finding.path, finding.span)],
     }
+    if finding.is_known is not None:
+        result["baselineState"] = "unchanged" if finding.is_known else "new"
     if finding.related:
         result["relatedLocations"] = [
             {"id": number, **_location(finding.path, related.span), "message": {"text": related.message}}
@@ -158,7 +234,7 @@ def github(files: Iterable[Linted]) -> str:
 
 def _commands(files: Iterable[Linted]) -> Iterator[str]:
     for linted in files:
-        for finding in linted.findings:
+        for finding in linted.new:
             yield _command(finding)
         for problem in linted.problems:
             place = f"file={_property(problem.path)}" + (f",line={problem.line}" if problem.line else "")

@@ -17,8 +17,8 @@ from batchproof.scripts.lint.source import decoded
 if TYPE_CHECKING:
     from batchproof.scripts.lint.finding import Linted, LintFinding, SourceSpan
 
-NARROWEST, WIDEST = 60, 120
-INK = {"error": "red", "warning": "yellow", "note": "cyan"}
+NARROWEST, WIDEST = 40, 120
+INK = {"error": "red", "warning": "yellow", "note": "magenta"}
 _TAB = "    "
 Lines = Mapping[tuple["int | None", int], str]
 
@@ -26,44 +26,54 @@ Lines = Mapping[tuple["int | None", int], str]
 def concise(files: Iterable[Linted]) -> Iterator[str]:
     """One line for each finding."""
     for linted in files:
-        for finding in linted.findings:
+        for finding in linted.new:
             yield f"{_place(finding)} {_code(finding)} {finding.message}"
 
 
 def full(files: Iterable[Linted], width: int) -> Iterator[str]:
-    """The finding, the lines of source that it is about, and what to write instead."""
+    """The lines of source that a finding is about, what is wrong with them, and what to write instead."""
     room = max(NARROWEST, min(WIDEST, width))
     for linted in files:
-        for finding in linted.findings:
-            yield from _headed(finding, room)
+        for finding in linted.new:
+            yield _head(finding)
             yield from _excerpt(finding, linted.lines, room)
-            yield from _labelled("use", finding.remedy, room)
+            yield from _wrapped(finding.message, "  ", "  ", room)
+            if finding.remedy:
+                yield from (click.style(line, fg="green") for line in _wrapped(finding.remedy, "  → ", "    ", room))
             yield ""
 
 
 def summary(files: Sequence[Linted], excluded: int = 0) -> str:
-    """The closing line."""
-    findings = [finding for linted in files for finding in linted.findings]
+    """The closing line.
+
+    >>> from batchproof.scripts.lint.finding import Linted
+    >>> summary([Linted("a.py"), Linted("b.py", is_read=False)], excluded=2)
+    'Found nothing in 1 file (1 could not be read, 2 excluded)'
+    """
+    count = sum(len(linted.new) for linted in files)
     fixed = sum(linted.fixed for linted in files)
-    without = f" ({excluded} excluded)" if excluded else ""
-    begin = [f"{fixed} fixed"] if fixed else []
-    if not findings:
-        return "; ".join(
-            [*begin, f"nothing {'left ' if fixed else ''}to report in {_many(len(files), 'file')}{without}"]
-        )
-    places = sum(1 for linted in files if linted.findings)
-    kinds = Counter(finding.severity.value for finding in findings)
-    counted = ", ".join(_many(kinds[kind], kind) for kind in INK if kinds[kind])
-    fixable = sum(finding.fix is not None for finding in findings)
-    where = f"{_many(places, 'file')} of {len(files)}{without}"
-    end = [f"[*] {fixable} fixable with --fix"] if fixable else []
-    text = f"{_many(len(findings), 'problem')} {'left' if fixed else 'found'} in {where}: {counted}"
-    return "; ".join([*begin, text, *end])
+    known = sum(linted.known for linted in files)
+    fixable = sum(finding.fix is not None for linted in files for finding in linted.new)
+    read = sum(linted.is_read for linted in files)
+    notes = [
+        f"{fixed} fixed, {count} left" if fixed else "",
+        f"{fixable} fixable with --fix" if fixable else "",
+        f"{known} in the baseline" if known else "",
+        f"{len(files) - read} could not be read" if read < len(files) else "",
+        f"{excluded} excluded" if excluded else "",
+    ]
+    if count or fixed:
+        number = "1 number that depends" if count + fixed == 1 else f"{count + fixed} numbers that depend"
+        found = f"Found {number} on the batch size"
+    else:
+        found = f"Found nothing {'new ' if known else ''}in {_many(read, 'file')}"
+    said = ", ".join(note for note in notes if note)
+    return f"{found} ({said})" if said else found
 
 
 def statistics(files: Iterable[Linted]) -> Iterator[str]:
     """How often each rule was broken, the most frequent first."""
-    findings = [finding for linted in files for finding in linted.findings]
+    findings = [finding for linted in files for finding in linted.new]
     fixable = Counter(finding.code for finding in findings if finding.fix is not None)
     counts = Counter(finding.code for finding in findings)
     for code, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -84,26 +94,15 @@ def _code(finding: LintFinding) -> str:
     return code + (click.style(" [*]", fg="cyan") if finding.fix is not None else "")
 
 
-def _headed(finding: LintFinding, room: int) -> Iterator[str]:
-    """The place and the message, wrapped; what is quoted stays on one line."""
-    head = f"{_place(finding)} {_code(finding)} {click.style(finding.severity.value, fg=INK[finding.severity.value])}"
-    yield head
-    yield from _wrapped(finding.message, "  ", room)
+def _head(finding: LintFinding) -> str:
+    return f"{_place(finding)} {_code(finding)} {click.style(finding.severity.value, fg=INK[finding.severity.value])}"
 
 
-def _labelled(label: str, text: str, room: int) -> Iterator[str]:
-    if text:
-        margin = f"  {label}  "
-        first, *rest = _wrapped(text, " " * len(margin), room)
-        yield click.style(margin, fg="cyan", bold=True) + first[len(margin) :]
-        yield from rest
-
-
-def _wrapped(text: str, indent: str, room: int) -> Iterator[str]:
+def _wrapped(text: str, first: str, others: str, room: int) -> Iterator[str]:
     """Wrapped between words; a space inside of backticks is no place to break."""
     parts = text.split("`")
     glued = "`".join(part.replace(" ", "\0") if index % 2 else part for index, part in enumerate(parts))
-    lines = textwrap.wrap(glued, room, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    lines = textwrap.wrap(glued, room, initial_indent=first, subsequent_indent=others, break_on_hyphens=False)
     yield from (line.replace("\0", " ") for line in lines)
 
 
@@ -114,7 +113,7 @@ def _excerpt(finding: LintFinding, lines: Lines, room: int) -> Iterator[str]:
     marks.setdefault((finding.span.cell, finding.span.line), []).append((finding.span, "", ink))
     for related in finding.related:
         span = related.span
-        marks.setdefault((span.cell, span.line), []).append((span, related.message, "blue"))
+        marks.setdefault((span.cell, span.line), []).append((span, related.message, "cyan"))
     digits = max(len(str(line)) for _, line in marks)
     shown_cell = finding.span.cell
     for cell, line in sorted(marks, key=lambda place: (place[0] or 0, place[1])):
@@ -122,7 +121,8 @@ def _excerpt(finding: LintFinding, lines: Lines, room: int) -> Iterator[str]:
             yield click.style(f"{'':>{digits + 2}} cell {cell}", dim=True)
             shown_cell = cell
         text = lines.get((cell, line), "")
-        yield click.style(f"{line:>{digits + 2}} | ", dim=True) + _beginning(_tabless(text), room - digits - 5)
+        shown = _beginning(_tabless(text).rstrip(), room - digits - 5)
+        yield click.style(f"{line:>{digits + 2}} |{' ' if shown else ''}", dim=True) + shown
         for span, message, colour in marks[cell, line]:
             yield from _underlined(span, text, message, colour, digits, room)
 
@@ -134,16 +134,15 @@ def _underlined(span: SourceSpan, text: str, message: str, ink: str, digits: int
     end = span.end_column - 1 if span.end_line == span.line else len(text.rstrip())
     length = max(1, len(_tabless(text[:end])) - before)
     margin = click.style(f"{'':>{digits + 2}} | ", dim=True)
-    if before >= width:
-        before, length = 0, 0
-    length = min(length, width - before)
-    carets = " " * before + "^" * length
+    is_in_sight = before < width
+    before = before if is_in_sight else 0
+    carets = " " * before + "^" * min(length, width - before) if is_in_sight else ""
     if not message:
-        yield margin + click.style(carets, fg=ink, bold=True)
+        yield from [margin + click.style(carets, fg=ink, bold=True)] if carets else []
     elif len(carets) + 1 + len(message) <= width:
-        yield margin + click.style(f"{carets} {message}", fg=ink)
+        yield margin + click.style(f"{carets} {message}" if carets else message, fg=ink)
     else:
-        yield margin + click.style(carets, fg=ink)
+        yield from [margin + click.style(carets, fg=ink)] if carets else []
         for line in textwrap.wrap(message, max(30, width - before)):
             yield margin + click.style(" " * min(before, max(0, width - len(line))) + line, fg=ink)
 

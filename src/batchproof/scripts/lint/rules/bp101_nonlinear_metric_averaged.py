@@ -5,10 +5,25 @@ from __future__ import annotations
 import ast
 
 from batchproof.scripts.lint.finding import Severity
-from batchproof.scripts.lint.rule import Rule, Verdict, averages, divided, function_of, name_of, origin, value_of
+from batchproof.scripts.lint.rule import (
+    Rule,
+    Verdict,
+    averages,
+    code_of,
+    divided,
+    function_of,
+    name_of,
+    origin,
+    value_of,
+)
 from batchproof.scripts.source import AverageSite, Quantity, callee_of
 
-DIRECTION = {"sqrt": "it tends to read low", "exp": "it tends to read high", "perplexity": "it tends to read high"}
+DIRECTION = {
+    "sqrt": "it tends to be too low",
+    "exp": "it tends to be too high",
+    "perplexity": "it tends to be too high",
+}
+_ONE = {"sqrt": "root", "exp": "exponential", "log": "logarithm", "perplexity": "perplexity"}
 #: Functions of one number, each entry of a tensor by itself: the mean over the batch was taken before.
 _ELEMENTWISE = {"sqrt", "exp", "log", "log2", "log10", "pow"}
 
@@ -26,16 +41,20 @@ def nonlinear(site: AverageSite) -> Verdict | None:
 
 
 def _exact_remedy(site: AverageSite) -> str:
-    function = function_of(site)
-    if _name_of(site.added.call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
-        return "average what it is taken of, each batch weighted by its number of samples, and take it once at the end"
-    if function is not None and _takes_a_batch(site.added.call):
-        return f"metric = batchproof.exact({function}): call it on each batch, report metric.compute() after the loop"
-    return "keep what it is made of (sums and counts, or all predictions), and compute it once after the loop"
+    call = site.added.call
+    name = _name_of(site.added.origin)
+    once = f"one {_ONE.get(name, 'value')} after the loop"
+    if _name_of(call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
+        return f"{once}: average what it is taken of, each batch weighted by its number of samples"
+    if function_of(site) is not None and isinstance(call, ast.Call) and call.args:
+        metric = f"`metric = batchproof.exact({function_of(site)})`"
+        return f"{once}: {metric} above it, {_on_a_batch(call)} in it, `metric.compute()` below it"
+    return f"{once}: keep what it is made of (sums and counts, or all predictions)"
 
 
-def _takes_a_batch(call: ast.expr | None) -> bool:
-    return isinstance(call, ast.Call) and bool(call.args)
+def _on_a_batch(call: ast.Call) -> str:
+    """The call as ``exact`` takes its place."""
+    return code_of(ast.Call(ast.Name("metric"), call.args, call.keywords))
 
 
 def _name_of(node: ast.AST | None) -> str:
