@@ -303,19 +303,28 @@ class StatePlan(Plan):
         arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
         return self.program.rounds or any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
 
-    def centres(self) -> dict[int, list[tuple[Any, ...]]]:
-        """For each leaf that is kept around centres, by its place, these as plain data."""
+    def centres(self) -> dict[int, list[Centre]]:
+        """For each leaf that is kept around centres, by its place, these."""
         found = ((place, self.centred.get(index)) for place, index in enumerate(self.kept))
-        return {place: [at.to_data() for at in parts.centres] for place, parts in found if parts is not None}
+        return {place: list(parts.centres) for place, parts in found if parts is not None}
 
-    def with_centres(self, centres: dict[int, list[tuple[Any, ...]]]) -> StatePlan:
-        """A plan to derive again like, at given centres, as `centres` gives them."""
-        centred = dict(self.centred)
+    def with_centres(self, centres: dict[int, list[Centre]]) -> StatePlan:
+        """The plan at other centres, as `centres` gives them.
+
+        Raises:
+            Diverged: these are centres of other sums.
+        """
+        centred, at_once = dict(self.centred), dict(self.at_once)
         for place, points in centres.items():
-            parts = centred[self.kept[place]]
-            if isinstance(parts, CentredSum):
-                centred[self.kept[place]] = parts.around([Centre.of_data(point) for point in points], self.constants)
-        return replace(self, centred=centred)
+            index = self.kept[place]
+            parts = centred[index]
+            if not isinstance(parts, CentredSum):
+                continue
+            if [at.form for at in parts.centres] != [at.form for at in points]:
+                raise Diverged("sums around statistics are kept in another form there; use state='rows'")
+            moved = parts.around(points, self.constants)
+            centred[index], at_once[index] = moved, at_once[index].around(moved)
+        return replace(self, centred=centred, at_once=at_once)
 
     def recentre(self, leaves: Sequence[Any], source: StatePlan) -> list[Any]:
         """The leaves of states, stacked, that another plan keeps at its centres, at ours.
