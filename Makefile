@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test coverage test-long test-torch trainers lint format docs bench dist clean
+.PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean
 .NOTPARALLEL:
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
@@ -25,9 +25,10 @@ test: .venv/test.stamp
 coverage: .venv/test.stamp
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --cov $(ARGS)
 
-# Searches for wrong numbers: 20,000 random programs, and every operator by dtype and kind of first samples. Hours.
+# Searches for wrong numbers, 20,000 random programs and every operator by dtype and kind of first samples among them:
+# hours. `make test-long ARGS="--minutes 10"` runs as many as fit, others each day.
 test-long: .venv/test.stamp
-	$(BIN)/python -m pytest -m long -rP $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) -m long $(ARGS)
 
 # A fifth of the tests with another torch, in an environment of its own: make test-torch TORCH=2.6.0, the oldest that
 # is supported. Its warnings are no errors: an older torch may warn of what a newer numpy or Python does.
@@ -53,6 +54,11 @@ format: .venv/dev.stamp
 docs: .venv/docs.stamp
 	$(BIN)/python -m sphinx --quiet --fail-on-warning -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# All that is committed and shows what batchproof prints, made again: blocks of the pages, README's picture, the gallery.
+# `make refresh ARGS="docs/run.md"` for a page alone.
+refresh: .venv/docs.stamp
+	$(BIN)/python docs/refresh.py $(ARGS)
 
 bench: .venv/test.stamp
 	$(BIN)/python -m bench $(ARGS)

@@ -14,7 +14,15 @@ project = "batchproof"
 copyright = "the batchproof authors"  # noqa: A001 - Sphinx's own name for it
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "formulas", "rule_pages"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "formulas",
+    "rule_pages",
+    "command_line",
+    "terminal",
+]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

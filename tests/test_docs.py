@@ -141,23 +141,9 @@ def test_every_field_is_explained(result):
     assert explained == [field.name for field in dataclasses.fields(result)]
 
 
-#: Words that a reader stumbles over, and the pages and modules that speak to readers of a script's report.
-GONE = ("reads LOW", "reads HIGH", "for the most part", "pays off little", "made earlier", "anew", "what comes of")
-SPEAKING = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{page}.md" for page in ("index", "check", "run", "compare", "simulate", "gradient-noise")),
-    *(
-        ROOT / "src" / "batchproof" / module
-        for room in ("scripts/check", "scripts/compare", "scripts/run", "simulation", "gradients/noise")
-        for module in (f"{room}/document.py", f"{room}/wording.py", f"{room}/headline.py", f"{room}/verdict.py")
-    ),
-]
-
-
-@pytest.mark.parametrize("path", [path for path in SPEAKING if path.is_file()], ids=name)
-def test_words_that_readers_stumble_over_are_gone(path):
-    text = path.read_text(encoding="utf-8")
-    assert [words for words in GONE if words in text] == []
+def test_the_tutorial_has_the_script():
+    script = (ROOT / "examples" / "question.py").read_text(encoding="utf-8")
+    assert f"```python\n{script}```\n" in (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 
 def test_every_verdict_is_in_the_report_page():

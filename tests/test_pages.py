@@ -4,12 +4,16 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 import batchproof
+import picture
 from batchproof import errors
+from batchproof.cli import COMMANDS
 
 pytest.importorskip("sphinx", reason="`make docs` installs what builds the pages")
 pytest.importorskip("furo")
@@ -62,3 +66,22 @@ def test_reference_has(name, pages):
 @pytest.mark.parametrize("error", ERRORS)
 def test_reference_has_error(error, pages):
     assert re.search(rf'id="[\w.]*\b{error.__name__}"', pages["reference.html"])
+
+
+def test_reports_are_in_colour(pages):
+    plain = re.sub(r"<[^>]+>", "", pages["run.html"])
+    assert "$ batchproof run examples/question.py" in plain
+    assert re.search(r'<span class="red bold">✗ 2 of 2 numbers are off', pages["run.html"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_command_line_has(command, pages):
+    assert f'<section id="batchproof-{command}">' in pages["command-line.html"]
+
+
+def test_the_picture_is_told_to_be_out_of_date():
+    lines = Text(re.search("<desc[^>]*>(.*?)</desc>", picture.PICTURE.read_text("utf-8"), re.DOTALL)[1]).split("\n")
+    lines = [Text(unescape(line.plain)) for line in lines]
+    assert picture.is_current(lines)
+    assert picture.is_current([Text(line.plain.replace("0.332", "0.331")) for line in lines])
+    assert not picture.is_current([Text(line.plain.replace("Fix", "Use")) for line in lines])

@@ -220,7 +220,7 @@ def test_columns_that_do_not_match_are_listed_with_the_parameters(
 
 def test_the_targets_own_error_comes_with_its_line_and_without_ours(capsys: pytest.CaptureFixture[str]) -> None:
     found = fails(capsys, "explain", "loss.py:broken", "--data", "data.csv").splitlines()
-    assert found[0] == "the target raised ValueError: shapes do not fit"
+    assert found[0] == "ValueError: shapes do not fit"
     assert found[1].endswith('raise ValueError("shapes do not fit\\nmore about it")')
     assert "loss.py:24" in found[1]
     assert len(found) == 2

@@ -109,6 +109,7 @@ def test_a_statistic_enters_by_another_way(fn: Function, statistic: str) -> None
 # ------------------------------------------------------------------ far from the first batch
 
 
+@pytest.mark.one_in(3)
 @named((r2, pearson, explained_variance, concordance, spread))
 @pytest.mark.parametrize("drift", [1e4, 1e6, 1e9])
 @pytest.mark.parametrize("direction", ["offset", "scale", "towards zero"])
@@ -124,6 +125,7 @@ def test_a_later_batch_that_lies_far_away(fn: Function, drift: float, direction:
     promise(fn, move(pred), move(real), rtol=1e-6)
 
 
+@pytest.mark.one_in(2)
 @table(
     ("log-sum-exp", lambda x, y: torch.logsumexp(x, 0)),
     ("log-mean-exp", lambda x, y: torch.logsumexp(x, 0) - math.log(x.shape[0])),
@@ -145,6 +147,7 @@ def test_exponentials_far_from_the_first_batch(fn: Function, scale: float, offse
 # ------------------------------------------------------------------ hardly anything to learn from
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("warmup", [1, 2, 3])
 @named((*REGRESSION, *COUNTED, balanced_accuracy, balanced_entropy, weights_by_count))
 def test_derived_from_one_sample(fn: Function, warmup: int) -> None:
@@ -181,6 +184,7 @@ def test_nothing_but_nan_or_infinity_first(fn: Function, first: float) -> None:
 # ------------------------------------------------------------------ sums by class, with a class that is absent first
 
 
+@pytest.mark.one_in(3)
 @table(
     ("largest", lambda x, y: torch.zeros(4, dtype=x.dtype).scatter_reduce(0, y, x, "amax")),
     ("largest alone", lambda x, y: torch.zeros(4, dtype=x.dtype).scatter_reduce(0, y, x, "amax", include_self=False)),
@@ -228,6 +232,7 @@ def test_more_classes_than_were_declared() -> None:
     )
 
 
+@pytest.mark.one_in(3)
 @table(
     ("covariance", lambda x: torch.cov(x.T).pow(2).sum()),
     ("correlation", lambda x: torch.corrcoef(x.T)[0, 1]),
@@ -261,6 +266,7 @@ def test_linear_algebra(fn: Function, first: str) -> None:
         assert first != "noise", "an error of the function itself, which is defined on all samples"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool], ids=str)
 @pytest.mark.parametrize("first", ["one value", "two values", "zeros"])
 def test_whole_numbers_around_a_statistic(dtype: torch.dtype, first: str) -> None:

@@ -38,6 +38,7 @@ REDUCTIONS = (
 )
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("late", [(math.nan,), (math.inf,), (-math.inf,), (math.inf, -math.inf), (math.nan, math.inf)],
                          ids=["nan", "inf", "-inf", "inf-inf", "nan-inf"])  # fmt: skip
 @table(*REDUCTIONS)
@@ -70,6 +71,7 @@ def test_infinity_in_a_part_of_a_complex_sum(fn: Function) -> None:
     promise(fn, c, sizes=[1] * 200)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("late", [math.inf, -math.inf])
 @pytest.mark.parametrize("first", range(3))
 @table(
@@ -164,6 +166,7 @@ def test_sums_beyond_two_to_the_53() -> None:
     promise(lambda x: x.float().mean(), x)
 
 
+@pytest.mark.one_in(3)
 @table(
     ("sum", lambda x: x.sum()),
     ("mean", lambda x: x.double().mean()),
@@ -195,6 +198,7 @@ def test_integers_of_every_width(fn: Function, dtype: torch.dtype) -> None:
     promise(fn, x.to(dtype), sizes=(64, 2, 8, 40), rtol=1e-4)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("late", [False, True], ids=["large from the start", "small at first"])
 @pytest.mark.parametrize("dtype", WHOLE, ids=str)
 @table(

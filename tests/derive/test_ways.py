@@ -157,6 +157,7 @@ def samples(start: str) -> tuple[Tensor, Tensor]:
 STARTS = ["as all", "none right", "all right", "low", "high", "never right"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("name", CONSTANT)
 def test_ways_that_the_first_samples_do_not_take(name: str, start: str) -> None:
@@ -182,6 +183,7 @@ def test_a_way_that_cannot_be_tried_keeps_samples() -> None:
     assert "another way" in outcome.reason
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("first", ["none right", "as all", "low"])
 @pytest.mark.parametrize("second", ["all right", "never right", "high"])
 @pytest.mark.parametrize("name", CONSTANT)

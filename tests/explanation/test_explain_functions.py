@@ -700,17 +700,3 @@ def test_the_same_seed_gives_the_same_explanation() -> None:
     found: list[Explanation] = [explain(rmse, *data, seed=5) for _ in range(2)]
     assert found[0] == found[1]
     assert explain(rmse, *data, seed=6).curve != found[0].curve
-
-
-def test_a_minus_in_front_does_not_contradict_the_reason() -> None:
-    """PSNR reads high, because its logarithm reads low."""
-
-    def psnr(pred: Tensor, target: Tensor) -> Tensor:
-        return -10 * torch.log10((pred - target).square().mean())
-
-    generator = torch.Generator().manual_seed(0)
-    target = torch.rand(64, 8, generator=generator)
-    noise = torch.rand(64, 1, generator=generator) * torch.randn(64, 8, generator=generator)
-    found = explain(psnr, target + noise, target)
-    assert "too high" in found.headline
-    assert "the mean of logarithms lies below the logarithm of the mean" in found.findings[0].what

@@ -183,6 +183,7 @@ def test_reset_then_other_shapes_and_types() -> None:
 # ------------------------------------------------------------------ states travel
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("fn", [*FUNCTIONS, median_error], ids=lambda fn: fn.__name__)
 @pytest.mark.parametrize("cuts", [(100,), (3, 150), (60, 61, 130), (1, 2, 3, 4)], ids=str)
 def test_merge_state(fn: Function, cuts: tuple[int, ...]) -> None:
@@ -244,6 +245,7 @@ def ways(metric: bp.Exact, fn: Function) -> dict[str, bp.Exact]:
     }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("seen", [0, 31, 100])
 @pytest.mark.parametrize("fn", [r2, pearson, range_error, median_error], ids=lambda fn: fn.__name__)
 def test_copies_carry_on(fn: Function, seen: int) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
@@ -139,7 +140,7 @@ def keeps_the_promise(program: Program, way: str) -> str:
     return "constant" if constant else "rows"
 
 
-def run(strategy: st.SearchStrategy[Program], share: float = 1.0) -> Counter[str]:
+def run(strategy: st.SearchStrategy[Program], share: float) -> Counter[str]:
     tally: Counter[str] = Counter()
 
     @settings(max_examples=max(1, int(settings.default.max_examples * share)))  # type: ignore[union-attr]
@@ -165,16 +166,22 @@ def of_folded(tally: Counter[str], end: str) -> float:
     return tally[end] / max(folded, 1)
 
 
-def test_any_program() -> None:
-    tally = run(programs())
+#: A quarter of Hypothesis's examples; all of them are long.
+SHARES = pytest.mark.parametrize("share", [0.25, pytest.param(1.0, marks=pytest.mark.long)])
+
+
+@SHARES
+def test_any_program(share: float) -> None:
+    tally = run(programs(), share)
     assert of_folded(tally, "constant") >= 0.4, tally
     assert of_folded(tally, "refused") <= 0.1, tally
     assert tally["ill-conditioned"] <= 0.15 * tally.total(), tally
 
 
-def test_programs_with_an_obvious_state() -> None:
+@SHARES
+def test_programs_with_an_obvious_state(share: float) -> None:
     """Sample by sample, then sums and extremes, then arithmetic: no excuse for keeping samples."""
-    tally = run(programs(obvious=True), share=0.5)
+    tally = run(programs(obvious=True), share / 2)
     assert of_folded(tally, "constant") >= 0.95, tally
     assert tally["ill-conditioned"] <= 0.15 * tally.total(), tally
 

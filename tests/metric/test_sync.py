@@ -18,7 +18,7 @@ from promise import Function, difference, split
 from ranks import spawned
 
 TOTAL = 240
-SHARES = {2: (170, 70), 4: (100, 1, 0, 139)}
+SHARES = {2: (170, 70), 3: (100, 0, 140), 4: (100, 1, 0, 139)}
 
 
 def many(pred: Tensor, real: Tensor) -> dict[str, Any]:
@@ -230,7 +230,7 @@ def mismatches(rank: int, world: int) -> dict[str, Any]:
     return out
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=[3, *(pytest.param(world, marks=pytest.mark.long) for world in (2, 4))])
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One spawn for all tests of a world size: starting processes is what costs time."""
     return spawned(scenarios, request.param, tmp_path_factory.mktemp("ranks"))

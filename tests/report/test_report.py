@@ -59,7 +59,7 @@ def test_the_whole_report(found: Explanation) -> None:
     text = found.details()
     assert re.search(r"^ +256 .* 2$", text, re.MULTILINE)
     assert "drop_last" in text
-    assert "average its argument over all samples; apply it once, at the end" in " ".join(text.split())
+    assert "average over all samples first, and apply the function once, at the end" in " ".join(text.split())
     assert "16 bytes at any size; verified on 64 partitions" in " ".join(text.split())
 
 

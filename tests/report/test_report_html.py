@@ -21,7 +21,7 @@ from batchproof import Explanation, Simulation, explain
 from batchproof.explanation import Finding, Given, Place
 from batchproof.report import palette
 from batchproof.report.chart import Axis, Chart, Line, Point, tick_labels, value_axis, value_ticks
-from batchproof.report.chart_layout import CHARACTER, HEIGHT, WIDTH, Extent, Marker, Stroke, Words, layout
+from batchproof.report.chart_layout import CHARACTER, ChartFrame, Extent, Marker, Stroke, Words, layout, narrow
 from batchproof.report.forms import document_of
 from batchproof.report.html import page, render
 from batchproof.report.source import around
@@ -102,7 +102,7 @@ def test_the_page_of_an_explanation_has_every_part(found: Explanation) -> None:
     assert "rmse(pred, real)" in words
     assert found.headline in words
     assert "a nonlinear function of a mean: the square root is taken in each batch" in words
-    assert "average its argument over all samples; apply it once, at the end" in words
+    assert "average over all samples first, and apply the function once, at the end" in words
     assert "442 samples, shuffled: the value on all of them is" in words
     assert "metric = batchproof.exact(rmse) metric(pred, real) # on each batch" in words
     assert "state sum of squared and the count: 16 bytes at any size; verified on 64 partitions" in words
@@ -243,21 +243,48 @@ def shapes(*values: float, **changes: Any) -> list[Any]:
     return list(layout(Chart(**{**given, **changes})))
 
 
+@pytest.mark.parametrize("is_narrow", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 60])
-def test_words_do_not_overlap_and_stay_inside(count: int) -> None:
+def test_words_do_not_overlap_and_stay_inside(count: int, is_narrow: bool) -> None:
     sizes = [1 + 7 * index for index in range(count)]
     points = tuple(Point(size, math.sin(size), tag=f"{math.sin(size):+.1%}") for size in sizes)
     chart = Chart("", "y", (Line("line", "measured", points),), ("exact", 0.3), marked=sizes[-1])
+    frame = narrow(chart) if is_narrow else ChartFrame()
     boxes = []
-    for words in layout(chart):
+    for words in layout(chart, frame):
         if isinstance(words, Words):
             wide = len(words.text) * words.size * CHARACTER
             left = words.at[0] - {"start": 0, "middle": wide / 2, "end": wide}[words.anchor]
             boxes.append(Extent(left, words.at[1] - 0.75 * words.size, left + wide, words.at[1] + 2))
             assert left >= 0
-            assert left + wide <= WIDTH
-            assert words.at[1] <= HEIGHT
+            assert left + wide <= frame.width
+            assert words.at[1] <= frame.height
     assert not [(one, two) for one, two in combinations(boxes, 2) if one.meets(two)]
+
+
+def test_a_narrow_chart_begins_below_its_legend() -> None:
+    lines = tuple(
+        Line(f"a line with a long name, {name}", "measured", (Point(1, 1.0), Point(10**5, 2.0))) for name in "abcd"
+    )
+    chart = Chart("", "y", lines, ("all samples together", 1.5), marked=1)
+    frame = narrow(chart)
+    assert max(words.at[1] for words in _words(chart, frame) if "long name" in words.text) < frame.top - 17
+    last = next(words for words in _words(chart, frame) if words.text == "100,000")
+    assert last.at[0] + len(last.text) * last.size * CHARACTER / 2 <= frame.width
+
+
+def _words(chart: Chart, frame: ChartFrame) -> list[Words]:
+    return [shape for shape in layout(chart, frame) if isinstance(shape, Words)]
+
+
+def test_a_phone_has_a_chart_of_its_own(found: Explanation) -> None:
+    text = page(found)
+    assert re.findall(r'<svg class="(\w+)" viewBox="0 0 (\d+)', text) == [("broad", "760"), ("narrow", "360")]
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert len(set(ids)) == len(ids)
+    wide, _, small = text.partition("@media (max-width: 560px) {\n  .batchproof svg.narrow")
+    assert ".batchproof svg.narrow { display: none; }" in wide
+    assert ".batchproof svg.broad { display: none; }" in small
 
 
 def test_a_value_far_off_is_pointed_at_and_does_not_flatten_the_others() -> None:

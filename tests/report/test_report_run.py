@@ -64,7 +64,7 @@ def test_the_screen() -> None:
 
 def test_all_of_it() -> None:
     text = render(RUN, 100, is_verbose=True)
-    assert "  line  number      pass  printed   exact  difference     off  by samples  batches\n" in text
+    assert "  line  number      pass  printed   exact  difference     off  weighted  batches\n" in text
     assert "        not measured: the model computes it\n" in text
     assert "  seen   train.py:8: 28 optimizer steps in a pass" in text
     assert "→ compute it once" in text

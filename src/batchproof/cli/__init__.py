@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the user's own function raised: its error, without our frames
         from batchproof.ground.target import described
 
-        _fail(f"the target raised {described(error)}")
+        _fail(described(error))
     return COULD_NOT_TELL
 
 

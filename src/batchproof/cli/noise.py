@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same numbers.")
 @options.output
 def command(target: str | None, output: Output, **choices: Any) -> int:
-    """Measure how near a mini-batch's gradient comes to the full one, and up to what batch size a larger one pays off.
+    """Measure how noisy a batch's gradient is, and up to which batch size a larger one is worth it.
 
     TARGET is a function without parameters, file.py:name or package.module:name, that returns (model, loss_fn, data):
     a torch module, a loss that is the mean over the batch, and the samples as tensors (inputs, target), a Dataset or a

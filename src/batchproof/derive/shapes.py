@@ -84,7 +84,7 @@ def _sentence(first: StatePlan, other: StatePlan, why: str) -> str:
     shapes = " and ".join(_shapes(plan) for plan in (first, other))
     return (
         f"batches came with samples of different shapes, {shapes}, and {why}: the value on all of them together "
-        "hangs on which shape those have; pad them to one length, mask what was added, or take over='samples'"
+        "depends on which shape those have. Pad them to one length, mask what was added, or take over='samples'"
     )
 
 

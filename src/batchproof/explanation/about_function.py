@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
+
 from batchproof.explanation.about_model import finding_of
 from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function, picked
 from batchproof.explanation.measure import Progress, Sizes
@@ -14,8 +16,12 @@ from batchproof.explanation.result import Code, Explanation, Finding, Subject
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.structure import Structure, structure
 from batchproof.explanation.usage import usage
-from batchproof.explanation.verdict import conclude
+from batchproof.explanation.verdict import BENT, conclude
 from batchproof.metric import NOTE
+from batchproof.report.numbers import decimals_for, number
+
+#: A batch of images has channels, height and width for each of them; a smaller side is that of a feature.
+LEAST_DIMS, LEAST_SIDE = 4, 8
 
 
 def about_function(
@@ -45,7 +51,9 @@ def about_function(
     doubted = measured.behaviour != "other" and any(not cause.harmless for cause in found.causes)
     confirmed = doubted and also_elsewhere(target, measured, seed)
     causes = [*found.causes, *_beyond_the_program(target, measured, found, worst.path, seed)]
-    conclusion = conclude(subject, measured, causes, found.proved, confirmed)
+    first = next((cause.code for cause in causes if not cause.harmless), "unexplained")
+    bend = found.bend(measured.worst) if measured.behaviour == "other" and first in BENT else None
+    conclusion = conclude(subject, measured, causes, found.proved, confirmed, bend)
     return Explanation(
         target=subject.title,
         kind="function",
@@ -61,8 +69,42 @@ def about_function(
         inputs=subject.inputs,
         asked=subject.asked,
         marked=subject.marked,
-        notes=() if measured.unsteady else (*_on_order(measured, conclusion.verdict), *found.notes),
+        notes=_notes(measured, conclusion.verdict, found),
     )
+
+
+def _notes(measured: FunctionMeasurement, verdict: Code, found: Structure) -> tuple[str, ...]:
+    if measured.unsteady:
+        return ()
+    return (*_on_order(measured, verdict), *_on_images(measured, verdict), *found.notes)
+
+
+def _on_images(measured: FunctionMeasurement, verdict: Code) -> tuple[str, ...]:
+    """That scores are often averaged over images, where samples have the shape of images and each has a value alone."""
+    shapes = [
+        _shape_of_image(leaf, dim) for leaf, dim in zip(measured.samples.leaves, measured.samples.dims, strict=True)
+    ]
+    about = measured.curve()
+    alone = next((reading for reading in about.readings if reading.size == 1), None)
+    if verdict not in BENT or alone is None or alone.undefined or not any(shapes):
+        return ()
+    gap = abs(about.exact - alone.mean)
+    decimals = max(decimals_for([about.exact, alone.mean], 4), decimals_for([gap], 2) if gap else 0)
+    one, all_at_once = number(alone.mean, decimals), number(about.exact, decimals)
+    note = (
+        f"each sample has the shape of an image ({next(filter(None, shapes))}). The average over images, {one}, is "
+        f"another quantity than the value on all of them at once, {all_at_once}. Both are in use: PSNR, SSIM and Dice "
+        "are often averaged over images. Say which of the two is reported"
+    )
+    return (note,)
+
+
+def _shape_of_image(leaf: Any, dim: int | None) -> str:
+    """Of a tensor whose samples are pictures, with channels in front or behind: ``3×32×32``; empty for any other."""
+    if dim is None or not isinstance(leaf, torch.Tensor) or leaf.ndim < LEAST_DIMS:
+        return ""
+    sizes = [size for at, size in enumerate(leaf.shape) if at != dim % leaf.ndim]
+    return "×".join(map(str, sizes)) if sorted(sizes)[-2] >= LEAST_SIDE else ""
 
 
 def _beyond_the_program(

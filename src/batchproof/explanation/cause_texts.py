@@ -50,8 +50,8 @@ CAUSES: dict[Code, CauseText] = {
     ),
     "nonlinear": CauseText(
         "a nonlinear function of a mean",
-        "it is applied to each batch's mean, and the mean of its values is not its value at the mean (Jensen)",
-        "average its argument over all samples; apply it once, at the end",
+        "it is applied to each batch's mean",
+        "average over all samples first, and apply the function once, at the end",
     ),
     "limit": CauseText(
         "clipped or bent in each batch",
@@ -61,7 +61,7 @@ CAUSES: dict[Code, CauseText] = {
     "ratio": CauseText(
         "a ratio whose denominator comes from the data",
         "each batch divides by its own total, so a batch with a small total weighs too much",
-        "add up numerators and denominators over batches; divide once",
+        "add up numerators and denominators over batches, and divide once",
     ),
     "centred": CauseText(
         "centred on the batch",
@@ -69,14 +69,14 @@ CAUSES: dict[Code, CauseText] = {
         "keep sums that give the statistic of all samples, as exact does",
     ),
     "couples": CauseText(
-        "samples meet each other (B×B)",
-        "every sample is compared with the others of its batch, so another batch is another question",
-        "no averaging mends it: fix the batch size, and report it with the number",
+        "every sample is compared with every other (B×B)",
+        "the value of a sample depends on which others share its batch",
+        "no average over batches repairs it: keep the batch size fixed, and report it with the number",
         use=Use.NOTHING,
     ),
     "broadcast": CauseText(
-        "(B, 1) meets (B,)",
-        "broadcasting pairs every sample with every other one; almost always a missing squeeze",
+        "(B, 1) and (B,) broadcast to (B, B)",
+        "every sample is paired with every other. Almost always a squeeze is missing",
         "give both the same shape: squeeze(1) or unsqueeze(1) one of them",
         use=Use.NOTHING,
     ),
@@ -86,7 +86,7 @@ CAUSES: dict[Code, CauseText] = {
         "decide once before the batches, and pass the decision in",
     ),
     "constant-term": CauseText(
-        "a term that no data reaches",
+        "a term that does not depend on the data",
         "it is added once per batch, not once per sample",
         "add it once, after the batches",
     ),
@@ -129,25 +129,25 @@ CAUSES: dict[Code, CauseText] = {
     ),
     "groups": CauseText(
         "groups that must stay whole",
-        "its samples belong together, and a batch that tears a group apart has no value",
+        "its samples belong together, and a batch that splits a group has no value",
         "batch sizes that hold whole groups, and a sampler that keeps each together",
         harmless=True,
     ),
     "independent": CauseText(
-        "no sample meets another",
+        "samples are independent",
         "replacing one sample of a batch leaves the outputs of the others as they were",
         "",
         harmless=True,
     ),
     "accumulated": CauseText(
         "accumulated, then computed",
-        "what it keeps adds up over the batches",
+        "its state adds up over the batches",
         "",
         harmless=True,
     ),
     "per-batch": CauseText(
         "folds values of batches, not of samples",
-        "its state is not the same after one update and after many",
+        "its state depends on how many updates the samples came in",
         "add up numerators and denominators in update(), and divide in compute()",
     ),
     "merge": CauseText(
@@ -161,7 +161,7 @@ CAUSES: dict[Code, CauseText] = {
         "metric.set_dtype(torch.float64), or batchproof.exact",
     ),
     "unexplained": CauseText(
-        "measured, with no line to blame",
+        "confirmed by measurement, no single line found",
         "averaging over batches does not give the value on all samples",
         "keep the samples, and call it once on all of them",
     ),

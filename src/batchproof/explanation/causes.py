@@ -23,7 +23,6 @@ from batchproof.explanation.operators import (
     ORDERS,
     PAIRS,
     PIECEWISE,
-    jensen,
     ranks,
     word_of,
 )
@@ -349,7 +348,7 @@ class _Walk:
                 self.note("divisor", op.site, **ANOTHER_DIVISOR)
             return "stat"
         if above in ("shared", "count", "sizes") and below == "mean":
-            self.note("nonlinear", op.site, what=jensen("the reciprocal"))
+            self.note("nonlinear", op.site, what="the reciprocal is taken in each batch")
             return "stat"
         if above in ("sum", "stat") and isinstance(op.args[1], Ref) and self.counts(op.args[1].index):
             return self._ratio_of_counts(op) if above == "sum" else "stat"
@@ -417,7 +416,7 @@ class _Walk:
         elif name == "reciprocal" and kinds == {"sum"}:  # weights of classes: 1 / counts, len(labels) / counts
             self.note("ratio", op.site)
         else:
-            self.note("nonlinear", op.site, what=jensen(word_of(op, name)))
+            self.note("nonlinear", op.site, what=f"{word_of(op, name)} is taken in each batch")
         return "stat"
 
 

@@ -253,10 +253,11 @@ def _behaviour(exact: torch.Tensor, rows: Sequence[SizeValues], which: int, n: i
 
 
 def direction(about: Curve) -> Direction | None:
-    """Whether the mean of batches reads low or high: told by whole batches, where there are enough of them.
+    """Whether the mean of batches is too low or too high: told by whole batches, where there are enough of them.
 
     A short last batch is a batch of another size, and two batches of most of the samples are no average.  An F1 that
-    reads 64 % low on single samples and 1 % high in quarters reads low: how samples fell into a few batches is chance.
+    is 64 % too low on single samples and 1 % too high in quarters is too low: how samples fell into a few batches is
+    chance.
     """
     n = about.samples
     gaps = [_gap(about, reading, n) for reading in about.readings if 4 * reading.size <= n]

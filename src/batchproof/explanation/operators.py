@@ -36,10 +36,6 @@ _WORDS = {
     "linalg_vector_norm": "the norm", "prod": "the product", "norm": "the norm",
     "round": "a rounding", "exp2": "a power", "power": "a power",
 }  # fmt: skip
-_CONCAVE = frozenset({"the square root", "the logarithm"})
-_CONVEX = frozenset(
-    {"the exponential", "the square", "the reciprocal", "the absolute value", "the inverse square root"}
-)
 
 
 def word_of(op: Op, name: str) -> str:
@@ -58,24 +54,6 @@ def word_for(name: str) -> str:
 def _stands_in(line: str, name: str) -> bool:
     """Whether a reader finds a name in their line: many that torch uses inside are none that anybody wrote."""
     return name.replace("_", "") in line.lower().replace("_", "")
-
-
-def jensen(word: str) -> str:
-    """Why a nonlinear function of a mean is not the mean of its values, with the function's name."""
-    return f"{word} is taken in each batch, and {_side(word)}"
-
-
-def _side(word: str) -> str:
-    """Where the mean of a function's values lies beside the function of the mean.
-
-    Of that function alone: a minus in front (``-10 * log10(mse)``) turns the whole around.
-    """
-    several = f"{word.removeprefix('the ')}s"
-    if word in _CONCAVE:
-        return f"the mean of {several} lies below {word} of the mean (Jensen)"
-    if word in _CONVEX:
-        return f"the mean of {several} lies above {word} of the mean (Jensen)"
-    return "the mean of such values is not that of the mean"
 
 
 def ranks(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import CodeType
 
 from batchproof.explanation.cause_texts import finding
-from batchproof.explanation.operators import PIECEWISE, jensen, word_for
+from batchproof.explanation.operators import PIECEWISE, word_for
 from batchproof.explanation.result import Code, Finding
 from batchproof.ground.place import Place
 
@@ -75,7 +75,7 @@ def cause_of(
         if taken := asked.of_a_batch(node):
             return finding(taken, place)
         if word := asked.curve(node):
-            return finding("nonlinear", place, what=jensen(word))
+            return finding("nonlinear", place, what=f"{word} is taken in each batch")
         if word := asked.bend(node):
             return finding("limit", place, what=f"{word} is taken in each batch")
     unlike = (asked.sum_of_unlike(node) for node in nodes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation.branches import branches
 from batchproof.explanation.causes import Reasons, reasons
 from batchproof.explanation.counts import counter
+from batchproof.explanation.curvature import Bend, bend
 from batchproof.explanation.influence import Influence
 from batchproof.explanation.result import Code, Finding, Keep
 from batchproof.explanation.samples import Samples
@@ -21,15 +23,29 @@ from batchproof.ground.place import statement_of
 from batchproof.ground.text import error_line, first_line
 
 
+def _unknown(which: int) -> None:
+    """Of a function without a plan it is not known how it bends."""
+
+
 @dataclass(frozen=True)
 class Structure:
-    """What the function's code says, whatever the samples happen to show."""
+    """What the function's code says, whatever the samples happen to show.
+
+    Attributes:
+        causes: why a number is no mean of samples.
+        proved: the structure alone makes it a mean.
+        keep: the state that makes it exact.
+        notes: what else to know.
+        refused: no exact form was found, for a reason of the function's own.
+        bend: how one number of its result, by its place among all, bends as a function of the batch's means.
+    """
 
     causes: list[Finding[Code]] = field(default_factory=list)
     proved: bool = False
     keep: Keep | None = None
     notes: tuple[str, ...] = ()
     refused: bool = False
+    bend: Callable[[int], Bend | None] = _unknown
 
 
 def structure(target: Callable[..., Any], samples: Samples, leaf: int | None = None) -> Structure:
@@ -53,7 +69,7 @@ def structure(target: Callable[..., Any], samples: Samples, leaf: int | None = N
     if program is not None:
         read = reasons(program, counter(program, fn, tensors, dims), Influence(program, fn, tensors, dims), names, leaf)
     causes = [*read.causes, *branches(fn, tensors, dims)]
-    return Structure(causes, read.proved, _keep(plan))
+    return Structure(causes, read.proved, _keep(plan), bend=partial(bend, plan, fn, tensors, dims))
 
 
 def _own_program(

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.curvature import Bend
 from batchproof.explanation.functions import Behaviour, FunctionMeasurement, direction
 from batchproof.explanation.result import Code, Curve, Direction, Finding, Subject
 from batchproof.report.numbers import off_by
 
 #: Causes that act only on data that an example may lack: a label to ignore, a batch beyond the limit.
 CONDITIONAL: frozenset[Code] = frozenset({"ratio", "limit", "branch"})
+#: Causes that make a value another function of the batch's means than a straight one.
+BENT: frozenset[Code] = frozenset({"nonlinear", "limit", "ratio", "centred", "unexplained"})
 #: Batch sizes that people train with, and that are measured where there are samples enough.
 USUAL = (16, 64)
 SAFE_MEAN = "averaged over batches, weighted by their sizes, it is the value on all samples"
@@ -36,6 +39,7 @@ def conclude(
     causes: Sequence[Finding[Code]],
     proved: bool,
     confirmed: bool,
+    bend: Bend | None = None,
 ) -> Conclusion:
     """What was measured and found, in a sentence; of whole groups, where samples belong together.
 
@@ -45,12 +49,13 @@ def conclude(
         causes: what the program's structure says.
         proved: the structure alone makes it a mean.
         confirmed: the value behaves on other data as it was measured to.
+        bend: how the whole function bends, from the means of a batch to its result.
     """
-    found = _conclude(subject, measured, causes, proved, confirmed)
+    found = _conclude(subject, measured, causes, proved, confirmed, bend)
     grouping = measured.samples.grouping
     if grouping.size == 1:
         return found
-    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that tears one apart")
+    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that splits one")
     headline = found.headline.replace(": ", f", in whole {grouping}: ", 1)
     return replace(found, headline=headline, findings=(*found.findings, whole))
 
@@ -61,6 +66,7 @@ def _conclude(
     causes: Sequence[Finding[Code]],
     proved: bool,
     confirmed: bool,
+    bend: Bend | None,
 ) -> Conclusion:
     """Measurement decides whether the value moves; the program says why, and what this data did not show."""
     about = measured.curve()
@@ -73,10 +79,11 @@ def _conclude(
         kind = "NaN" if math.isnan(about.exact) else "infinite"
         return Conclusion(None, "undefined", f"could not tell: the value on all samples is {kind}", tuple(causes))
     way = direction(about)
-    found = [*_with_direction(_as_measured(causes, measured.behaviour, confirmed), way), *_undefined(measured)]
+    causes = _as_measured(causes, measured.behaviour, confirmed)
+    found = [*_with_direction(causes, way, bend), *_undefined(measured)]
     harmful = [cause for cause in found if not cause.harmless]
     if measured.behaviour == "other" and all(cause.code == "undefined" for cause in harmful):
-        found = harmful = [finding("unexplained", direction=way), *harmful]
+        found = harmful = [_directed(finding("unexplained"), way, bend), *harmful]
     if not harmful:
         return _plain(subject.name, measured.behaviour, found, proved, measured.is_constant)
     headline = _depends(measured, harmful[0], about, subject.marked)
@@ -151,10 +158,24 @@ def how_far(about: Curve, marked: int | None = None) -> str:
     return f"{number} is {off_by([(r.size, about.error(r.mean)) for r in chosen])}"
 
 
-def _with_direction(causes: Sequence[Finding[Code]], way: Direction | None) -> list[Finding[Code]]:
-    """The measured direction belongs to the first cause: the others act on what it leaves."""
+def _with_direction(causes: Sequence[Finding[Code]], way: Direction | None, bend: Bend | None) -> list[Finding[Code]]:
+    """The direction belongs to the first cause: the others act on what it leaves."""
     first = next((index for index, cause in enumerate(causes) if not cause.harmless), None)
-    return [replace(cause, direction=way) if index == first else cause for index, cause in enumerate(causes)]
+    return [_directed(cause, way, bend) if index == first else cause for index, cause in enumerate(causes)]
+
+
+def _directed(cause: Finding[Code], way: Direction | None, bend: Bend | None) -> Finding[Code]:
+    """A cause with the measured direction, and with the reason for it, where that is known and says the same."""
+    what, expected = cause.what, {"up": "high", "down": "low", None: None}[bend]
+    if cause.code in BENT and bend is not None and way in (expected, None):
+        curved, side = ("convex", "above") if bend == "up" else ("concave", "below")
+        what += (
+            f". The result is {curved} in the batch's means (it bends {bend}), so the average over batches lies {side} "
+            "the value on all samples (Jensen)"
+        )
+    elif cause.code == "nonlinear":
+        what += ", and the average of its values is not its value at the average"
+    return replace(cause, direction=way, what=what)
 
 
 def _undefined(measured: FunctionMeasurement) -> list[Finding[Code]]:

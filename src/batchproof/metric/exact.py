@@ -183,7 +183,7 @@ class Exact:
 
         Raises:
             BatchproofError: nothing was folded in; or on all samples together ``fn`` goes another way than on the first
-                batch (a branch, a size), or so many digits of a sum have cancelled, that its value is not known; or on
+                batch (a branch, a size), or too many digits of a sum have cancelled; or on
                 a few samples drawn from the whole stream the state does not give what ``fn`` itself gives.
         """
         return self._shown(self._stream.compute())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -31,11 +31,12 @@ Anchor = Literal["start", "middle", "end"]
 XY = tuple[float, float]
 
 WIDTH, HEIGHT = 760.0, 408.0
-LEFT, RIGHT, TOP, BOTTOM = 66.0, 744.0, 90.0, 360.0
+#: On a telephone, where a chart of the full width would have letters of half their size.
+NARROW = 360.0
 INSET = 16.0
 #: Of more points, only those whose size the axis names bear a figure.
 MOST_TAGS = 20
-FONT = 12.0
+FONT, FONT_LEADING = 12.0, 17.0
 #: The width of a character, as a share of the font's size: a little more than most fonts have.
 CHARACTER, BOLD_CHARACTER = 0.58, 0.65
 _DASH: dict[str, tuple[float, ...]] = {"weighted": (2, 3), "exact": (8, 5), "theory": (8, 5), "mine": (2, 3)}
@@ -103,20 +104,48 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class ChartFrame:
+    """Where the values of a chart are drawn, in a picture of this size."""
+
+    width: float = WIDTH
+    height: float = HEIGHT
+    left: float = 66.0
+    right: float = 744.0
+    top: float = 90.0
+    bottom: float = 360.0
+
+    def inside(self, box: Extent) -> bool:
+        """Whether words stand within it."""
+        return box.left > self.left and box.right < self.right and box.top > self.top - 4 and box.bottom < self.bottom
+
+
+WIDE = ChartFrame()
+
+
+def narrow(chart: Chart) -> ChartFrame:
+    """A frame for a telephone: as high as a wide one, below a legend of as many rows as it takes."""
+    frame = ChartFrame(width=NARROW, left=52.0, right=NARROW - 6)
+    rows = {y for *_, (_, y) in _legend_places(chart, frame)}
+    more = FONT_LEADING * max(0, len(rows) - 2)
+    return replace(frame, height=HEIGHT + more, top=WIDE.top + more, bottom=WIDE.bottom + more)
+
+
+@dataclass(frozen=True)
 class Field:
     """From batch sizes and values to places."""
 
     sizes: Axis
     values: Axis
+    frame: ChartFrame = WIDE
 
     def x(self, size: float) -> float:
         """Across."""
-        return LEFT + INSET + self.sizes.share(size) * (RIGHT - LEFT - 2 * INSET)
+        return self.frame.left + INSET + self.sizes.share(size) * (self.frame.right - self.frame.left - 2 * INSET)
 
     def y(self, value: float) -> float:
         """Down; what is out of sight lies on the edge."""
         share = self.values.share(value) if not self.values.log or value > 0 else -1.0
-        return BOTTOM - min(1.0, max(0.0, share)) * (BOTTOM - TOP)
+        return self.frame.bottom - min(1.0, max(0.0, share)) * (self.frame.bottom - self.frame.top)
 
     def sees(self, value: float) -> bool:
         """Whether a value is within the chart."""
@@ -127,18 +156,18 @@ class Field:
         return self.x(point.size), self.y(point.value)
 
 
-def layout(chart: Chart) -> Iterator[Shape]:
+def layout(chart: Chart, frame: ChartFrame = WIDE) -> Iterator[Shape]:
     """The shapes of a chart, those behind first."""
-    field = Field(size_axis(chart.sizes), value_axis(chart))
+    field = Field(size_axis(chart.sizes), value_axis(chart), frame)
     yield from _grid(chart, field)
-    yield from _legend(chart, field)
+    yield from _legend(chart, frame)
     if chart.level is not None and field.sees(chart.level[1]):
-        yield _level(field.y(chart.level[1]))
+        yield _level(field.y(chart.level[1]), frame)
     if chart.marked is not None:
-        yield from _marked(field.x(chart.marked), chart.marked)
+        yield from _marked(field.x(chart.marked), chart.marked, frame)
     for line in reversed(chart.lines):
         yield from _line(line, field, chart.marked)
-    yield from (Marker((field.x(size), BOTTOM), "plus", "muted", _no_value(size)) for size in chart.missing)
+    yield from (Marker((field.x(size), frame.bottom), "plus", "muted", _no_value(size)) for size in chart.missing)
     yield from _tags(chart, field)
 
 
@@ -150,17 +179,24 @@ def _grid(chart: Chart, field: Field) -> Iterator[Shape]:
     ticks = value_ticks(field.values)
     for value, label in zip(ticks, tick_labels(ticks, chart.in_percent), strict=True):
         y = field.y(value)
-        yield Stroke(((LEFT, y), (RIGHT, y)), "grid")
-        yield Words((LEFT - 8, y + 4), label, "muted", "end")
-    yield Stroke(((LEFT, BOTTOM), (RIGHT, BOTTOM)), "axis")
+        yield Stroke(((field.frame.left, y), (field.frame.right, y)), "grid")
+        yield Words((field.frame.left - 8, y + 4), label, "muted", "end")
+    yield Stroke(((field.frame.left, field.frame.bottom), (field.frame.right, field.frame.bottom)), "axis")
     for count in _labelled_sizes(chart, field):
         own = count == chart.marked
-        yield Stroke(((field.x(count), BOTTOM), (field.x(count), BOTTOM + 5)), "axis")
+        yield Stroke(((field.x(count), field.frame.bottom), (field.x(count), field.frame.bottom + 5)), "axis")
         ink: Ink = "mine" if own else "muted"
-        yield Words((field.x(count), BOTTOM + 19), size_on_axis(count), ink, "middle", bold=own)
-    yield Words(((LEFT + RIGHT) / 2, BOTTOM + 40), "batch size (samples per batch, logarithmic)", "text", "middle")
-    most = int((RIGHT - LEFT) / (FONT * BOLD_CHARACTER))
-    yield Words((LEFT, 14), beginning(chart.y_label, most), "text", bold=True)
+        text = size_on_axis(count)
+        x = min(field.x(count), field.frame.width - len(text) * FONT * CHARACTER / 2)
+        yield Words((x, field.frame.bottom + 19), text, ink, "middle", bold=own)
+    yield Words(
+        ((field.frame.left + field.frame.right) / 2, field.frame.bottom + 40),
+        "batch size (samples per batch, logarithmic)",
+        "text",
+        "middle",
+    )
+    most = int((field.frame.right - field.frame.left) / (FONT * BOLD_CHARACTER))
+    yield Words((field.frame.left, 14), beginning(chart.y_label, most), "text", bold=True)
 
 
 def _labelled_sizes(chart: Chart, field: Field) -> list[int]:
@@ -178,15 +214,15 @@ def _labelled_sizes(chart: Chart, field: Field) -> list[int]:
     return sorted(taken)
 
 
-def _level(y: float) -> Stroke:
-    return Stroke(((LEFT, y), (RIGHT, y)), "exact", 1.6, _DASH["exact"])
+def _level(y: float, frame: ChartFrame) -> Stroke:
+    return Stroke(((frame.left, y), (frame.right, y)), "exact", 1.6, _DASH["exact"])
 
 
-def _marked(x: float, count: int) -> Iterator[Shape]:
-    yield Stroke(((x, TOP - 12), (x, BOTTOM)), "mine", 1.4, _DASH["mine"])
+def _marked(x: float, count: int, frame: ChartFrame) -> Iterator[Shape]:
+    yield Stroke(((x, frame.top - 12), (x, frame.bottom)), "mine", 1.4, _DASH["mine"])
     text = f"your batch size: {size(count)}"
     half = len(text) * FONT * CHARACTER / 2
-    yield Words((min(max(x, LEFT + half), RIGHT - half), TOP - 17), text, "mine", "middle", bold=True)
+    yield Words((min(max(x, frame.left + half), frame.right - half), frame.top - 17), text, "mine", "middle", bold=True)
 
 
 def _line(line: Line, field: Field, marked: int | None) -> Iterator[Shape]:
@@ -203,7 +239,7 @@ def _line(line: Line, field: Field, marked: int | None) -> Iterator[Shape]:
     form = _FORM.get(line.look)
     for point in seen:
         if not field.sees(point.value):
-            above = field.y(point.value) <= (TOP + BOTTOM) / 2
+            above = field.y(point.value) <= (field.frame.top + field.frame.bottom) / 2
             yield Marker(field.at(point), "up" if above else "down", line.look, point.note)
         elif form is not None:
             if point.size == marked and line.look == "measured":
@@ -229,28 +265,37 @@ def _error_bar(point: Point, field: Field, ink: Ink) -> Iterator[Shape]:
         yield from (Stroke(((x - 4, y), (x + 4, y)), ink, 1.2) for y in (low, high))
 
 
-def _legend(chart: Chart, field: Field) -> Iterator[Shape]:
-    """A key per line, side by side, on a second row where the first is full."""
-    keys: list[tuple[str, Ink, Form | None]] = []
-    if chart.level is not None:
-        keys.append((chart.level[0], "exact", None))
-    keys += [(line.label, line.look, _FORM.get(line.look)) for line in chart.lines]
-    if chart.missing:
-        keys.append(("no value: NaN, or it fails", "muted", "plus"))
-    if any(is_drawable(point.value) and not field.sees(point.value) for line in chart.lines for point in line.points):
-        keys.append(("beyond this scale", "muted", "up"))
-    x, y = LEFT, 34.0
-    for label, ink, form in keys:
-        wide = 30 + len(label) * FONT * CHARACTER
-        if x > LEFT and x + wide > RIGHT:
-            x, y = LEFT, y + 17
+def _legend(chart: Chart, frame: ChartFrame) -> Iterator[Shape]:
+    """A key per line, side by side, on a further row where one is full."""
+    for label, ink, form, (x, y) in _legend_places(chart, frame):
         loose = ink in _LOOSE or ink == "muted"
         if not loose:
             yield Stroke(((x, y - 4), (x + 22, y - 4)), ink, 2.0 if ink == "measured" else 1.5, _DASH.get(ink, ()))
         if form is not None:
             yield Marker((x + 11, y - 4), form, ink)
         yield Words((x + 28, y), label, "muted")
+
+
+def _legend_places(chart: Chart, frame: ChartFrame) -> Iterator[tuple[str, Ink, Form | None, XY]]:
+    x, y = frame.left, 34.0
+    for label, ink, form in _keys(chart):
+        wide = 30 + len(label) * FONT * CHARACTER
+        if x > frame.left and x + wide > frame.right:
+            x, y = frame.left, y + FONT_LEADING
+        yield label, ink, form, (x, y)
         x += wide + 18
+
+
+def _keys(chart: Chart) -> Iterator[tuple[str, Ink, Form | None]]:
+    if chart.level is not None:
+        yield chart.level[0], "exact", None
+    yield from ((line.label, line.look, _FORM.get(line.look)) for line in chart.lines)
+    if chart.missing:
+        yield "no value: NaN, or it fails", "muted", "plus"
+    values = value_axis(chart)
+    points = [point for line in chart.lines for point in line.points if is_drawable(point.value)]
+    if not all(Field(size_axis(chart.sizes), values).sees(point.value) for point in points):
+        yield "beyond this scale", "muted", "up"
 
 
 def _tags(chart: Chart, field: Field) -> Iterator[Words]:
@@ -272,8 +317,7 @@ def _tags(chart: Chart, field: Field) -> Iterator[Words]:
         own = point.size == chart.marked
         for at, anchor in _beside(field.at(point), up=_is_above(point, chart)):
             box = _box(at, point.tag, anchor, FONT)
-            inside = box.left > LEFT and box.right < RIGHT and box.top > TOP - 4 and box.bottom < BOTTOM
-            if inside and not any(map(box.meets, taken)) and not any(map(box.holds, in_the_way)):
+            if field.frame.inside(box) and not any(map(box.meets, taken)) and not any(map(box.holds, in_the_way)):
                 taken.append(box)
                 yield Words(at, point.tag, "mine" if own else "text", anchor, bold=own)
                 break
@@ -305,10 +349,10 @@ def _obstacles(chart: Chart, field: Field) -> Iterator[XY]:
                 yield from _along(start, end)
     if chart.level is not None and field.sees(chart.level[1]):
         y = field.y(chart.level[1])
-        yield from _along((LEFT, y), (RIGHT, y))
+        yield from _along((field.frame.left, y), (field.frame.right, y))
     if chart.marked is not None:
         x = field.x(chart.marked)
-        yield from _along((x, TOP), (x, BOTTOM))
+        yield from _along((x, field.frame.top), (x, field.frame.bottom))
 
 
 def _along(start: XY, end: XY, step: float = 3.0) -> Iterator[XY]:

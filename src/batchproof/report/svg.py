@@ -7,30 +7,58 @@ from collections.abc import Iterable, Iterator
 from html import escape
 
 from batchproof.report.chart import Chart
-from batchproof.report.chart_layout import FILLED, HEIGHT, RADIUS, WIDTH, Marker, Shape, Stroke, Words, corners, layout
+from batchproof.report.chart_layout import (
+    FILLED,
+    HEIGHT,
+    NARROW,
+    RADIUS,
+    WIDTH,
+    Marker,
+    Shape,
+    Stroke,
+    Words,
+    corners,
+    layout,
+    narrow,
+)
 from batchproof.report.document import Waterfall
 from batchproof.report.waterfall_layout import waterfall_height, waterfall_layout
 
 
 def svg(chart: Chart) -> str:
-    """The chart, with a title and a description for who cannot see it."""
-    return _drawn(layout(chart), HEIGHT, f"{chart.y_label} over batch sizes", chart.about, repr(chart))
+    """The chart, with a title and a description for who cannot see it; a style sheet shows one of its two widths."""
+    title = f"{chart.y_label} over batch sizes"
+    small = narrow(chart)
+    return _drawn(layout(chart), WIDTH, HEIGHT, title, chart.about, repr(chart)) + _drawn(
+        layout(chart, small), small.width, small.height, title, chart.about, repr(chart)
+    )
 
 
 def waterfall_svg(waterfall: Waterfall) -> str:
-    """The parts of a difference, with a title and a description for who cannot see them."""
+    """The parts of a difference, with a title and a description for who cannot see them; in two widths, as a chart."""
     about = ", ".join(f"{part.kind}: {part.label} {part.amount}" for part in waterfall.parts)
-    shapes = waterfall_layout(waterfall)
-    return _drawn(shapes, waterfall_height(waterfall), waterfall.title, about, repr(waterfall))
+    return "".join(
+        _drawn(
+            waterfall_layout(waterfall, width),
+            width,
+            waterfall_height(waterfall, width),
+            waterfall.title,
+            about,
+            repr(waterfall),
+        )
+        for width in (WIDTH, NARROW)
+    )
 
 
-def _drawn(shapes: Iterable[Shape], height: float, title: str, about: str, identity: str) -> str:
+def _drawn(shapes: Iterable[Shape], width: float, height: float, title: str, about: str, identity: str) -> str:
     # several charts may stand on one page
-    name = "chart-" + hashlib.blake2s(identity.encode(), digest_size=4).hexdigest()
+    name = "chart-" + hashlib.blake2s(f"{identity}{width}".encode(), digest_size=4).hexdigest()
+    kind = "narrow" if width == NARROW else "broad"
     body = "".join(map(_element, shapes))
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" role="img" aria-labelledby="{name}-title {name}-about" '
-        f'preserveAspectRatio="xMidYMid meet" fill="none" stroke-linejoin="round" stroke-linecap="butt">'
+        f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" '
+        f'aria-labelledby="{name}-title {name}-about" preserveAspectRatio="xMidYMid meet" fill="none" '
+        f'stroke-linejoin="round" stroke-linecap="butt">'
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-about">{escape(about)}</desc>{body}</svg>'
     )

@@ -27,32 +27,43 @@ class _Row:
     ink: Ink
 
 
-def waterfall_height(waterfall: Waterfall) -> float:
+def waterfall_height(waterfall: Waterfall, width: float = WIDTH) -> float:
     """How high it is."""
-    return TOP + ROW * (len(waterfall.parts) + 2)
+    return TOP + _row_height(width) * (len(waterfall.parts) + 2)
 
 
-def waterfall_layout(waterfall: Waterfall) -> Iterator[Shape]:
+def waterfall_layout(waterfall: Waterfall, width: float = WIDTH) -> Iterator[Shape]:
     """The shapes, those behind first: each bar begins where the one above it ends."""
     rows = list(_rows(waterfall))
-    left = min(LABELS * WIDTH, 24 + FONT * CHARACTER * max(len(row.label) for row in rows))
+    above = _label_height(width)
+    left = min(LABELS * width, 24 + FONT * CHARACTER * max(len(row.label) for row in rows)) if not above else 0.0
     figures = 12 + FONT * CHARACTER * max(len(row.figure) for row in rows)
-    x = _scale(rows, left, WIDTH - figures)
+    x = _scale(rows, left, width - figures)
+    step = _row_height(width)
     yield Words((0, 14), waterfall.title, bold=True)
     for index, row in enumerate(rows):
-        y = TOP + ROW * (index + 0.5)
+        y = TOP + step * index + above + ROW / 2
         low, high = sorted((x(row.begin), x(row.end)))
         if index:
             before = x(rows[index - 1].end)
-            yield Stroke(((before, y - ROW), (before, y)), "grid", 1.2)
+            yield Stroke(((before, y - step), (before, y)), "grid", 1.2)
         yield Stroke(((low, y), (max(high, low + 1.5), y)), row.ink, BAR)
-        yield Words((0, y + 4), row.label, row.ink if row.ink == "bad" else "text")
+        yield Words((0, y + 4 - above * 1.2), row.label, row.ink if row.ink == "bad" else "text")
         is_end = index in (0, len(rows) - 1)
         has_room = low - GAP - FONT * CHARACTER * len(row.figure) > left
         if row.end >= row.begin or not has_room:
             yield Words((high + GAP, y + 4), row.figure, bold=is_end)
         else:
             yield Words((low - GAP, y + 4), row.figure, anchor="end", bold=is_end)
+
+
+def _label_height(width: float) -> float:
+    """Where there is no room for labels beside the bars, they stand above them."""
+    return 15.0 if width < WIDTH else 0.0
+
+
+def _row_height(width: float) -> float:
+    return ROW + _label_height(width)
 
 
 def _rows(waterfall: Waterfall) -> Iterator[_Row]:

@@ -221,7 +221,8 @@ def raising(model: nn.Module, when: int) -> Callable[[Any], Any]:
 def test_errors_of_forward_pass_through(model: nn.Module, name: str) -> None:
     """In the look ahead, in the first pass and in the second."""
     passes = 5 if name == "rmse" else 10
-    for when in range(1, 3 + passes + 1):  # three micro-batches are looked at first
+    first, last = 3 + 1, 3 + passes  # three micro-batches are looked at first
+    for when in {1, 2, 3, first, first + 1, (first + last + 1) // 2, last}:
         memory._known.clear()
         with pytest.raises(KeyError, match="mine"):
             bp.accumulate(LOSSES[name], raising(model, when), parts())

@@ -92,6 +92,7 @@ def stepped(loss_fn: Callable[..., Tensor], model: Tagger, parts: list[Part]) ->
     return accumulator.finish()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("way", [listed, streamed, stepped])
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("loss_fn", [token_mean, next_token, perplexity, token_share])

@@ -414,7 +414,7 @@ def job(rank: int, world: int) -> dict[str, Any]:
     return out
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[2, pytest.param(3, marks=pytest.mark.long)])
 def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return spawned(job, request.param, tmp_path_factory.mktemp("ranks"))
 

@@ -260,6 +260,7 @@ def by_loop(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.stack(rows).double()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("name", MODELS)
 def test_against_one_backward_pass_for_each_sample(name: str, dtype: torch.dtype) -> None:

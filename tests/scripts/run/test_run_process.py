@@ -154,7 +154,9 @@ def start(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 RUN = ("-m", "batchproof", "run")
 
 
-@pytest.mark.parametrize("end", ["", "status", "message", "error", "interrupt"])
+@pytest.mark.parametrize(
+    "end", ["message", "error", *(pytest.param(end, marks=pytest.mark.long) for end in ("", "status", "interrupt"))]
+)
 def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     plain = start(folder, "train.py", "--end", end)
     measured = start(folder, *RUN, "train.py", "--end", end)
@@ -170,7 +172,7 @@ def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     assert all(epoch["exact"] is not None for row in run["measured"] for epoch in row["epochs"])
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_workers_of_a_loader(folder: Path, context: str) -> None:
     options = ("--workers", "2", "--context", context)
     plain = start(folder, "train.py", *options)

@@ -63,7 +63,7 @@ def accumulate(
             counts samples. It returns one real number as a tensor.
         forward: of one micro-batch; returns the arguments of ``loss_fn``: a tuple or list of them, a dictionary of
             keyword arguments, or one tensor. It is called once or twice for each micro-batch, and a few times more for
-            the first one of a model, to see whether its samples meet.
+            the first one of a model, to see whether its samples depend on each other.
         micro_batches: a list, or whatever can be gone through twice in the same order. An iterator will do for losses
             that need one pass.
         group: a process group of ``torch.distributed``, whose samples count as one batch; that of the model if it is a
@@ -77,10 +77,10 @@ def accumulate(
         `Scheme`, which prints how the gradient was made and why.
 
     Raises:
-        BatchproofError: samples of a micro-batch meet in the model (BatchNorm in training mode, by name; others as far
-            as replacing some of the first samples shows), the loss is random or returns no number, no gradient flows to
-            any parameter, the loss needs a second pass and an iterator has none, or ``forward`` gives something else in
-            it. ``.grad`` is as it was before. What ``loss_fn`` and ``forward``
+        BatchproofError: Samples of a micro-batch depend on each other in the model (BatchNorm in training mode, by
+            name; others as far as replacing some of the first samples shows). Or the loss is random or returns no
+            number, no gradient flows to any parameter, the loss needs a second pass and an iterator has none, or
+            ``forward`` gives something else in it. ``.grad`` is as it was before. What ``loss_fn`` and ``forward``
             raise themselves passes through untouched, and ``.grad`` is as it was then, too.
     """
     for name, thing in (("loss_fn", loss_fn), ("forward", forward)):

@@ -89,7 +89,7 @@ def weighed(weights: MicroBatchWeights) -> str:
     """What the weights rest on."""
     by = f"by {' or by '.join(weights.fits)}" if weights.fits else "by least squares"
     left = max(weights.residual, 1e-16)
-    return f"{by}: so many times what each micro-batch counts now; leaves {left:.0e} of the gradient"
+    return f"{by}: times what each micro-batch counts now, which leaves {left:.0e} of the gradient"
 
 
 def _column(title: str, texts: list[str], tone: Tone = "plain") -> Column:

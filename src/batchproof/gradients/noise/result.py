@@ -72,8 +72,8 @@ class GradientNoise(Result):
             NaN with the method ``"batches"``, infinite where the samples show no gradient beside their noise.
         noise_scale_se: Its standard error.
         trace: The summed variance of a single sample's gradient over all parameters, in squared units of the gradient.
-        signal: The squared norm of the gradient over all that the samples were drawn from, less what the noise of so
-            many samples adds to it; below 0 where noise is all there is.
+        signal: The squared norm of the gradient over all that the samples were drawn from, less what the noise
+            of that number of samples adds to it; below 0 where noise is all there is.
         signal_se: Its standard error.
         gradient_norm: The norm of the full gradient: that of the given samples, all together.
         headline: The answer in a sentence.

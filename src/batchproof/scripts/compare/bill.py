@@ -197,7 +197,7 @@ def _rescaled(number: ComparedNumber) -> Iterator[Entry]:
         values = [_with_error(run.reported, decimals) if run is not None else "" for run in chosen]
         yield Entry(f"learning rate {sign}", tuple(values), CONTROL)
         gone = [_gone(run.gone) if run is not None and run.gone is not None else "" for run in chosen]
-        yield Entry(f"  gone with {sign}", tuple(gone), CONTROL)
+        yield Entry(f"  removed by {sign}", tuple(gone), CONTROL)
 
 
 def _gone(share: Mean) -> str:

@@ -24,16 +24,14 @@ def document(run: ScriptRun) -> Document:
         headline=headline(run),
         reasons=(*_reasons(run), *map(_observed, (seen for seen in run.seen if not seen.harmless))),
         sheet=_sheet(run) if run.measured else None,
-        caption=("by samples: the mean of the batches, each weighted by its number of samples",)
-        if run.measured
-        else (),
+        caption=("weighted: the mean of the batches, each weighted by its number of samples",) if run.measured else (),
         caption_label="",
         use=run.fix,
         asides=tuple(_asides(run)),
         brief=Brief(
             tables=(_brief_sheet(run),) if run.measured else (),
             remarks=tuple(_remarks(run)),
-            more="differences, the mean by samples, what else was seen",
+            more="differences, the weighted mean, what else was seen",
         ),
     )
 
@@ -67,7 +65,7 @@ def _sheet(run: ScriptRun) -> Sheet:
         *_printed_and_exact(epochs),
         _values("difference", [difference_of(epoch) for epoch in epochs], "wrong"),
         _off(epochs),
-        _values("by samples", [value_of(epoch.weighted, epoch) for epoch in epochs], "faint"),
+        _values("weighted", [value_of(epoch.weighted, epoch) for epoch in epochs], "faint"),
         Column("batches", tuple(map(batches_of, epochs)), "strong", is_left=True),
     )
     lines = tuple(line_of(row, run) for row, _ in rows)

@@ -276,7 +276,7 @@ def reason(done: Pass, epoch: Epoch, is_sum: bool | None) -> tuple[str, str]:
     site = done.place.site
     if done.batches is not None and done.batches.formula.broadcasts:
         shapes = done.batches.formula.broadcasts
-        return f"{shapes} meet, so that every sample is compared with every other", "squeeze(1) one of them"
+        return f"{shapes} broadcast, so that every sample is compared with every other", "squeeze(1) one of them"
     if not _same(averaged, printed):
         return _of_divisor(done, epoch, is_sum)
     if not is_sum and _same(epoch.weighted, epoch.exact) and not _same(epoch.weighted, averaged):

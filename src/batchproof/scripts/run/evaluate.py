@@ -1,6 +1,6 @@
 """Calls of a formula's function, made for our own sake: the script notices nothing of them.
 
-They give its value, and what it is like: a sum, whether samples meet, whether their order counts.
+They give its value, and what it is like: a sum, whether samples are compared, whether their order counts.
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def affordable(formula: Formula, batch: Batch, samples: int) -> None:
         formula.pair_bytes = _pair_bytes(formula, batch)
     needed = formula.pair_bytes * samples**2
     if needed > MOST_WORK:
-        raise Unmeasured(f"samples meet each other, and all {samples:,} together would take {needed / 1e9:,.0f} GB")
+        raise Unmeasured(
+            f"every sample is compared with every other, and all {samples:,} together would take {needed / 1e9:,.0f} GB"
+        )
 
 
 def _pair_bytes(formula: Formula, batch: Batch) -> float:

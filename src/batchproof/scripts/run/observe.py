@@ -124,7 +124,7 @@ class Observer:
         for number, row in rows:
             yield from self._of_row(self.registry.places[number].loop, row)
             if number in self.broadcasts:
-                what = f"shapes {self.broadcasts[number]} meet: every sample is compared with every other one"
+                what = f"shapes {self.broadcasts[number]} broadcast: every sample is compared with every other one"
                 yield Observation(
                     "broadcast", what, row.place, False, "give both the same shape: squeeze(1) one of them"
                 )

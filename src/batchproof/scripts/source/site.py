@@ -17,7 +17,7 @@ class Quantity(Enum):
     MEAN = "a mean over the batch's samples"
     NONLINEAR = "a nonlinear function of a mean over the batch"
     RATIO = "a ratio whose denominator depends on the batch"
-    COUPLED = "a loss in which the samples of a batch meet each other"
+    COUPLED = "a loss that compares the samples of a batch with each other"
     SUM = "a sum over the batch's samples"
     COUNT = "how many samples, or how many of them are right"
     RUNNING = "a total or an average that runs on over the batches"

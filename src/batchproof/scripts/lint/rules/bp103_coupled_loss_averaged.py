@@ -8,7 +8,7 @@ from batchproof.scripts.source import AverageSite, Quantity
 
 
 def coupled(site: AverageSite) -> Verdict | None:
-    """A loss in which the samples of a batch meet each other."""
+    """A loss that compares the samples of a batch with each other."""
     if not averages(site, Quantity.COUPLED):
         return None
     because = site.added.why or "the samples of a batch are compared with each other"
