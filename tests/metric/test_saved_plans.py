@@ -114,10 +114,9 @@ def test_loaded_states_merge(fn: Callable[..., Tensor]) -> None:
 
 
 @pytest.mark.parametrize("fn", FUNCTIONS)
-@pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_no_sample_is_in_a_saved_state(fn: Callable[..., Tensor], offset: float) -> None:
+def test_no_sample_is_in_a_saved_state(fn: Callable[..., Tensor]) -> None:
     """Neither as it came nor widened; an extreme is a sample, and is in a state of extremes by its nature."""
-    pred, real = (x + offset for x in numbers())
+    pred, real = numbers()
     metric = fed(fn, (pred, real))
     file = io.BytesIO()
     torch.save(metric.state_dict(), file)

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import CentredSum, Extremes, Level, Taylor
 from batchproof.derive.fold import SumsAtOnce
@@ -55,7 +56,9 @@ def to_bytes(plan: StatePlan) -> bytes:
     loop = plan.fn if isinstance(plan.fn, Loop) else None
     data = {
         "version": VERSION,
-        "loop": None if loop is None else writer.encoded([loop.steps, loop.captured, loop.result]),
+        "loop": None
+        if loop is None
+        else writer.encoded([loop.steps, loop.captured, loop.result, _structure(loop.spec)]),
         "plan": writer.encoded(fields),
         "sites": writer.sites,
         "tensors": [(str(t.dtype)[6:], list(t.shape)) for t in writer.tensors],
@@ -89,9 +92,17 @@ def of_bytes(data: bytes, fn: Callable[..., Any], device: torch.device) -> State
     reader = _Reader(found["sites"], list(_tensors(found["tensors"], data[end:], device)), device)
     fields = reader.decoded(found["plan"])
     if found["loop"] is not None:
-        steps, captured, result = reader.decoded(found["loop"])
-        fn = Loop(fn, fields["dims"], fields["shown"], tuple(steps), captured, tuple(result), None)
+        steps, captured, result, structure = reader.decoded(found["loop"])
+        spec = pytree.treespec_loads(structure)
+        fn = Loop(fn, fields["dims"], fields["shown"], tuple(steps), captured, tuple(result), spec)
     return StatePlan(**fields, fn=fn)
+
+
+def _structure(spec: Any) -> str:
+    try:
+        return pytree.treespec_dumps(spec)
+    except (NotImplementedError, ValueError) as error:
+        raise BatchproofError(f"this state cannot be saved: of what its function returns, {error}") from None
 
 
 def _taken_by_sums(plan: StatePlan) -> dict[int, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -369,6 +370,13 @@ class Exact:
     def __getstate__(self) -> dict[str, Any]:
         options = {key: getattr(self, key) for key in ("fn", "over", "batch_dim", "state", "warmup")}
         return {**options, "saved": self.state_dict()}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Exact:
+        """A copy in this process keeps the few samples that a folded state is tried on."""
+        other = Exact.__new__(Exact)
+        options = {key: getattr(self, key) for key in ("over", "batch_dim", "state", "warmup")}
+        other.__setstate__({"fn": copy.deepcopy(self.fn, memo), **options, "saved": self._saved(with_samples=True)})
+        return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved")
