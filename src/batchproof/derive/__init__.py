@@ -13,7 +13,7 @@ from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, program_of
 from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
-from batchproof.derive.plan_data import of_bytes, to_bytes
+from batchproof.derive.plan_data import of_bytes, to_bytes, with_function
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
@@ -99,4 +99,5 @@ __all__ = [
     "shown_dtype",
     "slope",
     "to_bytes",
+    "with_function",
 ]

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import CentredSum, Extremes, Level, Taylor
 from batchproof.derive.fold import SumsAtOnce
+from batchproof.derive.groups import OfGroups
 from batchproof.derive.kind import Kind
 from batchproof.derive.loops import Following, Loop, LoopStep, Meeting
 from batchproof.derive.merge import Merge, merge_named
@@ -91,11 +92,22 @@ def of_bytes(data: bytes, fn: Callable[..., Any], device: torch.device) -> State
         )
     reader = _Reader(found["sites"], list(_tensors(found["tensors"], data[end:], device)), device)
     fields = reader.decoded(found["plan"])
+    if fields["group"] > 1:
+        fn = OfGroups(fn, fields["dims"])
     if found["loop"] is not None:
         steps, captured, result, structure = reader.decoded(found["loop"])
         spec = pytree.treespec_loads(structure)
         fn = Loop(fn, fields["dims"], fields["shown"], tuple(steps), captured, tuple(result), spec)
     return StatePlan(**fields, fn=fn)
+
+
+def with_function(plan: StatePlan, fn: Callable[..., Any]) -> StatePlan:
+    """The plan with another function of tensors in the place of the one that it was derived from."""
+
+    def wrapped(old: Callable[..., Any]) -> Callable[..., Any]:
+        return dataclasses.replace(old, fn=wrapped(old.fn)) if isinstance(old, (Loop, OfGroups)) else fn
+
+    return dataclasses.replace(plan, fn=wrapped(plan.fn))
 
 
 def _structure(spec: Any) -> str:

@@ -36,6 +36,7 @@ from batchproof.derive import (
     nudge_state,
     of_bytes,
     to_bytes,
+    with_function,
 )
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground import tensors
@@ -300,7 +301,7 @@ class Stream:
         other = self.draft()
         other.fn = fn
         other.variants = {
-            key: replace(variant, plan=replace(variant.plan, fn=_flat(fn, variant.example)))
+            key: replace(variant, plan=with_function(variant.plan, _flat(fn, variant.example)))
             for key, variant in self.variants.items()
         }
         return other
