@@ -10,7 +10,7 @@ import torch
 
 from batchproof.derive import Diverged, StatePlan, of_bytes
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Batch, bound, rebuild
+from batchproof.ground.batch import Batch, bound, rebuild, signature
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.origin import Part, Past, Rows, both, renamed
@@ -132,8 +132,8 @@ def save(stream: Stream, *, with_samples: bool = False) -> dict[str, Any]:
     first = stream.first
     folded = stream.slots is not None
     saved["layout"] = None if first is None else first.layout.described()
-    if first is not None:
-        saved["first"] = _leaves(blank(first) if folded else first)
+    if first is not None and not folded:
+        saved["first"] = _leaves(first)
     past = stream.sealed()
     if past is not None:
         saved["clock"], saved["owned"] = dict(past.clock), dict(past.owned)
@@ -143,17 +143,22 @@ def save(stream: Stream, *, with_samples: bool = False) -> dict[str, Any]:
     held = past.held if past is not None else stream.since
     if folded:
         assert isinstance(held, GroupedState)
-        saved |= _saved_plan(stream, with_samples) | {"tried": _is_tried(stream, held)}
+        saved |= _saved_plan(stream, first, with_samples) | {"tried": _is_tried(stream, held)}
     return saved | (_saved_slots(held) if isinstance(held, GroupedState) else {"rows": _saved_rows(held)})
 
 
-def _saved_plan(stream: Stream, with_samples: bool) -> dict[str, Any]:
+def _saved_plan(stream: Stream, first: Batch | None, with_samples: bool) -> dict[str, Any]:
+    """The plan for each shape of samples, the one that was derived before the others; a blank is saved once."""
     assert stream.training_rows is not None
+    assert first is not None
     shapes = [(call, plan) for call, plan in stream.shapes() if plan is not None]
+    blanks = [_leaves(call) for call, _ in shapes]
+    same = signature(first) == signature(shapes[0][0])
     return {
-        "lesson": _leaves(stream.training_rows if with_samples else blank(stream.training_rows)),
+        "first": blanks[0] if same else _leaves(blank(first)),
+        "lesson": _leaves(stream.training_rows) if with_samples else blanks[0],
         "constants": shared_print(stream),
-        "shapes": [_leaves(call) for call, _ in shapes],
+        "shapes": blanks,
         "plans": [torch.frombuffer(bytearray(plan), dtype=torch.uint8) for _, plan in shapes],
     }
 
