@@ -8,10 +8,12 @@ from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.groups import derive_groups, least_group, like
 from batchproof.derive.kind import Kind
+from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, program_of
 from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
+from batchproof.derive.plan_data import of_bytes, to_bytes, with_function
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
 from batchproof.derive.record import record
@@ -57,6 +59,7 @@ __all__ = [
     "Free",
     "Kind",
     "Leaf",
+    "Loop",
     "Merge",
     "OneByOne",
     "Op",
@@ -90,8 +93,11 @@ __all__ = [
     "leaves",
     "like",
     "nudge_state",
+    "of_bytes",
     "program_of",
     "record",
     "shown_dtype",
     "slope",
+    "to_bytes",
+    "with_function",
 ]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from batchproof.derive.centred_sum import CentredSum, Extremes
-from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import Frontier, ancestors, sinks
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.evaluate import is_numeric, result_of, taken_by, values_of
 from batchproof.derive.finish import State
-from batchproof.derive.fold import fold_code
+from batchproof.derive.fold import sums_at_once
 from batchproof.derive.kind import COUNTED, Kind
 from batchproof.derive.plan import StatePlan, Verified, leaf_of
 from batchproof.derive.program import Program
@@ -45,15 +45,15 @@ def assemble(
     """
     centred = {index: found for index in frontier.leaves if (found := centres.get(index)) is not None}
     lengths = _lengths(program, frontier)
-    batched = [(position, d) for position, d in enumerate(batch.dims) if d is not None]
-    dtypes = [t.dtype for t in batch.tensors]
     wanted = taken_by([found.summand for found in centred.values()])
     samples = [(values_of(program, run, b, wanted), b.n) for run, b in zip(runs, batches, strict=True)]
 
-    def code(widened: bool) -> FoldCode:
-        return fold_code(program, frontier.leaves, lengths, centred, batched, dtypes, widened, samples)
+    at_once = {
+        index: sums_at_once(found, program, samples)
+        for index, found in centred.items()
+        if isinstance(found, CentredSum)
+    }
 
-    wide = code(True)
     plan = StatePlan(
         leaves=tuple(leaf_of(program, index, centred, batch) for index in frontier.leaves),
         reason=reason,
@@ -67,18 +67,20 @@ def assemble(
         shown=shown,
         dtypes=tuple(_type_of(leaf) for leaf in pytree.tree_leaves(plain)),
         folds=frozenset(ancestors(program, frontier.leaves)),
+        at_once=at_once,
+        dims=batch.dims,
+        inputs=tuple(t.dtype for t in batch.tensors),
         constants={v.index: runs[0].tensors[v.index] for v in program.values if v.kind is Kind.SHARED},
-        fold=wide,
-        wide=wide,
+        narrow=False,
     )
     plan.verified, shown_by_own_data = _try_on_data(plan, runs, batches)
     if not shown_by_own_data:
         _try_apart(plan, batches[-1])
     own = plain, _own_run(plan, runs[0], wide_inputs(batch))
-    narrow = code(False)
-    if not shown_by_own_data or _serves(plan, narrow, batch, own):
-        plan.fold = narrow
-    elif not _serves(plan, wide, batch, own):
+    narrow = replace(plan, narrow=True)
+    if not shown_by_own_data or _serves(narrow, batch, own):
+        return narrow
+    if not _serves(plan, batch, own):
         raise Refuted("its value on the batch is not that of the same operations in float64: rounding decides it")
     return plan
 
@@ -226,14 +228,13 @@ DECIDED = 0.02
 SINGLE, HALF = 6e-8, 4e-3
 
 
-def _serves(plan: StatePlan, code: FoldCode, batch: TensorBatch, own: tuple[Any, Recording]) -> bool:
-    """Whether a fold runs in the batch's own dtype, and leads to the function's own value, up to rounding.
+def _serves(plan: StatePlan, batch: TensorBatch, own: tuple[Any, Recording]) -> bool:
+    """Whether a plan's fold runs in the batch's own dtype, and leads to the function's own value, up to rounding.
 
     Where rounding decides that value (float32 far from zero), it must lead to that of the same operations in float64.
 
     Args:
         plan: whose fold it is.
-        code: the fold.
         batch: to try it on.
         own: the function's own value on the batch, and its run in float64.
     """
@@ -241,7 +242,7 @@ def _serves(plan: StatePlan, code: FoldCode, batch: TensorBatch, own: tuple[Any,
     casts = (leaf for op in plan.program.ops for leaf in leaves((op.args, op.kwargs)))
     half = not {torch.float16, torch.bfloat16}.isdisjoint([*(t.dtype for t in batch.tensors), *_dtypes(casts)])
     half = half or plan.program.rounds
-    fold: Fold = code.compile()
+    fold: Fold = plan.fold.compile()
     try:
         state = State(*fold(batch.tensors, plan.captured), batch.n)
         result = plan.finish(state, batch.tensors, batch.dims, batch.n)

@@ -8,6 +8,7 @@ for all centres at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch.func import vmap
@@ -25,10 +26,10 @@ def fold_code(
     kept: Sequence[int],
     lengths: Sequence[tuple[int, int]],
     centred: dict[int, CentredSum | Extremes],
-    batched: Sequence[tuple[int, int]],
+    at_once: dict[int, SumsAtOnce],
+    dims: Sequence[int | None],
     dtypes: Sequence[torch.dtype],
     widened: bool,
-    samples: Sequence[tuple[dict[int, torch.Tensor], int]],
 ) -> FoldCode:
     """The code of ``fold(inputs, captured)``, which returns the leaves' values and the lengths.
 
@@ -37,10 +38,10 @@ def fold_code(
         kept: the leaves.
         lengths: sizes of selections to count.
         centred: for the leaves that are sums around a statistic.
-        batched: (position among the inputs, batch dim) of the inputs that carry samples.
+        at_once: these at all centres, as programs.
+        dims: the inputs' batch dimensions.
         dtypes: of the inputs.
         widened: whether everything is computed in float64.
-        samples: batches as run, for recording the sums at all centres at once.
     """
     code = CodeWriter(dtypes)
     names: dict[int, str] = {}
@@ -65,8 +66,8 @@ def fold_code(
             ends = f"-{row}.amin({parts.dim}, True), {row}.amax({parts.dim}, True)"
             names[leaf] = code.assign(f"stack([{ends}])")
             continue
-        names[leaf] = _centred(code, parts, names, program, samples)
-    position, dim = batched[0]
+        names[leaf] = _centred(code, at_once[leaf], names, program)
+    position, dim = next((position, dim) for position, dim in enumerate(dims) if dim is not None)
     lines = [f"n = x[{position}].shape[{dim}]", *code.lines]
     lengths_of = (f"{names[value]}.shape[{d}]" for value, d in lengths)
     return FoldCode(tuple(lines), tuple(names[index] for index in kept), tuple(lengths_of), code.space)
@@ -89,22 +90,41 @@ def _order(program: Program, targets: Sequence[int]) -> list[int]:
     return sorted(found)
 
 
-def _centred(
-    code: CodeWriter,
-    parts: CentredSum,
-    names: dict[int, str],
-    program: Program,
-    samples: Sequence[tuple[dict[int, torch.Tensor], int]],
-) -> str:
-    """The sum at every centre, stacked in front."""
+@dataclass(frozen=True)
+class SumsAtOnce:
+    """A sum around a statistic at all of its centres, stacked in front, as one program.
+
+    Attributes:
+        program: its first inputs are values of the program around it.
+        outer: these values.
+        constants: by value of the program, what the centres give, and what is taken from outside.
+    """
+
+    program: Program
+    outer: tuple[int, ...]
+    constants: dict[int, torch.Tensor]
+
+    def around(self, parts: CentredSum) -> SumsAtOnce:
+        """The same at other centres, which differ from the first ones in their tensors alone."""
+        places = self.program.inputs[len(self.outer) :]
+        moved = zip(places, _constants(parts), strict=True)
+        return replace(self, constants={**self.constants, **dict(moved)})
+
+
+def sums_at_once(
+    parts: CentredSum, program: Program, samples: Sequence[tuple[dict[int, torch.Tensor], int]]
+) -> SumsAtOnce:
+    """Record the sums at all centres together.
+
+    Args:
+        parts: the sum.
+        program: that it is in.
+        samples: batches as run.
+    """
     piece = parts.summand
     centres = parts.centres
     base = centres[0]
-    if base.powers:
-        constants = [*base.stats.values(), *(d.step for d in base.directions if d.step is not None)]
-    else:
-        constants = [torch.stack([at.stats[i] for at in centres]) for i in piece.stats]
-        constants += [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in piece.free]
+    constants = _constants(parts)
     shared = sorted({leaf for op in piece.ops for leaf in op.inputs if program.values[leaf].kind is Kind.SHARED})
     order = [*piece.rows, *shared]
 
@@ -135,18 +155,26 @@ def _centred(
         runs.append(record(at_all(n, lengths), tensors, pure=True))
         sizes.append(n)
     inner = align(runs, sizes)
-    inner_names: dict[int, str] = {}
-    for position, index in enumerate(inner.inputs):
-        if position < len(order):
-            outer = order[position]
-            name = names[outer]
-            if program.values[outer].dtype.is_floating_point:
-                name = code.assign(f"{name}.double()")
-            inner_names[index] = name
-        else:
-            inner_names[index] = code.constant(runs[0].tensors[index])
-    for index, tensor in inner.captured.items():
-        inner_names[index] = code.constant(tensor)
+    given = {index: runs[0].tensors[index] for index in inner.inputs[len(order) :]}
+    return SumsAtOnce(inner, tuple(order), {**given, **inner.captured})
+
+
+def _constants(parts: CentredSum) -> list[torch.Tensor]:
+    """What differs between the centres, or moves from the one."""
+    centres, base = parts.centres, parts.centres[0]
+    if base.powers:
+        return [*base.stats.values(), *(d.step for d in base.directions if d.step is not None)]
+    stats = [torch.stack([at.stats[i] for at in centres]) for i in parts.summand.stats]
+    return stats + [torch.tensor([at.free[p] for at in centres], dtype=torch.float64) for p in parts.summand.free]
+
+
+def _centred(code: CodeWriter, sums: SumsAtOnce, names: dict[int, str], program: Program) -> str:
+    """Write the sum at every centre, stacked in front."""
+    inner = sums.program
+    inner_names = {index: code.constant(tensor) for index, tensor in sums.constants.items()}
+    for index, outer in zip(inner.inputs, sums.outer, strict=False):
+        is_floating = program.values[outer].dtype.is_floating_point
+        inner_names[index] = code.assign(f"{names[outer]}.double()") if is_floating else names[outer]
     result = inner.result[0].index
     for number in _order(inner, [result]):
         code.emit(inner, inner.ops[number], inner_names, True, inner.ops[number].func in SUMS)

@@ -57,7 +57,7 @@ def derive_groups(fn: Function, tensors: Sequence[torch.Tensor], dims: Sequence[
         plan = derive(OfGroups(fn, whole.dims), in_groups(whole.tensors, whole.dims, size), whole.dims)
     except BatchproofError:
         return None
-    return plan.of_groups(size, whole.dims) if isinstance(plan, StatePlan) and plan.is_constant_size else None
+    return plan.of_groups(size) if isinstance(plan, StatePlan) and plan.is_constant_size else None
 
 
 def group_size(fn: Function, batch: TensorBatch) -> int | None:
@@ -112,4 +112,4 @@ def like(plan: StatePlan, fn: Function, tensors: Sequence[torch.Tensor], dims: S
     whole = batch.take(torch.arange(max(size, batch.n // size * size)) % batch.n)
     fn = OfGroups(fn.fn if isinstance(fn, OfGroups) else fn, whole.dims)
     found = pipeline.like(plan.by_groups(), fn, in_groups(whole.tensors, whole.dims, size), whole.dims)
-    return found.of_groups(size, whole.dims)
+    return found.of_groups(size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from batchproof.derive.codegen import FoldCode
 from batchproof.derive.cut import ancestors, nbytes
 from batchproof.derive.diverged import DigitsLost, Diverged
 from batchproof.derive.finish import Finisher, State
+from batchproof.derive.fold import SumsAtOnce, fold_code
 from batchproof.derive.kind import Kind, merge_of
 from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, Merge
@@ -156,11 +158,13 @@ class StatePlan(Plan):
         after: the operations that run on the merged state.
         folds: the values that the fold reads or makes.
         centred: how sums kept at fixed centres are moved.
+        at_once: these sums at all of their centres, as a fold computes them.
+        dims: the inputs' batch dimensions.
+        inputs: their dtypes.
         constants: the values that no sample reaches.
         shown: the floating dtype that the function believes in.
         dtypes: what the function returns, by type.
-        fold: the code that folds a batch.
-        wide: that code in float64, for trying the plan.
+        narrow: whether terms of single samples are folded in the batch's own dtype, and only sums in float64.
         group: how many samples stay together; each group of them is one sample to the program and to ``fn``.
     """
 
@@ -171,12 +175,36 @@ class StatePlan(Plan):
     after: frozenset[int]
     folds: frozenset[int]
     centred: dict[int, CentredSum | Extremes]
+    at_once: dict[int, SumsAtOnce]
+    dims: tuple[int | None, ...]
+    inputs: tuple[torch.dtype, ...]
     constants: dict[int, torch.Tensor]
     shown: torch.dtype | None
     dtypes: tuple[Any, ...]
-    fold: FoldCode
-    wide: FoldCode
+    narrow: bool
     group: int = 1
+
+    @cached_property
+    def fold(self) -> FoldCode:
+        """The code that folds a batch."""
+        return self._written(widened=not self.narrow)
+
+    @cached_property
+    def wide(self) -> FoldCode:
+        """That code in float64, for trying the plan."""
+        return self._written(widened=True)
+
+    def _written(self, *, widened: bool) -> FoldCode:
+        code = fold_code(
+            self.program, self.kept, self.lengths, self.centred, self.at_once, self.dims, self.inputs, widened
+        )
+        if self.group == 1:
+            return code
+        parts = ", ".join(
+            f"x[{place}]" if d is None else f"x[{place}].unflatten({d}, (-1, {self.group}))"
+            for place, d in enumerate(self.dims)
+        )
+        return replace(code, lines=(f"x = [{parts}]", *code.lines))
 
     @property
     def keeps_inputs(self) -> bool:
@@ -254,18 +282,13 @@ class StatePlan(Plan):
             raise Diverged("the function returns something else on all samples than on the first batch")
         return result, run
 
-    def of_groups(self, size: int, dims: Sequence[int | None]) -> StatePlan:
+    def of_groups(self, size: int) -> StatePlan:
         """The plan for samples of which groups of a size are what this plan takes for one."""
-        parts = ", ".join(
-            f"x[{place}]" if d is None else f"x[{place}].unflatten({d}, (-1, {size}))" for place, d in enumerate(dims)
-        )
-        narrow, wide = (replace(code, lines=(f"x = [{parts}]", *code.lines)) for code in (self.fold, self.wide))
-        return replace(self, group=size, fold=narrow, wide=wide)
+        return replace(self, group=size)
 
     def by_groups(self) -> StatePlan:
         """The plan that takes each group for one sample."""
-        narrow, wide = (replace(code, lines=code.lines[1:]) for code in (self.fold, self.wide))
-        return replace(self, group=1, fold=narrow, wide=wide)
+        return replace(self, group=1)
 
     def captured_by_summands(self) -> list[torch.Tensor]:
         """The captured tensors that the sums around statistics are made of."""
@@ -280,19 +303,28 @@ class StatePlan(Plan):
         arguments = [leaf for op in self.program.ops for leaf in leaves((op.args, op.kwargs))]
         return self.program.rounds or any(leaf in WIDE for leaf in arguments if isinstance(leaf, torch.dtype))
 
-    def centres(self) -> dict[int, list[tuple[Any, ...]]]:
-        """For each leaf that is kept around centres, by its place, these as plain data."""
+    def centres(self) -> dict[int, list[Centre]]:
+        """For each leaf that is kept around centres, by its place, these."""
         found = ((place, self.centred.get(index)) for place, index in enumerate(self.kept))
-        return {place: [at.to_data() for at in parts.centres] for place, parts in found if parts is not None}
+        return {place: list(parts.centres) for place, parts in found if parts is not None}
 
-    def with_centres(self, centres: dict[int, list[tuple[Any, ...]]]) -> StatePlan:
-        """A plan to derive again like, at given centres, as `centres` gives them."""
-        centred = dict(self.centred)
+    def with_centres(self, centres: dict[int, list[Centre]]) -> StatePlan:
+        """The plan at other centres, as `centres` gives them.
+
+        Raises:
+            Diverged: these are centres of other sums.
+        """
+        centred, at_once = dict(self.centred), dict(self.at_once)
         for place, points in centres.items():
-            parts = centred[self.kept[place]]
-            if isinstance(parts, CentredSum):
-                centred[self.kept[place]] = parts.around([Centre.of_data(point) for point in points], self.constants)
-        return replace(self, centred=centred)
+            index = self.kept[place]
+            parts = centred[index]
+            if not isinstance(parts, CentredSum):
+                continue
+            if [at.form for at in parts.centres] != [at.form for at in points]:
+                raise Diverged("sums around statistics are kept in another form there; use state='rows'")
+            moved = parts.around(points, self.constants)
+            centred[index], at_once[index] = moved, at_once[index].around(moved)
+        return replace(self, centred=centred, at_once=at_once)
 
     def recentre(self, leaves: Sequence[Any], source: StatePlan) -> list[Any]:
         """The leaves of states, stacked, that another plan keeps at its centres, at ours.

@@ -162,7 +162,8 @@ def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return torch.rand(x.shape, generator=generator).to(x.device) < 0.6
     if not x.dtype.is_floating_point:
         if x.dtype.is_complex:
-            return x
+            away = torch.complex(*torch.randn(2, *x.shape, generator=generator, dtype=torch.float64))
+            return x + 0.3 * away.to(x.device) * x.abs().clamp(min=1e-6)
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float64).to(x.device)
         return x.double() + 3 * noise  # a whole number that enters arithmetic may as well be any number
     finite = x[torch.isfinite(x)]
@@ -171,8 +172,14 @@ def _jitter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     low, high = finite.min(), finite.max()
     noise = torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.device)
     if float(high - low) > 1e-9 * float(finite.abs().max()):
-        return (x + noise * 0.5 * (high - low) / 3).clamp(low, high)
+        return _reflected(x + noise * 0.5 * (high - low) / 3, low, high)
     return x + noise.abs() * (0.1 * x.abs() + (x == 0))
+
+
+def _reflected(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+    """Values within bounds. None lies on one: a bound is a sample, and probes are saved with a plan."""
+    inside = torch.where(x < low, 2 * low - x, torch.where(x > high, 2 * high - x, x))
+    return torch.where((inside < low) | (inside > high), (low + high) / 2, inside)
 
 
 def _scatter(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -112,16 +112,11 @@ class Centre:
     directions: tuple[Direction, ...] = ()
     factor: float = 1.0  # of the coefficient: it is kept without
 
-    def to_data(self) -> tuple[Any, ...]:
-        """It as plain containers, numbers and tensors, to be saved."""
-        directions = [(direction.index, direction.free, direction.step) for direction in self.directions]
-        return dict(self.stats), dict(self.free), tuple(self.powers), directions, self.factor
-
-    @classmethod
-    def of_data(cls, data: Sequence[Any]) -> Centre:
-        """The centre that `to_data` gave this for."""
-        stats, free, powers, directions, factor = data
-        return cls(dict(stats), dict(free), tuple(powers), tuple(Direction(*one) for one in directions), factor)
+    @property
+    def form(self) -> Any:
+        """What fold code is written for: all of it but the tensors."""
+        moving = tuple((direction.index, direction.free) for direction in self.directions)
+        return self.powers, moving, tuple(sorted(self.free.items())) if self.powers else ()
 
 
 @dataclass

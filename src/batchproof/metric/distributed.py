@@ -1,7 +1,7 @@
 """Merge a stream over the processes of a group: one collective per kind of merge, everything packed.
 
-Every rank must fold by the same plan. The first rank that has one sends the rows that it learnt from; the others derive
-from them, so that centres agree, and fold what they still hold as samples. Before each step the ranks tell each other
+Every rank must fold by the same plan. The first rank that has one sends it; the others take it over, so that centres
+agree, and fold what they still hold as samples. Before each step the ranks tell each other
 whether they are ready for it: what one cannot do is refused on all, and none is left waiting.
 """
 
@@ -14,15 +14,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from batchproof.derive import ROWS, SUM, StatePlan
+from batchproof.derive import ROWS, SUM, of_bytes
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
 from batchproof.metric.grouped_state import GROUPS, GroupedState
-from batchproof.metric.merging import leaves_of, recentred
+from batchproof.metric.merging import recentred
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares
 from batchproof.metric.reservoir import NOTHING, Sample, mixed, packed, unpacked
-from batchproof.metric.stream import Stream
+from batchproof.metric.stream import Shape, Stream, leaves_of
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class Header:
         first: one of its samples, on the CPU; None where it has seen none.
         device: the kind of device where its samples are.
         plan: prints of the plan that it folds by, None where it keeps samples.
-        shapes: one sample of each shape that its samples came in, on the CPU.
+        shapes: those that its samples came in, on the CPU.
         empty: whether it has nothing to give.
         told: what else the ranks are to know of each other.
     """
@@ -45,7 +45,7 @@ class Header:
     first: Batch | None
     device: str
     plan: tuple[str, str, str] | None
-    shapes: list[Batch]
+    shapes: list[Shape]
     empty: bool
     told: Any
 
@@ -115,7 +115,7 @@ def _header(stream: Stream, told: Any) -> Header:
     if stream.slots is not None:
         folding = stream.state_plan
         plan = program_print(folding), shared_print(stream), centres_print(folding)
-    shapes = [on_cpu(call) for call in stream.shapes()]
+    shapes = [(on_cpu(call), plan) for call, plan in stream.shapes()]
     return Header(stream.origin(), None if first is None else on_cpu(first), device, plan, shapes, stream.n == 0, told)
 
 
@@ -187,13 +187,12 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
         assert draft.slots is not None
         return mine if mine is not None else GroupedState.empty(draft.slots.plan, draft.slots.device)
     is_teacher = dist.get_rank(group) == teacher
-    box: list[Any] = [on_cpu(draft.training_rows) if is_teacher and draft.training_rows is not None else None]
-    source = teacher if group is None else dist.get_global_rank(group, teacher)
-    dist.broadcast_object_list(box, src=source, group=group)
     made: list[GroupedState] = []
 
     def learn() -> tuple[str, str]:
-        made.append(_taught(draft, mine, None if is_teacher else box[0], headers[teacher].device))
+        shape = None if is_teacher else headers[teacher].shapes[0]
+        made.append(_taught(draft, mine, shape, headers[teacher].device))
+        draft.check_function(made[0])
         return program_print(draft.state_plan), shared_print(draft)
 
     prints = _agreed(learn, group)
@@ -207,26 +206,27 @@ def _by_one_plan(draft: Stream, mine: Any, headers: list[Header], group: Any) ->
 
 def _meet_all(draft: Stream, headers: list[Header], group: Any) -> None:
     """Every rank learns the shapes that samples came in on any: the value must be one for all of them, or is none."""
-    met = [frozenset(map(signature, header.shapes)) for header in headers]
+    met = [frozenset(signature(call) for call, _ in header.shapes) for header in headers]
     everywhere = frozenset[Any]().union(*met)
     if len(everywhere) > 1 and any(shapes != everywhere for shapes in met):  # one alone came with the plan
         device = _device_of(draft.first)
-        _agreed(lambda: draft.meet([moved(call, device) for header in headers for call in header.shapes]), group)
+        shapes = [(moved(call, device), plan) for header in headers for call, plan in header.shapes]
+        _agreed(lambda: draft.meet(shapes), group)
 
 
-def _taught(draft: Stream, mine: Any, training_rows: Batch | None, kind: str) -> GroupedState:
-    """Our part by the teacher's plan, which becomes the draft's; without training rows we are the teacher."""
+def _taught(draft: Stream, mine: Any, shape: Shape | None, kind: str) -> GroupedState:
+    """Our part by the teacher's plan, which becomes the draft's; without one we are the teacher."""
     slots = draft.slots
-    if training_rows is None:
+    if shape is None:
         assert slots is not None
         return mine if mine is not None else GroupedState.empty(slots.plan, slots.device)
     device = slots.device if slots is not None else _device_of(draft.first)
-    training_rows = moved(training_rows, device if device is not None else _device_like(kind))
+    example, data = moved(shape[0], device if device is not None else _device_like(kind)), shape[1]
+    assert data is not None
     student = Stream(draft.fn, draft.state, draft.warmup, draft.differentiated)
     student.first = draft.first
-    learned = student.derived(training_rows)
-    assert isinstance(learned, StatePlan)
-    student.adopt(learned, training_rows, [])
+    learned = of_bytes(data, student.flat(example), example.columns[0].device)
+    student.adopt(learned, example, [])
     assert student.slots is not None
     if isinstance(mine, GroupedState):
         plan = draft.state_plan

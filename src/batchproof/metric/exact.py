@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -309,8 +310,8 @@ class Exact:
         """The state as plain containers of tensors, to save and load.
 
         It says which samples are this metric's own and which came from other ranks by `sync`, so that a metric that
-        loads it can be synced again. At most 64 samples that the plan was derived from are in it, because loading
-        derives the plan again, and at most 64 drawn from the whole stream, to try the plan on in `compute`.
+        loads it can be synced again. Beside the leaves it holds the plan, a kilobyte or two, so that loading derives
+        nothing. Where samples are folded, none of them is in it; where they are kept, they are the state.
 
         >>> import torch, batchproof
         >>> metric, other = batchproof.exact(torch.mean), batchproof.exact(torch.mean)
@@ -319,7 +320,10 @@ class Exact:
         >>> other.compute()
         tensor(3.)
         """
-        saved = merging.save(self._stream)
+        return self._saved()
+
+    def _saved(self, *, with_samples: bool = False) -> dict[str, Any]:
+        saved = merging.save(self._stream, with_samples=with_samples)
         saved["values"] = None if self._values is None else self._values.described(self.fn)
         return saved
 
@@ -356,7 +360,7 @@ class Exact:
             This metric.
         """
         saved = pytree.tree_map(
-            lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self.state_dict()
+            lambda leaf: leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf, self._saved(with_samples=True)
         )
         if isinstance(self.fn, torch.nn.Module):
             self.fn.to(device)
@@ -366,6 +370,13 @@ class Exact:
     def __getstate__(self) -> dict[str, Any]:
         options = {key: getattr(self, key) for key in ("fn", "over", "batch_dim", "state", "warmup")}
         return {**options, "saved": self.state_dict()}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Exact:
+        """A copy in this process keeps the few samples that a folded state is tried on."""
+        other = Exact.__new__(Exact)
+        options = {key: getattr(self, key) for key in ("over", "batch_dim", "state", "warmup")}
+        other.__setstate__({"fn": copy.deepcopy(self.fn, memo), **options, "saved": self._saved(with_samples=True)})
+        return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved")

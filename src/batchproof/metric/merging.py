@@ -7,18 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
-from batchproof.derive import StatePlan, like
+from batchproof.derive import Diverged, StatePlan, of_bytes
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Batch, bound, rebuild, tensors_of
-from batchproof.ground.isolation import quiet
-from batchproof.metric.fast_path import no_autocast
+from batchproof.ground.batch import Batch, bound, rebuild, signature
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.origin import Part, Past, Rows, both, renamed
-from batchproof.metric.reservoir import mixed, packed, unpacked
-from batchproof.metric.stream import Stream
+from batchproof.metric.reservoir import NOTHING, mixed, packed, unpacked
+from batchproof.metric.stream import Stream, blank, leaves_of
 
 
 def merge(stream: Stream, other: Stream) -> None:
@@ -89,12 +86,10 @@ def moved(stream: Stream, theirs: GroupedState, other: Stream) -> GroupedState:
         )
     if shared_print(stream) != shared_print(other):
         raise BatchproofError("mismatched states: the functions hold other weights, or took other shared arguments")
-    if program_print(plan) != program_print(source):
-        assert other.training_rows is not None
-        if program_print(stream.variant(other.training_rows).plan) != program_print(source):
-            raise BatchproofError(
-                "mismatched states: the functions do the same operations with other numbers (a threshold, an exponent)"
-            )
+    if program_print(plan) != program_print(source) and not _does_the_same(stream, other, theirs):
+        raise BatchproofError(
+            "mismatched states: the functions do the same operations with other numbers (a threshold, an exponent)"
+        )
     return recentred(plan, theirs, source)
 
 
@@ -106,9 +101,17 @@ def recentred(plan: StatePlan, theirs: GroupedState, source: StatePlan) -> Group
     return GroupedState.of(plan, theirs.device, leaves, theirs.counts, theirs.lengths)
 
 
-def leaves_of(plan: StatePlan) -> list[Any]:
-    """What two states must have in common to be merged."""
-    return [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+def _does_the_same(stream: Stream, other: Stream, theirs: GroupedState) -> bool:
+    """Whether our function does on their state what theirs does; where theirs has no value there, none is known."""
+    try:
+        other.check_function(theirs)
+    except Diverged:
+        return True
+    try:
+        other.given(stream.fn).check_function(theirs)
+    except Diverged:
+        return False
+    return True
 
 
 def _shown(plan: StatePlan) -> str:
@@ -118,36 +121,59 @@ def _shown(plan: StatePlan) -> str:
 # ------------------------------------------------------------------ save and load
 
 
-def save(stream: Stream) -> dict[str, Any]:
-    """The state as plain containers of tensors: all samples and our own, whose they are, and a few rows."""
+def save(stream: Stream, *, with_samples: bool = False) -> dict[str, Any]:
+    """The state as plain containers of tensors: all samples and our own, and whose they are.
+
+    Args:
+        stream: to be saved.
+        with_samples: whether the few samples go with it that a folded state is tried on. They stay in this process.
+    """
     saved: dict[str, Any] = {"updates": stream.updates, "n": stream.n, "forgotten": sorted(stream.forgotten)}
     first = stream.first
+    folded = stream.slots is not None
     saved["layout"] = None if first is None else first.layout.described()
-    if first is not None:
-        saved["first"] = [_copied(leaf) for leaf in first.leaves]
+    if first is not None and not folded:
+        saved["first"] = _leaves(first)
     past = stream.sealed()
     if past is not None:
         saved["clock"], saved["owned"] = dict(past.clock), dict(past.owned)
-        saved["sample"] = [[_copied(leaf) for leaf in call.leaves] for call in packed(past.sample)]
-        saved["sampled"] = past.sample.n
+        sample = past.sample if with_samples else NOTHING
+        saved["sample"], saved["sampled"] = [_leaves(call) for call in packed(sample)], sample.n
         saved["own"] = "all" if past.own is past.held else _saved_part(past.own, past.held)
-    if stream.slots is not None:
-        saved |= _saved_plan(stream)
     held = past.held if past is not None else stream.since
+    if folded:
+        assert isinstance(held, GroupedState)
+        saved |= _saved_plan(stream, first, with_samples) | {"tried": _is_tried(stream, held)}
     return saved | (_saved_slots(held) if isinstance(held, GroupedState) else {"rows": _saved_rows(held)})
 
 
-def _saved_plan(stream: Stream) -> dict[str, Any]:
+def _saved_plan(stream: Stream, first: Batch | None, with_samples: bool) -> dict[str, Any]:
+    """The plan for each shape of samples, the one that was derived before the others; a blank is saved once."""
     assert stream.training_rows is not None
-    plan = stream.state_plan
+    assert first is not None
+    shapes = [(call, plan) for call, plan in stream.shapes() if plan is not None]
+    blanks = [_leaves(call) for call, _ in shapes]
+    same = signature(first) == signature(shapes[0][0])
     return {
-        "lesson": [_copied(leaf) for leaf in stream.training_rows.leaves],
-        "program": program_print(plan),
-        "fingerprint": centres_print(plan),
-        "centres": pytree.tree_map(_copied, plan.centres()),
+        "first": blanks[0] if same else _leaves(blank(first)),
+        "lesson": _leaves(stream.training_rows) if with_samples else blanks[0],
         "constants": shared_print(stream),
-        "shapes": [[_copied(leaf) for leaf in variant.example.leaves] for variant in stream.variants.values()],
+        "shapes": blanks,
+        "plans": [torch.frombuffer(bytearray(plan), dtype=torch.uint8) for _, plan in shapes],
     }
+
+
+def _is_tried(stream: Stream, held: GroupedState) -> bool:
+    """Whether the function has a value on the state: then the one that loads it must have one there, too."""
+    try:
+        stream.check_function(held)
+    except Exception:  # noqa: BLE001 - whatever the function raises on its own state, compute says
+        return False
+    return True
+
+
+def _leaves(call: Batch) -> list[Any]:
+    return [_copied(leaf) for leaf in call.leaves]
 
 
 def _saved_part(part: Part | None, held: Part) -> Any:
@@ -204,6 +230,8 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], 
         _learn(fresh, saved, relayout)
         assert fresh.slots is not None
         all_of_it = _loaded_slots(fresh.slots, saved)
+        if saved["tried"]:
+            _try(fresh, all_of_it)
         held: Part = all_of_it
         own: Part | None = held if saved["own"] == "all" else None
         if isinstance(saved["own"], dict):
@@ -227,28 +255,28 @@ def _fits(stream: Stream, call: Batch) -> None:
 
 
 def _learn(fresh: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Batch]) -> None:
-    """Derive the plan again, from the rows that it was derived from."""
-    training_rows = relayout(saved["lesson"])
-    plan = fresh.derived(training_rows)
-    if not isinstance(plan, StatePlan) or program_print(plan) != saved["program"]:
-        raise BatchproofError(
-            "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
-            "exponent, a unit) were others, or was saved by another version of torch"
-        )
-    if centres_print(plan) != saved["fingerprint"]:
-        plan = _at_centres(fresh, plan, saved["centres"], training_rows)
-    fresh.adopt(plan, training_rows, [])
+    """Take the plans over, one for each shape that samples came in. Nothing is derived."""
+    examples = [relayout(leaves) for leaves in saved["shapes"]]
+    plans = [
+        of_bytes(data.cpu().numpy().tobytes(), fresh.flat(example), example.columns[0].device)
+        for data, example in zip(saved["plans"], examples, strict=True)
+    ]
+    fresh.adopt(plans[0], relayout(saved["lesson"]), [])
+    for plan, example in zip(plans[1:], examples[1:], strict=True):
+        fresh.add(plan, example)
     if shared_print(fresh) != saved["constants"]:
         raise BatchproofError("the saved state does not fit: its function held other weights or shared arguments")
-    for leaves in saved["shapes"]:
-        fresh.variant(relayout(leaves))
 
 
-def _at_centres(stream: Stream, plan: StatePlan, centres: dict[int, Any], training_rows: Batch) -> StatePlan:
-    """A plan at the centres that were saved: another machine may find them with other last digits."""
-    tensors, dims = tensors_of(training_rows)
-    with torch.inference_mode(False), quiet(stream.fn), no_autocast(tensors[0]):
-        return like(plan.with_centres(centres), plan.fn, tensors, dims)
+def _try(fresh: Stream, held: GroupedState) -> None:
+    """Run the function on the state that was loaded for it."""
+    try:
+        fresh.check_function(held)
+    except Diverged as error:
+        raise BatchproofError(
+            "the saved state does not fit: it belongs to another function, or to one whose numbers (a threshold, an "
+            f"exponent, a unit) or other weights were others ({error})"
+        ) from None
 
 
 def _loaded_slots(like_these: GroupedState, saved: dict[str, Any], held: list[Any] | None = None) -> GroupedState:

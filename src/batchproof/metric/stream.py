@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from batchproof.derive import (
     WIDE,
     Diverged,
     Finisher,
+    Loop,
     OwnError,
     Plan,
     State,
@@ -32,6 +34,9 @@ from batchproof.derive import (
     keep_inputs,
     like,
     nudge_state,
+    of_bytes,
+    to_bytes,
+    with_function,
 )
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground import tensors
@@ -55,6 +60,9 @@ from batchproof.metric.order import noted
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.metric.recheck import recheck
 from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
+
+#: A sample of a shape, and the plan that such samples are folded by; with a plan, the sample is blank.
+Shape = tuple[Batch, bytes | None]
 
 
 class Stream:
@@ -251,20 +259,52 @@ class Stream:
             check_folds(first, variant.plan)
             variant.beside = first
 
-    def shapes(self) -> list[Batch]:
-        """One sample of each shape that samples came in, here or elsewhere."""
+    def shapes(self) -> list[Shape]:
+        """The shapes that samples came in, here or elsewhere."""
         if self.slots is not None:
-            return [variant.example for variant in self.variants.values()]
-        return [one_sample(group[0]) for group in by_shape([call for _, call in self.kept()])]
+            return [(blank(variant.example), to_bytes(variant.plan)) for variant in self.variants.values()]
+        return [(one_sample(group[0]), None) for group in by_shape([call for _, call in self.kept()])]
 
-    def meet(self, shapes: Sequence[Batch]) -> None:
-        """Learn the shapes of samples that come from elsewhere, by our own plan: their sums are at our centres.
+    def meet(self, shapes: Sequence[Shape]) -> None:
+        """Learn the shapes of samples that come from elsewhere, by plans at our centres.
 
         Raises:
             BatchproofError: the state is another one for them.
         """
-        for call in shapes:
-            self.variant(self.ordered(call))
+        for example, plan in shapes:
+            call = self.ordered(example)
+            if signature(call) in self.variants:
+                continue
+            if plan is None:
+                self.variant(call)
+                continue
+            self.add(of_bytes(plan, self.flat(call), call.columns[0].device), call)
+
+    def add(self, plan: StatePlan, example: Batch) -> None:
+        """Take a plan over for samples of another shape, its sums at our centres.
+
+        Raises:
+            BatchproofError: the state is another one for them.
+        """
+        if leaves_of(plan) != leaves_of(self.state_plan):
+            raise BatchproofError("mismatched states: for samples of another shape there, the state is another one")
+        found = variant_of(plan.with_centres(self.state_plan.centres()), example)
+        self.beside(found)
+        self.variants[signature(example)] = found
+
+    def flat(self, call: Batch) -> Callable[..., Any]:
+        """The function, of the tensors of a batch alone."""
+        return _flat(self.fn, call)
+
+    def given(self, fn: Callable[..., Any]) -> Stream:
+        """The stream with another function in place of its own, to see what that does on its state."""
+        other = self.draft()
+        other.fn = fn
+        other.variants = {
+            key: replace(variant, plan=with_function(variant.plan, _flat(fn, variant.example)))
+            for key, variant in self.variants.items()
+        }
+        return other
 
     # ------------------------------------------------------------------ from rows to a state
 
@@ -486,6 +526,16 @@ class Stream:
             runs.append(run)
         return results, runs
 
+    def check_function(self, slots: GroupedState) -> None:
+        """Run the function itself on a state: it must do there what was folded.
+
+        Raises:
+            Diverged: it does something else, with other numbers or other weights.
+        """
+        if slots.n and not any(isinstance(variant.plan.fn, Loop) for variant in self.variants.values()):
+            leaves, lengths, n = slots.merged(slots.filled())
+            self.finished(leaves, lengths, n)
+
     def unchanged(self, variant: Variant) -> None:
         """Refuse to go on where a tensor from outside the arguments has changed since the first batch."""
         for now, then, writes in variant.used:
@@ -510,6 +560,21 @@ def _derived(
     if plan.is_constant_size or differentiated:
         return plan
     return derive_groups(fn, tensors, dims) or plan
+
+
+def leaves_of(plan: StatePlan) -> list[Any]:
+    """What two states must have in common to be merged."""
+    return [(leaf.merge, tuple(leaf.shape), str(leaf.dtype), leaf.points) for leaf in plan.leaves]
+
+
+def blank(call: Batch) -> Batch:
+    """A sample without what it holds: its shape, its dtypes, and the arguments that no sample is in."""
+    pairs = zip(call.leaves, call.layout.dims, strict=True)
+    hidden = [
+        leaf if d is None or not isinstance(leaf, torch.Tensor) else torch.zeros_like(leaf.narrow(d, 0, 1))
+        for leaf, d in pairs
+    ]
+    return Batch(call.layout, hidden, 1)
 
 
 def _few(call: Batch) -> Batch:
