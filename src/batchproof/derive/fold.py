@@ -105,7 +105,7 @@ class SumsAtOnce:
     constants: dict[int, torch.Tensor]
 
     def around(self, parts: CentredSum) -> SumsAtOnce:
-        """The same at other centres, which differ from the first ones in their tensors alone."""
+        """The sums at other centres, which differ from the first ones in their tensors alone."""
         places = self.program.inputs[len(self.outer) :]
         moved = zip(places, _constants(parts), strict=True)
         return replace(self, constants={**self.constants, **dict(moved)})
