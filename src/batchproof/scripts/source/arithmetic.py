@@ -297,7 +297,11 @@ def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, rig
     if isinstance(op, ast.Mult):
         return _times_count(run, node, one, other, on_left=one is left)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
-        return _count_over(node, one, right) if one is left else _over_count(node, left, one)
+        floored = isinstance(op, ast.FloorDiv) and isinstance(node, ast.BinOp) and not isinstance(node.left, ast.BinOp)
+        of_loader = _count_over(node, one, right) if one is left else _over_count(node, left, one)
+        if isinstance(of_loader, Count) and of_loader.of is CountedThing.BATCHES and not of_loader.inverse:
+            of_loader.floored = floored
+        return of_loader
     if isinstance(op, (ast.Add, ast.Sub)):
         return Count(node, one.of, one.loop)
     return Fixed(node)
@@ -382,7 +386,8 @@ def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node
     if _only_scales(run, total, by, by_node):
         return replace(total, node=node)
     number = isinstance(by, (Const, Fixed))
-    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number))
+    own = isinstance(by, LoopTotal)
+    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number, own))
 
 
 def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> bool:

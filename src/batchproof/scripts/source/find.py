@@ -14,7 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.scripts.source import calls, meters
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.callables import Class, Function, Instance
-from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
+from batchproof.scripts.source.frames import Contribution, Frame, Scope
 from batchproof.scripts.source.index import Index, Mentions, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
@@ -160,7 +160,7 @@ def _site(entry: Contribution) -> AverageSite | None:
         return None
     return AverageSite(
         name=entry.name,
-        loop=_loop(entry.loop),
+        loop=_loop(entry),
         add=entry.taken if entry.late and entry.taken is not None else entry.statement,
         added=added,
         starts=tuple(entry.starts.values()),
@@ -190,9 +190,11 @@ def _added(entry: Contribution, stat: Stat) -> Added | None:
     return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
 
 
-def _loop(loop: BatchLoop) -> EpochLoop:
+def _loop(entry: Contribution) -> EpochLoop:
+    loop = entry.loop
     loader = loop.loader()
-    if loop.equal and loader.drops_last is None:
+    equal = loop.equal or (loop.full and all(average.own for average in entry.averages.values()))
+    if equal and loader.drops_last is None:
         loader = replace(loader, drops_last=True)
     if loop.of_one or (loop.single and loader.built is None):
         loader = replace(loader, batch_size=1)

@@ -26,6 +26,10 @@ class Mentions:
         calls: the last names of what is called there.
         all_calls: the last names of what is called there and in nested loops; of a function only.
         takes_by: names that something is indexed with, or that a call other than a report is given, here or deeper.
+        cuts: the bounds of slices, as ``data[i * size : (i + 1) * size]``, here or deeper.
+        rows: names that are indexed with a name alone, as ``labels[i]``, with that name; here or deeper.
+        computed: names that are set from other names, as ``start = i * size``, with these; here or deeper.
+        moduli: what a remainder is taken by, as ``if (i + 1) % steps == 0``; here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
     """
@@ -34,8 +38,27 @@ class Mentions:
     calls: set[str] = field(default_factory=set)
     all_calls: set[str] = field(default_factory=set)
     takes_by: set[str] = field(default_factory=set)
+    cuts: list[ast.Slice] = field(default_factory=list)
+    rows: set[tuple[str, str]] = field(default_factory=set)
+    computed: list[tuple[set[str], set[str]]] = field(default_factory=list)
+    moduli: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
+
+    def cuts_by(self, names: set[str]) -> bool:
+        """Whether a slice begins and ends where these names say: ``x[i:i + n]``, ``j = i + n; x[i:j]``."""
+        names = set(names)
+        for _ in range(3):
+            for targets, sources in self.computed:
+                if sources & names:
+                    names |= targets
+        return any(
+            cut.lower is not None
+            and cut.upper is not None
+            and names_in(cut.lower) & names
+            and names_in(cut.upper) & names
+            for cut in self.cuts
+        )
 
 
 @dataclass
@@ -83,6 +106,11 @@ class Index:
 def last_word(node: ast.AST | None) -> str:
     """``c`` of ``a.b.c``; "" of what is not a name."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def names_in(*nodes: ast.AST) -> set[str]:
+    """The names in some expressions."""
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def as_written(node: ast.AST | None) -> str:
@@ -205,11 +233,24 @@ class _Pass:
                 self.found.keyed[around.function].add(node.value.id)
             elif not isinstance(key, ast.Constant):
                 around.takes(ast.walk(key))
+                self.subscript(node, around)
         elif isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.Mult):
                 around.takes((node.left, node.right))
+            elif isinstance(node.op, ast.Mod) and not isinstance(node.left, (ast.Constant, ast.JoinedStr)):
+                for body in around.bodies:
+                    body.moduli.add(ast.unparse(node.right))
         elif isinstance(node, _COMPREHENSIONS):
             around.note("loops")
+
+    def subscript(self, node: ast.Subscript, around: _Around) -> None:
+        """``data[i:j]`` and ``labels[i]``."""
+        keys = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        base = last_word(node.value)
+        for body in around.bodies:
+            body.cuts += [key for key in keys if isinstance(key, ast.Slice)]
+            if base and isinstance(node.slice, ast.Name):
+                body.rows.add((base, node.slice.id))
 
     def function(self, node: FunctionNode, around: _Around) -> None:
         found, owner = self.found, around.owner
@@ -255,6 +296,9 @@ class _Pass:
     def assign(self, node: ast.Assign, around: _Around) -> None:
         if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
             around.note("adds")
+        targets, sources = names_in(*node.targets), names_in(node.value)
+        for body in around.bodies:
+            body.computed.append((targets, sources))
         for target in node.targets:
             if around.owner is not None and isinstance(target, ast.Attribute) and last_word(target.value) == "self":
                 self.found.assigned[around.owner].setdefault(target.attr, []).append(node.value)

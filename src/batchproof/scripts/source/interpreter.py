@@ -107,12 +107,13 @@ class Interpreter:
         divisor: Divisor,
         divisor_node: ast.expr | None,
         number: bool = False,
+        own: bool = False,
     ) -> tuple[Average, ...]:
         """Note that a total was divided; ``number`` where by a number that stands in the source."""
         averages = []
         for entry in entries:
             inside = self.is_open(entry.loop)
-            average = Average(node, divisor, divisor_node, inside, window=number and inside)
+            average = Average(node, divisor, divisor_node, inside, window=number and inside, own=own)
             entry.averages.setdefault(id(node), average)
             if entry.taken is None and self.frame.statement is not None:
                 entry.taken = self.frame.statement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.callables import Invocation, LossFunction, loader_of, loss_function, metric_object
-from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.index import builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
@@ -89,7 +90,7 @@ def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> 
     """What a function of a batch returns that is known by its name only."""
     if _leaves_targets_out(run, node):
         return run.stat(node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
-    known = name_tables.by_name(name)
+    known = name_tables.by_name(name) if not _is_builtin(node) else None
     if known is not None:
         quantity, why = known
         if any(isinstance(v, BatchRows) and v.pairs for v in given) and quantity is Quantity.MEAN:
@@ -105,6 +106,11 @@ def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> 
     if any(isinstance(v, BatchRows) for v in given):
         return BatchRows(node, output=True, pairs=any(isinstance(v, BatchRows) and v.pairs for v in given))
     return Unknown(node, name, True)
+
+
+def _is_builtin(node: ast.expr) -> bool:
+    """Whether a call is of a function of Python's own, as ``map``, which reads like a metric."""
+    return hasattr(builtins, builtin_of(node) or "?")
 
 
 def _leaves_targets_out(run: Interpreter, node: ast.expr) -> bool:
@@ -142,6 +148,16 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
 
 def _length(run: Interpreter, call: Invocation) -> Value | None:
     return call.first and call.first.length(run, call.node, call.node.args[0] if call.node.args else None)
+
+
+def _mapped(run: Interpreter, call: Invocation) -> Value | None:
+    """``map(function, items)``: as many as there were, a batch's parts or a list's entries."""
+    if not isinstance(call.node.func, ast.Name) or len(call.arguments) < 2:
+        return None
+    items = call.arguments[-1]
+    if isinstance(items, (LoaderValue, LoopTotal, Pool)) or (isinstance(items, Items) and items.entries):
+        return items
+    return BatchRows(call.node) if items.is_of_batch() else Unknown(call.node, "map")
 
 
 def _folded(run: Interpreter, call: Invocation) -> Value | None:
@@ -359,6 +375,7 @@ _BARS = name_set("tqdm trange track")
 #: By what is called, with what it returns; of a name that stands twice the first counts.
 _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("len", _length),
+    ("map filter", _mapped),
     ("reduce", _folded),
     (" ".join(REDUCTIONS), _reduction),
     (" ".join(name_tables.NONLINEAR_STEPS), _nonlinear),

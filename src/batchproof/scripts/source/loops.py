@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import BatchLoop, OpenLoop
-from batchproof.scripts.source.index import FunctionNode, Iteration, Mentions, argument_of, builtin_of, callee_of
+from batchproof.scripts.source.index import (
+    FunctionNode,
+    Iteration,
+    Mentions,
+    argument_of,
+    builtin_of,
+    callee_of,
+    last_word,
+)
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
@@ -98,7 +106,9 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     return node, counted, start
 
 
-def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
+def over_samples(
+    run: Interpreter, loop: Iteration, iterable: ast.expr, value: Value, mentions: Mentions | None
+) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
     if _is_samples(value):
         return True
@@ -110,8 +120,20 @@ def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
         return any(_is_samples(p) or (isinstance(p, Items) and p.of_samples and not p.entries) for p in parts)
     if builtin == "range" and parts:
         last = parts[-1] if len(parts) < 3 else parts[1]
-        return isinstance(last, Count) and last.of is CountedThing.SAMPLES
+        if isinstance(last, Count) and last.of is CountedThing.SAMPLES:
+            return True
+        return run.batch_loop() is not None and _indexes_rows(run, loop, mentions)
     return False
+
+
+def _indexes_rows(run: Interpreter, loop: Iteration, mentions: Mentions | None) -> bool:
+    """``for i in range(4): label = labels[i]``, of batches that are known to have as many."""
+    if mentions is None or not isinstance(loop.target, ast.Name):
+        return False
+    bases = {base for base, key in mentions.rows if key == loop.target.id}
+    held = (run.frame.scope.find(base) for base in bases)
+    rows = (binding.value for binding in held if binding is not None)
+    return any(isinstance(value, BatchRows) and value.raw and not value.whole and not value.output for value in rows)
 
 
 def _is_samples(value: Value) -> bool:
@@ -129,7 +151,9 @@ def over_batches(
     if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
         return None  # each item is a loader, which an inner loop goes over
     if isinstance(value, LoaderValue):
-        return "ragged" if mentions is None or mentions.names or mentions.calls else None
+        if mentions is not None and not mentions.names and not mentions.calls:
+            return None
+        return "equal" if _is_given_number(iterable) else "ragged"
     if builtin == "zip" and isinstance(iterable, ast.Call):
         parts = [run.evaluate(unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
         return "ragged" if any(isinstance(part, LoaderValue) for part in parts) else None
@@ -195,23 +219,67 @@ def _steps_in_a_function(run: Interpreter, mentions: Mentions) -> bool:
     )
 
 
+def _is_given_number(iterable: ast.expr) -> bool:
+    """``rollouts.batches(num_mini_batch)``: who says how many there are to be gets equal ones."""
+    if not isinstance(iterable, ast.Call) or not isinstance(iterable.func, ast.Attribute):
+        return False
+    given = [*iterable.args, *(keyword.value for keyword in iterable.keywords)]
+    return any(name_tables.counts_mini_batches(_last_name(argument)) for argument in given)
+
+
+def _passes_over_tail(loop: ast.AST) -> bool:
+    """Whether a batch that is not full ends the loop, or is passed over: ``if len(x) < batch_size: continue``."""
+    return any(
+        isinstance(part, ast.If)
+        and isinstance(part.test, ast.Compare)
+        and isinstance(part.body[-1], (ast.Break, ast.Continue))
+        and _compares_size(part.test)
+        for part in getattr(loop, "body", ())
+    )
+
+
+def _compares_size(test: ast.Compare) -> bool:
+    sizes = [part for part in (test.left, test.comparators[0]) if _is_size(part)]
+    bounds = [part for part in (test.left, test.comparators[0]) if part not in sizes]
+    if isinstance(test.ops[0], (ast.Is, ast.Eq, ast.In, ast.NotIn)) or len(sizes) != 1:
+        return False
+    number = bounds[0].value if isinstance(bounds[0], ast.Constant) else None
+    return number is None or (isinstance(number, int) and number >= 8)  # `if len(x) < 2` leaves short batches
+
+
+def _is_size(node: ast.expr) -> bool:
+    """``len(x)``, ``x.shape[0]``, ``x.size(0)``, ``i + batch_size``."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add)
+    if isinstance(node, ast.Subscript):
+        node = node.value  # x.shape[0], x.size()[0]
+    return callee_of(node) in {"len", "size"} or last_word(node) == "shape"
+
+
 def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
-    if any(_EPOCH.search(name.lower()) for name in names) or run.batch_loop() is not None:
+    if run.batch_loop() is not None:
+        return None
+    cuts = mentions is not None and mentions.cuts_by(names)
+    if any(_EPOCH.search(name.lower()) for name in names) and not cuts:
         return None
     parts = [run.evaluate(a) for a in iterable.args]
     if len(parts) == 3:
         step = parts[2]
         batch_like = isinstance(step, Count) or (isinstance(step, Unknown) and "batch" in step.name.lower())
-        if batch_like or (mentions is not None and mentions.calls & STEPS):
+        if batch_like or cuts or (mentions is not None and mentions.calls & STEPS):
             return "ragged"
         return None
     if not parts or mentions is None:
         return None
     end = parts[-1]
+    whole = isinstance(end, Count) and end.floored
+    if cuts and not (isinstance(end, Count) and end.of in {CountedThing.SAMPLES, CountedThing.DATASET}):
+        return "equal" if whole else "ragged"
     takes = bool(mentions.calls & NEXT)
     queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
-    if isinstance(end, Count) and end.of is CountedThing.BATCHES:
-        return "ragged"
+    works = bool(mentions.calls & STEPS) or takes or bool(mentions.takes_by & names)
+    if isinstance(end, Count) and end.of is CountedThing.BATCHES and works:
+        return "equal" if whole else "ragged"
     text = ast.unparse(iterable.args[-1])
     named = (
         name_tables.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
@@ -296,9 +364,10 @@ def _push(run: Interpreter, node: ast.AST, batch: BatchLoop | None = None, sampl
 
 
 def _open(run: Interpreter, node: Iteration, iterable: ast.expr, value: Value) -> OpenLoop:
-    if over_samples(run, iterable, value):
+    mentions = run.index.mentions.get(node)
+    if over_samples(run, node, iterable, value, mentions):
         return _push(run, node, samples=True)
-    kind = over_batches(run, node, iterable, value, run.index.mentions.get(node))
+    kind = over_batches(run, node, iterable, value, mentions)
     if kind is None:
         return _push(run, node)
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))
@@ -309,6 +378,7 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
     if batch is None:
         text = ast.unparse(iterable) if iterable is not None else ""
         batch = BatchLoop(node, iterable, text, equal=equal)  # type: ignore[arg-type]
+        batch.full = _passes_over_tail(node)
         run.batch_loops[id(node)] = batch
     batch.over.append(value)
     if isinstance(value, LoaderValue):

@@ -122,6 +122,7 @@ class Average:
         inside: it is read in the loop, as the line of a progress bar is.
         window: it is over the last few batches, and starts anew: a progress line rather than a result.
         after: a nonlinear function that is applied to the average afterwards, by name.
+        own: what it is divided by was counted in the loop itself, so that a batch that was passed over is not in it.
     """
 
     node: ast.AST
@@ -130,6 +131,7 @@ class Average:
     inside: bool = False
     window: bool = False
     after: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class LoopTotal(Accumulated):
             return Pool(node)
         self.mark_scalars()
         divisor = Divisor.WEIGHTS if self.weighted is not None else Divisor.BATCHES
-        return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None))
+        return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None, own=True))
 
     def mark_scalars(self) -> None:
         """Note that what was added is averaged like a number."""
@@ -141,7 +141,9 @@ class Meter(Value):
         entries = tuple(entry for slot in slots for entry in slot)
         if not entries:
             return Fixed(node)
-        averages = (run.record_average((entry,), node, divisor_of_meter(entry.value), None) for entry in entries)
+        averages = (
+            run.record_average((entry,), node, divisor_of_meter(entry.value), None, own=True) for entry in entries
+        )
         return Averaged(node, entries, tuple(average for pair in averages for average in pair))
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:

@@ -481,6 +481,7 @@ class Count(Value):
     loop: BatchLoop | None = None
     number: int | None = None
     inverse: bool = False
+    floored: bool = False  # how many full batches there are: n // batch_size
     length_of: Length | None = None
 
 
