@@ -83,7 +83,7 @@ def _finding(source: SourceFile, rule: Rule, verdict: Verdict) -> LintFinding:
     marks = dict.fromkeys((span_of(source, mark.node), mark.message) for mark in verdict.marks)
     return LintFinding(
         code=rule.code,
-        severity=rule.severity,
+        severity=verdict.severity or rule.severity,
         path=source.path,
         span=span,
         message=verdict.message,

@@ -251,7 +251,15 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
             return replace(stat, quantity=Quantity.COUNT, why="")
     if stat.named and stat.quantity is Quantity.MEAN:
         return replace(stat, quantity=Quantity.UNKNOWN)
-    return stat
+    return _by_its_name(entry, stat, divisors) if stat.quantity is Quantity.UNKNOWN and not stat.named else stat
+
+
+def _by_its_name(entry: Contribution, stat: Stat, divisors: set[Divisor]) -> Stat:
+    """What is known only by where it is kept: ``rmse.append(metrics[2])``."""
+    known = name_tables.by_name(_last(entry.name))
+    if known is None or known[0] is not Quantity.NONLINEAR or divisors <= {Divisor.DATASET, Divisor.SAMPLES}:
+        return stat
+    return replace(stat, quantity=known[0], why=known[1], named=True)
 
 
 def _unknown(value: Value) -> Stat:

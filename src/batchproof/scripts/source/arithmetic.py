@@ -150,6 +150,10 @@ def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Val
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
+    if one.steps is not None and isinstance(node, ast.BinOp):
+        factor = node.right if on_left else node.left
+        if as_written(factor) == as_written(one.steps):
+            return one.derived(node, steps=None)
     if isinstance(other, Stat):
         return _product_of_stats(run, node, one, other, on_left)
     if isinstance(other, Count):
@@ -238,6 +242,8 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
         assert isinstance(right, Stat)
         return _over_stat(node, left, right)
     suspicions.accumulation(run, node, left)
+    if isinstance(node, ast.BinOp) and _is_accumulation(run, node.right, right):
+        return left.derived(node, steps=node.right)
     if isinstance(right, Stat):
         return _quotient_of_stats(run, node, left, right)
     if isinstance(right, Count) and right.of not in _COUNTS_OF_LOADER:
@@ -252,6 +258,18 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
             return left.derived(node, quantity=Quantity.MEAN)
         return left.derived(node, quantity=Quantity.RATIO, why=_BY_COUNT)
     return left.derived(node)
+
+
+def _is_accumulation(run: Interpreter, node: ast.expr, by: Value) -> bool:
+    """``loss / steps`` where every ``steps`` batches something is done: ``if (i + 1) % steps == 0``."""
+    loop = run.batch_loop()
+    mentions = run.index.mentions.get(loop.node) if loop is not None else None
+    text = ast.unparse(node)
+    if isinstance(by, (Stat, BatchRows)) or (isinstance(by, Count) and by.of is not CountedThing.CONFIGURED):
+        return False
+    if isinstance(by, Const) and not (isinstance(by.value, int) and by.value > 1) and by.value is not None:
+        return False
+    return (mentions is not None and text in mentions.moduli) or _accumulates(text)
 
 
 def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
@@ -286,7 +304,7 @@ _BY_COUNT = "the sum is divided by a count that differs from batch to batch"
 
 def _accumulates(name: str) -> bool:
     words = name_tables.plain(name)
-    return "accum" in words or "grad" in words or "micro" in words or "sub" in words
+    return "accum" in words or "grad" in words or "micro" in words or "sub" in words or "virtual" in words
 
 
 def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
@@ -374,8 +392,18 @@ def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, r
         return one.nonlinear(node, "a power")
     if isinstance(one, LoopTotal) and isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
         return divide(run, node, one, replace(other, inverse=False), None)
+    if isinstance(op, ast.Mult) and isinstance(node, ast.BinOp):
+        _multiply_back(one, node.right if one is left else node.left)
     is_added = isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal)
     return replace(other if is_added else one, node=node)
+
+
+def _multiply_back(total: Accumulated, factor: ast.expr) -> None:
+    """``total / len(loader) * steps`` of what was divided by ``steps``."""
+    for entry in total.entries:
+        value = entry.value
+        if isinstance(value, Stat) and value.steps is not None and ast.unparse(value.steps) == ast.unparse(factor):
+            entry.value = replace(value, steps=None)
 
 
 def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Value:

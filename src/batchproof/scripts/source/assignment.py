@@ -34,6 +34,7 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
         bind_target(run, target, value)
         return
     name = ast.unparse(target)
+    suspicions.set_in_branch(run, name, value)
     if isinstance(value, LoaderValue):
         suspicions.named_loader(run, name, value)
     if isinstance(value, Averaged):

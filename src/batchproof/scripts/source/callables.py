@@ -10,7 +10,7 @@ from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import Binding, Scope
 from batchproof.scripts.source.index import FunctionNode
 from batchproof.scripts.source.site import Loader, Quantity, Topic
-from batchproof.scripts.source.totals import Items, LoopTotal, Pool
+from batchproof.scripts.source.totals import Items, LoopTotal, Mapping, Pool
 from batchproof.scripts.source.values import (
     _BY_MASK,
     _BY_PAIRS,
@@ -206,7 +206,9 @@ def loader_of(call: Invocation) -> LoaderValue:
     drop = keywords.get("drop_last")
     batch = keywords.get("batch_size") or (arguments[1] if len(arguments) > 1 else None)
     size: int | None = None
-    spread = any(k.arg is None for k in node.keywords) or any(isinstance(a, ast.Starred) for a in node.args)
+    options = keywords.get("**")
+    known = isinstance(options, Mapping) and "*" not in options.entries
+    spread = (options is not None and not known) or any(isinstance(a, ast.Starred) for a in node.args)
     if isinstance(batch, Const) and isinstance(batch.value, int):
         size = batch.value
     elif isinstance(batch, Count):

@@ -75,7 +75,11 @@ def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
 
 def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
     arguments = [run.evaluate(argument) for argument in node.args]
-    keywords = {keyword.arg or "**": run.evaluate(keyword.value) for keyword in node.keywords}
+    keywords: Keywords = {}
+    for keyword in node.keywords:
+        value = keywords[keyword.arg or "**"] = run.evaluate(keyword.value)
+        if keyword.arg is None and isinstance(value, Mapping):
+            keywords = {**{key: held.value for key, held in value.entries.items() if key != "*"}, **keywords}
     return Invocation(node, name, arguments, keywords)
 
 
@@ -142,12 +146,15 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
     known = name_tables.by_name(name) if name else None
     if isinstance(value, Stat):
         if known is not None and value.quantity is Quantity.UNKNOWN:
-            return value.derived(node, quantity=known[0], why=known[1], origin=node)
+            by_name = known[0] is Quantity.NONLINEAR
+            return value.derived(node, quantity=known[0], why=known[1], origin=node, named=by_name)
         return value.derived(node)
     if isinstance(value, Unknown) and not call.is_given_batch():
         return Pool(node) if any(isinstance(v, (Pool, LoopTotal)) for v in call.given) else value
     if known is not None and call.is_given_batch() and _is_vague(value, name):
-        return run.stat(node, *known)
+        stat = run.stat(node, *known)
+        stat.named = known[0] is Quantity.NONLINEAR
+        return stat
     if (isinstance(value, Unknown) or _is_left_out(function, value)) and call.is_given_batch():
         return library.by_name(run, node, name, call.given)
     return value

@@ -187,7 +187,18 @@ def _added(entry: Contribution, stat: Stat) -> Added | None:
         for side, other in _sides(node):
             if other is stat.weight_node:
                 node = side
-    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
+    return Added(
+        node,
+        stat.quantity,
+        stat.why,
+        stat.origin,
+        stat.call,
+        stat.weight,
+        stat.weight_node,
+        stat.twice,
+        stat.steps,
+        stat.named,
+    )
 
 
 def _loop(entry: Contribution) -> EpochLoop:

@@ -104,6 +104,8 @@ class Frame:
     given: set[int] = field(default_factory=set)
     evaluating: bool = False
     keyed: set[str] = field(default_factory=set)
+    branches: list[str] = field(default_factory=list)  # of `if flag == "test"` that are being read, what they say
+    set_for_evaluation: dict[str, tuple[ast.AST, str]] = field(default_factory=dict)  # names that are True there
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.callables import Invocation, LossFunction, loader_of, loss_function, metric_object
-from batchproof.scripts.source.index import builtin_of, callee_of
+from batchproof.scripts.source.index import argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
@@ -48,6 +48,11 @@ _FIXED = name_set(
     strftime open load Path join exists makedirs print device
     """
 )
+#: Packages whose functions do what their names say.
+_KNOWN_PACKAGES = name_set(
+    "torch sklearn torchmetrics torcheval torch_geometric skimage scipy monai numpy math evaluate seqeval sacrebleu "
+    "jiwer nltk lifelines segmentation_models_pytorch timm transformers torchvision pytorch_msssim kornia"
+)
 #: Functions that make a tensor of what they are given, element by element.
 _COPIES = name_set("tensor array as_tensor asarray FloatTensor Tensor")
 
@@ -57,6 +62,7 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     name = name_tables.last_of(path)
     call = replace(call, name=name)
     if name.endswith("DataLoader") or name in _LOADERS:
+        suspicions.built_loader(run, call.node, argument_of(call.node, 99, "drop_last"))
         return _loader(call, path)
     metric = metric_object(path, call.node)
     if metric is not None and not (name == "load" and not path.startswith("evaluate")):
@@ -75,7 +81,12 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     value = known(run, call) if known is not None else None
     if value is not None:
         return value
-    return by_name(run, call.node, name, call.given) if call.is_given_batch() else _not_of_batch(call.node, name, path)
+    if not call.is_given_batch():
+        return _not_of_batch(call.node, name, path)
+    value = by_name(run, call.node, name, call.given)
+    if isinstance(value, Stat) and value.quantity is not Quantity.MEAN and path.partition(".")[0] in _KNOWN_PACKAGES:
+        value.named = False
+    return value
 
 
 def _loader(call: Invocation, path: str) -> LoaderValue:

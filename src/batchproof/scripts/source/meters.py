@@ -37,7 +37,8 @@ def is_meter(run: Interpreter, base: Unknown, call: Invocation) -> bool:
     if name_tables.reads_as_meter(base.name or ast.unparse(owner)):
         return True
     value = next(iter(call.arguments[_slot_of(call)[1] :]), None)
-    if not isinstance(value, Stat) and not (isinstance(value, Unknown) and value.of_batch):
+    alone = sum(given.is_of_batch() for given in call.given) == 1  # a metric is given a prediction and a target
+    if not isinstance(value, Stat) and not (value is not None and value.is_of_batch() and alone):
         return False
     if text_of(call.first):
         return True  # neither a dict's update nor a progress bar's takes a name and a number
@@ -111,8 +112,9 @@ def _slot_of(call: Invocation) -> tuple[str, int]:
     first = call.first
     if isinstance(first, Const) and isinstance(first.value, str):
         return first.value, 1
-    if len(call.arguments) > 1 and isinstance(first, (Fixed, Const)) and call.arguments[1].is_of_batch():
-        return "*", 1  # a key of the dict that a loop goes over
+    if len(call.arguments) > 1 and first is not None and not isinstance(first, (Count, Items, Mapping)):
+        if not first.is_of_batch() and call.arguments[1].is_of_batch():
+            return "*", 1  # a key of the dict that a loop goes over, the name of a metric
     return "", int(bool(call.arguments and call.node.args) and isinstance(call.node.args[0], ast.JoinedStr))
 
 

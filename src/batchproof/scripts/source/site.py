@@ -99,6 +99,8 @@ class Added:
         weight: what it is multiplied by.
         weight_node: that factor as written.
         twice: it is a mean, and was divided by the batch's size once more.
+        steps: the number of accumulation steps that it was divided by.
+        named: only a name says what it is.
     """
 
     node: ast.expr
@@ -109,6 +111,8 @@ class Added:
     weight: Weight = Weight.NONE
     weight_node: ast.expr | None = None
     twice: bool = False
+    steps: ast.expr | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)

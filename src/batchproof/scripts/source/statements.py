@@ -119,12 +119,14 @@ def _if(run: Interpreter, node: ast.If) -> bool:
     before = scope.names
     evaluating = run.frame.evaluating
     scope.names = dict(before)
-    first = execute(run, node.body)
+    with suspicions.branch(run, node.test):
+        first = execute(run, node.body)
     one = scope.names
     evaluating_one = run.frame.evaluating
     run.frame.evaluating = evaluating
     scope.names = dict(before)
-    second = execute(run, node.orelse)
+    with suspicions.branch(run, node.test, otherwise=True):
+        second = execute(run, node.orelse)
     other = scope.names
     run.frame.evaluating = run.frame.evaluating or (evaluating_one and bool(node.orelse) is False)
     if first and second:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.index import callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Topic
-from batchproof.scripts.source.values import LoaderValue, Stat
+from batchproof.scripts.source.values import Const, LoaderValue, Stat, Value
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -65,6 +67,66 @@ def named_loader(run: Interpreter, name: str, value: LoaderValue) -> None:
     built = value.loader.built
     if built is not None and value.loader.drops_last and evaluates(name):
         run.suspect(Topic.DROPPED_TAIL, built, f"{name} is built with drop_last=True")
+
+
+@contextmanager
+def branch(run: Interpreter, test: ast.expr, otherwise: bool = False) -> Iterator[None]:
+    """A branch for evaluation, as ``if flag == "test":``, while it is read."""
+    says = _said_for_evaluation(test, otherwise)
+    if says:
+        run.frame.branches.append(says)
+    yield
+    if says:
+        run.frame.branches.pop()
+
+
+def _said_for_evaluation(test: ast.expr, otherwise: bool) -> str:
+    """ "flag == 'test'" where a branch is taken for evaluation only; "" for another."""
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return ""
+    keys = [part.value for part in ast.walk(test.comparators[0]) if isinstance(part, ast.Constant)]
+    texts = [key for key in keys if isinstance(key, str)]
+    equal = isinstance(test.ops[0], (ast.Eq, ast.In))
+    if not texts or not isinstance(test.ops[0], (ast.Eq, ast.NotEq, ast.In, ast.NotIn)):
+        return ""
+    if equal is not otherwise:  # taken where it is one of these
+        return ast.unparse(test) if all(map(evaluates, texts)) else ""
+    return f"not {texts[0]!r}" if texts == ["train"] else ""
+
+
+def set_in_branch(run: Interpreter, name: str, value: Value) -> None:
+    """``drop_last = True`` in a branch for evaluation."""
+    if run.frame.branches and isinstance(value, Const) and run.frame.statement is not None:
+        if value.value is True:
+            run.frame.set_for_evaluation[name] = run.frame.statement, run.frame.branches[-1]
+        else:
+            run.frame.set_for_evaluation.pop(name, None)
+
+
+def built_loader(run: Interpreter, node: ast.Call, drop: ast.expr | None) -> None:
+    """``DataLoader(..., drop_last=drop_last)``, where that is True in a branch for evaluation."""
+    if drop is None:
+        return
+    if isinstance(drop, ast.IfExp):
+        for value, otherwise in ((drop.body, False), (drop.orelse, True)):
+            says = _said_for_evaluation(drop.test, otherwise)
+            if says and isinstance(value, ast.Constant) and value.value is True:
+                run.suspect(Topic.DROPPED_TAIL, node, f"drop_last is True where {says}")
+        return
+    known = run.frame.set_for_evaluation.get(ast.unparse(drop))
+    if known is not None:
+        run.suspect(Topic.DROPPED_TAIL, known[0], f"the loader drops its last batch where {known[1]}")
+    elif run.frame.branches and isinstance(drop, ast.Constant) and drop.value is True:
+        run.suspect(Topic.DROPPED_TAIL, node, f"the loader drops its last batch where {run.frame.branches[-1]}")
+    elif isinstance(drop, ast.Compare):
+        _compared(run, node, drop)
+
+
+def _compared(run: Interpreter, node: ast.Call, drop: ast.Compare) -> None:
+    """``drop_last=flag != "train"``."""
+    says = _said_for_evaluation(drop, otherwise=False)
+    if says:
+        run.suspect(Topic.DROPPED_TAIL, node, f"the loader drops its last batch where {says}")
 
 
 def evaluates(name: str) -> bool:

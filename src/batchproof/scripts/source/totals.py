@@ -355,6 +355,8 @@ def join(first: Value, second: Value) -> Value:
         return first
     if isinstance(first, LoopTotal) and isinstance(second, LoopTotal):
         return first.plus(second, first.node)
+    if isinstance(first, Const) and isinstance(second, Const) and _is_either(first.value, second.value):
+        return Unknown(first.node)  # which of them, the source does not say
     if isinstance(first, Averaged) and isinstance(second, Averaged):
         return first.plus(second, first.node)
     if isinstance(first, Stat) and isinstance(second, Stat):
@@ -368,6 +370,10 @@ def join(first: Value, second: Value) -> Value:
         items = [join(a, b) for a, b in zip(first.items, second.items, strict=True)]
         return Items(first.node, items, [], first.created_in, first.array, first.start)
     return first if _says(first) >= _says(second) else second
+
+
+def _is_either(first: object, second: object) -> bool:
+    return isinstance(first, bool) and isinstance(second, bool) and first is not second
 
 
 def join_all(values: list[Value]) -> Value:

@@ -425,6 +425,7 @@ class Stat(Whole):
     divided: Value | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
     twice: bool = False  # a mean that was divided by the batch's size
+    steps: ast.expr | None = None  # the number of accumulation steps that it was divided by
     named: bool = False  # only the name of a function says so
     inner: tuple[Contribution, ...] = ()  # of a running total: what it is a total of
 
