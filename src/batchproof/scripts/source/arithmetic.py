@@ -59,7 +59,16 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
         return Unknown(node, _name(left) or _name(right), True)
     if isinstance(left, Fixed) or isinstance(right, Fixed):
         return Fixed(node)
-    return Unknown(node)
+    return Unknown(node, floored=_is_floored(node, op))
+
+
+def _is_floored(node: ast.expr, op: ast.operator) -> bool:
+    """``n // size``; ``(n + size - 1) // size`` and ``-(-n // size)`` count the short batch as well."""
+    return (
+        isinstance(op, ast.FloorDiv)
+        and isinstance(node, ast.BinOp)
+        and not isinstance(node.left, (ast.BinOp, ast.UnaryOp))
+    )
 
 
 def _name(value: Value) -> str:
@@ -315,10 +324,9 @@ def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, rig
     if isinstance(op, ast.Mult):
         return _times_count(run, node, one, other, on_left=one is left)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
-        floored = isinstance(op, ast.FloorDiv) and isinstance(node, ast.BinOp) and not isinstance(node.left, ast.BinOp)
         of_loader = _count_over(node, one, right) if one is left else _over_count(node, left, one)
         if isinstance(of_loader, Count) and of_loader.of is CountedThing.BATCHES and not of_loader.inverse:
-            of_loader.floored = floored
+            of_loader.floored = _is_floored(node, op)
         return of_loader
     if isinstance(op, (ast.Add, ast.Sub)):
         return Count(node, one.of, one.loop)
@@ -398,9 +406,9 @@ def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, r
     return replace(other if is_added else one, node=node)
 
 
-def _multiply_back(total: Accumulated, factor: ast.expr) -> None:
+def _multiply_back(total: Value, factor: ast.expr) -> None:
     """``total / len(loader) * steps`` of what was divided by ``steps``."""
-    for entry in total.entries:
+    for entry in total.contributions:
         value = entry.value
         if isinstance(value, Stat) and value.steps is not None and ast.unparse(value.steps) == ast.unparse(factor):
             entry.value = replace(value, steps=None)
@@ -430,6 +438,8 @@ def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.exp
 
 def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Divisor:
     if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
+        return Divisor.BATCHES
+    if by_node is not None and any(entry.loop.turns == ast.unparse(by_node) for entry in total.entries):
         return Divisor.BATCHES
     if isinstance(by, Count):
         if by.of in {CountedThing.CONFIGURED, CountedThing.PADDED}:

@@ -112,6 +112,8 @@ def _library_called(run: Interpreter, function: Library, call: Invocation) -> Va
     last = name_tables.last_of(function.path)
     if last == "partial" and call.arguments:
         return _partial(call)
+    if function.given or function.named:
+        call = replace(call, arguments=[*function.given, *call.arguments], keywords={**function.named, **call.keywords})
     if last == "value_and_grad":
         return Unknown(call.node, last)
     return library.call_library(run, call, function.path)
@@ -134,6 +136,12 @@ def _partial(call: Invocation) -> Value:
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
         return loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
+    if isinstance(function, Library):
+        return replace(
+            function,
+            given=(*function.given, *call.arguments[1:]),
+            named={**function.named, **call.keywords},
+        )
     return function
 
 

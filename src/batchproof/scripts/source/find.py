@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import calls, meters
+from batchproof.scripts.source import calls, meters, name_tables
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Contribution, Frame, Scope
@@ -108,7 +108,8 @@ _SUMS = name_set("mean sum append update average log")
 def _is_worth_reading(mentions: Mentions) -> bool:
     """Whether a function may average over batches, or make something else that is doubtful."""
     calls = mentions.all_calls
-    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or bool(calls & _LOADER_CALLS)
+    builds = bool(calls & _LOADER_CALLS) or any(map(name_tables.reads_as_loader, calls))
+    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or builds
 
 
 def _start(run: Interpreter) -> None:

@@ -59,6 +59,7 @@ class BatchLoop:
     single: bool = False  # a dimension for the batch is added in the loop
     of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
+    turns: str = ""  # of `range(n)`: what n is
     full: bool = False  # a batch that is not full is passed over
     weighs: bool = False  # the trainer weighs what is logged by the batch's size
 

@@ -74,6 +74,7 @@ class Index:
         mentions: by the node of a loop or function.
         keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
         assigned: by class node: ``self.name = value`` in its methods.
+        rolls_out: an environment is stepped: ``obs, reward, done = env.step(action)``.
         words: every name, attribute and imported name of the file.
         read_off: by the last name of an object: what is read off it, and called on it.
         functions_by_name: all functions and methods, nested ones too.
@@ -88,6 +89,7 @@ class Index:
     mentions: dict[ast.AST, Mentions] = field(default_factory=dict)
     keyed: dict[ast.AST, set[str]] = field(default_factory=dict)
     assigned: dict[ast.ClassDef, dict[str, list[ast.expr]]] = field(default_factory=dict)
+    rolls_out: bool = False
     words: set[str] = field(default_factory=set)
     read_off: dict[str, set[str]] = field(default_factory=dict)
     functions_by_name: dict[str, list[FunctionNode]] = field(default_factory=dict)
@@ -296,6 +298,14 @@ class _Pass:
     def assign(self, node: ast.Assign, around: _Around) -> None:
         if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
             around.note("adds")
+        call = node.value
+        if (
+            callee_of(call) == "step"
+            and isinstance(call, ast.Call)
+            and call.args
+            and not isinstance(call.args[0], ast.Lambda)
+        ):
+            self.found.rolls_out |= "env" in ast.unparse(call.func).lower() or isinstance(node.targets[0], ast.Tuple)
         targets, sources = names_in(*node.targets), names_in(node.value)
         for body in around.bodies:
             body.computed.append((targets, sources))

@@ -34,6 +34,9 @@ from batchproof.scripts.source.values import (
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
+#: What hands back models, optimizers and loaders made ready for a device.
+PREPARES = "prepare setup_dataloaders auto_dataloader prepare_data_loader"
+
 _Reader = Callable[["Interpreter", Invocation], Value | None]
 
 #: Functions that take a list as a list of numbers, whatever it holds.
@@ -169,6 +172,23 @@ def _mapped(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(items, (LoaderValue, LoopTotal, Pool)) or (isinstance(items, Items) and items.entries):
         return items
     return BatchRows(call.node) if items.is_of_batch() else Unknown(call.node, "map")
+
+
+def _prepared(run: Interpreter, call: Invocation) -> Value | None:
+    """``model, loader = accelerator.prepare(model, loader)``: what it is given, in that order."""
+    return call.first if len(call.arguments) < 2 else Items(call.node, list(call.arguments), tuple_=True)
+
+
+def _parts(run: Interpreter, call: Invocation) -> Value | None:
+    """``torch.split(x, size)``: batches, where a loop runs a model on them."""
+    size = call.arguments[1] if len(call.arguments) > 1 else None
+    if size is None or call.is_given_batch() or isinstance(size, Items) or is_text(size):
+        return None
+    return LoaderValue(call.node, Loader(call.node), cut=True)
+
+
+def is_text(value: Value) -> bool:
+    return isinstance(value, Const) and isinstance(value.value, str)
 
 
 def _folded(run: Interpreter, call: Invocation) -> Value | None:
@@ -386,6 +406,8 @@ _BARS = name_set("tqdm trange track")
 #: By what is called, with what it returns; of a name that stands twice the first counts.
 _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("len", _length),
+    (PREPARES, _prepared),
+    ("split array_split batched chunked chunks", _parts),
     ("map filter", _mapped),
     ("reduce", _folded),
     (" ".join(REDUCTIONS), _reduction),

@@ -18,6 +18,7 @@ from batchproof.scripts.source.index import (
     builtin_of,
     callee_of,
     last_word,
+    names_in,
 )
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 #: Calls around an iterable that hand on its items.
 _AROUND = name_set(
     """
-    tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
+    tqdm track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
     MpDeviceLoader per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it
     auto_tqdm repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar
     """
@@ -106,6 +107,11 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     return node, counted, start
 
 
+def is_range(node: ast.AST | None) -> bool:
+    """``range(n)``, ``trange(0, n, size)``, ``np.arange(0, n, size)``."""
+    return callee_of(node) in {"range", "trange", "tnrange", "xrange", "arange"}
+
+
 def over_samples(
     run: Interpreter, loop: Iteration, iterable: ast.expr, value: Value, mentions: Mentions | None
 ) -> bool:
@@ -146,17 +152,16 @@ def over_batches(
     """For a loop over batches "ragged" or "equal", for another None."""
     names = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
     builtin = builtin_of(iterable)
-    if builtin == "range" and isinstance(iterable, ast.Call):
+    if is_range(iterable) and isinstance(iterable, ast.Call):
         return _range_over_batches(run, iterable, names, mentions)
     if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
         return None  # each item is a loader, which an inner loop goes over
+    if _steps_over(run, iterable) and mentions is not None and mentions.cuts_by(names):
+        return "ragged"
     if isinstance(value, LoaderValue):
-        if mentions is not None and not mentions.names and not mentions.calls:
-            return None
-        return "equal" if _is_given_number(iterable) else "ragged"
+        return _over_loader(run, iterable, value, mentions)
     if builtin == "zip" and isinstance(iterable, ast.Call):
-        parts = [run.evaluate(unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
-        return "ragged" if any(isinstance(part, LoaderValue) for part in parts) else None
+        return _over_several(run, iterable, names, mentions)
     last = _last_name(iterable)
     if any(_EPOCH.search(name.lower()) for name in names) or _is_something_else(run, value, last, mentions):
         return None
@@ -166,6 +171,33 @@ def over_batches(
         return "ragged"
     works = mentions is not None and _works_on_batches(run, loop, value, names, last, mentions)
     return "ragged" if works else None
+
+
+def _steps_over(run: Interpreter, iterable: ast.expr) -> bool:
+    """``order[::size]``, in no other loop over batches."""
+    step = (
+        iterable.slice.step if isinstance(iterable, ast.Subscript) and isinstance(iterable.slice, ast.Slice) else None
+    )
+    return step is not None and run.batch_loop() is None
+
+
+def _over_loader(run: Interpreter, iterable: ast.expr, value: LoaderValue, mentions: Mentions | None) -> str | None:
+    if mentions is not None and not mentions.names and not mentions.calls:
+        return None
+    if value.cut and not _runs_a_model(run, mentions):
+        return None
+    return "equal" if _is_given_number(iterable) else "ragged"
+
+
+def _over_several(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
+    """``zip(loader, other)``, ``zip(x.split(n), y.split(n))``, ``zip(range(0, end, n), range(n, end, n))``."""
+    iterables = [unwrapped(part)[0] for part in iterable.args if not isinstance(part, ast.Starred)]
+    if any(is_range(part) and len(getattr(part, "args", ())) == 3 for part in iterables):
+        return "equal" if mentions is not None and mentions.cuts_by(names) else None
+    loaders = [part for part in map(run.evaluate, iterables) if isinstance(part, LoaderValue)]
+    if not loaders or (all(part.cut for part in loaders) and not _runs_a_model(run, mentions)):
+        return None
+    return "ragged"
 
 
 def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Mentions | None) -> bool:
@@ -217,6 +249,12 @@ def _steps_in_a_function(run: Interpreter, mentions: Mentions) -> bool:
         for name in mentions.calls & run.index.functions_by_name.keys()
         for function in run.index.functions_by_name[name]
     )
+
+
+def _runs_a_model(run: Interpreter, mentions: Mentions | None) -> bool:
+    if mentions is None or run.batch_loop() is not None:
+        return False
+    return bool(mentions.calls & STEPS) or _steps_in_a_function(run, mentions)
 
 
 def _is_given_number(iterable: ast.expr) -> bool:
@@ -272,7 +310,7 @@ def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], m
     if not parts or mentions is None:
         return None
     end = parts[-1]
-    whole = isinstance(end, Count) and end.floored
+    whole = isinstance(end, (Count, Unknown)) and end.floored
     if cuts and not (isinstance(end, Count) and end.of in {CountedThing.SAMPLES, CountedThing.DATASET}):
         return "equal" if whole else "ragged"
     takes = bool(mentions.calls & NEXT)
@@ -325,7 +363,9 @@ def enter_while(run: Interpreter, node: ast.While) -> None:
     run.evaluate(node.test)
     mentions = run.index.mentions[node]
     batch = None
-    if mentions.calls & NEXT and run.batch_loop() is None:
+    if run.batch_loop() is None and mentions.cuts_by(names_in(node.test)):
+        batch = _batch_loop(run, node, None, Unknown(), equal=False)
+    elif mentions.calls & NEXT and run.batch_loop() is None:
         whole = _until_the_end(node)
         if whole or mentions.calls & STEPS:
             batch = _batch_loop(run, node, None, Unknown(), equal=not whole)
@@ -379,7 +419,12 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
         text = ast.unparse(iterable) if iterable is not None else ""
         batch = BatchLoop(node, iterable, text, equal=equal)  # type: ignore[arg-type]
         batch.full = _passes_over_tail(node)
+        if is_range(iterable) and isinstance(iterable, ast.Call) and len(iterable.args) == 1:
+            batch.turns = ast.unparse(iterable.args[0])
         run.batch_loops[id(node)] = batch
+    batch.equal = batch.equal or (
+        run.index.rolls_out and (not isinstance(value, LoaderValue) or value.loader.built is None)
+    )
     batch.over.append(value)
     if isinstance(value, LoaderValue):
         loader = value.loader
@@ -414,7 +459,7 @@ def _item(run: Interpreter, iterable: ast.expr, value: Value, opened: OpenLoop, 
     """What one turn of a loop is given."""
     builtin = builtin_of(iterable)
     if opened.batch is not None:
-        if builtin == "range":
+        if is_range(iterable):
             return Position(target, opened.batch, offset=len(iterable.args) == 3)  # type: ignore[attr-defined]
         if builtin == "zip" and isinstance(target, ast.Tuple):
             return Items(target, [BatchRows(part, whole=True) for part in target.elts])

@@ -112,9 +112,9 @@ def _slot_of(call: Invocation) -> tuple[str, int]:
     first = call.first
     if isinstance(first, Const) and isinstance(first.value, str):
         return first.value, 1
-    if len(call.arguments) > 1 and first is not None and not isinstance(first, (Count, Items, Mapping)):
-        if not first.is_of_batch() and call.arguments[1].is_of_batch():
-            return "*", 1  # a key of the dict that a loop goes over, the name of a metric
+    number = first is None or isinstance(first, (Count, Items, Mapping)) or first.is_of_batch()
+    if len(call.arguments) > 1 and not number and call.arguments[1].is_of_batch():
+        return "*", 1  # a key of the dict that a loop goes over, the name of a metric
     return "", int(bool(call.arguments and call.node.args) and isinstance(call.node.args[0], ast.JoinedStr))
 
 

@@ -315,6 +315,20 @@ def _metered(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return call_meter(run, meter_for(run, call.node.func.value), call)
 
 
+def _prepared(run: Interpreter, base: Value, call: Invocation) -> Value | None:
+    """``accelerator.prepare(model, loader)``."""
+    if not call.arguments:
+        return None
+    return call.first if len(call.arguments) == 1 else Items(call.node, list(call.arguments), tuple_=True)
+
+
+def _parts(run: Interpreter, base: Value, call: Invocation) -> Value | None:
+    """``x.split(size)``: batches, where a loop runs a model on them."""
+    if call.first is None or base.is_of_batch() or isinstance(call.first, Items) or library.is_text(call.first):
+        return None
+    return LoaderValue(call.node, Loader(call.node), cut=True)
+
+
 def _size_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return _size(run, base, call) if base.is_of_batch() or run.batch_loop() is not None else None
 
@@ -333,6 +347,8 @@ _ON_UNKNOWN: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         ("append extend", _added),
+        (library.PREPARES, _prepared),
+        ("split", _parts),
         ("glob rglob iterdir readlines", lambda run, base, call: None if base.is_of_batch() else Dataset(call.node)),
         ("DataLoader", lambda run, base, call: loader_of(call)),
         ("update add", _metered),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.index import argument_of, callee_of, last_word
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Topic
 from batchproof.scripts.source.values import Const, LoaderValue, Stat, Value
@@ -47,6 +47,8 @@ def stale(run: Interpreter, node: ast.expr) -> None:
 
 def _is_of_last_batch(run: Interpreter, name: str) -> bool:
     binding = run.frame.scope.names.get(name)
+    if run.index.rolls_out:  # a rollout's minibatches are no epoch
+        return False
     if binding is None or not isinstance(binding.value, Stat) or name_tables.reads_as_no_result(name):
         return False
     if "metric" in name.lower() or "result" in name.lower():
@@ -81,7 +83,7 @@ def branch(run: Interpreter, test: ast.expr, otherwise: bool = False) -> Iterato
 
 
 def _said_for_evaluation(test: ast.expr, otherwise: bool) -> str:
-    """ "flag == 'test'" where a branch is taken for evaluation only; "" for another."""
+    """What a branch says that is taken for evaluation only, as ``flag == 'test'``; "" for another."""
     if not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return ""
     keys = [part.value for part in ast.walk(test.comparators[0]) if isinstance(part, ast.Constant)]
@@ -107,6 +109,12 @@ def built_loader(run: Interpreter, node: ast.Call, drop: ast.expr | None) -> Non
     """``DataLoader(..., drop_last=drop_last)``, where that is True in a branch for evaluation."""
     if drop is None:
         return
+    data = argument_of(node, 0, "dataset")
+    if isinstance(drop, ast.Constant) and drop.value is True and data is not None:
+        holder = "" if last_word(data) else run.frame.name
+        if evaluates(last_word(data)) or evaluates(holder):
+            run.suspect(Topic.DROPPED_TAIL, node, f"a loader of {last_word(data) or holder} has drop_last=True")
+            return
     if isinstance(drop, ast.IfExp):
         for value, otherwise in ((drop.body, False), (drop.orelse, True)):
             says = _said_for_evaluation(drop.test, otherwise)

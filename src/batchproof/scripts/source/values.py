@@ -197,6 +197,7 @@ class Unknown(Value):
     of_batch: bool = False
     parameter: bool = False
     length_of: Length | None = None  # it is the length of something
+    floored: bool = False  # it is a // b
 
     def is_of_batch(self, depth: int = 3) -> bool:
         return self.of_batch
@@ -264,6 +265,8 @@ class Library(Value):
     """A name that was imported: ``torch.nn.functional.mse_loss``."""
 
     path: str = ""
+    given: tuple[Value, ...] = ()  # by `partial`
+    named: dict[str, Value] = field(default_factory=dict)
 
     def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
         is_loader = name_tables.reads_as_loader(name_tables.last_of(self.path))
@@ -523,6 +526,7 @@ class LoaderValue(Value):
     dataset: Value | None = None
     sampler: Value | None = None
     counted: bool = False  # each batch comes with its number
+    cut: bool = False  # the parts of a tensor, as `x.split(64)`
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         if name in {"dataset", "data_source", "examples"}:
