@@ -33,12 +33,12 @@ def check_with_sites(source: SourceFile, codes: Collection[str] = CODES) -> list
         return []
     script = find(source.tree)
     silenced = silence(source)
-    found: dict[tuple[SourceSpan, str], FoundSite] = {}
+    found: dict[tuple[SourceSpan, str], FoundSite] = {}  # the columns of a table are one finding
     for rule, verdict, site in _verdicts(script):
         if rule.code not in codes or silenced.covers(rule.code, _statement_lines(source, verdict.node)):
             continue
         finding = _finding(source, rule, verdict)
-        found.setdefault((finding.span, site.name if site else rule.code), (finding, site))
+        found.setdefault((finding.span, finding.message), (finding, site))
     return sorted(found.values(), key=lambda pair: _order(pair[0].span))
 
 

@@ -384,6 +384,8 @@ def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> V
 
 
 def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+    if isinstance(op, ast.Add) and isinstance(left, LoopTotal) and not left.entries and right.is_of_batch():
+        return replace(left, node=node, taken_in=right)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         if isinstance(left, LoopTotal):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
@@ -423,7 +425,22 @@ def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node
         return replace(total, node=node)
     number = isinstance(by, (Const, Fixed))
     own = isinstance(by, LoopTotal)
+    if _is_never_read(run, node):
+        return Averaged(node, total.entries)
     return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number, own))
+
+
+def _is_never_read(run: Interpreter, node: ast.AST) -> bool:
+    """Whether the quotient is bound to a name of a function that nothing reads."""
+    statement, function = run.frame.statement, run.frame.function
+    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or run.frame.scope is run.module:
+        return False
+    target: ast.expr | None = None
+    if isinstance(statement, ast.Assign) and statement.value is node and len(statement.targets) == 1:
+        target = statement.targets[0]
+    elif isinstance(statement, ast.AugAssign) and statement is node:
+        target = statement.target
+    return isinstance(target, ast.Name) and not run.index.is_read(target.id, function)
 
 
 def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> bool:

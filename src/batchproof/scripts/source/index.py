@@ -74,6 +74,7 @@ class Index:
         mentions: by the node of a loop or function.
         keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
         assigned: by class node: ``self.name = value`` in its methods.
+        loaded: by function (or module) node: names that are read in it.
         rolls_out: an environment is stepped: ``obs, reward, done = env.step(action)``.
         words: every name, attribute and imported name of the file.
         read_off: by the last name of an object: what is read off it, and called on it.
@@ -89,6 +90,7 @@ class Index:
     mentions: dict[ast.AST, Mentions] = field(default_factory=dict)
     keyed: dict[ast.AST, set[str]] = field(default_factory=dict)
     assigned: dict[ast.ClassDef, dict[str, list[ast.expr]]] = field(default_factory=dict)
+    loaded: dict[ast.AST, set[str]] = field(default_factory=dict)
     rolls_out: bool = False
     words: set[str] = field(default_factory=set)
     read_off: dict[str, set[str]] = field(default_factory=dict)
@@ -103,6 +105,13 @@ class Index:
             bases = (base.id for base in definition.bases if isinstance(base, ast.Name))
             definition = next((self.classes[base] for base in bases if base in self.classes), None)
         return classes
+
+    def is_read(self, name: str, function: ast.AST) -> bool:
+        """Whether a function may read one of its names: itself, one in it, or by ``locals()``."""
+        inside = [function, *(inner for inner in ast.walk(function) if isinstance(inner, FunctionNode | ast.Lambda))]
+        names = set[str]().union(*(self.loaded.get(part, set()) for part in inside))
+        shared = any(isinstance(part, (ast.Global, ast.Nonlocal)) and name in part.names for part in ast.walk(function))
+        return name in names or "locals" in names or "vars" in names or shared
 
 
 def last_word(node: ast.AST | None) -> str:
@@ -203,6 +212,8 @@ class _Pass:
         if isinstance(node, ast.Name):
             around.bodies[0].names.add(node.id)
             self.found.words.add(node.id)
+            if isinstance(node.ctx, ast.Load):
+                self.found.loaded.setdefault(around.function, set()).add(node.id)
         elif isinstance(node, ast.Attribute):
             around.bodies[0].names.add(node.attr)
             self.found.words.add(node.attr)

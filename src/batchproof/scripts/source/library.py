@@ -286,6 +286,12 @@ def _all_rows(value: Items | LoopTotal) -> bool:
     return all(isinstance(entry.value, (BatchRows, Pool)) for entry in value.entries)
 
 
+def _table(run: Interpreter, call: Invocation) -> Value | None:
+    """``pd.DataFrame(rows)``."""
+    data = call.first or call.keywords.get("data")
+    return data if isinstance(data, (Items, Mapping, LoopTotal)) else None
+
+
 def _deque(run: Interpreter, call: Invocation) -> Value | None:
     if isinstance(call.first, Items) and (call.first.items or call.first.entries):
         return None
@@ -418,6 +424,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     (" ".join(_COPIES) + " stack cat concat concatenate hstack vstack", _tensor),
     (" ".join(name_tables.SAME), _handed_on),
     ("int float round abs bool str max min format ceil floor", _handed_on),
+    ("DataFrame Series from_records", _table),
     ("deque", _deque),
     ("list tuple sorted reversed set iter", _list),
     ("enumerate tqdm trange track islice cycle", _around_loader),

@@ -119,8 +119,12 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> Value:
         if key in base.entries or "*" in base.entries or base.makes:
             return base.read(run, key, node)
         if name == "setdefault" and default is not None:
+            if isinstance(default, Items):
+                default.created_in = base.created_in
             base.entries[key] = Binding(default, base.created_in, base.node)
         return default or Unknown(node, key)
+    if name == "mean":
+        return base.mean(run, node)
     if name == "update" and isinstance(call.first, Mapping):
         base.entries.update(call.first.entries)
         return Fixed(node)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import name_tables
-from batchproof.scripts.source.index import argument_of, callee_of, last_word
+from batchproof.scripts.source.index import argument_of, callee_of, last_word, names_in
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Topic
 from batchproof.scripts.source.values import Const, LoaderValue, Stat, Value
@@ -38,8 +38,16 @@ def stale(run: Interpreter, node: ast.expr) -> None:
     else:
         parts = list(node.elts) if isinstance(node, ast.Tuple) else [node]
     for part in parts:
+        own = {
+            name for inner in ast.walk(part) if isinstance(inner, ast.comprehension) for name in names_in(inner.target)
+        }
         for named in ast.walk(part):
-            if isinstance(named, ast.Name) and _is_of_last_batch(run, named.id) and _is_first(run, named.id):
+            if (
+                isinstance(named, ast.Name)
+                and named.id not in own
+                and _is_of_last_batch(run, named.id)
+                and _is_first(run, named.id)
+            ):
                 why = f"{named.id} holds the value of the loop's last batch"
                 run.suspect(Topic.ONLY_LAST_BATCH, run.frame.statement or node, why)
                 return
