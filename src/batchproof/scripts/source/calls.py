@@ -17,6 +17,7 @@ from batchproof.scripts.source.callables import (
     MetricObject,
     loader_of,
     loss_function,
+    metric_object,
 )
 from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
 from batchproof.scripts.source.index import last_word
@@ -301,6 +302,11 @@ def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
         return loader_of(call)
     if "Dataset" in name:
         return Unknown(call.node, "dataset")
+    for base in (run.evaluate(base) for inherited in run.index.lineage(of.definition) for base in inherited.bases):
+        metric = metric_object(base.path, call.node) if isinstance(base, Library) else None
+        if metric is not None:
+            known = name_tables.by_name(name) if metric.quantity is Quantity.UNKNOWN else None
+            return replace(metric, name=name, quantity=known[0], why=known[1]) if known is not None else metric
     return instantiate(run, of, call.node, call.arguments, call.keywords)
 
 

@@ -15,11 +15,11 @@ from batchproof.scripts.source import calls, meters, name_tables
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Contribution, Frame, Scope
-from batchproof.scripts.source.index import Index, Mentions, build_index
+from batchproof.scripts.source.index import Index, Mentions, as_written, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script
+from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script, Topic, Weight
 from batchproof.scripts.source.values import BatchRows, Stat, Value, named
 
 
@@ -45,8 +45,30 @@ def find(tree: ast.Module) -> Script:
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
+    _suspect_sums(run)
     suspicions = sorted(run.suspicions.values(), key=lambda d: getattr(d.node, "lineno", 0))
     return Script(tuple(sites), tuple(suspicions))
+
+
+#: What a sum over batches of is no sum over samples.
+_MEANS = (Quantity.MEAN, Quantity.NONLINEAR, Quantity.RATIO, Quantity.UNKNOWN)
+
+
+def _suspect_sums(run: Interpreter) -> None:
+    """Sums of means that are reported and that nothing divides."""
+    for entry, name in run.undivided:
+        stat = as_stat(entry)
+        if entry.averages or stat is None or stat.divided is not None or counted(entry, stat).quantity not in _MEANS:
+            continue
+        if stat.weight is Weight.NONE and _loop(entry).loader.batch_size != 1 and _reads_as_mean(entry, stat):
+            run.suspect(Topic.SUM_OF_MEANS, entry.statement, f"{name} is the sum of the batches' means")
+
+
+def _reads_as_mean(entry: Contribution, stat: Stat) -> bool:
+    """Whether the source shows a mean, or both names say a loss; a count may be called a score."""
+    if stat.quantity is not Quantity.UNKNOWN:
+        return True
+    return "loss" in entry.name.lower() and "loss" in as_written(stat.origin).lower()
 
 
 def _parts_of_running(run: Interpreter) -> set[int]:

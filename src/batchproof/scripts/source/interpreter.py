@@ -24,6 +24,7 @@ class Interpreter:
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
     suspicions: dict[tuple[Topic, int], Suspicion] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
+    undivided: list[tuple[Contribution, str]] = field(default_factory=list)  # sums that are reported, by which name
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0

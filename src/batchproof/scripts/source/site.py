@@ -169,6 +169,7 @@ class Topic(Enum):
     ONLY_LAST_BATCH = "only the last batch"
     DROPPED_TAIL = "evaluation drops its tail"
     PADDED_SAMPLER = "padded sampler"
+    SUM_OF_MEANS = "a sum of means is reported"
     DIVIDED_ACCUMULATION = "accumulation divided"
     BROADCAST_SHAPES = "broadcast shapes"
 

@@ -84,6 +84,7 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
 
 def _expression(run: Interpreter, node: ast.Expr) -> None:
     suspicions.stale(run, node.value)
+    suspicions.undivided(run, node.value)
     run.evaluate(node.value)
 
 

@@ -11,6 +11,7 @@ from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.index import argument_of, callee_of, last_word, names_in
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Quantity, Topic
+from batchproof.scripts.source.totals import LoopTotal
 from batchproof.scripts.source.values import Const, LoaderValue, Stat, Value
 
 if TYPE_CHECKING:
@@ -51,6 +52,43 @@ def stale(run: Interpreter, node: ast.expr) -> None:
                 why = f"{named.id} holds the value of the loop's last batch"
                 run.suspect(Topic.ONLY_LAST_BATCH, run.frame.statement or node, why)
                 return
+
+
+def is_sum(value: Value) -> bool:
+    """Whether it is a total, and no list."""
+    return isinstance(value, LoopTotal) and not value.listed
+
+
+def undivided(run: Interpreter, node: ast.expr) -> None:
+    """A sum over the batches that is printed or logged after its loop as it stands."""
+    if not isinstance(node, ast.Call) or callee_of(node) not in _REPORTS - {"append"}:
+        return
+    for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+        for shown in _shown(part):
+            binding = run.frame.scope.names.get(shown.id)
+            for entry in binding.value.contributions if binding is not None and is_sum(binding.value) else ():
+                if not run.is_open(entry.loop):
+                    run.undivided.append((entry, shown.id))
+
+
+def _shown(part: ast.expr) -> Iterator[ast.Name]:
+    """The names whose value a text shows as it is: of an f-string, ``"...".format(...)``, ``"..." % (...)``."""
+    if isinstance(part, ast.Name):
+        yield part
+    elif isinstance(part, ast.JoinedStr):
+        for piece in part.values:
+            yield from _shown(piece)
+    elif isinstance(part, ast.FormattedValue):
+        yield from _shown(part.value)
+    elif isinstance(part, ast.Call) and (callee_of(part) in {"format", "item", "round", "float", "str"}):
+        inner = [part.func.value] if isinstance(part.func, ast.Attribute) and callee_of(part) == "item" else []
+        for piece in (*inner, *part.args, *(keyword.value for keyword in part.keywords)):
+            yield from _shown(piece)
+    elif isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod) and isinstance(part.left, ast.Constant):
+        yield from _shown(part.right)
+    elif isinstance(part, (ast.Tuple, ast.Dict)):
+        for piece in part.elts if isinstance(part, ast.Tuple) else part.values:
+            yield from _shown(piece)
 
 
 def _is_of_last_batch(run: Interpreter, name: str) -> bool:
