@@ -159,7 +159,7 @@ def over_batches(
     if _steps_over(run, iterable) and mentions is not None and mentions.cuts_by(names):
         return "ragged"
     if isinstance(value, LoaderValue):
-        return _over_loader(run, iterable, value, mentions)
+        return _over_loader(run, value, mentions)
     if builtin == "zip" and isinstance(iterable, ast.Call):
         return _over_several(run, iterable, names, mentions)
     last = _last_name(iterable)
@@ -181,12 +181,12 @@ def _steps_over(run: Interpreter, iterable: ast.expr) -> bool:
     return step is not None and run.batch_loop() is None
 
 
-def _over_loader(run: Interpreter, iterable: ast.expr, value: LoaderValue, mentions: Mentions | None) -> str | None:
+def _over_loader(run: Interpreter, value: LoaderValue, mentions: Mentions | None) -> str | None:
     if mentions is not None and not mentions.names and not mentions.calls:
         return None
     if value.cut and not _runs_a_model(run, mentions):
         return None
-    return "equal" if _is_given_number(iterable) else "ragged"
+    return "ragged"
 
 
 def _over_several(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
@@ -255,14 +255,6 @@ def _runs_a_model(run: Interpreter, mentions: Mentions | None) -> bool:
     if mentions is None or run.batch_loop() is not None:
         return False
     return bool(mentions.calls & STEPS) or _steps_in_a_function(run, mentions)
-
-
-def _is_given_number(iterable: ast.expr) -> bool:
-    """``rollouts.batches(num_mini_batch)``: who says how many there are to be gets equal ones."""
-    if not isinstance(iterable, ast.Call) or not isinstance(iterable.func, ast.Attribute):
-        return False
-    given = [*iterable.args, *(keyword.value for keyword in iterable.keywords)]
-    return any(name_tables.counts_mini_batches(_last_name(argument)) for argument in given)
 
 
 def _passes_over_tail(loop: ast.AST) -> bool:

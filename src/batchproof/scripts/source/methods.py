@@ -12,6 +12,7 @@ from batchproof.scripts.source.accumulators import append, extend
 from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
 from batchproof.scripts.source.frames import Binding
+from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
@@ -292,10 +293,16 @@ def _by_name(run: Interpreter, base: Value, call: Invocation) -> Value:
     if call.name in _HANDED_ON:
         return base
     if name_tables.reads_as_loader(call.name) and not isinstance(base, Dataset):
-        return LoaderValue(call.node, Loader(call.node))
+        return LoaderValue(call.node, Loader(call.node, drops_last=_is_given_number(call) or None))
     if call.name in {"time", "perf_counter", "param_groups", "get_last_lr", "get_lr"}:
         return Fixed(call.node)
     return Unknown(call.node, call.name, base.is_of_batch())
+
+
+def _is_given_number(call: Invocation) -> bool:
+    """``rollouts.batches(num_mini_batch)``: who says how many there are to be gets equal ones."""
+    given = [*call.node.args, *(keyword.value for keyword in call.node.keywords)]
+    return any(name_tables.counts_mini_batches(last_word(argument)) for argument in given)
 
 
 def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:

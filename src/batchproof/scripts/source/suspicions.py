@@ -100,7 +100,15 @@ def _is_of_last_batch(run: Interpreter, name: str) -> bool:
     if "metric" in name.lower() or "result" in name.lower():
         return False
     loop = binding.value.loop
+    if loop is not None and _hands_on(run, loop.node, name):
+        return False
     return loop is not None and not run.is_open(loop) and not loop.equal and not loop.weighs
+
+
+def _hands_on(run: Interpreter, loop: ast.AST, name: str) -> bool:
+    """``state, loss = update(state, x)``: what each batch gets from the one before."""
+    computed = run.index.mentions[loop].computed if loop in run.index.mentions else []
+    return any(len(targets) > 1 and name in targets and name in sources for targets, sources in computed)
 
 
 def _is_first(run: Interpreter, name: str) -> bool:
@@ -157,7 +165,7 @@ def built_loader(run: Interpreter, node: ast.Call, drop: ast.expr | None) -> Non
         return
     data = argument_of(node, 0, "dataset")
     if isinstance(drop, ast.Constant) and drop.value is True and data is not None:
-        holder = "" if last_word(data) else run.frame.name
+        holder = run.frame.name if name_tables.reads_as_loader(run.frame.name) and not last_word(data) else ""
         if evaluates(last_word(data)) or evaluates(holder):
             run.suspect(Topic.DROPPED_TAIL, node, f"a loader of {last_word(data) or holder} has drop_last=True")
             return
