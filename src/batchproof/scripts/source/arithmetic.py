@@ -458,6 +458,10 @@ def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr 
         return Divisor.BATCHES
     if by_node is not None and any(entry.loop.turns == ast.unparse(by_node) for entry in total.entries):
         return Divisor.BATCHES
+    if isinstance(by_node, ast.BinOp) and isinstance(by_node.op, (ast.FloorDiv, ast.Div)):
+        size = ast.unparse(by_node.right)
+        if any(entry.loop.step == size for entry in total.entries):
+            return Divisor.BATCHES
     if isinstance(by, Count):
         if by.of in {CountedThing.CONFIGURED, CountedThing.PADDED}:
             return Divisor.CONFIGURED

@@ -16,6 +16,7 @@ from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopT
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
+    Count,
     Fixed,
     LoaderValue,
     Position,
@@ -232,8 +233,8 @@ def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str
     """``x = np.append(x, v)``, ``x = torch.cat([x, v])``."""
     last = callee_of(value)
     if last in {"max", "min", "maximum", "minimum"} and any(ast.unparse(part) == name for part in value.args):
-        run.evaluate(value)
-        put(run, target, held, Fixed(value))
+        result = run.evaluate(value)
+        put(run, target, held, result if isinstance(result, Count) else Fixed(value))
         return True
     if last not in name_tables.JOINS and _added_by_a_function(run, target, held, name, value):
         return True

@@ -60,6 +60,7 @@ class BatchLoop:
     of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
     turns: str = ""  # of `range(n)`: what n is
+    step: str = ""  # of `range(0, n, size)`: what size is
     full: bool = False  # a batch that is not full is passed over
     weighs: bool = False  # the trainer weighs what is logged by the batch's size
 

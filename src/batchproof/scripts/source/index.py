@@ -32,6 +32,7 @@ class Mentions:
         moduli: what a remainder is taken by, as ``if (i + 1) % steps == 0``; here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
+        rolls_out: an environment is stepped in it, here or deeper: ``obs, reward, done = env.step(action)``.
     """
 
     names: set[str] = field(default_factory=set)
@@ -44,6 +45,7 @@ class Mentions:
     moduli: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
+    rolls_out: bool = False
 
     def cuts_by(self, names: set[str]) -> bool:
         """Whether a slice begins and ends where these names say: ``x[i:i + n]``, ``j = i + n; x[i:j]``."""
@@ -169,6 +171,13 @@ _REPORTS = name_set(
     set_postfix_str display str int float round save append
     """
 )
+
+
+def _steps_environment(call: ast.Call, target: ast.expr) -> bool:
+    """``obs, reward, done, info = env.step(action)``; an optimizer's step returns one value, of a closure."""
+    if callee_of(call) != "step" or isinstance(call.args[0], ast.Lambda):
+        return False
+    return "env" in ast.unparse(call.func).lower() or isinstance(target, ast.Tuple)
 
 
 @dataclass(frozen=True)
@@ -310,13 +319,9 @@ class _Pass:
         if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
             around.note("adds")
         call = node.value
-        if (
-            callee_of(call) == "step"
-            and isinstance(call, ast.Call)
-            and call.args
-            and not isinstance(call.args[0], ast.Lambda)
-        ):
-            self.found.rolls_out |= "env" in ast.unparse(call.func).lower() or isinstance(node.targets[0], ast.Tuple)
+        if isinstance(call, ast.Call) and call.args and _steps_environment(call, node.targets[0]):
+            self.found.rolls_out = True
+            around.note("rolls_out")
         targets, sources = names_in(*node.targets), names_in(node.value)
         for body in around.bodies:
             body.computed.append((targets, sources))

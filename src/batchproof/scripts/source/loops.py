@@ -57,6 +57,10 @@ _ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|tri
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
+#: `generate_batch(data, batch_size)`, `np.random.choice(n, batch_size)`: each turn takes one at random.
+_DRAWS = re.compile(
+    r"(generate|sample|draw|random|make|get)_?.*(batch|sample|data)|^(choice|randint|randperm|permutation)$"
+)
 STEPS = name_set(
     """
     backward zero_grad criterion loss_fn loss_function loss_func compute_loss cross_entropy mse_loss model net
@@ -287,7 +291,7 @@ def _is_size(node: ast.expr) -> bool:
 
 
 def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
-    if run.batch_loop() is not None:
+    if run.batch_loop() is not None or (mentions is not None and mentions.rolls_out):
         return None
     cuts = mentions is not None and mentions.cuts_by(names)
     if any(_EPOCH.search(name.lower()) for name in names) and not cuts:
@@ -309,7 +313,8 @@ def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], m
     queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
     works = bool(mentions.calls & STEPS) or takes or bool(mentions.takes_by & names)
     if isinstance(end, Count) and end.of is CountedThing.BATCHES and works:
-        return "equal" if whole else "ragged"
+        drawn = not (takes or queued or mentions.takes_by & names) and any(map(_DRAWS.search, mentions.calls))
+        return "equal" if whole or drawn else "ragged"
     text = ast.unparse(iterable.args[-1])
     named = (
         name_tables.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
@@ -411,8 +416,9 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
         text = ast.unparse(iterable) if iterable is not None else ""
         batch = BatchLoop(node, iterable, text, equal=equal)  # type: ignore[arg-type]
         batch.full = _passes_over_tail(node)
-        if is_range(iterable) and isinstance(iterable, ast.Call) and len(iterable.args) == 1:
-            batch.turns = ast.unparse(iterable.args[0])
+        if is_range(iterable) and isinstance(iterable, ast.Call):
+            batch.turns = ast.unparse(iterable.args[0]) if len(iterable.args) == 1 else ""
+            batch.step = ast.unparse(iterable.args[2]) if len(iterable.args) == 3 else ""
         run.batch_loops[id(node)] = batch
     batch.equal = batch.equal or (
         run.index.rolls_out and (not isinstance(value, LoaderValue) or value.loader.built is None)

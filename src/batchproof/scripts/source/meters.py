@@ -42,7 +42,7 @@ def is_meter(run: Interpreter, base: Unknown, call: Invocation) -> bool:
         return False
     if text_of(call.first):
         return True  # neither a dict's update nor a progress bar's takes a name and a number
-    last = owner.attr if isinstance(owner, ast.Attribute) else base.name
+    last = last_word(owner) or base.name
     return bool(run.index.read_off.get(last, frozenset()) & _AVERAGES)
 
 
