@@ -277,6 +277,8 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
         vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
         if vague and ("acc" in words or "correct" in words):
             return replace(stat, quantity=Quantity.COUNT, why="")
+    if stat.summed and divisors <= {Divisor.DATASET, Divisor.SAMPLES, Divisor.WEIGHTS}:
+        return replace(stat, quantity=Quantity.SUM, why="")
     if stat.named and stat.quantity is Quantity.MEAN:
         return replace(stat, quantity=Quantity.UNKNOWN)
     return _by_its_name(entry, stat, divisors) if stat.quantity is Quantity.UNKNOWN and not stat.named else stat

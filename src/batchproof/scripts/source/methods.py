@@ -170,6 +170,8 @@ def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> Value:
         return Fixed(call.node)
     if call.name == "mean" and base.quantity is Quantity.COUNT:
         return base.mean(run, call.node)
+    if call.name == "sum":
+        return base.sum(run, call.node)
     return _nonlinear(base, call, call.name.rstrip("_")) or _arithmetic(run, base, call) or base
 
 

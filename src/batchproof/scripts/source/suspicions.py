@@ -165,7 +165,8 @@ def built_loader(run: Interpreter, node: ast.Call, drop: ast.expr | None) -> Non
         return
     data = argument_of(node, 0, "dataset")
     if isinstance(drop, ast.Constant) and drop.value is True and data is not None:
-        holder = run.frame.name if name_tables.reads_as_loader(run.frame.name) and not last_word(data) else ""
+        method = run.frame.me is not None and not last_word(data)
+        holder = run.frame.name if method and name_tables.reads_as_loader(run.frame.name) else ""
         if evaluates(last_word(data)) or evaluates(holder):
             run.suspect(Topic.DROPPED_TAIL, node, f"a loader of {last_word(data) or holder} has drop_last=True")
             return

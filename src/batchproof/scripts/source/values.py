@@ -430,6 +430,7 @@ class Stat(Whole):
     twice: bool = False  # a mean that was divided by the batch's size
     steps: ast.expr | None = None  # the number of accumulation steps that it was divided by
     named: bool = False  # only the name of a function says so
+    summed: bool = False  # what a function returned was summed, so that it was no number
     inner: tuple[Contribution, ...] = ()  # of a running total: what it is a total of
 
     @property
@@ -466,7 +467,8 @@ class Stat(Whole):
         return self.derived(node, quantity=Quantity.MEAN) if self.quantity is Quantity.COUNT else self.derived(node)
 
     def sum(self, run: Interpreter, node: ast.expr) -> Value:
-        return self
+        by_torch = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        return replace(self, summed=by_torch and (self.named or self.quantity is Quantity.UNKNOWN))
 
     def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
         return self.derived(node)
