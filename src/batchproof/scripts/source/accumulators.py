@@ -255,6 +255,10 @@ def as_stat(entry: Contribution) -> Stat | None:
     if isinstance(value, Stat):
         if value.quantity is Quantity.UNKNOWN and _is_no_result(entry, value):
             return None
+        if any(
+            isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(value.origin or ast.Pass())
+        ):
+            return None  # how large gradients are is looked at, and no result
         return value
     if isinstance(value, Count):
         return Stat(value.node, Quantity.COUNT, origin=value.node)

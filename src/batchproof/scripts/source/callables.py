@@ -187,6 +187,9 @@ def metric_object(path: str, node: ast.AST) -> MetricObject | None:
     if not name[:1].isupper():
         return None
     known = name_tables.by_name(name)
+    given = node.keywords if isinstance(node, ast.Call) else []
+    if any(k.arg == "squared" and isinstance(k.value, ast.Constant) and k.value.value is False for k in given):
+        known = Quantity.NONLINEAR, "a root is taken of each batch"
     if name == "MulticlassAccuracy" and "torchmetrics" in path and _by_class(node):
         known = Quantity.NONLINEAR, "the mean over classes of each class's accuracy"
     quantity, why = known if known is not None else (Quantity.UNKNOWN, "")

@@ -159,7 +159,7 @@ _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _ADDERS = name_set(
     """
-    append update add extend log log_dict send put add_loss track record accumulate
+    append update add add_ extend log log_dict send put add_loss track record accumulate
     add_scalar collect set_postfix
     """
 )

@@ -51,6 +51,8 @@ _FIXED = name_set(
     strftime open load Path join exists makedirs print device
     """
 )
+#: Metrics that average what they are given.
+_MEANS = name_set("MeanMetric Mean Average RunningMean")
 #: Packages whose functions do what their names say.
 _KNOWN_PACKAGES = name_set(
     "torch sklearn torchmetrics torcheval torch_geometric skimage scipy monai numpy math evaluate seqeval sacrebleu "
@@ -68,6 +70,8 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
         suspicions.built_loader(run, call.node, argument_of(call.node, 99, "drop_last"))
         return _loader(call, path)
     metric = metric_object(path, call.node)
+    if metric is not None and name in _MEANS:
+        return Meter(call.node, name, created_in=run.open_marks())
     if metric is not None and not (name == "load" and not path.startswith("evaluate")):
         return metric
     if path.startswith(("torch.optim", "optim.")):
@@ -89,6 +93,9 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     value = by_name(run, call.node, name, call.given)
     if isinstance(value, Stat) and value.quantity is not Quantity.MEAN and path.partition(".")[0] in _KNOWN_PACKAGES:
         value.named = False
+    squared = call.keywords.get("squared")
+    if isinstance(value, Stat) and isinstance(squared, Const) and squared.value is False:
+        return value.nonlinear(call.node, "the square root")  # mean_squared_error(..., squared=False)
     return value
 
 

@@ -57,6 +57,12 @@ _ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|tri
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
 )
+#: Functions that work on texts and lists as well: a loop that calls no others runs no model.
+_PLAIN = name_set(
+    """
+    len append extend print range min max list tuple set str int float join lower strip split format write info sum
+    """
+)
 #: `generate_batch(data, batch_size)`, `np.random.choice(n, batch_size)`: each turn takes one at random.
 _DRAWS = re.compile(
     r"(generate|sample|draw|random|make|get)_?.*(batch|sample|data)|^(choice|randint|randperm|permutation)$"
@@ -293,7 +299,7 @@ def _is_size(node: ast.expr) -> bool:
 def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
     if run.batch_loop() is not None or (mentions is not None and mentions.rolls_out):
         return None
-    cuts = mentions is not None and mentions.cuts_by(names)
+    cuts = mentions is not None and mentions.cuts_by(names) and bool(mentions.calls - _PLAIN)
     if any(_EPOCH.search(name.lower()) for name in names) and not cuts:
         return None
     parts = [run.evaluate(a) for a in iterable.args]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _UPDATES = name_set("update add send put step append accumulate record track __call__")
 _READ = name_set("value avg average mean compute item get result get_avg get_average global_avg getavg show")
 #: What an update calls the number of samples.
-_COUNTS = ("n", "num", "count", "batch_size")
+_COUNTS = ("n", "num", "count", "batch_size", "weight")
 #: What an average is read off by; a metric's ``compute`` may be anything.
 _AVERAGES = name_set("avg average averages global_avg get_average get_avg avgs ave avg_dict result")
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import library, name_tables
-from batchproof.scripts.source.accumulators import append, extend
+from batchproof.scripts.source.accumulators import add, append, extend
 from batchproof.scripts.source.arithmetic import is_transposed
+from batchproof.scripts.source.assignment import held_by, open_loops, put
 from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
 from batchproof.scripts.source.frames import Binding
 from batchproof.scripts.source.index import last_word
@@ -60,7 +61,20 @@ def call_method(run: Interpreter, base: Value, call: Invocation) -> Value:
         return Fixed(call.node)
     if set_mode(run, base, call):
         return base
+    if call.name == "add_" and _added_in_place(run, call):
+        return base
     return _METHODS.get(type(base), _of_unknown)(run, base, call)
+
+
+def _added_in_place(run: Interpreter, call: Invocation) -> bool:
+    """``total.add_(loss)`` of a total that outlives the loop."""
+    assert isinstance(call.node.func, ast.Attribute)
+    target = call.node.func.value
+    held = held_by(run, target)
+    if held is None or len(call.arguments) != 1 or not open_loops(run, held):
+        return False
+    put(run, target, held, add(run, ast.unparse(target), held, call.arguments[0], call.node.args[0]))
+    return True
 
 
 def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:

@@ -45,9 +45,28 @@ _COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, 
 def _assign(run: Interpreter, node: ast.Assign) -> None:
     if len(node.targets) == 1 and rewrites_itself(run, node.targets[0], node.value):
         return
+    if len(node.targets) == 1 and _each_rewrites_itself(run, node.targets[0], node.value):
+        return
     value = run.evaluate(node.value)
     for target in node.targets:
         assign(run, target, value)
+
+
+def _each_rewrites_itself(run: Interpreter, target: ast.expr, value: ast.expr) -> bool:
+    """``total, n = total + loss, n + 1``."""
+    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
+        return False
+    pairs = list(zip(target.elts, value.elts, strict=True))
+    if any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts)):
+        return False
+    if not all(
+        isinstance(new, ast.BinOp) and ast.unparse(name) in map(ast.unparse, ast.walk(new)) for name, new in pairs
+    ):
+        return False
+    for name, new in pairs:
+        if not rewrites_itself(run, name, new):
+            assign(run, name, run.evaluate(new))
+    return True
 
 
 def _annotated(run: Interpreter, node: ast.AnnAssign) -> None:
