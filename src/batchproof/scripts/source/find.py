@@ -60,8 +60,15 @@ def _suspect_sums(run: Interpreter) -> None:
         stat = as_stat(entry)
         if entry.averages or stat is None or stat.divided is not None or counted(entry, stat).quantity not in _MEANS:
             continue
+        if entry.window or entry.loop.equal or _is_scaled(entry):
+            continue  # a few turns, or it is a part of an average already
         if stat.weight is Weight.NONE and _loop(entry).loader.batch_size != 1 and _reads_as_mean(entry, stat):
             run.suspect(Topic.SUM_OF_MEANS, entry.statement, f"{name} is the sum of the batches' means")
+
+
+def _is_scaled(entry: Contribution) -> bool:
+    """Whether what is added is a product or a quotient, as ``loss.item() / n``."""
+    return isinstance(entry.written, ast.BinOp) and isinstance(entry.written.op, (ast.Div, ast.Mult))
 
 
 def _reads_as_mean(entry: Contribution, stat: Stat) -> bool:
