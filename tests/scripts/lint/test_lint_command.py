@@ -274,7 +274,7 @@ def test_all_rules(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "rule")
     listed = [line.split()[0] for line in out.splitlines() if line.startswith("BP")]
     assert listed == [rule["code"] for rule in json.loads(run(capsys, "rule", "--json")[1])["rules"]]
-    assert len(listed) == 13
+    assert len(listed) == 14
     assert max(map(len, out.splitlines())) <= 80
 
 

@@ -33,12 +33,14 @@ def check_with_sites(source: SourceFile, codes: Collection[str] = CODES) -> list
         return []
     script = find(source.tree)
     silenced = silence(source)
-    found: dict[tuple[SourceSpan, str], FoundSite] = {}
+    found: dict[tuple[SourceSpan, bool], FoundSite] = {}  # the columns of a table are one finding, the worst
     for rule, verdict, site in _verdicts(script):
         if rule.code not in codes or silenced.covers(rule.code, _statement_lines(source, verdict.node)):
             continue
         finding = _finding(source, rule, verdict)
-        found.setdefault((finding.span, site.name if site else rule.code), (finding, site))
+        place = finding.span, site is not None
+        if place not in found or _WEIGHT[finding.severity] < _WEIGHT[found[place][0].severity]:
+            found[place] = finding, site
     return sorted(found.values(), key=lambda pair: _order(pair[0].span))
 
 
@@ -83,7 +85,7 @@ def _finding(source: SourceFile, rule: Rule, verdict: Verdict) -> LintFinding:
     marks = dict.fromkeys((span_of(source, mark.node), mark.message) for mark in verdict.marks)
     return LintFinding(
         code=rule.code,
-        severity=rule.severity,
+        severity=verdict.severity or rule.severity,
         path=source.path,
         span=span,
         message=verdict.message,

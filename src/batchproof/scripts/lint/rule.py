@@ -37,12 +37,14 @@ class Verdict:
         message: what is wrong, in a sentence.
         remedy: what to write instead.
         marks: the other lines that make it so.
+        severity: where it is another than the rule's.
     """
 
     node: ast.AST
     message: str
     remedy: str
     marks: tuple[RelatedNode, ...] = ()
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True)

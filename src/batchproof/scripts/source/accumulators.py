@@ -11,7 +11,7 @@ from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, O
 from batchproof.scripts.source.index import as_written
 from batchproof.scripts.source.site import Divisor, Quantity, Weight
 from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Pool
-from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value
+from batchproof.scripts.source.values import BatchRows, Const, Count, Stat, Unknown, Value, worst
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -27,6 +27,11 @@ def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr
     if loop is None or (loop.samples and isinstance(old, (Stat, BatchRows))):
         return run.binary(node, ast.Add(), old, value)
     assert loop is not None
+    outer = _around_samples(run, held)
+    if loop.batch is None and outer is not None and _of_sample(value) and _is_one(name):
+        per_sample = Quantity.COUNT if isinstance(value, Const) else Quantity.SUM
+        statistic = run.stat(node, per_sample, "it is a sum over the batch")
+        return _added(run, name, held, statistic, outer, node)
     if loop.batch is None:
         total = _over_samples(run, node, old, value)
         if isinstance(total, Stat) and any(o.batch is not None and o.mark not in held.created_in for o in run.loops):
@@ -35,6 +40,29 @@ def add(run: Interpreter, name: str, held: Binding, value: Value, node: ast.expr
     if isinstance(old, Items) and not old.array and isinstance(value, (Items, BatchRows, Unknown)):
         extend(run, name, old, value, node)  # losses += [loss]
         return old
+    return _added(run, name, held, value, loop, node)
+
+
+def _around_samples(run: Interpreter, held: Binding) -> OpenLoop | None:
+    """The loop over batches around the one over the samples of each, where a total goes on over the batches."""
+    return next(
+        (loop for loop in reversed(run.loops) if loop.batch is not None and loop.mark not in held.created_in), None
+    )
+
+
+def _is_one(name: str) -> bool:
+    """Whether a name is that of one total; ``hits[label]`` is one for each class."""
+    return "[" not in name or name.endswith(("']", '"]'))
+
+
+def _of_sample(value: Value) -> bool:
+    return isinstance(value, Stat) or (isinstance(value, Const) and value.value in (1, 1.0))
+
+
+def _added(run: Interpreter, name: str, held: Binding, value: Value, loop: OpenLoop, node: ast.expr) -> Value:
+    old = held.value
+    if isinstance(value, Items) and not value.entries:  # total += np.array([loss, error])
+        value = worst(stats) if (stats := [item for item in value.items if isinstance(item, Stat)]) else value
     entry = enter(run, name, held, value, loop, node)
     entries = (*old.contributions, entry) if entry not in old.contributions else old.contributions
     divided = value.divided if isinstance(value, Stat) else None
@@ -227,6 +255,10 @@ def as_stat(entry: Contribution) -> Stat | None:
     if isinstance(value, Stat):
         if value.quantity is Quantity.UNKNOWN and _is_no_result(entry, value):
             return None
+        if any(
+            isinstance(part, ast.Attribute) and part.attr == "grad" for part in ast.walk(value.origin or ast.Pass())
+        ):
+            return None  # how large gradients are is looked at, and no result
         return value
     if isinstance(value, Count):
         return Stat(value.node, Quantity.COUNT, origin=value.node)
@@ -249,9 +281,19 @@ def counted(entry: Contribution, stat: Stat) -> Stat:
         vague = stat.quantity is Quantity.UNKNOWN or (stat.quantity is Quantity.MEAN and stat.named)
         if vague and ("acc" in words or "correct" in words):
             return replace(stat, quantity=Quantity.COUNT, why="")
+    if stat.summed and divisors <= {Divisor.DATASET, Divisor.SAMPLES, Divisor.WEIGHTS}:
+        return replace(stat, quantity=Quantity.SUM, why="")
     if stat.named and stat.quantity is Quantity.MEAN:
         return replace(stat, quantity=Quantity.UNKNOWN)
-    return stat
+    return _by_its_name(entry, stat, divisors) if stat.quantity is Quantity.UNKNOWN and not stat.named else stat
+
+
+def _by_its_name(entry: Contribution, stat: Stat, divisors: set[Divisor]) -> Stat:
+    """What is known only by where it is kept: ``rmse.append(metrics[2])``."""
+    known = name_tables.by_name(_last(entry.name))
+    if known is None or known[0] is not Quantity.NONLINEAR or divisors <= {Divisor.DATASET, Divisor.SAMPLES}:
+        return stat
+    return replace(stat, quantity=known[0], why=known[1], named=True)
 
 
 def _unknown(value: Value) -> Stat:

@@ -59,7 +59,16 @@ def binary(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, righ
         return Unknown(node, _name(left) or _name(right), True)
     if isinstance(left, Fixed) or isinstance(right, Fixed):
         return Fixed(node)
-    return Unknown(node)
+    return Unknown(node, floored=_is_floored(node, op))
+
+
+def _is_floored(node: ast.expr, op: ast.operator) -> bool:
+    """``n // size``; ``(n + size - 1) // size`` and ``-(-n // size)`` count the short batch as well."""
+    return (
+        isinstance(op, ast.FloorDiv)
+        and isinstance(node, ast.BinOp)
+        and not isinstance(node.left, (ast.BinOp, ast.UnaryOp))
+    )
 
 
 def _name(value: Value) -> str:
@@ -150,6 +159,10 @@ def _product(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Val
     one, other = (left, right) if isinstance(left, Stat) else (right, left)
     on_left = one is left
     assert isinstance(one, Stat)
+    if one.steps is not None and isinstance(node, ast.BinOp):
+        factor = node.right if on_left else node.left
+        if as_written(factor) == as_written(one.steps):
+            return one.derived(node, steps=None)
     if isinstance(other, Stat):
         return _product_of_stats(run, node, one, other, on_left)
     if isinstance(other, Count):
@@ -238,6 +251,8 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
         assert isinstance(right, Stat)
         return _over_stat(node, left, right)
     suspicions.accumulation(run, node, left)
+    if isinstance(node, ast.BinOp) and _is_accumulation(run, node.right, right):
+        return left.derived(node, steps=node.right)
     if isinstance(right, Stat):
         return _quotient_of_stats(run, node, left, right)
     if isinstance(right, Count) and right.of not in _COUNTS_OF_LOADER:
@@ -252,6 +267,18 @@ def _quotient(run: Interpreter, node: ast.expr, left: Value, right: Value) -> Va
             return left.derived(node, quantity=Quantity.MEAN)
         return left.derived(node, quantity=Quantity.RATIO, why=_BY_COUNT)
     return left.derived(node)
+
+
+def _is_accumulation(run: Interpreter, node: ast.expr, by: Value) -> bool:
+    """``loss / steps`` where every ``steps`` batches something is done: ``if (i + 1) % steps == 0``."""
+    loop = run.batch_loop()
+    mentions = run.index.mentions.get(loop.node) if loop is not None else None
+    text = ast.unparse(node)
+    if isinstance(by, (Stat, BatchRows)) or (isinstance(by, Count) and by.of is not CountedThing.CONFIGURED):
+        return False
+    if isinstance(by, Const) and not (isinstance(by.value, int) and by.value > 1) and by.value is not None:
+        return False
+    return (mentions is not None and text in mentions.moduli) or _accumulates(text)
 
 
 def _over_stat(node: ast.expr, left: Value, right: Stat) -> Value:
@@ -286,7 +313,7 @@ _BY_COUNT = "the sum is divided by a count that differs from batch to batch"
 
 def _accumulates(name: str) -> bool:
     words = name_tables.plain(name)
-    return "accum" in words or "grad" in words or "micro" in words or "sub" in words
+    return "accum" in words or "grad" in words or "micro" in words or "sub" in words or "virtual" in words
 
 
 def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
@@ -297,7 +324,10 @@ def _counts(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, rig
     if isinstance(op, ast.Mult):
         return _times_count(run, node, one, other, on_left=one is left)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
-        return _count_over(node, one, right) if one is left else _over_count(node, left, one)
+        of_loader = _count_over(node, one, right) if one is left else _over_count(node, left, one)
+        if isinstance(of_loader, Count) and of_loader.of is CountedThing.BATCHES and not of_loader.inverse:
+            of_loader.floored = _is_floored(node, op)
+        return of_loader
     if isinstance(op, (ast.Add, ast.Sub)):
         return Count(node, one.of, one.loop)
     return Fixed(node)
@@ -354,6 +384,8 @@ def _positions(node: ast.expr, op: ast.operator, left: Value, right: Value) -> V
 
 
 def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
+    if isinstance(op, ast.Add) and isinstance(left, LoopTotal) and not left.entries and right.is_of_batch():
+        return replace(left, node=node, taken_in=right)
     if isinstance(op, (ast.Div, ast.FloorDiv)):
         if isinstance(left, LoopTotal):
             return divide(run, node, left, right, node.right if isinstance(node, ast.BinOp) else None)
@@ -370,8 +402,18 @@ def of_totals(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, r
         return one.nonlinear(node, "a power")
     if isinstance(one, LoopTotal) and isinstance(op, ast.Mult) and isinstance(other, Count) and other.inverse:
         return divide(run, node, one, replace(other, inverse=False), None)
+    if isinstance(op, ast.Mult) and isinstance(node, ast.BinOp):
+        _multiply_back(one, node.right if one is left else node.left)
     is_added = isinstance(op, (ast.Add, ast.Sub)) and isinstance(other, LoopTotal)
     return replace(other if is_added else one, node=node)
+
+
+def _multiply_back(total: Value, factor: ast.expr) -> None:
+    """``total / len(loader) * steps`` of what was divided by ``steps``."""
+    for entry in total.contributions:
+        value = entry.value
+        if isinstance(value, Stat) and value.steps is not None and ast.unparse(value.steps) == ast.unparse(factor):
+            entry.value = replace(value, steps=None)
 
 
 def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Value:
@@ -382,7 +424,23 @@ def divide(run: Interpreter, node: ast.AST, total: LoopTotal, by: Value, by_node
     if _only_scales(run, total, by, by_node):
         return replace(total, node=node)
     number = isinstance(by, (Const, Fixed))
-    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number))
+    own = isinstance(by, LoopTotal)
+    if _is_never_read(run, node):
+        return Averaged(node, total.entries)
+    return Averaged(node, total.entries, run.record_average(total.entries, node, divisor, by_node, number, own))
+
+
+def _is_never_read(run: Interpreter, node: ast.AST) -> bool:
+    """Whether the quotient is bound to a name of a function that nothing reads."""
+    statement, function = run.frame.statement, run.frame.function
+    if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)) or run.frame.scope is run.module:
+        return False
+    target: ast.expr | None = None
+    if isinstance(statement, ast.Assign) and statement.value is node and len(statement.targets) == 1:
+        target = statement.targets[0]
+    elif isinstance(statement, ast.AugAssign) and statement is node:
+        target = statement.target
+    return isinstance(target, ast.Name) and not run.index.is_read(target.id, function)
 
 
 def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> bool:
@@ -398,6 +456,12 @@ def _only_scales(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.exp
 def divisor_of(run: Interpreter, total: LoopTotal, by: Value, by_node: ast.expr | None) -> Divisor:
     if isinstance(by, (Count, Unknown)) and by.length_of is not None and _is_length_of_loop(total, by.length_of):
         return Divisor.BATCHES
+    if by_node is not None and any(entry.loop.turns == ast.unparse(by_node) for entry in total.entries):
+        return Divisor.BATCHES
+    if isinstance(by_node, ast.BinOp) and isinstance(by_node.op, (ast.FloorDiv, ast.Div)):
+        size = ast.unparse(by_node.right)
+        if any(entry.loop.step == size for entry in total.entries):
+            return Divisor.BATCHES
     if isinstance(by, Count):
         if by.of in {CountedThing.CONFIGURED, CountedThing.PADDED}:
             return Divisor.CONFIGURED

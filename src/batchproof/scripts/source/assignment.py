@@ -9,13 +9,14 @@ from batchproof.scripts.source import arithmetic, name_tables, suspicions
 from batchproof.scripts.source.accumulators import add, append, extend
 from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import Binding, report_as
-from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.index import builtin_of, callee_of
 from batchproof.scripts.source.loops import bind_target
 from batchproof.scripts.source.site import Divisor
 from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
+    Count,
     Fixed,
     LoaderValue,
     Position,
@@ -34,6 +35,7 @@ def assign(run: Interpreter, target: ast.expr, value: Value) -> None:
         bind_target(run, target, value)
         return
     name = ast.unparse(target)
+    suspicions.set_in_branch(run, name, value)
     if isinstance(value, LoaderValue):
         suspicions.named_loader(run, name, value)
     if isinstance(value, Averaged):
@@ -208,12 +210,33 @@ def _leaves(node: ast.expr, divisor: ast.expr | None) -> list[ast.expr]:
     return [node]
 
 
+def _added_by_a_function(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.Call) -> bool:
+    """``total = add_up(total, loss)``, where a function of this file returns the sum of what it is given."""
+    if not isinstance(target, ast.Name) or isinstance(held.value, Accumulated) or not open_loops(run, held):
+        return False
+    if not any(ast.unparse(part) == name for part in value.args) or builtin_of(value) not in run.index.functions:
+        return False
+    before = run.frame.scope.names.get(name)
+    run.frame.scope.names[name] = Binding(LoopTotal(target), held.created_in, held.statement)
+    result = run.evaluate(value)
+    if before is None:
+        del run.frame.scope.names[name]
+    else:
+        run.frame.scope.names[name] = before
+    if not isinstance(result, LoopTotal) or result.taken_in is None:
+        return False
+    put(run, target, held, add(run, name, held, result.taken_in, value))
+    return True
+
+
 def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str, value: ast.Call) -> bool:
     """``x = np.append(x, v)``, ``x = torch.cat([x, v])``."""
     last = callee_of(value)
     if last in {"max", "min", "maximum", "minimum"} and any(ast.unparse(part) == name for part in value.args):
-        run.evaluate(value)
-        put(run, target, held, Fixed(value))
+        result = run.evaluate(value)
+        put(run, target, held, result if isinstance(result, Count) else Fixed(value))
+        return True
+    if last not in name_tables.JOINS and _added_by_a_function(run, target, held, name, value):
         return True
     if last not in name_tables.JOINS or not value.args:
         return False

@@ -10,7 +10,7 @@ from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import Binding, Scope
 from batchproof.scripts.source.index import FunctionNode
 from batchproof.scripts.source.site import Loader, Quantity, Topic
-from batchproof.scripts.source.totals import Items, LoopTotal, Pool
+from batchproof.scripts.source.totals import Items, LoopTotal, Mapping, Pool
 from batchproof.scripts.source.values import (
     _BY_MASK,
     _BY_PAIRS,
@@ -187,6 +187,9 @@ def metric_object(path: str, node: ast.AST) -> MetricObject | None:
     if not name[:1].isupper():
         return None
     known = name_tables.by_name(name)
+    given = node.keywords if isinstance(node, ast.Call) else []
+    if any(k.arg == "squared" and isinstance(k.value, ast.Constant) and k.value.value is False for k in given):
+        known = Quantity.NONLINEAR, "a root is taken of each batch"
     if name == "MulticlassAccuracy" and "torchmetrics" in path and _by_class(node):
         known = Quantity.NONLINEAR, "the mean over classes of each class's accuracy"
     quantity, why = known if known is not None else (Quantity.UNKNOWN, "")
@@ -206,7 +209,9 @@ def loader_of(call: Invocation) -> LoaderValue:
     drop = keywords.get("drop_last")
     batch = keywords.get("batch_size") or (arguments[1] if len(arguments) > 1 else None)
     size: int | None = None
-    spread = any(k.arg is None for k in node.keywords) or any(isinstance(a, ast.Starred) for a in node.args)
+    options = keywords.get("**")
+    known = isinstance(options, Mapping) and "*" not in options.entries
+    spread = (options is not None and not known) or any(isinstance(a, ast.Starred) for a in node.args)
     if isinstance(batch, Const) and isinstance(batch.value, int):
         size = batch.value
     elif isinstance(batch, Count):

@@ -17,6 +17,7 @@ from batchproof.scripts.source.callables import (
     MetricObject,
     loader_of,
     loss_function,
+    metric_object,
 )
 from batchproof.scripts.source.frames import MOST_CALLS, MOST_IN_ONE, MOST_STATEMENTS, Binding, Frame, Scope
 from batchproof.scripts.source.index import last_word
@@ -80,7 +81,11 @@ def _callee(run: Interpreter, node: ast.Attribute, base: Value) -> Value:
 
 def _read(run: Interpreter, node: ast.Call, name: str) -> Invocation:
     arguments = [run.evaluate(argument) for argument in node.args]
-    keywords = {keyword.arg or "**": run.evaluate(keyword.value) for keyword in node.keywords}
+    keywords: Keywords = {}
+    for keyword in node.keywords:
+        value = keywords[keyword.arg or "**"] = run.evaluate(keyword.value)
+        if keyword.arg is None and isinstance(value, Mapping):
+            keywords = {**{key: held.value for key, held in value.entries.items() if key != "*"}, **keywords}
     return Invocation(node, name, arguments, keywords)
 
 
@@ -113,6 +118,8 @@ def _library_called(run: Interpreter, function: Library, call: Invocation) -> Va
     last = name_tables.last_of(function.path)
     if last == "partial" and call.arguments:
         return _partial(call)
+    if function.given or function.named:
+        call = replace(call, arguments=[*function.given, *call.arguments], keywords={**function.named, **call.keywords})
     if last == "value_and_grad":
         return Unknown(call.node, last)
     return library.call_library(run, call, function.path)
@@ -135,6 +142,12 @@ def _partial(call: Invocation) -> Value:
     if isinstance(function, Library) and name_tables.is_torch_loss(name_tables.last_of(function.path)):
         # A class's keywords and a function's are told apart by what follows the first two.
         return loss_function(call.node, name_tables.last_of(function.path), [], call.keywords)
+    if isinstance(function, Library):
+        return replace(
+            function,
+            given=(*function.given, *call.arguments[1:]),
+            named={**function.named, **call.keywords},
+        )
     return function
 
 
@@ -147,12 +160,15 @@ def _function_called(run: Interpreter, function: Function, call: Invocation) -> 
     known = name_tables.by_name(name) if name else None
     if isinstance(value, Stat):
         if known is not None and value.quantity is Quantity.UNKNOWN:
-            return value.derived(node, quantity=known[0], why=known[1], origin=node)
+            by_name = known[0] is Quantity.NONLINEAR
+            return value.derived(node, quantity=known[0], why=known[1], origin=node, named=by_name)
         return value.derived(node)
     if isinstance(value, Unknown) and not call.is_given_batch():
         return Pool(node) if any(isinstance(v, (Pool, LoopTotal)) for v in call.given) else value
     if known is not None and call.is_given_batch() and _is_vague(value, name):
-        return run.stat(node, *known)
+        stat = run.stat(node, *known)
+        stat.named = known[0] is Quantity.NONLINEAR
+        return stat
     if (isinstance(value, Unknown) or _is_left_out(function, value)) and call.is_given_batch():
         return library.by_name(run, node, name, call.given)
     return value
@@ -291,6 +307,11 @@ def _class_called(run: Interpreter, of: Class, call: Invocation) -> Value:
         return loader_of(call)
     if "Dataset" in name:
         return Unknown(call.node, "dataset")
+    for base in (run.evaluate(base) for inherited in run.index.lineage(of.definition) for base in inherited.bases):
+        metric = metric_object(base.path, call.node) if isinstance(base, Library) else None
+        if metric is not None:
+            known = name_tables.by_name(name) if metric.quantity is Quantity.UNKNOWN else None
+            return replace(metric, name=name, quantity=known[0], why=known[1]) if known is not None else metric
     return instantiate(run, of, call.node, call.arguments, call.keywords)
 
 

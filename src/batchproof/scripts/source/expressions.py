@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import calls, labels, name_tables
+from batchproof.scripts.source import calls, labels, name_tables, suspicions
 from batchproof.scripts.source.accumulators import added_in_comprehension
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Binding, Contribution, Scope, report_as
@@ -20,6 +20,7 @@ from batchproof.scripts.source.values import (
     CountedThing,
     Fixed,
     Library,
+    LoaderValue,
     Stat,
     Unknown,
     Value,
@@ -125,6 +126,8 @@ def _dict(run: Interpreter, node: ast.Dict) -> Value:
                 entries.update(value.entries)
             continue
         entries[key_of(key)] = Binding(value, created_in, run.frame.statement)
+        if isinstance(value, LoaderValue):
+            suspicions.named_loader(run, key_of(key), value)
         if isinstance(value, Averaged) and key_of(key) != "*":
             report_as(value.entries, key_of(key))
     return Mapping(node, entries, created_in)
@@ -212,6 +215,10 @@ def _comprehension(run: Interpreter, node: ast.ListComp | ast.GeneratorExp | ast
         if isinstance(node, ast.DictComp):
             run.evaluate(node.key)
             value = run.evaluate(node.value)
+            if isinstance(value, LoaderValue):  # {split: DataLoader(...) for split in ("train", "val")}
+                for key in ast.walk(node.generators[0].iter):
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                        suspicions.named_loader(run, key.value, value)
         else:
             value = run.evaluate(node.elt)
         return added_in_comprehension(run, node, value, over)

@@ -11,15 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import calls, meters
+from batchproof.scripts.source import calls, meters, name_tables
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.callables import Class, Function, Instance
-from batchproof.scripts.source.frames import BatchLoop, Contribution, Frame, Scope
-from batchproof.scripts.source.index import Index, Mentions, build_index
+from batchproof.scripts.source.frames import Contribution, Frame, Scope
+from batchproof.scripts.source.index import Index, Mentions, as_written, build_index
 from batchproof.scripts.source.interpreter import Interpreter
 from batchproof.scripts.source.loops import enter_step, leave
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script
+from batchproof.scripts.source.site import Added, AverageSite, EpochLoop, Quantity, Script, Topic, Weight
 from batchproof.scripts.source.values import BatchRows, Stat, Value, named
 
 
@@ -45,8 +45,37 @@ def find(tree: ast.Module) -> Script:
     except RecursionError:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
+    _suspect_sums(run)
     suspicions = sorted(run.suspicions.values(), key=lambda d: getattr(d.node, "lineno", 0))
     return Script(tuple(sites), tuple(suspicions))
+
+
+#: What a sum over batches of is no sum over samples.
+_MEANS = (Quantity.MEAN, Quantity.NONLINEAR, Quantity.RATIO, Quantity.UNKNOWN)
+
+
+def _suspect_sums(run: Interpreter) -> None:
+    """Sums of means that are reported and that nothing divides."""
+    for entry, name in run.undivided:
+        stat = as_stat(entry)
+        if entry.averages or stat is None or stat.divided is not None or counted(entry, stat).quantity not in _MEANS:
+            continue
+        if entry.window or entry.loop.equal or _is_scaled(entry):
+            continue  # a few turns, or it is a part of an average already
+        if stat.weight is Weight.NONE and _loop(entry).loader.batch_size != 1 and _reads_as_mean(entry, stat):
+            run.suspect(Topic.SUM_OF_MEANS, entry.statement, f"{name} is the sum of the batches' means")
+
+
+def _is_scaled(entry: Contribution) -> bool:
+    """Whether what is added is a product or a quotient, as ``loss.item() / n``."""
+    return isinstance(entry.written, ast.BinOp) and isinstance(entry.written.op, (ast.Div, ast.Mult))
+
+
+def _reads_as_mean(entry: Contribution, stat: Stat) -> bool:
+    """Whether the source shows a mean, or both names say a loss; a count may be called a score."""
+    if stat.quantity is not Quantity.UNKNOWN:
+        return True
+    return "loss" in entry.name.lower() and "loss" in as_written(stat.origin).lower()
 
 
 def _parts_of_running(run: Interpreter) -> set[int]:
@@ -108,7 +137,8 @@ _SUMS = name_set("mean sum append update average log")
 def _is_worth_reading(mentions: Mentions) -> bool:
     """Whether a function may average over batches, or make something else that is doubtful."""
     calls = mentions.all_calls
-    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or bool(calls & _LOADER_CALLS)
+    builds = bool(calls & _LOADER_CALLS) or any(map(name_tables.reads_as_loader, calls))
+    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or builds
 
 
 def _start(run: Interpreter) -> None:
@@ -160,7 +190,7 @@ def _site(entry: Contribution) -> AverageSite | None:
         return None
     return AverageSite(
         name=entry.name,
-        loop=_loop(entry.loop),
+        loop=_loop(entry),
         add=entry.taken if entry.late and entry.taken is not None else entry.statement,
         added=added,
         starts=tuple(entry.starts.values()),
@@ -188,12 +218,25 @@ def _added(entry: Contribution, stat: Stat) -> Added | None:
         for side, other in _sides(node):
             if other is stat.weight_node:
                 node = side
-    return Added(node, stat.quantity, stat.why, stat.origin, stat.call, stat.weight, stat.weight_node, stat.twice)
+    return Added(
+        node,
+        stat.quantity,
+        stat.why,
+        stat.origin,
+        stat.call,
+        stat.weight,
+        stat.weight_node,
+        stat.twice,
+        stat.steps,
+        stat.named,
+    )
 
 
-def _loop(loop: BatchLoop) -> EpochLoop:
+def _loop(entry: Contribution) -> EpochLoop:
+    loop = entry.loop
     loader = loop.loader()
-    if loop.equal and loader.drops_last is None:
+    equal = loop.equal or (loop.full and all(average.own for average in entry.averages.values()))
+    if equal and loader.drops_last is None:
         loader = replace(loader, drops_last=True)
     if loop.of_one or (loop.single and loader.built is None):
         loader = replace(loader, batch_size=1)

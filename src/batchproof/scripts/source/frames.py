@@ -59,6 +59,9 @@ class BatchLoop:
     single: bool = False  # a dimension for the batch is added in the loop
     of_one: bool = False  # it is asserted that a batch is one sample
     equal: bool = False
+    turns: str = ""  # of `range(n)`: what n is
+    step: str = ""  # of `range(0, n, size)`: what size is
+    full: bool = False  # a batch that is not full is passed over
     weighs: bool = False  # the trainer weighs what is logged by the batch's size
 
     @property
@@ -103,6 +106,8 @@ class Frame:
     given: set[int] = field(default_factory=set)
     evaluating: bool = False
     keyed: set[str] = field(default_factory=set)
+    branches: list[str] = field(default_factory=list)  # of `if flag == "test"` that are being read, what they say
+    set_for_evaluation: dict[str, tuple[ast.AST, str]] = field(default_factory=dict)  # names that are True there
 
 
 @dataclass(eq=False)

@@ -26,16 +26,41 @@ class Mentions:
         calls: the last names of what is called there.
         all_calls: the last names of what is called there and in nested loops; of a function only.
         takes_by: names that something is indexed with, or that a call other than a report is given, here or deeper.
+        cuts: the bounds of slices, as ``data[i * size : (i + 1) * size]``, here or deeper.
+        rows: names that are indexed with a name alone, as ``labels[i]``, with that name; here or deeper.
+        computed: names that are set from other names, as ``start = i * size``, with these; here or deeper.
+        moduli: what a remainder is taken by, as ``if (i + 1) % steps == 0``; here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
+        rolls_out: an environment is stepped in it, here or deeper: ``obs, reward, done = env.step(action)``.
     """
 
     names: set[str] = field(default_factory=set)
     calls: set[str] = field(default_factory=set)
     all_calls: set[str] = field(default_factory=set)
     takes_by: set[str] = field(default_factory=set)
+    cuts: list[ast.Slice] = field(default_factory=list)
+    rows: set[tuple[str, str]] = field(default_factory=set)
+    computed: list[tuple[set[str], set[str]]] = field(default_factory=list)
+    moduli: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
+    rolls_out: bool = False
+
+    def cuts_by(self, names: set[str]) -> bool:
+        """Whether a slice begins and ends where these names say: ``x[i:i + n]``, ``j = i + n; x[i:j]``."""
+        names = set(names)
+        for _ in range(3):
+            for targets, sources in self.computed:
+                if sources & names:
+                    names |= targets
+        return any(
+            cut.lower is not None
+            and cut.upper is not None
+            and names_in(cut.lower) & names
+            and names_in(cut.upper) & names
+            for cut in self.cuts
+        )
 
 
 @dataclass
@@ -51,6 +76,8 @@ class Index:
         mentions: by the node of a loop or function.
         keyed: by function (or module) node: names that are subscripted with a text, or given as ``**name``.
         assigned: by class node: ``self.name = value`` in its methods.
+        loaded: by function (or module) node: names that are read in it.
+        rolls_out: an environment is stepped: ``obs, reward, done = env.step(action)``.
         words: every name, attribute and imported name of the file.
         read_off: by the last name of an object: what is read off it, and called on it.
         functions_by_name: all functions and methods, nested ones too.
@@ -65,6 +92,8 @@ class Index:
     mentions: dict[ast.AST, Mentions] = field(default_factory=dict)
     keyed: dict[ast.AST, set[str]] = field(default_factory=dict)
     assigned: dict[ast.ClassDef, dict[str, list[ast.expr]]] = field(default_factory=dict)
+    loaded: dict[ast.AST, set[str]] = field(default_factory=dict)
+    rolls_out: bool = False
     words: set[str] = field(default_factory=set)
     read_off: dict[str, set[str]] = field(default_factory=dict)
     functions_by_name: dict[str, list[FunctionNode]] = field(default_factory=dict)
@@ -79,10 +108,22 @@ class Index:
             definition = next((self.classes[base] for base in bases if base in self.classes), None)
         return classes
 
+    def is_read(self, name: str, function: ast.AST) -> bool:
+        """Whether a function may read one of its names: itself, one in it, or by ``locals()``."""
+        inside = [function, *(inner for inner in ast.walk(function) if isinstance(inner, FunctionNode | ast.Lambda))]
+        names = set[str]().union(*(self.loaded.get(part, set()) for part in inside))
+        shared = any(isinstance(part, (ast.Global, ast.Nonlocal)) and name in part.names for part in ast.walk(function))
+        return name in names or "locals" in names or "vars" in names or shared
+
 
 def last_word(node: ast.AST | None) -> str:
     """``c`` of ``a.b.c``; "" of what is not a name."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def names_in(*nodes: ast.AST) -> set[str]:
+    """The names in some expressions."""
+    return {part.id for node in nodes for part in ast.walk(node) if isinstance(part, ast.Name)}
 
 
 def as_written(node: ast.AST | None) -> str:
@@ -118,7 +159,7 @@ _COMPREHENSIONS = (ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _ADDERS = name_set(
     """
-    append update add extend log log_dict send put add_loss track record accumulate
+    append update add add_ extend log log_dict send put add_loss track record accumulate
     add_scalar collect set_postfix
     """
 )
@@ -130,6 +171,13 @@ _REPORTS = name_set(
     set_postfix_str display str int float round save append
     """
 )
+
+
+def _steps_environment(call: ast.Call, target: ast.expr) -> bool:
+    """``obs, reward, done, info = env.step(action)``; an optimizer's step returns one value, of a closure."""
+    if callee_of(call) != "step" or isinstance(call.args[0], ast.Lambda):
+        return False
+    return "env" in ast.unparse(call.func).lower() or isinstance(target, ast.Tuple)
 
 
 @dataclass(frozen=True)
@@ -173,6 +221,8 @@ class _Pass:
         if isinstance(node, ast.Name):
             around.bodies[0].names.add(node.id)
             self.found.words.add(node.id)
+            if isinstance(node.ctx, ast.Load):
+                self.found.loaded.setdefault(around.function, set()).add(node.id)
         elif isinstance(node, ast.Attribute):
             around.bodies[0].names.add(node.attr)
             self.found.words.add(node.attr)
@@ -205,11 +255,24 @@ class _Pass:
                 self.found.keyed[around.function].add(node.value.id)
             elif not isinstance(key, ast.Constant):
                 around.takes(ast.walk(key))
+                self.subscript(node, around)
         elif isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.Mult):
                 around.takes((node.left, node.right))
+            elif isinstance(node.op, ast.Mod) and not isinstance(node.left, (ast.Constant, ast.JoinedStr)):
+                for body in around.bodies:
+                    body.moduli.add(ast.unparse(node.right))
         elif isinstance(node, _COMPREHENSIONS):
             around.note("loops")
+
+    def subscript(self, node: ast.Subscript, around: _Around) -> None:
+        """``data[i:j]`` and ``labels[i]``."""
+        keys = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        base = last_word(node.value)
+        for body in around.bodies:
+            body.cuts += [key for key in keys if isinstance(key, ast.Slice)]
+            if base and isinstance(node.slice, ast.Name):
+                body.rows.add((base, node.slice.id))
 
     def function(self, node: FunctionNode, around: _Around) -> None:
         found, owner = self.found, around.owner
@@ -255,6 +318,13 @@ class _Pass:
     def assign(self, node: ast.Assign, around: _Around) -> None:
         if isinstance(node.value, ast.BinOp) or isinstance(node.targets[0], ast.Subscript):
             around.note("adds")
+        call = node.value
+        if isinstance(call, ast.Call) and call.args and _steps_environment(call, node.targets[0]):
+            self.found.rolls_out = True
+            around.note("rolls_out")
+        targets, sources = names_in(*node.targets), names_in(node.value)
+        for body in around.bodies:
+            body.computed.append((targets, sources))
         for target in node.targets:
             if around.owner is not None and isinstance(target, ast.Attribute) and last_word(target.value) == "self":
                 self.found.assigned[around.owner].setdefault(target.attr, []).append(node.value)

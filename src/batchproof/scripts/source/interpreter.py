@@ -24,6 +24,7 @@ class Interpreter:
     batch_loops: dict[int, BatchLoop] = field(default_factory=dict)
     suspicions: dict[tuple[Topic, int], Suspicion] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
+    undivided: list[tuple[Contribution, str]] = field(default_factory=list)  # sums that are reported, by which name
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0
@@ -107,12 +108,13 @@ class Interpreter:
         divisor: Divisor,
         divisor_node: ast.expr | None,
         number: bool = False,
+        own: bool = False,
     ) -> tuple[Average, ...]:
         """Note that a total was divided; ``number`` where by a number that stands in the source."""
         averages = []
         for entry in entries:
             inside = self.is_open(entry.loop)
-            average = Average(node, divisor, divisor_node, inside, window=number and inside)
+            average = Average(node, divisor, divisor_node, inside, window=number and inside, own=own)
             entry.averages.setdefault(id(node), average)
             if entry.taken is None and self.frame.statement is not None:
                 entry.taken = self.frame.statement

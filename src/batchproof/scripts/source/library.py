@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.callables import Invocation, LossFunction, loader_of, loss_function, metric_object
-from batchproof.scripts.source.index import callee_of
+from batchproof.scripts.source.index import argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Meter, Pool
@@ -33,6 +34,9 @@ from batchproof.scripts.source.values import (
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
+#: What hands back models, optimizers and loaders made ready for a device.
+PREPARES = "prepare setup_dataloaders auto_dataloader prepare_data_loader"
+
 _Reader = Callable[["Interpreter", Invocation], Value | None]
 
 #: Functions that take a list as a list of numbers, whatever it holds.
@@ -47,6 +51,13 @@ _FIXED = name_set(
     strftime open load Path join exists makedirs print device
     """
 )
+#: Metrics that average what they are given.
+_MEANS = name_set("MeanMetric Mean Average RunningMean")
+#: Packages whose functions do what their names say.
+_KNOWN_PACKAGES = name_set(
+    "torch sklearn torchmetrics torcheval torch_geometric skimage scipy monai numpy math evaluate seqeval sacrebleu "
+    "jiwer nltk lifelines segmentation_models_pytorch timm transformers torchvision pytorch_msssim kornia"
+)
 #: Functions that make a tensor of what they are given, element by element.
 _COPIES = name_set("tensor array as_tensor asarray FloatTensor Tensor")
 
@@ -56,8 +67,11 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     name = name_tables.last_of(path)
     call = replace(call, name=name)
     if name.endswith("DataLoader") or name in _LOADERS:
+        suspicions.built_loader(run, call.node, argument_of(call.node, 99, "drop_last"))
         return _loader(call, path)
     metric = metric_object(path, call.node)
+    if metric is not None and name in _MEANS:
+        return Meter(call.node, name, created_in=run.open_marks())
     if metric is not None and not (name == "load" and not path.startswith("evaluate")):
         return metric
     if path.startswith(("torch.optim", "optim.")):
@@ -74,7 +88,15 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     value = known(run, call) if known is not None else None
     if value is not None:
         return value
-    return by_name(run, call.node, name, call.given) if call.is_given_batch() else _not_of_batch(call.node, name, path)
+    if not call.is_given_batch():
+        return _not_of_batch(call.node, name, path)
+    value = by_name(run, call.node, name, call.given)
+    if isinstance(value, Stat) and value.quantity is not Quantity.MEAN and path.partition(".")[0] in _KNOWN_PACKAGES:
+        value.named = False
+    squared = call.keywords.get("squared")
+    if isinstance(value, Stat) and isinstance(squared, Const) and squared.value is False:
+        return value.nonlinear(call.node, "the square root")  # mean_squared_error(..., squared=False)
+    return value
 
 
 def _loader(call: Invocation, path: str) -> LoaderValue:
@@ -89,7 +111,7 @@ def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> 
     """What a function of a batch returns that is known by its name only."""
     if _leaves_targets_out(run, node):
         return run.stat(node, Quantity.RATIO, "it divides by how many targets of the batch are not ignored")
-    known = name_tables.by_name(name)
+    known = name_tables.by_name(name) if not _is_builtin(node) else None
     if known is not None:
         quantity, why = known
         if any(isinstance(v, BatchRows) and v.pairs for v in given) and quantity is Quantity.MEAN:
@@ -105,6 +127,11 @@ def by_name(run: Interpreter, node: ast.expr, name: str, given: list[Value]) -> 
     if any(isinstance(v, BatchRows) for v in given):
         return BatchRows(node, output=True, pairs=any(isinstance(v, BatchRows) and v.pairs for v in given))
     return Unknown(node, name, True)
+
+
+def _is_builtin(node: ast.expr) -> bool:
+    """Whether a call is of a function of Python's own, as ``map``, which reads like a metric."""
+    return hasattr(builtins, builtin_of(node) or "?")
 
 
 def _leaves_targets_out(run: Interpreter, node: ast.expr) -> bool:
@@ -142,6 +169,33 @@ def _not_of_batch(node: ast.expr, name: str, path: str) -> Value:
 
 def _length(run: Interpreter, call: Invocation) -> Value | None:
     return call.first and call.first.length(run, call.node, call.node.args[0] if call.node.args else None)
+
+
+def _mapped(run: Interpreter, call: Invocation) -> Value | None:
+    """``map(function, items)``: as many as there were, a batch's parts or a list's entries."""
+    if not isinstance(call.node.func, ast.Name) or len(call.arguments) < 2:
+        return None
+    items = call.arguments[-1]
+    if isinstance(items, (LoaderValue, LoopTotal, Pool)) or (isinstance(items, Items) and items.entries):
+        return items
+    return BatchRows(call.node) if items.is_of_batch() else Unknown(call.node, "map")
+
+
+def _prepared(run: Interpreter, call: Invocation) -> Value | None:
+    """``model, loader = accelerator.prepare(model, loader)``: what it is given, in that order."""
+    return call.first if len(call.arguments) < 2 else Items(call.node, list(call.arguments), tuple_=True)
+
+
+def _parts(run: Interpreter, call: Invocation) -> Value | None:
+    """``torch.split(x, size)``: batches, where a loop runs a model on them."""
+    size = call.arguments[1] if len(call.arguments) > 1 else None
+    if size is None or call.is_given_batch() or isinstance(size, Items) or is_text(size):
+        return None
+    return LoaderValue(call.node, Loader(call.node), cut=True)
+
+
+def is_text(value: Value) -> bool:
+    return isinstance(value, Const) and isinstance(value.value, str)
 
 
 def _folded(run: Interpreter, call: Invocation) -> Value | None:
@@ -218,10 +272,16 @@ def _tensor(run: Interpreter, call: Invocation) -> Value:
 
 
 def _tensor_of_entries(call: Invocation, items: Items) -> Value:
+    if call.name in {"cat", "concat", "concatenate"} and all(_is_vague(entry.value) for entry in items.entries):
+        return Pool(call.node)  # numbers cannot be joined: there is a value for each sample
     joined = _holds_rows(items) and call.name not in _COPIES and _all_rows(items)
     if joined or (_holds_rows(items) and any(entry.spread for entry in items.entries)):
         return Pool(call.node)
     return LoopTotal(call.node, tuple(items.entries), True)
+
+
+def _is_vague(value: Value) -> bool:
+    return isinstance(value, Unknown) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
 def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
@@ -237,6 +297,12 @@ def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:
 
 def _all_rows(value: Items | LoopTotal) -> bool:
     return all(isinstance(entry.value, (BatchRows, Pool)) for entry in value.entries)
+
+
+def _table(run: Interpreter, call: Invocation) -> Value | None:
+    """``pd.DataFrame(rows)``."""
+    data = call.first or call.keywords.get("data")
+    return data if isinstance(data, (Items, Mapping, LoopTotal)) else None
 
 
 def _deque(run: Interpreter, call: Invocation) -> Value | None:
@@ -359,6 +425,9 @@ _BARS = name_set("tqdm trange track")
 #: By what is called, with what it returns; of a name that stands twice the first counts.
 _TABLE: tuple[tuple[str, _Reader], ...] = (
     ("len", _length),
+    (PREPARES, _prepared),
+    ("split array_split batched chunked chunks", _parts),
+    ("map filter", _mapped),
     ("reduce", _folded),
     (" ".join(REDUCTIONS), _reduction),
     (" ".join(name_tables.NONLINEAR_STEPS), _nonlinear),
@@ -368,6 +437,7 @@ _TABLE: tuple[tuple[str, _Reader], ...] = (
     (" ".join(_COPIES) + " stack cat concat concatenate hstack vstack", _tensor),
     (" ".join(name_tables.SAME), _handed_on),
     ("int float round abs bool str max min format ceil floor", _handed_on),
+    ("DataFrame Series from_records", _table),
     ("deque", _deque),
     ("list tuple sorted reversed set iter", _list),
     ("enumerate tqdm trange track islice cycle", _around_loader),

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.callables import Instance
 from batchproof.scripts.source.frames import BatchLoop, OpenLoop
-from batchproof.scripts.source.index import FunctionNode, Iteration, Mentions, argument_of, builtin_of, callee_of
+from batchproof.scripts.source.index import (
+    FunctionNode,
+    Iteration,
+    Mentions,
+    argument_of,
+    builtin_of,
+    callee_of,
+    last_word,
+    names_in,
+)
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader
 from batchproof.scripts.source.totals import Averaged, Items, LoopTotal, Mapping, Pool
@@ -37,7 +46,7 @@ if TYPE_CHECKING:
 #: Calls around an iterable that hand on its items.
 _AROUND = name_set(
     """
-    tqdm trange track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
+    tqdm track progress_bar islice cycle iter reversed list tqdm_notebook notebook_tqdm pbar ProgressBar
     MpDeviceLoader per_device_loader prepare Bar rich_tqdm prefetch chain log_every progressbar sorted alive_it
     auto_tqdm repeat Progbar progress wrap ParallelLoader DataPrefetcher data_prefetcher CUDAPrefetcher master_bar
     """
@@ -47,6 +56,16 @@ _ONE_LOADER = re.compile(r"loader$|(^|_)dl$")
 _ONE_BY_ONE = re.compile(r"(path|file|model|fold|seed|config|checkpoint|ckpt|trial|run|task|client|user|arg|param)s?$")
 _ONE_BATCH = re.compile(
     r"batch|^data$|^(x|y|xb|yb|inputs?|images?|imgs?|labels?|targets?|samples?|features?|sent|batch_x|bx|by)$"
+)
+#: Functions that work on texts and lists as well: a loop that calls no others runs no model.
+_PLAIN = name_set(
+    """
+    len append extend print range min max list tuple set str int float join lower strip split format write info sum
+    """
+)
+#: `generate_batch(data, batch_size)`, `np.random.choice(n, batch_size)`: each turn takes one at random.
+_DRAWS = re.compile(
+    r"(generate|sample|draw|random|make|get)_?.*(batch|sample|data)|^(choice|randint|randperm|permutation)$"
 )
 STEPS = name_set(
     """
@@ -98,7 +117,14 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool, int]:
     return node, counted, start
 
 
-def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
+def is_range(node: ast.AST | None) -> bool:
+    """``range(n)``, ``trange(0, n, size)``, ``np.arange(0, n, size)``."""
+    return callee_of(node) in {"range", "trange", "tnrange", "xrange", "arange"}
+
+
+def over_samples(
+    run: Interpreter, loop: Iteration, iterable: ast.expr, value: Value, mentions: Mentions | None
+) -> bool:
     """Whether a loop goes over the samples of one batch, or over all samples that were collected."""
     if _is_samples(value):
         return True
@@ -110,8 +136,20 @@ def over_samples(run: Interpreter, iterable: ast.expr, value: Value) -> bool:
         return any(_is_samples(p) or (isinstance(p, Items) and p.of_samples and not p.entries) for p in parts)
     if builtin == "range" and parts:
         last = parts[-1] if len(parts) < 3 else parts[1]
-        return isinstance(last, Count) and last.of is CountedThing.SAMPLES
+        if isinstance(last, Count) and last.of is CountedThing.SAMPLES:
+            return True
+        return run.batch_loop() is not None and _indexes_rows(run, loop, mentions)
     return False
+
+
+def _indexes_rows(run: Interpreter, loop: Iteration, mentions: Mentions | None) -> bool:
+    """``for i in range(4): label = labels[i]``, of batches that are known to have as many."""
+    if mentions is None or not isinstance(loop.target, ast.Name):
+        return False
+    bases = {base for base, key in mentions.rows if key == loop.target.id}
+    held = (run.frame.scope.find(base) for base in bases)
+    rows = (binding.value for binding in held if binding is not None)
+    return any(isinstance(value, BatchRows) and value.raw and not value.whole and not value.output for value in rows)
 
 
 def _is_samples(value: Value) -> bool:
@@ -124,15 +162,16 @@ def over_batches(
     """For a loop over batches "ragged" or "equal", for another None."""
     names = {n.id for n in ast.walk(loop.target) if isinstance(n, ast.Name)}
     builtin = builtin_of(iterable)
-    if builtin == "range" and isinstance(iterable, ast.Call):
+    if is_range(iterable) and isinstance(iterable, ast.Call):
         return _range_over_batches(run, iterable, names, mentions)
     if any(_ONE_LOADER.search(name.lower()) for name in names) and not isinstance(iterable, ast.Call):
         return None  # each item is a loader, which an inner loop goes over
+    if _steps_over(run, iterable) and mentions is not None and mentions.cuts_by(names):
+        return "ragged"
     if isinstance(value, LoaderValue):
-        return "ragged" if mentions is None or mentions.names or mentions.calls else None
+        return _over_loader(run, value, mentions)
     if builtin == "zip" and isinstance(iterable, ast.Call):
-        parts = [run.evaluate(unwrapped(a)[0]) for a in iterable.args if not isinstance(a, ast.Starred)]
-        return "ragged" if any(isinstance(part, LoaderValue) for part in parts) else None
+        return _over_several(run, iterable, names, mentions)
     last = _last_name(iterable)
     if any(_EPOCH.search(name.lower()) for name in names) or _is_something_else(run, value, last, mentions):
         return None
@@ -142,6 +181,33 @@ def over_batches(
         return "ragged"
     works = mentions is not None and _works_on_batches(run, loop, value, names, last, mentions)
     return "ragged" if works else None
+
+
+def _steps_over(run: Interpreter, iterable: ast.expr) -> bool:
+    """``order[::size]``, in no other loop over batches."""
+    step = (
+        iterable.slice.step if isinstance(iterable, ast.Subscript) and isinstance(iterable.slice, ast.Slice) else None
+    )
+    return step is not None and run.batch_loop() is None
+
+
+def _over_loader(run: Interpreter, value: LoaderValue, mentions: Mentions | None) -> str | None:
+    if mentions is not None and not mentions.names and not mentions.calls:
+        return None
+    if value.cut and not _runs_a_model(run, mentions):
+        return None
+    return "ragged"
+
+
+def _over_several(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
+    """``zip(loader, other)``, ``zip(x.split(n), y.split(n))``, ``zip(range(0, end, n), range(n, end, n))``."""
+    iterables = [unwrapped(part)[0] for part in iterable.args if not isinstance(part, ast.Starred)]
+    if any(is_range(part) and len(getattr(part, "args", ())) == 3 for part in iterables):
+        return "equal" if mentions is not None and mentions.cuts_by(names) else None
+    loaders = [part for part in map(run.evaluate, iterables) if isinstance(part, LoaderValue)]
+    if not loaders or (all(part.cut for part in loaders) and not _runs_a_model(run, mentions)):
+        return None
+    return "ragged"
 
 
 def _is_something_else(run: Interpreter, value: Value, last: str, mentions: Mentions | None) -> bool:
@@ -195,23 +261,66 @@ def _steps_in_a_function(run: Interpreter, mentions: Mentions) -> bool:
     )
 
 
+def _runs_a_model(run: Interpreter, mentions: Mentions | None) -> bool:
+    if mentions is None or run.batch_loop() is not None:
+        return False
+    return bool(mentions.calls & STEPS) or _steps_in_a_function(run, mentions)
+
+
+def _passes_over_tail(loop: ast.AST) -> bool:
+    """Whether a batch that is not full ends the loop, or is passed over: ``if len(x) < batch_size: continue``."""
+    return any(
+        isinstance(part, ast.If)
+        and isinstance(part.test, ast.Compare)
+        and isinstance(part.body[-1], (ast.Break, ast.Continue))
+        and _compares_size(part.test)
+        for part in getattr(loop, "body", ())
+    )
+
+
+def _compares_size(test: ast.Compare) -> bool:
+    sizes = [part for part in (test.left, test.comparators[0]) if _is_size(part)]
+    bounds = [part for part in (test.left, test.comparators[0]) if part not in sizes]
+    if isinstance(test.ops[0], (ast.Is, ast.Eq, ast.In, ast.NotIn)) or len(sizes) != 1:
+        return False
+    number = bounds[0].value if isinstance(bounds[0], ast.Constant) else None
+    return number is None or (isinstance(number, int) and number >= 8)  # `if len(x) < 2` leaves short batches
+
+
+def _is_size(node: ast.expr) -> bool:
+    """``len(x)``, ``x.shape[0]``, ``x.size(0)``, ``i + batch_size``."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.Add)
+    if isinstance(node, ast.Subscript):
+        node = node.value  # x.shape[0], x.size()[0]
+    return callee_of(node) in {"len", "size"} or last_word(node) == "shape"
+
+
 def _range_over_batches(run: Interpreter, iterable: ast.Call, names: set[str], mentions: Mentions | None) -> str | None:
-    if any(_EPOCH.search(name.lower()) for name in names) or run.batch_loop() is not None:
+    if run.batch_loop() is not None or (mentions is not None and mentions.rolls_out):
+        return None
+    cuts = mentions is not None and mentions.cuts_by(names) and bool(mentions.calls - _PLAIN)
+    if any(_EPOCH.search(name.lower()) for name in names) and not cuts:
         return None
     parts = [run.evaluate(a) for a in iterable.args]
     if len(parts) == 3:
         step = parts[2]
         batch_like = isinstance(step, Count) or (isinstance(step, Unknown) and "batch" in step.name.lower())
-        if batch_like or (mentions is not None and mentions.calls & STEPS):
+        if batch_like or cuts or (mentions is not None and mentions.calls & STEPS):
             return "ragged"
         return None
     if not parts or mentions is None:
         return None
     end = parts[-1]
+    whole = isinstance(end, (Count, Unknown)) and end.floored
+    if cuts and not (isinstance(end, Count) and end.of in {CountedThing.SAMPLES, CountedThing.DATASET}):
+        return "equal" if whole else "ragged"
     takes = bool(mentions.calls & NEXT)
     queued = bool(mentions.calls & {"get", "get_nowait", "popleft"})
-    if isinstance(end, Count) and end.of is CountedThing.BATCHES:
-        return "ragged"
+    works = bool(mentions.calls & STEPS) or takes or bool(mentions.takes_by & names)
+    if isinstance(end, Count) and end.of is CountedThing.BATCHES and works:
+        drawn = not (takes or queued or mentions.takes_by & names) and any(map(_DRAWS.search, mentions.calls))
+        return "equal" if whole or drawn else "ragged"
     text = ast.unparse(iterable.args[-1])
     named = (
         name_tables.reads_as_batches(_last_name(iterable.args[-1])) or "batch" in text.lower() or "iter" in text.lower()
@@ -257,7 +366,9 @@ def enter_while(run: Interpreter, node: ast.While) -> None:
     run.evaluate(node.test)
     mentions = run.index.mentions[node]
     batch = None
-    if mentions.calls & NEXT and run.batch_loop() is None:
+    if run.batch_loop() is None and mentions.cuts_by(names_in(node.test)):
+        batch = _batch_loop(run, node, None, Unknown(), equal=False)
+    elif mentions.calls & NEXT and run.batch_loop() is None:
         whole = _until_the_end(node)
         if whole or mentions.calls & STEPS:
             batch = _batch_loop(run, node, None, Unknown(), equal=not whole)
@@ -296,9 +407,10 @@ def _push(run: Interpreter, node: ast.AST, batch: BatchLoop | None = None, sampl
 
 
 def _open(run: Interpreter, node: Iteration, iterable: ast.expr, value: Value) -> OpenLoop:
-    if over_samples(run, iterable, value):
+    mentions = run.index.mentions.get(node)
+    if over_samples(run, node, iterable, value, mentions):
         return _push(run, node, samples=True)
-    kind = over_batches(run, node, iterable, value, run.index.mentions.get(node))
+    kind = over_batches(run, node, iterable, value, mentions)
     if kind is None:
         return _push(run, node)
     return _push(run, node, _batch_loop(run, node, iterable, value, equal=kind == "equal"))
@@ -309,7 +421,14 @@ def _batch_loop(run: Interpreter, node: ast.AST, iterable: ast.expr | None, valu
     if batch is None:
         text = ast.unparse(iterable) if iterable is not None else ""
         batch = BatchLoop(node, iterable, text, equal=equal)  # type: ignore[arg-type]
+        batch.full = _passes_over_tail(node)
+        if is_range(iterable) and isinstance(iterable, ast.Call):
+            batch.turns = ast.unparse(iterable.args[0]) if len(iterable.args) == 1 else ""
+            batch.step = ast.unparse(iterable.args[2]) if len(iterable.args) == 3 else ""
         run.batch_loops[id(node)] = batch
+    batch.equal = batch.equal or (
+        run.index.rolls_out and (not isinstance(value, LoaderValue) or value.loader.built is None)
+    )
     batch.over.append(value)
     if isinstance(value, LoaderValue):
         loader = value.loader
@@ -344,7 +463,7 @@ def _item(run: Interpreter, iterable: ast.expr, value: Value, opened: OpenLoop, 
     """What one turn of a loop is given."""
     builtin = builtin_of(iterable)
     if opened.batch is not None:
-        if builtin == "range":
+        if is_range(iterable):
             return Position(target, opened.batch, offset=len(iterable.args) == 3)  # type: ignore[attr-defined]
         if builtin == "zip" and isinstance(target, ast.Tuple):
             return Items(target, [BatchRows(part, whole=True) for part in target.elts])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _UPDATES = name_set("update add send put step append accumulate record track __call__")
 _READ = name_set("value avg average mean compute item get result get_avg get_average global_avg getavg show")
 #: What an update calls the number of samples.
-_COUNTS = ("n", "num", "count", "batch_size")
+_COUNTS = ("n", "num", "count", "batch_size", "weight")
 #: What an average is read off by; a metric's ``compute`` may be anything.
 _AVERAGES = name_set("avg average averages global_avg get_average get_avg avgs ave avg_dict result")
 
@@ -37,11 +37,12 @@ def is_meter(run: Interpreter, base: Unknown, call: Invocation) -> bool:
     if name_tables.reads_as_meter(base.name or ast.unparse(owner)):
         return True
     value = next(iter(call.arguments[_slot_of(call)[1] :]), None)
-    if not isinstance(value, Stat) and not (isinstance(value, Unknown) and value.of_batch):
+    alone = sum(given.is_of_batch() for given in call.given) == 1  # a metric is given a prediction and a target
+    if not isinstance(value, Stat) and not (value is not None and value.is_of_batch() and alone):
         return False
     if text_of(call.first):
         return True  # neither a dict's update nor a progress bar's takes a name and a number
-    last = owner.attr if isinstance(owner, ast.Attribute) else base.name
+    last = last_word(owner) or base.name
     return bool(run.index.read_off.get(last, frozenset()) & _AVERAGES)
 
 
@@ -111,8 +112,9 @@ def _slot_of(call: Invocation) -> tuple[str, int]:
     first = call.first
     if isinstance(first, Const) and isinstance(first.value, str):
         return first.value, 1
-    if len(call.arguments) > 1 and isinstance(first, (Fixed, Const)) and call.arguments[1].is_of_batch():
-        return "*", 1  # a key of the dict that a loop goes over
+    number = first is None or isinstance(first, (Count, Items, Mapping)) or first.is_of_batch()
+    if len(call.arguments) > 1 and not number and call.arguments[1].is_of_batch():
+        return "*", 1  # a key of the dict that a loop goes over, the name of a metric
     return "", int(bool(call.arguments and call.node.args) and isinstance(call.node.args[0], ast.JoinedStr))
 
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.source import library, name_tables
-from batchproof.scripts.source.accumulators import append, extend
+from batchproof.scripts.source.accumulators import add, append, extend
 from batchproof.scripts.source.arithmetic import is_transposed
+from batchproof.scripts.source.assignment import held_by, open_loops, put
 from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
 from batchproof.scripts.source.frames import Binding
+from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
@@ -59,7 +61,20 @@ def call_method(run: Interpreter, base: Value, call: Invocation) -> Value:
         return Fixed(call.node)
     if set_mode(run, base, call):
         return base
+    if call.name == "add_" and _added_in_place(run, call):
+        return base
     return _METHODS.get(type(base), _of_unknown)(run, base, call)
+
+
+def _added_in_place(run: Interpreter, call: Invocation) -> bool:
+    """``total.add_(loss)`` of a total that outlives the loop."""
+    assert isinstance(call.node.func, ast.Attribute)
+    target = call.node.func.value
+    held = held_by(run, target)
+    if held is None or len(call.arguments) != 1 or not open_loops(run, held):
+        return False
+    put(run, target, held, add(run, ast.unparse(target), held, call.arguments[0], call.node.args[0]))
+    return True
 
 
 def set_mode(run: Interpreter, base: Value, call: Invocation) -> bool:
@@ -119,8 +134,12 @@ def _of_mapping(run: Interpreter, base: Mapping, call: Invocation) -> Value:
         if key in base.entries or "*" in base.entries or base.makes:
             return base.read(run, key, node)
         if name == "setdefault" and default is not None:
+            if isinstance(default, Items):
+                default.created_in = base.created_in
             base.entries[key] = Binding(default, base.created_in, base.node)
         return default or Unknown(node, key)
+    if name == "mean":
+        return base.mean(run, node)
     if name == "update" and isinstance(call.first, Mapping):
         base.entries.update(call.first.entries)
         return Fixed(node)
@@ -165,6 +184,8 @@ def _of_stat(run: Interpreter, base: Stat, call: Invocation) -> Value:
         return Fixed(call.node)
     if call.name == "mean" and base.quantity is Quantity.COUNT:
         return base.mean(run, call.node)
+    if call.name == "sum":
+        return base.sum(run, call.node)
     return _nonlinear(base, call, call.name.rstrip("_")) or _arithmetic(run, base, call) or base
 
 
@@ -288,10 +309,16 @@ def _by_name(run: Interpreter, base: Value, call: Invocation) -> Value:
     if call.name in _HANDED_ON:
         return base
     if name_tables.reads_as_loader(call.name) and not isinstance(base, Dataset):
-        return LoaderValue(call.node, Loader(call.node))
+        return LoaderValue(call.node, Loader(call.node, drops_last=_is_given_number(call) or None))
     if call.name in {"time", "perf_counter", "param_groups", "get_last_lr", "get_lr"}:
         return Fixed(call.node)
     return Unknown(call.node, call.name, base.is_of_batch())
+
+
+def _is_given_number(call: Invocation) -> bool:
+    """``rollouts.batches(num_mini_batch)``: who says how many there are to be gets equal ones."""
+    given = [*call.node.args, *(keyword.value for keyword in call.node.keywords)]
+    return any(name_tables.counts_mini_batches(last_word(argument)) for argument in given)
 
 
 def _added(run: Interpreter, base: Value, call: Invocation) -> Value | None:
@@ -315,6 +342,20 @@ def _metered(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return call_meter(run, meter_for(run, call.node.func.value), call)
 
 
+def _prepared(run: Interpreter, base: Value, call: Invocation) -> Value | None:
+    """``accelerator.prepare(model, loader)``."""
+    if not call.arguments:
+        return None
+    return call.first if len(call.arguments) == 1 else Items(call.node, list(call.arguments), tuple_=True)
+
+
+def _parts(run: Interpreter, base: Value, call: Invocation) -> Value | None:
+    """``x.split(size)``: batches, where a loop runs a model on them."""
+    if call.first is None or base.is_of_batch() or isinstance(call.first, Items) or library.is_text(call.first):
+        return None
+    return LoaderValue(call.node, Loader(call.node), cut=True)
+
+
 def _size_in_loop(run: Interpreter, base: Value, call: Invocation) -> Value | None:
     return _size(run, base, call) if base.is_of_batch() or run.batch_loop() is not None else None
 
@@ -333,6 +374,8 @@ _ON_UNKNOWN: dict[str, Callable[..., Value | None]] = {
     name: reader
     for names, reader in (
         ("append extend", _added),
+        (library.PREPARES, _prepared),
+        ("split", _parts),
         ("glob rglob iterdir readlines", lambda run, base, call: None if base.is_of_batch() else Dataset(call.node)),
         ("DataLoader", lambda run, base, call: loader_of(call)),
         ("update add", _metered),

@@ -104,8 +104,10 @@ _DATASET = re.compile(
 _BATCH_SIZE = re.compile(
     r"(^|_)(batch_?size|bs|bsz|bsize|batchsize|b_size|batch_sz|mini_?batch|minibatch_?size|size_batch)s?($|_)|batchsize|BatchSize|batch_size"
 )
+#: `num_mini_batch` says how many there are, `num_samples_per_mini_batch` and `max_batch_size` do not.
+_HOW_MANY_BATCHES = re.compile(r"(^|_)(n|num|nb|no|number(_of)?)_(mini_?)?batch(es)?($|_(?!size|sz))")
 _BATCHES = re.compile(
-    r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|max|eval)?_?(of_)?(batch(es)?|iters?|iterations?|steps?|loader|updates?)"
+    r"(^|_)(n|num|nb|no|number(_of)?|len|total|count|cnt|max|eval)?_?(of_)?((mini_?)?batch(es)?|iters?|iterations?|steps?|loader|updates?)"
     r"(_?(count|num|per_epoch|idx|cnt|i|n|id|index|so_far|run))?($|_)|(^|_)(batch|b|n)_?(idx|id|i|num|no|count|cnt)$|"
     r"steps_per_epoch|nbatch|num_?batch|batch_?(num|idx)|(^|_)its?$|iters?$"
 )
@@ -199,7 +201,13 @@ def reads_as_dataset(name: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def reads_as_batch_size(name: str) -> bool:
-    return bool(_BATCH_SIZE.search(plain(name)))
+    words = plain(name)
+    return bool(_BATCH_SIZE.search(words)) and not _HOW_MANY_BATCHES.search(words)
+
+
+@lru_cache(maxsize=8192)
+def counts_mini_batches(name: str) -> bool:
+    return bool(_HOW_MANY_BATCHES.search(plain(name)))
 
 
 @lru_cache(maxsize=8192)

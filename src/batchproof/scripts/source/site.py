@@ -99,6 +99,8 @@ class Added:
         weight: what it is multiplied by.
         weight_node: that factor as written.
         twice: it is a mean, and was divided by the batch's size once more.
+        steps: the number of accumulation steps that it was divided by.
+        named: only a name says what it is.
     """
 
     node: ast.expr
@@ -109,6 +111,8 @@ class Added:
     weight: Weight = Weight.NONE
     weight_node: ast.expr | None = None
     twice: bool = False
+    steps: ast.expr | None = None
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ class Average:
         inside: it is read in the loop, as the line of a progress bar is.
         window: it is over the last few batches, and starts anew: a progress line rather than a result.
         after: a nonlinear function that is applied to the average afterwards, by name.
+        own: what it is divided by was counted in the loop itself, so that a batch that was passed over is not in it.
     """
 
     node: ast.AST
@@ -130,6 +135,7 @@ class Average:
     inside: bool = False
     window: bool = False
     after: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,7 @@ class Topic(Enum):
     ONLY_LAST_BATCH = "only the last batch"
     DROPPED_TAIL = "evaluation drops its tail"
     PADDED_SAMPLER = "padded sampler"
+    SUM_OF_MEANS = "a sum of means is reported"
     DIVIDED_ACCUMULATION = "accumulation divided"
     BROADCAST_SHAPES = "broadcast shapes"
 

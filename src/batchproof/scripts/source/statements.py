@@ -45,9 +45,28 @@ _COMPOUND = (ast.For, ast.AsyncFor, ast.While, ast.If, ast.With, ast.AsyncWith, 
 def _assign(run: Interpreter, node: ast.Assign) -> None:
     if len(node.targets) == 1 and rewrites_itself(run, node.targets[0], node.value):
         return
+    if len(node.targets) == 1 and _each_rewrites_itself(run, node.targets[0], node.value):
+        return
     value = run.evaluate(node.value)
     for target in node.targets:
         assign(run, target, value)
+
+
+def _each_rewrites_itself(run: Interpreter, target: ast.expr, value: ast.expr) -> bool:
+    """``total, n = total + loss, n + 1``."""
+    if not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple) or len(target.elts) != len(value.elts):
+        return False
+    pairs = list(zip(target.elts, value.elts, strict=True))
+    if any(isinstance(part, ast.Starred) for part in (*target.elts, *value.elts)):
+        return False
+    if not all(
+        isinstance(new, ast.BinOp) and ast.unparse(name) in map(ast.unparse, ast.walk(new)) for name, new in pairs
+    ):
+        return False
+    for name, new in pairs:
+        if not rewrites_itself(run, name, new):
+            assign(run, name, run.evaluate(new))
+    return True
 
 
 def _annotated(run: Interpreter, node: ast.AnnAssign) -> None:
@@ -84,6 +103,7 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
 
 def _expression(run: Interpreter, node: ast.Expr) -> None:
     suspicions.stale(run, node.value)
+    suspicions.undivided(run, node.value)
     run.evaluate(node.value)
 
 
@@ -119,12 +139,14 @@ def _if(run: Interpreter, node: ast.If) -> bool:
     before = scope.names
     evaluating = run.frame.evaluating
     scope.names = dict(before)
-    first = execute(run, node.body)
+    with suspicions.branch(run, node.test):
+        first = execute(run, node.body)
     one = scope.names
     evaluating_one = run.frame.evaluating
     run.frame.evaluating = evaluating
     scope.names = dict(before)
-    second = execute(run, node.orelse)
+    with suspicions.branch(run, node.test, otherwise=True):
+        second = execute(run, node.orelse)
     other = scope.names
     run.frame.evaluating = run.frame.evaluating or (evaluating_one and bool(node.orelse) is False)
     if first and second:

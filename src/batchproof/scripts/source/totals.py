@@ -25,6 +25,7 @@ from batchproof.scripts.source.values import (
     is_last_few,
     key_of,
     literal_index,
+    text_of,
     worst,
 )
 
@@ -52,6 +53,7 @@ class LoopTotal(Accumulated):
 
     listed: bool = False
     weighted: Value | None = None  # they were multiplied by these
+    taken_in: Value | None = None  # what a function added that is being read with the total as it stood before
 
     def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
         return LoopTotal(node, self.entries, True)
@@ -63,7 +65,7 @@ class LoopTotal(Accumulated):
             return Pool(node)
         self.mark_scalars()
         divisor = Divisor.WEIGHTS if self.weighted is not None else Divisor.BATCHES
-        return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None))
+        return Averaged(node, self.entries, run.record_average(self.entries, node, divisor, None, own=True))
 
     def mark_scalars(self) -> None:
         """Note that what was added is averaged like a number."""
@@ -141,7 +143,9 @@ class Meter(Value):
         entries = tuple(entry for slot in slots for entry in slot)
         if not entries:
             return Fixed(node)
-        averages = (run.record_average((entry,), node, divisor_of_meter(entry.value), None) for entry in entries)
+        averages = (
+            run.record_average((entry,), node, divisor_of_meter(entry.value), None, own=True) for entry in entries
+        )
         return Averaged(node, entries, tuple(average for pair in averages for average in pair))
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
@@ -185,6 +189,10 @@ class Items(Value):
         return Count(node, CountedThing.SAMPLES, run.batch_loop()) if self.of_samples else Const(node, len(self.items))
 
     def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        if self.entries and all(isinstance(entry.value, Mapping) for entry in self.entries):
+            names = {name for entry in self.entries for name in getattr(entry.value, "entries", ())}
+            columns = [self.column(run, name, node) for name in sorted(names) if name != "*"]
+            return join_all([column.mean(run, node) for column in columns]) if columns else Unknown(node)
         if self.entries:
             return LoopTotal(self.node, tuple(self.entries), True).mean(run, node)
         return self._of_one_batch(run, node, Quantity.MEAN) or Unknown(node)
@@ -239,6 +247,9 @@ class Items(Value):
         here = run.frame.scope.find(ast.unparse(node)) if self.array and isinstance(key, Const) else None
         if here is not None:
             return here.value
+        column = text_of(key)
+        if column and self.entries and all(isinstance(entry.value, Mapping) for entry in self.entries):
+            return self.column(run, column, node)
         if not self.entries:
             if isinstance(place, int) and -len(self.items) <= place < len(self.items):
                 return self.items[place]
@@ -248,6 +259,22 @@ class Items(Value):
         if place == -1 and not isinstance(node.slice, ast.Slice):
             return self.entries[-1].value
         return LoopTotal(node, tuple(self.entries), True)
+
+    def column(self, run: Interpreter, name: str, node: ast.AST) -> Items:
+        """Of a list of dicts, as a table's rows: what they hold under a name."""
+        column = Items(node, [], [], self.created_in, start=self.start)
+        for entry in self.entries:
+            held = entry.value.entries.get(name) if isinstance(entry.value, Mapping) else None
+            if held is None:
+                continue
+            key = (id(entry.statement), f'{entry.name}["{name}"]')
+            if key not in run.entries:
+                part = Contribution(key[1], entry.statement, held.value, entry.loop, entry.function, listed=True)
+                part.starts, part.window = entry.starts, entry.window
+                part.written = held.value.node if isinstance(held.value.node, ast.expr) else None
+                run.entries[key] = part
+            column.entries.append(run.entries[key])
+        return column
 
     def part(self, run: Interpreter, place: int, target: ast.expr) -> Value:
         if self.entries:
@@ -322,6 +349,11 @@ class Mapping(Value):
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         return self.entries[name].value if name in self.entries else Unknown(node, name)
 
+    def mean(self, run: Interpreter, node: ast.expr) -> Value:
+        """Of a table: that of each column."""
+        means = [value.mean(run, node) for value in self.values() if isinstance(value, Items) and value.entries]
+        return join_all(means) if means else Unknown(node)
+
     def at(self, run: Interpreter, key: Value, node: ast.Subscript) -> Value:
         return self.read(run, key_of(node.slice), node)
 
@@ -353,6 +385,8 @@ def join(first: Value, second: Value) -> Value:
         return first
     if isinstance(first, LoopTotal) and isinstance(second, LoopTotal):
         return first.plus(second, first.node)
+    if isinstance(first, Const) and isinstance(second, Const) and _is_either(first.value, second.value):
+        return Unknown(first.node)  # which of them, the source does not say
     if isinstance(first, Averaged) and isinstance(second, Averaged):
         return first.plus(second, first.node)
     if isinstance(first, Stat) and isinstance(second, Stat):
@@ -366,6 +400,10 @@ def join(first: Value, second: Value) -> Value:
         items = [join(a, b) for a, b in zip(first.items, second.items, strict=True)]
         return Items(first.node, items, [], first.created_in, first.array, first.start)
     return first if _says(first) >= _says(second) else second
+
+
+def _is_either(first: object, second: object) -> bool:
+    return isinstance(first, bool) and isinstance(second, bool) and first is not second
 
 
 def join_all(values: list[Value]) -> Value:

@@ -197,6 +197,7 @@ class Unknown(Value):
     of_batch: bool = False
     parameter: bool = False
     length_of: Length | None = None  # it is the length of something
+    floored: bool = False  # it is a // b
 
     def is_of_batch(self, depth: int = 3) -> bool:
         return self.of_batch
@@ -264,6 +265,8 @@ class Library(Value):
     """A name that was imported: ``torch.nn.functional.mse_loss``."""
 
     path: str = ""
+    given: tuple[Value, ...] = ()  # by `partial`
+    named: dict[str, Value] = field(default_factory=dict)
 
     def _length(self, run: Interpreter, node: ast.expr, of: ast.expr | None) -> Value:
         is_loader = name_tables.reads_as_loader(name_tables.last_of(self.path))
@@ -425,7 +428,9 @@ class Stat(Whole):
     divided: Value | None = None  # by the number of batches, or of samples, before it is added
     divided_node: ast.expr | None = None
     twice: bool = False  # a mean that was divided by the batch's size
+    steps: ast.expr | None = None  # the number of accumulation steps that it was divided by
     named: bool = False  # only the name of a function says so
+    summed: bool = False  # what a function returned was summed, so that it was no number
     inner: tuple[Contribution, ...] = ()  # of a running total: what it is a total of
 
     @property
@@ -462,7 +467,8 @@ class Stat(Whole):
         return self.derived(node, quantity=Quantity.MEAN) if self.quantity is Quantity.COUNT else self.derived(node)
 
     def sum(self, run: Interpreter, node: ast.expr) -> Value:
-        return self
+        by_torch = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+        return replace(self, summed=by_torch and (self.named or self.quantity is Quantity.UNKNOWN))
 
     def extreme(self, run: Interpreter, node: ast.expr, what: str) -> Value:
         return self.derived(node)
@@ -481,6 +487,7 @@ class Count(Value):
     loop: BatchLoop | None = None
     number: int | None = None
     inverse: bool = False
+    floored: bool = False  # how many full batches there are: n // batch_size
     length_of: Length | None = None
 
 
@@ -521,6 +528,7 @@ class LoaderValue(Value):
     dataset: Value | None = None
     sampler: Value | None = None
     counted: bool = False  # each batch comes with its number
+    cut: bool = False  # the parts of a tensor, as `x.split(64)`
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         if name in {"dataset", "data_source", "examples"}:

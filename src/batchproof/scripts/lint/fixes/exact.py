@@ -33,7 +33,7 @@ def through_exact(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix 
     metric = scopes.free(loop, f"exact_{function}", f"exact_{function}_metric")
     found = [
         edits.line_above(source, loop, f"{metric} = batchproof.exact({function})"),
-        *(edits.replace(source, average.node, value.replace("\0", metric)) for average in site.averages),
+        *(_put(source, average.node, value.replace("\0", metric)) for average in site.averages),
     ]
     if called is add:
         found.append(edits.replace(source, add, edits.text_of(source, call).replace(function, metric, 1)))
@@ -92,16 +92,29 @@ def _starts(scopes: Scopes, site: AverageSite, add: ast.stmt, name: str) -> list
     loop = site.loop.node
     assert isinstance(loop, ast.For)
     before = []
+    divisions = [one for node in _nodes(site) if (one := _in_place(scopes, node, name)) is not None]
     for use in uses or []:
         statement = scopes.statement(use)
         if statement is add or any(use is node or scopes.inside(use, node) for node in _nodes(site)):
             continue
+        if isinstance(use.ctx, ast.Load) and any(scopes.comes_after(use, one) for one in divisions):
+            continue
         if not isinstance(statement, ast.Assign) or statement.targets != [use]:
             return None
+        if any(statement is division for division in divisions):
+            continue
         if not isinstance(statement.value, ast.Constant) or not _precedes(scopes, statement, loop):
             return None
         before.append(statement)
     return before if len(before) == 1 else None
+
+
+def _in_place(scopes: Scopes, average: ast.AST, name: str) -> ast.stmt | None:
+    """``total /= n`` and ``total = total / n``: from there on the name holds the average."""
+    statement = scopes.statement(average)
+    if isinstance(statement, ast.Assign) and statement.value is average:
+        return statement if [ast.unparse(target) for target in statement.targets] == [name] else None
+    return statement if statement is average else None
 
 
 def _precedes(scopes: Scopes, start: ast.stmt, loop: ast.For) -> bool:
@@ -118,9 +131,9 @@ def _reported_value(
     loop = site.loop.node
     for average in site.averages:
         node = average.node
-        if average.inside or average.window or average.after or not isinstance(node, ast.BinOp):
+        if average.inside or average.window or average.after or scopes.inside(node, loop):
             return None
-        if scopes.inside(node, loop) or ast.unparse(node.left) != site.name:
+        if not _is_quotient(node, site.name):
             return None
     text = edits.text_of(source, added)
     inner: ast.AST = added
@@ -132,6 +145,20 @@ def _reported_value(
         return None
     tail = text.removeprefix(edits.text_of(source, inner))
     return f"\0.compute(){tail}"
+
+
+def _is_quotient(node: ast.AST, name: str) -> bool:
+    """``total / n``, ``total /= n``."""
+    if isinstance(node, ast.AugAssign):
+        return isinstance(node.op, ast.Div) and ast.unparse(node.target) == name
+    return isinstance(node, ast.BinOp) and ast.unparse(node.left) == name
+
+
+def _put(source: SourceFile, average: ast.AST, value: str) -> Edit:
+    """The value in the place of an average; ``total /= n`` becomes an assignment."""
+    if isinstance(average, ast.AugAssign):
+        value = f"{ast.unparse(average.target)} = {value}"
+    return edits.replace(source, average, value)
 
 
 def _nodes(site: AverageSite) -> list[ast.AST]:

@@ -77,6 +77,12 @@ class Scopes:
                 return None
         return found
 
+    def comes_after(self, use: ast.Name, statement: ast.stmt) -> bool:
+        """Whether a name is read further down in the block of a statement."""
+        block = self.block(statement)
+        position = next((index for index, one in enumerate(block) if one is statement), len(block))
+        return any(one is above for one in block[position + 1 :] for above in (use, *self.above(use)))
+
     def inside(self, node: ast.AST, other: ast.AST) -> bool:
         """Whether a node is part of another."""
         return any(above is other for above in self.above(node))

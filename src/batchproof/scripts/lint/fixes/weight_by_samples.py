@@ -146,7 +146,7 @@ def _starts(scopes: Scopes, site: AverageSite, add: ast.stmt, name: str) -> list
         if isinstance(statement, ast.Assign) and isinstance(use.ctx, ast.Store) and _is_zero(statement, use):
             starts.append(statement)
             continue
-        if isinstance(use.ctx, ast.Load) and any(_comes_after(scopes, use, division) for division in divisions):
+        if isinstance(use.ctx, ast.Load) and any(scopes.comes_after(use, division) for division in divisions):
             continue
         return None
     if not starts or any(not _is_plain(node, name) for node in averages):
@@ -193,13 +193,6 @@ def _is_plain(node: ast.AST, name: str) -> bool:
     if isinstance(node, ast.AugAssign):
         return isinstance(node.op, ast.Div) and ast.unparse(node.target) == name
     return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and ast.unparse(node.left) == name
-
-
-def _comes_after(scopes: Scopes, use: ast.Name, division: ast.AugAssign) -> bool:
-    """Whether a name is read where it has been divided already."""
-    block = scopes.block(division)
-    position = next((index for index, one in enumerate(block) if one is division), len(block))
-    return any(one is above for one in block[position + 1 :] for above in (use, *scopes.above(use)))
 
 
 def _counter(

@@ -34,9 +34,15 @@ def nonlinear(site: AverageSite) -> Verdict | None:
         return None
     direction = DIRECTION.get(_name_of(site.added.origin), "")
     because = site.added.why or "it is no mean over samples"
+    if site.added.named:
+        because = f"by its name, {because}"
     message = f"{name_of(site)} averages {value_of(site)} over batches, and that depends on the batch size: {because}"
     return Verdict(
-        site.add, message + f"; {direction}" * bool(direction), _exact_remedy(site), origin(site) + divided(site)
+        site.add,
+        message + f"; {direction}" * bool(direction),
+        _exact_remedy(site),
+        origin(site) + divided(site),
+        Severity.WARNING if site.added.named else None,
     )
 
 

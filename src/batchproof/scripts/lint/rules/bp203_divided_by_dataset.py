@@ -9,6 +9,7 @@ from batchproof.scripts.lint.rule import Rule, Verdict, code_of, division, name_
 from batchproof.scripts.source import AverageSite, Divisor, Quantity, Weight
 
 _PER_SAMPLE: tuple[Divisor, ...] = (Divisor.DATASET, Divisor.SAMPLES)
+_ALL_BATCHES: tuple[Divisor, ...] = (*_PER_SAMPLE, Divisor.BATCHES, Divisor.CONFIGURED)
 
 
 def over_the_dataset(site: AverageSite) -> Verdict | None:
@@ -16,6 +17,8 @@ def over_the_dataset(site: AverageSite) -> Verdict | None:
     average = reported(site)
     if average is not None and site.added.twice and site.loop.loader.batch_size != 1:
         return _divided_twice(site)
+    if average is not None and site.added.steps is not None and average.divisor in _ALL_BATCHES:
+        return _divided_by_steps(site, site.added.steps)
     if _is_scaled(site):
         return None
     if average is None or _may_be_a_count(site) or not (site.added.quantity is Quantity.MEAN or _reads_as_loss(site)):
@@ -42,6 +45,15 @@ def _is_scaled(site: AverageSite) -> bool:
         and isinstance(node.op, ast.Mult)
         and not (isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant))
     )
+
+
+def _divided_by_steps(site: AverageSite, steps: ast.expr) -> Verdict:
+    message = (
+        f"{name_of(site)} adds up losses that were divided by {code_of(steps)} for the gradient, and is divided by the "
+        f"number of batches as well: it reads too small by a factor of {code_of(steps)}"
+    )
+    remedy = f"add up the loss before that division, or multiply by {code_of(steps)}"
+    return Verdict(site.add, message, remedy, origin(site) + division(site, "averaged here"))
 
 
 def _divided_twice(site: AverageSite) -> Verdict:

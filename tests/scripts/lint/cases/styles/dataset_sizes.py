@@ -5,3 +5,4 @@ def train(model, dataloaders, dataset_sizes, criterion, opt):
             loss = criterion(model(inputs), labels)
             running_loss += loss.item()  # finds: BP203
         epoch_loss = running_loss / dataset_sizes[phase]
+        print(phase, epoch_loss)

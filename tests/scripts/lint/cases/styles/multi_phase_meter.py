@@ -14,3 +14,4 @@ def train(model, dataloaders, criterion, opt):
                 running_corrects += torch.sum(preds == labels.data)
             epoch_loss = running_loss / len(dataloaders[phase])
             epoch_acc = running_corrects.double() / len(dataloaders[phase].dataset)
+            print(phase, epoch_loss, epoch_acc)

@@ -14,3 +14,4 @@ def test(model, test_loader):
         recon, mu, logvar = model(data)
         test_loss += loss_function(recon, data, mu, logvar).item()  # finds: BP205
     test_loss /= len(test_loader)
+    print(test_loss)
