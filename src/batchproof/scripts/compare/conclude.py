@@ -151,6 +151,7 @@ def _notes(
             yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
         if number.no_exact and not number.is_total:
             yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
+    yield from runs.notes
     if not question.controls:
         yield "without control runs, what is real is not told apart"
     if any(outcome.run.scheduled for outcome in done.values()):

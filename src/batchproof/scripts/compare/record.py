@@ -130,12 +130,16 @@ class RunOutcome:
         run: what it wrote; nothing where it was ended before.
         failed: the error's last line; empty where the script came to its end.
         cached: whether it was read from an earlier comparison.
+        written: what it wrote outside of the folder that it had for itself.
+        unknowable: why it is not kept; empty where it may be.
     """
 
     setting: Setting
     run: ScriptRun = field(default_factory=lambda: ScriptRun(""))
     failed: str = ""
     cached: bool = False
+    written: tuple[str, ...] = ()
+    unknowable: str = ""
 
     @cached_property
     def readings(self) -> list[PassReading]:
