@@ -15,7 +15,7 @@ from tests.comparisons import World
 from batchproof.scripts.compare import inputs
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.compare import cache_of
-from batchproof.scripts.compare.inputs import Inputs, local_modules, stamp
+from batchproof.scripts.compare.inputs import ReadFolders, local_modules, stamp
 from batchproof.scripts.compare.record import RunOutcome, Setting
 from batchproof.scripts.compare.scheduler import ScriptCommand
 from batchproof.scripts.compare.watch import Noted, is_installed, load
@@ -79,7 +79,7 @@ def test_a_new_file_in_a_folder_that_was_listed(cache: Cache, tmp_path: Path) ->
 
 
 def test_what_changed_during_the_run_is_not_kept(cache: Cache, tmp_path: Path) -> None:
-    held = replace(cache, inputs=Inputs((tmp_path / "own",)).begin())
+    held = replace(cache, inputs=ReadFolders((tmp_path / "own",)).begin())
     (tmp_path / "own").mkdir()
     held.write(World().run(SETTING), {})
     assert held.read(SETTING) is None

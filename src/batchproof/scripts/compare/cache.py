@@ -15,7 +15,7 @@ from pathlib import Path
 from batchproof.errors import BatchproofError
 from batchproof.report import save
 from batchproof.report.result import from_plain
-from batchproof.scripts.compare.inputs import Inputs, Stamp, digest, stamp
+from batchproof.scripts.compare.inputs import ReadFolders, Stamp, digest, stamp
 from batchproof.scripts.compare.record import RunOutcome, Setting
 
 FOLDER = Path(".batchproof") / "cache"
@@ -35,7 +35,7 @@ class Cache:
 
     folder: Path | None
     key: str = ""
-    inputs: Inputs | None = None
+    inputs: ReadFolders | None = None
 
     def read(self, setting: Setting) -> RunOutcome | None:
         """The run with this setting; None where there is none that still holds."""

@@ -89,7 +89,7 @@ def cache_of(script: ScriptCommand, path: Path | None, workspace: Workspace, own
     here = Cache(caching.FOLDER)
     ours = here.files_of_ours([*own, *inputs.redirected()])
     folders = (*workspace.roots, *inputs.named_in(path, script.arguments))
-    read = inputs.Inputs(folders, ours).begin()
+    read = inputs.ReadFolders(folders, ours).begin()
     asked = (str(caching.FORMAT), script.target, *script.arguments, "", script.report or "", str(Path.cwd()))
     key = inputs.digest([*asked, str(read.name), "", *inputs.environment(), "", *inputs.installed()])
     return replace(here, key=key, inputs=read) if read.name is not None else Cache(None)

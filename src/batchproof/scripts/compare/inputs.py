@@ -37,7 +37,7 @@ _OF_SESSIONS = ("XDG_SESSION_", "PYTEST_", "BATCHPROOF_")
 
 
 @dataclass(frozen=True)
-class Inputs:
+class ReadFolders:
     """What lies in the folders that runs read, as it was at the start.
 
     Attributes:
@@ -52,7 +52,7 @@ class Inputs:
     name: str | None = None
     times: str | None = None
 
-    def begin(self) -> Inputs:
+    def begin(self) -> ReadFolders:
         """As they are now."""
         times = snapshot(self.folders, self.own, stamp)
         name = snapshot(self.folders, self.own, content) if times is not None else None
