@@ -175,9 +175,9 @@ def test_runs_that_share_a_folder_are_not_kept(folder: Path) -> None:
 
 WATCHED = """
 import os, pathlib, sys
-from batchproof.scripts.compare.watch import Watch
+from batchproof.scripts.compare.watch import FileWatch
 notes, own, more = map(pathlib.Path, sys.argv[1:4])
-Watch(notes, [str(own)], [str(own)]).begin()
+FileWatch(notes, [str(own)], [str(own)]).begin()
 (own / "checkpoint").write_text("")
 (own / "checkpoint").read_text()
 exec(sys.argv[4])

@@ -24,7 +24,7 @@ from typing import TextIO
 
 from batchproof.scripts.compare import workspace
 from batchproof.scripts.compare.descendants import end_descendants
-from batchproof.scripts.compare.watch import Watch
+from batchproof.scripts.compare.watch import FileWatch
 
 #: How often to look whether a run is over.
 MOMENT = 0.02
@@ -108,7 +108,7 @@ def run(job: str) -> int:
         arguments = [copies.there(argument) for argument in run["arguments"]]
         control, output = from_plain(Control, run["control"]), Path(run["output"])
         own = [str(place), *(asked["roots"] if asked["kind"] == "overlay" else ())]
-        Watch(Path(asked["notes"]), own, [str(place), *asked["roots"]]).begin()
+        FileWatch(Path(asked["notes"]), own, [str(place), *asked["roots"]]).begin()
         return launch_quietly(copies.there(run["typed"]), arguments, run["as_module"], control, output)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)

@@ -45,7 +45,7 @@ class Noted:
 
 
 def load(notes: Path) -> Noted:
-    """What `Watch` noted in all processes of a run; what one wrote itself it need not have found."""
+    """What `FileWatch` noted in all processes of a run; what one wrote itself it need not have found."""
     lines = notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else []
     read: dict[str, Stamp] = {}
     written: dict[str, None] = {}
@@ -60,7 +60,7 @@ def load(notes: Path) -> Noted:
     return Noted(read, tuple(written), unknowable)
 
 
-class Watch:
+class FileWatch:
     """Notes, from now on, for this process and those that it forks.
 
     Args:
