@@ -83,7 +83,14 @@ class World:
             "the square root is taken in each batch", epochs=(values,),
         )  # fmt: skip
         run = ScriptRun(
-            "train.py", (row,), self.seen, updates=(updates,), learning_rate=self.rate(size), loaders=2, seconds=1.0
+            "train.py",
+            (row,),
+            self.seen,
+            updates=(updates,),
+            steps=updates,
+            learning_rate=self.rate(size),
+            loaders=2,
+            seconds=1.0,
         )
         return RunOutcome(setting, run)
 

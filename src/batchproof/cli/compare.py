@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,7 +55,14 @@ def command(
     """
     if timeout is not None and not timeout > 0:
         raise BatchproofError(f"--timeout takes seconds, more than 0, not {timeout:g}")
-    return output.give(lambda: _compared(script, batch_sizes, arguments, {**choices, "timeout": timeout}))
+    return output.give(
+        lambda: _compared(script, batch_sizes, arguments, {**choices, "timeout": timeout, "own": _files(output)})
+    )
+
+
+def _files(output: Output) -> list[Path]:
+    """The reports that will be written: no run depends on them."""
+    return [path for path in (output.html, output.png, output.data) if path is not None]
 
 
 def _compared(script: str, sizes: Sequence[int], arguments: Sequence[str], choices: dict[str, Any]) -> Comparison:

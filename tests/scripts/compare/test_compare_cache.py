@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,14 @@ from pathlib import Path
 import pytest
 from tests.comparisons import World
 
-from batchproof.scripts.compare.cache import Cache, key_of, local_modules, stamp
+from batchproof.scripts.compare import inputs
+from batchproof.scripts.compare.cache import Cache
+from batchproof.scripts.compare.compare import cache_of
+from batchproof.scripts.compare.inputs import ReadFolders, local_modules, stamp
 from batchproof.scripts.compare.record import RunOutcome, Setting
-from batchproof.scripts.compare.server import is_installed
+from batchproof.scripts.compare.scheduler import ScriptCommand
+from batchproof.scripts.compare.watch import Noted, is_installed, load
+from batchproof.scripts.compare.workspace import Workspace
 
 SETTING = Setting(16, 1, (20,), 0.5, ("tail",))
 
@@ -62,6 +69,27 @@ def test_a_data_file_that_changed(cache: Cache, tmp_path: Path) -> None:
     assert cache.read(SETTING) is None
 
 
+def test_a_new_file_in_a_folder_that_was_listed(cache: Cache, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    cache.write(World().run(SETTING), {str(images): stamp(str(images))})
+    assert cache.read(SETTING) is not None
+    (images / "1.png").write_text("")
+    assert cache.read(SETTING) is None
+
+
+def test_what_changed_during_the_run_is_not_kept(cache: Cache, tmp_path: Path) -> None:
+    held = replace(cache, inputs=ReadFolders((tmp_path / "own",)).begin())
+    (tmp_path / "own").mkdir()
+    held.write(World().run(SETTING), {})
+    assert held.read(SETTING) is None
+
+
+def test_what_depends_on_more_than_can_be_known_is_not_kept(cache: Cache) -> None:
+    cache.write(replace(World().run(SETTING), unknowable="it uses the network"), {})
+    assert cache.read(SETTING) is None
+
+
 def test_only_files_of_packages_and_the_system_are_not_looked_at() -> None:
     assert is_installed(pytest.__file__)
     assert is_installed(json.__file__)
@@ -90,7 +118,115 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert Cache(None).read(SETTING) is None
 
 
-def test_the_key_is_of_the_text_and_of_what_it_imports(tmp_path: Path) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A script with its data, outside of which there is more."""
+    own = tmp_path / "own"
+    (own / "data").mkdir(parents=True)
+    (own / "train.py").write_text("import losses\nopen('../more/table.csv')\n")
+    (own / "losses.py").write_text("rmse = 1\n")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "table.csv").write_text("1")
+    monkeypatch.chdir(own)
+    return own
+
+
+def key(*arguments: str) -> str:
+    script = Path("train.py")
+    return cache_of(ScriptCommand(str(script), arguments), script, Workspace((Path.cwd(),), "copy"), ()).key
+
+
+def test_the_key_is_of_all_that_a_run_may_depend_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [key(), key("--lr", "1"), key("--lr 1")]
+    for name in ("train.py", "losses.py", "data/new.bin", "../more/table.csv"):
+        path = folder / name
+        path.write_text(f"{path.read_text() if path.is_file() else ''}# changed\n")
+        keys.append(key())
+    monkeypatch.setenv("LR", "0.1")
+    keys.append(key())
+    site = folder.parent / "site"
+    (site / "torchlike-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(site))
+    keys.append(key())
+    (site / "torchlike-1.0.dist-info").rename(site / "torchlike-1.1.dist-info")
+    keys.append(key())
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_is_not_of_what_no_run_depends_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = key()
+    (folder / "train.py").write_text((folder / "train.py").read_text())  # saved again, as it was
+    monkeypatch.setenv("SSH_TTY", "/dev/pts/9")
+    (folder / "__pycache__").mkdir()
+    (folder / "report.html").write_text("a report of ours")
+    Cache(Path(".batchproof") / "cache").files_of_ours([Path("report.html")])
+    assert key() == before
+
+
+def test_a_folder_with_too_many_files_is_not_looked_through(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MOST_FILES", 3)
+    assert key() == ""
+
+
+def test_runs_that_share_a_folder_are_not_kept(folder: Path) -> None:
+    script = Path("train.py")
+    assert cache_of(ScriptCommand("train.py"), script, Workspace((folder,), "shared"), ()).folder is None
+
+
+WATCHED = """
+import os, pathlib, sys
+from batchproof.scripts.compare.watch import FileWatch
+notes, own, more = map(pathlib.Path, sys.argv[1:4])
+FileWatch(notes, [str(own)], [str(own)]).begin()
+(own / "checkpoint").write_text("")
+(own / "checkpoint").read_text()
+exec(sys.argv[4])
+"""
+
+
+def watched(folder: Path, code: str) -> Noted:
+    """What is noted of a process that does this."""
+    notes = folder.parent / "notes"
+    subprocess.run([sys.executable, "-c", WATCHED, notes, folder, folder.parent / "more", code], check=True)
+    return load(notes)
+
+
+def test_what_is_read_and_written_outside_is_noted(folder: Path) -> None:
+    more = folder.parent / "more"
+    assert watched(folder, "").read == {}
+    (more / "late.csv").write_text("")
+    (folder / "link").symlink_to(more / "late.csv")
+    code = "os.listdir(more); open(own / 'link'); open(more / 'out.txt', 'w'); open(more / 'out.txt')"
+    noted = watched(folder, code)
+    assert noted.written == (str(more / "out.txt"),)
+    assert set(noted.read) == {str(more), str(more / "late.csv")}
+    assert noted.read[str(more / "late.csv")] == stamp(str(more / "late.csv"))
+    assert not noted.unknowable
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_what_a_loader_worker_reads_is_noted(folder: Path) -> None:
+    code = "os.fork() or (open(more / 'table.csv'), os._exit(0)); os.wait()"
+    assert set(watched(folder, code).read) == {str(folder.parent / "more" / "table.csv")}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("os.system('true')", "it starts other programs"),
+        ("import subprocess; subprocess.run(['true'])", "it starts other programs"),
+        (
+            "import multiprocessing as m; m.get_context('spawn').Process(target=print).start()",
+            "it starts other programs",
+        ),
+        ("import socket\ntry: socket.create_connection(('127.0.0.1', 9))\nexcept OSError: pass", "it uses the network"),
+    ],
+)
+def test_what_cannot_be_followed_is_noted(folder: Path, code: str, why: str) -> None:
+    assert watched(folder, code).unknowable == why
+
+
+def test_a_script_and_the_modules_that_it_imports(tmp_path: Path) -> None:
     script, module, package = tmp_path / "train.py", tmp_path / "losses.py", tmp_path / "nets"
     package.mkdir()
     (package / "__init__.py").write_text("from . import small\n")
@@ -98,14 +234,8 @@ def test_the_key_is_of_the_text_and_of_what_it_imports(tmp_path: Path) -> None:
     script.write_text("import torch, nets\nfrom losses import rmse\n")
     module.write_text("rmse = 1\n")
     assert [path.name for path in local_modules(script)] == ["train.py", "losses.py", "__init__.py", "small.py"]
-    keys = {key_of(script, []), key_of(script, ["--lr", "1"]), key_of(script, ["--lr 1"]), key_of(script, [], ["x"])}
-    for path in (script, module, package / "small.py"):
-        path.write_text(path.read_text() + "# changed\n")
-        keys.add(key_of(script, []))
-    assert len(keys) == 7
 
 
-def test_a_script_that_cannot_be_read_as_python_has_a_key(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_bytes(b"\xff\xfe def (")
-    assert key_of(script, [])
+def test_a_script_that_cannot_be_read_as_python_has_a_key(folder: Path) -> None:
+    (folder / "train.py").write_bytes(b"\xff\xfe def (")
+    assert key()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +145,67 @@ def test_ctrl_c_keeps_what_was_done(folder: Path) -> None:
     assert "interrupted: these are the runs that were done by then" in out
     assert "Traceback" not in err
     assert len(list((folder / ".batchproof" / "cache").glob("*.json"))) == 2
+
+
+ENDLESS = (
+    DATA
+    + """
+import os, subprocess, time
+apart = subprocess.Popen(["sleep", "600"], start_new_session=True)
+batches = iter(DataLoader(data, batch_size=32, num_workers=1, persistent_workers=True))
+next(batches)
+with open("%s", "w") as file:
+    file.write(f"{os.getpid()} {apart.pid}")
+time.sleep(600)
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no list of processes")
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "a closed terminal"])
+def test_nothing_goes_on_or_is_left_after(how: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's name has no room for more
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    running = folder.parent / f"running-{how.rpartition(' ')[2]}"
+    (folder / "train.py").write_text(ENDLESS % running)
+    before = sorted(path.name for path in folder.iterdir())
+    arguments = [sys.executable, "-m", "batchproof", "compare", "train.py", "--batch-size", "20,50", "--no-cache"]
+    process, terminal = os.forkpty()
+    if process == 0:
+        os.execv(sys.executable, arguments)
+    os.set_blocking(terminal, False)
+    numbers = wait_for(lambda: shown(terminal) and running.is_file() and running.read_text().split())
+    assert all(map(is_running, numbers))
+    if how == "a closed terminal":
+        os.close(terminal)
+        terminal = -1
+    else:
+        os.kill(process, getattr(signal, how))
+    wait_for(lambda: shown(terminal) and not any(map(is_running, numbers)) and not list(temporary.glob("batchproof-*")))
+    os.waitpid(process, 0)
+    shutil.rmtree(temporary)  # torch keeps a folder of its own there
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def shown(terminal: int) -> bool:
+    """What a terminal has no room for halts a program."""
+    with contextlib.suppress(OSError):
+        os.read(terminal, 1 << 16)
+    return True
+
+
+def wait_for(happens: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 90
+    while not (found := happens()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def is_running(number: str) -> bool:
+    """A process that is no zombie."""
+    stat = Path("/proc", number, "stat")
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

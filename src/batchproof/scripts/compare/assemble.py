@@ -41,7 +41,7 @@ def numbers(question: Question, done: Done, report: str | None, epoch: int | Non
     base = done.get(Setting(plan.base_of(question, done)))
     if base is None or base.failed:
         return []
-    keys = [key for key, reading in _keyed(base) if report is None or report in (reading.name, *reading.aliases)]
+    keys = [key for key, reading in _keyed(base, base) if report is None or report in (reading.name, *reading.aliases)]
     keys = list(dict.fromkeys(keys))
     return [_Tabled(question, done, key, epoch).number() for key in keys]
 
@@ -51,9 +51,10 @@ def names(outcome: RunOutcome) -> list[str]:
     return list(dict.fromkeys(reading.name for reading in outcome.readings))
 
 
-def _keyed(outcome: RunOutcome) -> Iterator[tuple[Key, PassReading]]:
+def _keyed(outcome: RunOutcome, base: RunOutcome) -> Iterator[tuple[Key, PassReading]]:
+    """By the names of the base run: what is one number there is one at every batch size."""
     seen: Counter[tuple[str, Phase, int]] = Counter()
-    for reading in outcome.readings:
+    for reading in outcome.readings_like(base):
         at = (reading.name, reading.phase, reading.epoch)
         yield Key(reading.name, reading.phase, seen[at]), reading
         seen[at] += 1
@@ -70,8 +71,10 @@ class _Tabled:
     def __init__(self, question: Question, done: Done, key: Key, epoch: int | None) -> None:
         self.question, self.done, self.key = question, done, key
         self.base = plan.base_of(question, done)
-        self.takes_last = self._is_named_at_odds()
-        self.epochs = 1 if self.takes_last else self._last_epoch()
+        self.is_at_end = epoch is None
+        lasts = self._last_epochs()
+        self.takes_last = self._is_named_at_odds() or (self.is_at_end and len(set(lasts)) > 1)
+        self.epochs = 1 if self.takes_last else min(lasts)
         self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
         self.repairs = plan.repairs_of(question, done)
         self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
@@ -92,10 +95,10 @@ class _Tabled:
             "" if first.values.exact is not None else first.values.reason or "no loop that adds it up was recognised",
         )
 
-    def _last_epoch(self) -> int:
-        """The last that all plain runs came to."""
+    def _last_epochs(self) -> list[int]:
+        """To which each plain run came: one that stops early, or after so many steps, has a number of its own."""
         found = [self._readings(Setting(size)) for size in self.question.sizes]
-        return min(max(reading.epoch for reading in readings) for readings in found if readings)
+        return [max(reading.epoch for reading in readings) for readings in found if readings]
 
     def _is_named_at_odds(self) -> bool:
         """Whether runs give a variable another number of values: they are not one for each epoch, and the last counts.
@@ -117,7 +120,7 @@ class _Tabled:
         outcome = self.done.get(setting)
         if outcome is None or outcome.failed:
             return []
-        return [reading for key, reading in _keyed(outcome) if key == self.key]
+        return [reading for key, reading in _keyed(outcome, self.done[Setting(self.base)]) if key == self.key]
 
     def _seeds(self) -> list[int]:
         """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
@@ -142,10 +145,17 @@ class _Tabled:
             plain=reading,
             whole=self._reading(replace(plain, repairs=("tail",))) if "tail" in self.repairs else None,
             repaired=self._reading(replace(plain, repairs=self.repairs)) if "statistics" in self.repairs else None,
-            updates=self._reading(plan.same_updates(outcome, base, self.repairs)) if is_controlled else None,
-            rate=self._reading(plan.same_rate(outcome, base, self.repairs)) if is_controlled else None,
+            updates=self._control(plan.same_updates(outcome, base, self.repairs), base) if is_controlled else None,
+            rate=self._control(plan.same_rate(outcome, base, self.repairs), base) if is_controlled else None,
             is_same=frozenset(cause for cause, holds in same.items() if holds),
         )
+
+    def _control(self, setting: Setting | None, base: RunOutcome) -> PassReading | None:
+        """The reading of a run that did hold the number of updates: one that stops early may end at another."""
+        control = self.done.get(setting) if setting is not None else None
+        if control is None or control.failed or (self.is_at_end and not plan.has_same_updates(control, base)):
+            return None
+        return self._reading(setting)
 
     def _row(self, size: int) -> ComparisonRow:
         runs = [self._run(size, seed) for seed in self.seeds]
@@ -158,9 +168,10 @@ class _Tabled:
             _mean_if_all(readings, lambda values: values.settled),
             mean([controlled_value(run) for run in runs]) if self.question.controls else None,
             updates=outcome.run.steps
-            if reading.row is None
+            if reading.row is None or self.is_at_end
             else sum(_steps(outcome, epoch) for epoch in range(1, self.epoch + 1)),
-            steps=0 if reading.row is None else _steps(outcome, self.epoch),
+            steps=0 if reading.row is None else _steps(outcome, reading.epoch),
+            epoch=reading.epoch,
             learning_rate=outcome.run.learning_rate,
             batches=reading.values.batches,
             samples=reading.values.samples,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.torch_versions import require
 from batchproof.ground.validation import whole
 from batchproof.scripts.compare import cache as caching
+from batchproof.scripts.compare import inputs
 from batchproof.scripts.compare.blank import refuse_misspelt
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.check import check
@@ -18,6 +20,7 @@ from batchproof.scripts.compare.conclude import conclude
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome
 from batchproof.scripts.compare.scheduler import Progress, ScriptCommand, make, usual_jobs
+from batchproof.scripts.compare.workspace import Workspace, kind_of, roots_of
 from batchproof.scripts.run import path_of
 
 
@@ -35,6 +38,7 @@ def compare(
     timeout: float | None = None,
     cache: bool = True,
     progress: Progress | None = None,
+    own: Sequence[Path] = (),
 ) -> Comparison:
     """Run a script at several batch sizes, and say why what it reports differs.
 
@@ -52,6 +56,7 @@ def compare(
         timeout: seconds that one run may take.
         cache: whether to use runs that were made before, and to keep new ones.
         progress: called with what is run, how many runs are done, and how many there are.
+        own: reports that whoever asks will write: no run depends on them.
 
     Raises:
         BatchproofError: there is nothing to compare, with the reason.
@@ -64,22 +69,32 @@ def compare(
     script = ScriptCommand(target, tuple(arguments), as_module, report)
     path = _path(script)
     require("batchproof compare")
-    kept = Cache(caching.FOLDER, _key(script, path)) if cache else Cache(None)
     if epoch is not None:
         whole(epoch, "--epoch", 1)
     question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
     count = usual_jobs(sizes) if jobs is None else whole(jobs, "--jobs", 1)
+    roots = roots_of(path)
+    workspace = Workspace(roots, kind_of(roots, count))
+    kept = cache_of(script, path, workspace, own) if cache else Cache(None)
 
     def is_worth_it(outcome: RunOutcome) -> None:
         check(script, outcome, epoch)
 
-    runs = make(script, question, kept, count, timeout, progress, is_worth_it)
+    runs = make(script, question, kept, count, timeout, progress, is_worth_it, workspace)
     return conclude(script, question, runs, epoch, time.monotonic() - started)
 
 
-def _key(script: ScriptCommand, path: Path | None) -> str:
-    more = [script.target, script.report or "", str(Path.cwd())]
-    return caching.key_of(path, script.arguments, more) if path is not None else caching.digest(more)
+def cache_of(script: ScriptCommand, path: Path | None, workspace: Workspace, own: Sequence[Path]) -> Cache:
+    """The runs that hold now; none where a run finds what an earlier one left, or there is too much to look through."""
+    if workspace.kind == "shared":
+        return Cache(None)
+    here = Cache(caching.FOLDER)
+    ours = here.files_of_ours([*own, *inputs.redirected()])
+    folders = (*workspace.roots, *inputs.named_in(path, script.arguments))
+    read = inputs.ReadFolders(folders, ours).begin()
+    asked = (str(caching.FORMAT), script.target, *script.arguments, "", script.report or "", str(Path.cwd()))
+    key = inputs.digest([*asked, str(read.name), "", *inputs.environment(), "", *inputs.installed()])
+    return replace(here, key=key, inputs=read) if read.name is not None else Cache(None)
 
 
 def _path(script: ScriptCommand) -> Path | None:

@@ -49,6 +49,7 @@ class ComparisonRow:
         samples: that they have.
         left_out: samples of the data that were not scored.
         seeds: over how many.
+        epoch: the pass that is compared.
     """
 
     size: int
@@ -65,6 +66,7 @@ class ComparisonRow:
     samples: int = 0
     left_out: int = 0
     seeds: int = 1
+    epoch: int = 0
 
     def part(self, cause: DifferenceCause) -> Mean | None:
         """What a cause adds; None where that was not measured."""

@@ -150,8 +150,12 @@ def _notes(
         lacking = [size for size in sizes if size not in [row.size for row in number.rows]]
         if lacking:
             yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
+        if len({row.epoch for row in number.rows}) > 1:
+            ends = ", ".join(f"{row.epoch} at {row.size:,}" for row in number.rows)
+            yield f"{number.name} is compared where each run ends: at its value number {ends}"
         if number.no_exact and not number.is_total:
             yield f"{number.name} has no exact value ({number.no_exact}): what averaging does to it is in the rest"
+    yield from runs.notes
     if not question.controls:
         yield "without control runs, what is real is not told apart"
     if any(outcome.run.scheduled for outcome in done.values()):

@@ -90,7 +90,7 @@ def _with_repairs(size: int, repairs: tuple[Repair, ...]) -> list[Setting]:
 
 def same_updates(plain: RunOutcome, base: RunOutcome, repairs: tuple[Repair, ...]) -> Setting | None:
     """The control run with the base's number of updates; None where they are as many anyway."""
-    if not base.run.updates or not plain.run.updates or plain.run.updates == base.run.updates:
+    if not base.run.updates or not plain.run.updates or has_same_updates(plain, base):
         return None
     return replace(plain.setting, updates=base.run.updates, repairs=repairs)
 
@@ -105,10 +105,8 @@ def same_rate(plain: RunOutcome, base: RunOutcome, repairs: tuple[Repair, ...]) 
 
 
 def has_same_updates(plain: RunOutcome, base: RunOutcome) -> bool:
-    """Whether both are known to make as many updates in every pass."""
-    if plain.run.updates or base.run.updates:
-        return plain.run.updates == base.run.updates
-    return plain.run.steps == base.run.steps  # a trainer's own loop has no passes, or nothing is trained
+    """Whether both make as many updates, in passes as long or not."""
+    return plain.run.steps == base.run.steps
 
 
 def rate_ratio(plain: RunOutcome, base: RunOutcome) -> float | None:

@@ -7,7 +7,8 @@ is or with something held fixed: the number of updates, the learning rate, what 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -130,17 +131,30 @@ class RunOutcome:
         run: what it wrote; nothing where it was ended before.
         failed: the error's last line; empty where the script came to its end.
         cached: whether it was read from an earlier comparison.
+        written: what it wrote outside of the folder that it had for itself.
+        unknowable: why it is not kept; empty where it may be.
     """
 
     setting: Setting
     run: ScriptRun = field(default_factory=lambda: ScriptRun(""))
     failed: str = ""
     cached: bool = False
+    written: tuple[str, ...] = ()
+    unknowable: str = ""
 
     @cached_property
     def readings(self) -> list[PassReading]:
         """Accumulator by accumulator, each with all its passes; last what was asked for by name."""
-        readings = [reading for row in self.run.measured for reading in readings_of(row)]
+        return self.readings_like(self)
+
+    def readings_like(self, other: RunOutcome) -> list[PassReading]:
+        """The readings, by the names that another run gives them."""
+        known = {(row.place, row.accumulator): _kinds(row) for row in other.run.measured}
+        readings = [
+            reading
+            for row in self.run.measured
+            for reading in readings_of(row, known.get((row.place, row.accumulator), ()))
+        ]
         named = self.run.reported
         if named is not None and all(named.name not in reading.aliases for reading in readings):
             for epoch, value in enumerate(named.values, start=1):
@@ -153,16 +167,31 @@ class RunOutcome:
 Kind = tuple[bool, int | None]
 
 
-def readings_of(row: MeasuredAccumulator) -> Iterator[PassReading]:
-    """A reading for each pass that reported something, numbered anew for each kind of pass."""
-    kinds = list(dict.fromkeys(map(_kind, row.epochs)))
-    counts = dict.fromkeys(kinds, 0)
+def readings_of(row: MeasuredAccumulator, known: Sequence[Kind] = ()) -> Iterator[PassReading]:
+    """A reading for each pass that reported something, numbered anew for each kind of pass.
+
+    Args:
+        row: the accumulator.
+        known: its kinds of passes; a pass of none of them is the one on the same data, as a training pass is that has
+            too few batches for an update. None where they are its own.
+    """
+    kinds = [*(known or _kinds(row))]
+    counts: Counter[Kind] = Counter()
     for epoch in row.epochs:
         kind = _kind(epoch)
+        other = (not kind[0], kind[1])
+        if kind not in kinds and other in kinds:
+            kind = other
+        elif kind not in kinds:
+            kinds.append(kind)
         counts[kind] += 1
         name, aliases = _names(row, kinds, kinds.index(kind))
         if epoch.printed is not None or epoch.undefined:
             yield PassReading(name, _phase(row, kinds, kind), counts[kind], row.place, epoch, row, aliases)
+
+
+def _kinds(row: MeasuredAccumulator) -> list[Kind]:
+    return list(dict.fromkeys(map(_kind, row.epochs)))
 
 
 def _kind(epoch: Epoch) -> Kind:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +22,9 @@ from batchproof.scripts.compare.blank import BLANK
 from batchproof.scripts.compare.cache import Cache
 from batchproof.scripts.compare.plan import Question
 from batchproof.scripts.compare.record import RunOutcome, Setting
+from batchproof.scripts.compare.watch import load as load_notes
 from batchproof.scripts.compare.workers import Workers, slots
+from batchproof.scripts.compare.workspace import Workspace, remove
 from batchproof.scripts.run import load
 
 #: How often to look whether somebody pressed Ctrl-C.
@@ -70,11 +74,13 @@ class CompletedRuns:
 
     Attributes:
         done: by setting; those that failed among them.
-        interrupted: whether Ctrl-C ended it.
+        interrupted: whether Ctrl-C, or a signal that ends a program, ended it.
+        notes: how they were made, where that bears on what they say.
     """
 
     done: dict[Setting, RunOutcome] = field(default_factory=dict)
     interrupted: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def make(
@@ -85,6 +91,7 @@ def make(
     timeout: float | None = None,
     progress: Progress | None = None,
     check: Check = lambda outcome: None,
+    workspace: Workspace = Workspace(),  # noqa: B008 - it is frozen
 ) -> CompletedRuns:
     """Every run that the question needs; after Ctrl-C, those that were done by then.
 
@@ -96,19 +103,62 @@ def make(
         timeout: seconds that one run may take.
         progress: called with what is run, how many runs are done, and how many there are.
         check: called with the first batch size's run; what it raises ends the comparison.
+        workspace: how runs are kept apart.
     """
     runs = CompletedRuns()
     with (
+        interrupted_by_signals(),
         tempfile.TemporaryDirectory(prefix="batchproof-") as folder,
         ThreadPoolExecutor(jobs) as threads,
         slots(jobs, _environment(jobs)) as servers,
     ):
-        maker = _Maker(script, cache, servers, timeout, Path(folder))
+        maker = _Maker(script, cache, servers, timeout, Path(folder), workspace)
         try:
             _go_on(question, maker, threads, jobs, runs.done, progress, check)
         except KeyboardInterrupt:
             runs = replace(runs, interrupted=True)
-    return runs
+    return replace(runs, notes=tuple(_notes(workspace, cache, runs.done.values())))
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end this as Ctrl-C does; a program that ignores them (``nohup``) goes on."""
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in changed:
+            signal.signal(each, signal.SIG_IGN)  # once: what is begun now is to be tidied up
+        raise KeyboardInterrupt
+
+    ending = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    is_main = threading.current_thread() is threading.main_thread()
+    changed = [each for each in ending if is_main and signal.getsignal(each) is signal.SIG_DFL]
+    for each in changed:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in changed:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _notes(workspace: Workspace, cache: Cache, outcomes: Iterable[RunOutcome]) -> Iterator[str]:
+    """What was not kept apart, and what was not kept."""
+    outcomes = list(outcomes)
+    if workspace.kind == "shared":
+        yield (
+            "the folder is too large to copy for each run: they were made in it, one after the other, and may have "
+            "read what another left"
+        )
+    written = list(dict.fromkeys(path for outcome in outcomes for path in outcome.written))
+    if written:
+        more = f" and {len(written) - 1} more" if len(written) > 1 else ""
+        yield (
+            f"the script writes {written[0]}{more}, outside of the folder that each run has for itself: they were made "
+            "one after the other, and may have read what another left"
+        )
+    why = next((outcome.unknowable for outcome in outcomes if outcome.unknowable), "")
+    if why and cache.folder is not None:
+        yield f"these runs are not kept: of what the script reads, not all is known, since {why}"
 
 
 def _go_on(
@@ -122,6 +172,7 @@ def _go_on(
 ) -> None:
     running: dict[Future[RunOutcome], Setting] = {}
     while True:
+        at_once = jobs if _are_apart(maker.workspace, done.values()) else 1
         wanted = plan.needed(question, done)
         for setting in wanted:
             if setting in done or setting in running.values():
@@ -130,7 +181,7 @@ def _go_on(
             if known is not None:
                 done[setting] = known
                 break  # what it did may need other runs
-            if len(running) < jobs:
+            if len(running) < at_once:
                 running[threads.submit(maker.make, setting)] = setting
         else:
             if not running:
@@ -145,6 +196,11 @@ def _go_on(
                     check(done[setting])
 
 
+def _are_apart(workspace: Workspace, done: Collection[RunOutcome]) -> bool:
+    """Whether runs may go on at once: the first, which tells, is made alone."""
+    return workspace.kind != "shared" and bool(done) and not any(outcome.written for outcome in done)
+
+
 @dataclass(frozen=True)
 class _Maker:
     """Makes one run."""
@@ -154,26 +210,42 @@ class _Maker:
     servers: Workers
     timeout: float | None
     folder: Path
+    workspace: Workspace
 
     def make(self, setting: Setting) -> RunOutcome:
         """In a process of its own."""
-        place = Path(tempfile.mkdtemp(dir=self.folder))
-        job, output, log, files = (place / name for name in ("job.json", "run.json", "log.txt", "files.json"))
-        asked = {"run": self.script.job(setting, output), "log": str(log), "files": str(files)}
-        job.write_text(json.dumps({**asked, "folder": str(Path.cwd()), "terminal": _terminal()}), encoding="utf-8")
+        place = Path(tempfile.mkdtemp("", "", self.folder))
+        try:
+            return self._made(setting, place)
+        finally:
+            remove(place)
+
+    def _made(self, setting: Setting, place: Path) -> RunOutcome:
+        job, output, log, notes = (place / name for name in ("job.json", "run.json", "log.txt", "notes.jsonl"))
+        asked = {
+            "run": self.script.job(setting, output),
+            "log": str(log),
+            "notes": str(notes),
+            "folder": str(Path.cwd()),
+            "terminal": _terminal(),
+            "kind": self.workspace.kind,
+            "roots": list(map(str, self.workspace.roots)),
+        }
+        job.write_text(json.dumps(asked), encoding="utf-8")
         status = self.servers.run(job, self.timeout)
+        noted = load_notes(notes)
+        outcome = RunOutcome(setting, written=noted.written, unknowable=noted.unknowable)
         if status is None:
-            return RunOutcome(setting, failed=f"not done after {self.timeout:g} seconds (--timeout)")
+            return replace(outcome, failed=f"not done after {self.timeout:g} seconds (--timeout)")
         try:
             run = load(output)
         except BatchproofError:
-            return RunOutcome(setting, failed=_why(status, log))
+            return replace(outcome, failed=_why(status, log))
+        outcome = replace(outcome, run=run)
         if run.failed or run.status:
             why = run.failed or f"exit status {run.status}"
-            return RunOutcome(setting, run, f"{why}{_where(log)}")
-        outcome = RunOutcome(setting, run)
-        opened = json.loads(files.read_text(encoding="utf-8")) if files.is_file() else {}
-        self.cache.write(outcome, opened)
+            return replace(outcome, failed=f"{why}{_where(log)}")
+        self.cache.write(outcome, noted.read)
         return outcome
 
 

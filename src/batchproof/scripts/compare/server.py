@@ -9,48 +9,77 @@ What a run is told stands in a file, and so does what comes of it.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import ctypes
 import json
 import os
+import select
+import signal
 import sys
-import sysconfig
+import tempfile
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
+
+from batchproof.scripts.compare import workspace
+from batchproof.scripts.compare.descendants import end_descendants
+from batchproof.scripts.compare.watch import FileWatch
+
+#: How often to look whether a run is over.
+MOMENT = 0.02
+#: Of the name of a folder for temporary files: loader workers open sockets there, whose names have some 100 characters.
+LONGEST = 72
+#: prctl(2): to be killed when the parent ends; to be the parent of what descendants leave behind.
+_KILL_WITH_PARENT, _ADOPT = 1, 36
 
 
 def serve() -> None:
-    """Until stdin ends."""
+    """Until stdin ends: with it, whatever still runs, and the folder of the last run."""
+    _prctl(_ADOPT, 1)
     load()
     answers = os.fdopen(os.dup(1), "w")
     print("ready", file=answers, flush=True)
+    path = ""
     while line := sys.stdin.readline():
         path = line.strip()
         if not hasattr(os, "fork") or sys.platform == "darwin":  # there, libraries that torch uses do not survive it
             run(path)
             print(0, file=answers, flush=True)
             return
-        print(_forked(path, answers), file=answers, flush=True)
+        status = _forked(path, answers)
+        end_descendants(os.getpid())
+        if status is None:
+            break
+        print(status, file=answers, flush=True)
+    if path:
+        workspace.remove(Path(path).parents[1])  # whoever asked was killed, and cannot do it
 
 
-def _forked(path: str, answers: TextIO) -> int:
+def _forked(path: str, answers: TextIO) -> int | None:
+    """The status of a run; None where stdin ended before it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the threads of a linear algebra library, idle
         process = os.fork()
     if process == 0:
+        _prctl(_KILL_WITH_PARENT, signal.SIGKILL)
         answers.close()
         run(path)
         os._exit(0)
+    while not _has_ended(process):
+        if select.select([0], [], [], MOMENT)[0]:
+            return None  # nothing is asked while a run goes on: whoever asks is gone
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-#: Folders that no change is expected in.  Not all of Python's prefix: it may be /usr, and a project in /usr/src/app.
-_INSTALLED = tuple(
-    str(Path(folder)) + os.sep
-    for folder in {path for name, path in sysconfig.get_paths().items() if name != "data"} | {"/proc", "/dev", "/sys"}
-)
+def _has_ended(process: int) -> bool:
+    """Without taking its status."""
+    return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def load() -> None:
@@ -64,27 +93,54 @@ def load() -> None:
 def run(job: str) -> int:
     """Make the run that a job's file describes, and give its exit status.
 
-    Its output goes to a log, and which files it opened to a list: an earlier run holds while they did not change.
+    Its output goes to a log, and what it read and wrote outside of its folder to a list.
     """
     asked = json.loads(Path(job).read_text(encoding="utf-8"))
+    place = Path(job).parent
     os.chdir(asked["folder"])
     _redirect(asked["log"], asked["terminal"])
-    opened = _Opened()
-    sys.addaudithook(opened.note)
+    copies = _isolate(asked["kind"], asked["roots"], place)
     try:
         from batchproof.report.result import from_plain
         from batchproof.scripts.run import Control, launch_quietly
 
         run = asked["run"]
+        arguments = [copies.there(argument) for argument in run["arguments"]]
         control, output = from_plain(Control, run["control"]), Path(run["output"])
-        return launch_quietly(run["typed"], run["arguments"], run["as_module"], control, output)
+        own = [str(place), *(asked["roots"] if asked["kind"] == "overlay" else ())]
+        FileWatch(Path(asked["notes"]), own, [str(place), *asked["roots"]]).begin()
+        return launch_quietly(copies.there(run["typed"]), arguments, run["as_module"], control, output)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
-        Path(asked["files"]).write_text(json.dumps(opened.stamps()), encoding="utf-8")
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
                 stream.flush()
+        for file in (run["output"], asked["log"]):
+            _rewrite(Path(file), copies)
+
+
+def _isolate(kind: workspace.Kind, roots: Sequence[str], place: Path) -> workspace.Copies:
+    """Give this process folders of its own: what it writes is no other run's."""
+    temporary, layers = place / "t", place / "layers"
+    temporary.mkdir()
+    layers.mkdir()
+    if len(str(temporary)) <= LONGEST:
+        os.environ["TMPDIR"] = str(temporary)
+        tempfile.tempdir = None  # what was found before
+    if kind == "overlay":
+        workspace.overlay(roots, str(layers))
+    copies = workspace.Copies(roots if kind == "copy" else (), str(layers))
+    copies.make()
+    return copies
+
+
+def _rewrite(file: Path, copies: workspace.Copies) -> None:
+    """Let a file speak of the user's folders, not of their copies."""
+    with contextlib.suppress(OSError):
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if copies.back(text) != text:
+            file.write_text(copies.back(text), encoding="utf-8")
 
 
 def _redirect(log: str, terminal: Sequence[int] | None) -> None:
@@ -106,55 +162,6 @@ def _empty_terminal(size: Sequence[int]) -> int:
     fcntl.ioctl(script, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     os.write(ours, b"\x04" * 64)  # every read ends at once
     return script
-
-
-class _Opened:
-    """Which files a run read and did not write."""
-
-    def __init__(self) -> None:
-        self._read: dict[str, None] = {}
-        self._written: set[str] = set()
-
-    def note(self, event: str, details: tuple[Any, ...]) -> None:
-        """What Python says before it opens a file."""
-        if event != "open":
-            return
-        path, mode, flags = (*details, None, None, None)[:3]
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            return
-        name = _source_of(str(Path.cwd() / os.fsdecode(path)))
-        if is_installed(name):
-            return
-        if _writes(mode, flags):
-            self._written.add(name)
-        else:
-            self._read.setdefault(name)
-
-    def stamps(self) -> dict[str, Any]:
-        """By which a change of them will be known."""
-        from batchproof.scripts.compare.cache import stamp
-
-        names = [name for name in self._read if name not in self._written]
-        return {name: found for name in names if (found := stamp(name)) is not None}
-
-
-def is_installed(name: str) -> bool:
-    """Whether a file is none of the script's own: a part of Python, of a package, or of the system."""
-    return name.startswith(_INSTALLED)
-
-
-def _source_of(name: str) -> str:
-    """A module's source, not what was compiled from it."""
-    if name.endswith(".pyc"):
-        with contextlib.suppress(ValueError, NotImplementedError):
-            return importlib.util.source_from_cache(name)
-    return name
-
-
-def _writes(mode: object, flags: object) -> bool:
-    if isinstance(mode, str):
-        return bool(set(mode) & set("wax+"))
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ NOTICED = 1e-3
 #: What share of the difference may be by mistake.
 MOSTLY, PARTLY = 0.12, 0.5
 
+#: Real, and shown to be: by a control run, or by what was measured of the run itself.
+_SHOWN = (DifferenceCause.TRAINING, DifferenceCause.UPDATES, DifferenceCause.RATE)
 #: A real share of the difference that is not worth speaking of.
 REAL = 0.02
 #: A short last batch that moves a number by a smaller share of it is no mistake, but worth a word.
@@ -45,14 +47,10 @@ def is_noticed(amount: Mean, row: ComparisonRow) -> bool:
 
 
 def is_mistaken(part: Part, row: ComparisonRow) -> bool:
-    """Whether a part is a mistake to speak of: a short last batch is one where it is most of what there is."""
+    """Whether a part is a mistake to speak of: a short last batch moves many a number a little."""
     if not part.is_mistake or not is_noticed(part.mean, row):
         return False
-    if part.cause is not DifferenceCause.SHORT_BATCH:
-        return True
-    amount = abs(part.mean.value)
-    most = row.difference is not None and amount > PARTLY * abs(row.difference.value)
-    return most or amount > SMALL * abs(row.reported.value)
+    return part.cause is not DifferenceCause.SHORT_BATCH or abs(part.mean.value) > SMALL * abs(row.reported.value)
 
 
 def broadcasts(outcome: RunOutcome) -> bool:
@@ -96,24 +94,60 @@ def _headline(found: ComparedNumber, verdict: Verdict) -> str:
         return f"{head}: it is a total over the batches, and their number changes"
     if verdict == "could not tell":
         return f"could not tell why {head}: it has no exact value to compare with"
+    if verdict == "normal" and abs(row.difference.value) <= NOTICED * abs(row.reported.value):
+        return f"{found.name} hardly change{'' if many else 's'}: {low} at {first.size:,}, {high} at {row.size:,}"
     return f"{head}{_why(row, first, decimals)}"
 
 
 def _why(row: ComparisonRow, first: ComparisonRow, decimals: int) -> str:
+    """What the parts say; real is only what a control run, or the same number of updates, has shown to be."""
     assert row.difference is not None
+    mistaken = [part for part in row.parts if is_mistaken(part, row)]
+    is_told = row.part(DifferenceCause.UPDATES) is not None
+    if not mistaken:
+        return _real(row, first) if is_told else f"; it is no averaging bug; why is not known{_updates(row, first)}"
     mistakes, total = by_mistake(row), row.difference.value
-    noticed = [part.cause for part in row.parts if part.is_mistake and is_noticed(part.mean, row)]
-    if not noticed:
-        return f", all of it real{_above_all(row, first)}"
     real = 1 - mistakes / total if total else 0.0
-    averaging = set(noticed) <= {DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH}
+    averaging = {part.cause for part in mistaken} <= {DifferenceCause.ARITHMETIC, DifferenceCause.SHORT_BATCH}
     bug = "averaging bug" if averaging else "evaluation bug"
     if real <= REAL:
         return f", none of it real: {_mistaken(row)}"
+    is_real = "real" if is_told and not _unexplained(row) else "not explained"
     if real > 1:
-        return f", all of it real; an {bug} hides {figure(abs(mistakes), decimals)} more"
-    is_real, is_bug = _shares(real)
-    return f": {is_real} real, {is_bug} {bug}"
+        more = f"an {bug} hides {figure(abs(mistakes), decimals)} more"
+        return f", all of it real; {more}" if is_real == "real" else f"; {more}; why is not known{_updates(row, first)}"
+    other, is_bug = _shares(real)
+    return f": {other} {is_real}, {is_bug} {bug}"
+
+
+def _real(row: ComparisonRow, first: ComparisonRow) -> str:
+    """No mistake, and the number of updates was held."""
+    assert row.difference is not None
+    total = row.difference.value
+    short = row.part(DifferenceCause.SHORT_BATCH)
+    if short is not None and short.value / total > PARTLY:
+        share = abs(short.value / row.reported.value) if row.reported.value else 0.0
+        return f", mostly a short last batch, which is no mistake at {share:.1%} of it"
+    if not _unexplained(row):
+        return f", all of it real{_above_all(row, first)}"
+    known = math.fsum(part.mean.value for part in row.parts if part.cause in _SHOWN) / total
+    if not REAL < known < 1 - REAL:
+        return ", most of it not explained: gradient noise, or whatever else differs"
+    real, rest = _shares(known)
+    return f": {real} real, {rest} not explained{_above_all(row, first)}"
+
+
+def _unexplained(row: ComparisonRow) -> bool:
+    """Whether more is left than noise and a small share of the difference."""
+    rest = row.part(DifferenceCause.REST)
+    if rest is None or row.difference is None:
+        return False
+    return abs(rest.value) > max(MOSTLY * abs(row.difference.value), CLEAR * (rest.standard_error or 0.0))
+
+
+def _updates(row: ComparisonRow, first: ComparisonRow) -> str:
+    """What is known to differ."""
+    return f" ({row.updates:,} updates instead of {first.updates:,})" if row.updates != first.updates else ""
 
 
 def _shares(real: float) -> tuple[str, str]:
@@ -137,7 +171,7 @@ def _above_all(row: ComparisonRow, first: ComparisonRow) -> str:
     """The real cause that moves it most, the way that it moves."""
     assert row.difference is not None
     sign = math.copysign(1.0, row.difference.value)
-    real = [part for part in row.parts if not part.is_mistake]
+    real = [part for part in row.parts if part.cause in _SHOWN]
     main = max(real, key=lambda part: sign * part.mean.value, default=None)
     if main is None or sign * main.mean.value <= 0:
         return ""
@@ -148,6 +182,4 @@ def _above_all(row: ComparisonRow, first: ComparisonRow) -> str:
         return f", mostly {kind} updates{epoch} ({own:,} instead of {base:,})"
     if main.cause is DifferenceCause.RATE:
         return ", mostly steps of another length"
-    if main.cause is DifferenceCause.TRAINING:
-        return ", mostly because it is measured while the model still learns"
-    return ", mostly gradient noise, and whatever else differs between the runs"
+    return ", mostly because it is measured while the model still learns"

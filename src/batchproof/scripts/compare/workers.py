@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from batchproof.errors import BatchproofError
+from batchproof.scripts.compare.descendants import descendants
 
 
 class Workers:
@@ -112,11 +113,15 @@ class _Server:
 
     def end(self) -> None:
         self._is_ended = True
+        started = descendants(self._process.pid)  # some may be in groups of their own
         with contextlib.suppress(OSError):
             if hasattr(os, "killpg"):
                 os.killpg(self._process.pid, signal.SIGKILL)
             else:
                 self._process.kill()
+        for number in started:
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
