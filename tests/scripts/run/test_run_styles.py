@@ -378,7 +378,7 @@ def test_samples_that_meet_are_said_to(tmp_path: Path, loss: str) -> None:
         mse = total / len(loader)
     """
     found, _ = run(tmp_path, text)
-    assert found.measured[0].why.startswith("(16, 1) and (16,) meet")
+    assert found.measured[0].why.startswith("(16, 1) and (16,) broadcast")
     assert [seen.kind for seen in found.seen if not seen.harmless] == ["broadcast"]
 
 
