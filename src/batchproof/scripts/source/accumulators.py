@@ -261,7 +261,8 @@ def as_stat(entry: Contribution) -> Stat | None:
             return None  # how large gradients are is looked at, and no result
         return value
     if isinstance(value, Count):
-        return Stat(value.node, Quantity.COUNT, origin=value.node)
+        # one over a count: the time that a sample takes, say
+        return None if value.inverse else Stat(value.node, Quantity.COUNT, origin=value.node)
     if isinstance(value, BatchRows):
         if not entry.spread and (
             _reads_as_loss(entry, value) or (entry.scalar and not name_tables.reads_as_no_result(_last(entry.name)))

@@ -351,7 +351,7 @@ def _times_count(run: Interpreter, node: ast.expr, one: Count, other: Value, on_
     number = other.value if isinstance(other, Const) else None
     if one.of is CountedThing.BATCHES and isinstance(number, int) and number >= 8:
         return Count(node, CountedThing.PADDED)
-    return Count(node, one.of, one.loop)
+    return Count(node, one.of, one.loop, inverse=one.inverse)
 
 
 def _count_over(node: ast.expr, left: Count, right: Value) -> Value:

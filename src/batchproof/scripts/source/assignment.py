@@ -12,7 +12,7 @@ from batchproof.scripts.source.frames import Binding, report_as
 from batchproof.scripts.source.index import builtin_of, callee_of
 from batchproof.scripts.source.loops import bind_target
 from batchproof.scripts.source.site import Divisor
-from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter
+from batchproof.scripts.source.totals import Accumulated, Averaged, Items, LoopTotal, Mapping, Meter, Pool
 from batchproof.scripts.source.values import (
     BatchRows,
     Const,
@@ -23,6 +23,7 @@ from batchproof.scripts.source.values import (
     Stat,
     Unknown,
     Value,
+    is_vague,
     key_of,
 )
 
@@ -252,6 +253,10 @@ def _rewritten_call(run: Interpreter, target: ast.expr, held: Binding, name: str
     if not isinstance(items, Items):
         items = Items(value, created_in=held.created_in, start=held.statement)
     added = run.evaluate(others[0])
+    # predictions begin with the first batch's and grow by cat, which takes no numbers: a value for each sample
+    if last in name_tables.JOINS_ROWS and (isinstance(added, BatchRows) or is_vague(added)):
+        put(run, target, held, Pool(value))
+        return True
     if isinstance(added, Items) and len(added.items) == 1:
         added = added.items[0]
     append(run, name, items, added, others[0])

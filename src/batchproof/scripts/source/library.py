@@ -29,6 +29,7 @@ from batchproof.scripts.source.values import (
     Stat,
     Unknown,
     Value,
+    is_vague,
 )
 
 if TYPE_CHECKING:
@@ -272,16 +273,12 @@ def _tensor(run: Interpreter, call: Invocation) -> Value:
 
 
 def _tensor_of_entries(call: Invocation, items: Items) -> Value:
-    if call.name in {"cat", "concat", "concatenate"} and all(_is_vague(entry.value) for entry in items.entries):
-        return Pool(call.node)  # numbers cannot be joined: there is a value for each sample
+    if call.name in name_tables.JOINS_ROWS and all(is_vague(entry.value) for entry in items.entries):
+        return Pool(call.node)
     joined = _holds_rows(items) and call.name not in _COPIES and _all_rows(items)
     if joined or (_holds_rows(items) and any(entry.spread for entry in items.entries)):
         return Pool(call.node)
     return LoopTotal(call.node, tuple(items.entries), True)
-
-
-def _is_vague(value: Value) -> bool:
-    return isinstance(value, Unknown) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
 
 
 def _tensor_of_items(run: Interpreter, call: Invocation, items: Items) -> Value:

@@ -91,6 +91,8 @@ JOINS = name_set(
     cat concat concatenate vstack hstack stack column_stack append extend chain from_iterable block
     """
 )
+#: Those of them that take no numbers: what they join has a value for each sample.
+JOINS_ROWS = name_set("cat concat concatenate")
 #: What reads like the name of a loader, a dataset, a batch size.
 _LOADER = re.compile(
     r"loader|(^|_)dl($|_|s$)|dl$|(^|_)batches|(^|_)(data_?)?iter(ator)?s?($|_)|iterator$|batch_?gen|generator$|(^|_)gen($|_)|"

@@ -599,6 +599,11 @@ def _is_sum_of_losses(name: str, node: ast.expr) -> bool:
     return builtin and REDUCTIONS.get(name) in {"sum", "count"} and "loss" in ast.unparse(node)
 
 
+def is_vague(value: Value) -> bool:
+    """Whether it is not known what the value is: numbers of the batch, or a value for each sample."""
+    return isinstance(value, Unknown) or (isinstance(value, Stat) and value.quantity is Quantity.UNKNOWN)
+
+
 def keeps_rows(dimension: object) -> bool:
     """Whether there is still a row for each sample after a reduction over that dimension."""
     if dimension is ...:
