@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean
+.PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean ecosystem
 .NOTPARALLEL:
 
 # A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
@@ -62,6 +62,10 @@ refresh: .venv/docs.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m bench $(ARGS)
+
+# Lint over public repositories at pinned commits: make ecosystem ARGS="--since v0.1.0" shows what has changed since.
+ecosystem: .venv/test.stamp
+	$(BIN)/python -m bench.ecosystem $(ARGS)
 
 # The wheel and the source archive in dist/, each tried in a clean environment of every Python that is found.
 dist: .venv/release.stamp
