@@ -20,6 +20,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, st
         (folder / name).write_text(text)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # which `run` puts the script in place of
     monkeypatch.setenv("COLUMNS", str(columns))
     yield folder
     for name, module in list(sys.modules.items()):

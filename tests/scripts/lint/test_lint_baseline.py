@@ -89,7 +89,7 @@ def test_what_is_new_fails(capsys: pytest.CaptureFixture[str], folder: Path, mor
 
 
 def test_another_one_that_is_alike_is_one_too_many(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    again = LOOP.replace("return total", "again = total") + LOOP
+    again = LOOP.replace("return total / len(loader)", "print(total / len(loader))") + LOOP
     (folder / "train.py").write_text(TRAIN.replace(LOOP, again))
     assert run(capsys, *KNOWN)[0] == 1
     run(capsys, "lint", "--write-baseline", "known.json")

@@ -63,7 +63,8 @@ def split(known: MeasuredAccumulator, passes: Sequence[FinishedPass]) -> list[Me
     rows: list[_Row] = []
     for found in passes:
         origin = found.origin
-        key = name_of(known, origin), found.trains, origin.word, origin.words
+        # not by whether weights changed: a pass of too few batches for an update is one of the same number
+        key = name_of(known, origin), origin.word, origin.words
         alternates = len(kept.get(origin.path, ())) > 1
         call = (origin.path, found.epoch.dataset, origin.loader if alternates else None)
         same = [row for row in rows if row.key == key]
