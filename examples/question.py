@@ -1,7 +1,7 @@
 """A loss and two loops as they are often written: each batch is scored, and the scores are averaged over the batches.
 
-`python examples/question.py` scores one fixed model on the same 442 samples at four batch sizes, then trains it again at
-each. The first column moves although neither the model nor the data does; `make demo` says which line is behind that.
+`python examples/question.py` scores one fixed model on the same 442 samples at four batch sizes, then trains it again
+at each. The first column moves although neither the model nor the data does; `make demo` says which line is behind it.
 """
 
 import torch
