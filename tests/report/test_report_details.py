@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchproof.ground.place import Place
-from batchproof.report.document import Aside, Column, Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet
 from batchproof.report.screen import screen
 
 PLACE = Place("loss.py", 7, "return mean.sqrt()")
@@ -61,8 +61,9 @@ def test_a_table_in_a_section_fits(width: int) -> None:
 
 
 def test_names_lose_their_start_before_the_last_column_does() -> None:
-    wide = Sheet(NAMES, (Group("", tuple(Column(f"column {n}", ("1" * 12,) * 2) for n in range(6))),), in_words=True)
-    found = text_of(Document("net", None, None, "so", asides=(Aside("steps", "", table=wide),)), 60)
+    columns = tuple(Column(f"column {n}", ("1" * 12,) * 2) for n in range(6))
+    wide = Sheet(NAMES, (Group("", columns),), in_words=True, is_stacked=True)
+    found = text_of(Document("net", None, None, "so", brief=Brief(tables=(wide,))), 60)
     assert max(map(len, found)) <= 60
     head = next(line for line in found if "column 5" in line)
     assert "column 0" not in head

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from batchproof.report.details import details
 from batchproof.report.document import Aside, Column, Document, Group, RowLook, Shares, Sheet
 from batchproof.report.html import _parts
@@ -128,3 +130,13 @@ def test_a_row_that_differs_from_the_first_groups_is_shown() -> None:
 def test_pages_say_the_headlines_of_groups_together() -> None:
     document = Document("t", None, None, "h", sheet=BILL)
     assert "<p>Same.</p>" in "".join(_parts(document))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_dotted_names_of_parameters_lose_their_start(width: int) -> None:
+    names = tuple(f"backbone.transformer_encoder.layers.{n}.self_attention.out_projection.weight" for n in (1, 2))
+    columns = tuple(Column(title, ("1.234", "5.678")) for title in ("full", "accumulated", "ratio", "cosine", "off by"))
+    found = shown(Sheet(names, (Group("", columns),), label="parameter", in_words=True, is_stacked=True), width)
+    assert max(map(len, found)) <= width
+    assert sum("…" in line and "projection.weight  " in line for line in found) >= 2
+    assert all(any(column.title in line for line in found) for column in columns)

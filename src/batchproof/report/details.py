@@ -11,7 +11,7 @@ from rich.text import Text
 
 from batchproof.report import page
 from batchproof.report.document import Aside, Document, Sheet
-from batchproof.report.grid import block, packed, with_bars, within
+from batchproof.report.grid import block, packed, with_bars
 from batchproof.report.page import INDENT, labelled, paragraph
 from batchproof.report.stacked import stacked
 
@@ -63,7 +63,4 @@ def _aside(aside: Aside, width: int) -> list[Text]:
     room = width - INDENT
     style = "yellow" if aside.is_warning else ""
     body = [*page.code_line(aside.place, room), *(Text(part, style) for part in textwrap.wrap(aside.text, room))]
-    if aside.table is not None:
-        body += within(aside.table, room)
-    body += [Text(part, "dim") for part in textwrap.wrap(aside.footnote, room)]
     return labelled(aside.label, body)

@@ -160,8 +160,6 @@ class Aside:
         text: In running words.
         title: The label where there is room for a longer one.
         place: The line that it is about.
-        table: Its figures.
-        footnote: What is said below them.
         is_warning: Whether it qualifies all the rest.
         row: The row of a stacked table below which a terminal says it.
     """
@@ -170,8 +168,6 @@ class Aside:
     text: str
     title: str = ""
     place: Place | None = None
-    table: Sheet | None = None
-    footnote: str = ""
     is_warning: bool = False
     row: int | None = None
 

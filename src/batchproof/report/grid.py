@@ -10,12 +10,10 @@ from rich.text import Text
 
 from batchproof.report.bar import LONGEST_BAR, SHORTEST_BAR, bar
 from batchproof.report.document import Column, Group, Sheet, Tone
-from batchproof.report.page import INDENT, ending
+from batchproof.report.page import INDENT
 
 _Part = TypeVar("_Part")
 BETWEEN_GROUPS, BETWEEN_COLUMNS = 4, 2
-#: A name is cut to this, or to what the figures leave it.
-SHORTEST_NAME = 12
 STYLE: dict[Tone, str] = {
     "plain": "", "faint": "dim", "strong": "bold", "expected": "green", "notable": "magenta", "answer": "bold magenta",
     "tried": "cyan", "wrong": "red",
@@ -57,25 +55,10 @@ def with_bars(table: Sheet, width: int) -> Sheet:
     return replace(table, groups=(*table.groups[:-1], replace(last, columns=(*last.columns, bars))))
 
 
-def within(table: Sheet, room: int) -> Iterator[Text]:
-    """A table that stands in a section: columns make way from the left, and names lose their start."""
-    columns = [column for group in table.filled.groups for column in group.columns]
-    longest = max(len(table.label), *map(len, table.sizes))
-    while min(SHORTEST_NAME, longest) + sum(map(_taken, columns)) > room and len(columns) > 1:
-        columns = columns[1:]  # what matters most stands at the right
-    first = min(room - sum(map(_taken, columns)), longest)
-    names = tuple(ending(name, first) for name in table.sizes)
-    yield from block(replace(table, sizes=names), [Group("", tuple(columns))], first + BETWEEN_COLUMNS)
-
-
-def _taken(column: Column) -> int:
-    return BETWEEN_COLUMNS + width_of_column(column)
-
-
-def block(table: Sheet, groups: Sequence[Group], margin: int | None = None) -> Iterator[Text]:
+def block(table: Sheet, groups: Sequence[Group]) -> Iterator[Text]:
     """A header and a row for each size, of the groups that stand side by side."""
     gap = " " * BETWEEN_GROUPS
-    margin = margin_of(table) if margin is None else margin
+    margin = margin_of(table)
     if any(group.title for group in groups):
         yield Text(" " * margin + gap.join(_titled(group).ljust(width_of(group)) for group in groups), style="bold")
     head = table.label.ljust(margin - 2) if table.in_words else _head_of(table).rjust(margin - 2)

@@ -174,6 +174,4 @@ def _cell(tag: str, text: str, first: bool, more: str = "") -> str:
 
 def _aside(aside: Aside) -> str:
     where = f"{aside.place}: " if aside.place is not None else ""
-    table = _table(aside.table) if aside.table is not None else ""
-    body = f"{escape(where + aside.text)}{table}{escape(aside.footnote)}"
-    return f"<dt>{escape(aside.title or aside.label)}</dt><dd>{body}</dd>"
+    return f"<dt>{escape(aside.title or aside.label)}</dt><dd>{escape(where + aside.text)}</dd>"

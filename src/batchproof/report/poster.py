@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from batchproof.report.chart_layout import HEIGHT, Ink, Shape, Stroke, Words, layout
 from batchproof.report.chart_layout import WIDTH as CHART_WIDTH
 from batchproof.report.document import Brief, Document, Reason, Sheet
-from batchproof.report.grid import BETWEEN_GROUPS, block, margin_of, width_of
 from batchproof.report.page import beginning
 from batchproof.report.stacked import stacked
 from batchproof.report.waterfall_layout import waterfall_height, waterfall_layout
@@ -141,17 +140,6 @@ def _reason(sheet: Poster, reason: Reason) -> None:
     if reason.remedy:
         sheet.skip(2)
         sheet.write(f"→ {_sentence(reason.remedy)}.", 13.5, "good")
-
-
-def _table(sheet: Poster, table: Sheet) -> None:
-    """As wide as the sheet allows: a wide table is set smaller."""
-    longest = margin_of(table) + sum(width_of(group) + BETWEEN_GROUPS for group in table.groups) - BETWEEN_GROUPS
-    size = min(12.0, (WIDTH - 2 * MARGIN) / (longest * MONO))
-    lines = [line.plain.rstrip() for line in block(table, table.groups)]
-    heads = len(lines) - len(table.sizes)
-    for index, text in enumerate(lines, start=-heads):
-        own, over = index == table.marked, index == -2
-        sheet.row(text, size, "mine" if own else "muted" if index == -1 else "text", bold=own or over, mono=True)
 
 
 def _rows(sheet: Poster, table: Sheet) -> None:

@@ -16,8 +16,8 @@ from batchproof.report.page import beginning, ending
 MARGIN, REMARK_INDENT = 2, 8
 #: Figures whose rows are named in words stand farther apart: they have error bars.
 BETWEEN, BETWEEN_IN_WORDS = 2, 3
-#: The part of the line that a name may take.
-NAME_SHARE = 4
+#: The part of the line that a name may take; where the rows have names in words, that these may.
+NAME_SHARE, WORDS_SHARE = 4, 2
 
 Remarks = Mapping[int, Sequence[str]]
 
@@ -49,7 +49,12 @@ class _Stack:
         self.own = table.marked
         self.looks = [table.looks[row] for row in rows] if table.looks else []
         self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
-        self.names = names if table.in_words else _cut(names, ending, width)
+        wide = width_of_column(names) + sum(self.gap + width_of_column(column) for column in columns)
+        if not table.in_words:
+            names = _cut(names, ending, width)
+        elif wide > width - MARGIN:  # such as the dotted names of parameters: they are known by their ends
+            names = replace(names, cells=tuple(ending(cell, width // WORDS_SHARE) for cell in names.cells))
+        self.names = names
         room = width - MARGIN - width_of_column(self.names)
         self.compared = columns[group.shares.column] if group.shares is not None else None
         self.blocks = side_by_side(columns, width_of_column, room - self.gap, self.gap)
