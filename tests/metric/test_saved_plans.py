@@ -196,3 +196,13 @@ def test_a_copy_and_a_moved_metric_keep_the_samples_that_they_are_tried_on() -> 
     for other in (copy.deepcopy(metric), fed(rmse, numbers(), numbers(90, 1)).to("cpu")):
         assert other._stream.sample().n == metric._stream.sample().n == 170
         assert other.compute() == metric.compute()
+
+
+def test_a_plan_names_nothing_but_types_and_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read may come from anybody: a function of torch is neither a dtype nor a layout."""
+    plan: Any = fed(rmse, numbers()).plan
+    monkeypatch.setattr("batchproof.derive.plan_data._Writer._named", lambda self, value: ["A", "load"])
+    data = to_bytes(plan)
+    monkeypatch.undo()
+    with pytest.raises(bp.BatchproofError, match="this version of torch has no load"):
+        of_bytes(data, rmse, CPU)

@@ -38,11 +38,8 @@ CLASSES: tuple[type, ...] = (
 )  # fmt: skip
 #: Fields that are not saved, with what stands in their place: what is shown nowhere, and what data was seen to be.
 FORGOTTEN: dict[type, dict[str, Any]] = {Read: {"seen": None}, Program: {"spec": None}}
-#: What of a plan its data holds; the folds are written out anew.
-FIELDS = (
-    "leaves", "reason", "verified", "program", "kept", "lengths", "after", "folds", "centred", "at_once", "dims",
-    "inputs", "constants", "shown", "dtypes", "narrow", "group",
-)  # fmt: skip
+#: What of a plan its data holds: all but the function. The folds are written out anew.
+FIELDS = tuple(field.name for field in dataclasses.fields(StatePlan) if field.name != "fn")
 
 
 def to_bytes(plan: StatePlan) -> bytes:
@@ -54,12 +51,11 @@ def to_bytes(plan: StatePlan) -> bytes:
     writer = _Writer()
     fields = {name: getattr(plan, name) for name in FIELDS}
     fields["constants"] = _taken_by_sums(plan)
-    loop = plan.fn if isinstance(plan.fn, Loop) else None
+    loop = plan.fn
+    parts = [loop.steps, loop.captured, loop.result, _structure(loop.spec)] if isinstance(loop, Loop) else None
     data = {
         "version": VERSION,
-        "loop": None
-        if loop is None
-        else writer.encoded([loop.steps, loop.captured, loop.result, _structure(loop.spec)]),
+        "loop": writer.encoded(parts),
         "plan": writer.encoded(fields),
         "sites": writer.sites,
         "tensors": [(str(t.dtype)[6:], list(t.shape)) for t in writer.tensors],
@@ -131,7 +127,7 @@ def _raw(tensor: torch.Tensor) -> bytes:
 def _tensors(shapes: list[Any], raw: bytes, device: torch.device) -> Iterator[torch.Tensor]:
     start = 0
     for name, shape in shapes:
-        dtype = getattr(torch, name)
+        dtype = _attribute(name)
         count = torch.Size(shape).numel()
         stop = start + count * dtype.itemsize
         flat = torch.frombuffer(bytearray(raw[start:stop]), dtype=dtype) if count else torch.empty(0, dtype=dtype)
@@ -184,7 +180,7 @@ class _Writer:
             return ["M", value.name]
         if isinstance(value, complex):
             return ["Z", value.real, value.imag]
-        if value in (bool, int, float, complex, str, type(None)):
+        if isinstance(value, type) and value in _TYPES.values():
             return ["Y", value.__name__]
         raise BatchproofError(
             f"this state cannot be saved: its plan holds a {type(value).__name__}, which has no name to be found by"
@@ -224,7 +220,7 @@ class _Reader:
             case "O":
                 return _operator(rest[0])
             case "A":
-                return getattr(torch, rest[0])
+                return _attribute(rest[0])
             case "D":
                 return self.device
             case "K":
@@ -247,6 +243,14 @@ _FIELDS = {
 _CONTAINERS: dict[type, str] = {tuple: "t", list: "l", set: "s", frozenset: "f", torch.Size: "t"}
 _MADE: dict[str, Callable[..., Any]] = {"t": tuple, "l": list, "s": set, "f": frozenset}
 _TYPES: dict[str, type] = {kind.__name__: kind for kind in (bool, int, float, complex, str, type(None))}
+
+
+def _attribute(name: str) -> Any:
+    """``float32``, ``strided``: a dtype, a layout or a memory format of torch, and nothing else that it has."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, (torch.dtype, torch.layout, torch.memory_format)):
+        raise BatchproofError(f"the saved plan cannot be read: this version of torch has no {name}")
+    return found
 
 
 @cache

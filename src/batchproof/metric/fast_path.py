@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from batchproof.derive import ROWS, StatePlan
+from batchproof.derive import ROWS, StatePlan, to_bytes
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
 from batchproof.metric.grouped_state import Packing
@@ -28,6 +29,11 @@ class Variant:
     fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
     beside: StatePlan | None = None  # the plan for another shape that this one was compared with
+
+    @cached_property
+    def data(self) -> bytes:
+        """The plan as bytes: each sync and each checkpoint sends them."""
+        return to_bytes(self.plan)
 
 
 def unfoldable(error: Exception) -> BatchproofError:

@@ -35,7 +35,6 @@ from batchproof.derive import (
     like,
     nudge_state,
     of_bytes,
-    to_bytes,
     with_function,
 )
 from batchproof.errors import BatchproofError, NotConstantSize
@@ -245,7 +244,7 @@ class Stream:
             assert self.plan is not None
             tensors, dims = tensors_of(call)
             with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
-                plan = like(self.state_plan, _flat(self.fn, call), [t.detach().clone() for t in tensors], dims)
+                plan = like(self.state_plan, self.flat(call), [t.detach().clone() for t in tensors], dims)
             found = variant_of(plan, call)
             if not alone:
                 self.beside(found)
@@ -262,7 +261,7 @@ class Stream:
     def shapes(self) -> list[Shape]:
         """The shapes that samples came in, here or elsewhere."""
         if self.slots is not None:
-            return [(blank(variant.example), to_bytes(variant.plan)) for variant in self.variants.values()]
+            return [(blank(variant.example), variant.data) for variant in self.variants.values()]
         return [(one_sample(group[0]), None) for group in by_shape([call for _, call in self.kept()])]
 
     def meet(self, shapes: Sequence[Shape]) -> None:
@@ -380,7 +379,7 @@ class Stream:
         tensors, dims = tensors_of(training_rows)
         with torch.inference_mode(False), quiet(self.fn), no_autocast(tensors[0]):
             own = [t.clone() if t.is_inference() else t for t in tensors]
-            plan = _derived(_flat(self.fn, training_rows), own, dims, self.differentiated)
+            plan = _derived(self.flat(training_rows), own, dims, self.differentiated)
         return noted(plan, self.fn, training_rows)
 
     def untorn(self, plan: Plan, training_rows: Batch) -> Plan:
