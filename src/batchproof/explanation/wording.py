@@ -163,19 +163,11 @@ def _reads(reading: Reading, curve: Curve) -> str:
         return f"{name} is the value on all samples"
     error = curve.error(reading.mean)
     scale = abs((reading.mean - curve.exact) / error) if error and math.isfinite(error) else math.inf
-    text = f"{name} is {_low_or_high(error, (reading.standard_error or 0.0) / scale)}"
+    text = f"{name} is {too_low_or_high(error, (reading.standard_error or 0.0) / scale)}"
     weighted = curve.error(reading.weighted)
     if not reading.last or abs(error - weighted) < 0.2 * abs(error):
         return text
     if curve.is_exact(reading.weighted) or error * weighted < 0:
         text += f", because its last batch of {reading.last:,} counts like a full one"
-    by_size = "it is exact" if curve.is_exact(reading.weighted) else f"it is {_low_or_high(weighted)}"
+    by_size = "it is exact" if curve.is_exact(reading.weighted) else f"it is {too_low_or_high(weighted)}"
     return f"{text}; weighted by batch size, {by_size}"
-
-
-def _low_or_high(error: float, standard_error: float = 0.0) -> str:
-    """``1.0% too low``, with its error bar where there is one to speak of."""
-    bar = f" ± {share(standard_error)}" if standard_error > 0.05 * abs(error) else ""
-    if abs(error) < 2 * standard_error:
-        return f"within its noise of the value on all samples: {error:+.2%}{bar}"
-    return f"{too_low_or_high(error)}{bar.replace(' ± ', ', ± ')}"

@@ -100,9 +100,12 @@ def share(error: float) -> str:
     return f"{error:.1%}" if error >= 1e-3 else f"{error:.2%}" if error >= 1e-4 else f"{error:.3%}"
 
 
-def too_low_or_high(error: float) -> str:
-    """A relative error in words: ``1.0% too low``."""
-    return f"{share(abs(error))} too {'low' if error < 0 else 'high'}"
+def too_low_or_high(error: float, standard_error: float = 0.0) -> str:
+    """A relative error in words: ``1.0% too low``, ``1.0% too low, ± 0.2%`` where there is an error bar to speak of."""
+    bar = f" ± {share(standard_error)}" if standard_error > 0.05 * abs(error) else ""
+    if abs(error) < 2 * standard_error:
+        return f"within its noise of the value on all samples: {error:+.2%}{bar}"
+    return f"{share(abs(error))} too {'low' if error < 0 else 'high'}{',' if bar else ''}{bar}"
 
 
 def off_by(gaps: Sequence[tuple[int, float]]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.explanation import exact_lines
 from batchproof.report.document import Aside
-from batchproof.report.numbers import error_bar, known_to, share, size, too_low_or_high
+from batchproof.report.numbers import error_bar, known_to, size, too_low_or_high
 
 if TYPE_CHECKING:
     from batchproof.simulation.result import Simulation, SimulationRow
@@ -39,11 +39,7 @@ def at_marked_row(simulation: Simulation) -> str:
         far = f"{known_to(abs(gap.value), gap.standard_error)}{error_bar(gap.value, gap.standard_error)}"
         return f"{head} it is {far} too {'high' if gap.value > 0 else 'low'}; the value on all samples is near 0"
     noise = row.ratio.standard_error if row.ratio.expected is None else 0.0
-    error = -row.shortfall
-    bar = f" ± {share(noise)}" if noise > 0.05 * abs(error) else ""
-    if abs(error) < 2 * noise:
-        return f"{head} it is within its noise of the value on all samples: {error:+.2%}{bar}"
-    return f"{head} it is {too_low_or_high(error)}{bar.replace(' ± ', ', ± ')}"
+    return f"{head} it is {too_low_or_high(-row.shortfall, noise)}"
 
 
 def remedy(simulation: Simulation) -> tuple[str, ...]:
