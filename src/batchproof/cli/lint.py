@@ -15,6 +15,7 @@ import click
 from batchproof.cli import options
 from batchproof.cli.output import progress
 from batchproof.errors import BatchproofError
+from batchproof.ground.text import counted
 
 if TYPE_CHECKING:
     from batchproof.scripts.lint.baseline import Baseline, KnownFinding
@@ -146,14 +147,14 @@ def _write_baseline(path: Path, asked: Sequence[Task], files: Sequence[Linted]) 
 
     write(path, content(path, [(linted, one.codes or ()) for linted, one in zip(files, asked, strict=True)]))
     count = sum(len(linted.findings) for linted in files)
-    click.echo(f"wrote {path}: {count} finding{'' if count == 1 else 's'}", err=True)
+    click.echo(f"wrote {path}: {counted(count, 'finding')}", err=True)
 
 
 def _name_stale(stale: Sequence[tuple[Baseline, KnownFinding]]) -> None:
     """What each baseline has and nothing was found for."""
     for file in dict.fromkeys(used.file for used, _ in stale):
         count = sum(entry.count for used, entry in stale if used.file == file)
-        gone = "1 finding is gone" if count == 1 else f"{count} findings are gone"
+        gone = f"{counted(count, 'finding')} {'is' if count == 1 else 'are'} gone"
         shown = os.path.relpath(file)
         click.echo(
             f"{gone} that {shown} has: --write-baseline {shown} drops {'it' if count == 1 else 'them'}", err=True

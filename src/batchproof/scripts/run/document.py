@@ -197,11 +197,6 @@ def state_of(run: ScriptRun) -> bool | None:
     return {0: True, 1: False}.get(run.exit_status)
 
 
-def files_of(run: ScriptRun) -> int:
-    """In how many files its places are."""
-    return len({row.place.file for row in run.measured})
-
-
 def line_of(row: MeasuredAccumulator, run: ScriptRun) -> str:
     """Where a batch is added: the line, with the file where it is not the script's."""
     script = run.script.partition(" ")[0]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchproof.scripts.run.loaders import own_padding
 from batchproof.scripts.run.trace import is_a, is_tensor
 
 #: Samples of which none comes twice, below which that tells nothing.
@@ -36,7 +37,7 @@ class RowWatch:
     def of(cls, loader: Any) -> RowWatch:
         """For a pass over a loader that is about to begin."""
         if is_a(loader, "torch.utils.data", "DataLoader"):
-            return cls(known=_padding(loader))
+            return cls(known=own_padding(loader))
         return cls()
 
     def note(self, target: Any) -> None:
@@ -135,15 +136,3 @@ def _longest_run(prints: Any) -> int:
         run = run + 1 if same else 1
         longest = max(longest, run)
     return longest
-
-
-def _padding(loader: Any) -> int:
-    """How many samples at the end of this process's share are copies, so that all processes get as many."""
-    sampler: Any = getattr(loader, "sampler", None)
-    if not is_a(sampler, "torch.utils.data.distributed", "DistributedSampler") or sampler.drop_last:
-        return 0
-    try:
-        own = range(sampler.rank, sampler.total_size, sampler.num_replicas)
-        return sum(position >= len(sampler.dataset) for position in own)
-    except TypeError:
-        return 0

@@ -147,11 +147,22 @@ def left_out(loader: Any) -> int:
 
 def padding(loader: Any) -> int:
     """How many samples a sampler repeats so that all processes get as many."""
+    return len(_copies(loader))
+
+
+def own_padding(loader: Any) -> int:
+    """How many of these are at the end of this process's share."""
+    sampler: Any = getattr(loader, "sampler", None)
+    return sum(position % sampler.num_replicas == sampler.rank for position in _copies(loader))
+
+
+def _copies(loader: Any) -> range:
+    """The places of the samples that a sampler repeats, among those of all processes."""
     distributed = sys.modules.get("torch.utils.data.distributed")
     sampler = getattr(loader, "sampler", None)
     if distributed is None or not isinstance(sampler, distributed.DistributedSampler) or sampler.drop_last:
-        return 0
+        return range(0)
     try:
-        return max(0, int(sampler.total_size) - len(sampler.dataset))
+        return range(len(sampler.dataset), int(sampler.total_size))
     except TypeError:
-        return 0
+        return range(0)
