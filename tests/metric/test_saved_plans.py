@@ -206,3 +206,16 @@ def test_a_plan_names_nothing_but_types_and_operators(monkeypatch: pytest.Monkey
     monkeypatch.undo()
     with pytest.raises(bp.BatchproofError, match="this version of torch has no load"):
         of_bytes(data, rmse, CPU)
+
+
+def test_a_shape_from_elsewhere_is_folded_at_our_centres() -> None:
+    def spread(x: Tensor) -> Tensor:
+        return x.sum(1).var()
+
+    generator = torch.Generator().manual_seed(0)
+    short, wide = torch.randn(40, 3, generator=generator), torch.randn(50, 5, generator=generator) + 3
+    ours, theirs = fed(spread, (short,)), fed(spread, (wide,))
+    ours.merge_state([theirs])
+    ours.update(wide + 1)
+    rows = torch.cat([short.sum(1), wide.sum(1), (wide + 1).sum(1)]).double()
+    assert float(ours.compute()) == pytest.approx(float(rows.var()), rel=1e-5)
