@@ -4,6 +4,7 @@ from batchproof.derive.contradiction import find_contradiction
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
+from batchproof.derive.fold_groups import GroupFold, GroupStates, group_fold
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.groups import derive_groups, least_group, like
@@ -12,7 +13,7 @@ from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, program_of
-from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified
+from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified, check_shapes
 from batchproof.derive.plan_data import of_bytes, to_bytes, with_function
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
@@ -57,6 +58,8 @@ __all__ = [
     "Finisher",
     "FoldMany",
     "Free",
+    "GroupFold",
+    "GroupStates",
     "Kind",
     "Leaf",
     "Loop",
@@ -82,12 +85,14 @@ __all__ = [
     "base_name",
     "check_finishes",
     "check_folds",
+    "check_shapes",
     "derive",
     "derive_groups",
     "few",
     "find_contradiction",
     "finish_many",
     "fold_many",
+    "group_fold",
     "keep_inputs",
     "least_group",
     "leaves",

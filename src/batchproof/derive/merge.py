@@ -60,6 +60,10 @@ class Merge(ABC):
         """One value of several; ``dim`` is the dimension that samples lie along, where the values hold samples."""
         return parts[0] if len(parts) == 1 else self.reduce(torch.stack(list(parts)))
 
+    @abstractmethod
+    def scatter(self, kept: Tensor, slots: Tensor, values: Tensor) -> None:
+        """Merge each of many values into one of many that are kept, in place: all three have one dimension."""
+
     def takes_out(self, dtype: torch.dtype) -> bool:
         """Whether the combiner takes ``out=``, a tensor to put the result in: large values then need no new memory."""
         return False
@@ -97,6 +101,13 @@ class Sum(Merge):
     def reduce(self, stacked: Tensor) -> Tensor:
         return stacked.sum(0, dtype=stacked.dtype)  # narrow whole numbers wrap around as the function's own sum does
 
+    def scatter(self, kept: Tensor, slots: Tensor, values: Tensor) -> None:
+        if kept.is_complex():
+            for own, theirs in zip(_parts(kept).unbind(-1), _parts(values).unbind(-1), strict=True):
+                own.scatter_add_(0, slots, theirs)
+        else:
+            kept.scatter_add_(0, slots, values)
+
     def takes_out(self, dtype: torch.dtype) -> bool:
         return not dtype.is_complex
 
@@ -129,6 +140,9 @@ class Extreme(Merge):
     def reduce(self, stacked: Tensor) -> Tensor:
         return stacked.amin(0) if self.smallest else stacked.amax(0)
 
+    def scatter(self, kept: Tensor, slots: Tensor, values: Tensor) -> None:
+        kept.scatter_reduce_(0, slots, values, "amin" if self.smallest else "amax")
+
     def to_wires(self, value: Tensor) -> list[tuple[str, Tensor]]:
         """Backends compare a NaN as they like: where there is one goes beside, as a maximum."""
         if not value.is_floating_point():
@@ -156,6 +170,10 @@ class Truth(Merge):
     def reduce(self, stacked: Tensor) -> Tensor:
         return stacked.all(0) if self.for_all else stacked.any(0)
 
+    def scatter(self, kept: Tensor, slots: Tensor, values: Tensor) -> None:
+        which = "amin" if self.for_all else "amax"
+        kept.view(torch.uint8).scatter_reduce_(0, slots, values.view(torch.uint8), which)
+
     def describe(self, rest: str) -> str:
         return self.noun
 
@@ -181,6 +199,9 @@ class Concatenation(Merge):
 
     def reduce(self, stacked: Tensor) -> Tensor:
         return stacked.flatten(0, 1)  # where samples lie along the first dimension
+
+    def scatter(self, kept: Tensor, slots: Tensor, values: Tensor) -> None:
+        raise NotImplementedError("rows are collected, and merged into nothing")
 
     def join(self, parts: Sequence[Tensor], dim: int = 0) -> Tensor:
         return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)

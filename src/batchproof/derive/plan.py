@@ -30,6 +30,7 @@ from batchproof.derive.samples import TensorBatch
 from batchproof.derive.site import CallSite
 from batchproof.derive.stand_in import stand_in
 from batchproof.derive.summand import Centre
+from batchproof.errors import BatchproofError
 
 #: A result may rest on centred sums that cancel to this many digits; below, it is refused.
 FEWEST_DIGITS = 1e-7
@@ -68,6 +69,11 @@ class Leaf:
     what: str
     dim: int = 0
     centred: bool = False
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Of the kept value: one number, or vector, for each centre where it is kept around centres."""
+        return (self.points, *self.shape) if self.centred else self.shape
 
     def computed_with(self, kept: torch.Tensor) -> torch.Tensor:
         """What is kept as the function computes with it: wide, and a count of truths as the float it was cast to."""
@@ -356,6 +362,21 @@ class StatePlan(Plan):
         return moved
 
 
+def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
+    """Refuse a fold of other shapes than its plan says.
+
+    Raises:
+        BatchproofError: a value's size depends on the data.
+    """
+    for leaf, value in zip(plan.leaves, values, strict=True):
+        if leaf.merge is not ROWS and value.shape != leaf.state_shape:
+            raise BatchproofError(
+                f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave "
+                f"{leaf.state_shape}, at {leaf.site}: its size depends on the data; fix it (minlength=, "
+                "num_classes=), or use state='rows'"
+            )
+
+
 def in_groups(tensors: Sequence[torch.Tensor], dims: Sequence[int | None], size: int) -> list[torch.Tensor]:
     """Tensors of whole groups, with one more dimension: groups, and samples of a group."""
     return [t if d is None else torch.unflatten(t, d, (-1, size)) for t, d in zip(tensors, dims, strict=True)]
@@ -420,4 +441,4 @@ def _words(program: Program, index: int) -> str:
     return base_name(program.ops[value.op])
 
 
-__all__ = ["Centre", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "leaf_of"]
+__all__ = ["Centre", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "check_shapes", "leaf_of"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import ROWS, StatePlan, to_bytes
+from batchproof.derive import StatePlan, check_shapes, to_bytes
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
 from batchproof.metric.grouped_state import Packing
@@ -79,17 +79,6 @@ def fold_by(
 def version(tensor: torch.Tensor) -> int:
     """How often a tensor was written to."""
     return 0 if tensor.is_inference() else tensor._version
-
-
-def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
-    """Refuse a fold of other shapes than its plan says."""
-    for leaf, value in zip(plan.leaves, values, strict=True):
-        expected = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
-        if leaf.merge is not ROWS and tuple(value.shape) != tuple(expected):
-            raise BatchproofError(
-                f"this batch gives a value of shape {tuple(value.shape)} where the first batches gave {expected}, at "
-                f"{leaf.site}: its size depends on the data; fix it (minlength=, num_classes=), or use state='rows'"
-            )
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Packing:
         self.alone = [i for i in range(len(leaves)) if i not in self.vectors]
         self._sizes = [leaves[i].points for i in self.vectors]
         self.held = [leaves[i] for i in [*small[: bool(self.vectors)], *self.alone]]
-        self.shapes = [_shape(leaf) for leaf in self.held]
+        self.shapes = [leaf.state_shape for leaf in self.held]
         if self.vectors:
             self.shapes[0] = (sum(self._sizes),)
 
@@ -134,7 +134,7 @@ class GroupedState:
                 stacked.append([(group, parts[place]) for group, parts in self._arrivals()])
                 place += 1
                 continue
-            blank = leaf.merge.identity(_shape(leaf), leaf.dtype, self.device)
+            blank = leaf.merge.identity(leaf.state_shape, leaf.dtype, self.device)
             stacked.append(torch.stack([blank if own is None else own[position] for own in values]))
         return stacked
 
@@ -275,10 +275,6 @@ def _unrolled(chunks: Chunks | None) -> list[tuple[int, list[torch.Tensor]]]:
 def _own(value: torch.Tensor) -> torch.Tensor:
     """A copy: a fold may return what it was given."""
     return value.detach().clone()
-
-
-def _shape(leaf: Leaf) -> tuple[int, ...]:
-    return (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
 
 
 def _misshapen(leaf: Leaf, shape: Sequence[int], value: torch.Tensor) -> BatchproofError:

@@ -219,7 +219,7 @@ class LossAnalysis:
         """One number for each statistic, as a tensor for each leaf."""
         start, found = 0, list[Tensor | None]()
         for leaf, want in zip(self.plan.leaves, self.wanted, strict=True):
-            shape = (leaf.points, *leaf.shape) if leaf.centred else leaf.shape
+            shape = leaf.state_shape
             length = prod(shape) if want else 0
             found.append(direction[start : start + length].reshape(shape) if want else None)
             start += length
