@@ -18,28 +18,32 @@ if TYPE_CHECKING:
     from batchproof.gradients.accumulation import Accumulator, accumulate
     from batchproof.gradients.check import GradientCheck, check_gradients
     from batchproof.gradients.noise import GradientNoise, gradient_noise
-    from batchproof.metric import Exact, exact
+    from batchproof.metric import Aggregation, Exact, PartialState, exact, plan
     from batchproof.simulation import Simulation, simulate
 
 __version__ = VERSION
 __all__ = [
-    "Accumulator", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise", "Simulation",
-    "__version__", "accumulate", "check_gradients", "exact", "explain", "gradient_noise", "simulate", "testing",
+    "Accumulator", "Aggregation", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise",
+    "PartialState", "Simulation", "__version__", "accumulate", "check_gradients", "exact", "explain", "gradient_noise",
+    "plan", "simulate", "testing",
 ]  # fmt: skip
 
 #: The room of each name.
 _ROOMS = {
     "Accumulator": "gradients.accumulation",
+    "Aggregation": "metric",
     "Exact": "metric",
     "Explanation": "explanation",
     "GradientCheck": "gradients.check",
     "GradientNoise": "gradients.noise",
+    "PartialState": "metric",
     "Simulation": "simulation",
     "accumulate": "gradients.accumulation",
     "check_gradients": "gradients.check",
     "exact": "metric",
     "explain": "explanation",
     "gradient_noise": "gradients.noise",
+    "plan": "metric",
     "simulate": "simulation",
 }
 

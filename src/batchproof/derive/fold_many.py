@@ -113,8 +113,8 @@ def _shorter(code: CodeWriter, program: Program, op: Op, names: dict[int, str]) 
     are copied one after the other, if the memory is laid out for it.
     """
     if op.func is torch.ops.aten.stack.default:
-        parts = ", ".join(names[index] for index in op.inputs)
-        return f"stack([{parts}], 0).movedim(0, {op.args[1] if len(op.args) > 1 else 0})"
+        parts = code.render(op.args[0], names, True)
+        return f"stack({parts}, 0).movedim(0, {op.args[1] if len(op.args) > 1 else 0})"
     if op.func not in SUMS:
         return None
     before, after = (program.values[index] for index in (op.inputs[0], op.outputs[0]))

@@ -1,5 +1,6 @@
 """A metric of all samples, from batches: reads a call, holds the state, merges it, saves it, gives its error bar."""
 
+from batchproof.metric.aggregation import Aggregation, PartialState, plan, plan_from
 from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.exact import Exact, exact
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
@@ -10,8 +11,10 @@ from batchproof.metric.stream import Stream, typed
 
 __all__ = [
     "NOTE",
+    "Aggregation",
     "Exact",
     "GroupedState",
+    "PartialState",
     "Stream",
     "Variant",
     "exact",
@@ -19,6 +22,8 @@ __all__ = [
     "moved",
     "no_autocast",
     "on_cpu",
+    "plan",
+    "plan_from",
     "reduce",
     "standard_error",
     "typed",

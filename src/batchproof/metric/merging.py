@@ -232,9 +232,10 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], 
         if saved["tried"]:
             _try(fresh, all_of_it)
         held: Part = all_of_it
-        own: Part | None = held if saved["own"] == "all" else None
-        if isinstance(saved["own"], dict):
-            own = _loaded_slots(fresh.slots, saved["own"], all_of_it.leaves)
+        mine = saved.get("own")  # a state of no samples is nobody's
+        own: Part | None = held if mine == "all" else None
+        if isinstance(mine, dict):
+            own = _loaded_slots(fresh.slots, mine, all_of_it.leaves)
     else:
         held = [(group, relayout(leaves)) for group, leaves, _ in saved["rows"]]
         mine = saved.get("own")

@@ -110,6 +110,15 @@ class Stream:
         fresh.forgotten = origin.forgotten | origin.owned.keys()
         return fresh
 
+    def with_plan_alone(self) -> Stream:
+        """A stream of the same plan that has seen nothing."""
+        fresh = self.emptied()
+        fresh.first, fresh.plan, fresh.training_rows = self.first, self.plan, self.training_rows
+        fresh.variants, fresh.fast = dict(self.variants), self.fast
+        assert self.slots is not None
+        fresh.slots = GroupedState.empty(self.state_plan, self.slots.device)
+        return fresh
+
     def draft(self) -> Stream:
         """A stream to make a change in, which `become` then puts in force at once."""
         other = object.__new__(Stream)
@@ -502,7 +511,10 @@ class Stream:
 
     def value(self, slots: GroupedState, groups: Sequence[int]) -> Any:
         """The function's value on the samples of some groups."""
-        leaves, lengths, n = slots.merged(groups)
+        return self.value_of(*slots.merged(groups))
+
+    def value_of(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> Any:
+        """The function's value on a merged state."""
         for variant in self.variants.values():
             self.unchanged(variant)
             self.beside(variant)  # it may have come with a plan that was taken over
