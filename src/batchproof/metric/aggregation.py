@@ -15,7 +15,7 @@ from torch import Tensor
 
 from batchproof.derive import ROWS, Leaf, Plan, StatePlan
 from batchproof.errors import BatchproofError, NotConstantSize
-from batchproof.ground.batch import Batch, Dims, Layout, bound, check_batch_dim, copied, read, samples_in, signature
+from batchproof.ground.batch import Batch, Dims, bound, check_batch_dim, read, signature
 from batchproof.ground.text import counted
 from batchproof.metric import merging
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
@@ -336,16 +336,11 @@ class Aggregation:
         return read(self.fn, args, kwargs, self.batch_dim, layout)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"fn": self.fn, "batch_dim": self.batch_dim, "saved": merging.save(self._stream)}
+        return {"fn": self.fn, "batch_dim": self.batch_dim, "plan": merging.save_plan(self._stream)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        saved = state["saved"]
-        layout = Layout.of(saved["layout"])
-
-        def relayout(leaves: list[Any]) -> Batch:
-            return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
-
-        self.__init__(merging.load(Stream(state["fn"], "constant", 1), saved, relayout), state["batch_dim"])  # type: ignore[misc]
+        stream = merging.load_plan(Stream(state["fn"], "constant", 1), state["plan"])
+        self.__init__(stream, state["batch_dim"])  # type: ignore[misc]
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)

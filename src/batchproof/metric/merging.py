@@ -10,7 +10,7 @@ import torch
 
 from batchproof.derive import Diverged, StatePlan, of_bytes
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Batch, bound, rebuild, signature
+from batchproof.ground.batch import Batch, Layout, bound, copied, rebuild, samples_in, signature
 from batchproof.metric.fingerprints import centres_print, program_print, same_function, shared_print
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.origin import Part, Past, Rows, both, renamed
@@ -147,6 +147,26 @@ def save(stream: Stream, *, with_samples: bool = False) -> dict[str, Any]:
     return saved | (_saved_slots(held) if isinstance(held, GroupedState) else {"rows": _saved_rows(held)})
 
 
+def save_plan(stream: Stream) -> dict[str, Any]:
+    """The plan of a stream that folds, in plain containers, without what it has seen."""
+    assert stream.first is not None
+    return {"layout": stream.first.layout.described(), **_saved_plan(stream, stream.first, with_samples=False)}
+
+
+def load_plan(stream: Stream, saved: dict[str, Any]) -> Stream:
+    """A stream of a saved plan that has seen nothing, in place of another one of the same function."""
+    layout = Layout.of(saved["layout"])
+
+    def relayout(leaves: list[Any]) -> Batch:
+        return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
+
+    fresh = stream.emptied()
+    fresh.first = relayout(saved["first"])
+    _fits(stream, fresh.first)
+    _learn(fresh, saved, relayout)
+    return fresh
+
+
 def _saved_plan(stream: Stream, first: Batch | None, with_samples: bool) -> dict[str, Any]:
     """The plan for each shape of samples, the one that was derived before the others; a blank is saved once."""
     assert stream.training_rows is not None
@@ -232,7 +252,7 @@ def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], 
         if saved["tried"]:
             _try(fresh, all_of_it)
         held: Part = all_of_it
-        mine = saved.get("own")  # a state of no samples is nobody's
+        mine = saved["own"]
         own: Part | None = held if mine == "all" else None
         if isinstance(mine, dict):
             own = _loaded_slots(fresh.slots, mine, all_of_it.leaves)
