@@ -5,25 +5,37 @@ from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.exact import Exact, exact
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
 from batchproof.metric.grouped_state import GroupedState
-from batchproof.metric.jackknife import standard_error
+from batchproof.metric.jackknife import delete_group_errors, standard_error
 from batchproof.metric.order import NOTE
+from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
+from batchproof.metric.recheck import recheck
+from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
 from batchproof.metric.stream import Stream, typed
 
 __all__ = [
     "NOTE",
+    "NOTHING",
     "Aggregation",
     "Exact",
     "GroupedState",
     "PartialState",
+    "Reservoir",
+    "Sample",
+    "SampleValues",
     "Stream",
     "Variant",
+    "delete_group_errors",
     "exact",
     "fold_by",
+    "mean_of_each",
+    "mixed",
     "moved",
     "no_autocast",
     "on_cpu",
+    "per_sample",
     "plan",
     "plan_from",
+    "recheck",
     "reduce",
     "standard_error",
     "typed",

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import ROWS, Leaf, Plan, StatePlan
+from batchproof.derive import ROWS, Leaf, StatePlan
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import Batch, Dims, bound, check_batch_dim, read, signature
 from batchproof.ground.text import counted
 from batchproof.metric import merging
+from batchproof.metric.fast_path import Variant
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
 from batchproof.metric.recheck import recheck
 from batchproof.metric.reservoir import Reservoir
@@ -131,18 +132,14 @@ class Aggregation:
         self._folds = 0
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> StatePlan:
         """What is kept, how it merges and the lines that it comes from; prints as a report."""
-        return self._state_plan
-
-    @property
-    def _state_plan(self) -> StatePlan:
         return self._stream.state_plan
 
     @cached_property
     def form(self) -> bytes:
         """A print of what a state means: of the operations, the numbers in them, the centres and what is captured."""
-        prints = (program_print(self._state_plan), centres_print(self._state_plan), shared_print(self._stream))
+        prints = (program_print(self.plan), centres_print(self.plan), shared_print(self._stream))
         return hashlib.sha256(" ".join(prints).encode()).digest()[:PRINT]
 
     # ------------------------------------------------------------------ the three functions
@@ -195,14 +192,14 @@ class Aggregation:
         slots = self._stream.slots
         assert slots is not None
         leaves = slots.packing.unpack(values)
-        kept = tuple(value.to(leaf.dtype) for leaf, value in zip(self._state_plan.leaves, leaves, strict=True))
+        kept = tuple(value.to(leaf.dtype) for leaf, value in zip(self.plan.leaves, leaves, strict=True))
         return PartialState(kept, tuple(lengths), n, self.form)
 
     def empty(self) -> PartialState:
         """The state of no samples: merged with any other, it gives that one."""
-        device = self._example.columns[0].device
-        leaves = (leaf.merge.identity(leaf.state_shape, leaf.dtype, device) for leaf in self._state_plan.leaves)
-        return PartialState(tuple(leaves), (0,) * len(self._state_plan.lengths), 0, self.form)
+        device = self.example.columns[0].device
+        leaves = (leaf.merge.identity(leaf.state_shape, leaf.dtype, device) for leaf in self.plan.leaves)
+        return PartialState(tuple(leaves), (0,) * len(self.plan.lengths), 0, self.form)
 
     def merge(self, states: Iterable[PartialState]) -> PartialState:
         """The state of all the samples that are in several states, in any order.
@@ -214,7 +211,7 @@ class Aggregation:
         if len(found) < 2:
             return found[0] if found else self.empty()
         columns = zip(*(state.leaves for state in found), strict=True)
-        leaves = [leaf.merge.join(parts) for leaf, parts in zip(self._state_plan.leaves, columns, strict=True)]
+        leaves = [leaf.merge.join(parts) for leaf, parts in zip(self.plan.leaves, columns, strict=True)]
         lengths = [sum(column) for column in zip(*(state.lengths for state in found), strict=True)]
         return PartialState(tuple(leaves), tuple(lengths), sum(state.n for state in found), self.form)
 
@@ -228,6 +225,10 @@ class Aggregation:
         if not self._ours(state).n:
             raise BatchproofError("finish before any data: no sample is in this state")
         return self._stream.value_of(list(state.leaves), list(state.lengths), state.n)
+
+    def finish_wide(self, state: PartialState) -> Any:
+        """What `finish` gives, in float64 where the function rounds to a narrower type at its end."""
+        return self._stream.value_of(list(state.leaves), list(state.lengths), state.n, wide=True)
 
     # ------------------------------------------------------------------ states that travelled
 
@@ -243,7 +244,7 @@ class Aggregation:
         import pyarrow as pa
 
         fields = [(leaf, _arrow_array(kept).type) for leaf, kept in zip(self._leaves, self.empty().leaves, strict=True)]
-        counts = ["n", *(f"length_{i}" for i in range(len(self._state_plan.lengths)))]
+        counts = ["n", *(f"length_{i}" for i in range(len(self.plan.lengths)))]
         return pa.schema(
             [pa.field(name, pa.int64(), metadata={"merge": "sum"}) for name in counts]
             + [
@@ -254,7 +255,7 @@ class Aggregation:
 
     @property
     def _leaves(self) -> tuple[Leaf, ...]:
-        return self._state_plan.leaves
+        return self.plan.leaves
 
     def state(self, data: bytes | pyarrow.RecordBatch | pyarrow.Table) -> PartialState:
         """A state from its bytes, or from a row of arrow; of a table with many rows, the merged state of all of them.
@@ -284,7 +285,7 @@ class Aggregation:
         kept = torch.tensor(value, dtype=leaf.dtype.to_real() if leaf.dtype.is_complex else leaf.dtype)
         if leaf.dtype.is_complex:
             kept = torch.view_as_complex(kept.reshape(-1, 2))
-        return kept.reshape(leaf.state_shape).to(self._example.columns[0].device)
+        return kept.reshape(leaf.state_shape).to(self.example.columns[0].device)
 
     def _of_bytes(self, data: bytes) -> PartialState:
         blank = self.empty()
@@ -318,13 +319,19 @@ class Aggregation:
         return self._stream.fn
 
     @property
-    def _example(self) -> Batch:
+    def example(self) -> Batch:
+        """One sample, blank, with the arguments that all batches share."""
         assert self._stream.first is not None
         return self._stream.first
 
+    @property
+    def variants(self) -> dict[Any, Variant]:
+        """The plan by the shape of samples."""
+        return self._stream.variants
+
     def _read(self, args: Any, kwargs: Any) -> Batch | None:
         """A batch; None where it has no samples."""
-        layout = self._example.layout
+        layout = self.example.layout
         if not kwargs and len(args) == len(layout.dims):
             sizes = {
                 len(arg) if dim == 0 else arg.shape[dim]
@@ -344,7 +351,7 @@ class Aggregation:
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
-        return f"<Aggregation {name}: {self._state_plan.nbytes:,} bytes of state>"
+        return f"<Aggregation {name}: {self.plan.nbytes:,} bytes of state>"
 
 
 def _raw(leaf: Tensor) -> bytes:

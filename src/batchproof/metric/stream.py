@@ -513,8 +513,8 @@ class Stream:
         """The function's value on the samples of some groups."""
         return self.value_of(*slots.merged(groups))
 
-    def value_of(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> Any:
-        """The function's value on a merged state."""
+    def value_of(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int, wide: bool = False) -> Any:
+        """The function's value on a merged state; ``wide``: in float64, whatever the function returns."""
         for variant in self.variants.values():
             self.unchanged(variant)
             self.beside(variant)  # it may have come with a plan that was taken over
@@ -524,7 +524,7 @@ class Stream:
             check_finishes(plans, runs, results)
             if any(isinstance(leaf, float) for leaf in pytree.tree_leaves(results)):  # made by Python: not in the runs
                 check_finishes(plans, *self.finished(nudge_state(leaves), lengths, n)[::-1])
-        return typed(results[0], plans[0])
+        return results[0] if wide else typed(results[0], plans[0])
 
     def finished(self, leaves: Sequence[torch.Tensor], lengths: list[int], n: int) -> tuple[list[Any], list[Finisher]]:
         """The value on a merged state for samples of each shape, and how it came to be."""

@@ -1,0 +1,322 @@
+"""What is known of the data so far: each function's states, of the whole, of every piece, and of every group.
+
+A tally of one piece is made wherever the piece is read, and absorbed into that of all. The whole, and each group, are
+held in a few cells, to which samples are dealt in turn: leaving one cell out at a time gives the error bar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from batchproof.derive import GroupStates
+from batchproof.metric import NOTHING, PartialState, Reservoir, Sample, mixed
+from batchproof.scoring.subject import Subject, batch_of
+
+if TYPE_CHECKING:
+    import pyarrow
+    from batchproof.scoring.blocks import Block, Piece, Source
+
+CELLS = 20
+#: The state of one group may take so many bytes to be held in cells.
+MOST_CELLED_BYTES = 512
+#: More groups than these are held once each: there is no error bar then.
+MOST_CELLED_GROUPS = 20_000
+
+Key = tuple[Any, ...]
+
+
+class Keys:
+    """The groups that came, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Key, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def of_block(self, columns: Sequence[pyarrow.Array]) -> Tensor:
+        """For each row of a block the number of its group."""
+        codes, keys = _encoded(columns)
+        return self.of_keys(keys)[codes]
+
+    def of_keys(self, keys: Iterable[Key]) -> Tensor:
+        """The numbers of groups, new ones included."""
+        numbers = self.numbers
+        return torch.tensor([numbers.setdefault(_same(key), len(numbers)) for key in keys], dtype=torch.int64)
+
+
+def _same(key: Key) -> Key:
+    """A key whose NaN is one NaN: each is unequal to the others."""
+    return tuple(part if part == part else NAN for part in key)
+
+
+NAN = float("nan")
+
+
+def _encoded(columns: Sequence[pyarrow.Array]) -> tuple[Tensor, list[Key]]:
+    """For each row the number of its key among those of these rows, and the keys."""
+    import pyarrow as pa
+
+    numbers, values = [], []
+    for column in columns:
+        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        encoded = plain.dictionary_encode(null_encoding="encode")
+        numbers.append(torch.from_numpy(encoded.indices.to_numpy(zero_copy_only=False)).long())
+        values.append(encoded.dictionary.to_pylist())
+    if len(columns) == 1:
+        return numbers[0], [(value,) for value in values[0]]
+    together = numbers[0]
+    for more, others in zip(numbers[1:], values[1:], strict=True):
+        together = together * len(others) + more
+    met, codes = torch.unique(together, return_inverse=True)
+    return codes, [_key(int(code), values) for code in met]
+
+
+def _key(code: int, values: Sequence[Sequence[Any]]) -> Key:
+    parts: list[Any] = []
+    for own in reversed(values):
+        code, place = divmod(code, len(own))
+        parts.append(own[place])
+    return tuple(reversed(parts))
+
+
+# ---------------------------------------------------------------------- one function
+
+
+@dataclass
+class Folded:
+    """What a function that folds has of the data.
+
+    Attributes:
+        subject: the function.
+        cells: states of the whole; None where there is nothing in a cell yet.
+        pieces: the state of each piece, by its number.
+        groups: the states of groups: group times the cells of each, and the cell.
+        group_cells: how many cells each group has; 0 where no groups are asked for.
+        sample: a few samples of all.
+    """
+
+    subject: Subject
+    cells: list[PartialState | None] = field(default_factory=lambda: [None] * CELLS)
+    pieces: dict[int, PartialState] = field(default_factory=dict)
+    groups: GroupStates | None = None
+    group_cells: int = 0
+    sample: Sample = NOTHING
+
+    def absorb(self, other: Folded, groups: Tensor) -> None:
+        """Take in what was folded elsewhere, whose groups have these numbers here."""
+        aggregation = self.subject.aggregation
+        assert aggregation is not None
+        self.cells = [_merged(aggregation, pair) for pair in zip(self.cells, other.cells, strict=True)]
+        self.pieces |= other.pieces
+        self.sample = mixed([self.sample, other.sample]) if self.sample.n else other.sample
+        if other.groups is None:
+            return
+        if self.groups is None:
+            self.groups, self.group_cells = GroupStates.empty(other.groups.plan, 0), other.group_cells
+        cells = min(self.group_cells, other.group_cells)
+        self.hold_in(cells)
+        self.groups.grow((int(groups.max()) + 1) * cells if len(groups) else 0)
+        places = torch.arange(len(groups) * other.group_cells)
+        own = groups[places // other.group_cells] * cells + places % other.group_cells % cells
+        self.groups.absorb(other.groups, own)
+
+    def hold_in(self, cells: int) -> None:
+        """Hold each group in fewer cells."""
+        if self.groups is None or cells == self.group_cells:
+            return
+        held, places = GroupStates.empty(self.groups.plan, 0), torch.arange(self.groups.slots)
+        held.grow(-(-self.groups.slots // self.group_cells) * cells)
+        held.absorb(self.groups, places // self.group_cells * cells + places % self.group_cells % cells)
+        self.groups, self.group_cells = held, cells
+
+
+def _merged(aggregation: Any, pair: Sequence[PartialState | None]) -> PartialState | None:
+    found = [state for state in pair if state is not None]
+    return aggregation.merge(found) if len(found) == 2 else found[0] if found else None
+
+
+@dataclass
+class Kept:
+    """The samples, where a function needs them all together.
+
+    Attributes:
+        subject: the function.
+        blocks: the arguments, block by block.
+        groups: for each block the groups of its rows; None where none are asked for.
+        pieces: for each block the number of its piece.
+    """
+
+    subject: Subject
+    blocks: list[list[Tensor]] = field(default_factory=list)
+    groups: list[Tensor | None] = field(default_factory=list)
+    pieces: list[int] = field(default_factory=list)
+
+    def absorb(self, other: Kept, groups: Tensor) -> None:
+        """Take in what was kept elsewhere, whose groups have these numbers here."""
+        self.blocks += other.blocks
+        self.groups += [None if own is None else groups[own] for own in other.groups]
+        self.pieces += other.pieces
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all samples."""
+        return sum(t.nbytes for block in self.blocks for t in block)
+
+
+# ---------------------------------------------------------------------- all functions
+
+
+@dataclass
+class Tally:
+    """What is known of some pieces of the data.
+
+    Attributes:
+        subjects: for each function what it has.
+        keys: the groups.
+        rows: how many rows of each piece were used.
+        dropped: rows left out because of nulls.
+        not_a_number: rows that hold NaN.
+    """
+
+    subjects: list[Folded | Kept]
+    keys: Keys = field(default_factory=Keys)
+    rows: dict[int, int] = field(default_factory=dict)
+    dropped: int = 0
+    not_a_number: int = 0
+
+    @classmethod
+    def empty(cls, subjects: Sequence[Subject]) -> Tally:
+        """Of no data."""
+        return cls([Kept(subject) if subject.aggregation is None else Folded(subject) for subject in subjects])
+
+    def absorb(self, other: Tally) -> None:
+        """Take in what is known of other pieces."""
+        groups = self.keys.of_keys(other.keys.numbers)
+        for mine, theirs in zip(self.subjects, other.subjects, strict=True):
+            mine.absorb(theirs, groups)  # type: ignore[arg-type]
+        self.rows |= other.rows
+        self.dropped += other.dropped
+        self.not_a_number += other.not_a_number
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every piece; it travels to wherever pieces are read.
+
+    Attributes:
+        source: the data.
+        subjects: the functions.
+        by: the columns that groups are made of.
+        nulls: ``"error"`` or ``"drop"``.
+    """
+
+    source: Source
+    subjects: tuple[Subject, ...]
+    by: tuple[str, ...] = ()
+    nulls: str = "error"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that the functions take."""
+        names = (name for subject in self.subjects for names in subject.columns for name in names)
+        return list(dict.fromkeys(names))
+
+    def tally(self, piece: Piece) -> Tally:
+        """Read a piece, and fold it."""
+        found = Tally.empty(self.subjects)
+        works = [_KeepWork(one) if isinstance(one, Kept) else _FoldWork(one, piece) for one in found.subjects]
+        rows = 0
+        with torch.no_grad():
+            for block in self.source.read(piece, self.columns, self.by, self.nulls):
+                found.dropped += block.dropped
+                found.not_a_number += block.not_a_number
+                rows += block.rows
+                if not block.rows:
+                    continue
+                groups = found.keys.of_block(block.keys) if self.by else None
+                for work in works:
+                    work.add(block, piece.number, groups, len(found.keys))
+        for work in works:
+            work.close()
+        found.rows[piece.number] = rows
+        return found
+
+
+class _KeepWork:
+    """Keeps the blocks of a piece."""
+
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
+
+    def add(self, block: Block, piece: int, groups: Tensor | None, count: int) -> None:
+        self.kept.blocks.append([value.clone() for value in self.kept.subject.arguments(block.tensors)])
+        self.kept.groups.append(groups)
+        self.kept.pieces.append(piece)
+
+    def close(self) -> None:
+        pass
+
+
+class _FoldWork:
+    """Folds the blocks of a piece."""
+
+    def __init__(self, folded: Folded, piece: Piece) -> None:
+        aggregation = folded.subject.aggregation
+        assert aggregation is not None
+        self.folded, self.aggregation = folded, aggregation
+        self.reservoir = Reservoir()
+        self.run = piece.number  # of a few rows that go to one cell; pieces begin at different cells
+        self.runs = _runs(piece)
+        self.states: list[PartialState] = []
+        self.by_group: Any = None
+
+    def add(self, block: Block, piece: int, groups: Tensor | None, count: int) -> None:
+        arguments = self.folded.subject.arguments(block.tensors)
+        self.reservoir.take(batch_of(arguments))
+        for part in _split(arguments, self.runs):
+            state = self.aggregation.fold(*part)
+            cell = self.run % CELLS
+            self.folded.cells[cell] = _merged(self.aggregation, (self.folded.cells[cell], state))
+            self.states.append(state)
+            self.run += 1
+        self.folded.pieces[piece] = self.aggregation.merge(self.states)
+        self.states = [self.folded.pieces[piece]]
+        if groups is not None:
+            self._add_to_groups(arguments, groups, count)
+
+    def _add_to_groups(self, arguments: Sequence[Tensor], groups: Tensor, count: int) -> None:
+        folded = self.folded
+        if self.by_group is None:
+            self.by_group = folded.subject.fold_of_groups(arguments)
+            folded.groups = GroupStates.empty(self.aggregation.plan, 0)
+            folded.group_cells = CELLS if folded.groups.plan.nbytes <= MOST_CELLED_BYTES else 1
+        assert folded.groups is not None
+        if count > MOST_CELLED_GROUPS:
+            folded.hold_in(1)
+        cells = folded.group_cells
+        folded.groups.grow(count * cells)
+        rows = torch.arange(len(groups)) if self.by_group.by_sample else torch.tensor(self.run)
+        self.by_group.fold(folded.groups, arguments, groups * cells + rows % cells)
+
+    def close(self) -> None:
+        self.folded.sample = self.reservoir.sample
+
+
+def _runs(piece: Piece) -> int:
+    """Into how many parts each block of a piece is cut, so that every cell gets some."""
+    from batchproof.scoring.blocks import BLOCK_ROWS
+
+    return CELLS if piece.rows is None else max(1, -(-CELLS * BLOCK_ROWS // max(piece.rows, 1)))
+
+
+def _split(arguments: Sequence[Tensor], parts: int) -> Iterator[list[Tensor]]:
+    rows = len(arguments[0])
+    step = max(-(-rows // min(parts, CELLS)), 1)
+    for start in range(0, rows, step):
+        yield [argument[start : start + step] for argument in arguments]

@@ -1,0 +1,303 @@
+"""From a tally to values: of the whole, of every group and of every piece, each with its error bar where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.derive import GroupStates, OneByOne, finish_many
+from batchproof.errors import BatchproofError
+from batchproof.ground import components
+from batchproof.ground.batch import tensors_of
+from batchproof.ground.isolation import quiet
+from batchproof.ground.text import error_line
+from batchproof.metric import Aggregation, PartialState, delete_group_errors, recheck, standard_error
+from batchproof.scoring.subject import Subject
+from batchproof.scoring.tally import CELLS, Folded, Kept
+
+#: So many groups of one size are finished at once, fewer one by one.
+MANY = 8
+#: An error bar found at another number of samples is believed where the value found there is within so much of it.
+BELIEVED = 0.1
+#: A function that keeps its samples is called again for an error bar where that takes at most so many samples.
+MOST_CALLED = 5_000_000
+#: Groups whose error bars are found one by one, where they cannot be found for all at once.
+MOST_ONE_BY_ONE = 200
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Values:
+    """One function's numbers on several sets of samples.
+
+    Attributes:
+        values: A row for each set, a column for each number; float64. NaN where the function raised.
+        errors: Their standard errors, NaN where there is none.
+        raised: For the sets on which the function raised, or was refused, what was said.
+    """
+
+    values: Tensor
+    errors: Tensor
+    raised: dict[int, str] = field(default_factory=dict)
+
+
+def whole(one: Folded | Kept) -> Values:
+    """On all samples together.
+
+    Raises:
+        BatchproofError: the function goes another way on all of them, or its state does not give its value on a few.
+    """
+    if isinstance(one, Kept):
+        return _whole_of_kept(one)
+    aggregation = _aggregation(one)
+    recheck(aggregation.fn, aggregation.variants, one.sample)
+    cells = [state for state in one.cells if state is not None and state.n]
+    value = _finished(aggregation, aggregation.merge(cells))
+    errors = torch.full_like(value, torch.nan)
+    if len(cells) > 1:
+
+        def left(places: Sequence[int]) -> Tensor:
+            return _finished(aggregation, aggregation.merge(cells[place] for place in places))
+
+        with suppress(Exception):  # without some of the samples the function may raise what it likes
+            errors = standard_error(left, [state.n for state in cells])
+    return Values(value[None], errors[None])
+
+
+def by_piece(one: Folded | Kept) -> Values:
+    """On the samples of each piece alone, in the order of the pieces."""
+    if isinstance(one, Folded):
+        aggregation = _aggregation(one)
+        return _each(lambda state: _finished(aggregation, state), [state for _, state in sorted(one.pieces.items())])
+    parts: dict[int, list[list[Tensor]]] = {}
+    for piece, block in zip(one.pieces, one.blocks, strict=True):
+        parts.setdefault(piece, []).append(block)
+    return _each(lambda blocks: _called(one.subject, _joined(blocks)), [blocks for _, blocks in sorted(parts.items())])
+
+
+def by_part(one: Folded | Kept) -> Values:
+    """On each of some parts of about one size: what a piece that is alone is cut into."""
+    if isinstance(one, Folded):
+        aggregation = _aggregation(one)
+        cells = [state for state in one.cells if state is not None and state.n]
+        return _each(lambda state: _finished(aggregation, state), cells)
+    parts = zip(*(value.chunk(CELLS) for value in _joined(one.blocks)), strict=True)
+    return _each(lambda part: _called(one.subject, part), list(parts))
+
+
+def by_group(one: Folded | Kept, count: int, progress: Progress | None = None) -> Values:
+    """On the samples of each group, by its number.
+
+    Args:
+        one: what a function has.
+        count: how many groups there are.
+        progress: called with how many groups are done, and how many there are.
+    """
+    if isinstance(one, Kept):
+        return _groups_of_kept(one, count, progress)
+    assert one.groups is not None
+    cells = one.group_cells
+    together = GroupStates.empty(one.groups.plan, count)
+    places = torch.arange(count * cells)
+    together.absorb(one.groups, places // cells)
+    found = _finish_all(one, together, progress)
+    return replace(found, errors=_errors(one, together, found.values)) if cells > 1 else found
+
+
+# ---------------------------------------------------------------------- states
+
+
+def _aggregation(one: Folded) -> Aggregation:
+    assert one.subject.aggregation is not None
+    return one.subject.aggregation
+
+
+def _finished(aggregation: Aggregation, state: PartialState) -> Tensor:
+    return components.values(aggregation.finish_wide(state))
+
+
+def _finish_all(one: Folded, states: GroupStates, progress: Progress | None) -> Values:
+    """The states of many groups, finished: those of one size at once where there are many."""
+    aggregation, counts = _aggregation(one), states.counts
+    values = torch.full((len(counts), len(one.subject.components)), torch.nan, dtype=torch.float64)
+    raised: dict[int, str] = {}
+    order = counts.argsort(stable=True)
+    sizes, often = torch.unique_consecutive(counts[order], return_counts=True)
+    done = 0
+    for size, groups in zip(sizes.tolist(), order.split(often.tolist()), strict=True):
+        if size:
+            found = _finish_some(aggregation, states, groups, size, values.shape[1])
+            values[groups] = found.values
+            raised |= {int(groups[at]): said for at, said in found.raised.items()}
+        done += len(groups)
+        if progress is not None:
+            progress(done, len(counts))
+    return Values(values, torch.full_like(values, torch.nan), raised)
+
+
+def _finish_some(aggregation: Aggregation, states: GroupStates, groups: Tensor, size: int, numbers: int) -> Values:
+    """Groups of one size."""
+    leaves, lengths = states.stacked(groups), states.lengths[:, groups]
+    if len(groups) >= MANY:
+        with suppress(OneByOne, BatchproofError):
+            found = _at_once(aggregation, leaves, size, numbers)
+            return Values(found, torch.full_like(found, torch.nan))
+
+    def alone(at: int) -> Tensor:
+        kept = tuple(leaf[at] for leaf in leaves)
+        return _finished(aggregation, PartialState(kept, tuple(lengths[:, at].tolist()), size, aggregation.form))
+
+    return _each(alone, range(len(groups)), numbers)
+
+
+def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], n: int, numbers: int) -> Tensor:
+    """The values of many states of one size.
+
+    Raises:
+        OneByOne: the function cannot be finished on many at once.
+    """
+    tensors, dims = tensors_of(aggregation.example)
+    with torch.inference_mode(False), quiet(aggregation.fn):
+        found = finish_many(aggregation.plan, leaves, tensors, dims, n)
+    if not bool(found.sound.all()):
+        raise OneByOne("digits of some are lost")
+    rows = len(found.sound)
+    parts = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in found.leaves]
+    flat = torch.cat([part.reshape(rows, -1).double() for part in parts], 1)[:, : components.MOST]
+    if flat.shape[1] != numbers:
+        raise OneByOne("it gives another number of numbers")
+    return flat
+
+
+def _errors(one: Folded, together: GroupStates, values: Tensor) -> Tensor:
+    """The standard errors of groups, by leaving out each of their cells in turn.
+
+    The function is finished on all of these states at once, as if they were of one size: their sums are scaled to it.
+    A group whose own value is not what is found there is done alone, where these are few.
+    """
+    assert one.groups is not None
+    cells, errors = one.group_cells, torch.full_like(values, torch.nan)
+    counts = one.groups.counts[: len(values) * cells].reshape(-1, cells)
+    some = ((counts > 0).sum(1) > 1).nonzero().flatten()
+    if len(some):
+        with suppress(OneByOne, BatchproofError, RuntimeError):  # the last: whole numbers, scaled, are none
+            errors[some] = _errors_at_once(one, together, values[some], counts[some], some)
+        missing = some[errors[some].isnan().any(1) & values[some].isfinite().all(1)]
+        for group in missing.tolist() if len(missing) <= MOST_ONE_BY_ONE else ():
+            with suppress(Exception):  # without some of its samples the function may raise what it likes
+                errors[group] = _error_alone(one, counts, group)
+    return errors
+
+
+def _errors_at_once(one: Folded, together: GroupStates, values: Tensor, counts: Tensor, groups: Tensor) -> Tensor:
+    assert one.groups is not None
+    cells, plan = one.group_cells, one.groups.plan
+    size = max(int(counts.sum(1).double().median()), 1)
+    places = (groups[:, None] * cells + torch.arange(cells)).flatten()
+    parts = [torch.unflatten(leaf, 0, (len(groups), cells)) for leaf in one.groups.stacked(places)]
+    n = counts.sum(1, keepdim=True)
+    left = (n - counts).clamp(min=1)
+    states = []
+    for leaf, own, whole in zip(plan.leaves, parts, together.stacked(groups), strict=True):
+        without = [leaf.merge.reduce(torch.cat([own[:, :i], own[:, i + 1 :]], 1).movedim(1, 0)) for i in range(cells)]
+        stacked = torch.cat([whole[:, None], torch.stack(without, 1)], 1)
+        if leaf.merge.linear:
+            stacked = stacked * (size / torch.cat([n, left], 1)).reshape(*stacked.shape[:2], *[1] * (stacked.ndim - 2))
+        states.append(stacked.flatten(0, 1))
+    found = torch.unflatten(_at_once(_aggregation(one), states, size, values.shape[1]), 0, (len(groups), cells + 1))
+    bars = delete_group_errors(found[:, 0], found[:, 1:], counts)
+    return torch.where((found[:, 0] - values).abs() <= BELIEVED * bars, bars, torch.nan)
+
+
+def _error_alone(one: Folded, counts: Tensor, group: int) -> Tensor:
+    assert one.groups is not None
+    aggregation, filled = _aggregation(one), (counts[group] > 0).nonzero().flatten()
+    places = group * one.group_cells + filled
+    leaves, lengths = one.groups.stacked(places), one.groups.lengths[:, places]
+    sizes = counts[group][filled].tolist()
+    states = [
+        PartialState(tuple(leaf[i] for leaf in leaves), tuple(lengths[:, i].tolist()), size, aggregation.form)
+        for i, size in enumerate(sizes)
+    ]
+    return standard_error(  # type: ignore[no-any-return]
+        lambda left: _finished(aggregation, aggregation.merge(states[i] for i in left)), sizes
+    )
+
+
+# ---------------------------------------------------------------------- samples
+
+
+def _whole_of_kept(one: Kept) -> Values:
+    joined = _joined(one.blocks)
+    value = _called(one.subject, joined)
+    errors = torch.full_like(value, torch.nan)
+    rows = len(joined[0])
+    if 1 < rows <= MOST_CALLED // CELLS:
+        cell = torch.arange(rows) * CELLS // rows
+        with suppress(Exception):  # without some of the samples the function may raise what it likes
+            errors = _error_of_rows(one.subject, joined, cell)
+    return Values(value[None], errors[None])
+
+
+def _error_of_rows(subject: Subject, rows: Sequence[Tensor], cell: Tensor) -> Tensor:
+    """By leaving out the rows of each cell in turn."""
+    cells, sizes = torch.unique(cell, return_counts=True)
+
+    def left(places: Sequence[int]) -> Tensor:
+        chosen = torch.isin(cell, cells[list(places)])
+        return _called(subject, [value[chosen] for value in rows])
+
+    return standard_error(left, sizes.tolist())  # type: ignore[no-any-return]
+
+
+def _groups_of_kept(one: Kept, count: int, progress: Progress | None) -> Values:
+    joined = _joined(one.blocks)
+    group = torch.cat([groups for groups in one.groups if groups is not None])
+    order = group.argsort(stable=True)
+    sizes = torch.bincount(group, minlength=count).tolist()
+    columns = [torch.split(value[order], sizes) for value in joined]
+    rows = [[column[number] for column in columns] for number in range(count)]
+    found = _each(lambda own: _called(one.subject, own), rows, len(one.subject.components), progress)
+    if len(group) > MOST_CALLED // CELLS:
+        return found
+    bars = _each(lambda own: _error_of_rows(one.subject, own, torch.arange(len(own[0])) % CELLS), rows)
+    return replace(found, errors=bars.values.expand_as(found.values))
+
+
+def _joined(blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+
+
+def _called(subject: Subject, rows: Sequence[Tensor]) -> Tensor:
+    """The function's numbers on samples; it may write into what it gets."""
+    with quiet(subject.fn):
+        return components.values(subject.folded(*(value.clone() for value in rows)))
+
+
+# ---------------------------------------------------------------------- what may fail
+
+
+def _each(
+    work: Callable[[Any], Tensor], sets: Sequence[Any], numbers: int = 1, progress: Progress | None = None
+) -> Values:
+    """The numbers of each of several sets of samples: on a few of them the function may have no value, and raise."""
+    found: list[Tensor | None] = []
+    raised: dict[int, str] = {}
+    for at, one in enumerate(sets):
+        try:
+            found.append(work(one))
+        except Exception as error:  # noqa: BLE001 - whatever it raises
+            found.append(None)
+            raised[at] = error_line(error)
+        if progress is not None:
+            progress(at + 1, len(sets))
+    width = next((len(row) for row in found if row is not None), numbers)
+    nothing = torch.full((width,), torch.nan, dtype=torch.float64)
+    values = torch.stack([nothing if row is None else row for row in found]) if found else nothing[None][:0]
+    return Values(values, torch.full_like(values, torch.nan), raised)
