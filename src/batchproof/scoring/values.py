@@ -130,7 +130,7 @@ def _finish_all(one: Folded, states: GroupStates, progress: Progress | None) -> 
     order = counts.argsort(stable=True)
     sizes, often = torch.unique_consecutive(counts[order], return_counts=True)
     done = 0
-    for size, groups in zip(sizes.tolist(), order.split(often.tolist()), strict=True):
+    for size, groups in zip(sizes.tolist(), torch.split(order, often.tolist()), strict=True):
         if size:
             found = _finish_some(aggregation, states, groups, size, values.shape[1])
             values[groups] = found.values

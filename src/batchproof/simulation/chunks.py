@@ -1,4 +1,4 @@
-"""The batches of one size in spans, each with a generator of its own; and work on spans in threads.
+"""The batches of one size in spans, each with a generator of its own.
 
 A span's generator is seeded by what the span is, not by when it is drawn: so a seed gives the same numbers on any
 number of threads.
@@ -7,16 +7,9 @@ number of threads.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-
-T = TypeVar("T")
 
 #: Batches go to so many groups, one after another: the spread of the groups' values gives the standard errors.
 GROUPS = 20
@@ -63,37 +56,3 @@ class Round:
                 found.append(Chunk(len(found), group, min(max(most, 1), left), self.size, self.seed))
                 left -= found[-1].batches
         return found
-
-
-class Stopped(Exception):
-    """A thread was told to stop."""
-
-
-def in_threads(
-    work: Callable[[Chunk, threading.Event], T], spans: Sequence[Chunk], threads: int, check: Callable[[], None]
-) -> Iterator[tuple[Chunk, T]]:
-    """What the work gives for each span, in order; a few spans ahead of who asks, so that memory stays bounded.
-
-    The check is made while waiting.
-    """
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(threads)
-    todo, ahead = iter(spans), deque[tuple[Chunk, Future[T]]]()
-    try:
-        for span in todo:
-            ahead.append((span, pool.submit(work, span, stop)))
-            if len(ahead) > 2 * threads:
-                first, future = ahead.popleft()
-                yield first, _awaited(future, check)
-        while ahead:
-            first, future = ahead.popleft()
-            yield first, _awaited(future, check)
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
-
-
-def _awaited(future: Future[T], check: Callable[[], None]) -> T:
-    while not wait([future], timeout=0.2).done:
-        check()
-    return future.result()

@@ -18,12 +18,12 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation import Progress
 from batchproof.ground.isolation import preserved, quiet
 from batchproof.ground.target import is_metric, place_of, title_of
+from batchproof.ground.threads import noted
 from batchproof.ground.validation import sizes_of, whole
 from batchproof.simulation import published
 from batchproof.simulation.chunks import Round
 from batchproof.simulation.direct import DrawStates, direct_draw, pays
 from batchproof.simulation.distributions import parse
-from batchproof.simulation.interrupt import noted
 from batchproof.simulation.population import as_errors, listed, of_errors, of_rows
 from batchproof.simulation.result import Simulation
 from batchproof.simulation.run import SizeOutcome, run

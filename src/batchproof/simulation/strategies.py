@@ -13,7 +13,8 @@ from torch import Tensor
 from batchproof.derive import OneByOne, State
 from batchproof.errors import BatchproofError
 from batchproof.explanation import Samples
-from batchproof.simulation.chunks import Chunk, Round, Stopped, in_threads
+from batchproof.ground.threads import Stopped, in_threads
+from batchproof.simulation.chunks import Chunk, Round
 from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.target_function import States, Trial
 

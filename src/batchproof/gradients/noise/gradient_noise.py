@@ -23,8 +23,8 @@ from batchproof.gradients.noise.result import GradientNoise, NoiseRow
 from batchproof.gradients.noise.samples import samples_of
 from batchproof.ground.isolation import preserved, quiet, seed_all
 from batchproof.ground.target import name_of, place_of
+from batchproof.ground.threads import noted
 from batchproof.ground.validation import sizes_of, whole
-from batchproof.simulation import noted
 
 #: Without sizes asked for: 1, 2, 4, ... up to the data, or to this.
 LARGEST = 4096
