@@ -9,7 +9,7 @@ from batchproof.metric.jackknife import delete_group_errors, standard_error
 from batchproof.metric.order import NOTE
 from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.recheck import recheck
-from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
+from batchproof.metric.reservoir import NOTHING, Sample, mixed, unpacked
 from batchproof.metric.stream import Stream, typed
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "Exact",
     "GroupedState",
     "PartialState",
-    "Reservoir",
     "Sample",
     "SampleValues",
     "Stream",
@@ -39,5 +38,6 @@ __all__ = [
     "reduce",
     "standard_error",
     "typed",
+    "unpacked",
     "version",
 ]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import ROWS, Leaf, StatePlan
+from batchproof.derive import ROWS, GroupFold, Leaf, StatePlan, group_fold
 from batchproof.errors import BatchproofError, NotConstantSize
-from batchproof.ground.batch import Batch, Dims, bound, check_batch_dim, read, signature
+from batchproof.ground.batch import Batch, Dims, bound, check_batch_dim, read, signature, tensors_of
 from batchproof.ground.text import counted
 from batchproof.metric import merging
 from batchproof.metric.fast_path import Variant
@@ -229,6 +229,12 @@ class Aggregation:
     def finish_wide(self, state: PartialState) -> Any:
         """What `finish` gives, in float64 where the function rounds to a narrower type at its end."""
         return self._stream.value_of(list(state.leaves), list(state.lengths), state.n, wide=True)
+
+    @cached_property
+    def of_groups(self) -> GroupFold:
+        """What folds batches whose samples are of many groups, each group to a state of its own."""
+        tensors, dims = tensors_of(self.example)
+        return group_fold(self.plan, tensors, dims)
 
     # ------------------------------------------------------------------ states that travelled
 

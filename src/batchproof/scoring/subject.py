@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.func import vmap
 from torch.utils import _pytree as pytree
 
-from batchproof.derive import GroupFold, group_fold
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground import components, datafile
-from batchproof.ground.batch import Batch, Layout, tensors_of
+from batchproof.ground.batch import Batch, Layout
 from batchproof.ground.tensors import close
 from batchproof.metric import Aggregation, mean_of_each, per_sample, plan_from
 
@@ -96,12 +95,6 @@ class Subject:
                     f"{self.name} gives other values under vmap than on single samples; please report"
                 )
         return found
-
-    def fold_of_groups(self, arguments: Sequence[Tensor]) -> GroupFold:
-        """What folds blocks whose samples are of many groups."""
-        assert self.aggregation is not None
-        tensors, dims = tensors_of(batch_of([value[:EXAMPLE_ROWS] for value in arguments]))
-        return group_fold(self.aggregation.plan, tensors, dims)
 
 
 def _mean_of_each(*columns: Tensor) -> list[Tensor]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from batchproof.derive import GroupStates
-from batchproof.metric import NOTHING, PartialState, Reservoir, Sample, mixed
+from batchproof.ground.batch import Batch, join
+from batchproof.metric import NOTHING, PartialState, Sample, mixed, unpacked
 from batchproof.scoring.subject import Subject, batch_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,13 @@ CELLS = 20
 MOST_CELLED_BYTES = 512
 #: More groups than these are held once each: there is no error bar then.
 MOST_CELLED_GROUPS = 20_000
+
+#: Whole numbers within such a range are counted.
+RANGE = 1 << 17
+#: Rows of each block that the plan is tried on at the end.
+TRIED = 8
+#: Each NaN is unequal to the others: in a key it is this one.
+NAN = float("nan")
 
 Key = tuple[Any, ...]
 
@@ -47,34 +56,49 @@ class Keys:
     def of_keys(self, keys: Iterable[Key]) -> Tensor:
         """The numbers of groups, new ones included."""
         numbers = self.numbers
-        return torch.tensor([numbers.setdefault(_same(key), len(numbers)) for key in keys], dtype=torch.int64)
-
-
-def _same(key: Key) -> Key:
-    """A key whose NaN is one NaN: each is unequal to the others."""
-    return tuple(part if part == part else NAN for part in key)
-
-
-NAN = float("nan")
+        return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def _encoded(columns: Sequence[pyarrow.Array]) -> tuple[Tensor, list[Key]]:
     """For each row the number of its key among those of these rows, and the keys."""
+    found = [_encoded_column(column) for column in columns]
+    if len(found) == 1:
+        return found[0][0], [(value,) for value in found[0][1]]
+    together = found[0][0]
+    for numbers, values in found[1:]:
+        together = together * len(values) + numbers
+    met, codes = torch.unique(together, return_inverse=True)
+    return codes, [_key(int(code), [values for _, values in found]) for code in met]
+
+
+def _encoded_column(column: pyarrow.Array) -> tuple[Tensor, list[Any]]:
+    """For each row the number of its value, and the values; a null is a value, and all NaN are one."""
     import pyarrow as pa
 
-    numbers, values = [], []
-    for column in columns:
-        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        encoded = plain.dictionary_encode(null_encoding="encode")
-        numbers.append(torch.from_numpy(encoded.indices.to_numpy(zero_copy_only=False)).long())
-        values.append(encoded.dictionary.to_pylist())
-    if len(columns) == 1:
-        return numbers[0], [(value,) for value in values[0]]
-    together = numbers[0]
-    for more, others in zip(numbers[1:], values[1:], strict=True):
-        together = together * len(others) + more
-    met, codes = torch.unique(together, return_inverse=True)
-    return codes, [_key(int(code), values) for code in met]
+    if pa.types.is_integer(column.type) and not column.null_count and len(column):
+        near = _near_each_other(column)
+        if near is not None:
+            return near
+    plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    encoded = plain.dictionary_encode(null_encoding="encode")
+    numbers = torch.from_numpy(encoded.indices.to_numpy(zero_copy_only=False).astype("int64"))
+    values = encoded.dictionary.to_pylist()
+    return numbers, [NAN if value != value else value for value in values] if pa.types.is_floating(
+        plain.type
+    ) else values
+
+
+def _near_each_other(column: pyarrow.Array) -> tuple[Tensor, list[int]] | None:
+    """Whole numbers within a short range, such as ids: counted, where others are looked up in a hash table."""
+    numbers = column.to_numpy(zero_copy_only=False)
+    least, range_ = int(numbers.min()), int(numbers.max()) - int(numbers.min())
+    if range_ > RANGE:
+        return None
+    places = torch.from_numpy(numbers.astype("int64")).sub_(least)
+    met = torch.bincount(places, minlength=range_ + 1).nonzero().flatten()
+    codes = torch.empty(range_ + 1, dtype=torch.int64)
+    codes[met] = torch.arange(len(met))
+    return codes[places], (met + least).tolist()
 
 
 def _key(code: int, values: Sequence[Sequence[Any]]) -> Key:
@@ -270,15 +294,15 @@ class _FoldWork:
         aggregation = folded.subject.aggregation
         assert aggregation is not None
         self.folded, self.aggregation = folded, aggregation
-        self.reservoir = Reservoir()
+        self.drawn: list[Batch] = []
+        self.rows = 0
         self.run = piece.number  # of a few rows that go to one cell; pieces begin at different cells
         self.runs = _runs(piece)
         self.states: list[PartialState] = []
-        self.by_group: Any = None
 
     def add(self, block: Block, piece: int, groups: Tensor | None, count: int) -> None:
         arguments = self.folded.subject.arguments(block.tensors)
-        self.reservoir.take(batch_of(arguments))
+        self._draw(arguments, piece)
         for part in _split(arguments, self.runs):
             state = self.aggregation.fold(*part)
             cell = self.run % CELLS
@@ -292,20 +316,33 @@ class _FoldWork:
 
     def _add_to_groups(self, arguments: Sequence[Tensor], groups: Tensor, count: int) -> None:
         folded = self.folded
-        if self.by_group is None:
-            self.by_group = folded.subject.fold_of_groups(arguments)
+        if folded.groups is None:
             folded.groups = GroupStates.empty(self.aggregation.plan, 0)
             folded.group_cells = CELLS if folded.groups.plan.nbytes <= MOST_CELLED_BYTES else 1
-        assert folded.groups is not None
         if count > MOST_CELLED_GROUPS:
             folded.hold_in(1)
         cells = folded.group_cells
         folded.groups.grow(count * cells)
-        rows = torch.arange(len(groups)) if self.by_group.by_sample else torch.tensor(self.run)
-        self.by_group.fold(folded.groups, arguments, groups * cells + rows % cells)
+        fold = self.aggregation.of_groups
+        cell = _dealt(len(groups), cells) if fold.by_sample else self.run % cells
+        fold.fold(folded.groups, arguments, groups * cells + cell)
+
+    def _draw(self, arguments: Sequence[Tensor], piece: int) -> None:
+        """Keep a few rows, to try the plan on once all are folded."""
+        count = len(arguments[0])
+        some = torch.randint(count, (TRIED,), generator=torch.Generator().manual_seed(piece + self.rows))
+        self.drawn.append(batch_of([argument[some] for argument in arguments]))
+        self.rows += count
 
     def close(self) -> None:
-        self.folded.sample = self.reservoir.sample
+        if self.drawn:
+            self.folded.sample = unpacked([join(self.drawn)], self.rows)
+
+
+@lru_cache(maxsize=4)
+def _dealt(rows: int, cells: int) -> Tensor:
+    """The cell of each row of a block: most blocks have one size, and division takes as long as the fold."""
+    return torch.arange(rows) % cells
 
 
 def _runs(piece: Piece) -> int:

@@ -70,15 +70,15 @@ def whole(one: Folded | Kept) -> Values:
     return Values(value[None], errors[None])
 
 
-def by_piece(one: Folded | Kept) -> Values:
-    """On the samples of each piece alone, in the order of the pieces."""
+def by_piece(one: Folded | Kept, parts: Sequence[Sequence[int]]) -> Values:
+    """On the samples of some pieces together, for each list of their numbers."""
     if isinstance(one, Folded):
-        aggregation = _aggregation(one)
-        return _each(lambda state: _finished(aggregation, state), [state for _, state in sorted(one.pieces.items())])
-    parts: dict[int, list[list[Tensor]]] = {}
+        aggregation, states = _aggregation(one), one.pieces
+        return _each(lambda part: _finished(aggregation, aggregation.merge(states[n] for n in part)), parts)
+    blocks: dict[int, list[list[Tensor]]] = {}
     for piece, block in zip(one.pieces, one.blocks, strict=True):
-        parts.setdefault(piece, []).append(block)
-    return _each(lambda blocks: _called(one.subject, _joined(blocks)), [blocks for _, blocks in sorted(parts.items())])
+        blocks.setdefault(piece, []).append(block)
+    return _each(lambda part: _called(one.subject, _joined([block for n in part for block in blocks[n]])), parts)
 
 
 def by_part(one: Folded | Kept) -> Values:
