@@ -93,9 +93,11 @@ class GroupFold(ABC):
     """What folds batches of many groups by one plan.
 
     Attributes:
+        plan: of a group's state.
         by_sample: whether each sample is a batch of its own; each group's samples of a batch are one otherwise.
     """
 
+    plan: StatePlan
     by_sample: bool
 
     @abstractmethod
@@ -124,7 +126,7 @@ class _BySample(GroupFold):
     by_sample = True
 
     def __init__(self, plan: StatePlan, example: Sequence[Tensor], dims: Sequence[int | None]) -> None:
-        self.dims = dims
+        self.plan, self.dims = plan, dims
         # as many as are likely to stay below a few megabytes
         widest = max(t.nbytes // t.shape[d] for t, d in zip(example, dims, strict=True) if d is not None)
         self.at_once = max(AT_ONCE * 8 // max(widest, 8), 64)
@@ -162,8 +164,7 @@ class _ByGroup(GroupFold):
     by_sample = False
 
     def __init__(self, plan: StatePlan, dims: Sequence[int | None]) -> None:
-        self.plan = plan
-        self.dims = dims
+        self.plan, self.dims = plan, dims
         self.batch = plan.fold.compile()
 
     def fold(self, states: GroupStates, tensors: Sequence[Tensor], slots: Tensor) -> None:
