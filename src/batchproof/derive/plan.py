@@ -94,7 +94,7 @@ class Verified:
     error: float
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Plan(ABC):
     """How a function of a batch is computed over many batches: by a state (`StatePlan`), or by keeping the samples.
 
@@ -143,7 +143,7 @@ class Plan(ABC):
         return plan_text(self)
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class SamplesPlan(Plan):
     """The samples are kept, and the function is called on all of them; its program is known where it was recorded."""
 
@@ -152,7 +152,7 @@ class SamplesPlan(Plan):
         return True
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class StatePlan(Plan):
     """Batches are folded to a state, the states of batches merge, and the function finishes on the merged state.
 

@@ -25,10 +25,29 @@ class Variant:
 
     plan: StatePlan
     example: Batch
-    fast: Fold
-    fold: Callable[..., Any]
     used: list[tuple[torch.Tensor, torch.Tensor, int]] = field(default_factory=list)  # captured tensors, as they were
     beside: StatePlan | None = None  # the plan for another shape that this one was compared with
+
+    # A state that is only loaded, merged and finished never folds: the code is written when a batch comes.
+
+    @cached_property
+    def packing(self) -> Packing:
+        """Which leaves are held as one vector."""
+        return Packing(self.plan)
+
+    @cached_property
+    def _code(self) -> Callable[..., Any]:
+        return self.plan.fold.compile()
+
+    @cached_property
+    def fast(self) -> Fold:
+        """The fold of a call's arguments, None for those that need a closer look."""
+        return _hot(self.plan, self.example, self.packing, self.plan.captured)
+
+    def fold(self, batch: Batch) -> Folded:
+        """A batch's values, packed, the lengths of its selections, and its number of samples."""
+        values, lengths = fold_by(self.plan, self._code, tensors_of(batch)[0], self.plan.captured)
+        return self.packing.pack(values), lengths, batch.n
 
     @cached_property
     def data(self) -> bytes:
@@ -46,17 +65,8 @@ def unfoldable(error: Exception) -> BatchproofError:
 
 def variant_of(plan: StatePlan, call: Batch) -> Variant:
     """A plan made ready to fold batches that are like one."""
-    packing = Packing(plan)
-    folded = plan.fold.compile()
-    captured = plan.captured
-    example = one_sample(call)
-
-    def fold(batch: Batch) -> Folded:
-        values, lengths = fold_by(plan, folded, tensors_of(batch)[0], captured)
-        return packing.pack(values), lengths, batch.n
-
-    used = [(t, t.detach().clone(), version(t)) for i, t in captured.items() if i in plan.folds]
-    return Variant(plan, example, _hot(plan, call, packing, captured), fold, used)
+    used = [(t, t.detach().clone(), version(t)) for i, t in plan.captured.items() if i in plan.folds]
+    return Variant(plan, one_sample(call), used)
 
 
 def fold_by(

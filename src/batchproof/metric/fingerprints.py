@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -16,6 +18,20 @@ from batchproof.metric.stream import Stream
 DEPTH = 4  # how far to look into objects
 
 
+def _once(print_of: Callable[[StatePlan], str]) -> Callable[[StatePlan], str]:
+    """A print that each plan has once: every merge asks for it."""
+    known: WeakKeyDictionary[StatePlan, str] = WeakKeyDictionary()
+
+    @wraps(print_of)
+    def found(plan: StatePlan) -> str:
+        if plan not in known:
+            known[plan] = print_of(plan)
+        return known[plan]
+
+    return found
+
+
+@_once
 def program_print(plan: StatePlan) -> str:
     """The operations, what flows where, and the Python numbers in them: what decides what a state means.
 
@@ -75,6 +91,7 @@ def _named(kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield from ((name, leaf) for leaf in leaves(value))
 
 
+@_once
 def centres_print(plan: StatePlan) -> str:
     """Where the plan keeps its sums."""
     digest = hashlib.sha256()

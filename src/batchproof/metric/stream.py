@@ -114,7 +114,7 @@ class Stream:
         """A stream of the same plan that has seen nothing."""
         fresh = self.emptied()
         fresh.first, fresh.plan, fresh.training_rows = self.first, self.plan, self.training_rows
-        fresh.variants, fresh.fast = dict(self.variants), self.fast
+        fresh.variants = dict(self.variants)
         assert self.slots is not None
         fresh.slots = GroupedState.empty(self.state_plan, self.slots.device)
         return fresh
@@ -134,10 +134,13 @@ class Stream:
 
     def ready(self, args: Sequence[Any]) -> Folded | None:
         """Fold a batch that is like the ones before, without changing the state; None where it needs a closer look."""
-        if self.fast is None:
-            return None
+        fast = self.fast
+        if fast is None:
+            if self.slots is None:
+                return None
+            self.fast = fast = next(iter(self.variants.values())).fast
         try:
-            return self.fast(args)  # type: ignore[no-any-return]
+            return fast(args)  # type: ignore[no-any-return]
         except BatchproofError:
             raise
         except Exception as error:
@@ -356,7 +359,7 @@ class Stream:
             all_of_it = draft.folded(held, folded)
             mine = all_of_it if own is held else None if own is None else draft.folded(own, folded)
             draft.past = Past(all_of_it, mine, past.clock, past.owned, _drawn(held).sample)
-        draft.fast = next(iter(draft.variants.values())).fast
+        draft.fast = None  # that of the plan before
         self.become(draft)
 
     def folded(self, rows: Rows, known: dict[int, Folded] | None = None) -> GroupedState:

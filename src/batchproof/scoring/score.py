@@ -308,11 +308,11 @@ def _sizes(tally: Tally, count: int) -> list[int]:
     one = tally.subjects[0]
     if isinstance(one, Kept):
         group = torch.cat([groups for groups in one.groups if groups is not None])
-        return torch.bincount(group, minlength=count).tolist()  # type: ignore[no-any-return]
+        return torch.bincount(group, minlength=count).tolist()
     assert one.groups is not None
     places = torch.arange(count * one.group_cells) // one.group_cells
     counts = torch.zeros(count, dtype=torch.int64).scatter_add_(0, places, one.groups.counts[: len(places)])
-    return counts.tolist()  # type: ignore[no-any-return]
+    return counts.tolist()
 
 
 def _order(key: Sequence[Any]) -> tuple[tuple[bool, str, Any], ...]:
