@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from batchproof.gradients.check import GradientCheck, check_gradients
     from batchproof.gradients.noise import GradientNoise, gradient_noise
     from batchproof.metric import Aggregation, Exact, PartialState, exact, plan
+    from batchproof.scoring import Scores, score
     from batchproof.simulation import Simulation, simulate
 
 __version__ = VERSION
 __all__ = [
     "Accumulator", "Aggregation", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise",
-    "PartialState", "Simulation", "__version__", "accumulate", "check_gradients", "exact", "explain", "gradient_noise",
-    "plan", "simulate", "testing",
+    "PartialState", "Scores", "Simulation", "__version__", "accumulate", "check_gradients", "exact", "explain",
+    "gradient_noise", "plan", "score", "simulate", "testing",
 ]  # fmt: skip
 
 #: The room of each name.
@@ -37,6 +38,7 @@ _ROOMS = {
     "GradientCheck": "gradients.check",
     "GradientNoise": "gradients.noise",
     "PartialState": "metric",
+    "Scores": "scoring",
     "Simulation": "simulation",
     "accumulate": "gradients.accumulation",
     "check_gradients": "gradients.check",
@@ -44,6 +46,7 @@ _ROOMS = {
     "explain": "explanation",
     "gradient_noise": "gradients.noise",
     "plan": "metric",
+    "score": "scoring",
     "simulate": "simulation",
 }
 

@@ -20,7 +20,7 @@ IN_PYTHON = {
     "accumulate": "loss = batchproof.accumulate(loss_fn, lambda part: (model(part[0]), part[1]), micro_batches)",
 }
 #: In the order of ``--help``: each is the module of its name in this package, imported when it is asked for.
-COMMANDS = ("check", "lint", "run", "report", "compare", "explain", "simulate", "noise", "rule")
+COMMANDS = ("check", "lint", "run", "report", "compare", "explain", "score", "simulate", "noise", "rule")
 
 
 class Commands(click.Group):

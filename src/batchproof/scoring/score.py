@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchproof.scoring.blocks import Piece, Source
-from batchproof.scoring.columns import columns_of
-from batchproof.scoring.source import open_source
 
 from batchproof.errors import BatchproofError
 from batchproof.ground.target import name_of, place_of, required
 from batchproof.ground.text import counted, size_of
 from batchproof.ground.threads import in_threads, noted
 from batchproof.scoring import values
+from batchproof.scoring.blocks import Piece, Source
+from batchproof.scoring.columns import match_columns
 from batchproof.scoring.result import Averaged, GroupScore, Number, Over, Scores
+from batchproof.scoring.source import open_source
 from batchproof.scoring.subject import Subject, prepare
 from batchproof.scoring.tally import Job, Kept, Tally
 
@@ -72,10 +72,11 @@ def score(
             samples, and they would not fit into memory.
     """
     started = time.perf_counter()
+    if over not in ("dataset", "samples"):
+        raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
     source = open_source(data)
     keys = (by,) if isinstance(by, str) else tuple(by)
-    job = Job(source, subjects_of(source, fn, columns or {}, over, nulls), keys, nulls)
-    source.check(job.columns, job.by)
+    job = Job(source, subjects_of(source, fn, columns or {}, keys, over, nulls), keys, nulls)
     _check_memory(job)
     workers = threads or os.cpu_count() or 1
     shown = progress or _unseen
@@ -89,7 +90,7 @@ def _unseen(text: str, done: int, total: int | None) -> None:
 
 
 def subjects_of(
-    source: Source, fn: Functions, columns: Mapping[str, str], over: Over, nulls: str
+    source: Source, fn: Functions, columns: Mapping[str, str], by: Sequence[str], over: Over, nulls: str
 ) -> tuple[Subject, ...]:
     """The functions, made ready by the first rows of the data.
 
@@ -97,14 +98,13 @@ def subjects_of(
         BatchproofError: there are no rows, a parameter has no column, or a function is refused.
     """
     named = _named(fn)
-    matched = columns_of(source, named, columns)
-    wanted = list(dict.fromkeys(name for own in matched.values() for names in own for name in names))
-    block = next(
-        (block for piece in source.pieces for block in source.read(piece, wanted, (), nulls) if block.rows), None
-    )
+    parameters = {name: [parameter.name for parameter in required(one)] for name, one in named.items()}
+    matched = match_columns(source, parameters, columns, by)
+    blocks = (block for piece in source.pieces for block in source.read(piece, matched.columns, (), nulls))
+    block = next((block for block in blocks if block.rows), None)
     if block is None:
-        raise BatchproofError(f"{source.title} has no rows")
-    return tuple(prepare(name, one, matched[name], block.tensors, over) for name, one in named.items())
+        raise BatchproofError(f"{source.title} has no rows to score")
+    return tuple(prepare(name, one, matched.by_function[name], block.tensors, over) for name, one in named.items())
 
 
 def _named(fn: Functions) -> dict[str, Callable[..., Any]]:
@@ -327,6 +327,6 @@ def _given(subject: Subject) -> str:
     return f"{subject.name}({', '.join(_pair(name, own) for name, own in pairs)})"
 
 
-def _pair(name: str, columns: Sequence[str]) -> str:
-    shown = columns[0] if len(columns) == 1 else f"[{columns[0]} … {columns[-1]}]"
+def _pair(name: str, columns: str | tuple[str, ...]) -> str:
+    shown = columns if isinstance(columns, str) else f"[{columns[0]} … {columns[-1]}]"
     return shown if name in ("", shown) else f"{name}={shown}"

@@ -58,7 +58,7 @@ class Subject:
 
     name: str
     fn: Callable[..., Any]
-    columns: tuple[tuple[str, ...], ...]
+    columns: tuple[str | tuple[str, ...], ...]
     over: Over = "dataset"
     convert: Convert = _as_they_are
     aggregation: Aggregation | None = None
@@ -79,7 +79,12 @@ class Subject:
 
     def arguments(self, tensors: dict[str, Tensor]) -> list[Tensor]:
         """The arguments of a block, or the values of its samples where those are averaged."""
-        values = self.convert([_side_by_side([tensors[name] for name in names]) for names in self.columns])
+        values = self.convert(
+            [
+                tensors[names] if isinstance(names, str) else datafile.side_by_side([tensors[name] for name in names])
+                for names in self.columns
+            ]
+        )
         return self.sample_values(values) if self.over == "samples" else values
 
     def sample_values(self, values: Sequence[Tensor]) -> list[Tensor]:
@@ -102,7 +107,7 @@ def _mean_of_each(*columns: Tensor) -> list[Tensor]:
 
 
 def prepare(
-    name: str, fn: Callable[..., Any], columns: Sequence[Sequence[str]], block: dict[str, Tensor], over: Over
+    name: str, fn: Callable[..., Any], columns: Sequence[str | tuple[str, ...]], block: dict[str, Tensor], over: Over
 ) -> Subject:
     """A function made ready: its plan is derived from some rows of a block.
 
@@ -112,7 +117,7 @@ def prepare(
     rows = len(next(iter(block.values())))
     drawn = torch.arange(min(rows, EXAMPLE_ROWS)) * max(rows // EXAMPLE_ROWS, 1)
     some = {key: column[drawn] for key, column in block.items()}
-    plain = Subject(name, fn, tuple(map(tuple, columns)))
+    plain = Subject(name, fn, tuple(columns))
     subject, value = _converted(plain, plain.arguments(some))
     if over == "samples":
         subject, value = _averaged(subject, subject.arguments(some))
@@ -170,15 +175,6 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     if not names:
         raise BatchproofError(f"{name} returns {type(value).__name__}: there is no number in it to report")
     return names
-
-
-def _side_by_side(values: Sequence[Tensor]) -> Tensor:
-    if len(values) == 1:
-        return values[0]
-    together = values[0].dtype
-    for value in values:
-        together = torch.promote_types(together, value.dtype)
-    return torch.stack([value.to(together) for value in values], 1)
 
 
 def batch_of(arguments: Sequence[Tensor]) -> Batch:

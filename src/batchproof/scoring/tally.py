@@ -21,6 +21,7 @@ from batchproof.scoring.subject import Subject, batch_of
 
 if TYPE_CHECKING:
     import pyarrow
+
     from batchproof.scoring.blocks import Block, Piece, Source
 
 CELLS = 20
@@ -248,8 +249,8 @@ class Job:
     @property
     def columns(self) -> list[str]:
         """The columns that the functions take."""
-        names = (name for subject in self.subjects for names in subject.columns for name in names)
-        return list(dict.fromkeys(names))
+        given = (names for subject in self.subjects for names in subject.columns)
+        return list(dict.fromkeys(name for names in given for name in ([names] if isinstance(names, str) else names)))
 
     def tally(self, piece: Piece) -> Tally:
         """Read a piece, and fold it."""
