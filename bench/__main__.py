@@ -10,7 +10,19 @@ import click
 import torch
 from rich.console import Console
 
-SECTIONS = ("update", "call", "nosync", "accuracy", "derive", "saved", "simulate", "accumulate", "lint", "run")
+SECTIONS = (
+    "update",
+    "call",
+    "nosync",
+    "accuracy",
+    "derive",
+    "saved",
+    "scoring",
+    "simulate",
+    "accumulate",
+    "lint",
+    "run",
+)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,6 +4,7 @@ from batchproof.derive.contradiction import find_contradiction
 from batchproof.derive.diverged import Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
+from batchproof.derive.finish_sizes import finish_sizes
 from batchproof.derive.fold_groups import GroupFold, GroupStates, group_fold
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
@@ -91,6 +92,7 @@ __all__ = [
     "few",
     "find_contradiction",
     "finish_many",
+    "finish_sizes",
     "fold_many",
     "group_fold",
     "keep_inputs",

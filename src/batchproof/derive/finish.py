@@ -93,6 +93,10 @@ class Finisher(Tape):  # type: ignore[no-untyped-call]
         self.lost = 0.0  # the worst share of a centred sum that cancels
         self.script: list[FinishStep] = []
         self.reads_data = False
+        self.asks_size = False
+
+    def asked(self, tensor: torch.Tensor) -> None:
+        self.asks_size = True
 
     def hold(self, index: int, tensor: torch.Tensor, real: bool) -> torch.Tensor:
         if id(tensor) in self.index and self.index[id(tensor)] != index:

@@ -71,19 +71,46 @@ def finish_many(
     result, run = _first(alone, count)
     if run.reads_data:
         raise OneByOne("it reads a number in Python")
-    targets = [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if is_numeric(leaf)]
-    wide = [leaf.computed_with(kept) for leaf, kept in zip(plan.leaves, leaves, strict=True)]
+    targets = targets_of(run, result)
+    wide = computed_with(plan, leaves)
+    values, sound = mapped(lambda nudge: _finisher(plan, run, targets, nudge), wide, count)
+    check_extremes(values, sound, alone)
+    return FinishedValues(values, sound)
+
+
+def targets_of(run: Finisher, result: Any) -> list[Any]:
+    """What stands for the numbers of a result when the run that gave it is done again."""
+    return [target_of(run, leaf) for leaf in pytree.tree_leaves(result) if is_numeric(leaf)]
+
+
+def computed_with(plan: StatePlan, leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Leaves as the function computes with them."""
+    return [leaf.computed_with(kept) for leaf, kept in zip(plan.leaves, leaves, strict=True)]
+
+
+def mapped(
+    finisher: Callable[[float], Callable[..., Any]], states: Sequence[torch.Tensor], count: int
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """What a finish gives for many states, and for each whether its digits suffice.
+
+    Args:
+        finisher: by how much sums are nudged to what finishes one state: (results, whether lost for good, digits lost).
+        states: side by side along the first dimension.
+        count: how many.
+
+    Raises:
+        OneByOne: an operation cannot be done to many at once.
+    """
     try:
         with no_fallback_warning():
-            values, unsound, lost = vmap(_finisher(plan, run, targets, 0.0))(*wide)
+            values, unsound, lost = vmap(finisher(0.0))(*states)
             sound = ~unsound
             if bool((cancels(lost) & sound).any()):
-                nudged, _, _ = vmap(_finisher(plan, run, targets, NUDGE))(*wide)
+                nudged, _, _ = vmap(finisher(NUDGE))(*states)
                 sound &= ~cancels(lost) | _near(values, nudged, count)
     except Exception as error:
         raise OneByOne(f"it cannot be done to many at once ({first_line(error)})") from error
-    _check(values, sound, alone)
-    return FinishedValues(values, sound)
+    return values, sound
 
 
 @contextmanager
@@ -134,7 +161,9 @@ def _real(value: torch.Tensor) -> torch.Tensor:
     return (torch.view_as_real(value) if value.is_complex() else value).double()
 
 
-def _check(values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[[int], tuple[Any, Finisher]]) -> None:
+def check_extremes(
+    values: Sequence[torch.Tensor], sound: torch.Tensor, alone: Callable[[int], tuple[Any, Finisher]]
+) -> None:
     """The states with the smallest and the largest value must give what they give alone."""
     indices = sound.nonzero().flatten()
     if not len(indices):

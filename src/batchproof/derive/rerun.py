@@ -11,7 +11,7 @@ from torch import Tensor
 from batchproof.derive.centred_sum import Extremes
 from batchproof.derive.finish import Finisher, FinishStep
 from batchproof.derive.plan import StatePlan
-from batchproof.derive.recording import Ref, call, outputs_of
+from batchproof.derive.recording import Ref, Size, call, outputs_of
 from batchproof.derive.summand import Centre
 
 
@@ -38,9 +38,16 @@ class Rerun:
     """
 
     def __init__(
-        self, plan: StatePlan, run: Finisher, state: dict[int, Tensor], fixed: dict[int, Tensor], nudge: float = 0.0
+        self,
+        plan: StatePlan,
+        run: Finisher,
+        state: dict[int, Tensor],
+        fixed: dict[int, Tensor],
+        nudge: float = 0.0,
+        n: Tensor | None = None,
     ) -> None:
         self.plan = plan
+        self.n = n  # the number of samples, where steps name it
         self.free = run.free
         self.state = state
         self.nudge = nudge
@@ -55,7 +62,10 @@ class Rerun:
             self.env.update(outputs_of(step.op, result))
         return [self.value(target) if isinstance(target, Ref) else target for target in targets]
 
-    def value(self, ref: Ref) -> Tensor:
+    def value(self, ref: Ref | Size) -> Tensor:
+        if isinstance(ref, Size):
+            assert self.n is not None
+            return ref.scale * self.n + ref.offset
         if ref.index not in self.env:
             self.env[ref.index] = self.moved(ref.index)
         return self.env[ref.index]

@@ -44,9 +44,9 @@ def _headline(scores: Scores) -> str:
     told = [f"{one.name} is {_written(one.value, one.standard_error)}" for one in scores.numbers[:TOLD]]
     more = len(scores.numbers) - len(told)
     words = listed(told) + (f", with {counted(more, 'more number')}," if more else "")
-    mean = "the mean over samples, " if scores.over == "samples" else ""
-    far = " so far" if scores.interrupted else ""
-    return f"{words}: {mean}on {'the ' if far else ''}{counted(scores.rows, 'row')}{far}"
+    mean = ", the mean over samples," if scores.over == "samples" else ""
+    where = f"the {scores.rows:,} rows read so far" if scores.interrupted else counted(scores.rows, "row")
+    return f"{words}{mean} on {where}"
 
 
 def _written(value: float, error: float) -> str:

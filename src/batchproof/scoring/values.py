@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates, OneByOne, finish_many
+from batchproof.derive import GroupStates, OneByOne, finish_sizes
 from batchproof.errors import BatchproofError
 from batchproof.ground import components
 from batchproof.ground.batch import tensors_of
@@ -20,10 +20,8 @@ from batchproof.metric import Aggregation, PartialState, delete_group_errors, re
 from batchproof.scoring.subject import Subject
 from batchproof.scoring.tally import CELLS, Folded, Kept
 
-#: So many groups of one size are finished at once, fewer one by one.
+#: So many groups are finished at once, fewer one by one.
 MANY = 8
-#: An error bar found at another number of samples is believed where the value found there is within so much of it.
-BELIEVED = 0.1
 #: A function that keeps its samples is called again for an error bar where that takes at most so many samples.
 MOST_CALLED = 5_000_000
 #: Groups whose error bars are found one by one, where they cannot be found for all at once.
@@ -123,48 +121,36 @@ def _finished(aggregation: Aggregation, state: PartialState) -> Tensor:
 
 
 def _finish_all(one: Folded, states: GroupStates, progress: Progress | None) -> Values:
-    """The states of many groups, finished: those of one size at once where there are many."""
+    """The states of many groups, finished: at once where the function never asks how many samples there are."""
     aggregation, counts = _aggregation(one), states.counts
     values = torch.full((len(counts), len(one.subject.components)), torch.nan, dtype=torch.float64)
-    raised: dict[int, str] = {}
-    order = counts.argsort(stable=True)
-    sizes, often = torch.unique_consecutive(counts[order], return_counts=True)
-    done = 0
-    for size, groups in zip(sizes.tolist(), torch.split(order, often.tolist()), strict=True):
-        if size:
-            found = _finish_some(aggregation, states, groups, size, values.shape[1])
-            values[groups] = found.values
-            raised |= {int(groups[at]): said for at, said in found.raised.items()}
-        done += len(groups)
-        if progress is not None:
-            progress(done, len(counts))
-    return Values(values, torch.full_like(values, torch.nan), raised)
-
-
-def _finish_some(aggregation: Aggregation, states: GroupStates, groups: Tensor, size: int, numbers: int) -> Values:
-    """Groups of one size."""
-    leaves, lengths = states.stacked(groups), states.lengths[:, groups]
-    if len(groups) >= MANY:
+    filled = counts.nonzero().flatten()
+    if len(filled) >= MANY:
         with suppress(OneByOne, BatchproofError):
-            found = _at_once(aggregation, leaves, size, numbers)
-            return Values(found, torch.full_like(found, torch.nan))
+            values[filled] = _at_once(aggregation, states.stacked(filled), counts[filled], values.shape[1])
+            return Values(values, torch.full_like(values, torch.nan))
 
-    def alone(at: int) -> Tensor:
-        kept = tuple(leaf[at] for leaf in leaves)
-        return _finished(aggregation, PartialState(kept, tuple(lengths[:, at].tolist()), size, aggregation.form))
+    def alone(group: Tensor) -> Tensor:
+        leaves = tuple(leaf[0] for leaf in states.stacked(group[None]))
+        state = PartialState(leaves, tuple(states.lengths[:, group].tolist()), int(counts[group]), aggregation.form)
+        return _finished(aggregation, state)
 
-    return _each(alone, range(len(groups)), numbers)
+    found = _each(alone, list(filled), values.shape[1], progress)
+    values[filled] = found.values
+    return Values(
+        values, torch.full_like(values, torch.nan), {int(filled[at]): why for at, why in found.raised.items()}
+    )
 
 
-def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], n: int, numbers: int) -> Tensor:
-    """The values of many states of one size.
+def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, numbers: int) -> Tensor:
+    """The values of many states.
 
     Raises:
         OneByOne: the function cannot be finished on many at once.
     """
     tensors, dims = tensors_of(aggregation.example)
     with torch.inference_mode(False), quiet(aggregation.fn):
-        found = finish_many(aggregation.plan, leaves, tensors, dims, n)
+        found = finish_sizes(aggregation.plan, leaves, tensors, dims, sizes)
     if not bool(found.sound.all()):
         raise OneByOne("digits of some are lost")
     rows = len(found.sound)
@@ -176,17 +162,13 @@ def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], n: int, numbers
 
 
 def _errors(one: Folded, together: GroupStates, values: Tensor) -> Tensor:
-    """The standard errors of groups, by leaving out each of their cells in turn.
-
-    The function is finished on all of these states at once, as if they were of one size: their sums are scaled to it.
-    A group whose own value is not what is found there is done alone, where these are few.
-    """
+    """The standard errors of groups, by leaving out each of their cells in turn; one by one where these are few."""
     assert one.groups is not None
     cells, errors = one.group_cells, torch.full_like(values, torch.nan)
     counts = one.groups.counts[: len(values) * cells].reshape(-1, cells)
     some = ((counts > 0).sum(1) > 1).nonzero().flatten()
     if len(some):
-        with suppress(OneByOne, BatchproofError, RuntimeError):  # the last: whole numbers, scaled, are none
+        with suppress(OneByOne, BatchproofError):
             errors[some] = _errors_at_once(one, together, values[some], counts[some], some)
         missing = some[errors[some].isnan().any(1) & values[some].isfinite().all(1)]
         for group in missing.tolist() if len(missing) <= MOST_ONE_BY_ONE else ():
@@ -198,21 +180,18 @@ def _errors(one: Folded, together: GroupStates, values: Tensor) -> Tensor:
 def _errors_at_once(one: Folded, together: GroupStates, values: Tensor, counts: Tensor, groups: Tensor) -> Tensor:
     assert one.groups is not None
     cells, plan = one.group_cells, one.groups.plan
-    size = max(int(counts.sum(1).double().median()), 1)
     places = (groups[:, None] * cells + torch.arange(cells)).flatten()
     parts = [torch.unflatten(leaf, 0, (len(groups), cells)) for leaf in one.groups.stacked(places)]
     n = counts.sum(1, keepdim=True)
-    left = (n - counts).clamp(min=1)
+    sizes = torch.cat([n, n - counts], 1)
     states = []
     for leaf, own, whole in zip(plan.leaves, parts, together.stacked(groups), strict=True):
         without = [leaf.merge.reduce(torch.cat([own[:, :i], own[:, i + 1 :]], 1).movedim(1, 0)) for i in range(cells)]
-        stacked = torch.cat([whole[:, None], torch.stack(without, 1)], 1)
-        if leaf.merge.linear:
-            stacked = stacked * (size / torch.cat([n, left], 1)).reshape(*stacked.shape[:2], *[1] * (stacked.ndim - 2))
-        states.append(stacked.flatten(0, 1))
-    found = torch.unflatten(_at_once(_aggregation(one), states, size, values.shape[1]), 0, (len(groups), cells + 1))
-    bars = delete_group_errors(found[:, 0], found[:, 1:], counts)
-    return torch.where((found[:, 0] - values).abs() <= BELIEVED * bars, bars, torch.nan)
+        states.append(torch.cat([whole[:, None], torch.stack(without, 1)], 1).flatten(0, 1))
+    found = torch.unflatten(
+        _at_once(_aggregation(one), states, sizes.flatten(), values.shape[1]), 0, (len(groups), cells + 1)
+    )
+    return delete_group_errors(found[:, 0], found[:, 1:], counts)
 
 
 def _error_alone(one: Folded, counts: Tensor, group: int) -> Tensor:
