@@ -218,25 +218,51 @@ def _is_number(text: str) -> bool:
 
 
 def _match(columns: Columns, name: str) -> Any:
-    if name in columns:
-        return columns[name]
-    alike = [column for column in columns if _plain(column) == _plain(name)]
-    if len(alike) == 1:
-        return columns[alike[0]]
-    parts = {column: re.fullmatch(rf"{re.escape(name)}[_.\[]?(\d+)\]?", column) for column in columns}
-    numbered = sorted((int(match[1]), column) for column, match in parts.items() if match)
-    if not numbered:
-        return None
     import torch
 
-    side_by_side = [columns[column] for _, column in numbered]
-    strange = next((value for value in side_by_side if not isinstance(value, torch.Tensor)), None)
-    if strange is not None:
-        return strange
-    together = side_by_side[0].dtype
-    for value in side_by_side:
+    found = columns_of(name, list(columns))
+    if isinstance(found, str):
+        return columns[found]
+    values = [columns[column] for column in found or ()]
+    strange = next((value for value in values if not isinstance(value, torch.Tensor)), None)
+    return strange if strange is not None or not values else side_by_side(values)
+
+
+def columns_of(parameter: str, columns: Sequence[str]) -> str | tuple[str, ...] | None:
+    """Which column a parameter takes: the one of its name; or those that are numbered, to stand side by side.
+
+    >>> columns_of("y_true", ["yTrue", "score_0", "score_1"])
+    'yTrue'
+    >>> columns_of("score", ["yTrue", "score_0", "score_1"])
+    ('score_0', 'score_1')
+
+    Returns:
+        A name, or names in order; None where nothing fits.
+    """
+    if parameter in columns:
+        return parameter
+    alike = [column for column in columns if _plain(column) == _plain(parameter)]
+    if len(alike) == 1:
+        return alike[0]
+    parts = {column: re.fullmatch(rf"{re.escape(parameter)}[_.\[]?(\d+)\]?", column) for column in columns}
+    numbered = sorted((int(match[1]), column) for column, match in parts.items() if match)
+    return tuple(column for _, column in numbered) or None
+
+
+def side_by_side(values: Sequence[Any]) -> Any:
+    """Columns as one tensor, along its second dimension, in a type that holds all of them.
+
+    >>> import torch
+    >>> side_by_side([torch.tensor([1, 2]), torch.tensor([0.5, 1.5])])
+    tensor([[1.0000, 0.5000],
+            [2.0000, 1.5000]])
+    """
+    import torch
+
+    together = values[0].dtype
+    for value in values:
         together = torch.promote_types(together, value.dtype)
-    return torch.stack([value.to(together) for value in side_by_side], 1)
+    return torch.stack([value.to(together) for value in values], 1)
 
 
 def _plain(name: str) -> str:
