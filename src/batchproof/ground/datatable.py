@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,8 @@ def read_tsv(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path, mark: str) -> dict[str, Any]:
     csv = arrow("pyarrow.csv", path)
-    filled = check_text(path)
+    with path.open("rb") as file:
+        filled = check_text(path, file)
     if filled < 2:
         raise BatchproofError(f"{path} has no rows below its header" if filled else f"{path} is empty")
     parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True)
@@ -59,18 +60,22 @@ def _read_text(path: Path, mark: str) -> dict[str, Any]:
     return columns(table, path, mark)
 
 
-def check_text(path: Path) -> int:
-    """How many of the first thousand lines of a file are filled.
+def check_text(path: Path, lines: Iterable[bytes]) -> int:
+    """How many lines of a text file are filled: two or more, one, or none.
+
+    Args:
+        path: The file.
+        lines: What is in it.
 
     Raises:
-        BatchproofError: the file is no text in UTF-8.
+        BatchproofError: it is no text in UTF-8.
     """
-    with path.open("rb") as file:
-        start = list(itertools.islice(file, 1000))
+    rest = iter(lines)
+    start = list(itertools.islice(rest, 1000))
     other = _is_no_text(b"".join(start))
     if other:
         raise BatchproofError(f"{path} {other}")
-    return sum(_is_filled(line) for line in start)
+    return len(list(itertools.islice((line for line in itertools.chain(start, rest) if _is_filled(line)), 2)))
 
 
 def _is_filled(line: bytes) -> bool:
@@ -237,7 +242,7 @@ def bare_type(kind: Any) -> Any:
 
 
 def column(values: Any) -> Any:
-    """A column of pyarrow's as a tensor, a view where the memory is laid out alike; where that cannot be, what it holds.
+    """A column of pyarrow's as a tensor, a view of its memory where torch has the type; else what it holds.
 
     >>> import pyarrow
     >>> column(pyarrow.array([1.5, None]))
@@ -256,7 +261,7 @@ def column(values: Any) -> Any:
         values = values.combine_chunks()
     if isinstance(values, pyarrow.ChunkedArray):  # of no chunk, or of more than one can hold
         values = pyarrow.concat_arrays(values.chunks) if values.num_chunks else pyarrow.array([], values.type)
-    values = _bare(values)
+    values = bare(values)
     kind = values.type
     if holds_text(kind):
         return values.to_pylist()
@@ -270,25 +275,25 @@ def column(values: Any) -> Any:
     return _numbers(values)
 
 
-def _bare(values: Any) -> Any:
+def bare(values: Any) -> Any:
     """Values without categories and extensions; a tensor in each row is a list of lists."""
     import pyarrow
     from pyarrow import types
 
     if types.is_dictionary(values.type):
-        return _bare(values.dictionary_decode())
+        return bare(values.dictionary_decode())
     if not isinstance(values.type, pyarrow.BaseExtensionType):
         return values
-    bare = values.storage
+    inside = values.storage
     if isinstance(values.type, pyarrow.FixedShapeTensorType):
         shape = values.type.shape
         if values.type.permutation not in (None, list(range(len(shape)))):
             return values  # said to be unusable
-        if len(shape) > 1 and not bare.null_count:
-            bare = bare.flatten()
+        if len(shape) > 1 and not inside.null_count:
+            inside = inside.flatten()
             for size in reversed(shape):
-                bare = pyarrow.FixedSizeListArray.from_arrays(bare, size)
-    return _bare(bare)
+                inside = pyarrow.FixedSizeListArray.from_arrays(inside, size)
+    return bare(inside)
 
 
 def _numbers(values: Any) -> Any:
@@ -299,7 +304,7 @@ def _numbers(values: Any) -> Any:
     if values.null_count and types.is_boolean(values.type):
         return Unusable(f"has {values.null_count} missing truth values")
     if not values.null_count and str(values.type) not in _WIDER and not types.is_boolean(values.type):
-        return torch.from_dlpack(values)
+        return torch.utils.dlpack.from_dlpack(values)
     found = values.to_numpy(zero_copy_only=False)
     if values.null_count and types.is_integer(values.type):
         known = values.drop_null().to_numpy(zero_copy_only=False)
@@ -325,7 +330,11 @@ def _lists(values: Any) -> Any:
         return Unusable(f"has {values.null_count} missing lists")
     inner = column(values.flatten())
     if not isinstance(inner, torch.Tensor):
-        return inner if isinstance(inner, Unusable) else Unusable(f"holds {values.type}, not lists of numbers")
+        if isinstance(inner, Unusable):
+            return inner
+        if holds_text(values.type.value_type):
+            return Unusable(f"holds {values.type}, not lists of numbers")
+        return Unusable("holds lists of several lengths in a row")
     lengths = lengths_of(values)
     if len(lengths) and lengths.min() == lengths.max():
         return inner.reshape(len(lengths), int(lengths[0]), *inner.shape[1:])
