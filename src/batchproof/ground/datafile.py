@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def _numpy(path: Path) -> Columns:
     try:
         file = numpy.load(path, allow_pickle=False)
     except Exception as error:
-        raise BatchproofError(f"{path} {_why_not(path, error)}") from error
+        raise BatchproofError(f"{path} {why_no_array(path, error)}") from error
     if isinstance(file, numpy.ndarray):
         return _array(torch, file, path)
     with file:
@@ -62,7 +63,7 @@ def _numpy(path: Path) -> Columns:
 _OBJECTS = "holds pickled Python objects, which are not loaded: save it as an array of numbers"
 
 
-def _why_not(path: Path, error: Exception) -> str:
+def why_no_array(path: Path, error: Exception) -> str:
     """Why a file has no array; numpy takes whatever it does not know for a pickle, and suggests to load that."""
     with path.open("rb") as file:
         start = file.read(1)
@@ -75,7 +76,7 @@ def _why_not(path: Path, error: Exception) -> str:
 def _member(torch: Any, file: Any, name: str, path: Path) -> Any:
     """One array of an archive."""
     try:
-        return _tensor(torch, file[name])
+        return tensor_of(torch, file[name])
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise BatchproofError(f"{path}: {name}: {first_line(error)}") from error
@@ -87,13 +88,14 @@ def _member(torch: Any, file: Any, name: str, path: Path) -> Any:
 def _array(torch: Any, array: Any, path: Path) -> Columns:
     """The fields of a structured array, by name; any other array is one column."""
     if array.dtype.names:
-        return {name: _tensor(torch, array[name]) for name in array.dtype.names}
+        return {name: tensor_of(torch, array[name]) for name in array.dtype.names}
     if not array.ndim:
         raise BatchproofError(f"{path} holds a single number, and no samples")
-    return {"#1": _tensor(torch, array)}
+    return {"#1": tensor_of(torch, array)}
 
 
-def _tensor(torch: Any, array: Any) -> Any:
+def tensor_of(torch: Any, array: Any) -> Any:
+    """An array of numpy's as a tensor of its own; a list of text; or why none of it."""
     if array.dtype.kind in "US":
         return array.astype(str).tolist()
     if array.dtype.kind not in "biufc":
@@ -104,11 +106,21 @@ def _tensor(torch: Any, array: Any) -> Any:
     return whole_in_torch(native, torch)
 
 
-def _pt(path: Path) -> Columns:
+def read_pt(path: Path, *, mapped: bool = False) -> Columns:
+    """What a file of ``torch.save`` holds by name; values without a name are ``#1``, ``#2``.
+
+    Args:
+        path: The file.
+        mapped: Whether tensors are read only where they are looked at, if the file is of a kind that allows it.
+
+    Raises:
+        BatchproofError: it cannot be read, or holds something else.
+    """
     import torch
 
     try:
-        found = torch.load(path, weights_only=True, map_location="cpu")
+        mapped = mapped and zipfile.is_zipfile(path)
+        found = torch.load(path, weights_only=True, map_location="cpu", mmap=mapped)
     except Exception as error:
         raise BatchproofError(f"{path}: {first_line(error)}") from error
     if isinstance(found, torch.Tensor):
@@ -136,8 +148,8 @@ _READERS: dict[str, Callable[[Path], Columns]] = {
     ".npy": _numpy,
     ".npz": _numpy,
     ".parquet": read_parquet,
-    ".pt": _pt,
-    ".pth": _pt,
+    ".pt": read_pt,
+    ".pth": read_pt,
     ".tsv": read_tsv,
 }
 
@@ -218,25 +230,51 @@ def _is_number(text: str) -> bool:
 
 
 def _match(columns: Columns, name: str) -> Any:
-    if name in columns:
-        return columns[name]
-    alike = [column for column in columns if _plain(column) == _plain(name)]
-    if len(alike) == 1:
-        return columns[alike[0]]
-    parts = {column: re.fullmatch(rf"{re.escape(name)}[_.\[]?(\d+)\]?", column) for column in columns}
-    numbered = sorted((int(match[1]), column) for column, match in parts.items() if match)
-    if not numbered:
-        return None
     import torch
 
-    side_by_side = [columns[column] for _, column in numbered]
-    strange = next((value for value in side_by_side if not isinstance(value, torch.Tensor)), None)
-    if strange is not None:
-        return strange
-    together = side_by_side[0].dtype
-    for value in side_by_side:
+    found = columns_of(name, list(columns))
+    if isinstance(found, str):
+        return columns[found]
+    values = [columns[column] for column in found or ()]
+    strange = next((value for value in values if not isinstance(value, torch.Tensor)), None)
+    return strange if strange is not None or not values else side_by_side(values)
+
+
+def columns_of(parameter: str, columns: Sequence[str]) -> str | tuple[str, ...] | None:
+    """Which column a parameter takes: the one of its name; or those that are numbered, to stand side by side.
+
+    >>> columns_of("y_true", ["yTrue", "score_0", "score_1"])
+    'yTrue'
+    >>> columns_of("score", ["yTrue", "score_0", "score_1"])
+    ('score_0', 'score_1')
+
+    Returns:
+        A name, or names in order; None where nothing fits.
+    """
+    if parameter in columns:
+        return parameter
+    alike = [column for column in columns if _plain(column) == _plain(parameter)]
+    if len(alike) == 1:
+        return alike[0]
+    parts = {column: re.fullmatch(rf"{re.escape(parameter)}[_.\[]?(\d+)\]?", column) for column in columns}
+    numbered = sorted((int(match[1]), column) for column, match in parts.items() if match)
+    return tuple(column for _, column in numbered) or None
+
+
+def side_by_side(values: Sequence[Any]) -> Any:
+    """Columns as one tensor, along its second dimension, in a type that holds all of them.
+
+    >>> import torch
+    >>> side_by_side([torch.tensor([1, 2]), torch.tensor([0.5, 1.5])])
+    tensor([[1.0000, 0.5000],
+            [2.0000, 1.5000]])
+    """
+    import torch
+
+    together = values[0].dtype
+    for value in values:
         together = torch.promote_types(together, value.dtype)
-    return torch.stack([value.to(together) for value in side_by_side], 1)
+    return torch.stack([value.to(together) for value in values], 1)
 
 
 def _plain(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,20 +48,34 @@ def read_tsv(path: Path) -> dict[str, Any]:
 def _read_text(path: Path, mark: str) -> dict[str, Any]:
     csv = arrow("pyarrow.csv", path)
     with path.open("rb") as file:
-        start = list(itertools.islice(file, 1000))
-    other = _is_no_text(b"".join(start))
-    if other:
-        raise BatchproofError(f"{path} {other}")
-    lines = [line for line in start if _is_filled(line)]
-    if len(lines) < 2:
-        raise BatchproofError(f"{path} has no rows below its header" if lines else f"{path} is empty")
+        filled = check_text(path, file)
+    if filled < 2:
+        raise BatchproofError(f"{path} has no rows below its header" if filled else f"{path} is empty")
     parse = csv.ParseOptions(delimiter=mark, newlines_in_values=True)
     try:
         table = csv.read_csv(path, parse_options=parse)
         list(table.column_names)  # only this decodes the header
     except Exception as error:  # pyarrow's own
-        raise BatchproofError(_broken(csv, path, mark, error)) from error
+        raise BatchproofError(why_broken(path, mark, error)) from error
     return columns(table, path, mark)
+
+
+def check_text(path: Path, lines: Iterable[bytes]) -> int:
+    """How many lines of a text file are filled: two or more, one, or none.
+
+    Args:
+        path: The file.
+        lines: What is in it.
+
+    Raises:
+        BatchproofError: it is no text in UTF-8.
+    """
+    rest = iter(lines)
+    start = list(itertools.islice(rest, 1000))
+    other = _is_no_text(b"".join(start))
+    if other:
+        raise BatchproofError(f"{path} {other}")
+    return len(list(itertools.islice((line for line in itertools.chain(start, rest) if _is_filled(line)), 2)))
 
 
 def _is_filled(line: bytes) -> bool:
@@ -96,8 +110,9 @@ def line_of(path: Path, row: int) -> int | None:
     return None if quoted else found
 
 
-def _broken(csv: Any, path: Path, mark: str, error: Exception) -> str:
-    """What is wrong with a csv file: its first row of another length, or what pyarrow says."""
+def why_broken(path: Path, mark: str, error: Exception) -> str:
+    """What is wrong with a csv file that fits in memory: its first row of another length, or what pyarrow says."""
+    csv = arrow("pyarrow.csv", path)
     try:
         path.read_text(encoding="utf-8")
     except UnicodeDecodeError as wrong_bytes:
@@ -161,7 +176,22 @@ def columns(table: Any, path: Path, separator: str = ",") -> dict[str, Any]:
         path: What it was read from.
         separator: What should stand between the values of a text file.
     """
-    names = [name.strip() for name in table.column_names]
+    names = check_names(table.column_names, path, separator)
+    return {name: column(table.column(place)) for place, name in enumerate(names)}
+
+
+def check_names(given: Sequence[str], path: object, separator: str = ",") -> list[str]:
+    """The names of a table's columns, without blanks around them.
+
+    Args:
+        given: The names as the table has them.
+        path: What it was read from.
+        separator: What should stand between the values of a text file.
+
+    Raises:
+        BatchproofError: two are alike, or one is a whole line.
+    """
+    names = [name.strip() for name in given]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise BatchproofError(f"{path} has two columns named {twice!r}: give each a name of its own")
@@ -171,11 +201,59 @@ def columns(table: Any, path: Path, separator: str = ",") -> dict[str, Any]:
         raise BatchproofError(
             f"{path} has one column, {names[0]!r}: its values must be separated by {separator!r}, not {mark!r}{how}"
         )
-    return {name: _column(table.column(place)) for place, name in enumerate(names)}
+    return names
 
 
-def _column(values: Any) -> Any:
-    """A tensor; a list of tensors where they have other lengths for each sample; a list of text; or why none of it."""
+def holds_text(kind: Any) -> bool:
+    """Whether a type of pyarrow's is text, plain or as categories."""
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    # views are of later releases than the oldest that is supported
+    return bool(types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view")
+
+
+def holds_numbers(kind: Any) -> bool:
+    """Whether a type of pyarrow's becomes a tensor: numbers, truth values, or lists of them."""
+    from pyarrow import types
+
+    kind = bare_type(kind)
+    if is_list(kind):
+        return holds_numbers(kind.value_type)
+    one_of = (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal, types.is_null)
+    return any(fits(kind) for fits in one_of)
+
+
+def is_list(kind: Any) -> bool:
+    """Whether each value of a type of pyarrow's is a list, of one length or of any."""
+    from pyarrow import types
+
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def bare_type(kind: Any) -> Any:
+    """The type of pyarrow's that values have once categories and extensions are taken off."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return bare_type(kind.value_type)
+    return bare_type(kind.storage_type) if isinstance(kind, pyarrow.BaseExtensionType) else kind
+
+
+def column(values: Any) -> Any:
+    """A column of pyarrow's as a tensor, a view of its memory where torch has the type; else what it holds.
+
+    >>> import pyarrow
+    >>> column(pyarrow.array([1.5, None]))
+    tensor([1.5000,    nan], dtype=torch.float64)
+
+    Args:
+        values: An array, or chunks of one. A missing number is NaN.
+
+    Returns:
+        A tensor; a list of tensors where lists have other lengths for each sample; a list of text; or why none of it.
+    """
     import pyarrow
     from pyarrow import types
 
@@ -183,33 +261,51 @@ def _column(values: Any) -> Any:
         values = values.combine_chunks()
     if isinstance(values, pyarrow.ChunkedArray):  # of no chunk, or of more than one can hold
         values = pyarrow.concat_arrays(values.chunks) if values.num_chunks else pyarrow.array([], values.type)
-    if types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = bare(values)
     kind = values.type
-    if types.is_null(kind):  # nothing but missing values
-        values = values.cast(pyarrow.float64())
-        kind = values.type
-    if types.is_string(kind) or types.is_large_string(kind):
+    if holds_text(kind):
         return values.to_pylist()
-    if types.is_decimal(kind):
+    if types.is_null(kind) or types.is_decimal(kind):  # nothing but missing values is NaN
         values = values.cast(pyarrow.float64())
         kind = values.type
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if is_list(kind):
         return _lists(values)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
         return Unusable(f"holds {kind}, not numbers")
     return _numbers(values)
 
 
+def bare(values: Any) -> Any:
+    """Values without categories and extensions; a tensor in each row is a list of lists."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_dictionary(values.type):
+        return bare(values.dictionary_decode())
+    if not isinstance(values.type, pyarrow.BaseExtensionType):
+        return values
+    inside = values.storage
+    if isinstance(values.type, pyarrow.FixedShapeTensorType):
+        shape = values.type.shape
+        if values.type.permutation not in (None, list(range(len(shape)))):
+            return values  # said to be unusable
+        if len(shape) > 1 and not inside.null_count:
+            inside = inside.flatten()
+            for size in reversed(shape):
+                inside = pyarrow.FixedSizeListArray.from_arrays(inside, size)
+    return bare(inside)
+
+
 def _numbers(values: Any) -> Any:
     """A missing value is NaN."""
-    import numpy
     import torch
     from pyarrow import types
 
     if values.null_count and types.is_boolean(values.type):
         return Unusable(f"has {values.null_count} missing truth values")
-    found = numpy.array(values.to_numpy(zero_copy_only=False))
+    if not values.null_count and str(values.type) not in _WIDER and not types.is_boolean(values.type):
+        return torch.utils.dlpack.from_dlpack(values)
+    found = values.to_numpy(zero_copy_only=False)
     if values.null_count and types.is_integer(values.type):
         known = values.drop_null().to_numpy(zero_copy_only=False)
         if len(known) and max(abs(int(known.min())), abs(int(known.max()))) > _LARGEST:
@@ -228,16 +324,27 @@ def whole_in_torch(found: Any, torch: Any) -> Any:
 
 def _lists(values: Any) -> Any:
     """Lists side by side where all have one length, a tensor for each sample elsewhere."""
-    import numpy
     import torch
-    from pyarrow import compute
 
     if values.null_count:
         return Unusable(f"has {values.null_count} missing lists")
-    inner = _column(values.flatten())
+    inner = column(values.flatten())
     if not isinstance(inner, torch.Tensor):
-        return inner if isinstance(inner, Unusable) else Unusable(f"holds {values.type}, not lists of numbers")
-    lengths = numpy.array(compute.list_value_length(values).to_numpy(zero_copy_only=False), dtype="int64")
-    if len(set(lengths.tolist())) == 1:
+        if isinstance(inner, Unusable):
+            return inner
+        if holds_text(values.type.value_type):
+            return Unusable(f"holds {values.type}, not lists of numbers")
+        return Unusable("holds lists of several lengths in a row")
+    lengths = lengths_of(values)
+    if len(lengths) and lengths.min() == lengths.max():
         return inner.reshape(len(lengths), int(lengths[0]), *inner.shape[1:])
     return list(torch.split(inner, lengths.tolist()))
+
+
+def lengths_of(values: Any) -> Any:
+    """How long the list in each row is, as an array of numpy's; of missing lists too, which have none."""
+    import numpy
+    from pyarrow import compute
+
+    lengths = compute.fill_null(compute.list_value_length(values), 0)
+    return numpy.array(lengths.to_numpy(zero_copy_only=False), dtype="int64")

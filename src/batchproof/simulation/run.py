@@ -18,7 +18,7 @@ from batchproof.simulation.direct import DrawStates
 from batchproof.simulation.result import How
 from batchproof.simulation.strategies import (
     POOLED_SAMPLES,
-    Piece,
+    BatchValues,
     StrategyFailed,
     by_calls,
     by_direct_states,
@@ -82,7 +82,7 @@ class BatchGroup:
         """An empty group whose batches' values will lie near this."""
         return cls(shift, torch.zeros_like(shift), torch.zeros_like(shift), torch.zeros_like(shift))
 
-    def add(self, piece: Piece, trial: Trial) -> None:
+    def add(self, piece: BatchValues, trial: Trial) -> None:
         """Take in the values of a chunk's batches, and what is kept of their samples."""
         finite = piece.values.isfinite()
         around = torch.where(finite, piece.values - self.shift, 0.0)
@@ -129,7 +129,7 @@ def run(trial: Trial, of: Round, direct: DrawStates | None, advance: Advance, ch
 
 def _ways(
     trial: Trial, of: Round, direct: DrawStates | None, check: Callable[[], None]
-) -> Iterator[tuple[How, Callable[[], Iterator[Piece]]]]:
+) -> Iterator[tuple[How, Callable[[], Iterator[BatchValues]]]]:
     """The ways that may lead to the values, the quickest first."""
     if direct is not None:
         yield "direct", lambda: by_direct_states(trial, direct, of)
@@ -138,7 +138,7 @@ def _ways(
     yield "called", lambda: by_calls(trial, of, check)
 
 
-def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[Piece], advance: Advance) -> SizeOutcome:
+def _outcome(trial: Trial, size: int, how: How, pieces: Iterator[BatchValues], advance: Advance) -> SizeOutcome:
     groups: dict[int, BatchGroup] = {}
     interrupted = False
     try:

@@ -33,7 +33,7 @@ class StrategyFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Piece:
+class BatchValues:
     """Some batches of a group: their values, (batches, components), and their samples, as a state or as they are."""
 
     group: int
@@ -47,7 +47,7 @@ class Piece:
 Rescue = Callable[[Chunk, Sequence[int]], Tensor]
 
 
-def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piece]:
+def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[BatchValues]:
     """States drawn from their own distribution.
 
     Raises:
@@ -61,7 +61,7 @@ def by_direct_states(trial: Trial, draw: DrawStates, of: Round) -> Iterator[Piec
     return _finished(trial, drawn, of.size, give_up if of.size <= trial.population.chunk else None, room=AT_ONCE)
 
 
-def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Piece]:
+def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[BatchValues]:
     """Every sample drawn, and the batches of a span folded at once; in threads, as drawing is most of the work.
 
     Raises:
@@ -86,7 +86,7 @@ def by_drawn_states(trial: Trial, of: Round, check: Callable[[], None]) -> Itera
     return _finished(trial, drawn, size, call if size <= chunk else None)
 
 
-def by_calls(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Piece]:
+def by_calls(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[BatchValues]:
     """Every sample drawn, and the function called on each batch; the check is made between calls.
 
     Raises:
@@ -107,7 +107,7 @@ def by_calls(trial: Trial, of: Round, check: Callable[[], None]) -> Iterator[Pie
             values.append(trial.value(population.batch(leaves, number, size)))
         state = None if trial.plan is None else trial.whole(leaves, span.samples)
         samples = population.all(leaves, span.samples) if trial.plan is None else None
-        yield Piece(span.group, torch.stack(values), span.samples, state, samples)
+        yield BatchValues(span.group, torch.stack(values), span.samples, state, samples)
 
 
 def _fold_long(trial: Trial, span: Chunk, stop: threading.Event) -> States:
@@ -127,7 +127,7 @@ def _fold_long(trial: Trial, span: Chunk, stop: threading.Event) -> States:
 
 def _finished(
     trial: Trial, drawn: Iterator[tuple[Chunk, States]], size: int, rescue: Rescue | None, room: int = 0
-) -> Iterator[Piece]:
+) -> Iterator[BatchValues]:
     """The values of states, taken for many at once.
 
     Those of the first span are taken alone, unless there is room for more: a way that fails should fail soon.
@@ -157,7 +157,9 @@ def _at_once(states: States, size: int) -> int:
     return max(1, min(AT_ONCE, STATE_BYTES // max(1, weight), SAMPLES_AT_ONCE // size))
 
 
-def _values(trial: Trial, states: States, spans: list[Chunk], size: int, rescue: Rescue | None) -> Iterator[Piece]:
+def _values(
+    trial: Trial, states: States, spans: list[Chunk], size: int, rescue: Rescue | None
+) -> Iterator[BatchValues]:
     try:
         values, sound = trial.finish_many(states, size)
     except Exception as error:
@@ -174,4 +176,6 @@ def _values(trial: Trial, states: States, spans: list[Chunk], size: int, rescue:
                 values[start + lost] = rescue(span, lost.tolist())
             start += span.batches
         mine = slice(first, start)
-        yield Piece(group, values[mine], (start - first) * size, trial.merged([leaf[mine] for leaf in states], size))
+        yield BatchValues(
+            group, values[mine], (start - first) * size, trial.merged([leaf[mine] for leaf in states], size)
+        )
