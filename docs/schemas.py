@@ -10,6 +10,7 @@ from batchproof.explanation import Explanation
 from batchproof.gradients.check import GradientCheck
 from batchproof.gradients.noise import GradientNoise
 from batchproof.report.schema import json_schema
+from batchproof.scoring import Scores
 from batchproof.scripts.check.result import ScriptCheck
 from batchproof.scripts.compare import Comparison
 from batchproof.scripts.lint import baseline
@@ -18,7 +19,7 @@ from batchproof.scripts.run import ScriptRun
 from batchproof.simulation import Simulation
 
 FOLDER = Path(__file__).parent / "schemas"
-RESULTS = (Explanation, Simulation, GradientNoise, GradientCheck, ScriptRun, Comparison, ScriptCheck)
+RESULTS = (Explanation, Scores, Simulation, GradientNoise, GradientCheck, ScriptRun, Comparison, ScriptCheck)
 
 
 class BaselineData(TypedDict):

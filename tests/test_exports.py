@@ -9,8 +9,8 @@ import pytest
 
 import batchproof
 
-NAMES = """Accumulator BatchproofError Exact Explanation GradientCheck GradientNoise Simulation __version__ accumulate
-check_gradients exact explain gradient_noise simulate testing""".split()
+NAMES = """Accumulator Aggregation BatchproofError Exact Explanation GradientCheck GradientNoise PartialState Scores
+Simulation __version__ accumulate check_gradients exact explain gradient_noise plan score simulate testing""".split()
 
 
 def python(code: str) -> str:

@@ -95,8 +95,11 @@ def _steps(runs: Sequence[Finisher], at: Sequence[int]) -> list[FinishStep]:
         OneByOne: other operations are done, or a number follows the number of samples in no straight line.
     """
     scripts = [[step for step in run.script if not step.shared] for run in runs]
-    if len({len(script) for script in scripts}) > 1 or any(run.free != runs[0].free for run in runs):
+    if len({len(script) for script in scripts}) > 1:
         raise OneByOne("it does something else at another number of samples")
+    taken = {at for parts in runs[0].centred.values() for at in parts.summand.free}
+    if any(run.free.get(at) != runs[0].free.get(at) for run in runs for at in taken):
+        raise OneByOne("a number around which a sum is taken follows the number of samples")
     return [_step(same, at) for same in zip(*scripts, strict=True)]
 
 

@@ -1,6 +1,12 @@
-"""score: the exact value of a function on a data set of any size, for the whole and by group."""
+"""score: the exact value of a function on data of any size, for the whole and by group."""
 
-from batchproof.scoring.result import Averaged, GroupScore, Number, Scores
+from batchproof.scoring.blocks import Block, Piece, Source
+from batchproof.scoring.columns import match_columns
+from batchproof.scoring.result import AverageOfParts, GroupScore, Number, Scores
 from batchproof.scoring.score import score
+from batchproof.scoring.source import open_source
 
-__all__ = ["Averaged", "GroupScore", "Number", "Scores", "score"]
+__all__ = [
+    "AverageOfParts", "Block", "GroupScore", "Number", "Piece", "Scores", "Source", "match_columns", "open_source",
+    "score",
+]  # fmt: skip

@@ -16,7 +16,7 @@ Over = Literal["dataset", "samples"]
 
 
 @dataclass(frozen=True)
-class Averaged:
+class AverageOfParts:
     """What averaging the values of parts of the data would have said.
 
     Attributes:
@@ -50,7 +50,7 @@ class Number:
     component: str
     value: float
     standard_error: float
-    averaged: Averaged | None = None
+    averaged: AverageOfParts | None = None
     place: Place | None = None
     kept: str = ""
 

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.target import name_of, place_of, required
+from batchproof.ground.target import name_of, required
 from batchproof.ground.text import counted, size_of
 from batchproof.ground.threads import in_threads, noted
-from batchproof.scoring import values
-from batchproof.scoring.blocks import Piece, Source
+from batchproof.scoring.blocks import Source
 from batchproof.scoring.columns import match_columns
-from batchproof.scoring.result import Averaged, GroupScore, Number, Over, Scores
+from batchproof.scoring.conclude import conclude
+from batchproof.scoring.function import ScoredFunction, prepare
+from batchproof.scoring.result import Over, Scores
 from batchproof.scoring.source import open_source
-from batchproof.scoring.subject import Subject, prepare
-from batchproof.scoring.tally import Job, Kept, Tally
+from batchproof.scoring.tally import KeptSamples, Scan, Tally
 
 Progress = Callable[[str, int, int | None], None]
 Functions = Callable[..., Any] | Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
 
 #: Of the memory that is free, what kept samples may take: joining them takes as much again.
 MOST_OF_MEMORY = 0.4
-#: The values of more pieces than this are not averaged.
-MOST_PIECES = 20_000
 
 
 def score(
@@ -76,22 +74,27 @@ def score(
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
     source = open_source(data)
     keys = (by,) if isinstance(by, str) else tuple(by)
-    job = Job(source, subjects_of(source, fn, columns or {}, keys, over, nulls), keys, nulls)
-    _check_memory(job)
+    scan = Scan(source, functions_of(source, fn, columns or {}, keys, over, nulls), keys, nulls)
     workers = threads or os.cpu_count() or 1
     shown = progress or _unseen
     with noted() as check, _single_threaded():
-        tally, interrupted = gather(job, lambda: _tallies(job, workers, check), shown)
-    return conclude(job, tally, counted(workers, "thread"), interrupted, started, shown)
+
+        def read(scan: Scan) -> tuple[Tally, bool]:
+            _check_memory(scan)
+            return gather(scan, _tallies(scan, workers, check), shown)
+
+        tally, interrupted = read(scan)
+        found = conclude(scan, tally, lambda scan: read(scan)[0], interrupted, shown)
+    return replace(found, engine=counted(workers, "thread"), seconds=time.perf_counter() - started)
 
 
 def _unseen(text: str, done: int, total: int | None) -> None:
     """Nobody looks."""
 
 
-def subjects_of(
+def functions_of(
     source: Source, fn: Functions, columns: Mapping[str, str], by: Sequence[str], over: Over, nulls: str
-) -> tuple[Subject, ...]:
+) -> tuple[ScoredFunction, ...]:
     """The functions, made ready by the first rows of the data.
 
     Raises:
@@ -131,22 +134,22 @@ def _unlike(title: str, others: Sequence[str]) -> str:
 # ---------------------------------------------------------------------- the pass
 
 
-def _tallies(job: Job, threads: int, check: Callable[[], None]) -> Iterator[Tally]:
+def _tallies(scan: Scan, threads: int, check: Callable[[], None]) -> Iterator[Tally]:
     """The tally of each piece, in order; read and folded in threads."""
-    for _, tally in in_threads(lambda piece, stop: job.tally(piece), job.source.pieces, threads, check):
+    for _, tally in in_threads(lambda piece, stop: scan.tally(piece), scan.source.pieces, threads, check):
         yield tally
 
 
-def gather(job: Job, tallies: Callable[[], Iterable[Tally]], progress: Progress) -> tuple[Tally, bool]:
+def gather(scan: Scan, tallies: Iterable[Tally], progress: Progress) -> tuple[Tally, bool]:
     """One tally of all, and whether Ctrl-C ended it: then it is that of the pieces so far."""
-    total = Tally.empty(job.subjects)
-    rows = [piece.rows for piece in job.source.pieces]
+    total = Tally.empty(scan.functions)
+    rows = [piece.rows for piece in scan.source.pieces]
     known = None if None in rows else sum(row for row in rows if row is not None)
     progress("reading", 0, known)
     try:
-        for tally in tallies():
+        for tally in tallies:
             total.absorb(tally)
-            _check_kept(total, job)
+            _check_kept(total, scan)
             progress("scored", sum(total.rows.values()), known)
     except KeyboardInterrupt:
         if not sum(total.rows.values()):
@@ -169,26 +172,26 @@ class _single_threaded:
 # ---------------------------------------------------------------------- memory
 
 
-def _check_memory(job: Job) -> None:
+def _check_memory(scan: Scan) -> None:
     """Refuse before reading what would not fit: samples that a function needs all together."""
-    rows = sum(piece.rows or 0 for piece in job.source.pieces)
-    for subject in job.subjects:
-        if subject.aggregation is None:
-            _refuse(subject, rows * subject.row_nbytes, rows)
+    rows = sum(piece.rows or 0 for piece in scan.source.pieces)
+    for function in () if scan.only is not None else scan.functions:
+        if function.aggregation is None:
+            _refuse(function, rows * function.row_nbytes, rows)
 
 
-def _check_kept(tally: Tally, job: Job) -> None:
+def _check_kept(tally: Tally, scan: Scan) -> None:
     """Refuse while reading, where the number of rows was not known."""
-    for one in tally.subjects:
-        if isinstance(one, Kept) and any(piece.rows is None for piece in job.source.pieces):
-            _refuse(one.subject, one.nbytes, sum(tally.rows.values()))
+    for one in tally.functions:
+        if isinstance(one, KeptSamples) and any(piece.rows is None for piece in scan.source.pieces):
+            _refuse(one.function, one.nbytes, sum(tally.rows.values()))
 
 
-def _refuse(subject: Subject, nbytes: int, rows: int) -> None:
+def _refuse(function: ScoredFunction, nbytes: int, rows: int) -> None:
     free = _free_memory()
     if nbytes > MOST_OF_MEMORY * free:
         raise BatchproofError(
-            f"{subject.name} keeps its samples ({subject.reason}): {rows:,} rows take {size_of(nbytes)}, and as "
+            f"{function.name} keeps its samples ({function.reason}): {rows:,} rows take {size_of(nbytes)}, and as "
             f"much again to join them; {size_of(free)} are free. Score fewer rows, or a function with a state"
         )
 
@@ -201,132 +204,3 @@ def _free_memory() -> int:
         return 1024 * int(free.split()[1])
     except (OSError, StopIteration):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 1 << 62
-
-
-# ---------------------------------------------------------------------- the result
-
-
-def conclude(job: Job, tally: Tally, engine: str, interrupted: bool, started: float, progress: Progress) -> Scores:
-    """From what was folded to the result.
-
-    Raises:
-        BatchproofError: no rows were left, or a function has no value on them.
-    """
-    rows = sum(tally.rows.values())
-    if not rows:
-        why = f": all {tally.dropped:,} rows hold a null" if tally.dropped else ""
-        raise BatchproofError(f"{job.source.title} has no rows to score{why}")
-    pieces = [piece for piece in job.source.pieces if tally.rows.get(piece.number)]
-    numbers: list[Number] = []
-    for one in tally.subjects:
-        numbers += _numbers(one, pieces)
-    groups, raised = _groups(job, tally, progress) if job.by else ((), ())
-    return Scores(
-        data=job.source.title,
-        numbers=tuple(numbers),
-        rows=rows,
-        over=job.subjects[0].over,
-        by=job.by,
-        groups=groups,
-        columns=tuple(_given(subject) for subject in job.subjects),
-        pieces=len(pieces),
-        dropped=tally.dropped,
-        not_a_number=tally.not_a_number,
-        engine=engine,
-        raised=raised,
-        interrupted=interrupted,
-        seconds=time.perf_counter() - started,
-    )
-
-
-def _numbers(one: Any, pieces: Sequence[Piece]) -> Iterator[Number]:
-    subject: Subject = one.subject
-    whole = values.whole(one)
-    averaged = _averaged(one, pieces, whole.values[0].tolist())
-    for place, component in enumerate(subject.components):
-        yield Number(
-            function=subject.name,
-            component=component,
-            value=float(whole.values[0, place]),
-            standard_error=float(whole.errors[0, place]),
-            averaged=averaged[place] if averaged else None,
-            place=place_of(subject.fn),
-            kept=subject.reason if isinstance(one, Kept) else "",
-        )
-
-
-def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list[Averaged]:
-    """What averaging the pieces would have said; of one piece alone, equal parts of it."""
-    if len(pieces) > MOST_PIECES:
-        return []
-    files: dict[str, list[int]] = {}
-    for piece in pieces:
-        files.setdefault(piece.file, []).append(piece.number)
-    if len(files) > 1:
-        found, what = values.by_piece(one, list(files.values())), "files"
-    elif len(pieces) > 1:
-        found, what = values.by_piece(one, [[piece.number] for piece in pieces]), _kind_of(pieces[0])
-    else:
-        found, what = values.by_part(one), "equal parts"
-    if len(found.values) < 2:
-        return []
-    means = found.values.mean(0).tolist()
-    return [
-        Averaged(what, len(found.values), mean, (mean - value) / abs(value) if value else math.nan)
-        for mean, value in zip(means, whole, strict=True)
-    ]
-
-
-def _kind_of(piece: Piece) -> str:
-    """What the pieces of a file are called: ``row groups`` for ``row group 3``."""
-    words = piece.part.rstrip("0123456789 ")
-    return f"{words}s" if words else "parts"
-
-
-def _groups(job: Job, tally: Tally, progress: Progress) -> tuple[tuple[GroupScore, ...], tuple[str, ...]]:
-    """A row for each group, in the order of their keys; and what functions raised on groups."""
-    count = len(tally.keys)
-    found = [
-        values.by_group(one, count, lambda done, total: progress("finishing groups", done, total))
-        for one in tally.subjects
-    ]
-    numbers = torch.cat([one.values for one in found], 1).tolist()
-    errors = torch.cat([one.errors for one in found], 1).tolist()
-    sizes = _sizes(tally, count)
-    groups = [
-        GroupScore(key, sizes[at], tuple(numbers[at]), tuple(errors[at])) for key, at in tally.keys.numbers.items()
-    ]
-    raised = tuple(
-        f"{subject.name} has no value on {len(one.raised):,} of {count:,} groups: {next(iter(one.raised.values()))}"
-        for subject, one in zip(job.subjects, found, strict=True)
-        if one.raised
-    )
-    return tuple(sorted(groups, key=lambda group: _order(group.key))), raised
-
-
-def _sizes(tally: Tally, count: int) -> list[int]:
-    one = tally.subjects[0]
-    if isinstance(one, Kept):
-        group = torch.cat([groups for groups in one.groups if groups is not None])
-        return torch.bincount(group, minlength=count).tolist()
-    assert one.groups is not None
-    places = torch.arange(count * one.group_cells) // one.group_cells
-    counts = torch.zeros(count, dtype=torch.int64).scatter_add_(0, places, one.groups.counts[: len(places)])
-    return counts.tolist()
-
-
-def _order(key: Sequence[Any]) -> tuple[tuple[bool, str, Any], ...]:
-    """Keys of one type in their own order, those without a value last."""
-    return tuple((part is None or part != part, type(part).__name__, "" if part is None else part) for part in key)
-
-
-def _given(subject: Subject) -> str:
-    names = [parameter.name for parameter in required(subject.fn)]
-    names = names if len(names) == len(subject.columns) else ["" for _ in subject.columns]
-    pairs = zip(names, subject.columns, strict=True)
-    return f"{subject.name}({', '.join(_pair(name, own) for name, own in pairs)})"
-
-
-def _pair(name: str, columns: str | tuple[str, ...]) -> str:
-    shown = columns if isinstance(columns, str) else f"[{columns[0]} … {columns[-1]}]"
-    return shown if name in ("", shown) else f"{name}={shown}"

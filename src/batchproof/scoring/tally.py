@@ -7,7 +7,7 @@ held in a few cells, to which samples are dealt in turn: leaving one cell out at
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from batchproof.derive import GroupStates
 from batchproof.ground.batch import Batch, join
 from batchproof.metric import NOTHING, PartialState, Sample, mixed, unpacked
-from batchproof.scoring.subject import Subject, batch_of
+from batchproof.scoring.function import ScoredFunction, batch_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -40,7 +40,7 @@ NAN = float("nan")
 Key = tuple[Any, ...]
 
 
-class Keys:
+class GroupKeys:
     """The groups that came, in the order in which they came."""
 
     def __init__(self) -> None:
@@ -114,11 +114,11 @@ def _key(code: int, values: Sequence[Sequence[Any]]) -> Key:
 
 
 @dataclass
-class Folded:
+class FoldedSamples:
     """What a function that folds has of the data.
 
     Attributes:
-        subject: the function.
+        function: the function.
         cells: states of the whole; None where there is nothing in a cell yet.
         pieces: the state of each piece, by its number.
         groups: the states of groups: group times the cells of each, and the cell.
@@ -126,16 +126,16 @@ class Folded:
         sample: a few samples of all.
     """
 
-    subject: Subject
+    function: ScoredFunction
     cells: list[PartialState | None] = field(default_factory=lambda: [None] * CELLS)
     pieces: dict[int, PartialState] = field(default_factory=dict)
     groups: GroupStates | None = None
     group_cells: int = 0
     sample: Sample = NOTHING
 
-    def absorb(self, other: Folded, groups: Tensor) -> None:
+    def absorb(self, other: FoldedSamples, groups: Tensor) -> None:
         """Take in what was folded elsewhere, whose groups have these numbers here."""
-        aggregation = self.subject.aggregation
+        aggregation = self.function.aggregation
         assert aggregation is not None
         self.cells = [_merged(aggregation, pair) for pair in zip(self.cells, other.cells, strict=True)]
         self.pieces |= other.pieces
@@ -167,22 +167,22 @@ def _merged(aggregation: Any, pair: Sequence[PartialState | None]) -> PartialSta
 
 
 @dataclass
-class Kept:
+class KeptSamples:
     """The samples, where a function needs them all together.
 
     Attributes:
-        subject: the function.
+        function: the function.
         blocks: the arguments, block by block.
         groups: for each block the groups of its rows; None where none are asked for.
         pieces: for each block the number of its piece.
     """
 
-    subject: Subject
+    function: ScoredFunction
     blocks: list[list[Tensor]] = field(default_factory=list)
     groups: list[Tensor | None] = field(default_factory=list)
     pieces: list[int] = field(default_factory=list)
 
-    def absorb(self, other: Kept, groups: Tensor) -> None:
+    def absorb(self, other: KeptSamples, groups: Tensor) -> None:
         """Take in what was kept elsewhere, whose groups have these numbers here."""
         self.blocks += other.blocks
         self.groups += [None if own is None else groups[own] for own in other.groups]
@@ -202,28 +202,33 @@ class Tally:
     """What is known of some pieces of the data.
 
     Attributes:
-        subjects: for each function what it has.
+        functions: for each function what it has.
         keys: the groups.
         rows: how many rows of each piece were used.
         dropped: rows left out because of nulls.
         not_a_number: rows that hold NaN.
     """
 
-    subjects: list[Folded | Kept]
-    keys: Keys = field(default_factory=Keys)
+    functions: list[FoldedSamples | KeptSamples]
+    keys: GroupKeys = field(default_factory=GroupKeys)
     rows: dict[int, int] = field(default_factory=dict)
     dropped: int = 0
     not_a_number: int = 0
 
     @classmethod
-    def empty(cls, subjects: Sequence[Subject]) -> Tally:
+    def empty(cls, functions: Sequence[ScoredFunction]) -> Tally:
         """Of no data."""
-        return cls([Kept(subject) if subject.aggregation is None else Folded(subject) for subject in subjects])
+        return cls(
+            [
+                KeptSamples(function) if function.aggregation is None else FoldedSamples(function)
+                for function in functions
+            ]
+        )
 
     def absorb(self, other: Tally) -> None:
         """Take in what is known of other pieces."""
         groups = self.keys.of_keys(other.keys.numbers)
-        for mine, theirs in zip(self.subjects, other.subjects, strict=True):
+        for mine, theirs in zip(self.functions, other.functions, strict=True):
             mine.absorb(theirs, groups)  # type: ignore[arg-type]
         self.rows |= other.rows
         self.dropped += other.dropped
@@ -231,31 +236,33 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Job:
+class Scan:
     """What is done to every piece; it travels to wherever pieces are read.
 
     Attributes:
         source: the data.
-        subjects: the functions.
+        functions: the functions.
         by: the columns that groups are made of.
         nulls: ``"error"`` or ``"drop"``.
+        only: the groups that are read; None for all rows.
     """
 
     source: Source
-    subjects: tuple[Subject, ...]
+    functions: tuple[ScoredFunction, ...]
     by: tuple[str, ...] = ()
     nulls: str = "error"
+    only: frozenset[Key] | None = None
 
     @property
     def columns(self) -> list[str]:
         """The columns that the functions take."""
-        given = (names for subject in self.subjects for names in subject.columns)
+        given = (names for function in self.functions for names in function.columns)
         return list(dict.fromkeys(name for names in given for name in ([names] if isinstance(names, str) else names)))
 
     def tally(self, piece: Piece) -> Tally:
         """Read a piece, and fold it."""
-        found = Tally.empty(self.subjects)
-        works = [_KeepWork(one) if isinstance(one, Kept) else _FoldWork(one, piece) for one in found.subjects]
+        found = Tally.empty(self.functions)
+        works = [_KeepWork(one) if isinstance(one, KeptSamples) else _FoldWork(one, piece) for one in found.functions]
         rows = 0
         with torch.no_grad():
             for block in self.source.read(piece, self.columns, self.by, self.nulls):
@@ -265,6 +272,8 @@ class Job:
                 if not block.rows:
                     continue
                 groups = found.keys.of_block(block.keys) if self.by else None
+                if self.only is not None:
+                    block, groups = self._of_these(block, groups, found.keys)
                 for work in works:
                     work.add(block, piece.number, groups, len(found.keys))
         for work in works:
@@ -272,15 +281,24 @@ class Job:
         found.rows[piece.number] = rows
         return found
 
+    def _of_these(self, block: Block, groups: Tensor | None, keys: GroupKeys) -> tuple[Block, Tensor]:
+        """The rows of a block that are of the groups that are read."""
+        assert self.only is not None
+        assert groups is not None
+        numbers = torch.tensor([number for key, number in keys.numbers.items() if key in self.only], dtype=torch.int64)
+        rows = torch.isin(groups, numbers)
+        tensors = {name: tensor[rows] for name, tensor in block.tensors.items()}
+        return replace(block, rows=int(rows.sum()), tensors=tensors), groups[rows]
+
 
 class _KeepWork:
     """Keeps the blocks of a piece."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: KeptSamples) -> None:
         self.kept = kept
 
     def add(self, block: Block, piece: int, groups: Tensor | None, count: int) -> None:
-        self.kept.blocks.append([value.clone() for value in self.kept.subject.arguments(block.tensors)])
+        self.kept.blocks.append([value.clone() for value in self.kept.function.arguments(block.tensors)])
         self.kept.groups.append(groups)
         self.kept.pieces.append(piece)
 
@@ -291,8 +309,8 @@ class _KeepWork:
 class _FoldWork:
     """Folds the blocks of a piece."""
 
-    def __init__(self, folded: Folded, piece: Piece) -> None:
-        aggregation = folded.subject.aggregation
+    def __init__(self, folded: FoldedSamples, piece: Piece) -> None:
+        aggregation = folded.function.aggregation
         assert aggregation is not None
         self.folded, self.aggregation = folded, aggregation
         self.drawn: list[Batch] = []
@@ -302,7 +320,7 @@ class _FoldWork:
         self.states: list[PartialState] = []
 
     def add(self, block: Block, piece: int, groups: Tensor | None, count: int) -> None:
-        arguments = self.folded.subject.arguments(block.tensors)
+        arguments = self.folded.function.arguments(block.tensors)
         self._draw(arguments, piece)
         for part in _split(arguments, self.runs):
             state = self.aggregation.fold(*part)

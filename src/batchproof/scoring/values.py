@@ -17,8 +17,8 @@ from batchproof.ground.batch import tensors_of
 from batchproof.ground.isolation import quiet
 from batchproof.ground.text import error_line
 from batchproof.metric import Aggregation, PartialState, delete_group_errors, recheck, standard_error
-from batchproof.scoring.subject import Subject
-from batchproof.scoring.tally import CELLS, Folded, Kept
+from batchproof.scoring.function import ScoredFunction
+from batchproof.scoring.tally import CELLS, FoldedSamples, KeptSamples
 
 #: So many groups are finished at once, fewer one by one.
 MANY = 8
@@ -37,21 +37,23 @@ class Values:
     Attributes:
         values: A row for each set, a column for each number; float64. NaN where the function raised.
         errors: Their standard errors, NaN where there is none.
-        raised: For the sets on which the function raised, or was refused, what was said.
+        raised: For the sets on which the function raised, or its state was refused, what was said.
+        refused: Those on which its state was.
     """
 
     values: Tensor
     errors: Tensor
     raised: dict[int, str] = field(default_factory=dict)
+    refused: frozenset[int] = frozenset()
 
 
-def whole(one: Folded | Kept) -> Values:
+def whole(one: FoldedSamples | KeptSamples) -> Values:
     """On all samples together.
 
     Raises:
         BatchproofError: the function goes another way on all of them, or its state does not give its value on a few.
     """
-    if isinstance(one, Kept):
+    if isinstance(one, KeptSamples):
         return _whole_of_kept(one)
     aggregation = _aggregation(one)
     recheck(aggregation.fn, aggregation.variants, one.sample)
@@ -68,28 +70,28 @@ def whole(one: Folded | Kept) -> Values:
     return Values(value[None], errors[None])
 
 
-def by_piece(one: Folded | Kept, parts: Sequence[Sequence[int]]) -> Values:
+def by_piece(one: FoldedSamples | KeptSamples, parts: Sequence[Sequence[int]]) -> Values:
     """On the samples of some pieces together, for each list of their numbers."""
-    if isinstance(one, Folded):
+    if isinstance(one, FoldedSamples):
         aggregation, states = _aggregation(one), one.pieces
         return _each(lambda part: _finished(aggregation, aggregation.merge(states[n] for n in part)), parts)
     blocks: dict[int, list[list[Tensor]]] = {}
     for piece, block in zip(one.pieces, one.blocks, strict=True):
         blocks.setdefault(piece, []).append(block)
-    return _each(lambda part: _called(one.subject, _joined([block for n in part for block in blocks[n]])), parts)
+    return _each(lambda part: _called(one.function, _joined([block for n in part for block in blocks[n]])), parts)
 
 
-def by_part(one: Folded | Kept) -> Values:
+def by_part(one: FoldedSamples | KeptSamples) -> Values:
     """On each of some parts of about one size: what a piece that is alone is cut into."""
-    if isinstance(one, Folded):
+    if isinstance(one, FoldedSamples):
         aggregation = _aggregation(one)
         cells = [state for state in one.cells if state is not None and state.n]
         return _each(lambda state: _finished(aggregation, state), cells)
     parts = zip(*(value.chunk(CELLS) for value in _joined(one.blocks)), strict=True)
-    return _each(lambda part: _called(one.subject, part), list(parts))
+    return _each(lambda part: _called(one.function, part), list(parts))
 
 
-def by_group(one: Folded | Kept, count: int, progress: Progress | None = None) -> Values:
+def by_group(one: FoldedSamples | KeptSamples, count: int, progress: Progress | None = None) -> Values:
     """On the samples of each group, by its number.
 
     Args:
@@ -97,7 +99,7 @@ def by_group(one: Folded | Kept, count: int, progress: Progress | None = None) -
         count: how many groups there are.
         progress: called with how many groups are done, and how many there are.
     """
-    if isinstance(one, Kept):
+    if isinstance(one, KeptSamples):
         return _groups_of_kept(one, count, progress)
     assert one.groups is not None
     cells = one.group_cells
@@ -111,19 +113,19 @@ def by_group(one: Folded | Kept, count: int, progress: Progress | None = None) -
 # ---------------------------------------------------------------------- states
 
 
-def _aggregation(one: Folded) -> Aggregation:
-    assert one.subject.aggregation is not None
-    return one.subject.aggregation
+def _aggregation(one: FoldedSamples) -> Aggregation:
+    assert one.function.aggregation is not None
+    return one.function.aggregation
 
 
 def _finished(aggregation: Aggregation, state: PartialState) -> Tensor:
     return components.values(aggregation.finish_wide(state))
 
 
-def _finish_all(one: Folded, states: GroupStates, progress: Progress | None) -> Values:
+def _finish_all(one: FoldedSamples, states: GroupStates, progress: Progress | None) -> Values:
     """The states of many groups, finished: at once where the function never asks how many samples there are."""
     aggregation, counts = _aggregation(one), states.counts
-    values = torch.full((len(counts), len(one.subject.components)), torch.nan, dtype=torch.float64)
+    values = torch.full((len(counts), len(one.function.components)), torch.nan, dtype=torch.float64)
     filled = counts.nonzero().flatten()
     if len(filled) >= MANY:
         with suppress(OneByOne, BatchproofError):
@@ -135,11 +137,7 @@ def _finish_all(one: Folded, states: GroupStates, progress: Progress | None) -> 
         state = PartialState(leaves, tuple(states.lengths[:, group].tolist()), int(counts[group]), aggregation.form)
         return _finished(aggregation, state)
 
-    found = _each(alone, list(filled), values.shape[1], progress)
-    values[filled] = found.values
-    return Values(
-        values, torch.full_like(values, torch.nan), {int(filled[at]): why for at, why in found.raised.items()}
-    )
+    return _spread(_each(alone, list(filled), values.shape[1], progress), filled.tolist(), len(counts))
 
 
 def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, numbers: int) -> Tensor:
@@ -161,7 +159,7 @@ def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, 
     return flat
 
 
-def _errors(one: Folded, together: GroupStates, values: Tensor) -> Tensor:
+def _errors(one: FoldedSamples, together: GroupStates, values: Tensor) -> Tensor:
     """The standard errors of groups, by leaving out each of their cells in turn; one by one where these are few."""
     assert one.groups is not None
     cells, errors = one.group_cells, torch.full_like(values, torch.nan)
@@ -177,7 +175,9 @@ def _errors(one: Folded, together: GroupStates, values: Tensor) -> Tensor:
     return errors
 
 
-def _errors_at_once(one: Folded, together: GroupStates, values: Tensor, counts: Tensor, groups: Tensor) -> Tensor:
+def _errors_at_once(
+    one: FoldedSamples, together: GroupStates, values: Tensor, counts: Tensor, groups: Tensor
+) -> Tensor:
     assert one.groups is not None
     cells, plan = one.group_cells, one.groups.plan
     places = (groups[:, None] * cells + torch.arange(cells)).flatten()
@@ -194,7 +194,7 @@ def _errors_at_once(one: Folded, together: GroupStates, values: Tensor, counts: 
     return delete_group_errors(found[:, 0], found[:, 1:], counts)
 
 
-def _error_alone(one: Folded, counts: Tensor, group: int) -> Tensor:
+def _error_alone(one: FoldedSamples, counts: Tensor, group: int) -> Tensor:
     assert one.groups is not None
     aggregation, filled = _aggregation(one), (counts[group] > 0).nonzero().flatten()
     places = group * one.group_cells + filled
@@ -212,51 +212,61 @@ def _error_alone(one: Folded, counts: Tensor, group: int) -> Tensor:
 # ---------------------------------------------------------------------- samples
 
 
-def _whole_of_kept(one: Kept) -> Values:
+def _whole_of_kept(one: KeptSamples) -> Values:
     joined = _joined(one.blocks)
-    value = _called(one.subject, joined)
+    value = _called(one.function, joined)
     errors = torch.full_like(value, torch.nan)
     rows = len(joined[0])
     if 1 < rows <= MOST_CALLED // CELLS:
         cell = torch.arange(rows) * CELLS // rows
         with suppress(Exception):  # without some of the samples the function may raise what it likes
-            errors = _error_of_rows(one.subject, joined, cell)
+            errors = _error_of_rows(one.function, joined, cell)
     return Values(value[None], errors[None])
 
 
-def _error_of_rows(subject: Subject, rows: Sequence[Tensor], cell: Tensor) -> Tensor:
+def _error_of_rows(function: ScoredFunction, rows: Sequence[Tensor], cell: Tensor) -> Tensor:
     """By leaving out the rows of each cell in turn."""
     cells, sizes = torch.unique(cell, return_counts=True)
 
     def left(places: Sequence[int]) -> Tensor:
         chosen = torch.isin(cell, cells[list(places)])
-        return _called(subject, [value[chosen] for value in rows])
+        return _called(function, [value[chosen] for value in rows])
 
     return standard_error(left, sizes.tolist())  # type: ignore[no-any-return]
 
 
-def _groups_of_kept(one: Kept, count: int, progress: Progress | None) -> Values:
+def _groups_of_kept(one: KeptSamples, count: int, progress: Progress | None) -> Values:
     joined = _joined(one.blocks)
     group = torch.cat([groups for groups in one.groups if groups is not None])
     order = group.argsort(stable=True)
     sizes = torch.bincount(group, minlength=count).tolist()
     columns = [torch.split(value[order], sizes) for value in joined]
-    rows = [[column[number] for column in columns] for number in range(count)]
-    found = _each(lambda own: _called(one.subject, own), rows, len(one.subject.components), progress)
-    if len(group) > MOST_CALLED // CELLS:
-        return found
-    bars = _each(lambda own: _error_of_rows(one.subject, own, torch.arange(len(own[0])) % CELLS), rows)
-    return replace(found, errors=bars.values.expand_as(found.values))
+    filled = [number for number in range(count) if sizes[number]]
+    rows = [[column[number] for column in columns] for number in filled]
+    found = _each(lambda own: _called(one.function, own), rows, len(one.function.components), progress)
+    if len(group) <= MOST_CALLED // CELLS:
+        bars = _each(lambda own: _error_of_rows(one.function, own, torch.arange(len(own[0])) % CELLS), rows)
+        found = replace(found, errors=bars.values.expand_as(found.values))
+    return _spread(found, filled, count)
+
+
+def _spread(found: Values, places: Sequence[int], count: int) -> Values:
+    """Values of some sets in their places among all."""
+    values = torch.full((count, found.values.shape[1]), torch.nan, dtype=torch.float64)
+    errors = values.clone()
+    values[places], errors[places] = found.values, found.errors
+    raised = {places[at]: why for at, why in found.raised.items()}
+    return Values(values, errors, raised, frozenset(places[at] for at in found.refused))
 
 
 def _joined(blocks: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
 
 
-def _called(subject: Subject, rows: Sequence[Tensor]) -> Tensor:
+def _called(function: ScoredFunction, rows: Sequence[Tensor]) -> Tensor:
     """The function's numbers on samples; it may write into what it gets."""
-    with quiet(subject.fn):
-        return components.values(subject.folded(*(value.clone() for value in rows)))
+    with quiet(function.fn):
+        return components.values(function.folded(*(value.clone() for value in rows)))
 
 
 # ---------------------------------------------------------------------- what may fail
@@ -268,15 +278,18 @@ def _each(
     """The numbers of each of several sets of samples: on a few of them the function may have no value, and raise."""
     found: list[Tensor | None] = []
     raised: dict[int, str] = {}
+    refused: set[int] = set()
     for at, one in enumerate(sets):
         try:
             found.append(work(one))
         except Exception as error:  # noqa: BLE001 - whatever it raises
             found.append(None)
             raised[at] = error_line(error)
+            if isinstance(error, BatchproofError):
+                refused.add(at)
         if progress is not None:
             progress(at + 1, len(sets))
     width = next((len(row) for row in found if row is not None), numbers)
     nothing = torch.full((width,), torch.nan, dtype=torch.float64)
     values = torch.stack([nothing if row is None else row for row in found]) if found else nothing[None][:0]
-    return Values(values, torch.full_like(values, torch.nan), raised)
+    return Values(values, torch.full_like(values, torch.nan), raised, frozenset(refused))

@@ -40,7 +40,7 @@ CONVERSIONS: tuple[Convert, ...] = (_as_they_are, datafile.as_narrow, datafile.a
 
 
 @dataclass(frozen=True)
-class Subject:
+class ScoredFunction:
     """A function to score.
 
     Attributes:
@@ -108,7 +108,7 @@ def _mean_of_each(*columns: Tensor) -> list[Tensor]:
 
 def prepare(
     name: str, fn: Callable[..., Any], columns: Sequence[str | tuple[str, ...]], block: dict[str, Tensor], over: Over
-) -> Subject:
+) -> ScoredFunction:
     """A function made ready: its plan is derived from some rows of a block.
 
     Raises:
@@ -117,24 +117,24 @@ def prepare(
     rows = len(next(iter(block.values())))
     drawn = torch.arange(min(rows, EXAMPLE_ROWS)) * max(rows // EXAMPLE_ROWS, 1)
     some = {key: column[drawn] for key, column in block.items()}
-    plain = Subject(name, fn, tuple(columns))
-    subject, value = _converted(plain, plain.arguments(some))
+    plain = ScoredFunction(name, fn, tuple(columns))
+    function, value = _converted(plain, plain.arguments(some))
     if over == "samples":
-        subject, value = _averaged(subject, subject.arguments(some))
-    example = batch_of(subject.arguments(some))
-    subject = replace(subject, components=_names(name, value))
+        function, value = _averaged(function, function.arguments(some))
+    example = batch_of(function.arguments(some))
+    function = replace(function, components=_names(name, value))
     try:
-        found = plan_from(subject.folded, example)
+        found = plan_from(function.folded, example)
     except NotConstantSize as error:
         reason = str(error).removeprefix("no state of constant size: ").partition(";")[0]
-        return replace(subject, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
+        return replace(function, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
     if found.plan.group > 1:
         reason = f"it takes whole groups of {found.plan.group} samples"
-        return replace(subject, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
-    return replace(subject, aggregation=found)
+        return replace(function, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
+    return replace(function, aggregation=found)
 
 
-def _converted(subject: Subject, arguments: Sequence[Tensor]) -> tuple[Subject, Any]:
+def _converted(function: ScoredFunction, arguments: Sequence[Tensor]) -> tuple[ScoredFunction, Any]:
     """The function with the types that it takes, and its value on some rows."""
     first: Exception | None = None
     for convert in CONVERSIONS:
@@ -142,7 +142,7 @@ def _converted(subject: Subject, arguments: Sequence[Tensor]) -> tuple[Subject, 
         if first is not None and all(new is old for new, old in zip(values, arguments, strict=True)):
             continue
         try:
-            return replace(subject, convert=convert), subject.fn(*(value.clone() for value in values))
+            return replace(function, convert=convert), function.fn(*(value.clone() for value in values))
         except BatchproofError:
             raise
         except Exception as error:  # noqa: BLE001 - the function is the user's
@@ -151,12 +151,12 @@ def _converted(subject: Subject, arguments: Sequence[Tensor]) -> tuple[Subject, 
     raise first
 
 
-def _averaged(subject: Subject, arguments: Sequence[Tensor]) -> tuple[Subject, Any]:
+def _averaged(function: ScoredFunction, arguments: Sequence[Tensor]) -> tuple[ScoredFunction, Any]:
     """The function as the mean of its values on single samples, and its value on some rows."""
-    values = per_sample(subject.fn, batch_of(arguments))
-    found = replace(subject, over="samples")
+    values = per_sample(function.fn, batch_of(arguments))
+    found = replace(function, over="samples")
     with contextlib.suppress(Exception):  # what branches on a sample cannot be mapped: samples go one by one
-        mapped = _mapped(subject.fn, arguments)
+        mapped = _mapped(function.fn, arguments)
         same = (close(a.double(), b.double(), relative=1e-5) for a, b in zip(mapped, values.columns, strict=True))
         found = replace(found, is_mapped=all(same))
     return found, values.mean()
