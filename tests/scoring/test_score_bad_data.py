@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 from pathlib import Path
@@ -211,6 +212,8 @@ def test_a_csv_that_is_broken(tmp_path: Path) -> None:
     refused(tmp_path, f"{path} is UTF-16: save it as UTF-8")
     path.write_bytes(b"pred,pr\xe9d\n1,2\n")
     refused(tmp_path, f"{path} is not UTF-8 (line 1): save it as UTF-8")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"pred,real\n1,2\n3\n"))
+    refused(tmp_path / "b.csv.gz", "b.csv.gz: CSV parse error: Row #3: Expected 2 columns, got 1: 3")
     path.write_bytes(b"PAR1" + bytes(50))
     refused(tmp_path, f"{path} is a parquet file, not text")
 

@@ -232,7 +232,10 @@ def open_arrays(data: Any) -> Source:
     Raises:
         BatchproofError: their numbers of rows differ, or there are none.
     """
-    if not isinstance(data, Mapping):
+    names = getattr(getattr(data, "dtype", None), "names", None)  # the fields of a structured array
+    if names:
+        data = {name: data[name] for name in names}
+    elif not isinstance(data, Mapping):
         data = {
             f"#{place}": value for place, value in enumerate(data if isinstance(data, (list, tuple)) else [data], 1)
         }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Rows of a block, where a row is small.
 BLOCK_ROWS = 131_072
 #: Bytes of a block, where a row holds lists.
-_BLOCK_BYTES = 2**26
+_BLOCK_BYTES = 2**25
 #: Rows of a piece of what is in memory.
 PART_ROWS = 2**20
 _WORDS = {"halffloat": "float16", "float": "float32", "double": "float64", "null": "nothing but nulls"}
@@ -299,7 +299,7 @@ def rows_of_block(shapes: Iterable[tuple[int, ...]]) -> int:
     """How many rows a block has: fewer where each is large.
 
     >>> rows_of_block([(), ()]), rows_of_block([(1024,)])
-    (131072, 8192)
+    (131072, 4096)
 
     Args:
         shapes: Of a row in each of the columns.

@@ -66,13 +66,13 @@ def why_csv_is_broken(path: Path, kind: str, error: Exception) -> str:
     return why_broken(path, CSV_MARKS[kind], error)
 
 
-def _open(path: Path, kind: str, types: Mapping[str, Any] | None = None) -> Any:
-    """The file in batches; where types are given, just these columns."""
+def _open(path: Path, kind: str, types: Mapping[str, Any] | None = None, *, in_order: bool = True) -> Any:
+    """The file in batches; where types are given, just these columns. Rows are numbered in errors only in order."""
     from pyarrow import csv
 
     return csv.open_csv(
         str(path),
-        csv.ReadOptions(block_size=_BLOCK),
+        csv.ReadOptions(block_size=_BLOCK, use_threads=not in_order),
         csv.ParseOptions(delimiter=CSV_MARKS[kind], newlines_in_values=True),
         csv.ConvertOptions(
             null_values=_MISSING,
@@ -99,7 +99,7 @@ def _all_fit(path: Path, kind: str, types: Mapping[str, Any]) -> bool:
     if not doubtful:
         return True
     try:
-        with _open(path, kind, doubtful) as reader:
+        with _open(path, kind, doubtful, in_order=False) as reader:
             for _ in reader:
                 pass
     except pyarrow.ArrowInvalid:

@@ -271,9 +271,13 @@ def _as_parquet(file: _File) -> _File:
 
 
 def _as_fragment(file: _File, form: Any) -> _File:
+    from pyarrow import dataset
+
     fragment = form.make_fragment(file.path, filesystem=file.filesystem)
     types = _types(fragment.physical_schema, file)
-    return replace(file, format=form, types=types, groups=((None, fragment.count_rows()),))
+    # of other formats than Arrow's, only reading a file tells its rows
+    rows = fragment.count_rows() if isinstance(form, dataset.IpcFileFormat) else None
+    return replace(file, format=form, types=types, groups=((None, rows),))
 
 
 def _as_stream(file: _File) -> _File:

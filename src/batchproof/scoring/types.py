@@ -57,7 +57,12 @@ def _common_number(one: Any, other: Any) -> Any:
 
     if types.is_decimal(one) or types.is_decimal(other):
         return pyarrow.float64()
-    return pyarrow.from_numpy_dtype(common_dtype(one.to_pandas_dtype(), other.to_pandas_dtype()))
+    return pyarrow.from_numpy_dtype(common_dtype(_numpy_name(one), _numpy_name(other)))
+
+
+def _numpy_name(kind: Any) -> str:
+    # pyarrow's own answer needs pandas in older releases
+    return {"halffloat": "float16", "float": "float32", "double": "float64"}.get(str(kind), str(kind))
 
 
 def common_dtype(one: Any, other: Any) -> Any:
