@@ -9,10 +9,12 @@ WORKERS := auto
 .PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean ecosystem
 .NOTPARALLEL:
 
-# A loss on real predictions, the question's two tables, and the question itself, run anew. The status is 1 where a
-# number depends on the batch size by mistake.
+# A loss on real predictions, two metrics of a folder of them by group, the question's two tables, and the question
+# itself, run anew. The status is 1 where a number depends on the batch size by mistake.
 demo: .venv/torch,data.stamp
 	@$(BIN)/batchproof explain examples/question.py:rmse --data examples/diabetes_predictions.csv || test $$? -eq 1
+	@echo
+	@$(BIN)/batchproof score examples/predictions --fn examples/fit.py:rmse --fn examples/fit.py:r2 --by decade
 	@echo
 	@$(BIN)/batchproof simulate || test $$? -eq 1
 	@echo

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -26,6 +27,12 @@ def test_stored_predictions(tmp_path):
     assert len(stored) == len(made) == 442
     for column in ("pred", "real"):
         assert [float(row[column]) for row in stored] == pytest.approx([float(row[column]) for row in made], rel=1e-6)
+
+
+def test_stored_folder_of_predictions(tmp_path):
+    run("make_predictions.py", str(tmp_path))
+    for stored in sorted((EXAMPLES / "predictions").glob("*.parquet")):
+        assert pq.read_table(stored).equals(pq.read_table(tmp_path / stored.name))
 
 
 def test_question():

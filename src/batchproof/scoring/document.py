@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 #: Groups that are shown at each end.
 EXTREMES = 5
+#: Seconds after which somebody asks how fast it was.
+WAITED = 2.0
+#: A difference below this part of the standard error is nobody's concern.
+NOTHING = 0.02
 #: Numbers that a headline has room for.
 TOLD = 3
 DIGITS = 6
@@ -68,8 +72,8 @@ def _averaging(scores: Scores) -> str:
         return ""
     one, averaged = max(off, key=lambda pair: abs(pair[1].off))
     parts = f"the {averaged.parts:,} {averaged.what}"
-    if not abs(averaged.off) >= 5e-6:
-        return f"Averaging {parts} would have said the same, to the digits shown."
+    if not abs(averaged.off) >= 5e-6 or abs(averaged.mean - one.value) < NOTHING * one.standard_error:
+        return f"Averaging {parts} would have said the same, but for far less than the error bar."
     way = "low" if averaged.mean < one.value else "high"
     said = _value(averaged.mean, one.standard_error)
     name = f" for {one.name}" if len(scores.numbers) > 1 else ""
@@ -140,17 +144,20 @@ def _asides(scores: Scores) -> Iterator[Aside]:
         yield Aside("raised", sentence(said), is_warning=True)
     if scores.dropped:
         yield Aside("dropped", f"{counted(scores.dropped, 'row')} with a null left out.", is_warning=True)
-    yield Aside("columns", "; ".join(scores.columns))
+    yield Aside("from", "; ".join(scores.columns), "columns")
     for one in scores.numbers:
         if one.kept:
             yield Aside("kept", f"{one.function} keeps its samples: {one.kept}")
 
 
 def _closing(scores: Scores) -> str:
-    """How fast, and by what."""
-    per_second = scores.rows / scores.seconds if scores.seconds else 0.0
-    speed = f"{per_second / 1e6:.1f} million" if per_second >= 1e5 else f"{per_second:,.0f}"
-    told = [f"{scores.seconds:.1f} s, {speed} rows per second", scores.engine]
+    """How fast and by what, where anybody waited; whose samples were kept."""
+    told = []
+    if scores.seconds >= WAITED:
+        told = [
+            f"{scores.seconds:.1f} s, {scores.rows / scores.seconds / 1e6:.1f} million rows per second",
+            scores.engine,
+        ]
     kept = {one.function for one in scores.numbers if one.kept}
     if kept:
         told.append(f"samples of {listed(sorted(kept))} kept")
