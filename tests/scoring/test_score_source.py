@@ -500,6 +500,32 @@ def test_arrays_of_one_file(tmp_path: Path) -> None:
         assert found["pred"].dtype is torch.bfloat16 and found["nan"] == 1 and found["user (key)"] == ["a", "b"]
 
 
+def test_arrays_have_one_type_in_all_files(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "a.npz", x=np.array([1, 2], "int32"), u=np.array([b"a", b"bc"]), y=np.array([1.5, 2], "float32")
+    )
+    np.savez(tmp_path / "b.npz", x=np.array([3], ">i8"), u=np.array(["long"]), y=np.array([0.1]))
+    source = open_source(tmp_path)
+    assert source.columns == {"x": "int64", "u": "text", "y": "float64"}
+    blocks = [block for piece in source.pieces for block in source.read(piece, ["x", "y"], ["x", "u"])]
+    assert [str(key.type) for block in blocks for key in block.keys] == ["int64", "string"] * 2
+    assert {tensor.dtype for block in blocks for tensor in block.tensors.values()} == {torch.int64, torch.float64}
+    assert rows_of(source, ["x", "y"], ["u"])["u (key)"] == ["a", "bc", "long"]
+    torch.save({"x": torch.tensor([1, 2], dtype=torch.int16), "y": torch.ones(2).bfloat16()}, tmp_path / "a.pt")
+    torch.save({"x": [3, 4], "y": torch.ones(2)}, tmp_path / "b.pt")
+    found = rows_of(open_source(f"{tmp_path}/*.pt"), ["x", "y"], ["x"])
+    assert found["x"].tolist() == found["x (key)"] == [1, 2, 3, 4] and found["x"].dtype is torch.int64
+    assert found["y"].dtype is torch.float32
+
+
+def test_lists_that_begin_with_nulls(tmp_path: Path) -> None:
+    table = pa.table({"e": pa.array([None] * 3000 + [[1.0, 2.0]] * 3, pa.list_(pa.float32()))})
+    for data in (table, write(table, tmp_path / "some.parquet", group=100)):
+        source = open_source(data)
+        assert source.columns == {"e": "lists of 2 float32"}
+        assert rows_of(source, ["e"], nulls="drop")["e"].tolist() == [[1, 2]] * 3
+
+
 def test_arrays_by_name() -> None:
     weight = torch.ones(3, requires_grad=True)
     source = open_source(

@@ -84,11 +84,6 @@ class ArraySource(Source):
     def _describe(self, name: str, found: Sequence[_Seen], seen: Sequence[Mapping[str, _Seen]]) -> None:
         first = found[0]
         self._shapes[name] = first.shape[1:]
-        sizes = " × ".join(str(size) for size in first.shape[1:])
-        word = _type_in_words(first.dtype)
-        self.columns[name] = f"lists of {sizes} {word}" if sizes else word
-        if not _is_number(first.dtype):
-            self.not_numbers[name] = "holds text, not numbers" if word == "text" else f"holds {word}, not numbers"
         if len(found) < len(seen):
             without = next(columns for columns in seen if name not in columns)
             other = next(iter(without.values())).file if without else "a file"
@@ -97,6 +92,11 @@ class ArraySource(Source):
             why = self._why_not(name, one, first)
             if why:
                 self.unreadable.setdefault(name, why)
+        sizes = " × ".join(str(size) for size in first.shape[1:])
+        word = _type_in_words(self._common.get(name, first.dtype))
+        self.columns[name] = f"lists of {sizes} {word}" if sizes else word
+        if not _is_number(first.dtype):
+            self.not_numbers[name] = "holds text, not numbers" if word == "text" else f"holds {word}, not numbers"
 
     def _why_not(self, name: str, one: _Seen, first: _Seen) -> str:
         place = f"{name} of {one.file}" if one.file else name
@@ -133,7 +133,7 @@ class ArraySource(Source):
     def _tensor(self, piece: Piece, name: str, values: Any) -> Any:
         import torch
 
-        if isinstance(values, torch.Tensor) and not str(values.dtype).startswith("torch.uint"):
+        if isinstance(values, torch.Tensor) and values.dtype not in (torch.uint16, torch.uint32, torch.uint64):
             found: Any = values.detach()
         else:
             found = datafile.tensor_of(torch, values.cpu().numpy() if isinstance(values, torch.Tensor) else values)
@@ -155,6 +155,7 @@ class ArraySource(Source):
         return wider
 
     def _key(self, name: str, values: Any) -> Any:
+        import numpy
         import pyarrow
         import torch
 
@@ -162,7 +163,11 @@ class ArraySource(Source):
             raise BatchproofError(f"{name} holds {self.columns[name]}: groups are made of one value in each row")
         if isinstance(values, torch.Tensor):
             values = (values.float() if values.dtype is torch.bfloat16 else values).detach().cpu().numpy()
-        return pyarrow.array(values.astype(values.dtype.newbyteorder("=")))
+        if values.dtype.kind == "S":
+            return pyarrow.array(values.astype(str))
+        common = self._common.get(name)
+        kind = common if isinstance(common, numpy.dtype) and common.kind in "iuf" else values.dtype
+        return pyarrow.array(values.astype(kind.newbyteorder("=")))
 
     def locate(self, piece: Piece, row: int) -> str:
         return f"row {(0 if piece.file else piece.number * PART_ROWS) + row + 1:,} of {piece.file or self.title}"
@@ -193,10 +198,12 @@ def _common(one: Any, other: Any) -> Any:
 
     if _type_in_words(one) == _type_in_words(other):
         return one
-    if isinstance(one, torch.dtype) and isinstance(other, torch.dtype):
-        if torch.bfloat16 in (one, other):
-            return torch.promote_types(one, other) if one.is_floating_point and other.is_floating_point else None
-        one, other = (torch.empty(0, dtype=dtype).numpy().dtype for dtype in (one, other))
+    if torch.bfloat16 in (one, other):
+        floats = [dtype for dtype in (one, other) if isinstance(dtype, torch.dtype) and dtype.is_floating_point]
+        return torch.promote_types(*floats) if len(floats) == 2 else None
+    one, other = (
+        torch.empty(0, dtype=dtype).numpy().dtype if isinstance(dtype, torch.dtype) else dtype for dtype in (one, other)
+    )
     return common_dtype(one, other) if one.kind in "iufc" and other.kind in "iufc" else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -162,12 +163,13 @@ class TableSource(Source):
 
         if name in self.unreadable:
             return None
-        for piece in self.pieces:
-            for batch in self._batches(piece, [name], 1):
-                value = bare(batch.column(0)).drop_null()
-                if len(value):
-                    first = column(value.slice(0, 1))
-                    return tuple(first.shape[1:]) if isinstance(first, torch.Tensor) else None
+        first = itertools.islice(self._batches(self.pieces[0], [name], 1), 1)  # that is no null, mostly
+        others = (batch for piece in self.pieces for batch in self._batches(piece, [name], 1024))
+        for batch in itertools.chain(first, others):
+            value = bare(batch.column(0)).drop_null()
+            if len(value):
+                found = column(value.slice(0, 1))
+                return tuple(found.shape[1:]) if isinstance(found, torch.Tensor) else None
         return None
 
     def _blocks(self, piece: Piece, columns: list[str], keys: list[str], drop: bool) -> Iterator[Block]:
