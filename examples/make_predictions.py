@@ -1,4 +1,4 @@
-"""Writes the folder predictions: the diabetes predictions as parquet, with the patients, a file for each of four studies.
+"""The folder predictions: the diabetes predictions as parquet, with the patients, a file for each of four studies.
 
 The patients come in the order of their age, as data is seldom shuffled, and the studies differ in size. Needs pyarrow.
 A path as the only argument writes there instead.
