@@ -23,6 +23,8 @@ Again = Callable[[Scan], Tally]
 
 #: The values of more pieces than this are not averaged.
 MOST_PIECES = 20_000
+#: Of data in one piece, parts of fewer rows than this show nothing.
+FEWEST_ROWS = 10
 
 
 def conclude(scan: Scan, tally: Tally, again: Again, interrupted: bool, progress: Progress) -> Scores:
@@ -123,6 +125,8 @@ def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list
         found, what = values.by_piece(one, [[piece.number] for piece in pieces]), _kind_of(pieces[0])
     else:
         found, what = values.by_part(one), "equal parts"
+        if pieces[0].rows is not None and pieces[0].rows < FEWEST_ROWS * len(found.values):
+            return []
     if len(found.values) < 2:
         return []
     means = found.values.mean(0).tolist()

@@ -39,7 +39,7 @@ def document(scores: Scores) -> Document:
             tables=tuple(sheet for sheet in (table, *_groups(scores)) if sheet is not None),
             remarks=tuple(map(sentence, scores.notes)),
             closing=_closing(scores),
-            more="columns, and why samples were kept",
+            more="the columns that were read",
         ),
     )
 
