@@ -73,7 +73,7 @@ def _averaging(scores: Scores) -> str:
     one, averaged = max(off, key=lambda pair: abs(pair[1].off))
     parts = f"the {averaged.parts:,} {averaged.what}"
     if not abs(averaged.off) >= 5e-6 or abs(averaged.mean - one.value) < NOTHING * one.standard_error:
-        return f"Averaging {parts} would have said the same, but for far less than the error bar."
+        return f"Averaging {parts} would have said the same here: what it is off by is far below the error bar."
     way = "low" if averaged.mean < one.value else "high"
     said = _value(averaged.mean, one.standard_error)
     name = f" for {one.name}" if len(scores.numbers) > 1 else ""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from batchproof.derive import GroupStates
 from batchproof.ground.batch import Batch, join
-from batchproof.metric import NOTHING, PartialState, Sample, mixed, unpacked
+from batchproof.metric import NOTHING, PartialState, Sample, unpacked
 from batchproof.scoring.function import ScoredFunction, batch_of
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ MOST_CELLED_GROUPS = 20_000
 
 #: Whole numbers within such a range are counted.
 RANGE = 1 << 17
-#: Rows of each block that the plan is tried on at the end.
-TRIED = 8
+#: Rows of each block that the plan is tried on at the end, and of all.
+TRIED, MOST_TRIED = 8, 256
 #: Each NaN is unequal to the others: in a key it is this one.
 NAN = float("nan")
 
@@ -45,14 +45,27 @@ class GroupKeys:
 
     def __init__(self) -> None:
         self.numbers: dict[Key, int] = {}
+        self._last = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def of_block(self, columns: Sequence[pyarrow.Array]) -> Tensor:
         """For each row of a block the number of its group."""
-        codes, keys = _encoded(columns)
-        return self.of_keys(keys)[codes]
+        near = _near_each_other(columns[0]) if len(columns) == 1 else None
+        if near is None:
+            codes, keys = _encoded(columns)
+            return self.of_keys(keys)[codes]
+        places, least, met = near
+        table = torch.empty(int(met[-1]) + 1, dtype=torch.int64)
+        table[met] = self._of_numbers(met + least)
+        return table[places]
+
+    def _of_numbers(self, values: Tensor) -> Tensor:
+        """The groups of whole numbers in order; most blocks have those of the block before."""
+        if not torch.equal(values, self._last[0]):
+            self._last = values, self.of_keys((value,) for value in values.tolist())
+        return self._last[1]
 
     def of_keys(self, keys: Iterable[Key]) -> Tensor:
         """The numbers of groups, new ones included."""
@@ -76,10 +89,6 @@ def _encoded_column(column: pyarrow.Array) -> tuple[Tensor, list[Any]]:
     """For each row the number of its value, and the values; a null is a value, and all NaN are one."""
     import pyarrow as pa
 
-    if pa.types.is_integer(column.type) and not column.null_count and len(column):
-        near = _near_each_other(column)
-        if near is not None:
-            return near
     plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     encoded = plain.dictionary_encode(null_encoding="encode")
     numbers = torch.from_numpy(encoded.indices.to_numpy(zero_copy_only=False).astype("int64"))
@@ -89,17 +98,22 @@ def _encoded_column(column: pyarrow.Array) -> tuple[Tensor, list[Any]]:
     ) else values
 
 
-def _near_each_other(column: pyarrow.Array) -> tuple[Tensor, list[int]] | None:
-    """Whole numbers within a short range, such as ids: counted, where others are looked up in a hash table."""
+def _near_each_other(column: pyarrow.Array) -> tuple[Tensor, int, Tensor] | None:
+    """Whole numbers within a short range, such as ids: counted, where others are looked up in a hash table.
+
+    Returns:
+        Each number less the least of them, that one, and which of these differences there are, in order.
+    """
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) or column.null_count or not len(column):
+        return None
     numbers = column.to_numpy(zero_copy_only=False)
-    least, range_ = int(numbers.min()), int(numbers.max()) - int(numbers.min())
-    if range_ > RANGE:
+    least, most = int(numbers.min()), int(numbers.max())
+    if most - least > RANGE:
         return None
     places = torch.from_numpy(numbers.astype("int64")).sub_(least)
-    met = torch.bincount(places, minlength=range_ + 1).nonzero().flatten()
-    codes = torch.empty(range_ + 1, dtype=torch.int64)
-    codes[met] = torch.arange(len(met))
-    return codes[places], (met + least).tolist()
+    return places, least, torch.bincount(places).nonzero().flatten()
 
 
 def _key(code: int, values: Sequence[Sequence[Any]]) -> Key:
@@ -123,7 +137,7 @@ class FoldedSamples:
         pieces: the state of each piece, by its number.
         groups: the states of groups: group times the cells of each, and the cell.
         group_cells: how many cells each group has; 0 where no groups are asked for.
-        sample: a few samples of all.
+        drawn: a few rows of each piece.
     """
 
     function: ScoredFunction
@@ -131,7 +145,7 @@ class FoldedSamples:
     pieces: dict[int, PartialState] = field(default_factory=dict)
     groups: GroupStates | None = None
     group_cells: int = 0
-    sample: Sample = NOTHING
+    drawn: list[Batch] = field(default_factory=list)
 
     def absorb(self, other: FoldedSamples, groups: Tensor) -> None:
         """Take in what was folded elsewhere, whose groups have these numbers here."""
@@ -139,7 +153,7 @@ class FoldedSamples:
         assert aggregation is not None
         self.cells = [_merged(aggregation, pair) for pair in zip(self.cells, other.cells, strict=True)]
         self.pieces |= other.pieces
-        self.sample = mixed([self.sample, other.sample]) if self.sample.n else other.sample
+        self.drawn += other.drawn
         if other.groups is None:
             return
         if self.groups is None:
@@ -150,6 +164,13 @@ class FoldedSamples:
         places = torch.arange(len(groups) * other.group_cells)
         own = groups[places // other.group_cells] * cells + places % other.group_cells % cells
         self.groups.absorb(other.groups, own)
+
+    def sample(self) -> Sample:
+        """A few of all rows, evenly from all pieces."""
+        most = max(1, MOST_TRIED // max(len(self.drawn), 1))
+        some = [Batch(batch.layout, [leaf[:most] for leaf in batch.leaves], min(batch.n, most)) for batch in self.drawn]
+        n = sum(state.n for state in self.cells if state is not None)
+        return unpacked([join(some[:MOST_TRIED])], n) if some else NOTHING
 
     def hold_in(self, cells: int) -> None:
         """Hold each group in fewer cells."""
@@ -343,8 +364,11 @@ class _FoldWork:
         cells = folded.group_cells
         folded.groups.grow(count * cells)
         fold = self.aggregation.of_groups
-        cell = _dealt(len(groups), cells) if fold.by_sample else self.run % cells
-        fold.fold(folded.groups, arguments, groups * cells + cell)
+        slots = groups
+        if cells > 1:
+            cell = _dealt(len(groups), cells) if fold.by_sample else torch.tensor(self.run % cells)
+            slots = torch.add(cell, groups, alpha=cells)
+        fold.fold(folded.groups, arguments, slots)
 
     def _draw(self, arguments: Sequence[Tensor], piece: int) -> None:
         """Keep a few rows, to try the plan on once all are folded."""
@@ -355,7 +379,7 @@ class _FoldWork:
 
     def close(self) -> None:
         if self.drawn:
-            self.folded.sample = unpacked([join(self.drawn)], self.rows)
+            self.folded.drawn = [join(self.drawn)]
 
 
 @lru_cache(maxsize=4)

@@ -56,7 +56,7 @@ def whole(one: FoldedSamples | KeptSamples) -> Values:
     if isinstance(one, KeptSamples):
         return _whole_of_kept(one)
     aggregation = _aggregation(one)
-    recheck(aggregation.fn, aggregation.variants, one.sample)
+    recheck(aggregation.fn, aggregation.variants, one.sample())
     cells = [state for state in one.cells if state is not None and state.n]
     value = _finished(aggregation, aggregation.merge(cells))
     errors = torch.full_like(value, torch.nan)
