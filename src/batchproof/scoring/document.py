@@ -33,13 +33,13 @@ def document(scores: Scores) -> Document:
         state=True if scores.exit_status == 0 and not scores.interrupted else None,
         headline=_headline(scores),
         yours=_averaging(scores),
-        sheet=table,
+        sheet=_all_digits(scores),
         asides=tuple(_asides(scores)),
         brief=Brief(
             tables=tuple(sheet for sheet in (table, *_groups(scores)) if sheet is not None),
             remarks=tuple(map(sentence, scores.notes)),
             closing=_closing(scores),
-            more="the columns that were read",
+            more="all digits, the columns that were read",
         ),
     )
 
@@ -100,6 +100,19 @@ def _numbers(scores: Scores) -> Sheet | None:
     return Sheet(
         tuple(one.name for one in every), (Group("", tuple(columns)),), label="", in_words=True, is_stacked=True
     )
+
+
+def _all_digits(scores: Scores) -> Sheet:
+    """Each number with more digits than its error bar leaves: to compare with another program's."""
+    every = scores.numbers
+    columns = [
+        Column("value", tuple(f"{one.value:.12g}" for one in every), "expected"),
+        Column("standard error", tuple(f"{one.standard_error:.3g}" for one in every)),
+    ]
+    told = [one.averaged for one in every]
+    if any(told):
+        columns.append(Column("averaged", tuple("" if one is None else f"{one.mean:.12g}" for one in told), "notable"))
+    return Sheet(tuple(one.name for one in every), (Group("", tuple(columns)),), label="", in_words=True)
 
 
 def _mean(one: Number) -> str:
