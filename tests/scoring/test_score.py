@@ -286,6 +286,22 @@ def test_a_branch_on_the_size_of_a_group_is_the_groups_own():
         assert group.values[0] == pytest.approx(float(careful(own))), group
 
 
+def test_groups_of_one_row_where_others_have_many():
+    """R² of one sample divides by nothing: such groups are finished alone, and all others at once."""
+    data = table(900, 2)
+    users = torch.tensor(data["user"].to_numpy()).long()
+    users[:40] = torch.arange(100, 140)
+    found = batchproof.score({"pred": columns(data)[0], "real": columns(data)[1], "user": users}, r2, by="user")
+    for group in found.groups:
+        own = users == group.key[0]
+        expected = float(r2(*columns(data, own.numpy())))
+        assert group.values[0] == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
+def test_a_function_that_does_not_look_at_its_samples():
+    assert batchproof.score({"x": torch.arange(9.0)}, lambda x: torch.tensor(5.0)).value == 5.0
+
+
 def test_no_rows_are_refused():
     with pytest.raises(BatchproofError, match="no rows"):
         batchproof.score({"x": torch.empty(0)}, lambda x: x.mean())

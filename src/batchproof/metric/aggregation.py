@@ -68,6 +68,8 @@ def plan_from(fn: Callable[..., Any], example: Batch, batch_dim: Dims = 0) -> Ag
     """What `plan` gives, from a batch that was read."""
     stream = Stream(fn, "constant", 1)
     stream.fold(example)
+    if stream.slots is None and stream.plan is not None:
+        raise NotConstantSize("its value does not depend on the samples: there is nothing to fold")
     if stream.slots is None:
         raise BatchproofError(
             f"fn has no value on the {counted(example.n, 'sample')} of the example: give more of them"

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.target import name_of, required
+from batchproof.ground.target import is_metric, name_of, required
 from batchproof.ground.text import counted, size_of
 from batchproof.ground.threads import in_threads, noted
 from batchproof.scoring.blocks import Source
@@ -122,8 +122,8 @@ def _named(fn: Functions) -> dict[str, Callable[..., Any]]:
     if not found:
         raise BatchproofError("score takes one function or several, and was given none")
     for name, one in found.items():
-        if not callable(one):
-            raise BatchproofError(f"score takes functions, and {name} is a {type(one).__name__}")
+        if is_metric(one) or not callable(one):
+            raise BatchproofError(f"score takes functions of columns, and {name} is a {type(one).__name__}")
     return found
 
 

@@ -129,19 +129,21 @@ def _finish_all(one: FoldedSamples, states: GroupStates, progress: Progress | No
     filled = counts.nonzero().flatten()
     if len(filled) >= MANY:
         with suppress(OneByOne, BatchproofError):
-            values[filled] = _at_once(aggregation, states.stacked(filled), counts[filled], values.shape[1])
-            return Values(values, torch.full_like(values, torch.nan))
+            values[filled], sound = _at_once(aggregation, states.stacked(filled), counts[filled], values.shape[1])
+            filled = filled[~sound]
 
     def alone(group: Tensor) -> Tensor:
         leaves = tuple(leaf[0] for leaf in states.stacked(group[None]))
         state = PartialState(leaves, tuple(states.lengths[:, group].tolist()), int(counts[group]), aggregation.form)
         return _finished(aggregation, state)
 
-    return _spread(_each(alone, list(filled), values.shape[1], progress), filled.tolist(), len(counts))
+    found = _spread(_each(alone, list(filled), values.shape[1], progress), filled.tolist(), len(counts))
+    values[filled] = found.values[filled]
+    return replace(found, values=values)
 
 
-def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, numbers: int) -> Tensor:
-    """The values of many states.
+def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, numbers: int) -> tuple[Tensor, Tensor]:
+    """The values of many states, and of which of them the digits suffice.
 
     Raises:
         OneByOne: the function cannot be finished on many at once.
@@ -149,14 +151,12 @@ def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, 
     tensors, dims = tensors_of(aggregation.example)
     with torch.inference_mode(False), quiet(aggregation.fn):
         found = finish_sizes(aggregation.plan, leaves, tensors, dims, sizes)
-    if not bool(found.sound.all()):
-        raise OneByOne("digits of some are lost")
     rows = len(found.sound)
     parts = [torch.view_as_real(leaf) if leaf.is_complex() else leaf for leaf in found.leaves]
     flat = torch.cat([part.reshape(rows, -1).double() for part in parts], 1)[:, : components.MOST]
     if flat.shape[1] != numbers:
         raise OneByOne("it gives another number of numbers")
-    return flat
+    return flat, found.sound
 
 
 def _errors(one: FoldedSamples, together: GroupStates, values: Tensor) -> Tensor:
@@ -188,9 +188,9 @@ def _errors_at_once(
     for leaf, own, whole in zip(plan.leaves, parts, together.stacked(groups), strict=True):
         without = [leaf.merge.reduce(torch.cat([own[:, :i], own[:, i + 1 :]], 1).movedim(1, 0)) for i in range(cells)]
         states.append(torch.cat([whole[:, None], torch.stack(without, 1)], 1).flatten(0, 1))
-    found = torch.unflatten(
-        _at_once(_aggregation(one), states, sizes.flatten(), values.shape[1]), 0, (len(groups), cells + 1)
-    )
+    flat, sound = _at_once(_aggregation(one), states, sizes.flatten(), values.shape[1])
+    flat[~sound] = torch.nan
+    found = torch.unflatten(flat, 0, (len(groups), cells + 1))
     return delete_group_errors(found[:, 0], found[:, 1:], counts)
 
 
