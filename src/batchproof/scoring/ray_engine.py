@@ -7,6 +7,7 @@ last digit, on any number of nodes, and after a node was lost and its tasks ran 
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -131,6 +132,7 @@ def gather(scan: Scan, ray: Any, watch: Watch, check: Check) -> tuple[Tally, boo
         raise found from error
     finally:
         finished.close()
+        tasks.close()
 
 
 def _travelling(scan: Scan) -> bytes:
@@ -155,7 +157,7 @@ Task = tuple[int, Any, Any]
 
 def _fold_pieces(scan: Scan, ray: Any, data: Any) -> Generator[Task]:
     """Start to fold groups of pieces; what is in memory is put into the object store when its turn comes."""
-    fold = _remote(ray, "fold", num_returns=2)
+    fold = _remote(ray, "fold", pair=True)
     in_memory = _is_in_memory(scan)
     held = []  # until the end: the work of a node that is lost is done from it again
     for number, pieces in enumerate(tasks_of(scan.source.pieces)):
@@ -171,8 +173,8 @@ def _fold_pieces(scan: Scan, ray: Any, data: Any) -> Generator[Task]:
 
 def _number_blocks(scan: Scan, source: RayDataset, ray: Any, data: Any, check: Check) -> Generator[Task]:
     """Have Ray Data fold every block, and start to number what comes."""
-    number_blocks = _remote(ray, "number_blocks", num_returns=2)
-    packed, fold = ray.get(data), on_any_node("fold_block")
+    number_blocks = _remote(ray, "number_blocks", pair=True)
+    packed, fold = ray.get(data), on_any_node("fold_block", errors="table")
     columns = list(dict.fromkeys([*scan.columns, *scan.by]))
     blocks = source.fold_blocks(columns, partial(fold, packed))
     with ThreadPoolExecutor(1) as pool:  # a block may take long, and Ctrl-C does not wait for it
@@ -191,28 +193,32 @@ def _number_blocks(scan: Scan, source: RayDataset, ray: Any, data: Any, check: C
             pool.submit(blocks.close)
 
 
-def _remote(ray: Any, work: str, **options: Any) -> Any:
-    return ray.remote(num_cpus=1, max_retries=RETRIES, **options)(on_any_node(work))
+def _remote(ray: Any, work: str, pair: bool = False) -> Any:
+    """A function of the workers as one of Ray's, which gives one object or two."""
+    options = {"num_cpus": 1, "max_retries": RETRIES, "num_returns": 2 if pair else 1}
+    return ray.remote(**options)(on_any_node(work, errors="pair" if pair else "raise"))
 
 
 def _finished(ray: Any, tasks: Generator[Task], check: Check) -> Generator[tuple[int, Report, Any]]:
-    """Tasks as they end, a few under way at a time: the number of each, its report, a reference to its tally."""
+    """Tasks as they end, a few under way at a time: the number of each, its report, a reference to its tally.
+
+    Those that are under way when nobody asks any more end by themselves, a second later: `ray.cancel` aborts the whole
+    process where it meets a task that just ends (2.60: "Tried to complete task that was not pending").
+    """
     pending: dict[Any, tuple[int, Any]] = {}
-    try:
-        while True:
-            most = max(4, AHEAD * int(ray.cluster_resources().get("CPU", 1)))
-            for number, report, tally in islice(tasks, max(0, most - len(pending))):
-                pending[report] = number, tally
-            if not pending:
-                return
-            check()
-            for report in ray.wait(list(pending), num_returns=len(pending), timeout=0.1)[0]:
-                number, tally = pending.pop(report)
-                yield number, ray.get(report), tally
-    finally:
-        for report in pending:
-            ray.cancel(report)
-        tasks.close()
+    while True:
+        most = max(4, AHEAD * int(ray.cluster_resources().get("CPU", 1)))
+        for number, report, tally in islice(tasks, max(0, most - len(pending))):
+            pending[report] = number, tally
+        if not pending:
+            return
+        check()
+        for report in ray.wait(list(pending), num_returns=len(pending), timeout=0.1)[0]:
+            number, tally = pending.pop(report)
+            said = ray.get(report)
+            if isinstance(said, bytes):
+                raise pickle.loads(said)
+            yield number, said, tally
 
 
 def tasks_of(pieces: Sequence[Piece]) -> list[list[Piece]]:

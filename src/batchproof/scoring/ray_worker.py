@@ -15,7 +15,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -42,30 +42,52 @@ class Unseen(Exception):
     """A worker does not find a file: ``args`` are the file and the node."""
 
 
-def on_any_node(work: str) -> Callable[..., Any]:
+def on_any_node(work: str, errors: Literal["raise", "pair", "table"] = "raise") -> Callable[..., Any]:
     """A function of this module, for nodes on which batchproof may be missing, or be another one.
 
     Nothing outside of what is returned is needed until that is known: Ray then carries its code, and not its name.
+
+    Args:
+        work: the name of the function.
+        errors: ``"raise"`` them.  ``"pair"``, ``"table"``: give them as bytes beside an empty tally, or in a row of a
+            table. Ray logs what is raised, and Ray Data hands on its words alone.
     """
     wanted = VERSION
 
     def checked(*args: Any) -> Any:
         import importlib
+        from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 
+        from ray import cloudpickle
         from ray.util import get_node_ip_address
 
         try:
-            version = importlib.import_module("batchproof.version").VERSION
-        except ModuleNotFoundError:
-            version = None
-        if version != wanted:
-            has = f"batchproof {version}" if version else "no batchproof"
-            raise ImportError(
-                f"a worker (node {get_node_ip_address()}) has {has}: install batchproof {wanted} on every node, or "
-                f'connect with ray.init(runtime_env={{"pip": ["batchproof=={wanted}"]}})',
-                name="batchproof",
-            )
-        return getattr(importlib.import_module("batchproof.scoring.ray_worker"), work)(*args)
+            try:
+                version = importlib.import_module("batchproof.version").VERSION
+            except ModuleNotFoundError:
+                version = None
+            if version != wanted:
+                has = f"batchproof {version}" if version else "no batchproof"
+                raise ImportError(
+                    f"a worker (node {get_node_ip_address()}) has {has}: install batchproof {wanted} on every node, or "
+                    f'connect with ray.init(runtime_env={{"pip": ["batchproof=={wanted}"]}})',
+                    name="batchproof",
+                )
+            return getattr(importlib.import_module("batchproof.scoring.ray_worker"), work)(*args)
+        except Exception as error:
+            if errors == "raise":
+                raise
+            raised = cloudpickle.dumps(ExceptionWithTraceback(error, error.__traceback__))
+            try:
+                cloudpickle.loads(raised)
+            except Exception:  # noqa: BLE001 - an error that cannot be made again from its arguments
+                raised = cloudpickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+            if errors == "pair":
+                return raised, b""
+            import pyarrow as pa
+
+            columns = {"tally": b"", "raised": raised}
+            return pa.table({name: pa.array([value], pa.large_binary()) for name, value in columns.items()})
 
     return checked
 
@@ -102,35 +124,28 @@ def _tally(scan: Scan, piece: Piece) -> Tally:
 
 
 def fold_block(scan: bytes, table: Any) -> Any:
-    """The tally of a block of a Ray dataset, as a row of a table; or what was raised, of which Ray Data only tells."""
+    """The tally of a block of a Ray dataset, as a row of a table."""
     import pyarrow as pa
-    from ray import cloudpickle
 
-    tally, raised = b"", b""
-    try:
-        own = scan_of(scan)
-        found = replace(own, source=own.source.of_block(table))  # type: ignore[attr-defined]
-        tally = bytes_of(_tally(found, Piece(0, "", "", table.num_rows)))
-    except Exception as error:  # noqa: BLE001 - whatever the function raises
-        raised = cloudpickle.dumps(error)
-    return pa.table({"tally": pa.array([tally], pa.large_binary()), "raised": pa.array([raised], pa.large_binary())})
+    own = scan_of(scan)
+    block = replace(own, source=own.source.of_block(table))  # type: ignore[attr-defined]
+    tally = bytes_of(_tally(block, Piece(0, "", "", table.num_rows)))
+    return pa.table({name: pa.array([data], pa.large_binary()) for name, data in (("tally", tally), ("raised", b""))})
 
 
-def number_blocks(scan: bytes, number: int, table: Any) -> tuple[Report, bytes]:
+def number_blocks(scan: bytes, number: int, table: Any) -> tuple[Report | bytes, bytes]:
     """The tally of a block, of which it is known by now which one it is."""
-    total = Tally.empty(scan_of(scan).functions)
-    for tally, raised in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        if raised:
-            raise pickle.loads(raised)
-        own = tally_of(tally, scan_of(scan))
-        own.rows = {number: sum(own.rows.values())}
-        for one in own.functions:
-            if isinstance(one, KeptSamples):
-                one.pieces = [number] * len(one.pieces)
-            else:
-                one.pieces = dict.fromkeys([number], one.pieces[0]) if one.pieces else {}
-        total.absorb(own)
-    return _reported(total)
+    (tally,), (raised,) = (table.column(name).to_pylist() for name in ("tally", "raised"))
+    if raised:
+        return raised, b""
+    found = tally_of(tally, scan_of(scan))
+    found.rows = {number: sum(found.rows.values())}
+    for one in found.functions:
+        if isinstance(one, KeptSamples):
+            one.pieces = [number] * len(one.pieces)
+        else:
+            one.pieces = dict.fromkeys([number], one.pieces[0]) if one.pieces else {}
+    return _reported(found)
 
 
 def merge(scan: bytes, *tallies: bytes) -> bytes:
