@@ -1,4 +1,4 @@
-"""The exact value of a function on a folder of predictions, by user, on a Ray cluster: the one that answers, or a new one.
+"""The exact value of a function on a folder of predictions, by user, on a Ray cluster that answers or a new one.
 
 `python examples/score_on_ray.py`
 """

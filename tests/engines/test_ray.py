@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -117,7 +118,7 @@ def test_the_same_on_any_number_of_nodes_and_after_losing_all_of_them(nodes, sma
         nodes.set(count)
         found.append(batchproof.score(folder, [rmse, r2], by="user", engine="ray"))
         assert found[-1].engine == f"Ray, {count + 1} nodes"
-    nodes.set(2)
+    nodes.set(1)  # all that is done before it is lost is lost with it
     scored: list[int] = []
 
     def lose(text: str, done: int, total: int | None) -> None:
@@ -152,31 +153,44 @@ def test_ctrl_c_gives_what_was_scored(nodes, monkeypatch, tmp_path):
     assert found.pieces == scored.bit_count()
 
 
-def test_a_function_of_main_and_one_in_a_file(nodes, cluster, folder, tmp_path):
-    wanted = batchproof.score(folder, rmse).value
-    ask = f"import batchproof; print(batchproof.score({str(folder)!r}, rmse, engine='ray').value)"
-    assert float(python(RMSE + ask, cluster, tmp_path)) == pytest.approx(wanted, rel=1e-12)
+def test_functions_of_main_and_of_a_file_by_the_address_of_a_client_server(nodes, folder, tmp_path):
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "losses.py").write_text(RMSE, encoding="utf-8")  # a folder that workers do not know
-    command = f"score {folder} --fn hidden/losses.py:rmse --engine ray --json"
-    shown = python(f"from batchproof.cli import main; main({command.split()!r})", cluster, tmp_path)
+    ask = f"""
+import batchproof
+from batchproof.cli import main
+found = batchproof.score({str(folder)!r}, rmse, engine="ray://127.0.0.1:25001")
+print(found.engine, found.value)
+main("score {folder} --fn hidden/losses.py:rmse --engine ray://127.0.0.1:25001 --json".split())
+"""
+    first, shown = python(RMSE + ask, tmp_path).split("\n", 1)
+    wanted = batchproof.score(folder, rmse).value
+    assert first.startswith("Ray, 2 nodes ")
+    assert float(first.split()[-1]) == pytest.approx(wanted, rel=1e-12)
     assert float(shown.partition('"value": ')[2].partition(",")[0]) == pytest.approx(wanted, rel=1e-12)
 
 
-def test_by_the_address_of_its_client_server(nodes, folder, tmp_path):
-    ask = f"import batchproof; print(batchproof.score({str(folder)!r}, rmse, engine='ray://127.0.0.1:25001').engine)"
-    assert python(RMSE + ask, None, tmp_path).startswith("Ray, ")
+def test_the_example(nodes, capsys):
+    runpy.run_path(str(ROOT / "examples" / "score_on_ray.py"), run_name="__main__")
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == ["all", "user", "user", "user"]
+    assert shown[0].endswith("Ray, 2 nodes")
+    assert all(0.7 < float(line.split()[-3]) < 0.8 for line in shown[1:])
 
 
-def python(code: str, cluster: Any, folder: Path, **environment: str) -> str:
-    """What another process prints, whose cluster this is."""
+def python(code: str, folder: Path, **environment: str) -> str:
+    """What another process prints."""
     path = folder / "script.py"
     path.write_text(code, encoding="utf-8")
-    address = {} if cluster is None else {"RAY_ADDRESS": cluster.address}
     done = subprocess.run(
-        [sys.executable, str(path)], env={**os.environ, **address, **environment}, capture_output=True, text=True,
-        check=False, cwd=folder, timeout=120,
-    )  # fmt: skip
+        [sys.executable, str(path)],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -230,10 +244,9 @@ def test_a_ray_dataset(nodes, table, over):
         assert found.numbers[0].value == pytest.approx(by_hand(table)["rmse"], rel=1e-9)
 
 
-def test_ray_datasets_of_files_and_of_frames(nodes, folder, table):
-    wanted = batchproof.score(table, r2)
-    agree(batchproof.score(ray.data.read_parquet(str(folder)), r2), wanted)
-    agree(batchproof.score(ray.data.from_pandas(table.to_pandas()), r2), wanted)
+def test_a_ray_dataset_of_frames(nodes, table):
+    found = batchproof.score(ray.data.from_pandas(table.to_pandas()), r2)
+    agree(found, batchproof.score(table, r2))
 
 
 def test_tensors_of_a_ray_dataset(nodes):
@@ -311,30 +324,33 @@ def test_another_batchproof_on_the_nodes(nodes, folder, monkeypatch):
             batchproof.score(data, rmse, engine="ray")
 
 
-def test_no_batchproof_on_the_nodes_and_a_module_that_is_only_here(nodes, cluster, folder, tmp_path):
+def test_no_batchproof_on_the_nodes(nodes, cluster, folder, tmp_path):
     (tmp_path / "nothing").mkdir()
-    (tmp_path / "nothing" / "batchproof.py").write_text("")
-    (tmp_path / "near").mkdir()
-    (tmp_path / "near" / "helpers.py").write_text("def near(pred, real):\n    return (pred - real).square().mean()\n")
-    code = """
-import sys, ray, batchproof
-environment, path, module = sys.argv[1:] if len(sys.argv) > 1 else ENVIRONMENT
-ray.init(runtime_env={"env_vars": {"PYTHONPATH": environment}}, log_to_driver=False, logging_level="ERROR")
-sys.path.append(path)
-from helpers import near
-def rmse(pred, real):
-    return near(pred, real).sqrt()
+    (tmp_path / "nothing" / "batchproof.py").write_text("")  # found first by what a node imports
+    ask = f"""
+import ray, batchproof
+environment = {{"env_vars": {{"PYTHONPATH": {str(tmp_path / "nothing")!r}}}}}
+ray.init({cluster.address!r}, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
 try:
-    batchproof.score(DATA, rmse, engine="ray")
+    batchproof.score({str(folder)!r}, rmse, engine="ray")
 except batchproof.BatchproofError as error:
     print(error)
 """
-    near = str(tmp_path / "near")
-    for environment, said in ((str(tmp_path / "nothing"), "has no batchproof: install"), ("", "has no module helpers")):
-        set_up = (
-            f"ENVIRONMENT = {[environment or os.environ.get('PYTHONPATH', ''), near, '']!r}; DATA = {str(folder)!r}"
-        )
-        assert said in python(set_up + code, cluster, tmp_path)
+    assert "has no batchproof: install batchproof " in python(RMSE + ask, tmp_path)
+
+
+def test_a_module_that_is_only_here(nodes, folder, tmp_path, monkeypatch):
+    (tmp_path / "helpers.py").write_text("def near(pred, real):\n    return (pred - real).square().mean()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    from helpers import near
+
+    def root(pred, real):
+        return near(pred, real).sqrt()
+
+    with pytest.raises(
+        BatchproofError, match=r"a worker \(node [\d.]+\) has no module helpers, which a function needs"
+    ):
+        batchproof.score(folder, root, engine="ray")
 
 
 def test_no_cluster_at_the_address(nodes, folder, tmp_path):
@@ -346,15 +362,8 @@ for address in ("ray://127.0.0.1:1", "ray"):
     except batchproof.BatchproofError as error:
         print(error)
 """
-    said = python(RMSE + ask, None, tmp_path, RAY_ADDRESS="127.0.0.1:2").splitlines()
+    said = python(RMSE + ask, tmp_path, RAY_ADDRESS="127.0.0.1:2").splitlines()
     assert said[0].startswith("no Ray cluster answers at ray://127.0.0.1:1: ")
     assert said[1].startswith("no Ray cluster answers at 127.0.0.1:2: ")
     with pytest.raises(BatchproofError, match="this process is connected to a Ray cluster already"):
         batchproof.score(folder, rmse, engine="ray://127.0.0.1:1")
-
-
-def test_the_example(nodes, cluster, tmp_path):
-    shown = python((ROOT / "examples" / "score_on_ray.py").read_text(encoding="utf-8"), cluster, tmp_path)
-    assert [line.split()[0] for line in shown.splitlines()] == ["all", "user", "user", "user"]
-    assert "Ray, " in shown
-    assert all(0.7 < float(line.split()[-3]) < 0.8 for line in shown.splitlines()[1:])
