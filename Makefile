@@ -6,7 +6,7 @@ ARGS :=
 # How many processes run the tests; 0 for none but the first.
 WORKERS := auto
 
-.PHONY: demo test coverage test-long test-torch trainers lint format docs refresh bench dist clean ecosystem
+.PHONY: demo test coverage test-long test-torch trainers engines lint format docs refresh bench dist clean ecosystem
 .NOTPARALLEL:
 
 # A loss on real predictions, two metrics of a folder of them by group, the question's two tables, and the question
@@ -43,6 +43,10 @@ test-torch: .venv/made
 # The checks of whole trainers, against the trainers themselves.
 trainers: .venv/trainers.stamp
 	$(BIN)/python -m pytest tests/trainers $(ARGS)
+
+# Scores on a Ray cluster of several nodes, and the page's other engines, against pinned packages.
+engines: .venv/engines.stamp
+	$(BIN)/python -m pytest tests/engines $(ARGS)
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     help="Refuse nulls, or leave out such rows and count them.",
 )
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="That read and fold.  [default: one per core]")
+@click.option(
+    "--engine",
+    metavar="local|ray|ray://HOST:PORT",
+    default="local",
+    show_default=True,
+    help="Where it is folded: this machine, or a Ray cluster.",
+)
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="Save every group as csv.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="Save every group as parquet.")
 @options.output
@@ -62,6 +69,7 @@ def command(
       batchproof score predictions/ --fn loss.py:rmse --fn loss.py:r2 --by user,country --parquet by_user.parquet
       batchproof score "run7/*.csv" --fn sklearn.metrics:roc_auc_score --column y_true=label --column y_score=score
       batchproof score images.parquet --fn loss.py:psnr --over samples
+      batchproof score /shared/predictions --fn loss.py:rmse --engine ray://head:10001
 
     Exit status: 0 scored, 2 could not tell, 130 interrupted (the value of what was read by then is shown).
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from batchproof.errors import BatchproofError
 from batchproof.ground.target import is_metric, name_of, required
 from batchproof.ground.text import counted, size_of
 from batchproof.ground.threads import in_threads, noted
+from batchproof.scoring import ray_engine
 from batchproof.scoring.blocks import Source
 from batchproof.scoring.columns import match_columns
 from batchproof.scoring.conclude import conclude
 from batchproof.scoring.function import ScoredFunction, prepare
+from batchproof.scoring.ray_dataset import RayDataset
 from batchproof.scoring.result import Over, Scores
 from batchproof.scoring.source import open_source
 from batchproof.scoring.tally import KeptSamples, Scan, Tally
@@ -39,6 +42,7 @@ def score(
     over: Over = "dataset",
     nulls: str = "error",
     threads: int | None = None,
+    engine: str = "local",
     progress: Progress | None = None,
 ) -> Scores:
     """The exact value of a function on all samples of a data set, with its standard error, and by group.
@@ -63,6 +67,9 @@ def score(
         over: ``"dataset"``: the value on all samples together.  ``"samples"``: the mean of the values on single ones.
         nulls: ``"error"``: refuse a null.  ``"drop"``: leave out such samples, and count them.
         threads: how many read and fold; one per processor by default.
+        engine: ``"local"``: this machine.  ``"ray"``: the Ray cluster that this process is connected to, or that of
+            ``RAY_ADDRESS``, or a new one on this machine.  ``"ray://host:10001"``: the cluster there.  A Ray dataset is
+            always scored on Ray.
         progress: called with a word, how many rows are done, and how many there are, None where that is not known.
 
     Raises:
@@ -72,20 +79,25 @@ def score(
     started = time.perf_counter()
     if over not in ("dataset", "samples"):
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
+    if engine not in ("local", "ray") and not engine.startswith("ray://"):
+        raise BatchproofError(f"engine={engine!r}: expected 'local', 'ray', or where a cluster is, 'ray://host:10001'")
     source = open_source(data)
     keys = (by,) if isinstance(by, str) else tuple(by)
     scan = Scan(source, functions_of(source, fn, columns or {}, keys, over, nulls), keys, nulls)
     workers = threads or os.cpu_count() or 1
     shown = progress or _unseen
-    with noted() as check, _single_threaded():
+    with noted() as check, _single_threaded(), _cluster(engine, source) as ray:
 
         def read(scan: Scan) -> tuple[Tally, bool]:
             _check_memory(scan)
+            if ray is not None:
+                return ray_engine.gather(scan, ray, _watching(scan, shown), check)
             return gather(scan, _tallies(scan, workers, check), shown)
 
         tally, interrupted = read(scan)
         found = conclude(scan, tally, lambda scan: read(scan)[0], interrupted, shown)
-    return replace(found, engine=counted(workers, "thread"), seconds=time.perf_counter() - started)
+        ran = counted(workers, "thread") if ray is None else ray_engine.title(ray)
+    return replace(found, engine=ran, seconds=time.perf_counter() - started)
 
 
 def _unseen(text: str, done: int, total: int | None) -> None:
@@ -143,8 +155,7 @@ def _tallies(scan: Scan, threads: int, check: Callable[[], None]) -> Iterator[Ta
 def gather(scan: Scan, tallies: Iterable[Tally], progress: Progress) -> tuple[Tally, bool]:
     """One tally of all, and whether Ctrl-C ended it: then it is that of the pieces so far."""
     total = Tally.empty(scan.functions)
-    rows = [piece.rows for piece in scan.source.pieces]
-    known = None if None in rows else sum(row for row in rows if row is not None)
+    known = _known_rows(scan)
     progress("reading", 0, known)
     try:
         for tally in tallies:
@@ -156,6 +167,33 @@ def gather(scan: Scan, tallies: Iterable[Tally], progress: Progress) -> tuple[Ta
             raise
         return total, True
     return total, False
+
+
+def _known_rows(scan: Scan) -> int | None:
+    """How many rows there are, where all pieces say so."""
+    rows = [piece.rows for piece in scan.source.pieces]
+    return None if None in rows else sum(row for row in rows if row is not None)
+
+
+def _cluster(engine: str, source: Source) -> AbstractContextManager[Any]:
+    """Ray, connected; None where this machine is enough."""
+    if engine == "local" and not isinstance(source, RayDataset):
+        return nullcontext()
+    return ray_engine.cluster("ray" if engine == "local" else engine)
+
+
+def _watching(scan: Scan, progress: Progress) -> ray_engine.Watch:
+    """What `gather` does with each tally, where the tallies stay elsewhere."""
+    known = _known_rows(scan)
+    progress("reading", 0, known)
+
+    def watch(rows: int, kept: Sequence[int]) -> None:
+        for function, nbytes in zip(scan.functions, kept, strict=True):
+            if known is None and nbytes:
+                _refuse(function, nbytes, rows)
+        progress("scored", rows, known)
+
+    return watch
 
 
 class _single_threaded:

@@ -34,6 +34,10 @@ def open_source(data: Any) -> Source:
         return data
     if isinstance(data, (str, os.PathLike)) or _holds_paths(data):
         return _open_paths(data)
+    if _is_ray_dataset(data):
+        from batchproof.scoring.ray_dataset import RayDataset
+
+        return RayDataset(data)
     libraries = {kind.__module__.partition(".")[0] for kind in type(data).__mro__}
     if not libraries.isdisjoint(("pyarrow", "pandas", "polars", "datasets")) or hasattr(data, "__arrow_c_stream__"):
         from batchproof.scoring.tables import open_table
@@ -47,6 +51,10 @@ def open_source(data: Any) -> Source:
         f"cannot read {type(data).__name__}: give a path, a table of pyarrow, pandas or polars, a dataset of Hugging "
         "Face, or arrays by name"
     )
+
+
+def _is_ray_dataset(data: Any) -> bool:
+    return any((kind.__module__, kind.__name__) == ("ray.data.dataset", "Dataset") for kind in type(data).__mro__)
 
 
 def _holds_paths(data: Any) -> bool:
