@@ -56,6 +56,8 @@ _MEANS = name_set("mean nanmean average fmean")
 _WRAPPERS = name_set("DistributedDataParallel DDP FullyShardedDataParallel FSDP fully_shard deepspeed Accelerator")
 #: Samplers and loaders that give every rank the same number of samples.
 _EVEN = name_set("DistributedSampler Accelerator DistributedLengthGroupedSampler DistributedEvalSampler")
+_SUMS = (BatchRows, LoopTotal, Count, Const)
+_SCALED = {RankState.DIVIDED, RankState.AVERAGED}
 #: What hands on the numbers that it is given, or puts them beside each other.
 _HANDED_ON = name_tables.SAME | name_tables.JOINS | {"float"}
 
@@ -71,36 +73,47 @@ def called(run: Interpreter, call: Invocation, result: Value, base: Value | None
         is_own: a function of this file was called, which has been read already.
     """
     name, whole = call.name, base if base is not None else call.first
-    before = whole.ranks if whole is not None else None
     if name in {"backward", "manual_backward"}:
         _trained(run, call, base)
     elif not is_own and name in _COLLECTIVES:
         return _COLLECTIVES[name](run, call, result)
-    elif before is None:
-        return result
-    elif name == "div_" and isinstance(call.node.func, ast.Attribute):
-        _rebind(run, call.node.func.value, result)
-    elif before.state is RankState.LISTED and name == "sum":
+    elif name in {"div", "div_", "true_divide"} and whole is not None and len(call.node.args) == 1:
+        if result.ranks in {None, whole.ranks} and call.first is not None:  # not of a number, which is divided already
+            result = divided(run, call.node, ast.Div(), whole, call.first, result)
+        if name == "div_" and isinstance(call.node.func, ast.Attribute):
+            _rebind(run, call.node.func.value, result)
+    elif whole is not None and name in _HANDED_ON and isinstance(whole, Pool) and isinstance(result, Pool):
+        return replace(result, node=whole.node, ranks=whole.ranks)  # whose score it is, its node says
+    elif whole is not None and whole.ranks is not None:
+        return _followed(run, name, whole.ranks, result)
+    return result
+
+
+def _followed(run: Interpreter, name: str, before: OverRanks, result: Value) -> Value:
+    """What a call returns that is given something that went over the ranks."""
+    if before.state is RankState.LISTED and name == "sum":
         return _marked(result, replace(before, state=RankState.SUMMED))
-    elif before.state is RankState.LISTED and name in _MEANS:
+    if before.state is RankState.LISTED and name in _MEANS:
         return _marked(result, _averaged(run, before))
-    elif result.ranks is None and (name in _HANDED_ON or (name in {"mean", "sum"} and isinstance(result, Stat))):
+    if result.ranks is None and (name in _HANDED_ON or (name in {"mean", "sum"} and isinstance(result, Stat))):
         return _marked(result, before)
     return result
 
 
 def divided(run: Interpreter, node: ast.expr, op: ast.operator, left: Value, right: Value, result: Value) -> Value:
-    """What ``loss / world_size`` returns, where ``result`` is what it is on a single rank."""
+    """What ``loss / world_size`` returns, where ``result`` is what it is on one rank; a sum has what its terms have."""
+    if isinstance(op, (ast.Add, ast.Sub)) and isinstance(result, Stat) and result.ranks is None:
+        marks = [side.ranks for side in (left, right) if side.ranks is not None]
+        return _marked(result, marks[0]) if marks and marks[0].state in _SCALED else result
     by = node.right if isinstance(node, ast.BinOp) else argument_of(node, 0) if isinstance(node, ast.Call) else None
-    if not isinstance(op, (ast.Div, ast.FloorDiv)) or by is None:
+    if not isinstance(op, (ast.Div, ast.FloorDiv)) or by is None or isinstance(left, _SUMS):
         return result
-    if not (left.ranks is not None or isinstance(left, Stat)) or not _counts_ranks(run, by, right):
+    if not _counts_ranks(run, by, right):
         return result
     if left.ranks is not None and left.ranks.state in {RankState.SUMMED, RankState.LISTED}:
         return _marked(result, _averaged(run, left.ranks))
-    if not isinstance(left, Stat):
-        return result
-    return _marked(result, OverRanks(RankState.DIVIDED, _shares(left, None), run.frame.statement))
+    shares = _shares(left, node.left if isinstance(node, ast.BinOp) else None)
+    return _marked(result, OverRanks(RankState.DIVIDED, shares, node)) if shares else result
 
 
 def found(run: Interpreter) -> None:
@@ -365,9 +378,7 @@ _COLLECTIVES = {
 def _marked(value: Value, over: OverRanks, depth: int = 2) -> Value:
     if isinstance(value, Items) and not value.entries and depth:
         value = replace(value, items=[_marked(item, over, depth - 1) for item in value.items])
-    if isinstance(value, (BatchRows, LoopTotal, Count, Const)):
-        return value
-    return replace(value, ranks=over)
+    return value if isinstance(value, _SUMS) else replace(value, ranks=over)
 
 
 def _averaged(run: Interpreter, over: OverRanks) -> OverRanks:
@@ -496,7 +507,7 @@ def _trained(run: Interpreter, call: Invocation, base: Value | None) -> None:
     """``loss.backward()`` of a loss that was divided by the number of ranks, where gradients are averaged over them."""
     loss = base if isinstance(base, Stat) else call.first
     over = loss.ranks if isinstance(loss, Stat) else None
-    if not isinstance(loss, Stat) or over is None or over.state not in {RankState.DIVIDED, RankState.AVERAGED}:
+    if not isinstance(loss, Stat) or over is None or over.state not in _SCALED:
         return
     if loss.quantity is Quantity.SUM or not run.index.words & _WRAPPERS or _adds_gradients(run.frames[0].function):
         return
