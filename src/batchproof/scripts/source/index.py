@@ -217,7 +217,7 @@ class _Pass:
     def __init__(self, found: Index, tree: ast.Module) -> None:
         self.found = found
         self.tree = tree
-        self.remainders: dict[str, set[str]] = {}  # by what a name is set from: `last = (i + 1) % steps == 0`
+        self.held: dict[str, ast.expr] = {}  # what names were set to last: `last = (i + 1) % steps == 0`
         self.stack: list[tuple[ast.AST, _Around]] = []
 
     def run(self) -> None:
@@ -277,7 +277,8 @@ class _Pass:
 
     def branch(self, node: ast.If, around: _Around) -> None:
         """``if (i + 1) % steps == 0: optimizer.step()``, also where a name holds whether it is so."""
-        texts = _moduli_in(node.test).union(*(self.remainders.get(name, set()) for name in names_in(node.test)))
+        held = (self.held[name] for name in names_in(node.test) if name in self.held)
+        texts = _moduli_in(node.test).union(*map(_moduli_in, held))
         if texts and any(callee_of(part) == "step" for inner in node.body for part in ast.walk(inner)):
             for body in around.bodies:
                 body.windows |= texts
@@ -345,8 +346,8 @@ class _Pass:
             self.found.rolls_out = True
             around.note("rolls_out")
         targets, sources = names_in(*node.targets), names_in(node.value)
-        if moduli := _moduli_in(node.value):
-            self.remainders.update(dict.fromkeys(targets, moduli))
+        if isinstance(node.value, (ast.Compare, ast.BoolOp, ast.BinOp)):
+            self.held.update(dict.fromkeys(targets, node.value))
         for body in around.bodies:
             body.computed.append((targets, sources))
         for target in node.targets:
