@@ -15,6 +15,7 @@ import torch
 import batchproof
 from batchproof.report.result import Result
 from commands import command, inside
+from comparisons import World, comparison
 from planted_runs import DATA, FROZEN, MSE, RMSE, evaluated, trained
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -111,7 +112,6 @@ def test_every_result_has_one() -> None:
         ("lint", ["wrong.py", "trained.py", "loss.py"]),
         ("rule", []),
         ("rule", ["BP101"]),
-        ("compare", ["wrong.py", "--batch-size", "20,50", "--seeds", "1", "--no-cache"]),
         ("check", ["wrong.py", "--batch-size", "20,50"]),
         ("check", ["loss.py"]),
     ],
@@ -133,6 +133,10 @@ def test_what_a_run_gives(script: str, capsys: pytest.CaptureFixture[str], folde
     status, _, err = command(capsys, "report", "run2.json")
     assert status == 2
     assert err == "error: run2.json holds batchproof/run/2, and this version of batchproof reads batchproof/run/1\n"
+
+
+def test_what_a_comparison_gives() -> None:
+    holds(json.loads(json.dumps(comparison(World()).to_dict(), allow_nan=False)), "compare")
 
 
 def test_what_a_baseline_holds(capsys: pytest.CaptureFixture[str], folder: Path) -> None:

@@ -132,6 +132,6 @@ def test_a_loop_with_a_tensor_from_outside_that_changes() -> None:
 
 
 def test_explain_names_the_line_after_the_loop() -> None:
-    report = bp.explain(into_a_total, normal(64, 6), normal(64, 6, seed=2))
+    report = bp.explain(into_a_total, normal(16, 6), normal(16, 6, seed=2))
     assert report.verdict == "nonlinear"
     assert "sqrt" in str(report)

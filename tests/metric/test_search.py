@@ -26,9 +26,8 @@ def assert_nothing_found(tally: Tally) -> None:
     assert not tally.found, "\n".join(map(shown, tally.found))
 
 
-@pytest.mark.parametrize("seed", [1_000_000, 1_000_100])
-def test_random_programs(seed: int) -> None:
-    tally = search(range(seed, seed + 100), 1, ["--shrink", "5"])
+def test_random_programs() -> None:
+    tally = search(range(1_000_000, 1_000_100), 1, ["--shrink", "5"])
     assert tally.programs == 100
     assert tally.ends["constant"] > 150
     assert_nothing_found(tally)

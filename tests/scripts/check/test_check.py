@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -149,14 +147,11 @@ def test_one_line_for_what_goes_wrong(capsys: pytest.CaptureFixture[str], args: 
     assert message in refusal(capsys, "check", *args)
 
 
-def test_what_the_script_prints_stays_out_of_the_report(folder: Path) -> None:
+def test_what_the_script_prints_stays_out_of_the_report(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
     (folder / "right.py").write_text(RIGHT + "print('hello')\n")
-    code = "import sys; from batchproof.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "check", "right.py"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "hello" not in done.stdout
+    status, out, err = command(capfd, "check", "right.py")
+    assert (status, err) == (0, "")
+    assert "hello" not in out
 
 
 def test_the_same_answer_from_data() -> None:

@@ -120,8 +120,9 @@ def test_what_the_script_prints_does_not_mix_with_the_report(capfd: pytest.Captu
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for one process")
 def test_ctrl_c_keeps_what_was_done(folder: Path) -> None:
-    slow = f"import time\nif {SIZE} == 100:\n    open('slow', 'w').close()\n    time.sleep(120)\n"
-    (folder / "train.py").write_text(DATA + FROZEN + slow + evaluated(MSE))
+    slow = folder.parent / "slow"  # a run keeps to itself what it writes into its folder
+    sleeps = f"import time\nif {SIZE} == 100:\n    open({str(slow)!r}, 'w').close()\n    time.sleep(120)\n"
+    (folder / "train.py").write_text(DATA + FROZEN + sleeps + evaluated(MSE))
     options = ["--batch-size", "20,50,100", "--seeds", "1", "--no-controls", "--jobs", "1"]
     # a shell that starts things in the background has them ignore SIGINT: Python then raises nothing
     command = (
@@ -135,9 +136,7 @@ def test_ctrl_c_keeps_what_was_done(folder: Path) -> None:
         text=True,
         start_new_session=True,  # as from a terminal, but for this process alone
     )
-    deadline = time.monotonic() + 60
-    while not (folder / "slow").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(slow.exists)
     os.kill(work.pid, signal.SIGINT)
     out, err = work.communicate(timeout=60)
     assert work.returncode == 130, err

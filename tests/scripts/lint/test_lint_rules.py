@@ -1,7 +1,8 @@
 """What the rules find: in the files of ``cases``, where a comment marks each line, and in their own pages' examples.
 
-A new case is one new file there, or in ``cases/styles``, where the ways to average are collected;
-``# finds: BP101`` stands on the line where the finding begins.
+A new case is one new file there, or in ``cases/styles``, where the ways to average are collected, or in
+``cases/ranks``, where faults that were reported in public are made small, each beside its repair; ``# finds: BP101``
+stands on the line where the finding begins.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from batchproof.scripts.lint.rule import Rule
 from batchproof.scripts.lint.rules import BY_CODE, CODES, RULES
 
 FOLDER = Path(__file__).parent / "cases"
-CASES = [*sorted(FOLDER.glob("*.py")), *sorted((FOLDER / "styles").glob("*.py"))]
+CASES = [case for place in ("", "styles", "ranks") for case in sorted((FOLDER / place).glob("*.py"))]
 MARK = re.compile(r"#.*\bfinds: (BP\d+(?:, BP\d+)*)")
 SECTIONS = ("## Why it is bad", "## How large it is", "## Example", "## Fix")
 
@@ -82,6 +83,12 @@ def test_codes_and_names_are_stable() -> None:
         "BP303": ("padded-sampler", "warning"),
         "BP401": ("accumulation-divided", "warning"),
         "BP501": ("broadcast-shapes", "error"),
+        "BP601": ("rank-metrics-averaged", "warning"),
+        "BP602": ("rank-means-averaged", "note"),
+        "BP603": ("loss-divided-by-ranks", "warning"),
+        "BP604": ("sampler-same-order", "warning"),
+        "BP605": ("one-rank-reported", "warning"),
+        "BP606": ("repeats-gathered", "warning"),
     }
     now = {rule.code: (rule.name, rule.severity.value) for rule in RULES}
     assert published.items() <= now.items()

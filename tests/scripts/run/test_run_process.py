@@ -155,11 +155,18 @@ RUN = ("-m", "batchproof", "run")
 
 
 @pytest.mark.parametrize(
-    "end", ["message", "error", *(pytest.param(end, marks=pytest.mark.long) for end in ("", "status", "interrupt"))]
+    ("end", "loading"),
+    [
+        ("message", ("--workers", "2", "--context", "fork")),
+        ("error", ()),
+        *(pytest.param(end, (), marks=pytest.mark.long) for end in ("", "status", "interrupt")),
+        pytest.param("", ("--workers", "2", "--context", "spawn"), marks=pytest.mark.long),
+    ],
 )
-def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
-    plain = start(folder, "train.py", "--end", end)
-    measured = start(folder, *RUN, "train.py", "--end", end)
+def test_a_script_ends_as_it_does_without_us(folder: Path, end: str, loading: tuple[str, ...]) -> None:
+    options = ("--end", end, *loading)
+    plain = start(folder, "train.py", *options)
+    measured = start(folder, *RUN, "train.py", *options)
     assert measured.stdout == plain.stdout
     assert measured.returncode == plain.returncode
     assert measured.stderr.startswith(plain.stderr)
@@ -170,17 +177,7 @@ def test_a_script_ends_as_it_does_without_us(folder: Path, end: str) -> None:
     run = json.loads((folder / ".batchproof" / "run.json").read_text())
     assert [row["place"]["line"] for row in run["measured"]] == [13, 41]
     assert all(epoch["exact"] is not None for row in run["measured"] for epoch in row["epochs"])
-
-
-@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
-def test_workers_of_a_loader(folder: Path, context: str) -> None:
-    options = ("--workers", "2", "--context", context)
-    plain = start(folder, "train.py", *options)
-    measured = start(folder, *RUN, "--output", "here.json", "train.py", *options)
-    assert (measured.stdout, measured.returncode) == (plain.stdout, plain.returncode)
-    assert measured.stderr.startswith(plain.stderr)
-    assert [row["name"] for row in json.loads((folder / "here.json").read_text())["measured"]]
-    assert sorted(path.name for path in folder.glob("here*")) == ["here.json"]
+    assert [path.name for path in (folder / ".batchproof").iterdir()] == ["run.json"]  # nothing of a loader's workers
 
 
 def test_a_module_of_a_package(folder: Path) -> None:
@@ -190,9 +187,11 @@ def test_a_module_of_a_package(folder: Path) -> None:
     (package / "engine.py").write_text(ENGINE)
     (package / "__main__.py").write_text(TRAIN.replace("from engine", "from .engine").replace(", __spec__", ""))
     plain = start(folder, "-m", "package")
-    measured = start(folder, *RUN, "-m", "package")
+    measured = start(folder, *RUN, "--output", "here.json", "-m", "package")
     assert (measured.stdout, measured.returncode) == (plain.stdout, plain.returncode)
     assert "package/engine.py:13" in measured.stderr
+    assert json.loads((folder / "here.json").read_text())["measured"]
+    assert not (folder / ".batchproof").exists()
 
 
 def test_processes_that_the_script_spawns_hand_in_what_they_measured(folder: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import labels, library, meters, methods, name_tables
+from batchproof.scripts.source import labels, library, meters, methods, name_tables, ranks
 from batchproof.scripts.source.callables import (
     Class,
     Function,
@@ -50,7 +50,7 @@ def call(run: Interpreter, node: ast.Call) -> Value:
         call = _read(run, node, _name_of(node.func))
         if call.name == "print":
             labels.in_arguments(node.args, call.arguments)
-        return apply(run, function, call)
+        return ranks.called(run, call, apply(run, function, call), None, isinstance(function, Function))
     base = run.evaluate(node.func.value)
     call = _read(run, node, node.func.attr)
     if call.name == "format" and isinstance(base, Const):
@@ -62,8 +62,9 @@ def call(run: Interpreter, node: ast.Call) -> Value:
     if isinstance(base, Instance) and call.name == "eval" and methods.set_mode(run, base, call):
         return base
     if isinstance(base, (Library, Instance, Class)):
-        return apply(run, _callee(run, node.func, base), call)
-    return methods.call_method(run, base, call)
+        function = _callee(run, node.func, base)
+        return ranks.called(run, call, apply(run, function, call), None, isinstance(function, Function))
+    return ranks.called(run, call, methods.call_method(run, base, call), base, is_own=False)
 
 
 def _name_of(node: ast.expr) -> str:
@@ -231,6 +232,7 @@ def _frame(run: Interpreter, function: Function, given: list[Value]) -> Frame:
         statement=caller.statement if caller is not None else None,
         caller=caller,
         given={value.mark for value in given if isinstance(value, (Stat, Unknown))},
+        handed={value.mark for value in given},
         evaluating=name_tables.reads_as_evaluation(name)
         or any("no_grad" in text or "inference_mode" in text for text in decorators),
         keyed=run.index.keyed.get(definition, set()),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from batchproof.errors import BatchproofError
-from batchproof.scripts.source import calls, meters, name_tables
+from batchproof.scripts.source import calls, meters, name_tables, ranks
 from batchproof.scripts.source.accumulators import as_stat, counted, mark_windows
 from batchproof.scripts.source.callables import Class, Function, Instance
 from batchproof.scripts.source.frames import Contribution, Frame, Scope
@@ -46,6 +46,7 @@ def find(tree: ast.Module) -> Script:
         raise TooDeep("its expressions are nested too deeply to be followed") from None
     sites.sort(key=_line)
     _suspect_sums(run)
+    ranks.found(run)
     suspicions = sorted(run.suspicions.values(), key=lambda d: getattr(d.node, "lineno", 0))
     return Script(tuple(sites), tuple(suspicions))
 
@@ -116,6 +117,7 @@ def _read(tree: ast.Module) -> Interpreter:
 #: Calls that a batch is worked with, or that build what it comes from.
 _BATCH_CALLS = name_set("backward no_grad inference_mode criterion eval loss_fn step zero_grad item model")
 _LOADER_CALLS = name_set("DataLoader DistributedSampler")
+_REDUCES = name_set("all_reduce allreduce all_gather all_gather_object")
 
 
 def _may_hold_places(found: Index) -> bool:
@@ -138,7 +140,7 @@ def _is_worth_reading(mentions: Mentions) -> bool:
     """Whether a function may average over batches, or make something else that is doubtful."""
     calls = mentions.all_calls
     builds = bool(calls & _LOADER_CALLS) or any(map(name_tables.reads_as_loader, calls))
-    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or builds
+    return (mentions.loops and (mentions.adds or bool(calls & _BATCH_CALLS))) or builds or bool(calls & _REDUCES)
 
 
 def _start(run: Interpreter) -> None:

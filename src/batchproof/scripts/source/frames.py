@@ -104,7 +104,9 @@ class Frame:
     statement: ast.AST | None = None
     caller: Frame | None = None
     given: set[int] = field(default_factory=set)
+    handed: set[int] = field(default_factory=set)  # all that it was given, by their marks
     evaluating: bool = False
+    first_rank: bool = False  # what is read is done by the first rank only
     keyed: set[str] = field(default_factory=set)
     branches: list[str] = field(default_factory=list)  # of `if flag == "test"` that are being read, what they say
     set_for_evaluation: dict[str, tuple[ast.AST, str]] = field(default_factory=dict)  # names that are True there

@@ -30,6 +30,7 @@ class Mentions:
         rows: names that are indexed with a name alone, as ``labels[i]``, with that name; here or deeper.
         computed: names that are set from other names, as ``start = i * size``, with these; here or deeper.
         moduli: what a remainder is taken by, as ``if (i + 1) % steps == 0``; here or deeper.
+        windows: those of them that an optimizer's step waits for, here or deeper.
         adds: something is added to something in it, here or deeper.
         loops: there is a loop or a comprehension in it.
         rolls_out: an environment is stepped in it, here or deeper: ``obs, reward, done = env.step(action)``.
@@ -43,6 +44,7 @@ class Mentions:
     rows: set[tuple[str, str]] = field(default_factory=set)
     computed: list[tuple[set[str], set[str]]] = field(default_factory=list)
     moduli: set[str] = field(default_factory=set)
+    windows: set[str] = field(default_factory=set)
     adds: bool = False
     loops: bool = False
     rolls_out: bool = False
@@ -180,6 +182,16 @@ def _steps_environment(call: ast.Call, target: ast.expr) -> bool:
     return "env" in ast.unparse(call.func).lower() or isinstance(target, ast.Tuple)
 
 
+def _moduli_in(node: ast.AST) -> set[str]:
+    """What remainders are taken by."""
+    return {ast.unparse(part.right) for part in ast.walk(node) if isinstance(part, ast.BinOp) and _is_remainder(part)}
+
+
+def _is_remainder(node: ast.BinOp) -> bool:
+    """``i % steps``; not the text ``"%d" % n``."""
+    return isinstance(node.op, ast.Mod) and not isinstance(node.left, (ast.Constant, ast.JoinedStr))
+
+
 @dataclass(frozen=True)
 class _Around:
     """What a node stands in: a function (or the module), a class, and the bodies of loops, the innermost first."""
@@ -205,6 +217,7 @@ class _Pass:
     def __init__(self, found: Index, tree: ast.Module) -> None:
         self.found = found
         self.tree = tree
+        self.held: dict[str, ast.expr] = {}  # what names were set to last: `last = (i + 1) % steps == 0`
         self.stack: list[tuple[ast.AST, _Around]] = []
 
     def run(self) -> None:
@@ -250,23 +263,33 @@ class _Pass:
         elif isinstance(node, ast.Assign):
             self.assign(node, around)
         elif isinstance(node, ast.Subscript):
-            key = node.slice
-            if isinstance(node.value, ast.Name) and isinstance(key, ast.Constant) and isinstance(key.value, str):
-                self.found.keyed[around.function].add(node.value.id)
-            elif not isinstance(key, ast.Constant):
-                around.takes(ast.walk(key))
-                self.subscript(node, around)
+            self.subscript(node, around)
         elif isinstance(node, ast.BinOp):
             if isinstance(node.op, ast.Mult):
                 around.takes((node.left, node.right))
-            elif isinstance(node.op, ast.Mod) and not isinstance(node.left, (ast.Constant, ast.JoinedStr)):
+            elif _is_remainder(node):
                 for body in around.bodies:
                     body.moduli.add(ast.unparse(node.right))
+        elif isinstance(node, ast.If):
+            self.branch(node, around)
         elif isinstance(node, _COMPREHENSIONS):
             around.note("loops")
 
+    def branch(self, node: ast.If, around: _Around) -> None:
+        """``if (i + 1) % steps == 0: optimizer.step()``, also where a name holds whether it is so."""
+        held = (self.held[name] for name in names_in(node.test) if name in self.held)
+        texts = _moduli_in(node.test).union(*map(_moduli_in, held))
+        if texts and any(callee_of(part) == "step" for inner in node.body for part in ast.walk(inner)):
+            for body in around.bodies:
+                body.windows |= texts
+
     def subscript(self, node: ast.Subscript, around: _Around) -> None:
-        """``data[i:j]`` and ``labels[i]``."""
+        """``data[i:j]`` and ``labels[i]``, and ``batch["labels"]``."""
+        if isinstance(node.slice, ast.Constant):
+            if isinstance(node.value, ast.Name) and isinstance(node.slice.value, str):
+                self.found.keyed[around.function].add(node.value.id)
+            return
+        around.takes(ast.walk(node.slice))
         keys = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         base = last_word(node.value)
         for body in around.bodies:
@@ -323,6 +346,8 @@ class _Pass:
             self.found.rolls_out = True
             around.note("rolls_out")
         targets, sources = names_in(*node.targets), names_in(node.value)
+        if isinstance(node.value, (ast.Compare, ast.BoolOp, ast.BinOp)):
+            self.held.update(dict.fromkeys(targets, node.value))
         for body in around.bodies:
             body.computed.append((targets, sources))
         for target in node.targets:

@@ -6,12 +6,12 @@ import ast
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batchproof.scripts.source import arithmetic, assignment, calls, expressions, statements
+from batchproof.scripts.source import arithmetic, assignment, calls, expressions, ranks, statements
 from batchproof.scripts.source.callables import Function, Instance
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution, Frame, OpenLoop, Scope
 from batchproof.scripts.source.index import Index
 from batchproof.scripts.source.site import Average, Divisor, Quantity, Suspicion, Topic
-from batchproof.scripts.source.values import Arguments, Keywords, Stat, Value
+from batchproof.scripts.source.values import Arguments, Keywords, Share, Stat, Value
 
 
 @dataclass(eq=False)
@@ -25,6 +25,9 @@ class Interpreter:
     suspicions: dict[tuple[Topic, int], Suspicion] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)  # by what a last batch's value comes from: where it is reported
     undivided: list[tuple[Contribution, str]] = field(default_factory=list)  # sums that are reported, by which name
+    over_ranks: list[tuple[Share, ast.AST]] = field(default_factory=list)
+    gathered: list[tuple[BatchLoop, ast.AST, bool]] = field(default_factory=list)  # by accelerate; whether one number
+    first_ranks: list[tuple[Contribution, ast.AST, str]] = field(default_factory=list)  # with the report
     read: set[ast.AST] = field(default_factory=set)
     spent: dict[ast.AST, int] = field(default_factory=dict)  # statements by function
     marks: int = 0
@@ -42,6 +45,15 @@ class Interpreter:
         """Bind the names of a target."""
         assignment.assign(self, target, value)
 
+    def held_by(self, target: ast.expr) -> Binding | None:
+        """What a target holds, and since when."""
+        return assignment.held_by(self, target)
+
+    def hold(self, target: ast.expr, value: Value, held: Binding | None = None) -> None:
+        """Put a value in the place of what a target holds, which it holds since the same statement."""
+        binding = Binding(value, self.open_marks(), self.frame.statement)
+        assignment.hold(self, target, binding if held is None else Binding(value, held.created_in, held.statement))
+
     def call(self, function: Function, node: ast.AST, arguments: Arguments, keywords: Keywords) -> Value:
         """Read a function of this file with these arguments."""
         return calls.call_function(self, function, node, arguments, keywords)
@@ -52,7 +64,7 @@ class Interpreter:
 
     def binary(self, node: ast.expr, op: ast.operator, left: Value, right: Value) -> Value:
         """What ``left op right`` holds."""
-        return arithmetic.binary(self, node, op, left, right)
+        return ranks.divided(self, node, op, left, right, arithmetic.binary(self, node, op, left, right))
 
     def stat(self, node: ast.expr | None, quantity: Quantity, why: str = "", origin: ast.AST | None = None) -> Stat:
         """A number about the batch whose loop is open."""

@@ -6,7 +6,7 @@ import ast
 import builtins
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.arithmetic import is_transposed
@@ -247,7 +247,7 @@ def _handed_on(run: Interpreter, call: Invocation) -> Value | None:
     return call.first
 
 
-def _made(kind: type[Value], **known: bool) -> _Reader:
+def _made(kind: type[Value], **known: Any) -> _Reader:
     """A function that makes a value of this kind, whatever it is given."""
     return lambda run, call: kind(call.node, **known)
 

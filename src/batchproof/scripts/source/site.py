@@ -174,6 +174,12 @@ class Topic(Enum):
     SUM_OF_MEANS = "a sum of means is reported"
     DIVIDED_ACCUMULATION = "accumulation divided"
     BROADCAST_SHAPES = "broadcast shapes"
+    RANK_METRICS = "a ratio or a nonlinear metric of each rank is averaged over the ranks"
+    RANK_MEANS = "a mean of each rank is averaged over the ranks"
+    LOSS_OVER_RANKS = "a loss is divided by the number of ranks"
+    SAME_ORDER = "a sampler that is not told the epoch"
+    REPEATS = "repeated samples are gathered"
+    ONE_RANK = "one rank's number is reported"
 
 
 @dataclass(frozen=True)

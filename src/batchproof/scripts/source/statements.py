@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from batchproof.scripts.source import arithmetic, suspicions
+from batchproof.scripts.source import arithmetic, ranks, suspicions
 from batchproof.scripts.source.accumulators import add
 from batchproof.scripts.source.assignment import assign, held_by, open_loops, put, rewrites_itself, running_mean
 from batchproof.scripts.source.callables import Class, Function
@@ -104,6 +104,7 @@ def _augmented(run: Interpreter, node: ast.AugAssign) -> None:
 def _expression(run: Interpreter, node: ast.Expr) -> None:
     suspicions.stale(run, node.value)
     suspicions.undivided(run, node.value)
+    ranks.reported(run, node.value)
     run.evaluate(node.value)
 
 
@@ -139,7 +140,7 @@ def _if(run: Interpreter, node: ast.If) -> bool:
     before = scope.names
     evaluating = run.frame.evaluating
     scope.names = dict(before)
-    with suspicions.branch(run, node.test):
+    with suspicions.branch(run, node.test), ranks.branch(run, node.test):
         first = execute(run, node.body)
     one = scope.names
     evaluating_one = run.frame.evaluating

@@ -17,7 +17,7 @@ from batchproof.scripts.source.values import Const, LoaderValue, Stat, Value
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
 
-_REPORTS = name_set(
+REPORTS = name_set(
     """
     print info log debug warning write add_scalar add_scalars append format log_metric writerow set_description
     set_postfix
@@ -33,7 +33,7 @@ def stale(run: Interpreter, node: ast.expr) -> None:
         handed_on = isinstance(run.frame.statement, ast.Return) and (
             name in name_tables.SAME or name in {"float", "round"}
         )
-        if name not in _REPORTS and not handed_on:
+        if name not in REPORTS and not handed_on:
             return
         parts: list[ast.expr] = [node] if handed_on else [*node.args, *(k.value for k in node.keywords)]
     else:
@@ -61,7 +61,7 @@ def is_sum(value: Value) -> bool:
 
 def undivided(run: Interpreter, node: ast.expr) -> None:
     """A sum over the batches that is printed or logged after its loop as it stands."""
-    if not isinstance(node, ast.Call) or callee_of(node) not in _REPORTS - {"append"}:
+    if not isinstance(node, ast.Call) or callee_of(node) not in REPORTS - {"append"}:
         return
     for part in (*node.args, *(keyword.value for keyword in node.keywords)):
         for shown in _shown(part):
@@ -207,9 +207,11 @@ def sampler(run: Interpreter, node: ast.Call, dropped: bool) -> None:
 
 
 def accumulation(run: Interpreter, node: ast.expr, loss: Stat) -> None:
-    """``loss / accumulation_steps`` for a loss that is no plain mean."""
-    if loss.quantity not in _NOT_PLAIN or run.batch_loop() is None:
+    """``loss / steps`` for a loss that is no plain mean, where an update waits for so many batches."""
+    loop = run.batch_loop()
+    if loss.quantity not in _NOT_PLAIN or loop is None:
         return
-    right = node.right if isinstance(node, ast.BinOp) else None
-    if right is not None and "accum" in ast.unparse(right).lower():
+    text = ast.unparse(node.right) if isinstance(node, ast.BinOp) else ""
+    mentions = run.index.mentions.get(loop.node)
+    if "accum" in text.lower() or (mentions is not None and text in mentions.windows):
         run.suspect(Topic.DIVIDED_ACCUMULATION, run.frame.statement or node, loss.why)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from batchproof.scripts.source import name_tables
 from batchproof.scripts.source.frames import BatchLoop, Binding, Contribution
 from batchproof.scripts.source.name_tables import name_set
-from batchproof.scripts.source.site import Loader, Quantity, Weight
+from batchproof.scripts.source.site import Loader, Quantity, Topic, Weight
 
 if TYPE_CHECKING:
     from batchproof.scripts.source.interpreter import Interpreter
@@ -33,6 +33,41 @@ class CountedThing(Enum):
     BATCHES = "the batches of a loader"
     DATASET = "the samples of a dataset"
     PADDED = "the batches of a loader times the batch size that was asked for"
+
+
+class RankState(Enum):
+    """What was done to a rank's number over the ranks."""
+
+    SUMMED = "added up over the ranks"
+    LISTED = "beside those of the other ranks"
+    AVERAGED = "averaged over the ranks"
+    DIVIDED = "divided by the number of ranks, and added to no other"
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What a number is that every rank computes of its own samples.
+
+    Attributes:
+        topic: whether it is a plain mean.
+        why: why the mean over the ranks is another number, as half a sentence.
+        loops: the loops that it comes from.
+        of_batch: it is a number of one batch.
+    """
+
+    topic: Topic
+    why: str
+    loops: tuple[BatchLoop, ...] = ()
+    of_batch: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class OverRanks:
+    """What was done over the ranks to numbers, what these were on each rank, and the statement that did it."""
+
+    state: RankState
+    shares: tuple[Share, ...] = ()
+    where: ast.AST | None = None
 
 
 #: Of two numbers in a sum, the one that harms an average more comes later.
@@ -91,6 +126,7 @@ class Value:
     has_many: ClassVar[CountedThing | None] = None
 
     node: ast.AST | None = None
+    ranks: OverRanks | None = field(default=None, kw_only=True)
 
     @property
     def contributions(self) -> tuple[Contribution, ...]:
