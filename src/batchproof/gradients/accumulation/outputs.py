@@ -12,6 +12,10 @@ from torch import Tensor
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, Dims, bound, read, rebuild
 
+ALREADY_A_LOSS = (
+    "{} is one number and no batch of samples, as a loss that was computed already: hand over what the loss is "
+    "computed from, such as logits and labels, and the loss itself as loss_fn"
+)
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 
 
@@ -32,6 +36,9 @@ def read_loss_arguments(
     loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
 ) -> Batch:
     """The arguments of the loss, as a call of it gives them."""
+    tensors = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, Tensor)]
+    if tensors and all(tensor.ndim == 0 for tensor in tensors):
+        raise BatchproofError(ALREADY_A_LOSS.format(what))
     try:
         bound(loss_fn, args, kwargs)
     except TypeError as error:
