@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
+
 from batchproof.gradients.check import loop_causes
 from batchproof.gradients.check.calls import ModelCall, seen
 from batchproof.gradients.check.factors import Findings, configured_of
@@ -12,9 +14,8 @@ from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, room_for
 
-#: A pass that counts for less than this share of the one that counts most is taken to be missing.
-MISSING = 1e-3
-WHOLE = 1e-3
+#: A pass that counts for less than this share of the one that counts most is missing; in narrow types rounding blurs it.
+MISSING, ROUNDING = 1e-3, 8
 
 
 def not_compared(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
@@ -77,19 +78,25 @@ def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
     weights = made_of(total, passes, limit)
     if weights is None:
         return [loop_causes.changed_between(len(passes))]
-    return _by_weights(weights, [norm(one) for one in passes])
+    return _by_weights(weights, blur_of(subject))
 
 
-def _by_weights(weights: Sequence[float], sizes: Sequence[float]) -> Findings:
+def blur_of(subject: ComparedRuns) -> float:
+    """How sharply weights of passes can be told from each other."""
+    return max(MISSING, ROUNDING * max(torch.finfo(parameter.dtype).eps for parameter in subject.parameters.values()))
+
+
+def _by_weights(weights: Sequence[float], blur: float) -> Findings:
     """From how often each pass counts in ``.grad``."""
     largest = max(map(abs, weights))
-    lost = [number for number, weight in enumerate(weights, start=1) if abs(weight) < MISSING * largest]
-    kept = [weight for weight in weights if abs(weight) >= MISSING * largest]
-    if lost and max(kept) - min(kept) < WHOLE * largest:
+    lost = [number for number, weight in enumerate(weights, start=1) if abs(weight) < blur * largest]
+    kept = [weight for weight in weights if abs(weight) >= blur * largest]
+    if lost and max(kept) - min(kept) < blur * largest:
         return [loop_causes.cleared(lost, len(weights))]
     smallest = min(map(abs, kept))
     often = [weight / smallest for weight in weights]
-    if not lost and smallest and all(abs(n - round(n)) < WHOLE * abs(n) for n in often):
+    # what was there before is added again: the earlier a pass, the more often it counts
+    if not lost and often == sorted(often, reverse=True) and all(abs(n - round(n)) < blur * n for n in often):
         return [loop_causes.counted_again([round(n) for n in often])]
     return [loop_causes.scaled_between([weight / largest for weight in weights])]
 

@@ -135,6 +135,7 @@ def _without_noise(subject: ComparedRuns, found: Diagnosis) -> None:
         or one_factor(subject, pairs)
         or _rounding(subject, pairs)
         or passed_over(pairs)
+        or few_parameters(subject, pairs)
         or not_the_sum(subject, pairs)
         or other_samples(pairs)
     )

@@ -15,6 +15,8 @@ Findings = list[Finding[GradientCode]]
 AS_COUNTED = 1e-3
 #: Off parameters stand out only where they are fewer than this share of all.
 FEW = 1 / 3
+#: The others are right where they differ by less than this share of what those differ by.
+ALIKE = 0.1
 ROUND_NORMS = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -121,13 +123,20 @@ def few_parameters(subject: ComparedRuns, pairs: list[Pair], *, counted: bool = 
     """The others are right; if ``counted``, these few are off by the number of micro-batches."""
     pair = first_off(pairs)
     off = pair.off
-    if not off or len(off) > max(1, FEW * len(pair.rows)) or len(off) == len(pair.rows):
+    if not off or len(off) > max(1, FEW * len(pair.rows)) or len(off) == len(pair.rows) or _all_drift(pair):
         return []
     if counted and not all(_counted(row, pair.passes) for row in off):
         return []
     what = _of_one(off[0], pair) if len(off) == 1 else f"by up to {causes.share(max(row.difference for row in off))}"
     tied = [name for row in off for name in subject.tied.get(row.name, ())]
     return [causes.some_parameters([row.name for row in off], tied, what)]
+
+
+def _all_drift(pair: Pair) -> bool:
+    """Whether those that pass differ too, by less than is allowed but by as much as those that do not."""
+    least = min(row.difference for row in pair.off)
+    others = [row for row in pair.rows if row.is_same and row.full and row.difference * row.full > pair.room[row.name]]
+    return any(row.difference > ALIKE * least for row in others)
 
 
 def _counted(row: ParameterGradient, passes: int) -> bool:

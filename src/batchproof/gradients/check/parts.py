@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from batchproof.gradients.check import causes, loop_causes, rank_causes
+from batchproof.gradients.check.between import blur_of
 from batchproof.gradients.check.factors import AS_COUNTED, configured_of, few_parameters
 from batchproof.gradients.check.findings import Diagnosis
 from batchproof.gradients.check.least_squares import weigh
@@ -13,9 +14,6 @@ from batchproof.gradients.check.measure import combined, distance, norm
 from batchproof.gradients.check.record import Change, Gradients
 from batchproof.gradients.check.result import MicroBatchWeights
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, pairs_of, room_for
-
-#: A pass that should count for less than this share of the one that should count most should not count.
-NOTHING = 1e-6
 
 
 def by_parts(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None:
@@ -37,7 +35,7 @@ def _weighed(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None
     weights = weigh(pair.full.total, passes, _counts(subject, pair), room_for(subject, pair), ranks)
     if weights is None:
         return
-    if not weights.fits and _last_alone(weights.factors):
+    if not weights.fits and _last_alone(weights.factors, blur_of(subject)):
         found.findings = [loop_causes.running_total(len(passes))]
         return
     found.weights = weights
@@ -62,9 +60,9 @@ def _counts(subject: ComparedRuns, pair: Pair) -> dict[str, list[float]]:
     return {name: list(numbers) for name, numbers in subject.counts.items()} or pair.accumulated.counts
 
 
-def _last_alone(factors: Sequence[float]) -> bool:
+def _last_alone(factors: Sequence[float], blur: float) -> bool:
     """Whether only the last pass should count: each goes back through those before it once more."""
-    return len(factors) > 1 and all(abs(factor) < NOTHING * abs(factors[-1]) for factor in factors[:-1])
+    return len(factors) > 1 and all(abs(factor) < blur * abs(factors[-1]) for factor in factors[:-1])
 
 
 def _is_of_ranks(weights: MicroBatchWeights) -> bool:
