@@ -14,7 +14,7 @@ from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, room_for
 
-#: A pass that counts for less than this share of the one that counts most is missing; in narrow types rounding blurs it.
+#: A pass that counts for less than this share of the one that counts most is missing; or so many rounding units.
 MISSING, ROUNDING = 1e-3, 8
 
 

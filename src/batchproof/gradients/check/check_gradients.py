@@ -14,6 +14,7 @@ from batchproof.gradients.check.record import GradientRecorder
 from batchproof.gradients.check.result import GradientCheck
 from batchproof.gradients.check.step import Count, Wrap, cut_step
 from batchproof.gradients.check.subject import Model, Run, of_step, subject_of
+from batchproof.ground.validation import whole
 
 
 def check_gradients(
@@ -93,6 +94,9 @@ def check_gradients(
     if ranks is not None or micro_batches is not None:
         if weights is not None:
             raise BatchproofError("weights are for two functions; of a step's micro-batches count= says what they hold")
+        for name, number in (("ranks", ranks), ("micro_batches", micro_batches)):
+            if number is not None:
+                whole(number, name, 1)
         job = cut_step(full, accumulated, model, wrap, count)
         return conclude(of_step(job, ranks, micro_batches or 1, rank_dim, tolerance), _kind(model))
     if wrap is not None or count is not None or rank_dim:
