@@ -36,15 +36,15 @@ def read_loss_arguments(
     loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
 ) -> Batch:
     """The arguments of the loss, as a call of it gives them."""
-    tensors = [leaf for leaf in (*args, *kwargs.values()) if isinstance(leaf, Tensor)]
-    if tensors and all(tensor.ndim == 0 for tensor in tensors):
+    given = (*args, *kwargs.values())
+    if len(given) == 1 and isinstance(given[0], Tensor) and given[0].ndim == 0:
         raise BatchproofError(ALREADY_A_LOSS.format(what))
     try:
         bound(loss_fn, args, kwargs)
     except TypeError as error:
-        given = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
+        which = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
         raise BatchproofError(
-            f"the loss cannot be called with {what}, {given} ({error}): {_name(loss_fn)} takes {_parameters(loss_fn)}"
+            f"the loss cannot be called with {what}, {which} ({error}): {_name(loss_fn)} takes {_parameters(loss_fn)}"
         ) from None
     try:
         return read(loss_fn, args, kwargs, batch_dim)
