@@ -290,6 +290,19 @@ def detached(model: nn.Module, parts: list[Pair]) -> None:  # features cached fo
         (model[-1](model[:-1](x).detach()).square().mean() / K).backward()
 
 
+def upcast_mean(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """As language models have it: the loss is computed in float32, whatever the model is in."""
+    return F.cross_entropy(model(x).float().flatten(0, 1), y.flatten(), ignore_index=-100)
+
+
+def trimmed_and_dropped(model: nn.Module, parts: list[Pair]) -> None:
+    """Padded to the longest of each micro-batch, and without the last one: no row is in both runs."""
+    total = sum(labels(y) for _, y in parts[:-1])
+    for x, y in parts[:-1]:
+        length = int((y != -100).sum(1).max())
+        (token_sum(model, x[:, :length], y[:, :length]) / total).backward()
+
+
 RAGGED = (3, 3, 2)
 
 
@@ -302,6 +315,11 @@ WRONG: dict[str, Case] = {
     "not divided": Case(each(lambda _: 1.0), cause="missing-division"),  # transformers#45305
     "divided in the loss and in the trainer": Case(each(lambda k: 1 / k**2), cause="divided-twice"),  # ms-swift#10117
     "mean of token means": Case(TOKENS.loop, token_mean, "mean-of-means"),  # transformers#34191, AReno#75
+    "mean of token means in float32": Case(each(lambda k: 1 / k, upcast_mean), upcast_mean, "mean-of-means"),
+    "not divided, in float32": Case(each(lambda _: 1.0, upcast_mean), upcast_mean, "missing-division"),
+    "trimmed and dropped": Case(
+        trimmed_and_dropped, token_mean, "other-samples", parts=lambda t: (t[1:4], t[4:6], t[[0, 6, 7]]), weights={},
+    ),
     "token means added": Case(each(lambda _: 1.0, token_mean), token_mean, "missing-division"),
     "short last micro-batch": Case(right, cause="mean-of-means", parts=ragged),  # lightning#19987
     "class weights": Case(

@@ -50,6 +50,16 @@ def other_samples(pairs: Sequence[Pair]) -> Findings:
     return [loop_causes.other_samples(len(missing), len(extra), len(full), again)]
 
 
+def other_numbers(pairs: Sequence[Pair]) -> Findings:
+    """The model saw more rows in one run than in the other, which cannot be told from each other one by one."""
+    pair = first_off(pairs)
+    full, accumulated = (sum(seen(window.calls).values()) for window in (pair.full, pair.accumulated))
+    full //= pair.full.world
+    if not full or not accumulated or full == accumulated:
+        return []
+    return [loop_causes.other_numbers(full, accumulated)]
+
+
 def passed_over(pairs: Sequence[Pair]) -> Findings:
     """Weights moved between the passes, or forward passes that no backward pass came back to."""
     pair = first_off(pairs)

@@ -13,6 +13,8 @@ from batchproof.ground.text import listed
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"
 MOST_NAMES = 4
+#: What is left of a gradient by less than this share is explained exactly.
+EXACT = 1e-6
 #: How the caller says what is counted in each micro-batch; a driver counts in the batches that it makes.
 WEIGHTS = "Pass weights={'tokens': [...]}"
 COUNT_OF_STEP = "Pass count=, a function of a micro-batch such as lambda part: {'tokens': ...},"
@@ -131,15 +133,16 @@ def mean_of_means(
         return Finding(
             "mean-of-means",
             "micro-batches count by the wrong weights",
-            "the same micro-batch gradients, weighted otherwise, give the full gradient exactly; the weights are below",
+            f"the same micro-batch gradients, weighted otherwise, give the full gradient {up_to(weights)}; the weights "
+            "are below",
             f"weight each micro-batch by what its loss divides by: samples, tokens, the sum of class weights. {option} "
             "to see which it is",
         )
     return Finding(
         "mean-of-means",
         "a mean of the micro-batches' means",
-        f"weighted by {' or by '.join(weights.fits)}, the same micro-batch gradients give the full gradient exactly; "
-        f"as they are weighted now it is {when}off by {share(apart)}",
+        f"weighted by {' or by '.join(weights.fits)}, the same micro-batch gradients give the full gradient "
+        f"{up_to(weights)}; as they are weighted now it is {when}off by {share(apart)}",
         f"divide the sum of each micro-batch's loss by the {weights.wanted} of all micro-batches together; "
         f"{ACCUMULATE}",
     )
@@ -203,6 +206,11 @@ def rounding(apart: float, left: float) -> Finding[GradientCode]:
         f"with the model in float64 the two gradients differ by {share(left)}; as it is, by {share(apart)}",
         "nothing, if that is accurate enough: otherwise accumulate in float32 or wider",
     )
+
+
+def up_to(weights: MicroBatchWeights) -> str:
+    """How well weights explain a gradient, in words."""
+    return "exactly" if weights.residual < EXACT else f"up to {share(weights.residual)}"
 
 
 def coupled(apart: float, was_weighed: bool) -> Finding[GradientCode]:

@@ -47,6 +47,17 @@ def other_samples(missing: int, extra: int, n: int, again: int) -> Finding[Gradi
     )
 
 
+def other_numbers(full: int, accumulated: int) -> Finding[GradientCode]:
+    """More rows in one run than in the other."""
+    return Finding(
+        "other-samples",
+        "other samples in the two runs",
+        f"the model saw {full} rows of the whole batch and {accumulated} in the micro-batches, and no weights of these "
+        "give the full gradient",
+        "give both runs the same samples, each once",
+    )
+
+
 def stepped_between(passes: int) -> Finding[GradientCode]:
     """Weights change while gradients are accumulated."""
     return Finding(

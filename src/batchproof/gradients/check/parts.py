@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from batchproof.gradients.check import causes, loop_causes, rank_causes
-from batchproof.gradients.check.between import blur_of
+from batchproof.gradients.check.between import blur_of, other_numbers
 from batchproof.gradients.check.factors import AS_COUNTED, configured_of, few_parameters
 from batchproof.gradients.check.findings import Diagnosis
 from batchproof.gradients.check.least_squares import weigh
@@ -23,6 +23,8 @@ def by_parts(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None
         _weighed(subject, pairs, found)
     if not found.findings:
         _by_terms(subject, pairs, found)
+    if not found.findings:
+        found.findings = other_numbers(pairs)
     if not found.findings:
         _not_named(pairs, found)
 

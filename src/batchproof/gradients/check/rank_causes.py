@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchproof.explanation import Finding
-from batchproof.gradients.check.causes import WEIGHTS, share, some
+from batchproof.gradients.check.causes import WEIGHTS, share, some, up_to
 from batchproof.gradients.check.result import GradientCode, MicroBatchWeights
 from batchproof.ground.text import listed
 
@@ -97,8 +97,8 @@ def mean_of_ranks(weights: MicroBatchWeights, apart: float, option: str = WEIGHT
     return Finding(
         "mean-of-rank-means",
         "a mean of the ranks' means",
-        f"{by}, the ranks' gradients give that of all samples exactly; as they are weighted now it is off by "
-        f"{share(apart)}",
+        f"{by}, the ranks' gradients give that of all samples {up_to(weights)}; as they are weighted now it is off "
+        f"by {share(apart)}",
         f"divide each rank's sum {divide}, and multiply by the world size where a wrapper averages over ranks"
         + ("" if weights.fits else f". {option} to see which count it is"),
     )

@@ -9,7 +9,18 @@ import torch
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.check import causes
-from batchproof.gradients.check.measure import NARROW_TOLERANCE, Room, Tolerance, distance, room_of, rows, vector, whole
+from batchproof.gradients.check.measure import (
+    FLOAT32,
+    NARROW_TOLERANCE,
+    SLACK,
+    Room,
+    Tolerance,
+    distance,
+    room_of,
+    rows,
+    vector,
+    whole,
+)
 from batchproof.gradients.check.record import PLAIN, Change, Gradients, Parameters, Window, only
 from batchproof.gradients.check.result import ParameterGradient, WindowGradient
 
@@ -17,8 +28,10 @@ from batchproof.gradients.check.result import ParameterGradient, WindowGradient
 Recorded = Callable[[Change], list[Window]]
 #: The directions in which weights and inputs are nudged.
 NUDGED = (1, 2)
-#: Of an explained difference this share may be left; and so many rounding units, whatever it was.
-LEFT, ROUNDING = 0.1, 64
+#: Of an explained difference this share may be left where it is as small as the tolerance, or this in any case.
+LEFT, HARDLY = 0.1, 1e-4
+#: And so many rounding units, whatever it was.
+ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -144,11 +157,16 @@ def first_off(pairs: Sequence[Pair]) -> Pair:
 
 def is_factor(pair: Pair, factor: float, tolerance: Tolerance) -> bool:
     """Whether the accumulated gradient is this multiple of the full one, in every parameter."""
-    return all(row.is_same for row in rows(pair.full.total, pair.accumulated.total, tolerance, pair.room, factor))
+    room = pair.room
+    if tolerance.is_wide and not tolerance.given and abs(factor - 1) > SLACK * FLOAT32:
+        room = {row.name: pair.room.get(row.name, 0.0) + FLOAT32 * (row.full or 0.0) for row in pair.rows}
+    return all(row.is_same for row in rows(pair.full.total, pair.accumulated.total, tolerance, room, factor))
 
 
 def room_for(subject: ComparedRuns, pair: Pair) -> float:
     """What may be left of a difference that was explained, as a share of the gradient: a small part of it."""
     eps = max(torch.finfo(parameter.dtype).eps for parameter in subject.parameters.values())
     least = min(ROUNDING * eps, NARROW_TOLERANCE)
-    return max(least, min(subject.tolerance.with_slack, LEFT * pair.whole.difference))
+    apart = pair.whole.difference
+    # losses are often computed in float32, whatever the model is in
+    return max(least, min(subject.tolerance.with_slack, LEFT * apart), min(HARDLY * apart, SLACK * FLOAT32))
