@@ -209,6 +209,14 @@ def pairs_and_tokens(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return F.softplus(-(z[..., 0] * mask).sum(1)).mean() + (z.square().sum(-1) * mask).sum() / mask.sum()
 
 
+def two_backwards_each(model: nn.Module, parts: list[Pair]) -> None:
+    """Each micro-batch goes back through its terms one by one."""
+    for x, y in parts:
+        z, mask = model(x), (y != -100).to(x.dtype)
+        (F.softplus(-(z[..., 0] * mask).sum(1)).mean() / K).backward(retain_graph=True)
+        ((z.square().sum(-1) * mask).sum() / mask.sum() / K).backward()
+
+
 def balanced(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """A loss of an expert model: its second term multiplies two means over the batch."""
     share = model(x).softmax(-1).mean((0, 1))
@@ -346,6 +354,7 @@ WRONG: dict[str, Case] = {
     "filled up": Case(filled_up, cause="other-samples", parts=ragged, weights={}),
     "penalty in each": Case(penalty_each, with_penalty, "term-added-again"),
     "two denominators": Case(each(lambda k: 1 / k, pairs_and_tokens), pairs_and_tokens, "two-denominators"),  # trl DPO
+    "two denominators, two passes": Case(two_backwards_each, pairs_and_tokens, "two-denominators"),
     "contrastive": Case(each(lambda k: 1 / k, contrastive), contrastive, "coupled"),  # sentence-transformers#2916
     "dice": Case(each(lambda k: 1 / k, dice), dice, "coupled"),  # segmentation_models.pytorch#330
     "balance loss": Case(each(lambda k: 1 / k, balanced), balanced, "coupled"),  # Megatron-LM#7213

@@ -14,6 +14,7 @@ from batchproof.gradients.check.between import not_compared, passed_over
 from batchproof.gradients.check.diagnose import diagnose, is_rounding
 from batchproof.gradients.check.findings import Diagnosis
 from batchproof.gradients.check.over_ranks import same_everywhere
+from batchproof.gradients.check.record import for_each_pass
 from batchproof.gradients.check.result import GradientCheck, ParameterGradient
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, pairs_of
 from batchproof.ground.text import listed
@@ -29,7 +30,7 @@ def conclude(subject: ComparedRuns, target: str, ran: str = "", notes: Sequence[
     pairs = pairs_of(subject)
     first = pairs[0]
     for name, numbers in subject.counts.items():
-        if len(numbers) != first.passes * first.world:
+        if len(for_each_pass(numbers, first.passes * first.world)) != first.passes * first.world:
             dropped = passed_over(pairs)
             if dropped:
                 break  # which is why they are fewer

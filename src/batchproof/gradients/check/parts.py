@@ -11,7 +11,7 @@ from batchproof.gradients.check.factors import AS_COUNTED, configured_of, few_pa
 from batchproof.gradients.check.findings import Diagnosis
 from batchproof.gradients.check.least_squares import weigh
 from batchproof.gradients.check.measure import combined, distance, norm
-from batchproof.gradients.check.record import Change, Gradients
+from batchproof.gradients.check.record import Change, Gradients, for_each_pass
 from batchproof.gradients.check.result import MicroBatchWeights
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, pairs_of, room_for
 
@@ -40,6 +40,10 @@ def _weighed(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None
     if not weights.fits and _last_alone(weights.factors, blur_of(subject)):
         found.findings = [loop_causes.running_total(len(passes))]
         return
+    several = len(passes) // max(1, len(next(iter(subject.counts.values()), passes)))
+    if several > 1 and not weights.fits and (said := _in_turns(weights, several)):
+        found.findings = [causes.two_denominators(said)]
+        return
     found.weights = weights
     if _is_of_ranks(weights):
         found.findings = [rank_causes.mean_of_ranks(weights, apart, option=subject.option)]
@@ -59,7 +63,33 @@ def _weighed(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None
 
 
 def _counts(subject: ComparedRuns, pair: Pair) -> dict[str, list[float]]:
-    return {name: list(numbers) for name, numbers in subject.counts.items()} or pair.accumulated.counts
+    """By name, one number for each pass."""
+    passes = len(pair.accumulated.passes)
+    given = {name: for_each_pass(numbers, passes) for name, numbers in subject.counts.items()}
+    return given or pair.accumulated.counts
+
+
+def _in_turns(weights: MicroBatchWeights, several: int) -> list[causes.TermSays]:
+    """Where each micro-batch makes several passes: what its first is right by, what its second is, and so on."""
+    said = []
+    for turn in range(several):
+        factors = weights.factors[turn::several]
+        fits = [name for name, counts in weights.counts.items() if _are_alike(factors, counts[turn::several])]
+        if not fits:
+            return []
+        is_right = _are_alike(factors, [1.0] * len(factors)) and math.isclose(factors[0], 1, rel_tol=AS_COUNTED)
+        said.append(
+            causes.TermSays(turn + 1, "a pass of its own", "right" if is_right else "weighted", " or ".join(fits))
+        )
+    return said
+
+
+def _are_alike(factors: Sequence[float], counts: Sequence[float]) -> bool:
+    """Whether one is a multiple of the other."""
+    return all(
+        math.isclose(factor * sum(counts), count * sum(factors), rel_tol=AS_COUNTED)
+        for factor, count in zip(factors, counts, strict=True)
+    )
 
 
 def _last_alone(factors: Sequence[float], blur: float) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from batchproof.gradients.check.calls import CallLog, ModelCall
 from batchproof.gradients.check.isolation import untouched
 from batchproof.gradients.check.sharded import here, unsharded, whole_tensor
-from batchproof.gradients.check.terms import Terms
+from batchproof.gradients.check.terms import BackwardCalls
 from batchproof.ground.isolation import seed_all
 
 #: By parameter name; a parameter without a gradient is absent.
@@ -93,7 +93,7 @@ class GradientRecorder:
 
     def __post_init__(self) -> None:
         self._calls = CallLog(self.model, self.change.nudge, wide=self.change.wide)
-        self._terms = Terms(self.change.term)
+        self._backward = BackwardCalls(self.change.term)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -105,7 +105,7 @@ class GradientRecorder:
                 stack.callback(handle.remove)
             stack.enter_context(unsharded(self.model, self.parameters, self._noting))
             stack.enter_context(self._calls.watching())
-            stack.enter_context(self._terms.watching())
+            stack.enter_context(self._backward.watching())
             yield
 
     def _noting(self, name: str) -> Callable[[Tensor], None]:
@@ -116,8 +116,7 @@ class GradientRecorder:
         return note
 
     def _note(self, name: str, gradient: Tensor) -> None:
-        # the number of the backward pass that is running: a pass need not reach every parameter
-        number = torch._C._current_graph_task_id()
+        number = self._backward.running  # a pass need not reach every parameter
         if number not in self._passes and self._passes and not self._stepped:
             self._stepped = _sums(self.parameters) != self._weights
         brought = self._passes.setdefault(number, {})
@@ -138,7 +137,7 @@ class GradientRecorder:
         self.windows.append(
             Window(
                 total, list(self._passes.values()), len(self._filled), calls=self._calls.taken(),
-                stepped=self._stepped, terms=self._terms.taken(),
+                stepped=self._stepped, terms=self._backward.taken(),
             )
         )  # fmt: skip
         self._passes, self._filled, self._stepped = {}, set(), False
@@ -146,16 +145,27 @@ class GradientRecorder:
 
     def share_out_counts(self) -> None:
         """Each window gets its own: trainers make batches ahead of the steps that take them."""
+        made = sum(len(window.passes) for window in self.windows)
         start = 0
         for window in self.windows:
             end = start + len(window.passes)
-            window.counts = {name: numbers[start:end] for name, numbers in self._counts.items() if len(numbers) >= end}
+            window.counts = {
+                name: each[start:end]
+                for name, numbers in self._counts.items()
+                if len(each := for_each_pass(numbers, made)) >= end
+            }
             start = end
 
     @property
     def counted(self) -> set[str]:
         """By what names the micro-batches were counted."""
         return set(self._counts)
+
+
+def for_each_pass(numbers: Sequence[float], passes: int) -> list[float]:
+    """What micro-batches count, for each backward pass: one for each, or as many for one as for another."""
+    several = passes // len(numbers) if numbers and passes % len(numbers) == 0 else 1
+    return [number for number in numbers for _ in range(max(1, several))]
 
 
 def _sums(parameters: Parameters) -> tuple[float, ...]:

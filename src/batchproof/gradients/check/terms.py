@@ -1,4 +1,4 @@
-"""A loss that is a sum of terms: how many there are, and what a backward pass brings of one alone."""
+"""Calls of backward: which one is running, of which terms its loss is the sum, and what it brings of one alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ ADDING = ("AddBackward0", "SubBackward0")
 Term = tuple[Any, int]  # the node that adds it, and which of its inputs it is
 
 
-class Terms:
+class BackwardCalls:
     """While it watches, backward passes go back through one term of the loss only, or through all where it is None."""
 
     def __init__(self, only: int | None) -> None:
         self.only = only
+        self.number, self.depth = 0, 0
         self.names: set[tuple[str, ...]] = set()
 
     @contextmanager
@@ -32,6 +33,14 @@ class Terms:
         backward = torch.autograd.backward
 
         def looked(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            self.depth += 1
+            try:
+                return by_term(tensors, *args, **kwargs) if self.depth == 1 else backward(tensors, *args, **kwargs)
+            finally:
+                self.depth -= 1
+
+        def by_term(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            self.number += 1
             losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
             if len(losses) != 1:
                 self.names.add(())
@@ -50,6 +59,11 @@ class Terms:
             yield
         finally:
             torch.autograd.backward = backward
+
+    @property
+    def running(self) -> int:
+        """A number for the pass that is running: one that checkpointing makes within another is a part of it."""
+        return -self.number if self.depth else torch._C._current_graph_task_id()
 
     def _without_others(self, terms: Sequence[Term]) -> list[Any]:
         nodes: dict[Any, set[int]] = {}
