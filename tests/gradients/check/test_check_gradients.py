@@ -204,6 +204,19 @@ class Shared(nn.Module):
         return self.head(self.body(x).relu()) * self.log_scale.exp()
 
 
+def test_only_the_last_pass_is_left_of_a_model_with_few_numbers() -> None:
+    model = nn.Linear(6, 1).double()
+    runs = Runs(model, lambda out, _: out.square().mean())
+
+    def cleared() -> None:
+        for part in runs.x.chunk(PARTS):
+            model.zero_grad()
+            (model(part).square().mean() / PARTS).backward()
+
+    found = check_gradients(runs.full, cleared, model)
+    assert found.cause == "cleared-between" and "only the last is left" in found.findings[0].what
+
+
 def test_a_pass_within_a_pass_is_a_part_of_it() -> None:
     """Reentrant checkpointing goes back through each part by a pass of its own."""
     labels, counted = ragged_labels()

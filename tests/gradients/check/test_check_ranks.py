@@ -226,6 +226,16 @@ def test_a_mistake_between_ranks_has_its_name(name: str) -> None:
     assert says in found.findings[0].what
 
 
+def test_what_ranks_should_count_is_told_by_what_they_count_now() -> None:
+    x, y = data()
+    found = check_gradients(rank_means, (x, y), net(), ranks=WORLD, micro_batches=2, wrap=DDP)
+    own, others = float((y[:11] != -100).sum()), float((y[11:] != -100).sum())
+    assert found.weights is not None and found.weights.ranks == (0, 0, 1, 1)
+    now = WORLD / (own + others)
+    assert found.weights.factors == pytest.approx([now * own, now * own, now * others, now * others])
+    assert "rank 1, micro-batch 2" in str(found)
+
+
 def test_three_ranks_with_unequal_shares() -> None:
     assert_same_gradients(averaged, data(), net(), ranks=3, micro_batches=2, wrap=DDP)
     with pytest.raises(AssertionError, match="a mean of the ranks' means"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -12,6 +12,7 @@ from batchproof.gradients.check.calls import ModelCall, seen
 from batchproof.gradients.check.factors import Findings, configured_of
 from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
+from batchproof.gradients.check.record import Gradients
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, room_for
 
 #: A pass that counts for less than this share of the one that counts most is missing; or so many rounding units.
@@ -81,14 +82,27 @@ def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
     limit = room_for(subject, pair)
     if not any(passes) or not norm(total) or pair.accumulated.on_ranks:
         return []
-    together = combined(passes, [1.0] * len(passes))
-    size = norm(together) ** 2
-    if size and distance(combined([together], [product(total, together) / size]), total) <= limit:
+    if _is_multiple(total, combined(passes, [1.0] * len(passes)), limit):
         return []
+    for kept in _runs(len(passes)):
+        if _is_multiple(total, combined([passes[place] for place in kept], [1.0] * len(kept)), limit):
+            return [loop_causes.cleared([n + 1 for n in range(len(passes)) if n not in kept], len(passes))]
     weights = made_of(total, passes, limit)
     if weights is None:
         return [loop_causes.changed_between(len(passes))]
     return _by_weights(weights, blur_of(subject))
+
+
+def _runs(count: int) -> Iterator[range]:
+    """The last passes, the first ones, and each alone."""
+    yield from (range(start, count) for start in range(count - 1, 0, -1))
+    yield from (range(end) for end in range(1, count))
+    yield from (range(place, place + 1) for place in range(1, count - 1))
+
+
+def _is_multiple(one: Gradients, other: Gradients, limit: float) -> bool:
+    size = norm(other) ** 2
+    return bool(size) and distance(combined([other], [product(one, other) / size]), one) <= limit
 
 
 def blur_of(subject: ComparedRuns) -> float:

@@ -124,6 +124,7 @@ def changed_between(passes: int) -> Finding[GradientCode]:
     return Finding(
         "changed-between",
         "gradients changed after a backward pass",
-        f".grad at the end is no weighted sum of what {passes} backward passes brought: something wrote to it",
+        f".grad at the end is not the sum of what {passes} backward passes brought, nor a multiple of it: something "
+        "wrote to it",
         "look for what clips by value, adds noise, rounds or overwrites .grad between backward passes or after them",
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from batchproof.gradients.check import causes, loop_causes, rank_causes
 from batchproof.gradients.check.between import blur_of, other_numbers
 from batchproof.gradients.check.factors import AS_COUNTED, configured_of, few_parameters
 from batchproof.gradients.check.findings import Diagnosis
 from batchproof.gradients.check.least_squares import weigh
-from batchproof.gradients.check.measure import combined, distance, norm
+from batchproof.gradients.check.measure import combined, distance, norm, product
 from batchproof.gradients.check.record import Change, Gradients, for_each_pass
 from batchproof.gradients.check.result import MicroBatchWeights
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, pairs_of, room_for
@@ -37,6 +38,7 @@ def _weighed(subject: ComparedRuns, pairs: list[Pair], found: Diagnosis) -> None
     weights = weigh(pair.full.total, passes, _counts(subject, pair), room_for(subject, pair), ranks)
     if weights is None:
         return
+    weights = replace(weights, factors=tuple(factor / _counts_now(pair) for factor in weights.factors))
     if not weights.fits and _last_alone(weights.factors, blur_of(subject)):
         found.findings = [loop_causes.running_total(len(passes))]
         return
@@ -90,6 +92,13 @@ def _are_alike(factors: Sequence[float], counts: Sequence[float]) -> bool:
         math.isclose(factor * sum(counts), count * sum(factors), rel_tol=AS_COUNTED)
         for factor, count in zip(factors, counts, strict=True)
     )
+
+
+def _counts_now(pair: Pair) -> float:
+    """How much each pass counts in the gradient now: 1, and 1 over the world size where ranks are averaged."""
+    together = combined(pair.accumulated.passes, [1.0] * len(pair.accumulated.passes))
+    size = norm(together) ** 2
+    return (product(pair.accumulated.total, together) / size if size else 1.0) or 1.0
 
 
 def _last_alone(factors: Sequence[float], blur: float) -> bool:
