@@ -58,7 +58,7 @@ def check_gradients(
 
     >>> def step(model, micro_batches):
     ...     for x, y in micro_batches:
-    ...         cross_entropy(model(x), y).backward()
+    ...         (cross_entropy(model(x), y) / len(micro_batches)).backward()
     >>> batchproof.check_gradients(step, (x, y), model, micro_batches=2).findings[0].title
     "a mean of the micro-batches' means"
     >>> from torch.nn.parallel import DistributedDataParallel
