@@ -487,6 +487,22 @@ def test_a_right_loop_is_not_called_wrong(name: str, dtype: torch.dtype) -> None
     assert found.ok, str(found)
 
 
+def test_what_narrow_gradients_swallow_is_rounding() -> None:
+    """In bfloat16 a sum of many passes does not grow by what is less than half a unit of it."""
+    model, x = net().bfloat16(), torch.rand(256, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    def full() -> None:
+        model(x).square().mean().backward()
+
+    def accumulated() -> None:
+        for part in x.split(1):
+            (model(part).square().mean() / len(x)).backward()
+
+    found = check_gradients(full, accumulated, model)
+    assert found.cause == "rounding", str(found)
+    assert found.windows[0].difference > 0.02
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_factor_of_two_on_one_small_layer_shows(dtype: torch.dtype) -> None:
     """Its gradient is less than two thousandths of the whole's."""

@@ -281,6 +281,18 @@ def test_what_fails_on_a_rank_fails_with_its_reason() -> None:
     assert time.monotonic() - begin < 60  # nobody waits for the others' timeout
 
 
+def my_rank() -> tuple[int, float]:
+    return dist.get_rank(), float(on_all(torch.ones(())))
+
+
+def test_beside_a_gpu_processes_are_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads cannot be copied: what is done must be sent, or is refused."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert on_ranks(my_rank, WORLD) == [(0, 2.0), (1, 2.0)]
+    with pytest.raises(BatchproofError, match="functions and classes of a module"):
+        on_ranks(lambda: None, WORLD)
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "says"),
     [

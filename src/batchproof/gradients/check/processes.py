@@ -25,6 +25,8 @@ from batchproof.errors import BatchproofError
 #: A rank that waits for another gives up after this time; and after a failure the others get a moment to notice.
 WAIT, GRACE = timedelta(seconds=120), 5.0
 POLL = 0.005
+#: In the words of gloo, and of a process that was ended after another had failed.
+LOST = "gloo"
 
 Work = Callable[[], Any]
 
@@ -70,10 +72,14 @@ def _run(work: Work, world: int, folder: Path) -> list[Any]:
             "step, wrap and model be made of functions and classes of a module, or hide the GPU (CUDA_VISIBLE_DEVICES=)"
         ) from None
     _wait(processes)
-    results = [_result(folder, rank, process) for rank, process in enumerate(processes)]
+    answers = [_answer(folder / f"{rank}", process, can_fork) for rank, process in enumerate(processes)]
+    failures = [str(value) for failed, value in answers if failed]
+    if failures:
+        # a rank that failed by itself, and not because another had gone
+        raise BatchproofError(next((text for text in failures if LOST not in text.lower()), failures[0]))
     if can_fork:
-        _import_too(results[0][1])
-    return [value for value, _ in results]
+        _import_too(answers[0][1][1])
+    return [value for _, (value, _) in answers]
 
 
 def _import_too(names: list[str]) -> None:
@@ -101,25 +107,13 @@ def _end(processes: list[Any]) -> None:
             process.join()
 
 
-def _result(folder: Path, rank: int, process: Any) -> Any:
-    path = folder / f"{rank}"
+def _answer(path: Path, process: Any, can_fork: bool) -> tuple[bool, Any]:
+    """Whether a rank failed, and what it gave or with what it failed."""
     if path.exists():
-        failed, value = pickle.loads(path.read_bytes())
-        if not failed:
-            return value
-        # the first rank that failed by itself, and not because another had
-        causes = [_failure(folder, other) for other in range(multiprocessing.cpu_count() + 64)]
-        own = next((text for text in causes if text is not None and "gloo" not in text.lower()), value)
-        raise BatchproofError(own)
-    raise BatchproofError(f"rank {rank} ended without a result (exit status {process.exitcode})")
-
-
-def _failure(folder: Path, rank: int) -> str | None:
-    path = folder / f"{rank}"
-    if not path.exists():
-        return None
-    failed, value = pickle.loads(path.read_bytes())
-    return str(value) if failed else None
+        answer: tuple[bool, Any] = pickle.loads(path.read_bytes())
+        return answer
+    again = "" if can_fork else "; a script that starts new processes needs if __name__ == '__main__'"
+    return True, f"rank {path.name} ended without a result (exit status {process.exitcode}){again}"
 
 
 def _rank(work: Work, rank: int, world: int, folder: str) -> None:

@@ -24,8 +24,8 @@ from batchproof.gradients.check.measure import (
 from batchproof.gradients.check.record import PLAIN, Change, Gradients, Parameters, Window, only
 from batchproof.gradients.check.result import ParameterGradient, WindowGradient
 
-#: Makes a run, changed in some way, and gives its windows; those of all ranks together where there are several.
-Recorded = Callable[[Change], list[Window]]
+#: Makes a run for each change, and gives their windows; those of all ranks together where there are several.
+Recorded = Callable[[Sequence[Change]], list[list[Window]]]
 #: The directions in which weights and inputs are nudged.
 NUDGED = (1, 2)
 #: Of an explained difference this share may be left where it is as small as the tolerance, or this in any case.
@@ -91,7 +91,9 @@ def pairs_of(subject: ComparedRuns, change: Change = PLAIN) -> list[Pair]:
     Raises:
         BatchproofError: A run left no gradient, or the runs do not have the same number of windows.
     """
-    full, accumulated = subject.full(change), subject.accumulated(change)
+    ahead = () if subject.room else tuple(Change(nudge=seed) for seed in NUDGED)
+    full, *nudged = subject.full([change, *ahead])
+    (accumulated,) = subject.accumulated([change])
     if len(full) != len(accumulated):
         raise BatchproofError(
             f"the optimizer stepped {len(full)} times with the whole batches and {len(accumulated)} times with "
@@ -103,7 +105,7 @@ def pairs_of(subject: ComparedRuns, change: Change = PLAIN) -> list[Pair]:
         if not all(window.total for window in windows):
             raise BatchproofError(f"the {name} run left no gradient in any parameter of the model")
     if not subject.room:
-        subject.room.extend(_room(subject, full, accumulated))
+        subject.room.extend(_room(subject, full, nudged, accumulated))
     return [_pair(*both, subject) for both in zip(full, accumulated, subject.room, strict=True)]
 
 
@@ -122,9 +124,13 @@ def _worst(full: Gradients, accumulated: Window) -> Window:
     return only(accumulated, total=max(accumulated.on_ranks, key=lambda total: distance(total, full)))
 
 
-def _room(subject: ComparedRuns, full: Sequence[Window], accumulated: Sequence[Window]) -> list[Room]:
+def _room(
+    subject: ComparedRuns,
+    full: Sequence[Window],
+    nudged: Sequence[Sequence[Window]],
+    accumulated: Sequence[Window],
+) -> list[Room]:
     """For each window, how far rounding moves the gradients, in the run that makes one batch of all."""
-    nudged = [subject.full(Change(nudge=seed)) for seed in NUDGED]
 
     def measured(repeats: bool) -> list[Room]:
         return [
@@ -142,7 +148,7 @@ def _room(subject: ComparedRuns, full: Sequence[Window], accumulated: Sequence[W
     narrow, wide = measured(repeats=False), measured(repeats=True)
     if alike(narrow) == alike(wide):
         return narrow
-    again = subject.full(PLAIN)
+    (again,) = subject.full([PLAIN])
     return wide if all(_equal(a.total, b.total) for a, b in zip(full, again, strict=False)) else narrow
 
 

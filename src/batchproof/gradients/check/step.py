@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,8 +41,10 @@ class CutStep:
     wrap: Wrap | None
     count: Count | None
 
-    def windows(self, ranks: int | None, micro_batches: int, rank_dim: int, change: Change) -> list[Window]:
-        """What the step leaves where the batch is cut so; each rank has its own part."""
+    def windows(
+        self, ranks: int | None, micro_batches: int, rank_dim: int, changes: Sequence[Change]
+    ) -> list[list[Window]]:
+        """What the step leaves where the batch is cut so, for each change; each rank has its own part."""
         parts = cut(self.samples, ranks or 1, micro_batches, rank_dim)
         if not all(size_of(part) and size_of(part, rank_dim) for own in parts for part in own):
             raise BatchproofError(
@@ -50,8 +52,9 @@ class CutStep:
                 "micro-batches each"
             )
         if ranks is None:
-            return _windows(self, parts[0], change)
-        return together(on_ranks(partial(_on_this_rank, self, parts, change), ranks))
+            return _windows(self, parts[0], changes)
+        of_ranks = on_ranks(partial(_on_this_rank, self, parts, changes), ranks)
+        return [together(of_change) for of_change in zip(*of_ranks, strict=True)]
 
 
 def cut_step(step: Any, samples: Any, model: Any, wrap: Any, count: Any) -> CutStep:
@@ -73,27 +76,31 @@ def cut_step(step: Any, samples: Any, model: Any, wrap: Any, count: Any) -> CutS
     return CutStep(step, samples, model, wrap, count)
 
 
-def _on_this_rank(job: CutStep, parts: list[list[Any]], change: Change) -> list[Window]:
-    return _windows(job, parts[torch.distributed.get_rank()], change)
+def _on_this_rank(job: CutStep, parts: list[list[Any]], changes: Sequence[Change]) -> list[list[Window]]:
+    return _windows(job, parts[torch.distributed.get_rank()], changes)
 
 
-def _windows(job: CutStep, mine: list[Any], change: Change) -> list[Window]:
+def _windows(job: CutStep, mine: list[Any], changes: Sequence[Change]) -> list[list[Window]]:
     wrapped = job.model if job.wrap is None else job.wrap(job.model)
     parameters = {name: p for name, p in job.model.named_parameters() if p.requires_grad}
-    said: list[float] = []
 
-    def run(recorder: GradientRecorder) -> None:
-        for part in mine:
-            recorder.count({**counted(part), **(job.count(part) if job.count is not None else {})})
-        value = job.step(job.model if wrapped is None else wrapped, mine)
-        with suppress(TypeError, ValueError, RuntimeError):
-            said.append(float(value))  # type: ignore[arg-type]
-        recorder.close()
+    def recorded(change: Change) -> list[Window]:
+        said: list[float] = []
 
-    windows = record(run, parameters, job.model, change)
-    for window in windows:
-        window.said = said[:1]
-    return windows
+        def run(recorder: GradientRecorder) -> None:
+            for part in mine:
+                recorder.count({**counted(part), **(job.count(part) if job.count is not None else {})})
+            value = job.step(job.model if wrapped is None else wrapped, mine)
+            with suppress(TypeError, ValueError, RuntimeError):
+                said.append(float(value))  # type: ignore[arg-type]
+            recorder.close()
+
+        windows = record(run, parameters, job.model, change)
+        for window in windows:
+            window.said = said[:1]
+        return windows
+
+    return [recorded(change) for change in changes]
 
 
 def cut(samples: Any, ranks: int, micro_batches: int, rank_dim: int) -> list[list[Any]]:

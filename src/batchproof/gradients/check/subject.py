@@ -38,9 +38,9 @@ def subject_of(
     is_shared = all_are_here()
 
     def recorded(run: Run) -> Recorded:
-        def windows(change: Change) -> list[Window]:
-            found = record(run, parameters, module, change)
-            return gathered(found) if is_shared else found
+        def windows(changes: Sequence[Change]) -> list[list[Window]]:
+            found = [record(run, parameters, module, change) for change in changes]
+            return [gathered(one) for one in found] if is_shared else found
 
         return windows
 
