@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from test_accumulate_hard import FEATURES, mlp, pearson, ranking, rmse, through
 from torch import Tensor, nn
 from torch.distributed._composable.replicate import replicate
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 import batchproof as bp
@@ -394,8 +396,29 @@ def shards(rank: int, world: int) -> dict[str, str]:
             out[f"{name}, {kind}"] = verdict(partial(same_as_one, loss(), step, make))
         for kind in ("rmse", "learned"):
             out[f"{name}, Accumulator, {kind}"] = verdict(partial(same_as_one, LOSSES[kind][0](), in_steps, make))
+    out["tensor parallel"] = verdict(lambda: tensor_parallel(world))
     out["uneven"] = verdict(lambda: bp.accumulate(rmse, through(sharded()), parts[: 2 + rank]))
     return out
+
+
+def tensor_parallel(world: int) -> None:
+    """Each rank has a part of each layer, and all samples: nothing is added up over ranks."""
+    mesh = init_device_mesh("cpu", (world,))
+    parts = batches()[3:5]
+    plain = mlp()
+    value, grads = whole(rmse, through(plain), parts, learned_by(plain))
+    plan: Any = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    for takes_steps in (False, True):
+        model = parallelize_module(mlp(), mesh, plan)
+        if takes_steps:
+            acc = bp.Accumulator(rmse)
+            for part in parts:
+                acc.backward(*through(model)(part))
+            found = acc.finish()
+        else:
+            found = bp.accumulate(rmse, through(model), parts)
+        made = [p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for p in model.parameters()]
+        same((found, made), (value, grads), "tensor parallel")
 
 
 def divided() -> nn.Module:
