@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import batchproof
 
 if TYPE_CHECKING:
-    from batchproof.gradients.check import Model
+    from batchproof.gradients.check import Count, Model, Wrap
 
 __all__ = ["assert_independent_of_batch_size", "assert_same_gradients"]
 
@@ -51,10 +51,15 @@ def assert_independent_of_batch_size(
 
 
 def assert_same_gradients(
-    full: Callable[[], object],
-    accumulated: Callable[[], object],
+    full: Callable[..., object],
+    accumulated: Any,
     model: Model,
     *,
+    ranks: int | None = None,
+    micro_batches: int | None = None,
+    wrap: Wrap | None = None,
+    rank_dim: int = 0,
+    count: Count | None = None,
     weights: Mapping[str, Sequence[float]] | None = None,
     tolerance: float | None = None,
 ) -> None:
@@ -69,19 +74,37 @@ def assert_same_gradients(
     ...         ((model(a) - b).square().mean() / 4).backward()
     >>> assert_same_gradients(full, accumulated, model)
 
+    A training step is tried on one batch in one process, and cut over processes of this machine:
+
+    >>> from torch.nn.parallel import DistributedDataParallel
+    >>> def step(model, micro_batches):
+    ...     for a, b in micro_batches:
+    ...         ((model(a) - b).square().mean() / len(micro_batches)).backward()
+    >>> assert_same_gradients(step, (x, y), model, ranks=2, micro_batches=2, wrap=DistributedDataParallel)
+
     Args:
-        full: Leaves in the model the gradient of the whole batch; called without arguments.
-        accumulated: Leaves the gradient accumulated over micro-batches.
+        full: Leaves in the model the gradient of the whole batch; called without arguments. Or the training step: takes
+            the wrapped model and a list of micro-batches.
+        accumulated: Leaves the gradient accumulated over micro-batches. Or the samples of one batch.
         model: The module, or (name, parameter) pairs, as `batchproof.check_gradients` takes it.
+        ranks: How many processes share the samples.
+        micro_batches: How many micro-batches each rank gets.
+        wrap: What each process makes of the model, such as ``DistributedDataParallel``.
+        rank_dim: The dimension that ranks share: 0 for samples, 1 for slices of sequences.
+        count: From a micro-batch, by name, what it might have to be weighted by.
         weights: What the micro-batches might have to be weighted by, by name, one number for each.
         tolerance: Largest difference of two equal gradients, as a fraction of the parameter's gradient norm; by the
             dtype if None.
 
     Raises:
-        AssertionError: The gradients differ; the message is the report, with the cause.
-        BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
+        AssertionError: The gradients differ, or nothing was compared; the message is the report, with the cause.
+        BatchproofError: A run leaves no gradient, the model has nothing to train, ``weights`` do not fit, or a step
+            failed on a rank.
     """
     __tracebackhide__ = True
-    found = batchproof.check_gradients(full, accumulated, model, weights=weights, tolerance=tolerance)
+    found = batchproof.check_gradients(
+        full, accumulated, model, ranks=ranks, micro_batches=micro_batches, wrap=wrap, rank_dim=rank_dim, count=count,
+        weights=weights, tolerance=tolerance,
+    )  # fmt: skip
     if not found.ok:
         raise AssertionError(f"\n{found}")

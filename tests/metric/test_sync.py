@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +227,35 @@ def mismatches(rank: int, world: int) -> dict[str, Any]:
     shared = bp.exact(lambda x, w: (x * w).pow(2).mean().sqrt(), batch_dim=(0, None))
     shared.update(samples()[0], torch.tensor([2.0, 3.0][rank], dtype=torch.float64))
     attempt("two shared arguments", shared)
+    for name, state in (("not to be sent", "rows"), ("not to be sent, of another plan", "auto")):
+        held = bp.exact(named, state=state)
+        pred, real = samples()
+        held.update(pred[:40], [Name(stays=rank == 1) for _ in real[:40]])
+        attempt(name, held)
     attempt("at last", fed(rmse, *shares((150, 90))[rank]))
     return out
+
+
+@dataclass
+class Name:
+    """What a sample is called; it may belong to the process that made it."""
+
+    stays: bool
+
+    def __copy__(self) -> Name:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Name:
+        return self
+
+    def __reduce__(self) -> Any:
+        if self.stays:
+            raise TypeError("this name stays here")
+        return Name, (False,)
+
+
+def named(pred: Tensor, names: list[Name]) -> Tensor:
+    return pred.square().mean() + len(names) * 0
 
 
 @pytest.fixture(scope="module", params=[3, *(pytest.param(world, marks=pytest.mark.long) for world in (2, 4))])
@@ -344,6 +372,8 @@ def test_ranks_that_do_not_fit_together(tmp_path: Path) -> None:
         for name, fn in (("two ways to keep", rmse), ("two warm-ups", r2)):
             if not str(result[name]).startswith("refused"):
                 agrees({"after": result[name]}, fn, TOTAL)
+        for name in ("not to be sent", "not to be sent, of another plan"):
+            assert str(result[name]).startswith("refused: sync failed on rank 1, and so on all: TypeError: this name")
         agrees({"after": result["at last"]}, rmse, TOTAL)
 
 

@@ -287,3 +287,42 @@ def test_refused(tmp_path: Path) -> None:
     trainer.train_dataset = None
     with pytest.raises(BatchproofError, match="no train_dataset"):
         hugging_face.check(trainer)
+
+
+class Rollouts(transformers.Trainer):
+    """Makes its batches itself and trains on a slice of each, as trainers of rollouts do."""
+
+    def get_train_dataloader(self) -> Any:
+        loader = torch.utils.data.DataLoader(self.train_dataset, batch_size=8, collate_fn=self.data_collator)
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        scores = model(input_ids=inputs["input_ids"][:2]).logits
+        labels = inputs["labels"][:2].flatten()
+        return cross_entropy(scores.flatten(0, 1), labels) / self.current_gradient_accumulation_steps
+
+
+def test_a_trainer_that_makes_its_own_batches_is_not_compared(tmp_path: Path) -> None:
+    trainer = trainer_of(model_of("BertForTokenClassification"), samples("tokens", 8), tmp_path, Rollouts)
+    found = hugging_face.check(trainer, accumulation_steps=4)
+    assert not found.ok and found.cause == "not-compared"
+    assert "made 1 backward pass, not 4" in found.findings[0].what
+
+
+class Kept(list[Any]):
+    """A data set that can select, as those of ``datasets`` can."""
+
+    def select(self, places: list[int]) -> Kept:
+        return Kept(self[place] for place in places)
+
+
+class Asking(transformers.Trainer):
+    def get_train_dataloader(self) -> Any:
+        if not isinstance(self.train_dataset, Kept):
+            raise ValueError("unsupported train_dataset")
+        return super().get_train_dataloader()
+
+
+def test_a_trainer_that_asks_what_its_data_is(tmp_path: Path) -> None:
+    trainer = trainer_of(model_of("BertForSequenceClassification"), Kept(samples("class", 8)), tmp_path, Asking)
+    assert hugging_face.check(trainer, accumulation_steps=4).cause == "missing-division"

@@ -7,6 +7,7 @@ whether they are ready for it: what one cannot do is refused on all, and none is
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -90,22 +91,20 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
 
 
 def _agreed(work: Callable[[], T], group: Any) -> list[T]:
-    """What each rank made; an error on one of them is raised on all."""
-    made: Any = None
-    failure: Exception | None = None
+    """What each rank made; an error on one of them, in making or in sending it, is raised on all."""
+    sent, failure, reason = b"", None, None
     try:
-        made = work()
+        sent = pickle.dumps(work())
     except Exception as error:  # noqa: BLE001 - the others wait for us
-        failure = error
+        failure, reason = error, f"{type(error).__name__}: {error}"
     said: list[Any] = [None] * dist.get_world_size(group)
-    reason = None if failure is None else f"{type(failure).__name__}: {failure}"
-    dist.all_gather_object(said, (reason, made), group=group)
-    if failure is not None:
+    dist.all_gather_object(said, (reason, sent), group=group)
+    if isinstance(failure, BatchproofError):
         raise failure
     for rank, (why, _) in enumerate(said):
         if why is not None:
-            raise BatchproofError(f"sync failed on rank {rank}, and so on all: {why}")
-    return [one for _, one in said]
+            raise BatchproofError(f"sync failed on rank {rank}, and so on all: {why}") from failure
+    return [pickle.loads(one) for _, one in said]
 
 
 def _header(stream: Stream, told: Any) -> Header:
@@ -169,12 +168,11 @@ def _latest(clocks: list[Clock]) -> Clock:
 
 def _gather_rows(mine: Rows, device: torch.device | None, group: Any) -> Rows:
     """All ranks' samples, in the order of the ranks; our own ones are the same objects as before."""
-    gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, [(number, on_cpu(call)) for number, call in mine], group=group)
+    everything = _agreed(lambda: [(number, on_cpu(call)) for number, call in mine], group)
     rank = dist.get_rank(group)
     gathered = [
         mine if number == rank else [(place, moved(call, device)) for place, call in rows]
-        for number, rows in enumerate(gathered)
+        for number, rows in enumerate(everything)
     ]
     calls = [entry for rows in gathered for entry in rows]
     return [((position + number) % GROUPS, call) for position, (number, call) in enumerate(calls)]
@@ -255,9 +253,11 @@ def _gather_sample(stream: Stream, headers: list[Header], held: Part, group: Any
     if not isinstance(held, GroupedState):
         return NOTHING
     before = stream.past.sample if stream.past is not None else NOTHING
-    parts = [[[on_cpu(call) for call in packed(sample)], sample.n] for sample in (before, stream.reservoir.sample)]
-    gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, parts, group=group)
+
+    def parts() -> list[Any]:
+        return [[[on_cpu(call) for call in packed(sample)], sample.n] for sample in (before, stream.reservoir.sample)]
+
+    gathered = _agreed(parts, group)
     samples = [unpacked([moved(call, held.device) for call in calls], n) for _, (calls, n) in gathered]
     past = max((one for one, _ in gathered), key=lambda one: one[1])
     samples.append(unpacked([moved(call, held.device) for call in past[0]], past[1]))
@@ -303,8 +303,7 @@ def _gather_chunks(
     kept: list[tuple[int, torch.Tensor]], device: torch.device, group: Any
 ) -> list[tuple[int, torch.Tensor]]:
     """Kept rows of all ranks, in their order; our own ones are not copied."""
-    gathered: list[Any] = [None] * dist.get_world_size(group)
-    dist.all_gather_object(gathered, [(number, chunk.cpu()) for number, chunk in kept], group=group)
+    gathered = _agreed(lambda: [(number, chunk.cpu()) for number, chunk in kept], group)
     gathered[dist.get_rank(group)] = kept
     return [(number, chunk.to(device)) for rank in gathered for number, chunk in rank]
 

@@ -127,7 +127,7 @@ def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batc
     # its own accelerator: what is prepared for the check does not stay with the trainer's
     probe.create_accelerator_and_postprocess()
     probe.model_init = None
-    probe.train_dataset, probe.eval_dataset = samples.items, None
+    probe.train_dataset, probe.eval_dataset = samples.data, None
     probe.data_collator = samples.counting(recorder)
     probe._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(samples.items)
     probe._train_batch_size = batch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -25,13 +25,17 @@ _LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 
 @dataclass(frozen=True)
 class EpochSamples:
-    """Samples of an epoch, each taken from the data once: full windows from its start, and what its end leaves over."""
+    """Samples of an epoch, each taken from the data once: full windows from its start, and what its end leaves over.
+
+    ``data`` is the same as a data set of the kind that they were taken from, where that can select some.
+    """
 
     items: list[Any]
     micro_batch: int
     steps: int
     collate: Collate
     count: Count | None = None
+    data: Any = None
 
     def loader(self, batch_size: int, recorder: GradientRecorder) -> DataLoader[Any]:
         """In their order, in batches of this size; what each holds goes to the recorder."""
@@ -78,26 +82,27 @@ def of_dataset(
         if type(number) is not int or number < least:
             raise BatchproofError(f"{name} is a whole number from {least} on, not {number!r}")
     try:
-        items = list(_chosen(dataset, size * steps, windows, size if drop_last else 1))
+        items, data = _chosen(dataset, size * steps, windows, size if drop_last else 1)
     except (TypeError, NotImplementedError) as error:
         raise BatchproofError(f"the samples cannot be read one by one: {error}") from None
     if len(items) <= size:
         raise BatchproofError(
             f"{len(items)} samples are one micro-batch of {size}: nothing to accumulate; take a smaller batch size"
         )
-    return EpochSamples(items, size, steps, collate, count)
+    return EpochSamples(items, size, steps, collate, count, data)
 
 
-def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> Iterator[Any]:
+def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> tuple[list[Any], Any]:
+    """The samples, and a data set of them: trainers ask what kind theirs is, and for its columns."""
     if isinstance(dataset, IterableDataset):
-        some: Iterable[Any] = islice(dataset, window * windows)
-        yield from some
-        return
+        items = list(islice(dataset, window * windows))
+        return items, items
     length = len(dataset) // multiple * multiple
     last = length % window or window
     first = length - last if length <= windows * window else (windows - 1) * window
-    for index in (*range(first), *range(length - last, length)):
-        yield dataset[index]
+    places = [*range(first), *range(length - last, length)]
+    items = [dataset[index] for index in places]
+    return items, dataset.select(places) if hasattr(dataset, "select") else items
 
 
 def contents(batch: Any) -> dict[str, float]:

@@ -50,6 +50,10 @@ FORWARDS: dict[str, tuple[Callable[[nn.Module], Callable[[Any], Any]], str]] = {
         lambda model: lambda part: (model(part[0]).mean(), part[1].mean()),
         "'pred' of shape .* no dimension 0",
     ),
+    "the loss": (
+        lambda model: lambda part: rmse(model(part[0])[:, 0], part[1]),
+        "one number .* hand over what the loss is computed from",
+    ),
     "two sizes": (lambda model: lambda part: (model(part[0])[1:, 0], part[1]), "13 samples where .* has 12"),
     "later, two sizes": (
         lambda model: lambda part: (model(part[0])[first(part) == 20 :, 0], part[1]),

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from test_accumulate_hard import FEATURES, mlp, pearson, ranking, rmse, through
 from torch import Tensor, nn
 from torch.distributed._composable.replicate import replicate
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 import batchproof as bp
@@ -348,7 +350,7 @@ def wrappers(rank: int, world: int) -> dict[str, str]:
             model = make()
             out[f"Accumulator, {name}, {loss.__name__}"] = verdict(partial(in_steps, model, loss))
             assert all(p.grad is None for p in model.parameters()), name
-        if name.startswith("ddp"):
+        if name.startswith(("ddp", "fully_shard")):
             continue
         for loss in (rmse, pearson, ranking):
             model = make()
@@ -360,6 +362,70 @@ def wrappers(rank: int, world: int) -> dict[str, str]:
     out["Accumulator, by hand"] = verdict(lambda: in_steps(model, rmse))
     assert by_hand.ends and all(p.grad is None for p in model.parameters())
     return out
+
+
+def shards(rank: int, world: int) -> dict[str, str]:
+    """Models of which each rank has a part: each verb, each scheme, twice, on top of what ``.grad`` holds."""
+    out: dict[str, str] = {}
+    parts = batches()
+    mine, everything = parts[rank::world][:2], [part for r in range(world) for part in parts[r::world][:2]]
+
+    def same_as_one(loss: Any, step: Callable[[Any, nn.Module], Tensor], make: Callable[[], nn.Module]) -> None:
+        plain, model = mlp(), make()
+        value, grads = whole(loss, through(plain), everything, learned_by(plain, loss))
+        for times in (1, 2):
+            found = step(loss, model)
+            made = [p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for p in learned_by(model, loss)]
+            same((found, made), (value, [times * grad for grad in grads]), f"time {times}")
+
+    def in_steps(loss: Any, model: nn.Module) -> Tensor:
+        acc = bp.Accumulator(loss, group=dist.group.WORLD)
+        for part in mine:
+            acc.backward(*through(model)(part))
+        return acc.finish(model.parameters())
+
+    makes: dict[str, Callable[[], nn.Module]] = {
+        "fully_shard": sharded,
+        "kept whole": lambda: sharded(reshard_after_forward=False),
+    }
+    if hasattr(sharded(), "set_gradient_divide_factor"):
+        makes["another factor"] = divided
+    for name, make in makes.items():
+        for kind, (loss, how) in LOSSES.items():
+            step = lambda loss, model, how=how: bp.accumulate(loss, through(model), how(mine))  # noqa: E731
+            out[f"{name}, {kind}"] = verdict(partial(same_as_one, loss(), step, make))
+        for kind in ("rmse", "learned"):
+            out[f"{name}, Accumulator, {kind}"] = verdict(partial(same_as_one, LOSSES[kind][0](), in_steps, make))
+    out["tensor parallel"] = verdict(lambda: tensor_parallel(world))
+    out["uneven"] = verdict(lambda: bp.accumulate(rmse, through(sharded()), parts[: 2 + rank]))
+    return out
+
+
+def tensor_parallel(world: int) -> None:
+    """Each rank has a part of each layer, and all samples: nothing is added up over ranks."""
+    mesh = init_device_mesh("cpu", (world,))
+    parts = batches()[3:5]
+    plain = mlp()
+    value, grads = whole(rmse, through(plain), parts, learned_by(plain))
+    plan: Any = {"0": ColwiseParallel(), "2": RowwiseParallel()}
+    for takes_steps in (False, True):
+        model = parallelize_module(mlp(), mesh, plan)
+        if takes_steps:
+            acc = bp.Accumulator(rmse)
+            for part in parts:
+                acc.backward(*through(model)(part))
+            found = acc.finish()
+        else:
+            found = bp.accumulate(rmse, through(model), parts)
+        made = [p.grad.full_tensor() if hasattr(p.grad, "full_tensor") else p.grad for p in model.parameters()]
+        same((found, made), (value, grads), "tensor parallel")
+
+
+def divided() -> nn.Module:
+    model: Any = sharded()
+    for part in (model[0], model[2], model):
+        part.set_gradient_divide_factor(4.0)
+    return model
 
 
 def joined_by_hand(rank: int, world: int) -> None:
@@ -409,6 +475,8 @@ def job(rank: int, world: int) -> dict[str, Any]:
     out["failing"] = {name: failing(rank, loss, when) for name, (loss, when) in cases.items()}
     out["refusals"] = refusals(rank, world)
     out["wrappers"] = wrappers(rank, world)
+    if "fully_shard" in SENDING:
+        out["shards"] = shards(rank, world)
     out["weights in the loss"] = verdict(lambda: weights_in_the_loss(rank, world))
     out["joined by hand"] = verdict(lambda: joined_by_hand(rank, world))
     return out
@@ -452,9 +520,23 @@ def test_refusals(ranks: list[dict[str, Any]], name: str, match: str) -> None:
 
 def test_what_sends_gradients_on_the_way_is_refused(ranks: list[dict[str, Any]]) -> None:
     for result in ranks:
-        assert len(result["wrappers"]) == 2 + sum(2 if "ddp" in name else 5 for name in SENDING)
+        assert len(result["wrappers"]) == 2 + sum(
+            2 if name.startswith(("ddp", "fully_shard")) else 5 for name in SENDING
+        )
         for name, said in result["wrappers"].items():
             assert said.startswith("refused: ") and "sends gradients between ranks" in said, (name, said)
+
+
+def test_models_of_which_each_rank_has_a_part(ranks: list[dict[str, Any]]) -> None:
+    """Exact; or refused, where a graph would have to be gone back through twice."""
+    for result in ranks:
+        for name, said in result.get("shards", {}).items():
+            if name == "uneven":
+                assert "give each as many" in said
+            elif "two gradients" in name:
+                assert "two passes" in said, said
+            else:
+                assert said == "ok", (name, said)
 
 
 def test_samples_of_other_shapes_on_other_ranks(ranks: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from tests.model_state import changed, held_by
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
@@ -201,6 +202,38 @@ class Shared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.body(x).relu()) * self.log_scale.exp()
+
+
+def test_only_the_last_pass_is_left_of_a_model_with_few_numbers() -> None:
+    model = nn.Linear(6, 1).double()
+    runs = Runs(model, lambda out, _: out.square().mean())
+
+    def cleared() -> None:
+        for part in runs.x.chunk(PARTS):
+            model.zero_grad()
+            (model(part).square().mean() / PARTS).backward()
+
+    found = check_gradients(runs.full, cleared, model)
+    assert found.cause == "cleared-between" and "only the last is left" in found.findings[0].what
+
+
+def test_a_pass_within_a_pass_is_a_part_of_it() -> None:
+    """Reentrant checkpointing goes back through each part by a pass of its own."""
+    labels, counted = ragged_labels()
+
+    class Checkpointed(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            for part in self:
+                x = torch.utils.checkpoint.checkpoint(part, x, use_reentrant=True)
+            return x
+
+    def run(runs: Runs) -> GradientCheck:
+        runs.x.requires_grad_()
+        return runs.check(weights={"tokens": counted})
+
+    found = run(Runs(Checkpointed(*net()), labels=labels))
+    assert found.windows[0].passes == PARTS
+    assert found.weights is not None and found.weights.fits == ("tokens",)
 
 
 def test_a_shared_parameter() -> None:

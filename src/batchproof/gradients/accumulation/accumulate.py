@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -98,7 +98,8 @@ def accumulate(
     replay = Replay(modules)
     job = Job(loss_fn, Ledger(), ranks, modules, replay, allow_coupling)
     passes = ForwardPasses(outputs, parts, replay)
-    looks = not allow_coupling and to_look_at(forward, modules)
+    # all ranks take part in a forward pass of shards, so none can make passes of its own
+    looks = not allow_coupling and not ranks.is_sharded and to_look_at(forward, modules)
     first = partial(_first_look if looks else _first, job, passes, forward)
     with ranks.alone(), torch.enable_grad():
         try:
@@ -117,6 +118,7 @@ def _made(
 ) -> tuple[Tensor, Scheme]:
     """The gradient, by the cheapest scheme that is exact."""
     start = passes.replay.moment()
+    _check_lengths(job, parts)
     about.check()
     if any(token != about.token for token in job.ranks.gathered(about.token)):
         about.forget()  # ranks that learned it apart centre their sums elsewhere
@@ -147,6 +149,18 @@ def _made(
     return loss, on_statistics(number, analysis)
 
 
+def _check_lengths(job: Job, parts: MicroBatches) -> None:
+    """Raise BatchproofError where ranks would wait for each other in a forward pass."""
+    if not job.ranks.is_sharded:
+        return
+    lengths = job.ranks.gathered(len(parts.parts) if isinstance(parts.parts, Sized) else None)
+    if len(set(lengths)) > 1:
+        raise BatchproofError(
+            f"ranks have {', '.join(map(str, lengths))} micro-batches, and all have to take part in each forward pass "
+            "of a model that is sharded: give each as many"
+        )
+
+
 ONCE = (
     "this loss needs two passes over micro_batches ({}), and an iterator can be gone through only once: "
     "pass a list of them"
@@ -172,7 +186,7 @@ def _study(
         else:
             call, flags = first(micro_batch)
         calls.append(call)
-        if about.enough(calls):
+        if job.ranks.every(about.enough(calls)) if job.ranks.is_sharded else about.enough(calls):
             break
     everything = [call for rank in job.ranks.calls(calls) for call in rank]
     if not everything:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from batchproof.gradients.accumulation.grad_store import Ledger, leaves_of
 from batchproof.gradients.accumulation.outputs import carries_gradient
 from batchproof.gradients.accumulation.ranks import Ranks
 from batchproof.gradients.accumulation.replay import Replay
+from batchproof.gradients.accumulation.sharding import is_sharded
 from batchproof.gradients.accumulation.wrappers import refuse_shards, undisturbed
 from batchproof.ground.batch import Batch
 
@@ -37,13 +38,18 @@ class Job:
         """Before a backward pass: set gradients aside, but for some; the first time, look for what couples samples."""
         if not self.ledger.before and not self.allow_coupling:
             refuse_coupling(outputs, self.modules, self.replay)
-        self.ledger.reach(outputs, own)
+        self.ledger.reach(outputs, own, self.ranks.shards_behind(outputs))
         refuse_shards(self.ledger.fresh)
 
-    def backward(self) -> AbstractContextManager[None]:
-        """Around a backward pass: where parameters are reached for the first time, their gradients must stay here."""
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """Around a backward pass: where parameters are reached for the first time, their gradients must stay here.
+
+        Those of shards need not, but what becomes of them must be a multiple of their sum over ranks.
+        """
         fresh, self.ledger.fresh = self.ledger.fresh, []
-        return undisturbed(fresh)
+        with undisturbed([parameter for parameter in fresh if not is_sharded(parameter)]), self.ranks.measuring():
+            yield
 
     def close(self, loss: Tensor, common: Sequence[Tensor]) -> Tensor:
         """All gradients are made: add those of other ranks, and what was there before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.errors import BatchproofError
+from batchproof.gradients.accumulation.sharding import is_sharded
 from batchproof.ground.isolation import outermost
 
 END = torch._C._functions.AccumulateGrad  # type: ignore[attr-defined]  # where a graph gathers a gradient
@@ -32,9 +33,15 @@ class Ledger:
         self.fresh: list[Tensor] = []
         self.before: MutableMapping[Tensor, Tensor | None] = WeakTensorKeyDictionary()
 
-    def reach(self, outputs: Sequence[Tensor], apart: Iterable[Tensor] = ()) -> None:
-        """Set aside the gradients of all parameters that these outputs were made from, but for some."""
-        others = set(apart)
+    def reach(
+        self, outputs: Sequence[Tensor], apart: Iterable[Tensor] = (), shards: Mapping[Tensor, Tensor] | None = None
+    ) -> None:
+        """Set aside the gradients of all parameters that these outputs were made from, but for some.
+
+        What was put together of shards for a pass gathers no gradient itself: ``shards`` says where it goes.
+        """
+        others = {*apart, *(shards or ())}
+        self.hold((shards or {}).values())
         self.hold(leaf for leaf in leaves_of(outputs) if leaf not in others)
 
     def hold(self, parameters: Iterable[Tensor]) -> None:
@@ -104,12 +111,12 @@ def added(a: Tensor, b: Tensor) -> Tensor:
 
 def scale(grads: Sequence[Tensor], factor: float) -> None:
     """Multiply gradients in place."""
-    dense = [grad for grad in grads if not grad.is_sparse]
+    apart = [grad for grad in grads if grad.is_sparse or is_sharded(grad)]
+    dense = [grad for grad in grads if not (grad.is_sparse or is_sharded(grad))]
     if dense:
         torch._foreach_mul_(dense, factor)
-    for grad in grads:
-        if grad.is_sparse:
-            grad.mul_(factor)
+    for grad in apart:
+        grad.mul_(factor)
 
 
 def _refuse_hooks(parameter: Tensor) -> None:

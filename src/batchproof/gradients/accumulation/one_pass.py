@@ -15,6 +15,7 @@ from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.grad_store import added, nodes_of, scale
 from batchproof.gradients.accumulation.micro_batches import ForwardPasses
 from batchproof.gradients.accumulation.outputs import variables
+from batchproof.gradients.accumulation.sharding import own_code
 from batchproof.ground.batch import Batch
 
 #: A gradient is tried at this many times its size too, on this many numbers at most: it takes their memory twice.
@@ -66,6 +67,8 @@ class Sums:
             with self.job.backward():
                 self.analysis.pull(part, self.cotangents[0])
             return
+        if self.job.ranks.pairs:
+            raise Unsuited("a graph through shards can be gone back through only once")
         for number, cotangents in enumerate(self.cotangents):
             self.show(self.grads[number])
             try:
@@ -84,6 +87,10 @@ class Sums:
         A hook or a backward of its own may clip it. Each kind of graph is tried once, at two sizes.
         """
         graph = tuple(type(node).__name__ for node in nodes_of(part.values))
+        if self.job.ranks.pairs:
+            if own_code(graph):
+                raise Unsuited("the model has a backward of its own, which may clip gradients by their size")
+            return  # a graph through shards can be gone back through only once
         if any("BackwardHook" in kind for kind in graph):
             raise Unsuited("the model has a backward hook, which must see the gradient as it is")
         if graph not in self.analysis.proportional:

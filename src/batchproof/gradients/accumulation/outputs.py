@@ -12,6 +12,10 @@ from torch import Tensor
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, Dims, bound, read, rebuild
 
+ALREADY_A_LOSS = (
+    "{} is one number and no batch of samples, as a loss that was computed already: hand over what the loss is "
+    "computed from, such as logits and labels, and the loss itself as loss_fn"
+)
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 
 
@@ -32,12 +36,15 @@ def read_loss_arguments(
     loss_fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch_dim: Dims, what: str = "this"
 ) -> Batch:
     """The arguments of the loss, as a call of it gives them."""
+    given = (*args, *kwargs.values())
+    if len(given) == 1 and isinstance(given[0], Tensor) and given[0].ndim == 0:
+        raise BatchproofError(ALREADY_A_LOSS.format(what))
     try:
         bound(loss_fn, args, kwargs)
     except TypeError as error:
-        given = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
+        which = ", ".join(map(str, kwargs)) if kwargs else f"{len(args)} argument{'s' if len(args) != 1 else ''}"
         raise BatchproofError(
-            f"the loss cannot be called with {what}, {given} ({error}): {_name(loss_fn)} takes {_parameters(loss_fn)}"
+            f"the loss cannot be called with {what}, {which} ({error}): {_name(loss_fn)} takes {_parameters(loss_fn)}"
         ) from None
     try:
         return read(loss_fn, args, kwargs, batch_dim)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -13,7 +13,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from batchproof.derive import Diverged
 from batchproof.errors import BatchproofError
-from batchproof.gradients.accumulation.grad_store import Ledger
+from batchproof.gradients.accumulation.grad_store import Ledger, leaves_of
+from batchproof.gradients.accumulation.sharding import (
+    every_shard,
+    factor_of,
+    group_of,
+    here,
+    is_sharded,
+    managed,
+    measuring,
+    shards_behind,
+)
 from batchproof.gradients.accumulation.wrappers import refuse_wrapped
 from batchproof.ground.batch import Batch, join
 from batchproof.metric import GroupedState, moved, on_cpu, reduce
@@ -28,9 +38,13 @@ class Ranks:
     def __init__(self, group: Any, modules: Sequence[torch.nn.Module]) -> None:
         parts = [part for module in modules for part in module.modules()]
         self.wrapped = [part for part in parts if isinstance(part, DistributedDataParallel)]
-        self.group = group if group is not None else self.wrapped[0].process_group if self.wrapped else None
+        if group is None:
+            group = self.wrapped[0].process_group if self.wrapped else group_of(parts)
+        self.group = group
         if group is not None and not (dist.is_available() and dist.is_initialized()):
             raise BatchproofError("group= needs torch.distributed: call torch.distributed.init_process_group first")
+        self.pairs: dict[Tensor, Tensor] = {}  # what was put together of shards for a pass, and the shards
+        self.measured: dict[Tensor, tuple[float, float]] = {}  # of these, what becomes of a gradient
         self.together = self.group is not None
         self.size = dist.get_world_size(self.group) if self.together else 1
         self.number = dist.get_rank(self.group) if self.together else 0
@@ -62,6 +76,23 @@ class Ranks:
                 "averaging would come between: let forward be a function that names the model, or a method of what "
                 "holds it"
             )
+
+    def shards_behind(self, outputs: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+        """For each parameter that was put together for a pass, the part of this rank; none where ranks are alone."""
+        self.pairs = shards_behind(leaves_of(outputs)) if self.together and managed() else {}
+        return self.pairs
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether every rank has to take part in each forward pass."""
+        return self.together and any(map(is_sharded, self.parameters))
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Around a backward pass, of which the first shows what becomes of gradients of shards."""
+        pairs = {} if self.measured else self.pairs
+        with measuring(pairs, self.measured) if pairs else nullcontext():
+            yield
 
     def every(self, here: bool) -> bool:
         """Whether something holds on every rank."""
@@ -118,8 +149,9 @@ class Ranks:
         return reduce(state, self.group)
 
     def know(self, parameters: Iterable[Tensor]) -> None:
-        """More parameters, in an order that is the same on every rank."""
-        self.parameters = list(dict.fromkeys([*self.parameters, *parameters]))
+        """More parameters, in an order that is the same on every rank; shards for what is put together of them now."""
+        parts = {whole: shard for whole, (shard, _) in every_shard().items()} if self.together and managed() else {}
+        self.parameters = list(dict.fromkeys([*self.parameters, *(parts.get(p, p) for p in parameters)]))
 
     def starts(self, state: GroupedState) -> list[int]:
         """For each leaf of a state that keeps rows, how many of the ranks before come first."""
@@ -156,16 +188,22 @@ class Ranks:
             )
         reached = torch.tensor([p.grad is not None for p in self.parameters], dtype=torch.int32, device=self.device)
         dist.all_reduce(reached, dist.ReduceOp.MAX, group=self.group)
+        sharded = [parameter for parameter in self.parameters if is_sharded(parameter)]
+        factor = factor_of([self.measured.get(own) for own in sharded], self.device, self.group) if sharded else None
         for parameter, somewhere in zip(self.parameters, reached.tolist(), strict=True):
-            if somewhere:
+            if somewhere and factor is not None and is_sharded(parameter):
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor)
+            elif somewhere:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
                 elif parameter.grad.is_sparse:
                     parameter.grad = parameter.grad.to_dense()
-                wire = parameter.grad.contiguous()
+                own = here(parameter.grad)
+                wire = own.contiguous()
                 dist.all_reduce(wire, group=self.group)
-                if wire is not parameter.grad:
-                    parameter.grad.copy_(wire)
+                if wire is not own:
+                    own.copy_(wire)
 
 
 def _many() -> bool:

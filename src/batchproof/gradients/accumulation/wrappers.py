@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from batchproof.errors import BatchproofError
+from batchproof.gradients.accumulation.sharding import here, is_sharded, managed
 
 #: Numbers of each gradient that are held against what flowed in, and by what share of their size they may differ:
 #: by rounding, where a graph is gone back through in parts (checkpointing) and their order is another one.
@@ -24,12 +25,12 @@ LOOKED_AT = 64
 ROUNDING = {torch.half: 2e-2, torch.bfloat16: 2e-2}
 NARROW_ROUNDING = 1e-4
 #: Composable wrappers of torch: they leave the class of a module as it is, and note on it that they were there.
-COMPOSABLE = ("replicate", "fully_shard")
+COMPOSABLE = ("replicate",)
 
 SENDS = (
     "{} sends gradients between ranks as they are made, so those of micro-batches cannot be put together at the end: "
-    "take the plain model or a DistributedDataParallel one in accumulate, or the plain model with group=; with an "
-    "Accumulator and group=, run a DistributedDataParallel model under its no_sync()"
+    "take the plain model, a DistributedDataParallel or a fully_shard one in accumulate, or the plain model with "
+    "group=; with an Accumulator pass group=, and run a DistributedDataParallel model under its no_sync()"
 )
 
 
@@ -47,15 +48,17 @@ def refuse_wrapped(modules: Sequence[torch.nn.Module]) -> None:
 
 
 def refuse_shards(parameters: Sequence[Tensor]) -> None:
-    """Raise BatchproofError where parameters are parts of others, or put together of such for the time of a pass."""
+    """Raise BatchproofError where parameters are put together of shards for a pass, and of which is not known."""
     if not _in_use():
         return
-    managed: set[Tensor] | None = None
+    known: set[Tensor] | None = None
     for parameter in parameters:
-        if managed is None:
-            managed = {own for module in _managed() for own in module.parameters()}
+        if is_sharded(parameter):
+            continue
+        if known is None:
+            known = {own for module in managed() for own in module.parameters()}
         freed = parameter.numel() > 0 and parameter.untyped_storage().size() == 0
-        if freed or parameter in managed or getattr(parameter, "_fsdp_flattened", False):
+        if freed or parameter in known or getattr(parameter, "_fsdp_flattened", False):
             shape = tuple(parameter.shape)
             raise BatchproofError(SENDS.format(f"what shards a parameter of shape {shape} over ranks"))
 
@@ -90,7 +93,7 @@ def _note(flowed: dict[Tensor, Tensor], parameter: Tensor, grad: Tensor) -> None
 
 def _some(grad: Tensor) -> Tensor:
     """A few numbers of a gradient, far apart, as a copy."""
-    grad = grad.detach()
+    grad = here(grad.detach())
     if grad.is_sparse:
         return torch.sparse.sum(grad).reshape(1)
     return grad.reshape(-1)[:: max(1, grad.numel() // LOOKED_AT)].clone()
@@ -112,10 +115,3 @@ def _registry(module: torch.nn.Module) -> Any:
     from torch.distributed._composable.contract import _get_registry
 
     return _get_registry(module) or ()
-
-
-def _managed() -> list[torch.nn.Module]:
-    """The modules whose parameters are put together for a forward pass and taken apart after it."""
-    from torch.distributed._composable_state import _module_state_mapping
-
-    return list(_module_state_mapping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from batchproof.explanation import Finding
 from batchproof.gradients.check.result import GradientCode, MicroBatchWeights
@@ -12,27 +13,30 @@ from batchproof.ground.text import listed
 #: What to do about micro-batches that should not count alike, or do not add up at all.
 ACCUMULATE = "batchproof.accumulate(loss_fn, forward, micro_batches) gives the whole batch's gradient"
 MOST_NAMES = 4
+#: What is left of a gradient by less than this share is explained exactly.
+EXACT = 1e-6
 #: How the caller says what is counted in each micro-batch; a driver counts in the batches that it makes.
 WEIGHTS = "Pass weights={'tokens': [...]}"
+COUNT_OF_STEP = "Pass count=, a function of a micro-batch such as lambda part: {'tokens': ...},"
 COUNT = "Pass count=, a function of a batch such as lambda batch: {'tokens': ...},"
 
 
-def missing_division(passes: str) -> Finding[GradientCode]:
+def missing_division(passes: str, beside: str = "") -> Finding[GradientCode]:
     """Every gradient is as many times too large as there were backward passes."""
     return Finding(
         "missing-division",
         "never divided by the number of micro-batches",
-        f"the accumulated gradient is {passes} times the full one, once for each backward pass",
+        f"the accumulated gradient is {passes} times the full one, once for each backward pass{beside}",
         "divide the loss of each micro-batch by the number of micro-batches before backward()",
     )
 
 
-def divided_twice(passes: str) -> Finding[GradientCode]:
+def divided_twice(passes: str, beside: str = "") -> Finding[GradientCode]:
     """Every gradient is as many times too small as there were backward passes."""
     return Finding(
         "divided-twice",
         "divided twice by the number of micro-batches",
-        f"the accumulated gradient is 1/{passes} of the full one, and there were {passes} backward passes",
+        f"the accumulated gradient is 1/{passes} of the full one, and there were {passes} backward passes{beside}",
         "divide by the number of micro-batches once: in the loss, or in the trainer, not in both",
     )
 
@@ -129,18 +133,84 @@ def mean_of_means(
         return Finding(
             "mean-of-means",
             "micro-batches count by the wrong weights",
-            "the same micro-batch gradients, weighted otherwise, give the full gradient exactly; the weights are below",
+            f"the same micro-batch gradients, weighted otherwise, give the full gradient {up_to(weights)}; the weights "
+            "are below",
             f"weight each micro-batch by what its loss divides by: samples, tokens, the sum of class weights. {option} "
             "to see which it is",
         )
     return Finding(
         "mean-of-means",
         "a mean of the micro-batches' means",
-        f"weighted by {' or by '.join(weights.fits)}, the same micro-batch gradients give the full gradient exactly; "
-        f"as they are weighted now it is {when}off by {share(apart)}",
+        f"weighted by {' or by '.join(weights.fits)}, the same micro-batch gradients give the full gradient "
+        f"{up_to(weights)}; as they are weighted now it is {when}off by {share(apart)}",
         f"divide the sum of each micro-batch's loss by the {weights.wanted} of all micro-batches together; "
         f"{ACCUMULATE}",
     )
+
+
+TermIs = Literal["right", "added", "weighted"]
+
+
+class TermSays(NamedTuple):
+    """What was found of one term of the loss: its number and name, what it is, and by which counts it is right."""
+
+    number: int
+    name: str
+    says: TermIs
+    fits: str
+
+
+def two_denominators(terms: Sequence[TermSays]) -> Finding[GradientCode]:
+    """Each term of the loss is right by weights of its own."""
+    said = []
+    for term in terms:
+        how = "is right as it is" if term.says != "weighted" else f"is right weighted by {term.fits or 'others'}"
+        said.append(f"term {term.number} ({term.name}) {how}")
+    return Finding(
+        "two-denominators",
+        "terms that divide by different counts",
+        f"the loss is a sum of {len(terms)} terms, and no weights of whole micro-batches are right for all: "
+        + ", ".join(said),
+        "divide each term's sum over all micro-batches by its own total count",
+    )
+
+
+def term_added(terms: Sequence[TermSays], passes: int) -> Finding[GradientCode]:
+    """A term that does not depend on the micro-batch is added undivided by each of them."""
+    which = listed([f"term {term.number} ({term.name})" for term in terms])
+    return Finding(
+        "term-added-again",
+        "a penalty that is added for each micro-batch",
+        f"{which} of the loss {'brings' if len(terms) == 1 else 'bring'} the same gradient in each of {passes} "
+        f"backward passes, undivided: {'it counts' if len(terms) == 1 else 'they count'} {passes} times",
+        "divide a penalty or an auxiliary loss by the number of micro-batches too, or add it once",
+    )
+
+
+def fresh_masks(apart: float) -> Finding[GradientCode]:
+    """The pass with a graph draws other dropout than the one without, whose outputs it uses."""
+    return Finding(
+        "fresh-masks",
+        "dropout that differs between the two passes",
+        "the same samples went through the model without a graph and with one, and came out differently: the "
+        f"gradient is of other outputs than the loss was made from. Off by {share(apart)} here; right without dropout",
+        "restore the random state before the second forward pass of each micro-batch; batchproof.accumulate does",
+    )
+
+
+def rounding(apart: float, left: float) -> Finding[GradientCode]:
+    """In float64 nothing of the difference is left."""
+    return Finding(
+        "rounding",
+        "rounding",
+        f"with the model in float64 the two gradients differ by {share(left)}; as it is, by {share(apart)}",
+        "nothing, if that is accurate enough: otherwise accumulate in float32 or wider",
+    )
+
+
+def up_to(weights: MicroBatchWeights) -> str:
+    """How well weights explain a gradient, in words."""
+    return "exactly" if weights.residual < EXACT else f"up to {share(weights.residual)}"
 
 
 def coupled(apart: float, was_weighed: bool) -> Finding[GradientCode]:
@@ -230,6 +300,8 @@ def not_finite(names: Sequence[str], run: str) -> Finding[GradientCode]:
 def times(ratio: float, bare: bool = False) -> str:
     """``4 times``, ``1/4 of``, ``-0.37 times``; only the number if ``bare``."""
     inverse = 1 / ratio if ratio else math.inf
+    if round(ratio) == 1:
+        return f"{ratio:.6g}" + ("" if bare else " times")
     if 0 < ratio < 1 and abs(inverse - round(inverse)) < 1e-3 * inverse:
         return f"1/{round(inverse):,}" + ("" if bare else " of")
     near = round(ratio)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from typing_extensions import assert_never
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import causes
-from batchproof.gradients.check.diagnose import ComparedRuns, Diagnosis, Pair, Run, diagnose, first_off, pairs_of
-from batchproof.gradients.check.measure import Tolerance
+from batchproof.gradients.check.conclude import conclude
 from batchproof.gradients.check.record import GradientRecorder
-from batchproof.gradients.check.result import GradientCheck, ParameterGradient
-
-Model = torch.nn.Module | Iterable[tuple[str, torch.nn.Parameter]]
+from batchproof.gradients.check.result import GradientCheck
+from batchproof.gradients.check.step import Count, Wrap, cut_step
+from batchproof.gradients.check.subject import Model, Run, of_step, subject_of
+from batchproof.ground.validation import whole
 
 
 def check_gradients(
-    full: Callable[[], object],
-    accumulated: Callable[[], object],
+    full: Callable[..., object],
+    accumulated: Any,
     model: Model,
     *,
+    ranks: int | None = None,
+    micro_batches: int | None = None,
+    wrap: Wrap | None = None,
+    rank_dim: int = 0,
+    count: Count | None = None,
     weights: Mapping[str, Sequence[float]] | None = None,
     tolerance: float | None = None,
 ) -> GradientCheck:
@@ -49,10 +52,32 @@ def check_gradients(
     one can leave the gradients if it does not clear them; ``batchproof.trainers`` has ready-made checks for whole
     trainers.
 
+    With ``ranks`` or ``micro_batches`` the first argument is a training step instead, and the second the samples of one
+    batch.  The step runs on all of them in one process, and on their parts in as many processes as there are ranks,
+    joined by gloo on this machine; each rank has samples of its own.
+
+    >>> def step(model, micro_batches):
+    ...     for x, y in micro_batches:
+    ...         (cross_entropy(model(x), y) / len(micro_batches)).backward()
+    >>> batchproof.check_gradients(step, (x, y), model, micro_batches=2).findings[0].title
+    "a mean of the micro-batches' means"
+    >>> from torch.nn.parallel import DistributedDataParallel
+    >>> batchproof.check_gradients(step, (x, y), model, ranks=2, wrap=DistributedDataParallel).cause
+    'mean-of-rank-means'
+
     Args:
-        full: Leaves in the model the gradient of the whole batch; called without arguments.
-        accumulated: Leaves the gradient accumulated over micro-batches, one ``backward()`` for each.
+        full: Leaves in the model the gradient of the whole batch; called without arguments.  Or the step: takes the
+            model as it is wrapped and a list of micro-batches, and leaves their gradient, sent between ranks as in
+            training.
+        accumulated: Leaves the gradient accumulated over micro-batches, one ``backward()`` for each.  Or the samples of
+            one batch: tensors with a row for each, in tuples or dictionaries, or a list with an item for each.
         model: The module, or (name, parameter) pairs as ``named_parameters()`` gives them.
+        ranks: How many processes share the samples; the step runs in this process if None.
+        micro_batches: How many micro-batches each rank gets, as a list; 1 if None.
+        wrap: What each process makes of the model before the step takes it: ``DistributedDataParallel``, or a function
+            that applies ``replicate`` or ``fully_shard``.
+        rank_dim: The dimension that ranks share: 0 for samples; 1 for sequences of which each rank has a slice.
+        count: From a micro-batch, by name, what it might have to be weighted by; samples and labels are counted anyway.
         weights: What the micro-batches might have to be weighted by, in the order of the backward passes, by name:
             ``{"samples": [8, 8, 3], "tokens": [512, 340, 77]}``.  That which makes the gradients equal is named.
         tolerance: Largest difference of two equal gradients, as a fraction of the parameter's gradient norm.  If None:
@@ -63,139 +88,25 @@ def check_gradients(
         A `GradientCheck`; printed, it is the report.
 
     Raises:
-        BatchproofError: A run leaves no gradient, the model has nothing to train, or ``weights`` do not fit.
+        BatchproofError: A run leaves no gradient, the model has nothing to train, ``weights`` do not fit, or a step
+            failed on a rank.
     """
+    if ranks is not None or micro_batches is not None:
+        if weights is not None:
+            raise BatchproofError("weights are for two functions; of a step's micro-batches count= says what they hold")
+        for name, number in (("ranks", ranks), ("micro_batches", micro_batches)):
+            if number is not None:
+                whole(number, name, 1)
+        job = cut_step(full, accumulated, model, wrap, count)
+        return conclude(of_step(job, ranks, micro_batches or 1, rank_dim, tolerance), _kind(model))
+    if wrap is not None or count is not None or rank_dim:
+        raise BatchproofError("wrap, count and rank_dim are for a step that is cut: pass ranks= or micro_batches=")
     for name, run in (("full", full), ("accumulated", accumulated)):
         if not callable(run):
             raise BatchproofError(f"{name} is a function without arguments that leaves gradients, not {_kind(run)}")
     given = _weights(weights)
     subject = subject_of(_once(full), _once(accumulated), model, tolerance=tolerance, counts=given)
     return conclude(subject, _kind(model) if isinstance(model, torch.nn.Module) else "model")
-
-
-def subject_of(
-    full: Run,
-    accumulated: Run,
-    model: Model,
-    *,
-    tolerance: float | None = None,
-    counts: Mapping[str, Sequence[float]] | None = None,
-    configured: int | None = None,
-    option: str = causes.WEIGHTS,
-) -> ComparedRuns:
-    """The two runs with what they fill, checked."""
-    if tolerance is not None and not 0 < _number(tolerance) < 1:
-        raise BatchproofError(f"a tolerance is a fraction between 0 and 1, not {tolerance!r}")
-    module = model if isinstance(model, torch.nn.Module) else None
-    pairs = list(module.named_parameters(remove_duplicate=False)) if module is not None else _pairs(model)
-    parameters: dict[str, torch.nn.Parameter] = {}
-    tied: dict[str, list[str]] = {}
-    first: dict[int, str] = {}
-    for name, parameter in pairs:
-        if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
-            raise BatchproofError(f"{name} has no shape yet: run the model once before gradients are checked")
-        known = first.setdefault(id(parameter), name)
-        tied.setdefault(known, []).append(name)
-        if known == name and parameter.requires_grad:
-            parameters[name] = parameter
-    if not parameters:
-        raise BatchproofError("the model has no parameter that requires a gradient")
-    return ComparedRuns(
-        full=full,
-        accumulated=accumulated,
-        parameters=parameters,
-        model=module,
-        tied={name: names for name, names in tied.items() if len(names) > 1},
-        tolerance=Tolerance({name: parameter.dtype for name, parameter in parameters.items()}, tolerance),
-        configured=configured,
-        counts=counts or {},
-        option=option,
-    )
-
-
-def conclude(subject: ComparedRuns, target: str, ran: str = "", notes: Sequence[str] = ()) -> GradientCheck:
-    """Run both, compare, and put into words what was found."""
-    pairs = pairs_of(subject)
-    for name, numbers in subject.counts.items():
-        if len(numbers) != pairs[0].passes:
-            raise BatchproofError(
-                f"weights[{name!r}] has {len(numbers)} numbers for {pairs[0].passes} backward passes of accumulated"
-            )
-    ok = not any(pair.off for pair in pairs)
-    found = Diagnosis() if ok else diagnose(subject, pairs)
-    shown = first_off(pairs)
-    return GradientCheck(
-        target=f"{target}: {_micro_batches(subject.configured or shown.passes)} against one batch",
-        ok=ok,
-        summary=_passed(pairs) if ok else _failed(found, pairs),
-        findings=tuple(found.findings),
-        parameters=tuple(sorted(shown.rows, key=_badness)),
-        windows=tuple(pair.whole for pair in pairs),
-        weights=found.weights,
-        alternatives=tuple(found.alternatives),
-        tolerance=subject.tolerance.largest,
-        ran=ran,
-        notes=(*notes, *found.notes),
-    )
-
-
-def _badness(row: ParameterGradient) -> tuple[bool, float]:
-    """The worst first; among equals the order of the model stays."""
-    # to three digits: one factor for all is no order
-    return row.is_same, 0.0 if row.is_same or math.isnan(row.difference) else -float(f"{row.difference:.2e}")
-
-
-def _passed(pairs: Sequence[Pair]) -> str:
-    largest = max(pair.whole.difference for pair in pairs)
-    to = f"to {largest:.0e}" if largest else "to the last bit"
-    rows = len(pairs[0].rows)
-    everywhere = f"all {rows:,} parameters" if rows > 1 else "its parameter"
-    steps = f" and {len(pairs)} optimizer steps" if len(pairs) > 1 else ""
-    return f"the gradient is that of the whole batch {to}, in {everywhere}{steps}"
-
-
-def _failed(found: Diagnosis, pairs: Sequence[Pair]) -> str:
-    finding, pair = found.findings[0], first_off(pairs)
-    titles = ", and ".join(one.title for one in found.findings)
-    code = finding.code
-    match code:
-        case "random-state":
-            return f"could not compare: {finding.title} move the gradient"
-        case "nondeterministic":
-            return "could not compare: the same run gives another gradient each time"
-        case "one-parameter" | "some-parameters" | "shared-parameter":
-            names = causes.some([row.name for row in pair.off])
-            return f"the gradient of {names} is not that of the whole batch: {titles}"
-        case "missing-gradient" | "non-finite":
-            return f"the gradient{_where(pairs)} is not that of the whole batch: {titles}"
-        case (
-            "missing-division" | "divided-twice" | "constant-factor" | "empty-micro-batches" | "clipped"
-            | "ragged-last-window" | "mean-of-means" | "coupled" | "another-gradient" | "batch-norm"
-        ):  # fmt: skip
-            return f"the gradient{_where(pairs)} {_amount(pair)}: {titles}"
-        case _:
-            assert_never(code)
-
-
-def _amount(pair: Pair) -> str:
-    """How far the gradient is from the right one: by a factor, where it points the same way."""
-    if pair.whole.cosine > 1 - 1e-6:
-        return f"is {causes.times(pair.whole.ratio)} that of the whole batch"
-    return f"is not that of the whole batch, off by {causes.share(pair.whole.difference)}"
-
-
-def _where(pairs: Sequence[Pair]) -> str:
-    """Which optimizer steps differ, if not all do."""
-    off = [index for index, pair in enumerate(pairs, start=1) if pair.off]
-    if len(off) == len(pairs):
-        return ""
-    if off == [len(pairs)]:
-        return " of the last optimizer step"
-    return f" of optimizer step {off[0]}" + (f" and {len(off) - 1} more" if len(off) > 1 else "")
-
-
-def _micro_batches(count: int) -> str:
-    return f"{count} micro-batches" if count > 1 else "1 backward pass" if count else "no backward pass"
 
 
 def _once(call: Callable[[], object]) -> Run:
@@ -218,26 +129,6 @@ def _weights(weights: Mapping[str, Sequence[float]] | None) -> dict[str, list[fl
         if not all(math.isfinite(number) and number >= 0 for number in given[name]) or not any(given[name]):
             raise BatchproofError(f"weights[{name!r}] are numbers from 0 on, not all 0: {numbers!r}")
     return given
-
-
-def _pairs(model: Any) -> list[tuple[str, torch.nn.Parameter]]:
-    try:
-        pairs = [(name, parameter) for name, parameter in model]
-    except (TypeError, ValueError, RuntimeError):
-        pairs = [("", None)]
-    if not all(isinstance(name, str) and isinstance(parameter, torch.Tensor) for name, parameter in pairs):
-        raise BatchproofError(
-            f"the model is a module, or (name, parameter) pairs as named_parameters() gives them, not {_kind(model)}"
-        )
-    names = [name for name, _ in pairs]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated is not None:
-        raise BatchproofError(f"two parameters are called {repeated}")
-    return pairs
-
-
-def _number(given: Any) -> float:
-    return float(given) if isinstance(given, (int, float)) else math.nan
 
 
 def _kind(thing: object) -> str:

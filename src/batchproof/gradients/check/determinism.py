@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,13 +61,17 @@ def batch_norms(model: torch.nn.Module | None) -> dict[str, torch.nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
 
 
+def _stay(module: torch.nn.Module, mode: bool = True) -> torch.nn.Module:
+    return module
+
+
 @contextmanager
 def in_evaluation(modules: dict[str, torch.nn.Module]) -> Iterator[None]:
     """These modules stay in evaluation mode, whatever mode the model is put into."""
     flags = {name: module.training for name, module in modules.items()}
     for module in modules.values():
         module.eval()
-        vars(module)["train"] = lambda mode=True, module=module: module
+        vars(module)["train"] = partial(_stay, module)
     try:
         yield
     finally:

@@ -37,7 +37,7 @@ def _tables(check: GradientCheck) -> Iterator[Sheet]:
         steps = [f"step {number}" for number in range(1, len(check.windows) + 1)]
         yield _table("", "optimizer step", steps, about.window_columns(check.windows))
     if check.weights is not None:
-        names = [f"micro-batch {number}" for number in range(1, len(check.weights.factors) + 1)][: about.MOST_ROWS]
+        names = about.pass_names(check.weights)
         yield _table(about.weighed(check.weights), "", names, about.weight_columns(check.weights))
 
 

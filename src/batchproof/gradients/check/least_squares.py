@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from batchproof.gradients.check.measure import Tolerance, combined, distance, norm, product
+from batchproof.gradients.check.measure import combined, distance, norm, product
 from batchproof.gradients.check.record import Gradients
 from batchproof.gradients.check.result import MicroBatchWeights
 
@@ -17,13 +17,17 @@ NUMBERS_PER_PASS = 2
 
 
 def weigh(
-    full: Gradients, passes: Sequence[Gradients], counts: dict[str, list[float]], tolerance: Tolerance
+    full: Gradients,
+    passes: Sequence[Gradients],
+    counts: dict[str, list[float]],
+    limit: float,
+    ranks: Sequence[int] = (),
 ) -> MicroBatchWeights | None:
     """What each pass should have counted; None where no weights give the full gradient, or where all would.
 
-    Counts are tried first, each alone and each in place of another: a token mean that was weighted by samples.
+    ``limit`` is the share of it that may be left.  Counts are tried first: those of each rank, each alone, and each in
+    place of another, as a token mean that was weighted by samples.
     """
-    limit = tolerance.with_slack
     counts = {name: numbers for name, numbers in counts.items() if len(numbers) == len(passes)}
 
     def fits(candidates: Iterable[_Weighting]) -> list[_Weighting]:
@@ -31,7 +35,7 @@ def weigh(
         return [one for one in scaled if distance(combined(passes, one.shares), full) <= limit]
 
     alone = (_Weighting(name, name, numbers) for name, numbers in counts.items())
-    fitting = fits(alone) or fits(_in_place(counts))
+    fitting = fits(_of_ranks(counts, ranks)) or fits(alone) or fits(_in_place(counts))
     factors = fitting[0].shares if fitting else _solved(full, passes)
     if factors is None:
         return None
@@ -44,7 +48,16 @@ def weigh(
         fits=tuple(one.name for one in fitting),
         counts={name: tuple(numbers) for name, numbers in counts.items()},
         wanted=fitting[0].wanted if fitting else "",
+        ranks=tuple(ranks),
     )
+
+
+def made_of(total: Gradients, passes: Sequence[Gradients], limit: float) -> list[float] | None:
+    """How often each pass counts in a gradient; None where it is no weighted sum of them, or many weights would do."""
+    factors = _solved(total, passes)
+    if factors is None or distance(combined(passes, factors), total) > limit:
+        return None
+    return factors
 
 
 class _Weighting(NamedTuple):
@@ -53,6 +66,15 @@ class _Weighting(NamedTuple):
     name: str
     wanted: str
     shares: list[float]
+
+
+def _of_ranks(counts: dict[str, list[float]], ranks: Sequence[int]) -> Iterator[_Weighting]:
+    """What each rank counted in all its passes."""
+    for name, numbers in counts.items() if ranks else ():
+        totals = dict.fromkeys(ranks, 0.0)
+        for rank, number in zip(ranks, numbers, strict=True):
+            totals[rank] += number
+        yield _Weighting(f"the {name} of each rank", name, [totals[rank] for rank in ranks])
 
 
 def _in_place(counts: dict[str, list[float]]) -> Iterator[_Weighting]:

@@ -19,8 +19,14 @@ TOLERANCES = {
 USUAL_TOLERANCE = 1e-5
 #: How many times the rounding of one run that of several runs, or passes, adds up to.
 SLACK = 10.0
-#: A parameter whose gradient is rounding, as that of a bias before a softmax, is measured against the whole gradient.
+#: Rounding of one unit in weights and inputs moves a gradient; so many times that is not a difference.
+NUDGES = 10.0
+#: What float32 rounds by, as a share: a difference of that size in float64 has been through float32.
+FLOAT32 = 2.0**-22
+#: A parameter whose gradient is rounding, as that of a bias before a softmax, has this share of the whole's room.
 SHARE_OF_WHOLE = 0.1
+#: By parameter, how far rounding may move its gradient beside its tolerance.
+Room = Mapping[str, float]
 
 
 class Tolerance:
@@ -30,6 +36,8 @@ class Tolerance:
         usual = {name: TOLERANCES.get(dtype, USUAL_TOLERANCE) for name, dtype in dtypes.items()}
         self.of = {name: given if given is not None else usual[name] for name in dtypes}
         self.largest = max(self.of.values())
+        self.given = given is not None
+        self.is_wide = all(usual[name] == TOLERANCES[torch.float64] for name in dtypes)
         # in narrow types ten times as much would be more than a difference that is looked for
         self.with_slack = max(self.largest, min(SLACK * self.largest, NARROW_TOLERANCE))
 
@@ -73,15 +81,19 @@ def distance(one: Gradients, other: Gradients) -> float:
     return _share(norm(both), norm(other))
 
 
-def rows(full: Gradients, accumulated: Gradients, tolerance: Tolerance, factor: float = 1.0) -> list[ParameterGradient]:
+def rows(
+    full: Gradients, accumulated: Gradients, tolerance: Tolerance, room: Room, factor: float = 1.0
+) -> list[ParameterGradient]:
     """A row for each parameter: the accumulated gradient against ``factor`` times the full one."""
-    floor = SHARE_OF_WHOLE * abs(factor) * norm(full)
     names = [name for name in tolerance.of if name in full or name in accumulated]
-    return [_row(name, vector(full, name), vector(accumulated, name), tolerance, factor, floor) for name in names]
+    return [
+        _row(name, vector(full, name), vector(accumulated, name), tolerance.of[name], room.get(name, 0.0), factor)
+        for name in names
+    ]
 
 
 def _row(
-    name: str, full: Tensor | None, accumulated: Tensor | None, tolerance: Tolerance, factor: float, floor: float
+    name: str, full: Tensor | None, accumulated: Tensor | None, tolerance: float, room: float, factor: float
 ) -> ParameterGradient:
     f = full if full is not None else torch.zeros_like(accumulated)  # type: ignore[arg-type]
     a = accumulated if accumulated is not None else torch.zeros_like(f)
@@ -96,8 +108,29 @@ def _row(
         cosine=_cosine(along, ff, aa),
         difference=_share(float((a - f).norm()), ff),
         # what is not a number is never the same
-        is_same=apart <= tolerance.of[name] * max(abs(factor) * ff, floor),
+        is_same=apart <= abs(factor) * (tolerance * ff + room),
     )
+
+
+def room_of(total: Gradients, nudged: Sequence[Gradients], tolerance: Tolerance, *, repeats: bool) -> dict[str, float]:
+    """How far rounding may move each parameter's gradient: some times what the largest of several nudges does.
+
+    Where a run does not repeat itself to the last bit, a nudge shows that too, so less of it is believed.
+    """
+    floor = SHARE_OF_WHOLE * norm(total)
+    room = {}
+    for name in total:
+        own = vector(total, name)
+        assert own is not None
+        most = max(tolerance.of[name] * floor, NARROW_TOLERANCE * float(own.norm()) if repeats else 0.0)
+        room[name] = min(NUDGES * max(_apart(total, other, name) for other in nudged), most)
+    return room
+
+
+def _apart(one: Gradients, other: Gradients, name: str) -> float:
+    a, b = vector(one, name), vector(other, name)
+    found = float((a - b).norm()) if a is not None and b is not None else math.inf
+    return found if math.isfinite(found) else 0.0
 
 
 def whole(full: Gradients, accumulated: Gradients, passes: int, off: int) -> WindowGradient:

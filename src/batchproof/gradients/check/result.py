@@ -10,12 +10,15 @@ from batchproof.report.result import Result
 
 #: The reasons why an accumulated gradient is not that of the whole batch.
 GradientCode = Literal[
-    "another-gradient", "batch-norm", "clipped", "constant-factor", "coupled", "divided-twice", "empty-micro-batches",
-    "mean-of-means", "missing-division", "missing-gradient", "non-finite", "nondeterministic", "one-parameter",
-    "ragged-last-window", "random-state", "shared-parameter", "some-parameters",
+    "another-gradient", "batch-norm", "changed-between", "cleared-between", "clipped", "constant-factor",
+    "counted-again", "coupled", "divided-twice", "dropped-micro-batches", "empty-micro-batches", "fresh-masks",
+    "mean-of-means", "mean-of-rank-means", "missing-division", "missing-gradient", "non-finite", "nondeterministic",
+    "not-compared", "not-reduced", "one-parameter", "other-samples", "ragged-last-window", "random-state",
+    "rank-denominator", "reduced-twice", "rounding", "running-total", "scaled-between", "shared-parameter",
+    "some-parameters", "stepped-between", "term-added-again", "two-denominators", "world-size",
 ]  # fmt: skip
-#: With these causes the two gradients differ, and whether the accumulation is right could not be told.
-UNDECIDED: frozenset[GradientCode] = frozenset({"random-state", "nondeterministic"})
+#: With these causes it could not be told whether the accumulation is right.
+UNDECIDED: frozenset[GradientCode] = frozenset({"random-state", "nondeterministic", "not-compared"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class WindowGradient:
     """The whole gradient at one optimizer step.
 
     Attributes:
-        passes: How many backward passes the accumulated gradient took.
+        passes: How many backward passes the accumulated gradient took, on each rank.
         full: Norm of the gradient of the whole batch.
         accumulated: Norm of the accumulated gradient.
         ratio: The accumulated gradient's component along the full one, as a multiple of it.
@@ -80,6 +83,7 @@ class MicroBatchWeights:
         fits: Names of the counts that the factors are proportional to; empty where there is none.
         counts: The counts that were tried, by name, one number for each pass.
         wanted: The count that the passes should be weighted by: the first that fits, whatever it stands in place of.
+        ranks: The rank that made each pass; empty for one process.
     """
 
     factors: tuple[float, ...]
@@ -87,6 +91,7 @@ class MicroBatchWeights:
     fits: tuple[str, ...]
     counts: dict[str, tuple[float, ...]]
     wanted: str = ""
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -118,6 +123,7 @@ class GradientCheck(Result):
         tolerance: Relative difference of two gradients below which they are the same: the largest of all parameters'.
         ran: What was run, in words.
         notes: What else to know.
+        ranks: How many processes accumulated.
     """
 
     target: str
@@ -131,6 +137,7 @@ class GradientCheck(Result):
     tolerance: float = 0.0
     ran: str = ""
     notes: tuple[str, ...] = ()
+    ranks: int = 1
     SCHEMA: ClassVar[str] = "batchproof/check-gradients/1"
     DERIVED: ClassVar[dict[str, Any]] = {"cause": GradientCode | None, "remedy": str}
 

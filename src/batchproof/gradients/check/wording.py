@@ -85,6 +85,16 @@ def weight_columns(weights: MicroBatchWeights) -> Iterator[Column]:
     yield _column("should count", [f"{factor:.3f} x" for factor in weights.factors], "answer")
 
 
+def pass_names(weights: MicroBatchWeights) -> list[str]:
+    """``micro-batch 2``, of several ranks ``rank 1, micro-batch 2``; not more than are shown."""
+    made: dict[int, int] = {}
+    names = []
+    for rank in weights.ranks or [0] * len(weights.factors):
+        made[rank] = made.get(rank, 0) + 1
+        names.append(f"rank {rank}, micro-batch {made[rank]}" if weights.ranks else f"micro-batch {made[rank]}")
+    return names[:MOST_ROWS]
+
+
 def weighed(weights: MicroBatchWeights) -> str:
     """What the weights rest on."""
     by = f"by {' or by '.join(weights.fits)}" if weights.fits else "by least squares"

@@ -243,6 +243,11 @@ def _problem(
         raise BatchproofError(f"forward is a function of a batch, not {type(forward).__name__}")
     if not any(value.requires_grad for value in model.parameters()):
         raise BatchproofError("no parameter of the model requires a gradient: all are frozen, or there are none")
+    if any(hasattr(value, "full_tensor") for value in model.parameters()):
+        raise BatchproofError(
+            "the model's parameters are shards of others (fully_shard, DTensor), and the gradient of a shard has "
+            "another noise: give the plain model, before it is sharded"
+        )
 
     def loss(batch: Any) -> Any:
         arguments = forward(batch) if forward is not None else _called(model, batch)
