@@ -48,7 +48,7 @@ default_role = "py:obj"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!batchproof\.).*"),
-    ("py:class", r"batchproof\.(derive\.program\.Program|explanation\.result\.Code_co)"),
+    ("py:class", r"batchproof\.(derive\.program\.Program|derive\.plan\.StatePlan|explanation\.result\.Code_co)"),
 ]
 
 
