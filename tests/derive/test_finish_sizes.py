@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates, OneByOne, StatePlan, derive, finish_sizes, group_fold
+from batchproof.derive import GroupStates, OneByOne, Size, StatePlan, derive, finish_sizes, group_fold
+
+finish_sizes_module = import_module("batchproof.derive.finish_sizes")
 
 SIZES = [2, 3, 5, 9, 30, 31, 200, 720]
 
@@ -92,3 +95,12 @@ def test_one_size_for_all_and_a_value_that_is_not_finite() -> None:
     states, (x, y), _ = by_sizes(lambda x, y: (x - y).std(), [1, 1, 1])
     found = finish_sizes(states.plan, states.stacked(torch.arange(3)), [x[:1], y[:1]], (0, 0), states.counts)
     assert bool(found.leaves[0].isnan().all())
+
+
+def test_numbers_follow_the_size_in_a_straight_line_or_not_at_all() -> None:
+    assert finish_sizes_module._leaf([4, 9, 19], [2, 7, 17]) == Size(1, 2)
+    assert finish_sizes_module._leaf([1.5, 6.5, 16.5], [2, 7, 17]) == Size(1, -0.5)
+    assert finish_sizes_module._leaf([3, 3, 3], [2, 7, 17]) == 3
+    for strange in ([4, 49, 289], [1, 1, 2], [0.5, 1 / 7, 1 / 17], [True, False, True], ["a", "b", "c"]):
+        with pytest.raises(OneByOne):
+            finish_sizes_module._leaf(strange, [2, 7, 17])
