@@ -53,6 +53,10 @@ def deviation(real):
     return real.sort().values.diff().max()
 
 
+def steps(pred):
+    return pred.diff().abs().mean()
+
+
 def by_hand(table: pa.Table) -> dict[str, float]:
     pred, real = (table.column(name).to_numpy().astype("float64") for name in ("pred", "real"))
     return {
@@ -132,6 +136,21 @@ def test_the_same_on_any_number_of_nodes_and_after_losing_all_of_them(nodes, sma
     assert found[0].numbers == local.numbers
     for one in found[1:]:
         assert plain(one) == plain(found[0])
+
+
+def test_samples_are_in_order_whichever_task_ends_first(nodes, small_tasks, monkeypatch, folder, table):
+    before = ray.wait
+
+    def last_first(refs: Any, **_: Any) -> Any:
+        done, left = before(refs, num_returns=len(refs), timeout=60)
+        return done[::-1], left
+
+    monkeypatch.setattr(ray, "wait", last_first)
+    found = batchproof.score(folder, steps, engine="ray")
+    assert found.numbers[0].kept
+    pred = table.column("pred").to_numpy().astype("float64")
+    assert found.value == pytest.approx(np.abs(np.diff(pred)).mean(), rel=1e-6)
+    assert found.value == batchproof.score(folder, steps).value
 
 
 def test_ctrl_c_gives_what_was_scored(nodes, monkeypatch, tmp_path):
@@ -240,7 +259,10 @@ def test_a_ray_dataset(nodes, table, over):
     agree(found, local)
     assert (found.data, found.engine, found.pieces) == ("Ray Dataset", "Ray, 3 nodes", 3)
     if over == "dataset":
-        assert found.numbers[0].averaged.what == "blocks"
+        error = table.column("pred").to_numpy().astype("float64") - table.column("real").to_numpy()
+        blocks = [math.sqrt((part**2).mean()) for part in (error[:1], error[1:40_001], error[40_001:])]
+        assert (found.numbers[0].averaged.what, found.numbers[0].averaged.parts) == ("blocks", 3)
+        assert found.numbers[0].averaged.mean == pytest.approx(np.mean(blocks), rel=1e-6)
         assert found.numbers[0].value == pytest.approx(by_hand(table)["rmse"], rel=1e-9)
 
 

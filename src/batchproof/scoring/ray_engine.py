@@ -194,8 +194,11 @@ def _number_blocks(scan: Scan, source: RayDataset, ray: Any, data: Any, check: C
 
 
 def _remote(ray: Any, work: str, pair: bool = False) -> Any:
-    """A function of the workers as one of Ray's, which gives one object or two."""
-    options = {"num_cpus": 1, "max_retries": RETRIES, "num_returns": 2 if pair else 1}
+    """A function of the workers as one of Ray's, which gives one object or two.
+
+    What is raised is retried, too: a worker whose node is lost may live long enough to raise an OSError of its own.
+    """
+    options = {"num_cpus": 1, "num_returns": 2 if pair else 1, "max_retries": RETRIES, "retry_exceptions": True}
     return ray.remote(**options)(on_any_node(work, errors="pair" if pair else "raise"))
 
 

@@ -135,6 +135,8 @@ def fold_block(scan: bytes, table: Any) -> Any:
 
 def number_blocks(scan: bytes, number: int, table: Any) -> tuple[Report | bytes, bytes]:
     """The tally of a block, of which it is known by now which one it is."""
+    if not table.num_rows:  # of a block without rows, as older releases hand it on
+        return _reported(replace(Tally.empty(scan_of(scan).functions), rows={number: 0}))
     (tally,), (raised,) = (table.column(name).to_pylist() for name in ("tally", "raised"))
     if raised:
         return raised, b""
