@@ -17,7 +17,7 @@ from torch import Tensor
 
 import batchproof
 from batchproof.errors import BatchproofError
-from batchproof.scoring import tally, values
+from batchproof.scoring import Piece, tally, values
 
 
 def rmse(pred: Tensor, real: Tensor) -> Tensor:
@@ -193,6 +193,7 @@ def test_of_one_file_its_row_groups_and_of_one_piece_equal_parts(tmp_path):
     of_rows = batchproof.score(write(data, tmp_path, [5000], 1000), rmse).numbers[0].averaged
     assert of_rows is not None
     assert (of_rows.what, of_rows.parts) == ("row groups", 5)
+    assert import_module("batchproof.scoring.conclude")._kind_of(Piece(0, "", "rows 1 to 1,048,576", 9)) == "parts"
     of_table = batchproof.score({"pred": np.arange(500.0), "real": np.ones(500)}, rmse).numbers[0].averaged
     assert of_table is not None
     assert of_table.what == "equal parts"

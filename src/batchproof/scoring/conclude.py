@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -137,9 +138,9 @@ def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list
 
 
 def _kind_of(piece: Piece) -> str:
-    """What the pieces of a file are called: ``row groups`` for ``row group 3``."""
-    words = piece.part.rstrip("0123456789 ")
-    return f"{words}s" if words else "parts"
+    """What the pieces of a file or a table are called: ``row groups`` for ``row group 3``."""
+    words = re.fullmatch(r"(\D+) \d+", piece.part)
+    return f"{words[1]}s" if words else "parts"
 
 
 def _groups(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 #: Groups that are shown at each end.
 EXTREMES = 5
-#: Seconds after which somebody asks how fast it was.
-WAITED = 2.0
+#: From so many rows on somebody asks how fast it was.
+MANY_ROWS = 1_000_000
 #: A difference below this part of the standard error is nobody's concern.
 NOTHING = 0.02
 #: Numbers that a headline has room for.
@@ -166,7 +166,7 @@ def _asides(scores: Scores) -> Iterator[Aside]:
 def _closing(scores: Scores) -> str:
     """How fast and by what, where anybody waited; whose samples were kept."""
     told = []
-    if scores.seconds >= WAITED:
+    if scores.rows >= MANY_ROWS and scores.seconds:
         told = [
             f"{scores.seconds:.1f} s, {scores.rows / scores.seconds / 1e6:.1f} million rows per second",
             scores.engine,
