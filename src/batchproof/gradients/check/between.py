@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import torch
 
 from batchproof.gradients.check import loop_causes
-from batchproof.gradients.check.calls import ModelCall, seen
+from batchproof.gradients.check.calls import ModelCall, seen, shapes
 from batchproof.gradients.check.factors import Findings, configured_of
 from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
@@ -41,8 +41,8 @@ def other_samples(pairs: Sequence[Pair]) -> Findings:
     if pair.full.world > 1:
         full = type(full)({row: number / pair.full.world for row, number in full.items()})
     common = full.keys() & accumulated.keys()
-    if not common:  # padded to another length, say: the two cannot be told from each other
-        return []
+    if not common or shapes(pair.full.calls) != shapes(pair.accumulated.calls):
+        return []  # padded to another length, say: a sample of one run cannot be found in the other
     missing, extra = full.keys() - common, accumulated.keys() - common
     most, least = (pick(accumulated[row] / full[row] for row in common) for pick in (max, min))
     if not missing and not extra and most == least:
@@ -68,11 +68,17 @@ def passed_over(pairs: Sequence[Pair]) -> Findings:
     if pair.accumulated.stepped:
         return [loop_causes.stepped_between(pair.passes)]
     calls = [call for call in pair.accumulated.calls if call.has_graph]
-    left = [number for number, call in enumerate(calls, start=1) if not call.reached]
+    covered = {row for call in calls if call.reached for row in call.rows}
+    left = [number for number, call in enumerate(calls, start=1) if not (call.reached or _is_in(call, covered))]
     full = [call for call in pair.full.calls if call.has_graph]
     if calls and 0 < len(left) < len(calls) and all(call.reached for call in full):
         found.append(loop_causes.dropped(left, len(calls)))
     return found
+
+
+def _is_in(call: ModelCall, covered: Container[int]) -> bool:
+    """Whether the samples of a forward pass went through another one, too: this one was made for something else."""
+    return bool(call.rows) and all(row in covered for row in call.rows)
 
 
 def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
