@@ -284,6 +284,16 @@ def test_what_fails_on_a_rank_fails_with_its_reason() -> None:
     assert time.monotonic() - begin < 60  # nobody waits for the others' timeout
 
 
+def test_a_rank_that_waits_for_another_is_not_left_waiting() -> None:
+    def step(model: Any, parts: Parts) -> None:
+        averaged(model, parts)
+        if dist.get_rank() == 1:
+            on_all(torch.ones(()))
+
+    with pytest.raises(BatchproofError, match="one was left waiting: rank 1 of 2 failed"):
+        check_gradients(step, data(), net(), ranks=WORLD, wrap=DDP)
+
+
 def my_rank() -> tuple[int, float]:
     return dist.get_rank(), float(on_all(torch.ones(())))
 
