@@ -187,6 +187,22 @@ def from_rank_0(model: Any, parts: Parts) -> None:
         dist.broadcast(p.grad, 0)
 
 
+def cleared(model: Any, parts: Parts) -> None:
+    total = on_all(tokens(parts))
+    for part in parts:
+        model.zero_grad()
+        sums(model, [part], total)
+    reduce_gradients(model)
+
+
+def clipped(model: Any, parts: Parts) -> None:
+    total = on_all(tokens(parts))
+    for part in parts:
+        sums(model, [part], total)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.02)
+    reduce_gradients(model)
+
+
 def not_divided(model: Any, parts: Parts) -> None:
     for x, _ in parts:
         model(x).square().mean().backward()
@@ -210,6 +226,8 @@ WRONG: dict[str, tuple[Step, Any, str, str]] = {
     "own denominator": (own_denominator, None, "rank-denominator", "each divides by its own labels"),
     "denominator of rank 0": (denominator_of_rank_0, None, "constant-factor", "all labels over those of rank 0"),
     "to rank 0 only": (to_rank_0, None, "not-reduced", "two ranks differ"),
+    "cleared in each": (cleared, None, "cleared-between", "only the last is left"),
+    "clipped in each": (clipped, None, "scaled-between", "not the sum of what the backward passes brought"),
     "of rank 0 only": (from_rank_0, None, "not-reduced", "nothing of rank 1 is in the gradient"),
     "not divided": (not_divided, DDP, "missing-division", "once for each backward pass"),
 }

@@ -88,15 +88,16 @@ def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
     limit = room_for(subject, pair)
     if not any(passes) or not norm(total) or pair.accumulated.on_ranks:
         return []
-    if _is_multiple(total, combined(passes, [1.0] * len(passes)), limit):
+    if multiple_of(total, combined(passes, [1.0] * len(passes)), limit) is not None:
         return []
     for kept in _runs(len(passes)):
-        if _is_multiple(total, combined([passes[place] for place in kept], [1.0] * len(kept)), limit):
+        some = combined([passes[place] for place in kept], [1.0] * len(kept))
+        if multiple_of(total, some, limit) is not None:
             return [loop_causes.cleared([n + 1 for n in range(len(passes)) if n not in kept], len(passes))]
     weights = made_of(total, passes, limit)
     if weights is None:
         return [loop_causes.changed_between(len(passes))]
-    return _by_weights(weights, blur_of(subject))
+    return by_weights(weights, blur_of(subject))
 
 
 def _runs(count: int) -> Iterator[range]:
@@ -106,9 +107,11 @@ def _runs(count: int) -> Iterator[range]:
     yield from (range(place, place + 1) for place in range(1, count - 1))
 
 
-def _is_multiple(one: Gradients, other: Gradients, limit: float) -> bool:
+def multiple_of(one: Gradients, other: Gradients, limit: float) -> float | None:
+    """Which multiple of another a gradient is; None where it is none."""
     size = norm(other) ** 2
-    return bool(size) and distance(combined([other], [product(one, other) / size]), one) <= limit
+    factor = product(one, other) / size if size else 0.0
+    return factor if factor and distance(combined([other], [factor]), one) <= limit else None
 
 
 def blur_of(subject: ComparedRuns) -> float:
@@ -116,8 +119,8 @@ def blur_of(subject: ComparedRuns) -> float:
     return max(MISSING, ROUNDING * max(torch.finfo(parameter.dtype).eps for parameter in subject.parameters.values()))
 
 
-def _by_weights(weights: Sequence[float], blur: float) -> Findings:
-    """From how often each pass counts in ``.grad``."""
+def by_weights(weights: Sequence[float], blur: float) -> Findings:
+    """From how often each pass counts in ``.grad``: some not at all, some more often, or none alike."""
     largest = max(map(abs, weights))
     lost = [number for number, weight in enumerate(weights, start=1) if abs(weight) < blur * largest]
     kept = [weight for weight in weights if abs(weight) >= blur * largest]
