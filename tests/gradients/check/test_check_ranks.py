@@ -288,6 +288,7 @@ def test_the_number_that_a_step_returns() -> None:
     found = check_gradients(step, data(), net(), ranks=WORLD, wrap=DDP)
     assert found.ok
     assert "the number that the step returns depends on the cut" in found.notes[0]
+    assert found.notes[0].endswith("on the ranks, whose mean, weighted by labels, is that of the whole batch")
 
 
 def test_what_fails_on_a_rank_fails_with_its_reason() -> None:
