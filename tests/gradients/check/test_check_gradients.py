@@ -204,6 +204,36 @@ class Shared(nn.Module):
         return self.head(self.body(x).relu()) * self.log_scale.exp()
 
 
+def test_parameters_that_are_all_off_by_little_are_not_a_few() -> None:
+    """Those with small gradients are off by the same share as the others, however near it is to the tolerance."""
+    model = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 5))
+    runs = Runs(model)
+    weights = [p for p in model.parameters() if p.dim() > 1]
+
+    def accumulated() -> None:
+        runs.accumulated()
+        for p in model.parameters():
+            assert p.grad is not None
+            p.grad += (3e-5 if p is weights[0] else 0.9e-5) * p.grad.norm() / p.numel() ** 0.5
+
+    found = check_gradients(runs.full, accumulated, model)
+    assert [row.name for row in found.parameters if not row.is_same] == ["0.weight"]
+    assert found.cause == "changed-between"
+
+
+@pytest.mark.parametrize("share", [1e-5, 3e-4])
+def test_a_small_difference_along_the_gradient_is_no_factor(share: float) -> None:
+    model = net()
+    runs = Runs(model)
+
+    def accumulated() -> None:
+        for x, y in zip(runs.x.chunk(PARTS), runs.y.chunk(PARTS)):
+            (cross_entropy(model(x), y) / PARTS + share * model(x).mean(0).square().sum()).backward()
+
+    found = check_gradients(runs.full, accumulated, model)
+    assert "off by" in found.summary and " times that" not in found.summary and "1/1" not in found.summary
+
+
 def test_only_the_last_pass_is_left_of_a_model_with_few_numbers() -> None:
     model = nn.Linear(6, 1).double()
     runs = Runs(model, lambda out, _: out.square().mean())

@@ -311,6 +311,20 @@ def trimmed_and_dropped(model: nn.Module, parts: list[Pair]) -> None:
         (token_sum(model, x[:, :length], y[:, :length]) / total).backward()
 
 
+def trimmed(model: nn.Module, parts: list[Pair]) -> None:
+    """Padded to the longest of each micro-batch: in some it is as long as in the whole batch."""
+    for x, y in parts:
+        length = int((y != -100).sum(1).max())
+        (token_mean(model, x[:, :length], y[:, :length]) / K).backward()
+
+
+def with_another_forward_pass(model: nn.Module, parts: list[Pair]) -> None:
+    """Looks at its outputs once more, for a log."""
+    for x, y in parts:
+        (token_mean(model, x, y) / K).backward()
+        float(model(x).detach().mean())
+
+
 RAGGED = (3, 3, 2)
 
 
@@ -328,6 +342,8 @@ WRONG: dict[str, Case] = {
     "trimmed and dropped": Case(
         trimmed_and_dropped, token_mean, "other-samples", parts=lambda t: (t[1:4], t[4:6], t[[0, 6, 7]]), weights={},
     ),
+    "mean of token means, trimmed": Case(trimmed, token_mean, "mean-of-means"),
+    "mean of token means, logged": Case(with_another_forward_pass, token_mean, "mean-of-means"),
     "token means added": Case(each(lambda _: 1.0, token_mean), token_mean, "missing-division"),
     "short last micro-batch": Case(right, cause="mean-of-means", parts=ragged),  # lightning#19987
     "class weights": Case(

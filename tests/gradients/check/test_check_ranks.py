@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
-from batchproof import BatchproofError, GradientCheck, check_gradients
+from batchproof import BatchproofError, GradientCheck, check_gradients, gradient_noise
 from batchproof.gradients.check import gather
 from batchproof.gradients.check.processes import on_ranks
 from batchproof.testing import assert_same_gradients
@@ -187,6 +187,22 @@ def from_rank_0(model: Any, parts: Parts) -> None:
         dist.broadcast(p.grad, 0)
 
 
+def cleared(model: Any, parts: Parts) -> None:
+    total = on_all(tokens(parts))
+    for part in parts:
+        model.zero_grad()
+        sums(model, [part], total)
+    reduce_gradients(model)
+
+
+def clipped(model: Any, parts: Parts) -> None:
+    total = on_all(tokens(parts))
+    for part in parts:
+        sums(model, [part], total)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.02)
+    reduce_gradients(model)
+
+
 def not_divided(model: Any, parts: Parts) -> None:
     for x, _ in parts:
         model(x).square().mean().backward()
@@ -210,6 +226,8 @@ WRONG: dict[str, tuple[Step, Any, str, str]] = {
     "own denominator": (own_denominator, None, "rank-denominator", "each divides by its own labels"),
     "denominator of rank 0": (denominator_of_rank_0, None, "constant-factor", "all labels over those of rank 0"),
     "to rank 0 only": (to_rank_0, None, "not-reduced", "two ranks differ"),
+    "cleared in each": (cleared, None, "cleared-between", "only the last is left"),
+    "clipped in each": (clipped, None, "scaled-between", "not the sum of what the backward passes brought"),
     "of rank 0 only": (from_rank_0, None, "not-reduced", "nothing of rank 1 is in the gradient"),
     "not divided": (not_divided, DDP, "missing-division", "once for each backward pass"),
 }
@@ -270,6 +288,7 @@ def test_the_number_that_a_step_returns() -> None:
     found = check_gradients(step, data(), net(), ranks=WORLD, wrap=DDP)
     assert found.ok
     assert "the number that the step returns depends on the cut" in found.notes[0]
+    assert found.notes[0].endswith("on the ranks, whose mean, weighted by labels, is that of the whole batch")
 
 
 def test_what_fails_on_a_rank_fails_with_its_reason() -> None:
@@ -282,6 +301,16 @@ def test_what_fails_on_a_rank_fails_with_its_reason() -> None:
     with pytest.raises(BatchproofError, match=r"rank 1 of 2 failed at test_check_ranks\.py:\d+: KeyError: 'mine'"):
         check_gradients(step, data(), net(), ranks=WORLD, wrap=DDP)
     assert time.monotonic() - begin < 60  # nobody waits for the others' timeout
+
+
+def test_a_rank_that_waits_for_another_is_not_left_waiting() -> None:
+    def step(model: Any, parts: Parts) -> None:
+        averaged(model, parts)
+        if dist.get_rank() == 1:
+            on_all(torch.ones(()))
+
+    with pytest.raises(BatchproofError, match="one was left waiting: rank 1 of 2 failed"):
+        check_gradients(step, data(), net(), ranks=WORLD, wrap=DDP)
 
 
 def my_rank() -> tuple[int, float]:
@@ -349,6 +378,10 @@ def on_every_rank() -> dict[str, Any]:
         def whole(x: Tensor = x, z: Tensor = z, shards: nn.Module = shards) -> None:
             F.cross_entropy(shards(x).flatten(0, 1), z.clamp(min=0).flatten()).backward()
 
+        try:
+            gradient_noise(shards, F.mse_loss, (x[:, 0], x[:, 0, :classes]))
+        except BatchproofError as error:
+            out["noise"] = str(error)
         out[f"{classes} classes"] = described(check_gradients(whole, not_divided, shards))
     gather.WAIT = gather.WAIT / 40
     if rank == 0:  # a check that the other rank does not make
@@ -369,4 +402,5 @@ def test_a_check_that_every_rank_makes() -> None:
     assert first["right"][0] is None and first["after it"][0] is None and first["after it"][3] == 2
     for classes in (5, 4) if "fully_shard" in RIGHT else ():
         assert first[f"{classes} classes"][:2] == ("missing-division", 2)
+        assert "shards of others" in first["noise"]
         assert "all ranks saw the same samples" in first[f"{classes} classes"][4][0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 
 import torch
 
 from batchproof.gradients.check import loop_causes
-from batchproof.gradients.check.calls import ModelCall, seen
+from batchproof.gradients.check.calls import ModelCall, seen, shapes
 from batchproof.gradients.check.factors import Findings, configured_of
 from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
@@ -41,8 +41,8 @@ def other_samples(pairs: Sequence[Pair]) -> Findings:
     if pair.full.world > 1:
         full = type(full)({row: number / pair.full.world for row, number in full.items()})
     common = full.keys() & accumulated.keys()
-    if not common:  # padded to another length, say: the two cannot be told from each other
-        return []
+    if not common or shapes(pair.full.calls) != shapes(pair.accumulated.calls):
+        return []  # padded to another length, say: a sample of one run cannot be found in the other
     missing, extra = full.keys() - common, accumulated.keys() - common
     most, least = (pick(accumulated[row] / full[row] for row in common) for pick in (max, min))
     if not missing and not extra and most == least:
@@ -68,11 +68,17 @@ def passed_over(pairs: Sequence[Pair]) -> Findings:
     if pair.accumulated.stepped:
         return [loop_causes.stepped_between(pair.passes)]
     calls = [call for call in pair.accumulated.calls if call.has_graph]
-    left = [number for number, call in enumerate(calls, start=1) if not call.reached]
+    covered = {row for call in calls if call.reached for row in call.rows}
+    left = [number for number, call in enumerate(calls, start=1) if not (call.reached or _is_in(call, covered))]
     full = [call for call in pair.full.calls if call.has_graph]
     if calls and 0 < len(left) < len(calls) and all(call.reached for call in full):
         found.append(loop_causes.dropped(left, len(calls)))
     return found
+
+
+def _is_in(call: ModelCall, covered: Container[int]) -> bool:
+    """Whether the samples of a forward pass went through another one, too: this one was made for something else."""
+    return bool(call.rows) and all(row in covered for row in call.rows)
 
 
 def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
@@ -82,15 +88,16 @@ def not_the_sum(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
     limit = room_for(subject, pair)
     if not any(passes) or not norm(total) or pair.accumulated.on_ranks:
         return []
-    if _is_multiple(total, combined(passes, [1.0] * len(passes)), limit):
+    if multiple_of(total, combined(passes, [1.0] * len(passes)), limit) is not None:
         return []
     for kept in _runs(len(passes)):
-        if _is_multiple(total, combined([passes[place] for place in kept], [1.0] * len(kept)), limit):
+        some = combined([passes[place] for place in kept], [1.0] * len(kept))
+        if multiple_of(total, some, limit) is not None:
             return [loop_causes.cleared([n + 1 for n in range(len(passes)) if n not in kept], len(passes))]
     weights = made_of(total, passes, limit)
     if weights is None:
         return [loop_causes.changed_between(len(passes))]
-    return _by_weights(weights, blur_of(subject))
+    return by_weights(weights, blur_of(subject))
 
 
 def _runs(count: int) -> Iterator[range]:
@@ -100,9 +107,11 @@ def _runs(count: int) -> Iterator[range]:
     yield from (range(place, place + 1) for place in range(1, count - 1))
 
 
-def _is_multiple(one: Gradients, other: Gradients, limit: float) -> bool:
+def multiple_of(one: Gradients, other: Gradients, limit: float) -> float | None:
+    """Which multiple of another a gradient is; None where it is none."""
     size = norm(other) ** 2
-    return bool(size) and distance(combined([other], [product(one, other) / size]), one) <= limit
+    factor = product(one, other) / size if size else 0.0
+    return factor if factor and distance(combined([other], [factor]), one) <= limit else None
 
 
 def blur_of(subject: ComparedRuns) -> float:
@@ -110,8 +119,8 @@ def blur_of(subject: ComparedRuns) -> float:
     return max(MISSING, ROUNDING * max(torch.finfo(parameter.dtype).eps for parameter in subject.parameters.values()))
 
 
-def _by_weights(weights: Sequence[float], blur: float) -> Findings:
-    """From how often each pass counts in ``.grad``."""
+def by_weights(weights: Sequence[float], blur: float) -> Findings:
+    """From how often each pass counts in ``.grad``: some not at all, some more often, or none alike."""
     largest = max(map(abs, weights))
     lost = [number for number, weight in enumerate(weights, start=1) if abs(weight) < blur * largest]
     kept = [weight for weight in weights if abs(weight) >= blur * largest]

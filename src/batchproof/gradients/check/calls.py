@@ -123,3 +123,8 @@ def _rows(tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], tuple[Any, ...]]:
 def seen(calls: Sequence[ModelCall]) -> Counter[int]:
     """How many times each sample went through the model with a graph."""
     return Counter(row for call in calls if call.has_graph for row in call.rows)
+
+
+def shapes(calls: Sequence[ModelCall]) -> set[tuple[Any, ...]]:
+    """What samples that went through the model with a graph were like."""
+    return {call.shape for call in calls if call.has_graph}

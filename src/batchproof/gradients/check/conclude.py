@@ -13,7 +13,7 @@ from batchproof.gradients.check import causes
 from batchproof.gradients.check.between import not_compared, passed_over
 from batchproof.gradients.check.diagnose import diagnose, is_rounding
 from batchproof.gradients.check.findings import Diagnosis
-from batchproof.gradients.check.over_ranks import same_everywhere
+from batchproof.gradients.check.over_ranks import counted_on, same_everywhere
 from batchproof.gradients.check.record import for_each_pass
 from batchproof.gradients.check.result import GradientCheck, ParameterGradient
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, pairs_of
@@ -48,7 +48,7 @@ def conclude(subject: ComparedRuns, target: str, ran: str = "", notes: Sequence[
         found = diagnose(subject, pairs)
     if any(same_everywhere(pair.accumulated) for pair in pairs):
         notes.append("all ranks saw the same samples: a mistake that depends on their data cannot show")
-    notes += filter(None, (_said(pair) for pair in pairs))
+    notes += filter(None, (_said(subject, pair) for pair in pairs))
     shown = first_off(pairs)
     return GradientCheck(
         target=f"{target}: {_micro_batches(subject.configured or shown.passes, shown.world)} against one batch",
@@ -66,14 +66,27 @@ def conclude(subject: ComparedRuns, target: str, ran: str = "", notes: Sequence[
     )
 
 
-def _said(pair: Pair) -> str:
-    """Whether the number that a step returns depends on how the batch is cut."""
+def _said(subject: ComparedRuns, pair: Pair) -> str:
+    """Whether the number that a step returns depends on how the batch is cut, and which mean of the ranks' is right."""
     whole, parts = pair.full.said, pair.accumulated.said
-    if not whole or not parts or all(math.isclose(part, whole[0], rel_tol=SAME_NUMBER) for part in parts):
+    if not whole or not parts or all(_is_near(part, whole[0]) for part in parts):
         return ""
     where = " on the ranks" if len(parts) > 1 else " of the micro-batches"
     cut = listed([f"{part:.6g}" for part in parts])
-    return f"the number that the step returns depends on the cut: {whole[0]:.6g} of the whole batch, {cut}{where}"
+    said = f"the number that the step returns depends on the cut: {whole[0]:.6g} of the whole batch, {cut}{where}"
+    weights = {"counted alike": [1.0] * len(parts)}
+    weights |= {f"weighted by {name}": numbers for name, numbers in counted_on(subject, pair).items()}
+    for how, numbers in weights.items():
+        total = math.fsum(numbers)
+        if len(parts) == len(numbers) > 1 and total:
+            mean = math.fsum(n * part for n, part in zip(numbers, parts, strict=True)) / total
+            if _is_near(mean, whole[0]):
+                return f"{said}, whose mean, {how}, is that of the whole batch"
+    return said
+
+
+def _is_near(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=SAME_NUMBER)
 
 
 def _rows(pair: Pair, *, is_same: bool) -> list[ParameterGradient]:

@@ -21,6 +21,8 @@ USUAL_TOLERANCE = 1e-5
 SLACK = 10.0
 #: Rounding of one unit in weights and inputs moves a gradient; so many times that is not a difference.
 NUDGES = 10.0
+#: But no more than this many times the tolerance: a nudge may also send a sample another way.
+MOST_ROOM = 100.0
 #: What float32 rounds by, as a share: a difference of that size in float64 has been through float32.
 FLOAT32 = 2.0**-22
 #: A parameter whose gradient is rounding, as that of a bias before a softmax, has this share of the whole's room.
@@ -122,7 +124,8 @@ def room_of(total: Gradients, nudged: Sequence[Gradients], tolerance: Tolerance,
     for name in total:
         own = vector(total, name)
         assert own is not None
-        most = max(tolerance.of[name] * floor, NARROW_TOLERANCE * float(own.norm()) if repeats else 0.0)
+        share = min(MOST_ROOM * tolerance.of[name], NARROW_TOLERANCE) if repeats else 0.0
+        most = max(tolerance.of[name] * floor, share * float(own.norm()))
         room[name] = min(NUDGES * max(_apart(total, other, name) for other in nudged), most)
     return room
 

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from batchproof.gradients.check import rank_causes
+from batchproof.gradients.check.between import MISSING, blur_of, by_weights, multiple_of
 from batchproof.gradients.check.calls import seen
 from batchproof.gradients.check.factors import AS_COUNTED, Findings
 from batchproof.gradients.check.least_squares import made_of
 from batchproof.gradients.check.measure import combined, distance, norm, product
 from batchproof.gradients.check.record import Gradients, Window
 from batchproof.gradients.check.runs import ComparedRuns, Pair, first_off, room_for
-
-MISSING = 1e-3
 
 
 def over_ranks(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
@@ -27,11 +26,21 @@ def over_ranks(subject: ComparedRuns, pairs: Sequence[Pair]) -> Findings:
     totals = window.on_ranks
     if any(distance(total, totals[0]) > limit for total in totals):
         return _apart(subject, pair, own)
+    if (factor := multiple_of(totals[0], combined(own, [1.0] * len(own)), limit)) is not None:
+        return _as_one(pair, factor)
     weights = made_of(totals[0], own, limit)
     if weights is not None:
-        return _by_weights(pair, weights)
-    steps = made_of(totals[0], _steps(window), limit)
-    return [rank_causes.reduced_each_time(window.world)] if steps is not None and _grow(steps, window.world) else []
+        return _of_some(weights)
+    return _of_steps(subject, window, limit)
+
+
+def _of_steps(subject: ComparedRuns, window: Window, limit: float) -> Findings:
+    """What went wrong from one micro-batch to the next, on all ranks alike or on each in its own way."""
+    steps = made_of(window.total, _steps(window), limit)
+    if steps is not None and _grow(steps, window.world):
+        return [rank_causes.reduced_each_time(window.world)]
+    weights = steps if steps is not None else made_of(window.total, window.passes, limit)
+    return [] if weights is None else by_weights(weights, blur_of(subject))
 
 
 def _sum_of(window: Window, rank: int) -> Gradients:
@@ -99,17 +108,18 @@ def counted_on(subject: ComparedRuns, pair: Pair) -> dict[str, list[float]]:
     }
 
 
-def _by_weights(pair: Pair, weights: Sequence[float]) -> Findings:
-    """All ranks have the same gradient: from how often each rank counts in it."""
-    world, largest = pair.world, max(map(abs, weights))
+def _as_one(pair: Pair, factor: float) -> Findings:
+    """All ranks count alike in the gradient that they have in common, and this many times."""
+    world = pair.world
+    is_larger = pair.whole.cosine > 1 - AS_COUNTED and math.isclose(pair.whole.ratio, world, rel_tol=AS_COUNTED)
+    return [rank_causes.reduced_twice(world)] if is_larger and math.isclose(factor, world, rel_tol=AS_COUNTED) else []
+
+
+def _of_some(weights: Sequence[float]) -> Findings:
+    """All ranks have the same gradient, in which some count otherwise than others."""
+    largest = max(map(abs, weights))
     lost = [rank for rank, weight in enumerate(weights) if abs(weight) < MISSING * largest]
-    if lost:
-        return [rank_causes.ranks_lost(lost, world)]
-    ratio = pair.whole.ratio
-    twice = pair.whole.cosine > 1 - AS_COUNTED and math.isclose(ratio, world, rel_tol=AS_COUNTED)
-    if twice and all(math.isclose(weight, world, rel_tol=AS_COUNTED) for weight in weights):
-        return [rank_causes.reduced_twice(world)]
-    return []
+    return [rank_causes.ranks_lost(lost, len(weights))] if lost else []
 
 
 def same_everywhere(window: Window) -> bool:

@@ -27,6 +27,7 @@ WAIT, GRACE = timedelta(seconds=120), 5.0
 POLL = 0.005
 #: In the words of gloo, and of a process that was ended after another had failed.
 LOST = "gloo"
+APART = "ranks do not send and wait for the same things: one was left waiting"
 
 Work = Callable[[], Any]
 
@@ -71,12 +72,15 @@ def _run(work: Work, world: int, folder: Path) -> list[Any]:
             f"beside a GPU ranks= begins new processes, and what they are to do cannot be sent there ({error}): let "
             "step, wrap and model be made of functions and classes of a module, or hide the GPU (CUDA_VISIBLE_DEVICES=)"
         ) from None
-    _wait(processes)
+    try:
+        _wait(processes)
+    finally:
+        _end(processes)
     answers = [_answer(folder / f"{rank}", process, can_fork) for rank, process in enumerate(processes)]
     failures = [str(value) for failed, value in answers if failed]
     if failures:
         # a rank that failed by itself, and not because another had gone
-        raise BatchproofError(next((text for text in failures if LOST not in text.lower()), failures[0]))
+        raise BatchproofError(next((text for text in failures if LOST not in text.lower()), f"{APART}: {failures[0]}"))
     if can_fork:
         _import_too(answers[0][1][1])
     return [value for _, (value, _) in answers]
@@ -96,7 +100,6 @@ def _wait(processes: list[Any]) -> None:
         if end == float("inf") and any(process.exitcode not in (None, 0) for process in processes):
             end = time.monotonic() + GRACE
         time.sleep(POLL)
-    _end(processes)
 
 
 def _end(processes: list[Any]) -> None:
