@@ -155,13 +155,12 @@ def _tallies(scan: Scan, threads: int, check: Callable[[], None]) -> Iterator[Ta
 def gather(scan: Scan, tallies: Iterable[Tally], progress: Progress) -> tuple[Tally, bool]:
     """One tally of all, and whether Ctrl-C ended it: then it is that of the pieces so far."""
     total = Tally.empty(scan.functions)
-    known = _known_rows(scan)
-    progress("reading", 0, known)
+    told = _by_rows(scan, progress)
     try:
         for tally in tallies:
             total.absorb(tally)
             _check_kept(total, scan)
-            progress("scored", sum(total.rows.values()), known)
+            told(sum(total.rows.values()))
     except KeyboardInterrupt:
         if not sum(total.rows.values()):
             raise
@@ -175,6 +174,18 @@ def _known_rows(scan: Scan) -> int | None:
     return None if None in rows else sum(row for row in rows if row is not None)
 
 
+def _by_rows(scan: Scan, progress: Progress) -> Callable[[int], None]:
+    """What is told how many rows are done, and shows how fast that was."""
+    known, start = _known_rows(scan), time.perf_counter()
+    progress("reading", 0, known)
+
+    def told(rows: int) -> None:
+        speed = rows / max(time.perf_counter() - start, 1e-9)
+        progress(f"{speed / 1e6:.1f} million rows per second", rows, known)
+
+    return told
+
+
 def _cluster(engine: str, source: Source) -> AbstractContextManager[Any]:
     """Ray, connected; None where this machine is enough."""
     if engine == "local" and not isinstance(source, RayDataset):
@@ -184,14 +195,13 @@ def _cluster(engine: str, source: Source) -> AbstractContextManager[Any]:
 
 def _watching(scan: Scan, progress: Progress) -> ray_engine.Watch:
     """What `gather` does with each tally, where the tallies stay elsewhere."""
-    known = _known_rows(scan)
-    progress("reading", 0, known)
+    known, told = _known_rows(scan), _by_rows(scan, progress)
 
     def watch(rows: int, kept: Sequence[int]) -> None:
         for function, nbytes in zip(scan.functions, kept, strict=True):
             if known is None and nbytes:
                 _refuse(function, nbytes, rows)
-        progress("scored", rows, known)
+        told(rows)
 
     return watch
 
