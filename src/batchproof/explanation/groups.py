@@ -5,12 +5,13 @@ Such a function fails, or has no value, on batches that tear a group apart.  Its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from batchproof.derive import least_group
+from batchproof.errors import BatchproofError
 from batchproof.explanation.samples import Grouping, Samples
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
@@ -18,6 +19,40 @@ from batchproof.ground.tensors import close
 
 #: Batches of up to this many samples are tried, of at least so many groups.
 MOST, FEWEST = 64, 2
+
+
+#: The rows of each group.
+Units = Sequence[Sequence[int]]
+
+
+def units_of(groups: Any, n: int) -> Units | None:
+    """The rows of each group, from the group that each sample belongs to; in the order in which they appear.
+
+    Args:
+        groups: one number or name for each sample: a tensor, an array, a list; None where there are none.
+        n: how many samples there are.
+
+    Raises:
+        BatchproofError: it is not one for each sample.
+    """
+    if groups is None:
+        return None
+    names = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    if len(names) != n or any(isinstance(name, list) for name in names):
+        raise BatchproofError(
+            f"groups names the group of each sample: expected {n} of them, and there are {len(names)}"
+        )
+    found: dict[Any, list[int]] = {}
+    for row, name in enumerate(names):
+        found.setdefault(name, []).append(row)
+    return list(found.values())
+
+
+def units_in(grouping: Grouping, n: int) -> Units:
+    """The rows of each group, of so many samples."""
+    count = n // grouping.size
+    step, between = (count, 1) if grouping.in_blocks else (1, grouping.size)
+    return [[between * group + step * member for member in range(grouping.size)] for group in range(count)]
 
 
 def find_groups(target: Callable[..., Any], samples: Samples, seed: int, tolerance: float) -> Grouping | None:
