@@ -48,7 +48,28 @@ def units_of(groups: Any, n: int) -> Units | None:
     return list(found.values())
 
 
-def units_in(grouping: Grouping, n: int) -> Units:
+def given_groups(samples: Samples, groups: Any) -> tuple[Samples, Grouping]:
+    """The samples with those of a group side by side, unless they lie in equal parts of the batch, and how they lie.
+
+    Raises:
+        BatchproofError: groups of several sizes; or fewer than two.
+    """
+    units = units_of(groups, samples.n) or []
+    sizes = sorted({len(unit) for unit in units})
+    if len(sizes) > 1:
+        raise BatchproofError(
+            f"groups have from {sizes[0]} to {sizes[-1]} samples: explain takes groups of one size, and "
+            "check_partitions any"
+        )
+    if len(units) < 2 or not samples.can_be_grouped:
+        raise BatchproofError("groups need at least two of them, of samples in tensors")
+    in_blocks = Grouping(sizes[0], in_blocks=True)
+    if sizes[0] > 1 and [list(unit) for unit in units] == units_in(in_blocks, samples.n):
+        return samples, in_blocks
+    return samples.reorder(torch.tensor([row for unit in units for row in unit])), Grouping(sizes[0])
+
+
+def units_in(grouping: Grouping, n: int) -> list[list[int]]:
     """The rows of each group, of so many samples."""
     count = n // grouping.size
     step, between = (count, 1) if grouping.in_blocks else (1, grouping.size)

@@ -189,12 +189,53 @@ def test_padding_that_is_named() -> None:
         check_partitions(loss, (LOGITS, targets), normalisers=GLOBAL, padding={"target": 0})
 
 
+def test_micro_batches_that_are_padded_less() -> None:
+    """In steps of four positions: three more make no difference to the batch, and fewer do to a part of it."""
+
+    def loss(losses: Tensor, mask: Tensor, samples: int, ranks: int) -> Tensor:
+        return (losses * mask).sum() / -(-mask.shape[1] // 4) / samples * ranks
+
+    given = {"samples": "samples", "ranks": "ranks"}
+    short = torch.arange(N) < N - 1
+    mask = MASK * torch.where(short[:, None], torch.arange(T) < 7, torch.ones(T, dtype=torch.bool))
+    found = check_partitions(loss, (LOGPS, mask), normalisers=given, cuts=["micro-batch", "padding"])
+    assert found.broken == ("padding",), found
+
+
 def test_a_mask_that_is_forgotten() -> None:
     found = check_partitions(lambda x, mask: x.square().sum() / mask.sum(), (LOGPS, MASK), cuts=["padding"])
     assert found.cause == "enters"
 
 
 # ------------------------------------------------------------------ groups
+
+
+def test_the_order_of_samples() -> None:
+    def decayed(losses: Tensor) -> Tensor:
+        return (losses.mean(1) * torch.linspace(1, 2, len(losses))).mean()
+
+    assert check_partitions(decayed, LOGPS, cuts=["order"]).cause == "order"
+
+    def first_against_second(losses: Tensor) -> Tensor:
+        first, second = losses.chunk(2)
+        return (first - 2 * second).square().mean()
+
+    assert check_partitions(first_against_second, LOGPS, cuts=["order", "micro-batch"]).ok
+
+
+def test_ranks_and_micro_batches_together() -> None:
+    def loss(losses: Tensor, samples: int, ranks: int, steps: int) -> Tensor:
+        return losses.sum() / samples * (ranks if steps == 1 else 1)
+
+    given = {"samples": "samples", "ranks": "ranks", "steps": "micro_batches"}
+    found = check_partitions(loss, LOGPS, normalisers=given, cuts=["micro-batch", "rank"])
+    assert found.broken == ("rank",)
+    assert found.readings[-1].how == "2 ranks × 2 micro-batches of 3 samples"
+
+
+def test_two_causes_at_once() -> None:
+    found = check_partitions(of_its_own, (LOGPS, MASK), combine="sum", cuts=["uneven"])
+    assert [finding.code for finding in found.findings] == ["own-tokens", "missing-division"]
 
 
 def test_groups_that_the_caller_names() -> None:
@@ -213,7 +254,9 @@ def test_groups_that_the_caller_names() -> None:
     for groups in (batch[2], batch[2].tolist(), batch[2].numpy()):
         found = check_partitions(loss, batch, normalisers=given, cuts=cuts, groups=groups)
         assert found.ok, found
-        assert "cuts fall between groups only" in found.notes
+        assert found.notes[0].endswith("micro-batches that split one give another loss, or none")
+    free = check_partitions(of_all, (LOGPS, MASK), normalisers=GLOBAL, groups=GROUPS)
+    assert free.notes[0].endswith("micro-batches that split some give the same")
     with pytest.raises(BatchproofError, match="groups names the group of each sample: expected 12"):
         check_partitions(loss, batch, normalisers=given, groups=[0, 1])
 

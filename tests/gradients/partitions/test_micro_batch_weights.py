@@ -36,6 +36,15 @@ def test_micro_batches_of_other_lengths() -> None:
     torch.testing.assert_close(torch.autograd.grad(total, list(layer.parameters())), whole)
 
 
+def test_a_loss_that_divides_by_its_own_padded_length() -> None:
+    def padded_mean(losses: Tensor, mask: Tensor) -> Tensor:
+        return (losses * mask).mean()
+
+    parts = [(LOGPS[:1, :3], MASK[:1, :3]), (LOGPS[1:], MASK[1:])]
+    width, n = MASK.shape[1], len(MASK)
+    assert micro_batch_weights(padded_mean, parts) == pytest.approx([3 / (width * n), (n - 1) / n])
+
+
 def test_ranks() -> None:
     ranks = [[(LOGPS[:2], MASK[:2]), (LOGPS[2:3], MASK[2:3])], [(LOGPS[3:], MASK[3:])]]
     tokens = [[mask.sum().item() for _, mask in rank] for rank in ranks]

@@ -214,7 +214,7 @@ def _check(job: _Job, wanted: Sequence[CutKind]) -> PartitionCheck:
         samples=measure.samples.n,
         tolerance=measure.tolerance,
         not_tried=not_tried,
-        notes=tuple(_notes(job)),
+        notes=tuple(_notes(job, whole)),
         calls=measure.samples.calls.count,
     )
 
@@ -358,9 +358,19 @@ def how_far(reading: CutReading) -> str:
     return f"its {what} is off by {share} with {reading.how}" if math.isfinite(off) else f"no number with {reading.how}"
 
 
-def _notes(job: _Job) -> Iterator[str]:
-    if job.grouped:
-        yield "cuts fall between groups only"
+def _notes(job: _Job, whole: LossSlope) -> Iterator[str]:
+    if job.grouped and _needs_groups(job, whole):
+        yield "cuts fall between groups only: micro-batches that split one give another loss, or none"
+    elif job.grouped:
+        yield "cuts fall between groups only, and need not: micro-batches that split some give the same"
     over = "averaged" if job.averaged else "added"
     ranks = "averaged" if job.ranks_averaged else "added"
     yield f"micro-batches are {over}, ranks {ranks}"
+
+
+def _needs_groups(job: _Job, whole: LossSlope) -> bool:
+    """Whether micro-batches of single samples change the loss, or have none, where those of whole groups do not."""
+    samples = job.measure.samples
+    alone = [[row] for row in range(samples.n)]
+    cuts = cuts_of("micro-batch", samples, alone, job.positions, job.measure.seed)
+    return any(not _measured(job, whole, cut).reading.is_same for cut in cuts)
