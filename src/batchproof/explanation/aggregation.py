@@ -19,6 +19,8 @@ from batchproof.explanation.result import AggregationName, LossAggregation
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.slopes import LossSlope, SlopeMeasure, settled, slope_measure
 
+#: A loss that computes in half precision does not show one token among many.
+TOO_COARSE = 1e-3
 #: Makes of samples the loss that has them for its whole batch.
 Alone = Callable[[Samples], Callable[..., Any]]
 
@@ -107,7 +109,7 @@ def aggregation(
         return measure.at(alone(some), some)
 
     whole = slope(samples)
-    if not whole.is_finite or not whole.norm or samples.n < 3:
+    if not whole.is_finite or not whole.norm or samples.n < 3 or measure.tolerance > TOO_COARSE:
         return None
     units = groups or [[row] for row in range(samples.n)]
     parts = _parts(units)
@@ -118,7 +120,7 @@ def aggregation(
         return None
     divisors = counts_of(samples, positions, parts, units)
     fits = [name for name, counts in divisors.items() if is_share(known, counts, measure.tolerance)]
-    adds = all(abs(share - 1) <= 100 * measure.tolerance for share in known)
+    adds = all(abs(share - 1) <= 10 * measure.tolerance for share in known)
     if positions is None:
         name: AggregationName | None = "sample-sum" if adds else "sample-mean" if "samples" in fits else None
     else:
@@ -163,7 +165,7 @@ def is_share(shares: Sequence[float], counts: Sequence[float], tolerance: float)
     """Whether these are the parts' shares in a count."""
     total = sum(counts)
     return bool(total) and all(
-        abs(share - count / total) <= 100 * tolerance * max(abs(share), 1e-3)
+        abs(share - count / total) <= 10 * tolerance * max(abs(share), 1e-3)
         for share, count in zip(shares, counts, strict=True)
     )
 
@@ -201,7 +203,7 @@ def _by_tokens(
     def is_like(own: float, prompt: float, other: float) -> bool:
         pairs = zip(seen, (own, prompt, other), strict=True)
         return seen[0] is not None and all(
-            change is None or abs(change - wanted) <= 1e3 * measure.tolerance * wanted for change, wanted in pairs
+            change is None or abs(change - wanted) <= 10 * measure.tolerance * wanted for change, wanted in pairs
         )
 
     of_own, of_prompt_mean = own_tokens / (own_tokens - 1), prompt_tokens / (prompt_tokens - 1)
@@ -229,7 +231,7 @@ def _moves_with_padding(
     width = measure.samples.leaves[positions.at[0]].shape[1]
     padded = slope(positions.lengthened(measure.samples, 3, measure.seed))
     change = _change(measure, whole, padded, range(measure.samples.n))
-    return change is not None and abs(change - width / (width + 3)) <= 1e3 * measure.tolerance
+    return change is not None and abs(change - width / (width + 3)) <= 10 * measure.tolerance
 
 
 def _one_to_leave_out(measure: SlopeMeasure, positions: Positions, whole: LossSlope) -> tuple[int, int] | None:

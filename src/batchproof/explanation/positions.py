@@ -138,7 +138,7 @@ def find_positions(samples: Samples, padding: Mapping[str, float] | None = None)
     else:
         ignored, trusted = _labels(samples) | _masks(samples, by_name=True), True
         if not ignored:
-            ignored, trusted = _masks(samples, by_name=False), False
+            ignored, trusted = _masks(samples, by_name=False) or _full_labels(samples), False
     tables = {leaf: value for leaf, value in ignored.items() if _is_table(samples, leaf)}
     if padding is not None and len(tables) < len(ignored):
         raise BatchproofError("padding names an argument that is not of shape (samples, positions)")
@@ -178,6 +178,18 @@ def _labels(samples: Samples) -> dict[int, float]:
             if len(below) == 1 and below[0] in IGNORED:
                 found[leaf] = below[0]
     return found
+
+
+def _full_labels(samples: Samples) -> dict[int, float]:
+    """What is called labels, of which none is ignored: nothing is padded, and -100 would be ignored."""
+    return {
+        leaf: IGNORED[0]
+        for leaf in range(len(samples.leaves))
+        if _is_table(samples, leaf)
+        and samples.leaves[leaf].dtype is torch.int64
+        and bool((samples.leaves[leaf] >= 0).all())
+        and any(word in samples.names[leaf].lower() for word in ("label", "target"))
+    }
 
 
 def _masks(samples: Samples, *, by_name: bool) -> dict[int, float]:

@@ -165,10 +165,28 @@ def settled(fn: Callable[..., Any], measure: SlopeMeasure, positions: Positions)
         positions: as the arguments' names and values show them.
     """
     whole = measure.at(fn, measure.samples)
-    if not positions.trusted and not measure.same(whole, measure.at(fn, positions.refilled(measure.samples))):
+    if not positions.trusted and bool(positions.counting(measure.samples).all()):
+        if not _ignores(fn, measure, positions):
+            return None
+    elif not positions.trusted and not measure.same(whole, measure.at(fn, positions.refilled(measure.samples))):
         return None
     begun = measure.at(fn, positions.without_first(measure.samples))
     return replace(positions, start=1) if measure.same(whole, begun) else positions
+
+
+def _ignores(fn: Callable[..., Any], measure: SlopeMeasure, positions: Positions) -> bool:
+    """Whether a position that does not count has no gradient; where logits are of the next one, that before it."""
+    column = measure.samples.leaves[positions.at[0]].shape[1] // 2
+    try:
+        found = measure.at(fn, positions.without(measure.samples, 0, column))
+    except Exception:  # noqa: BLE001 - a label of -100 is no class of its own: nothing is ignored
+        return False
+    tables = [g for leaf, g in zip(measure.by, found.gradients, strict=True) if leaf in positions.at]
+    return bool(tables) and any(
+        all(not bool(table[0, place].any()) for table in tables)
+        and any(bool(table[1:, place].any()) for table in tables)
+        for place in (column, column - 1)
+    )
 
 
 def units_found(fn: Callable[..., Any], measure: SlopeMeasure) -> Units | None:

@@ -170,6 +170,28 @@ def test_what_looks_like_a_mask_and_is_none() -> None:
     assert set(found.not_tried) == {"padding", "packing"}
 
 
+def test_labels_of_which_none_is_ignored() -> None:
+    def loss(logits: Tensor, labels: Tensor, tokens: int, ranks: int) -> Tensor:
+        return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / tokens * ranks
+
+    labels = LABELS.clamp(min=0)
+    given = {"num_items_in_batch": "tokens", "ranks": "ranks"}
+    for found in (
+        check_partitions(loss, (LOGITS, labels), normalisers=GLOBAL),
+        check_partitions(causal_lm, (LOGITS, labels), normalisers=given),
+    ):
+        assert found.ok, found
+        assert found.readings[-1].cut == "packing"
+
+
+def test_whole_targets_that_are_no_labels() -> None:
+    """A regression of several numbers has no padding, whatever its targets are called."""
+    target = torch.randint(9, (N, T), generator=torch.Generator().manual_seed(4))
+    found = check_partitions(lambda pred, target: (pred - target).square().mean(), (LOGPS, target))
+    assert found.broken == ("uneven",)
+    assert set(found.not_tried) == {"padding", "packing"}
+
+
 def test_a_mask_without_its_name() -> None:
     found = check_partitions(lambda x, there: of_its_own(x, there), (LOGPS, MASK))
     assert not found.not_tried

@@ -196,8 +196,8 @@ def _check(job: _Job, wanted: Sequence[CutKind]) -> PartitionCheck:
                 break
         if kind not in found:
             not_tried[kind] = f"{len(job.units)} {'groups' if job.grouped else 'samples'} cannot be cut so"
-        elif kind == "packing" and (raised := found[kind].reading.raised):  # nobody is misled
-            not_tried[kind] = f"the loss takes no packed rows ({raised})"
+        elif kind in ("padding", "packing") and (raised := found[kind].reading.raised):  # nobody is misled
+            not_tried[kind] = f"the loss takes no {'packed rows' if kind == 'packing' else 'padding'} ({raised})"
             del found[kind]
     name = _aggregation(job)
     causes = _causes(job, [one for one in found.values() if not one.reading.is_same], name)

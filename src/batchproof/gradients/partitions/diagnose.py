@@ -74,7 +74,7 @@ def causes_of(
     counts = counts_of(samples, positions, parts, units)
     total = sum(shares)
     fits = [
-        name for name, numbers in counts.items() if is_share([s / total for s in shares], numbers, found.close / 100)
+        name for name, numbers in counts.items() if is_share([s / total for s in shares], numbers, found.close / 10)
     ]
     code = next((code for name, code in OWN.items() if name in fits), None)
     if code is None:

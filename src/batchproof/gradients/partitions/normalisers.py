@@ -68,8 +68,8 @@ class Normalisers:
     def _tokens(self, samples: Samples) -> int:
         if self.positions is None:
             raise BatchproofError(
-                "nothing says which positions are tokens: pass padding={'mask': 0}, or a function of the batch in "
-                "place of 'tokens'"
+                "nothing says which positions are tokens: name the argument that does, padding={'mask': 0} or "
+                "padding={'labels': -100}, or pass a function of the batch in place of 'tokens'"
             )
         return int(self.positions.counting(samples).sum())
 
