@@ -13,7 +13,7 @@ from batchproof.gradients.partitions.result import CutKind
 from batchproof.ground.text import counted, listed
 
 #: So many micro-batches, and ranks, are tried of a batch that can be cut into them; and each sample alone.
-PARTS, MOST_ALONE = (2, 4, 3), 32
+PARTS, MOST_ALONE = (2, 4, 3), 16
 #: Positions of padding that are added.
 EXTRA = 3
 
