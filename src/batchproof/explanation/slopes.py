@@ -218,7 +218,8 @@ def first_number(result: Any) -> Tensor:
     Raises:
         BatchproofError: there is none.
     """
-    single = [torch.as_tensor(leaf) for _, leaf in components.leaves(result)]
+    leaves = [leaf for _, leaf in components.leaves(result)]
+    single = [torch.as_tensor(leaf, dtype=torch.float64 if isinstance(leaf, float) else None) for leaf in leaves]
     single = [leaf for leaf in single if leaf.numel() == 1]
     if not single:
         raise BatchproofError(f"loss_fn must return one number, and returned {type(result).__name__}")

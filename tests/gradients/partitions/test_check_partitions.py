@@ -96,6 +96,19 @@ def test_a_loss_that_computes_in_a_narrow_type(dtype: torch.dtype) -> None:
     assert found.broken == ("micro-batch", "uneven", "rank")
 
 
+def test_a_number_of_python_has_a_value_and_no_gradient() -> None:
+    def right(losses: Tensor, mask: Tensor, tokens: float, ranks: int) -> float:
+        return of_all(losses, mask, tokens, ranks).item()
+
+    def nearly(losses: Tensor, mask: Tensor, tokens: float, ranks: int) -> float:
+        return right(losses, mask, tokens, ranks) * (1 + 3e-6 * (len(losses) < N))
+
+    assert check_partitions(right, (LOGPS, MASK), normalisers=GLOBAL).ok
+    found = check_partitions(nearly, (LOGPS, MASK), normalisers=GLOBAL)
+    assert found.broken == ("micro-batch", "uneven", "rank", "packing")
+    assert found.cause == "unexplained"
+
+
 def test_a_module_with_weights_in_single_precision() -> None:
     loss = torch.nn.CrossEntropyLoss(weight=torch.rand(11))
     labels = torch.randint(11, (N,), generator=torch.Generator().manual_seed(0))
