@@ -21,8 +21,8 @@ from batchproof.explanation.slopes import LossSlope, SlopeMeasure, settled, slop
 
 #: A loss that computes in half precision does not show one token among many.
 TOO_COARSE = 1e-3
-#: Makes of samples the loss that has them for its whole batch.
-Alone = Callable[[Samples], Callable[..., Any]]
+#: Makes of samples, and of the number of groups among them, the loss that has them for its whole batch.
+Alone = Callable[[Samples, int], Callable[..., Any]]
 
 TITLES: dict[AggregationName, str] = {
     "token-mean": "a mean over tokens",
@@ -87,7 +87,7 @@ def aggregation_of(
             return None
         measure = slope_measure(fn, samples, positions, seed)
         positions = settled(fn, measure, positions)
-        return None if positions is None else aggregation(lambda some: fn, measure, positions, groups)
+        return None if positions is None else aggregation(lambda some, count: fn, measure, positions, groups)
     except Exception:  # noqa: BLE001 - a loss that is not defined on some of the samples has no name
         return None
 
@@ -104,16 +104,17 @@ def aggregation(
         groups: the rows of each prompt, where these are known.
     """
     samples = measure.samples
+    units = groups or [[row] for row in range(samples.n)]
 
-    def slope(some: Samples) -> LossSlope:
-        return measure.at(alone(some), some)
+    def slope(some: Samples, count: int = len(units)) -> LossSlope:
+        return measure.at(alone(some, count), some)
 
     whole = slope(samples)
     if not whole.is_finite or not whole.norm or samples.n < 3 or measure.tolerance > TOO_COARSE:
         return None
-    units = groups or [[row] for row in range(samples.n)]
     parts = _parts(units)
-    slopes = [slope(samples.reorder(torch.tensor(rows))) for rows in parts]
+    held = [sum(set(unit) <= set(rows) for unit in units) for rows in parts]
+    slopes = [slope(samples.reorder(torch.tensor(rows)), count) for rows, count in zip(parts, held, strict=True)]
     shares = [share_of(measure, whole, part, rows) for part, rows in zip(slopes, parts, strict=True)]
     known = [share for share in shares if share is not None]
     if len(known) < len(shares) or len(known) < 2:
@@ -184,7 +185,7 @@ def _by_tokens(
     counting = positions.counting(samples)
     if _moves_with_padding(slope, measure, positions, whole):
         return "padded-mean"
-    picked = _one_to_leave_out(measure, positions, whole)
+    picked = _one_to_leave_out(measure, positions, whole, groups)
     if picked is None:
         return None
     row, column = picked
@@ -234,14 +235,15 @@ def _moves_with_padding(
     return change is not None and abs(change - width / (width + 3)) <= 10 * measure.tolerance
 
 
-def _one_to_leave_out(measure: SlopeMeasure, positions: Positions, whole: LossSlope) -> tuple[int, int] | None:
-    """A token that counts, in a sequence of several, and whose neighbours have a gradient."""
+def _one_to_leave_out(
+    measure: SlopeMeasure, positions: Positions, whole: LossSlope, groups: Units | None
+) -> tuple[int, int] | None:
+    """A token that counts, in a sequence of several with a gradient; one whose prompt has other answers comes first."""
     counting = positions.counting(measure.samples)
-    lengths = counting.sum(1)
-    for row in lengths.argsort(descending=True).tolist():
-        if lengths[row] < 3 or bool((lengths == lengths[row]).all() and len(lengths) == 1):
-            return None
-        if measure.of_rows(whole, [row]).norm:
+    lengths = counting.sum(1).tolist()
+    mates = {row: len(unit) for unit in groups or [] for row in unit}
+    for row in sorted(range(len(lengths)), key=lambda row: (-min(2, mates.get(row, 1)), -lengths[row])):
+        if lengths[row] > 2 and measure.of_rows(whole, [row]).norm:
             columns = counting[row].nonzero()[:, 0].tolist()
             return row, columns[len(columns) // 2]
     return None

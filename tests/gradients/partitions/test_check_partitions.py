@@ -296,6 +296,23 @@ def test_groups_that_the_caller_names() -> None:
         check_partitions(loss, batch, normalisers=given, groups=[0, 1])
 
 
+def test_groups_of_several_sizes() -> None:
+    """A mean over prompts, divided by the prompts of the whole batch; some have one answer."""
+
+    def loss(losses: Tensor, mask: Tensor, prompt: Tensor, prompts: int, ranks: int) -> Tensor:
+        _, place = prompt.unique(return_inverse=True)
+        empty = losses.new_zeros(int(place.max()) + 1)
+        sums = empty.index_add(0, place, (losses * mask).sum(1))
+        return (sums / empty.index_add(0, place, mask.sum(1).to(losses.dtype))).sum() / prompts * ranks
+
+    prompt = torch.tensor([4, 0, 0, 1, 4, 2, 2, 2, 3, 1, 4, 5])
+    given = {"prompts": "groups", "ranks": "ranks"}
+    found = check_partitions(loss, (LOGPS, MASK, prompt), normalisers=given, groups=prompt)
+    assert found.ok, found
+    assert found.aggregation is not None
+    assert found.aggregation.name == "prompt-mean-token-mean"
+
+
 # ------------------------------------------------------------------ what is refused
 
 

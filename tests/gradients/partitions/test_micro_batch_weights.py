@@ -45,6 +45,14 @@ def test_a_loss_that_divides_by_its_own_padded_length() -> None:
     assert micro_batch_weights(padded_mean, parts) == pytest.approx([3 / (width * n), (n - 1) / n])
 
 
+def test_a_first_micro_batch_of_one_position() -> None:
+    mask = MASK.clone()
+    mask[0, 1:] = 0
+    parts = [(LOGPS[:1, :1], mask[:1, :1]), (LOGPS[1:], mask[1:])]
+    tokens = float(mask.sum())
+    assert micro_batch_weights(token_mean, parts) == pytest.approx([1 / tokens, 1 - 1 / tokens])
+
+
 def test_ranks() -> None:
     ranks = [[(LOGPS[:2], MASK[:2]), (LOGPS[2:3], MASK[2:3])], [(LOGPS[3:], MASK[3:])]]
     tokens = [[mask.sum().item() for _, mask in rank] for rank in ranks]

@@ -137,9 +137,10 @@ class _Job:
     averaged: bool = True
     ranks_averaged: bool = True
 
-    def alone(self, samples: Samples) -> Callable[..., Any]:
-        """The loss on samples that are a whole batch."""
-        return partial(self.fn, **self.normalisers.values(samples, samples))
+    def alone(self, samples: Samples, groups: int | None = None) -> Callable[..., Any]:
+        """The loss on samples that are a whole batch, with this number of groups; all there are if None."""
+        given = self.normalisers if groups is None else replace(self.normalisers, groups=groups)
+        return partial(self.fn, **given.values(samples, samples))
 
 
 def _job(

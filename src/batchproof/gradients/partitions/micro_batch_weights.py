@@ -93,7 +93,7 @@ def _weights(
             args, kwargs, of_batch = arguments_of(loss_fn, batch, taken)
             parts.append(gather(loss_fn, args, kwargs, check_batch_dim(batch_dim), tried=False))
     assert of_batch is not None
-    positions = find_positions(parts[0], padding)
+    positions = find_positions(max(parts, key=_widest), padding)
     widths = [0 if positions is None else _width(part, positions) for part in parts]
     joined = together([part if positions is None else _widened(part, positions, max(widths)) for part in parts])
     joined = replace(joined, fixed={**joined.fixed, **keywords})
@@ -125,6 +125,11 @@ def _weights(
             found[-1].append(float(f"{share:.12g}"))  # without what double precision leaves
             start, number = start + length, number + 1
     return found
+
+
+def _widest(samples: Samples) -> int:
+    """A micro-batch of samples of one position does not look padded; a longer one does."""
+    return max((leaf.shape[1] for leaf in samples.leaves if isinstance(leaf, Tensor) and leaf.ndim > 1), default=0)
 
 
 def _width(samples: Samples, positions: Positions) -> int:
