@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from batchproof.explanation import Explanation
 from batchproof.gradients.check import GradientCheck
 from batchproof.gradients.noise import GradientNoise
+from batchproof.gradients.partitions import PartitionCheck
 from batchproof.report.schema import json_schema
 from batchproof.scoring import Scores
 from batchproof.scripts.check.result import ScriptCheck
@@ -19,7 +20,9 @@ from batchproof.scripts.run import ScriptRun
 from batchproof.simulation import Simulation
 
 FOLDER = Path(__file__).parent / "schemas"
-RESULTS = (Explanation, Scores, Simulation, GradientNoise, GradientCheck, ScriptRun, Comparison, ScriptCheck)
+RESULTS = (
+    Explanation, Scores, Simulation, GradientNoise, GradientCheck, PartitionCheck, ScriptRun, Comparison, ScriptCheck,
+)  # fmt: skip
 
 
 class BaselineData(TypedDict):

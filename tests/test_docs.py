@@ -17,11 +17,12 @@ import pytest
 
 import batchproof
 from batchproof.derive import CallSite, Leaf, Verified
-from batchproof.explanation import Curve, Explanation, Finding, Given, Keep, Place, Reading
+from batchproof.explanation import Curve, Explanation, Finding, Given, Keep, LossAggregation, Place, Reading
 from batchproof.explanation.cause_texts import CAUSES
 from batchproof.gradients.accumulation import Scheme
 from batchproof.gradients.check import GradientCheck, MicroBatchWeights, ParameterGradient, WindowGradient
 from batchproof.gradients.noise import GradientNoise, NoiseRow
+from batchproof.gradients.partitions import CutReading, PartitionCheck
 from batchproof.simulation import Estimate, Simulation, SimulationRow
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ MODULES = sorted(
 RESULTS = [
     Curve, Estimate, Explanation, Finding, Given, GradientCheck, GradientNoise, Keep, Leaf, MicroBatchWeights, NoiseRow,
     ParameterGradient, Place, Reading, Scheme, Simulation, SimulationRow, CallSite, Verified, WindowGradient,
+    CutReading, LossAggregation, PartitionCheck,
 ]  # fmt: skip
 RUN_COMMAND = "import sys; sys.argv[0] = 'batchproof'; from batchproof.cli import main; raise SystemExit(main())"
 PROGRAMS = {"batchproof": ["-c", RUN_COMMAND], "python": [], "torchrun": ["-m", "torch.distributed.run"]}
@@ -122,10 +124,13 @@ def test_examples_in_docstrings_of(module):
         "Accumulator",
         "accumulate",
         "check_gradients",
+        "check_partitions",
         "exact",
         "explain",
         "gradient_noise",
+        "micro_batch_weights",
         "testing.assert_independent_of_batch_size",
+        "testing.assert_partition_invariant",
     ],
 )
 def test_docstring_has_an_example(public):

@@ -9,8 +9,9 @@ import pytest
 
 import batchproof
 
-NAMES = """Accumulator Aggregation BatchproofError Exact Explanation GradientCheck GradientNoise PartialState Scores
-Simulation __version__ accumulate check_gradients exact explain gradient_noise plan score simulate testing""".split()
+NAMES = """Accumulator Aggregation BatchproofError Exact Explanation GradientCheck GradientNoise PartialState
+PartitionCheck Scores Simulation __version__ accumulate check_gradients check_partitions exact explain gradient_noise
+micro_batch_weights plan score simulate testing""".split()
 
 
 def python(code: str) -> str:

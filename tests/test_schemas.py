@@ -157,6 +157,16 @@ def test_what_checking_gradients_gives() -> None:
         holds(json.loads(json.dumps(found.to_dict(), allow_nan=False)), "check-gradients")
 
 
+def test_what_checking_partitions_gives() -> None:
+    def of_tokens(losses: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (losses * mask).sum() / mask.sum()
+
+    mask = (torch.arange(5) < torch.tensor([[2], [5], [3], [4]])).float()
+    for cuts in (None, ["order"]):
+        found = batchproof.check_partitions(of_tokens, (torch.randn(4, 5), mask), cuts=cuts)
+        holds(json.loads(json.dumps(found.to_dict(), allow_nan=False)), "check-partitions")
+
+
 def test_the_validator_finds_what_is_wrong() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     assert [next(wrong(value, schema, {})) for value in ({}, {"a": True}, {"a": 1, "b": 2}, 3)] == [

@@ -37,6 +37,7 @@ VERBS = [
     "batchproof.simulate",
     "batchproof.accumulate",
     "batchproof.check_gradients",
+    "batchproof.check_partitions",
     "batchproof.gradient_noise",
     "batchproof.testing.assert_independent_of_batch_size(None)",
     "import batchproof.trainers.loop",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchproof.gradients.accumulation import Accumulator, accumulate
     from batchproof.gradients.check import GradientCheck, check_gradients
     from batchproof.gradients.noise import GradientNoise, gradient_noise
+    from batchproof.gradients.partitions import PartitionCheck, check_partitions, micro_batch_weights
     from batchproof.metric import Aggregation, Exact, PartialState, exact, plan
     from batchproof.scoring import Scores, score
     from batchproof.simulation import Simulation, simulate
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "Accumulator", "Aggregation", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise",
-    "PartialState", "Scores", "Simulation", "__version__", "accumulate", "check_gradients", "exact", "explain",
-    "gradient_noise", "plan", "score", "simulate", "testing",
+    "PartialState", "PartitionCheck", "Scores", "Simulation", "__version__", "accumulate", "check_gradients",
+    "check_partitions", "exact", "explain", "gradient_noise", "micro_batch_weights", "plan", "score", "simulate",
+    "testing",
 ]  # fmt: skip
 
 #: The room of each name.
@@ -38,13 +40,16 @@ _ROOMS = {
     "GradientCheck": "gradients.check",
     "GradientNoise": "gradients.noise",
     "PartialState": "metric",
+    "PartitionCheck": "gradients.partitions",
     "Scores": "scoring",
     "Simulation": "simulation",
     "accumulate": "gradients.accumulation",
     "check_gradients": "gradients.check",
+    "check_partitions": "gradients.partitions",
     "exact": "metric",
     "explain": "explanation",
     "gradient_noise": "gradients.noise",
+    "micro_batch_weights": "gradients.partitions",
     "plan": "metric",
     "score": "scoring",
     "simulate": "simulation",

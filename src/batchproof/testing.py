@@ -9,8 +9,9 @@ import batchproof
 
 if TYPE_CHECKING:
     from batchproof.gradients.check import Count, Model, Wrap
+    from batchproof.gradients.partitions import CutKind
 
-__all__ = ["assert_independent_of_batch_size", "assert_same_gradients"]
+__all__ = ["assert_independent_of_batch_size", "assert_partition_invariant", "assert_same_gradients"]
 
 
 def assert_independent_of_batch_size(
@@ -107,4 +108,44 @@ def assert_same_gradients(
         weights=weights, tolerance=tolerance,
     )  # fmt: skip
     if not found.ok:
+        raise AssertionError(f"\n{found}")
+
+
+def assert_partition_invariant(
+    loss_fn: Callable[..., Any],
+    batch: Any,
+    *,
+    normalisers: Mapping[str, Any] | None = None,
+    groups: Any = None,
+    cuts: Sequence[CutKind] | None = None,
+    **options: Any,
+) -> None:
+    """Raise AssertionError, with the report as its message, if a loss depends on how its batch is cut.
+
+    >>> import torch
+    >>> def token_mean(losses, mask, num_items_in_batch, world_size):
+    ...     return (losses * mask).sum() / num_items_in_batch * world_size
+    >>> def test_token_mean():
+    ...     mask = (torch.arange(9) < torch.randint(2, 10, (12, 1))).float()
+    ...     normalisers = {"num_items_in_batch": "tokens", "world_size": "ranks"}
+    ...     assert_partition_invariant(token_mean, (torch.randn(12, 9), mask), normalisers=normalisers)
+    >>> test_token_mean()
+
+    Args:
+        loss_fn: The loss, as `batchproof.check_partitions` takes it.
+        batch: A whole batch: a tensor, a tuple of arguments, or a mapping.
+        normalisers: By the names of parameters, the numbers of the whole batch that the loss takes: ``"tokens"``,
+            ``"samples"``, ``"ranks"``, ..., or a function of the batch.
+        groups: For each sample the group that it belongs to: groups are never split.
+        cuts: Kinds of cuts to try; all if None.
+        options: Further arguments of `batchproof.check_partitions`, or of the loss.
+
+    Raises:
+        AssertionError: A cut changes the loss or its gradient, or none could be tried; the message is the report, with
+            the cut and the cause.
+        BatchproofError: The arguments do not fit together.
+    """
+    __tracebackhide__ = True
+    found = batchproof.check_partitions(loss_fn, batch, normalisers=normalisers, groups=groups, cuts=cuts, **options)
+    if not found.ok or not found.readings:
         raise AssertionError(f"\n{found}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from batchproof import explain
+from batchproof import BatchproofError, explain
 from batchproof.explanation.groups import find_groups
 from batchproof.explanation.samples import Grouping, gather
+from commands import command, inside, refusal
 
 
 def advantage(reward: Tensor, logp: Tensor) -> Tensor:
@@ -82,3 +84,77 @@ def test_a_root_over_groups_is_not() -> None:
     each = [float(best_of_four(*(part[lo : lo + 8] for part in PAIR))) for lo in range(0, 320, 8)]
     assert found.curve.readings[1].size == 8
     assert found.curve.readings[1].mean == pytest.approx(sum(each) / 40, rel=0.3)
+
+
+def test_groups_of_three_are_measured_at_sizes_that_hold_them() -> None:
+    """None of 1, 2, 4, ... is a multiple of three: nothing was measured, and a mean was called unsafe."""
+
+    def of_three(score: Tensor) -> Tensor:
+        return score.view(-1, 3).amax(1).mean()
+
+    found = explain(of_three, PAIR[0][:36])
+    assert found.is_safe is True, found
+    assert found.curve is not None
+    assert [reading.size for reading in found.curve.readings] == [3, 6, 12, 24, 36]
+    assert explain(of_three, PAIR[0][:36], batch_sizes=[4, 16]).is_safe is True
+
+
+# ------------------------------------------------------------------ groups that the caller names
+
+PROMPTS = torch.arange(320) // 8
+MIXED = torch.randperm(320, generator=torch.Generator().manual_seed(3))
+
+
+def against_its_prompt(score: Tensor, prompt: Tensor) -> Tensor:
+    same = (prompt[:, None] == prompt).to(score.dtype)
+    return (score - same @ score / same.sum(1)).square().mean()
+
+
+@pytest.mark.parametrize("rows", [torch.arange(320), MIXED])
+def test_a_function_that_needs_groups_is_safe_with_them(rows: Tensor) -> None:
+    score, prompt = PAIR[0][rows], PROMPTS[rows]
+    assert explain(against_its_prompt, score, prompt).is_safe is False
+    for groups in (prompt, prompt.tolist(), [f"prompt {number}" for number in prompt.tolist()]):
+        found = explain(against_its_prompt, score, prompt, groups=groups)
+        assert found.is_safe is True, found
+        assert "batches that split one give another value, or none" in found.findings[-1].what
+    assert found.curve is not None
+    assert all(reading.size % 8 == 0 for reading in found.curve.readings)
+
+
+def test_a_function_that_does_not_need_groups() -> None:
+    found = explain(alone, *PAIR, groups=PROMPTS)
+    assert found.is_safe is True
+    assert "it does not need whole ones" in found.findings[-1].what
+
+
+def test_halves_that_the_caller_names() -> None:
+    found = explain(halves, *PAIR, groups=list(range(160)) * 2)
+    assert found.is_safe is True, found
+    assert "in whole pairs (in two halves of the batch)" in found.headline
+
+
+def test_groups_that_cannot_be() -> None:
+    with pytest.raises(BatchproofError, match="groups have from 1 to 319 samples"):
+        explain(alone, *PAIR, groups=[0] + [1] * 319)
+    with pytest.raises(BatchproofError, match="expected 320 of them, and there are 3"):
+        explain(alone, *PAIR, groups=[0, 1, 2])
+    with pytest.raises(BatchproofError, match="at least two"):
+        explain(alone, *PAIR, groups=[0] * 320)
+    with pytest.raises(BatchproofError, match="not for a metric or a model"):
+        explain(torch.nn.Linear(1, 1), torch.randn(4, 1), groups=[0, 0, 1, 1])
+
+
+def test_groups_in_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "def spread(score, prompt):\n    same = (prompt[:, None] == prompt).double()\n"
+    source += "    return (score - same @ score / same.sum(1)).square().mean()\n"
+    prompts = "\n".join(f"{float(score)},{number % 12}" for number, score in enumerate(PAIR[0][:96]))
+    with inside(tmp_path, monkeypatch, {"loss.py": source, "a.csv": f"score,prompt\n{prompts}\n"}, columns=80):
+        assert command(capsys, "explain", "loss.py:spread", "--data", "a.csv")[0] == 1
+        status, out, _ = command(capsys, "explain", "loss.py:spread", "--data", "a.csv", "--groups", "prompt")
+        assert status == 0
+        assert "in whole groups of 8" in " ".join(out.split())
+        assert "no session" in refusal(capsys, "explain", "loss.py:spread", "--data", "a.csv", "--groups", "session")
+        assert "give both" in refusal(capsys, "explain", "loss.py:spread", "--groups", "prompt")

@@ -60,6 +60,24 @@ def _run_as_it_fits(run: Callable[..., Found], example: Sequence[Any]) -> Found:
         raise
 
 
+def groups_in(column: str | None, path: Path | None) -> Tensor | None:
+    """The group of each sample, by a column of the data file; None where none is asked for.
+
+    Raises:
+        BatchproofError: there is no file, no such column, or there are no numbers in it.
+    """
+    if column is None:
+        return None
+    if path is None:
+        raise BatchproofError("--groups names a column of --data: give both")
+    from batchproof.ground import datafile
+
+    found = datafile.load(path)
+    if column not in found:
+        raise BatchproofError(f"{path} has the columns {', '.join(found)}, and no {column}")
+    return _numbers(found[column], column, path)
+
+
 def errors_in(path: Path, mapping: Mapping[str, str]) -> Tensor:
     """The errors that a file holds: a column of them, or a prediction less its target.
 

@@ -8,18 +8,28 @@ from typing import Any
 import torch
 
 from batchproof.explanation.about_model import finding_of
-from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function, picked
+from batchproof.explanation.aggregation import aggregation_of
+from batchproof.explanation.functions import FunctionMeasurement, also_elsewhere, measure_function, picked, splits_alike
+from batchproof.explanation.groups import units_in
 from batchproof.explanation.measure import Progress, Sizes
 from batchproof.explanation.models import find_meeting
 from batchproof.explanation.python_numbers import python_cause
-from batchproof.explanation.result import Code, Explanation, Finding, Subject
-from batchproof.explanation.samples import Samples
+from batchproof.explanation.result import Code, Explanation, Finding, LossAggregation, Subject
+from batchproof.explanation.samples import Grouping, Samples
 from batchproof.explanation.structure import Structure, structure
 from batchproof.explanation.usage import usage
 from batchproof.explanation.verdict import BENT, conclude
 from batchproof.metric import NOTE
 from batchproof.report.numbers import decimals_for, number
 
+#: What is said of groups: whether the caller named them, and whether batches that split some say the same.
+GROUPS = {
+    (False, False): "it takes {}, and has no value on a batch that splits one",
+    (True, False): "the samples are {} as given, and batches that split one give another value, or none",
+    (True, True): "the samples are {} as given, and batches that split one say the same: it does not need whole ones",
+}
+#: The aggregation is told by so many samples.
+MOST_SAMPLES = 48
 #: A batch of images has channels, height and width for each of them; a smaller side is that of a feature.
 LEAST_DIMS, LEAST_SIDE = 4, 8
 
@@ -31,6 +41,7 @@ def about_function(
     seed: int,
     progress: Progress | None,
     chosen: Sequence[bool] | None = None,
+    grouping: Grouping | None = None,
 ) -> Explanation:
     """Measure first: what the samples show needs no theory.  The program then says why.
 
@@ -41,9 +52,10 @@ def about_function(
         seed: for the shuffle, and before each call.
         progress: told of each size.
         chosen: for each numeric leaf of its result, whether it is looked at; all are if None.
+        grouping: how samples belong together, where the caller says it.
     """
     target = subject.target if chosen is None else picked(subject.target, chosen)
-    measured = measure_function(target, samples, sizes, seed, progress)
+    measured = measure_function(target, samples, sizes, seed, progress, grouping)
     if progress is not None:
         progress("deriving the exact form", 0, 1)
     worst = measured.outputs[measured.worst]
@@ -53,7 +65,11 @@ def about_function(
     causes = [*found.causes, *_beyond_the_program(target, measured, found, worst.path, seed)]
     first = next((cause.code for cause in causes if not cause.harmless), "unexplained")
     bend = found.bend(measured.worst) if measured.behaviour == "other" and first in BENT else None
-    conclusion = conclude(subject, measured, causes, found.proved, confirmed, bend)
+    named = None if measured.unsteady else _aggregation(target, samples, measured, seed)
+    needless = grouping is not None and splits_alike(target, samples, measured, seed)
+    conclusion = conclude(
+        subject, measured, causes, found.proved, confirmed, bend, GROUPS[grouping is not None, needless]
+    )
     return Explanation(
         target=subject.title,
         kind="function",
@@ -69,8 +85,19 @@ def about_function(
         inputs=subject.inputs,
         asked=subject.asked,
         marked=subject.marked,
-        notes=_notes(measured, conclusion.verdict, found),
+        notes=(*_notes(measured, conclusion.verdict, found), *([] if named is None else [str(named)])),
+        aggregation=named,
     )
+
+
+def _aggregation(
+    target: Callable[..., Any], samples: Samples, measured: FunctionMeasurement, seed: int
+) -> LossAggregation | None:
+    """How a loss makes one number of its samples' tokens, tried on a few of them."""
+    grouping = measured.samples.grouping
+    few = samples.first(min(samples.n, MOST_SAMPLES) // grouping.size * grouping.size)
+    groups = units_in(grouping, few.n) if grouping.size > 1 and not grouping.in_blocks else None
+    return aggregation_of(target, few, seed, groups)
 
 
 def _notes(measured: FunctionMeasurement, verdict: Code, found: Structure) -> tuple[str, ...]:

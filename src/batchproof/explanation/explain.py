@@ -14,6 +14,7 @@ from batchproof.errors import BatchproofError
 from batchproof.explanation.about_function import about_function
 from batchproof.explanation.about_metric import about_metric
 from batchproof.explanation.about_model import about_model
+from batchproof.explanation.groups import given_groups
 from batchproof.explanation.guess import guess_samples
 from batchproof.explanation.measure import Progress, Sizes, to_try
 from batchproof.explanation.models import row_leaves
@@ -31,6 +32,7 @@ def explain(
     batch_sizes: Iterable[int] | None = None,
     seed: int = 0,
     mark: int | None = None,
+    groups: Any = None,
     progress: Progress | None = None,
     **keywords: Any,
 ) -> Explanation:
@@ -55,6 +57,9 @@ def explain(
         batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
         seed: For the one shuffle of the samples, and before every call of the target.
         mark: Your own batch size: it is measured among the others, and the report says what it reads there.
+        groups: For each sample the group that it belongs to (the prompt of an answer, a session), all of one size:
+            batches hold whole groups then, and the report says whether the target needs that.  Found where a function
+            fails on batches that split one.
         progress: Called with a word, a count and a total during long work.
         keywords: Further arguments of the target.  Those with as many samples as the example are cut with it.
 
@@ -78,7 +83,9 @@ def explain(
         subject = Subject(
             target, title_of(target), place_of(target), samples.given(guessed), tuple(given or ()), marked
         )
-        if is_metric(target):
+        if groups is not None:
+            found = _about_groups(subject, samples, sizes, seed, told, groups)
+        elif is_metric(target):
             found = about_metric(subject, samples, sizes, seed, told)
         else:
             found = _about_outputs(subject, samples, sizes, seed, told)
@@ -90,6 +97,18 @@ def explain(
             found, notes=(*found.notes, f"called {samples.calls.count:,} times; what it printed is left out")
         )
     return replace(_no_safer_than_a_guess(found) if guessed else found, calls=samples.calls.count)
+
+
+def _about_groups(
+    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None, groups: Any
+) -> Explanation:
+    """Of a function of a batch, on whole groups."""
+    leaves = [] if is_metric(subject.target) else row_leaves(subject.target, samples)
+    if is_metric(subject.target) or (leaves and all(leaves)):
+        raise BatchproofError("groups are for a function that gives a value of the batch, not for a metric or a model")
+    together, grouping = given_groups(samples, groups)
+    chosen = [not grows for grows in leaves] if any(leaves) else None
+    return about_function(subject, together, sizes, seed, progress, chosen, grouping)
 
 
 def _aloud(progress: Progress | None) -> Progress | None:

@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
 from batchproof.explanation.groups import find_groups
-from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, measure, workable
+from batchproof.explanation.measure import Progress, Score, Sizes, SizeValues, curve, default_sizes, measure, workable
 from batchproof.explanation.result import Curve, Direction, Reading
-from batchproof.explanation.samples import Samples
+from batchproof.explanation.samples import Grouping, Samples
 from batchproof.explanation.trace import find_draws
 from batchproof.ground import components
 from batchproof.ground.isolation import seed_all
@@ -136,11 +136,25 @@ def picked(target: Callable[..., Any], chosen: Sequence[bool]) -> Callable[..., 
 
 
 def measure_function(
-    target: Callable[..., Any], samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
+    target: Callable[..., Any],
+    samples: Samples,
+    sizes: Sizes,
+    seed: int,
+    progress: Progress | None,
+    grouping: Grouping | None = None,
 ) -> FunctionMeasurement:
-    """Run it on batches of every size; in double precision where the function allows that."""
+    """Run it on batches of every size; in double precision where the function allows that.
+
+    Args:
+        target: the function.
+        samples: to call it with.
+        sizes: of batches.
+        seed: for the shuffle, and before each call.
+        progress: told of each size.
+        grouping: how samples belong together; found where the function fails on batches that split a group if None.
+    """
     samples, tolerance = _precise(target, samples, seed)
-    grouping = find_groups(target, samples, seed, tolerance)
+    grouping = grouping or find_groups(target, samples, seed, tolerance)
     if grouping is not None:
         samples, sizes = samples.grouped(grouping), _sizes_of_groups(sizes, grouping.size)
     n = workable(_scorer(target, samples, seed), samples.n)
@@ -161,8 +175,13 @@ def measure_function(
 
 
 def _sizes_of_groups(sizes: Sizes, size: int) -> Sizes:
-    """The batch sizes that hold whole groups, in groups."""
-    return lambda n: [count // size for count in sizes(n * size) if count % size == 0] or [n]
+    """The batch sizes that hold whole groups, in groups; the usual numbers of groups where none of them does."""
+
+    def of_groups(n: int) -> list[int]:
+        whole = [count // size for count in sizes(n * size) if count % size == 0]
+        return whole if any(count < n for count in whole) else default_sizes(n)
+
+    return of_groups
 
 
 def _unsteady(
@@ -175,6 +194,17 @@ def _unsteady(
     args, kwargs = samples.all()
     drawn = find_draws(target, args, kwargs)
     return Unsteady("random" if drawn or repeated else "state", next(filter(None, drawn), None))
+
+
+def splits_alike(target: Callable[..., Any], samples: Samples, measured: FunctionMeasurement, seed: int) -> bool:
+    """Whether batches that split groups say the same as those of whole groups: then the groups make no difference."""
+    size = measured.samples.grouping.size
+    score = _scorer(target, samples.shuffled(seed), seed)
+    try:
+        exact, rows = measure(score, samples.n, [max(1, size - 1), size, 2 * size + 1])
+    except Exception:  # noqa: BLE001 - a function that fails on a part of a group needs whole ones
+        return False
+    return _behaviour(exact, rows, measured.worst, samples.n, measured.tolerance) == measured.behaviour
 
 
 def also_elsewhere(target: Callable[..., Any], measured: FunctionMeasurement, seed: int) -> bool:

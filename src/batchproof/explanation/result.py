@@ -19,6 +19,11 @@ Code = Literal[
     "independent", "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "per-batch", "random", "ratio",
     "rounding", "size", "state", "sum", "undefined", "unexplained",
 ]  # fmt: skip
+#: How a loss makes one number of the tokens of its samples.
+AggregationName = Literal[
+    "padded-mean", "prompt-mean-token-mean", "sample-mean", "sample-sum", "sequence-mean-token-mean",
+    "sequence-mean-token-sum", "sequence-sum-token-mean", "token-mean", "token-sum",
+]  # fmt: skip
 #: The codes of one verb's findings.
 Code_co = TypeVar("Code_co", bound=str, covariant=True)
 
@@ -81,6 +86,26 @@ class Reading:
     def is_sampled(self) -> bool:
         """Whether only some of the batches were tried."""
         return self.batches < self.of
+
+
+@dataclass(frozen=True)
+class LossAggregation:
+    """How a loss makes one number of the tokens of its samples.
+
+    Attributes:
+        name: ``"token-mean"``, ``"sequence-mean-token-mean"``, ...
+        title: The same in words.
+        survives: The cuts of a batch that leave the average over its parts as it is.
+        breaks: Those that do not, and what to do then.
+    """
+
+    name: AggregationName
+    title: str
+    survives: str
+    breaks: str
+
+    def __str__(self) -> str:
+        return f"it is {self.title}: it survives {self.survives}, and not {self.breaks}"
 
 
 @dataclass(frozen=True)
@@ -216,6 +241,7 @@ class Explanation(Result):
         asked: The batch sizes that the reader named; empty where the usual ones were tried.
         marked: The reader's own batch size: the reports point at it.
         calls: How often the target was called.
+        aggregation: How a loss makes one number of its samples' tokens; None where it has none, or it was not told.
     """
 
     target: str
@@ -233,6 +259,7 @@ class Explanation(Result):
     asked: tuple[int, ...] = ()
     marked: int | None = None
     calls: int = 0
+    aggregation: LossAggregation | None = None
     SCHEMA: ClassVar[str] = "batchproof/explain/1"
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from batchproof.explanation.influence import Influence
 from batchproof.explanation.result import Code, Finding, Keep
 from batchproof.explanation.samples import Samples
 from batchproof.explanation.words import kept_words
-from batchproof.ground.place import statement_of
+from batchproof.ground.place import Place, statement_of
 from batchproof.ground.text import error_line, first_line
 
 
@@ -70,6 +70,17 @@ def structure(target: Callable[..., Any], samples: Samples, leaf: int | None = N
         read = reasons(program, counter(program, fn, tensors, dims), Influence(program, fn, tensors, dims), names, leaf)
     causes = [*read.causes, *branches(fn, tensors, dims)]
     return Structure(causes, read.proved, _keep(plan), bend=partial(bend, plan, fn, tensors, dims))
+
+
+def harmful_place(target: Callable[..., Any], samples: Samples) -> Place | None:
+    """The line where a function first stops being a mean over samples; None where none is known."""
+    detached = replace(samples, leaves=tuple(_detached(leaf) for leaf in samples.leaves))
+    causes = structure(target, detached).causes
+    return next((cause.place for cause in causes if not cause.harmless), None)
+
+
+def _detached(leaf: Any) -> Any:
+    return leaf.detach() if isinstance(leaf, torch.Tensor) else leaf
 
 
 def _own_program(

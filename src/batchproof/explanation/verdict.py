@@ -40,6 +40,7 @@ def conclude(
     proved: bool,
     confirmed: bool,
     bend: Bend | None = None,
+    groups: str = "it takes {}, and has no value on a batch that splits one",
 ) -> Conclusion:
     """What was measured and found, in a sentence; of whole groups, where samples belong together.
 
@@ -50,12 +51,13 @@ def conclude(
         proved: the structure alone makes it a mean.
         confirmed: the value behaves on other data as it was measured to.
         bend: how the whole function bends, from the means of a batch to its result.
+        groups: what is said of groups.
     """
     found = _conclude(subject, measured, causes, proved, confirmed, bend)
     grouping = measured.samples.grouping
     if grouping.size == 1:
         return found
-    whole = finding("groups", what=f"it takes {grouping}, and has no value on a batch that splits one")
+    whole = finding("groups", what=groups.format(grouping))
     headline = found.headline.replace(": ", f", in whole {grouping}: ", 1)
     return replace(found, headline=headline, findings=(*found.findings, whole))
 

@@ -154,8 +154,8 @@ def noise_of(norms: Norms) -> Noise:
     trace, signal = _unbiased(squares.mean(), square, count, norms.unit)
     left_trace, left_signal = _unbiased(left_mean, left_square, count - 1, norms.unit)
     scale = float(trace / signal) if signal > 0 else float("inf")
-    scale_se = _jackknife(left_trace / left_signal)
-    return Noise(float(trace), float(signal), _jackknife(left_signal), scale, scale_se)
+    scale_se = jackknife(left_trace / left_signal)
+    return Noise(float(trace), float(signal), jackknife(left_signal), scale, scale_se)
 
 
 def _unbiased(mean_square: Tensor, square: Tensor, count: int, unit: int) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ def _unbiased(mean_square: Tensor, square: Tensor, count: int, unit: int) -> tup
     return unit * of_unit, square - of_unit / count
 
 
-def _jackknife(left_out: Tensor) -> float:
+def jackknife(left_out: Tensor) -> float:
     """The standard error of a value, from (M,) that value with each micro-batch left out."""
     count = len(left_out)
     return float(((left_out - left_out.mean()).square().sum() * (count - 1) / count).sqrt())

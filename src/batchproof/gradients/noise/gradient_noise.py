@@ -18,9 +18,11 @@ from batchproof.gradients.noise import draw
 from batchproof.gradients.noise.estimate import FEWEST, Noise, measured, noise_of, redrawn
 from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, dot
 from batchproof.gradients.noise.headline import headline, notes
-from batchproof.gradients.noise.method import ChosenMethod, choose
+from batchproof.gradients.noise.method import ChosenMethod, choose, same, still
+from batchproof.gradients.noise.ratio import NoRatio, measured_ratio, redrawn_ratio, units_of, weights_of
 from batchproof.gradients.noise.result import GradientNoise, NoiseRow
 from batchproof.gradients.noise.samples import samples_of
+from batchproof.gradients.noise.sharded import prepare
 from batchproof.ground.isolation import preserved, quiet, seed_all
 from batchproof.ground.target import name_of, place_of
 from batchproof.ground.threads import noted
@@ -103,6 +105,8 @@ def gradient_noise(
         way = choose(problem, order)
         asked = _Asked(problem, sizes, batches, seed, _Shown(progress, check))
         one = _of_samples(asked, way, order)
+        if one.full is None and way.method == "ratio":
+            way = replace(way, method="batches", reason="the loss of some batches is no mean of that of their samples")
         rows, interrupted = _rows(asked, one.full)
     found = GradientNoise(
         target=_title(model, loss_fn),
@@ -172,6 +176,8 @@ def _of_samples(asked: _Asked, way: ChosenMethod, order: Sequence[int]) -> _OfSa
     if way.method == "batches":
         return _OfSamples(None, Noise(*[math.nan] * 5), 0)
     problem, passes = asked.problem, 2 * len(order)
+    if way.method == "ratio":
+        return _of_ratio(asked, way, order)
 
     def tick(more: int) -> None:
         asked.shown.count("gradients", passes, more)
@@ -180,6 +186,23 @@ def _of_samples(asked: _Asked, way: ChosenMethod, order: Sequence[int]) -> _OfSa
     full = _rest_added(problem, norms.mean, order, norms.unit)
     apart = redrawn(problem, way.method, order, norms.unit, asked.seed) if way.random else 0.0
     return _OfSamples(full, noise_of(norms), norms.unit, apart)
+
+
+def _of_ratio(asked: _Asked, way: ChosenMethod, order: Sequence[int]) -> _OfSamples:
+    """Of a loss that divides by a number of its batch; where some samples break that, there is no noise of one."""
+    passes = 3 * len(order)
+
+    def tick(more: int) -> None:
+        asked.shown.count("gradients", passes, more)
+
+    try:
+        with still(asked.problem, way.random):
+            weights = weights_of(asked.problem, units_of(order), same, tick)
+    except NoRatio:
+        return _OfSamples(None, Noise(*[math.nan] * 5), 0)
+    found = measured_ratio(asked.problem, order, weights, asked.seed, tick)
+    apart = redrawn_ratio(asked.problem, order, weights, asked.seed) if way.random else 0.0
+    return _OfSamples(found.full, found.noise, found.unit, apart)
 
 
 def _rest_added(problem: TrainingProblem, mean: Gradient, order: Sequence[int], unit: int) -> Gradient:
@@ -243,11 +266,7 @@ def _problem(
         raise BatchproofError(f"forward is a function of a batch, not {type(forward).__name__}")
     if not any(value.requires_grad for value in model.parameters()):
         raise BatchproofError("no parameter of the model requires a gradient: all are frozen, or there are none")
-    if any(hasattr(value, "full_tensor") for value in model.parameters()):
-        raise BatchproofError(
-            "the model's parameters are shards of others (fully_shard, DTensor), and the gradient of a shard has "
-            "another noise: give the plain model, before it is sharded"
-        )
+    prepare(model)
 
     def loss(batch: Any) -> Any:
         arguments = forward(batch) if forward is not None else _called(model, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.noise.samples import NumberedSamples, on_device
+from batchproof.gradients.noise.sharded import gradient_of, is_sharded
 
 #: One tensor for each trainable parameter.
 Gradient = list[Tensor]
@@ -47,10 +49,15 @@ class TrainingProblem:
     loss: Callable[[Any], Any]
     samples: NumberedSamples
 
-    @property
+    @cached_property
     def trained(self) -> dict[str, Tensor]:
-        """The trainable parameters by name, each one once."""
+        """The trainable parameters by name, each one once; of a sharded model the parts, which it swaps for others."""
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
+
+    @cached_property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a part of the model."""
+        return is_sharded(list(self.trained.values()))
 
     @property
     def at_once(self) -> int:
@@ -76,6 +83,8 @@ class TrainingProblem:
                 raise BatchproofError(f"loss_fn must return one number, the mean over the batch, and returned {what}")
             if not loss.requires_grad:
                 raise BatchproofError("the loss has no gradient: no trainable parameter of the model is in it")
+            if self.is_sharded:
+                return gradient_of(loss.reshape(()), parameters)
             found: Sequence[Tensor | None] = torch.autograd.grad(loss.reshape(()), parameters, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 

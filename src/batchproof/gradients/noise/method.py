@@ -12,10 +12,14 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from batchproof.errors import BatchproofError
 from batchproof.gradients.noise.gradients import Gradient, TrainingProblem, distance, dot, weighted_sum
+from batchproof.gradients.noise.ratio import is_ratio
 from batchproof.gradients.noise.result import Method
+from batchproof.gradients.noise.sharded import check_alike
 from batchproof.ground.isolation import seed_all
 from batchproof.ground.text import first_line
 
+#: What a loss is whose gradient is a ratio of sums.
+RATIO = "the loss divides by a number that its samples add up to (tokens, weights of classes)"
 #: So many samples are tried.
 TRIED = 48
 #: Two gradients are the same up to rounding: the distance, as a share of the larger norm.
@@ -39,6 +43,10 @@ def choose(problem: TrainingProblem, order: Sequence[int]) -> ChosenMethod:
         BatchproofError: the loss is no scalar, has no gradient, is the sum over the batch, or is not finite.
     """
     tried = order[:TRIED]
+    if problem.is_sharded:
+        with torch.no_grad():
+            seed_all(0)
+            check_alike(problem.loss(problem.batch(tried)))
     random = _is_random(problem, tried)
     coupling = _coupling_layer(problem.model)
     if coupling:
@@ -51,8 +59,12 @@ def choose(problem: TrainingProblem, order: Sequence[int]) -> ChosenMethod:
                 "batches", "it is random in evaluation mode too, so that single samples show nothing", random
             )
         if not _splits(problem, tried):
+            if is_ratio(problem, tried, same):
+                return ChosenMethod("ratio", f"{RATIO}, and its noise follows by the delta method", random)
             reason = "the loss of a batch is not the mean of the losses of its samples, so none has a gradient"
             return ChosenMethod("batches", f"{reason} of its own", random)
+        if problem.is_sharded:
+            return ChosenMethod("micro-batches", "the model is sharded, so gradients come from backward passes", random)
         try:
             averages = _averages(problem, tried)
         except Exception as error:  # noqa: BLE001 - whatever stands in its way, there is another
@@ -76,7 +88,7 @@ def _is_random(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     first, second = (_gradient(problem, numbers, seed) for seed in (1, 2))
     if not all(bool(part.isfinite().all()) for part in first):
         raise BatchproofError(f"the gradient on {len(numbers)} of the samples is NaN or infinite: nothing to measure")
-    return not _same(first, second, max(dot(first, first), dot(second, second)))
+    return not same(first, second, max(dot(first, first), dot(second, second)))
 
 
 def _coupling_layer(model: torch.nn.Module) -> str:
@@ -119,9 +131,9 @@ def _splits(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     except Exception:  # noqa: BLE001 - what a batch can do and a part of it cannot is no sum over samples
         return False
     largest = max(dot(gradient, gradient) for gradient in gradients)
-    if _same(whole, weighted_sum(gradients, [len(part) / len(numbers) for part in parts]), largest):
+    if same(whole, weighted_sum(gradients, [len(part) / len(numbers) for part in parts]), largest):
         return True
-    if _same(whole, weighted_sum(gradients, [1.0] * len(parts)), largest):
+    if same(whole, weighted_sum(gradients, [1.0] * len(parts)), largest):
         raise BatchproofError("the loss is the sum over the batch, so its gradient grows with it: give its mean")
     return False
 
@@ -131,7 +143,7 @@ def _averages(problem: TrainingProblem, numbers: Sequence[int]) -> bool:
     few = numbers[: problem.at_once]
     singly = problem.per_sample(problem.batch(few))
     largest = dot(singly, singly) / len(few)
-    return _same([part.double().mean(0) for part in singly], _gradient(problem, few), largest)
+    return same([part.double().mean(0) for part in singly], _gradient(problem, few), largest)
 
 
 def _first_line(error: Exception) -> str:
@@ -140,7 +152,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}, {text}" if text else type(error).__name__
 
 
-def _same(a: Gradient, b: Gradient, largest: float) -> bool:
+@contextmanager
+def still(problem: TrainingProblem, random: bool) -> Iterator[None]:
+    """A model without dropout: for what does not depend on it."""
+    with _without_dropout(problem.model, whole_model=random):
+        yield
+
+
+def same(a: Gradient, b: Gradient, largest: float) -> bool:
     """Equal up to the rounding that gradients of this squared norm leave; 16-bit types are held to a few percent."""
     narrow = [torch.finfo(part.dtype).bits for part in (*a, *b)]
     types = {64: torch.float64, 32: torch.float32}

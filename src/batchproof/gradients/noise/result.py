@@ -11,7 +11,7 @@ from batchproof.report.estimates import Estimate
 from batchproof.report.result import Result
 
 #: What the noise was estimated from.
-Method = Literal["per-sample", "micro-batches", "batches"]
+Method = Literal["per-sample", "micro-batches", "ratio", "batches"]
 #: A squared gradient of fewer standard errors may be none.
 CLEAR = 2.0
 
@@ -62,8 +62,9 @@ class GradientNoise(Result):
         target: What was differentiated: ``"mse_loss(Linear(x), y)"``.
         place: Where the loss is defined; None where no line is known.
         method: ``"per-sample"``: from the gradient of each sample. ``"micro-batches"``: from gradients of small
-            batches, where those of single samples cannot be had. ``"batches"``: the loss of a batch is not the mean
-            over its samples, so that no sample has a gradient of its own: each size is measured by itself.
+            batches, where those of single samples cannot be had. ``"ratio"``: from such gradients too, of a loss that
+            divides by a number of its batch (a token mean, class weights), by the delta method. ``"batches"``: the
+            loss couples the samples of a batch in another way: each size is measured by itself.
         reason: Why it was this method.
         samples: How many samples the data has.
         parameters: How many numbers the gradient has.

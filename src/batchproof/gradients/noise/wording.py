@@ -90,6 +90,10 @@ def _way(found: GradientNoise) -> str:
             return f"each size by itself: {found.reason}"
         case "per-sample":
             return f"the noise scale from {found.samples:,} per-sample gradients: {found.reason}"
+        case "ratio":
+            count = found.samples // found.unit
+            of = "samples" if found.unit == 1 else f"micro-batches of {found.unit}"
+            return f"the noise scale from the gradients of {count:,} {of}: {found.reason}"
         case "micro-batches":
             count = found.samples // found.unit
             return f"the noise scale from the gradients of {count:,} micro-batches of {found.unit}: {found.reason}"
