@@ -553,14 +553,14 @@ MUTANTS = (
         "metric/aggregation.py",
         "if state.form != self.form:",
         "if False:",
-        ("metric/test_aggregation",),
+        ("metric/test_plan_for_engines",),
     ),
     Mutant(
         "an engine's plan is not tried on later batches",
         "metric/aggregation.py",
         "            self.try_on(call)",
         "            pass",
-        ("metric/test_aggregation",),
+        ("metric/test_plan_for_engines",),
     ),
     Mutant(
         "groups whose state is refused stay without a value",

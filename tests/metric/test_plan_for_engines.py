@@ -104,7 +104,9 @@ def test_the_schema_says_how_each_leaf_merges_and_where_it_is_from():
     plan = batchproof.plan(extremes, *samples(64))
     merges = [field.metadata[b"merge"].decode() for field in plan.schema if field.name.startswith("leaf")]
     assert sorted(merges) == sorted(str(leaf.merge) for leaf in plan.plan.leaves)
-    assert all(b"test_aggregation.py" in field.metadata[b"line"] for field in plan.schema if b"line" in field.metadata)
+    assert all(
+        b"test_plan_for_engines.py" in field.metadata[b"line"] for field in plan.schema if b"line" in field.metadata
+    )
 
 
 def test_a_state_is_its_leaves_and_little_more():
