@@ -126,7 +126,7 @@ def test_the_same_on_any_number_of_nodes_and_after_losing_all_of_them(nodes, sma
     scored: list[int] = []
 
     def lose(text: str, done: int, total: int | None) -> None:
-        if text == "scored" and not scored and done:
+        if done and not scored and "rows per second" in text:
             nodes.replace_all()
             scored.append(done)
 
@@ -159,7 +159,7 @@ def test_ctrl_c_gives_what_was_scored(nodes, monkeypatch, tmp_path):
         pq.write_table(pa.table({"x": np.full(1_000, 2.0**number)}), tmp_path / f"{number:02}.parquet")
 
     def press(text: str, done: int, total: int | None) -> None:
-        if text == "scored":
+        if done:
             signal.raise_signal(signal.SIGINT)
 
     def mean(x):
