@@ -9,6 +9,7 @@ import torch
 
 from batchproof import BatchproofError
 from batchproof.scoring import match_columns, open_source
+from batchproof.scoring.columns import arguments_of
 
 
 def test_names_renames_and_columns_side_by_side() -> None:
@@ -23,9 +24,12 @@ def test_names_renames_and_columns_side_by_side() -> None:
     )
     assert found.columns == ("score", "yTrue", "logit_0", "logit_2", "logit_10")
     (block,) = source.read(source.pieces[0], found.columns, ["user"])
-    logit, target = found.of("loss(logit, target)", block.tensors)
+    logit, target = arguments_of(found.by_function["loss(logit, target)"], block.tensors)
     assert logit.tolist() == [[1, 3, 2.5]] and target.tolist() == [2]
-    assert [value.tolist() for value in found.of("rmse(pred, y_true)", block.tensors)] == [[1], [2]]
+    assert [value.tolist() for value in arguments_of(found.by_function["rmse(pred, y_true)"], block.tensors)] == [
+        [1],
+        [2],
+    ]
 
 
 def test_columns_without_names_are_taken_in_order() -> None:

@@ -25,12 +25,13 @@ class Arguments:
     columns: tuple[str, ...]
     by_function: dict[str, tuple[str | tuple[str, ...], ...]]  # names that stand together are columns side by side
 
-    def of(self, function: str, tensors: Mapping[str, Tensor]) -> list[Tensor]:
-        """What a function is called with, from the tensors of a block."""
-        return [
-            tensors[column] if isinstance(column, str) else side_by_side([tensors[name] for name in column])
-            for column in self.by_function[function]
-        ]
+
+def arguments_of(columns: Sequence[str | tuple[str, ...]], tensors: Mapping[str, Tensor]) -> list[Tensor]:
+    """What a function is called with: the columns that it takes, those that stand together side by side."""
+    return [
+        tensors[column] if isinstance(column, str) else side_by_side([tensors[name] for name in column])
+        for column in columns
+    ]
 
 
 def match_columns(

@@ -17,12 +17,11 @@ from batchproof.ground import components, datafile
 from batchproof.ground.batch import Batch, Layout
 from batchproof.ground.tensors import close
 from batchproof.metric import Aggregation, mean_of_each, per_sample, plan_from
+from batchproof.scoring.columns import arguments_of
 
 Over = Literal["dataset", "samples"]
 #: Rows that a plan is derived from, drawn evenly from the first block.
 EXAMPLE_ROWS = 256
-#: Rows whose values under `vmap` are compared with those of single calls.
-COMPARED = 4
 
 Convert = Callable[[Sequence[Any]], list[Any]]
 
@@ -68,23 +67,13 @@ class ScoredFunction:
     is_mapped: bool = False
 
     @property
-    def numbers(self) -> list[str]:
-        """What each of its numbers is called."""
-        return [f"{self.name}{component}" for component in self.components]
-
-    @property
     def folded(self) -> Callable[..., Any]:
         """What is folded: the function, or the mean of its values on single samples."""
         return self.fn if self.over == "dataset" else _mean_of_each
 
     def arguments(self, tensors: dict[str, Tensor]) -> list[Tensor]:
         """The arguments of a block, or the values of its samples where those are averaged."""
-        values = self.convert(
-            [
-                tensors[names] if isinstance(names, str) else datafile.side_by_side([tensors[name] for name in names])
-                for names in self.columns
-            ]
-        )
+        values = self.convert(arguments_of(self.columns, tensors))
         return self.sample_values(values) if self.over == "samples" else values
 
     def sample_values(self, values: Sequence[Tensor]) -> list[Tensor]:
