@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +18,7 @@ from batchproof.ground.target import is_metric, name_of, required
 from batchproof.ground.text import counted, size_of
 from batchproof.ground.threads import in_threads, noted
 from batchproof.scoring import ray_engine
-from batchproof.scoring.blocks import Source
+from batchproof.scoring.blocks import Piece, Source
 from batchproof.scoring.columns import match_columns
 from batchproof.scoring.conclude import conclude
 from batchproof.scoring.function import ScoredFunction, prepare
@@ -29,6 +30,8 @@ from batchproof.scoring.tally import KeptSamples, Scan, Tally
 Progress = Callable[[str, int, int | None], None]
 Functions = Callable[..., Any] | Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
 
+#: Pieces that one thread folds into one tally: merging tallies costs by the group.
+TOGETHER = 4
 #: Of the memory that is free, what kept samples may take: joining them takes as much again.
 MOST_OF_MEMORY = 0.4
 
@@ -147,8 +150,18 @@ def _unlike(title: str, others: Sequence[str]) -> str:
 
 
 def _tallies(scan: Scan, threads: int, check: Callable[[], None]) -> Iterator[Tally]:
-    """The tally of each piece, in order; read and folded in threads."""
-    for _, tally in in_threads(lambda piece, stop: scan.tally(piece), scan.source.pieces, threads, check):
+    """The tallies of a few pieces each, in order; read and folded in threads."""
+
+    def work(pieces: Sequence[Piece], stop: threading.Event) -> Tally:
+        found = Tally.empty(scan.functions)
+        for piece in pieces:
+            if not stop.is_set():
+                scan.tally(piece, found)
+        return found
+
+    pieces = scan.source.pieces
+    few = min(TOGETHER, max(1, len(pieces) // (4 * threads)))  # so that no thread is left alone for long at the end
+    for _, tally in in_threads(work, [pieces[at : at + few] for at in range(0, len(pieces), few)], threads, check):
         yield tally
 
 

@@ -280,9 +280,9 @@ class Scan:
         given = (names for function in self.functions for names in function.columns)
         return list(dict.fromkeys(name for names in given for name in ([names] if isinstance(names, str) else names)))
 
-    def tally(self, piece: Piece) -> Tally:
-        """Read a piece, and fold it."""
-        found = Tally.empty(self.functions)
+    def tally(self, piece: Piece, known: Tally | None = None) -> Tally:
+        """Read a piece, and fold it: into what is known of other pieces, or by itself."""
+        found = Tally.empty(self.functions) if known is None else known
         works = [_KeepWork(one) if isinstance(one, KeptSamples) else _FoldWork(one, piece) for one in found.functions]
         rows = 0
         with torch.no_grad():
@@ -379,7 +379,7 @@ class _FoldWork:
 
     def close(self) -> None:
         if self.drawn:
-            self.folded.drawn = [join(self.drawn)]
+            self.folded.drawn.append(join(self.drawn))
 
 
 @lru_cache(maxsize=4)
