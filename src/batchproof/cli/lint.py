@@ -15,7 +15,7 @@ import click
 from batchproof.cli import options
 from batchproof.cli.output import progress
 from batchproof.errors import BatchproofError
-from batchproof.ground.text import counted
+from batchproof.ground.text import counted, on_one_line
 
 if TYPE_CHECKING:
     from batchproof.scripts.lint.baseline import Baseline, KnownFinding
@@ -219,7 +219,8 @@ def _complain(files: Sequence[Linted]) -> None:
     """What could not be read."""
     for linted in files:
         for problem in linted.problems:
-            place = problem.path if problem.line is None else f"{problem.path}:{problem.line}"
+            path = on_one_line(problem.path)
+            place = path if problem.line is None else f"{path}:{problem.line}"
             click.echo(f"error: {place}: {problem.reason}", err=True)
 
 

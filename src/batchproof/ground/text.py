@@ -16,6 +16,15 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+def on_one_line(name: str) -> str:
+    """A name of somebody else's, as a file's: what would move the cursor, or begin a line, is written out.
+
+    >>> len(on_one_line("new" + chr(10) + "::error::a.py").splitlines())
+    1
+    """
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in name)
+
+
 def counted(count: int, word: str) -> str:
     """``1 number``, ``2,000 numbers``, ``2 batches``."""
     return f"{count:,} {word}{'' if count == 1 else 'es' if word.endswith('ch') else 's'}"

@@ -310,3 +310,19 @@ def test_lint_never_imports(heavy: str) -> None:
     loop = f"for args in {commands}: main(args)"
     code = f"import sys; from batchproof.cli import main\n{loop}\nprint({heavy!r} in sys.modules)"
     assert in_a_process(code).splitlines()[-1] == "False"
+
+
+def test_a_line_break_in_a_files_name_begins_no_line_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "new\n::error::pwned.py"
+    (folder / name).write_text(
+        "import torch\ntotal = 0\nfor x, y in loader:\n    total += torch.sqrt(((x - y) ** 2).mean()).item()\n"
+        "print(total / len(loader))\n"
+    )
+    (folder / "gone\n::error::.py").write_text("def f(:\n")
+    for form in ("concise", "text"):
+        _, out, err = run(capsys, "lint", ".", "--format", form)
+        assert r"new\n::error::pwned.py:4:" in out
+        assert r"gone\n::error::.py:1: " in err
+        assert not any(line.startswith("::error") for line in [*out.splitlines(), *err.splitlines()])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +229,20 @@ def test_a_notebooks_findings_name_the_cell(capsys: pytest.CaptureFixture[str], 
     one = json.loads(run(capsys, "lint", "--format", "sarif", "train.ipynb")[1])["runs"][0]["results"][0]
     assert one["message"]["text"].startswith("cell 2, line 12: ")
     assert "region" not in one["locations"][0]["physicalLocation"]
+
+
+def test_what_would_move_the_cursor_is_one_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("train.py").write_text(
+        Path("train.py").read_text().replace("total / len(loader)", "total / len(loader)  # \x1b[2J")
+    )
+    out = run(capsys, "lint", "train.py")[1]
+    assert "\x1b" not in out
+    assert "�[2J" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are text there")
+def test_a_name_that_is_no_text_goes_into_sarif_by_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(os.fsdecode(b"bad\xff.py")).write_text(Path("train.py").read_text())
+    found = json.loads(run(capsys, "lint", os.fsdecode(b"bad\xff.py"), "--format", "sarif")[1])
+    place = found["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert place == "bad%FF.py"

@@ -70,6 +70,9 @@ def test_the_span_ends_where_the_statement_ends() -> None:
         ("a.ipynb", b"{", "it is not a notebook", None),
         ("a.ipynb", b"[1]", "it is not a notebook: it has no list of cells", None),
         ("a.ipynb", b'{"cells": 3}', "it is not a notebook: it has no list of cells", None),
+        ("a.ipynb", b'{"cells": [{}, 5]}', "it is not a notebook: its cell 2 is none", None),
+        ("a.ipynb", b'{"worksheets": [3, {"cells": [4]}]}', "it is not a notebook: its cell 1 is none", None),
+        ("a.py", b"# coding: undefined\nx = 1\n", "undefined", None),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(name: str, content: bytes, reason: str, line: int | None) -> None:

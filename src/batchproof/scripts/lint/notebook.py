@@ -91,6 +91,9 @@ def _loaded(content: bytes) -> Any:
         raise ValueError(f"it is not a notebook: {error}") from None
     if not isinstance(book, dict) or not isinstance(_cells(book), list):
         raise ValueError("it is not a notebook: it has no list of cells")
+    strange = next((number for number, cell in enumerate(_cells(book), 1) if not isinstance(cell, dict)), None)
+    if strange is not None:
+        raise ValueError(f"it is not a notebook: its cell {strange} is none")
     return book
 
 
@@ -99,7 +102,7 @@ def _cells(book: dict[str, Any]) -> Any:
     sheets = book.get("worksheets")
     if "cells" in book or not isinstance(sheets, list):
         return book.get("cells")
-    return [cell for sheet in sheets for cell in sheet.get("cells", [])]
+    return [cell for sheet in sheets if isinstance(sheet, dict) for cell in sheet.get("cells", [])]
 
 
 def _text_of(cell: dict[str, Any]) -> str:

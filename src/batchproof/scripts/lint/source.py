@@ -119,7 +119,7 @@ def decoded(content: bytes) -> tuple[str, str]:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise Unreadable(f"it is not {error.encoding} text", line) from None
-    except (SyntaxError, LookupError) as error:  # an encoding that Python does not know
+    except (SyntaxError, LookupError, UnicodeError) as error:  # an encoding that Python does not know, or no encoding
         raise Unreadable(_first_line(error)) from None
     return text, encoding
 

@@ -221,7 +221,7 @@ def _notification(problem: LintProblem) -> dict[str, Any]:
 
 def _uri(path: str) -> str:
     """Relative as it was given, so that it fits the checkout of whoever reads it; a full path as a file's address."""
-    return Path(path).as_uri() if Path(path).is_absolute() else quote(Path(path).as_posix())
+    return Path(path).as_uri() if Path(path).is_absolute() else quote(Path(path).as_posix(), errors="surrogateescape")
 
 
 # ---------------------------------------------------------------------- GitHub

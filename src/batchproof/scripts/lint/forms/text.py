@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchproof.ground.text import on_one_line
 from batchproof.scripts.lint.notebook import code_cells
 from batchproof.scripts.lint.rules import BY_CODE
 from batchproof.scripts.lint.source import decoded
@@ -86,7 +87,7 @@ def statistics(files: Iterable[Linted]) -> Iterator[str]:
 
 def _place(finding: LintFinding) -> str:
     cell = f"cell {finding.cell}:" if finding.cell is not None else ""
-    return click.style(f"{finding.path}:{cell}{finding.span.line}:{finding.span.column}:", bold=True)
+    return click.style(f"{on_one_line(finding.path)}:{cell}{finding.span.line}:{finding.span.column}:", bold=True)
 
 
 def _code(finding: LintFinding) -> str:
@@ -148,7 +149,8 @@ def _underlined(span: SourceSpan, text: str, message: str, ink: str, digits: int
 
 
 def _tabless(text: str) -> str:
-    return text.replace("\t", _TAB).replace("\f", " ")
+    """Tabs as blanks, and what would move the cursor as one sign."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text.replace("\t", _TAB))
 
 
 def _beginning(text: str, room: int) -> str:
@@ -177,7 +179,8 @@ def _lines(path: str, before: bytes, after: bytes) -> Iterator[str]:
 
 def _unified(path: str, before: str, after: str) -> Iterator[str]:
     old, new = (text.splitlines(keepends=True) for text in (before, after))
-    for line in difflib.unified_diff(old, new, path, path):
+    shown = on_one_line(path)
+    for line in difflib.unified_diff(old, new, shown, shown):
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
