@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from batchproof.errors import BatchproofError
-from batchproof.gradients.check import GradientRecorder
+from batchproof.gradients.check import GradientRecorder, contents
 
 #: From a batch, what its micro-batch might have to be weighted by.
 Count = Callable[[Any], Mapping[str, float]]
 Collate = Callable[[list[Any]], Any]
-IGNORED = -100
-#: Of question answering: where in the text the answer starts and ends.
-_ANSWERS = ("start_positions", "end_positions")
-_LABELS = ("labels", "label", "label_ids", "targets", "target", "y")
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,10 @@ def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> 
         BatchproofError: It is no DataLoader, or has a batch sampler of its own, or too few samples.
     """
     if not isinstance(loader, DataLoader):
-        raise BatchproofError(f"the data is a torch DataLoader over micro-batches, not {type(loader).__name__}")
+        raise BatchproofError(
+            f"the data is a torch DataLoader over micro-batches, not {type(loader).__name__}: "
+            "DataLoader(samples, batch_size=8) makes one of a list of samples"
+        )
     if loader.batch_size is None:
         raise BatchproofError("the DataLoader has no batch_size: give it one, without a batch sampler of its own")
     return of_dataset(loader.dataset, loader.batch_size, steps, windows, loader.collate_fn, loader.drop_last, count)
@@ -103,36 +100,3 @@ def _chosen(dataset: Any, window: int, windows: int, multiple: int) -> tuple[lis
     places = [*range(first), *range(length - last, length)]
     items = [dataset[index] for index in places]
     return items, dataset.select(places) if hasattr(dataset, "select") else items
-
-
-def contents(batch: Any) -> dict[str, float]:
-    """What may be counted in a batch: labels that are not ignored, answers in the text, unmasked positions."""
-    labels, given = _labels(batch), batch if isinstance(batch, Mapping) else {}
-    found: dict[str, float] = {}
-    if labels is not None and not labels.is_floating_point() and labels.dim() > 0:
-        found["labels"] = float((labels != IGNORED).sum())
-        if labels.dim() > 1:
-            found["shifted labels"] = float((labels[..., 1:] != IGNORED).sum())
-    length = _length(given)
-    for name in _ANSWERS:
-        if length is not None and isinstance(given.get(name), Tensor):
-            # a position after the end of the text says that there is no answer, and has no loss
-            found[name.replace("_", " ")] = float((given[name] < length).sum())
-    mask = given.get("attention_mask")
-    if isinstance(mask, Tensor):
-        found["unmasked positions"] = float((mask != 0).sum())
-    return found
-
-
-def _length(batch: Mapping[str, Any]) -> int | None:
-    """Of the longest text in a batch, the padding included."""
-    texts = (batch.get(name) for name in ("input_ids", "inputs_embeds"))
-    return next((text.shape[1] for text in texts if isinstance(text, Tensor) and text.dim() > 1), None)
-
-
-def _labels(batch: Any) -> Tensor | None:
-    if isinstance(batch, Mapping):
-        found = next((batch[name] for name in _LABELS if name in batch), None)
-    else:
-        found = batch[-1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-    return found if isinstance(found, torch.Tensor) else None

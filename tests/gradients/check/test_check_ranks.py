@@ -276,7 +276,7 @@ def test_micro_batches_in_this_process() -> None:
 
     count = {"tokens": lambda part: float(sum((row["y"] != -100).sum() for row in part))}
     found = check_gradients(step, samples, net(), micro_batches=4, count=lambda part: {"tokens": count["tokens"](part)})
-    assert found.weights is not None and found.weights.fits == ("tokens",)
+    assert found.weights is not None and found.weights.fits == ("labels", "tokens")
     assert found.weights.counts["samples"] == (6, 6, 5, 5)
 
 

@@ -24,7 +24,7 @@ from batchproof.gradients.accumulation.determinism import room_for
 from batchproof.gradients.accumulation.outputs import variables
 from batchproof.gradients.accumulation.starting import Start
 from batchproof.ground import trees
-from batchproof.ground.batch import Batch
+from batchproof.ground.batch import Batch, copied_entry, same
 from batchproof.ground.isolation import reachable
 
 #: Micro-batches in which nothing could be seen, until no more are looked at.
@@ -46,6 +46,8 @@ REMEMBERS = (
     "writes and uses), so micro-batches cannot give the whole batch's gradient: update it after the step, or pass "
     "allow_coupling=True for the gradient of the micro-batches as they are"
 )
+
+_ONE_LEAF = pytree.tree_structure(0)
 
 Change = tuple[Sequence[int], int]  # samples, and the one that takes their place
 _looks: WeakKeyDictionary[Any, dict[Any, int]] = WeakKeyDictionary()
@@ -106,11 +108,11 @@ class MicroBatchSamples:
         """Whether that makes another micro-batch."""
         rows, by = change
         columns = [
-            leaf.movedim(dim, 0)
+            leaf.movedim(dim, 0) if isinstance(leaf, Tensor) else leaf
             for leaf, dim in zip(self.leaves, self.dims, strict=True)
-            if dim is not None and isinstance(leaf, Tensor)
+            if dim is not None
         ]
-        return any(not torch.equal(column[row], column[by]) for column in columns for row in rows)
+        return any(not same(column[row], column[by]) for column in columns for row in rows)
 
 
 def _taken(leaf: Any, dim: int | None, order: Sequence[int]) -> Any:
@@ -118,15 +120,32 @@ def _taken(leaf: Any, dim: int | None, order: Sequence[int]) -> Any:
         own = leaf.detach()
         own = own.clone() if dim is None else own.index_select(dim, torch.tensor(order, device=leaf.device))
         return own.requires_grad_(leaf.requires_grad)
-    return leaf if dim is None else [leaf[row] for row in order]
+    return leaf if dim is None else [copied_entry(leaf[row]) for row in order]
 
 
 def samples_of(micro_batch: Any, n: int, batch_dim: int) -> MicroBatchSamples | None:
     """The samples behind ``n`` rows of outputs: as many, or a part of that where forward lays them end to end.
 
     None where the micro-batch is not understood, or holds indices that are no sample's own: edges between nodes, where
-    sequences begin in a row of them. Samples may meet there within what is one unit to its user.
+    sequences begin in a row of them. Samples may meet there within what is one unit to its user. A list may have an
+    item for each sample, which forward makes a batch of, or items that each hold all: None where it may be either.
     """
+    read = [found for found in (_listed(micro_batch, n), _laid_out(micro_batch, n, batch_dim)) if found is not None]
+    sure = read if len(read) == 1 else [found for found in read if found.n == n]
+    return sure[0] if len(sure) == 1 else None
+
+
+def _listed(micro_batch: Any, n: int) -> MicroBatchSamples | None:
+    """A list with an item for each sample."""
+    if type(micro_batch) is not list or len(micro_batch) < 2 or n % len(micro_batch) or trees.is_column(micro_batch):
+        return None
+    if isinstance(micro_batch[0], Tensor) or any(type(item) is not type(micro_batch[0]) for item in micro_batch):
+        return None
+    return MicroBatchSamples(_ONE_LEAF, [micro_batch], [0], len(micro_batch))
+
+
+def _laid_out(micro_batch: Any, n: int, batch_dim: int) -> MicroBatchSamples | None:
+    """Tensors with a row for each sample."""
     try:
         opened = trees.opened(micro_batch, "micro_batch")
     except BatchproofError:

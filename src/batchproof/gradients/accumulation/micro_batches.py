@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -24,7 +24,7 @@ class MicroBatches:
     """
 
     def __init__(self, micro_batches: Iterable[Any]) -> None:
-        if isinstance(micro_batches, (Tensor, dict, str)) or not isinstance(micro_batches, Iterable):
+        if isinstance(micro_batches, (Tensor, Mapping, str)) or not isinstance(micro_batches, Iterable):
             raise BatchproofError(
                 f"micro_batches must be a list of micro-batches, not {type(micro_batches).__name__}: "
                 "batch.split(8) makes one of a tensor"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,17 +16,21 @@ ALREADY_A_LOSS = (
     "{} is one number and no batch of samples, as a loss that was computed already: hand over what the loss is "
     "computed from, such as logits and labels, and the loss itself as loss_fn"
 )
+A_LOSS_BESIDE = (
+    "{} holds a loss that the model has computed from its labels already: call the model without them, or hand over "
+    "only what loss_fn takes, such as logits and labels"
+)
 EMPTY = "micro_batches is empty: there is nothing to take a gradient of"
 
 
 def read_outputs(loss_fn: Callable[..., Any], outputs: Any, batch_dim: Dims) -> Batch:
-    """The arguments of the loss: a tuple or list gives positional ones, a dict keywords, anything else is the only one.
+    """The arguments of the loss: a tuple or list gives positional ones, a mapping keywords, else it is the only one.
 
     Raises:
         BatchproofError: the loss does not take these arguments, or they hold no samples.
     """
-    if isinstance(outputs, dict):
-        args, kwargs = (), outputs
+    if isinstance(outputs, Mapping):
+        args, kwargs = (), dict(outputs)
     else:
         args, kwargs = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,), {}
     return read_loss_arguments(loss_fn, args, kwargs, batch_dim, "what forward returned")
@@ -49,7 +53,15 @@ def read_loss_arguments(
     try:
         return read(loss_fn, args, kwargs, batch_dim)
     except BatchproofError as error:
+        if any(_has_loss(arg) for arg in (kwargs, *given)):
+            raise BatchproofError(A_LOSS_BESIDE.format(what)) from None
         raise BatchproofError(f"{what} is no batch of samples: {error}") from None
+
+
+def _has_loss(argument: Any) -> bool:
+    """Whether it is what a model gives that was called with its labels."""
+    loss = argument.get("loss") if isinstance(argument, Mapping) else None
+    return isinstance(loss, Tensor) and loss.ndim == 0
 
 
 def uncompiled(loss_fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from batchproof.gradients.check.causes import COUNT
 from batchproof.gradients.check.check_gradients import check_gradients
 from batchproof.gradients.check.conclude import conclude
+from batchproof.gradients.check.contents import contents
 from batchproof.gradients.check.determinism import drops, without_dropout
 from batchproof.gradients.check.measure import NARROW_TOLERANCE
 from batchproof.gradients.check.record import GradientRecorder
@@ -24,6 +25,7 @@ __all__ = [
     "Wrap",
     "check_gradients",
     "conclude",
+    "contents",
     "drops",
     "subject_of",
     "without_dropout",

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from batchproof.errors import BatchproofError
+from batchproof.ground import trees
+
 #: Inputs of more bytes are not looked at, and of an output only some numbers.
 MOST_BYTES, NUMBERS = 1 << 26, 16
 
@@ -68,9 +71,17 @@ class CallLog:
         self.depth += 1
         if self.depth > 1:
             return None
-        tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.calls.append(ModelCall(torch.is_grad_enabled(), *_rows(tensors)))
-        return pytree.tree_map(self._changed, (args, kwargs)) if self.wide or self.generator is not None else None
+        self.calls.append(ModelCall(torch.is_grad_enabled(), *_rows(list(_tensors((args, kwargs))))))
+        if not self.wide and self.generator is None:
+            return None
+        return tuple(self._argument(arg) for arg in args), {name: self._argument(arg) for name, arg in kwargs.items()}
+
+    def _argument(self, given: Any) -> Any:
+        """What a model was given, with other numbers in it; as it is where it cannot be put together again."""
+        try:
+            return trees.closed(pytree.tree_map(self._changed, trees.opened(given, "input")))
+        except BatchproofError:
+            return given
 
     def _changed(self, leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
@@ -94,7 +105,7 @@ class CallLog:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output, also in an object that is a mapping of its own kind."""
+    """The tensors of an output or of arguments, also in an object that is a mapping of its own kind."""
     if isinstance(output, Tensor):
         yield output
     elif hasattr(output, "values") and callable(output.values):

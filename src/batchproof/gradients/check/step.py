@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from batchproof.errors import BatchproofError
+from batchproof.gradients.check.contents import IGNORED, contents, is_listed
 from batchproof.gradients.check.processes import on_ranks
 from batchproof.gradients.check.record import Change, GradientRecorder, Window, record, together
+from batchproof.ground import trees
 
-IGNORED = -100
 #: Leaves the gradient of a list of micro-batches in the model.
 Step = Callable[[Any, list[Any]], object]
 Wrap = Callable[[torch.nn.Module], Any]
@@ -113,36 +114,37 @@ def cut(samples: Any, ranks: int, micro_batches: int, rank_dim: int) -> list[lis
 
 def size_of(samples: Any, dim: int = 0) -> int:
     """How many samples there are; along another dimension, how long they are."""
-    if _is_listed(samples):
+    if is_listed(samples):
         return len(samples) if dim == 0 else 0
-    leaves = [leaf for leaf in pytree.tree_leaves(samples) if isinstance(leaf, Tensor) and leaf.ndim > dim]
-    return leaves[0].shape[dim] if leaves else 0
+    leaves = pytree.tree_leaves(trees.opened(samples, "samples"))
+    return next((int(leaf.shape[dim]) for leaf in leaves if _has_dim(leaf, dim)), 0)
 
 
-def _is_listed(samples: Any) -> bool:
-    """Whether it is a list with an item for each sample, and not a list of tensors that each hold all of them."""
-    return isinstance(samples, list) and not any(isinstance(item, Tensor) for item in samples)
+def _has_dim(leaf: Any, dim: int) -> bool:
+    return (isinstance(leaf, Tensor) or trees.is_array(leaf)) and leaf.ndim > dim
 
 
 def _part(samples: Any, pieces: int, number: int, dim: int) -> Any:
     """One of so many pieces; what is not as long as the samples is the same in each."""
     n = size_of(samples, dim)
     start, end = (place * (n // pieces) + min(place, n % pieces) for place in (number, number + 1))
-    if _is_listed(samples):
+    if is_listed(samples):
         return samples[start:end]
 
     def of(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor) and leaf.ndim > dim and leaf.shape[dim] == n:
-            return leaf.narrow(dim, start, end - start)
-        return leaf
+        if _has_dim(leaf, dim) and leaf.shape[dim] == n:
+            return leaf[(*[slice(None)] * dim, slice(start, end))]
+        return leaf[start:end] if trees.is_column(leaf) and dim == 0 and len(leaf) == n else leaf
 
-    return pytree.tree_map(of, samples)
+    return trees.closed(pytree.tree_map(of, trees.opened(samples, "samples"), is_leaf=trees.is_column))
 
 
 def counted(part: Any) -> dict[str, float]:
     """What may be counted in a micro-batch: its samples, and labels that are not ignored."""
-    found = {"samples": float(size_of(part))}
-    for leaf in pytree.tree_leaves(part):
+    found = {"samples": float(size_of(part)), **contents(part)}
+    if "labels" in found or is_listed(part):
+        return found
+    for leaf in pytree.tree_leaves(trees.opened(part, "samples")):
         if isinstance(leaf, Tensor) and leaf.dtype is torch.int64 and leaf.ndim:
             labels = float((leaf != IGNORED).sum())
             if "labels" not in found or labels != leaf.numel():
