@@ -14,7 +14,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 transformers = pytest.importorskip("transformers")
 lightning = pytest.importorskip("lightning.pytorch")
+datasets = pytest.importorskip("datasets")
 pytest.importorskip("accelerate")
+pytest.importorskip("trl")
+
+from test_trl import language_model, reward, text, tokenizer  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "check-gradients.md"
 pytestmark = [
@@ -39,6 +43,9 @@ class Module(lightning.LightningModule):  # type: ignore[misc]
 def given(name: str) -> dict[str, Any]:
     """What the examples take for granted: small models and data."""
     loader = DataLoader(TensorDataset(torch.randn(12, 3), torch.randn(12, 1)), batch_size=2)
+    if name == "trl":
+        data = datasets.Dataset.from_list([{"prompt": text(3)} for _ in range(12)])
+        return {"model": language_model(), "reward": reward, "data": data, "tokenizer": tokenizer()}
     if name != "hugging_face":
         return {"loader": loader, "model": Module() if name == "lightning" else torch.nn.Linear(3, 1)}
     config = transformers.BertConfig(
@@ -48,7 +55,7 @@ def given(name: str) -> dict[str, Any]:
     return {"model": transformers.BertForSequenceClassification(config), "data": data}
 
 
-@pytest.mark.parametrize("name", ["hugging_face", "accelerate", "lightning"])
+@pytest.mark.parametrize("name", ["hugging_face", "trl", "accelerate", "lightning"])
 def test_docstring_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     check = importlib.import_module(f"batchproof.trainers.{name}").check
@@ -58,7 +65,7 @@ def test_docstring_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
 
 
-@pytest.mark.parametrize("name", ["hugging_face", "accelerate", "lightning"])
+@pytest.mark.parametrize("name", ["hugging_face", "trl", "accelerate", "lightning"])
 def test_block_of(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```py\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)

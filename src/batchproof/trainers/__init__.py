@@ -1,8 +1,8 @@
 """Ready-made gradient checks for whole trainers, one module each; a trainer's package is imported when it is used.
 
-``loop`` checks a plain loop, ``hugging_face`` a ``transformers.Trainer``, ``accelerate`` a loop written with
-``accelerate``, and ``lightning`` a ``LightningModule``.  Each has one function, ``check``, that gives back a
-`batchproof.GradientCheck`.
+``loop`` checks a plain loop, ``hugging_face`` a ``transformers.Trainer``, ``trl`` a trainer of TRL, ``accelerate`` a
+loop written with ``accelerate``, and ``lightning`` a ``LightningModule``.  Each has one function, ``check``, that gives
+back a `batchproof.GradientCheck`.
 """
 
 from batchproof.ground.torch_versions import require

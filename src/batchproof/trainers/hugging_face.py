@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,19 @@ def check(
     Raises:
         BatchproofError: transformers is missing, it is no trainer, it has no training data, or several processes train.
     """
+    trainer = usable(trainer)
+    args, steps = trainer.args, steps_of(trainer, accumulation_steps)
+    size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
+    samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
+    return check_on(trainer, samples, dropout=dropout, tolerance=tolerance)
+
+
+def usable(trainer: Any) -> Any:
+    """The trainer, or the one that a function makes.
+
+    Raises:
+        BatchproofError: transformers is missing, it is no trainer, it has no training data, or several processes train.
+    """
     try:
         import transformers
     except ImportError as error:
@@ -74,16 +88,32 @@ def check(
         if not isinstance(made, transformers.Trainer):
             raise BatchproofError(f"the trainer is a transformers.Trainer or makes one, not {type(made).__name__}")
         trainer = made
-    args = trainer.args
     if trainer.train_dataset is None:
         raise BatchproofError("the trainer has no train_dataset to take samples from")
-    if args.world_size > 1 or args.n_gpu > 1:
+    if trainer.args.world_size > 1 or trainer.args.n_gpu > 1:
         raise BatchproofError("this check is for one process and one device: set CUDA_VISIBLE_DEVICES to one GPU")
-    own = args.gradient_accumulation_steps
-    steps = accumulation_steps if accumulation_steps is not None else own if own > 1 else DEFAULT_STEPS
-    size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
-    samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
+    return trainer
 
+
+def steps_of(trainer: Any, given: int | None) -> int:
+    """Micro-batches for one optimizer step: as given, or the trainer's own where it has several."""
+    own: int = trainer.args.gradient_accumulation_steps
+    return given if given is not None else own if own > 1 else DEFAULT_STEPS
+
+
+def check_on(
+    trainer: Any,
+    samples: EpochSamples,
+    *,
+    dropout: bool,
+    tolerance: float | None,
+    ran: str = "",
+    prepare: Callable[[Any], None] = lambda _: None,
+) -> GradientCheck:
+    """Compare on these samples; ``prepare`` changes the copy of the trainer that runs."""
+    import transformers
+
+    args = trainer.args
     counted: set[str] = set()
 
     def train(recorder: GradientRecorder, batch_size: int, steps: int) -> None:
@@ -91,14 +121,16 @@ def check(
         transformers.logging.set_verbosity_error()
         try:
             with own_state(_precision(args)):
-                _probe(trainer, samples, recorder, batch_size, steps).train()
+                probe = _probe(trainer, samples, recorder, batch_size, steps)
+                prepare(probe)
+                probe.train()
         finally:
             transformers.logging.set_verbosity(verbosity)
             counted.update(recorder.counted)
 
     found = compare(
         trainer.model, train, samples, dropout=dropout, tolerance=tolerance, mixed=_precision(args) != "no",
-        ran=f"{type(trainer).__name__} of transformers {transformers.__version__}",
+        ran=ran or f"{type(trainer).__name__} of transformers {transformers.__version__}",
     )  # fmt: skip
     if any(finding.code == "missing-division" for finding in found.findings):
         notes = why_not_divided(trainer, tokens="shifted labels" in counted)
@@ -118,7 +150,7 @@ def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batc
     """A copy of the trainer, with the same model and the same code, that trains on these samples and steps nowhere."""
     from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, TrainerControl
 
-    probe = copy.copy(trainer)
+    probe = apart(trainer)
     probe.args = copy.copy(trainer.args)
     sizes = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": steps}
     for name, value in {**QUIET, **sizes}.items():
@@ -139,6 +171,22 @@ def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batc
     probe.control = TrainerControl()
     probe.log = _silent
     return probe
+
+
+def apart(trainer: Any) -> Any:
+    """A copy of a trainer with the same model, whose notes (metrics of each step, what was generated) are its own."""
+    probe = copy.copy(trainer)
+    for name, value in vars(trainer).items():
+        if name.startswith("_") and isinstance(value, (dict, list, set, deque)):
+            vars(probe)[name] = _copied(value)
+    return probe
+
+
+def _copied(notes: Any) -> Any:
+    try:
+        return copy.deepcopy(notes)
+    except Exception:  # noqa: BLE001 - what is in there may be anything, such as tensors of a graph
+        return copy.copy(notes)
 
 
 _constant: Callable[[int], float] = lambda _: 1.0  # noqa: E731
