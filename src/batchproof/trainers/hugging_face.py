@@ -162,6 +162,8 @@ def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batc
     probe.train_dataset, probe.eval_dataset = samples.data, None
     probe.data_collator = samples.counting(recorder)
     probe._get_train_sampler = lambda *_: torch.utils.data.SequentialSampler(samples.items)
+    if hasattr(probe, "get_batch_sampler"):  # of sentence-transformers, which draws its batches by itself
+        probe.get_batch_sampler = _in_order
     probe._train_batch_size = batch_size
     probe.optimizer = Capture(recorder)
     probe.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(probe.optimizer, _constant)
@@ -171,6 +173,10 @@ def _probe(trainer: Any, samples: EpochSamples, recorder: GradientRecorder, batc
     probe.control = TrainerControl()
     probe.log = _silent
     return probe
+
+
+def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: Any) -> torch.utils.data.BatchSampler:
+    return torch.utils.data.BatchSampler(torch.utils.data.SequentialSampler(dataset), batch_size, drop_last)
 
 
 def apart(trainer: Any) -> Any:

@@ -37,18 +37,29 @@ class EpochSamples:
 
     def counting(self, recorder: GradientRecorder) -> Collate:
         """The collate function, which tells the recorder what it made."""
-
-        def collate(items: list[Any]) -> Any:
-            batch = self.collate(items)
-            recorder.count({"samples": len(items), **contents(batch), **(self.count(batch) if self.count else {})})
-            return batch
-
-        return collate
+        return _Counting(self, recorder)
 
     @property
     def in_words(self) -> str:
         """``24 samples in micro-batches of 2``."""
         return f"{len(self.items):,} samples in micro-batches of {self.micro_batch:,}"
+
+
+class _Counting:
+    """In place of a collate function, whose attributes a trainer may ask for."""
+
+    def __init__(self, samples: EpochSamples, recorder: GradientRecorder) -> None:
+        self._samples, self._recorder = samples, recorder
+
+    def __call__(self, items: list[Any]) -> Any:
+        batch, count = self._samples.collate(items), self._samples.count
+        self._recorder.count({"samples": len(items), **contents(batch), **(count(batch) if count else {})})
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # of the object itself, as copies ask
+            raise AttributeError(name)
+        return getattr(self._samples.collate, name)
 
 
 def of_loader(loader: object, steps: int, windows: int, count: Count | None) -> EpochSamples:
