@@ -84,6 +84,7 @@ class AllRanks:
     reduced: list[Reduced] = field(default_factory=list)
     nbytes: int = 0
     world: int = 1
+    before_end: Callable[[], None] = lambda: None  # closes the passes that are open
 
     @classmethod
     def of(cls, output: Path) -> AllRanks | None:
@@ -108,7 +109,20 @@ class AllRanks:
                     self.reduced.append(Reduced(before, float(tensor)))
             return result
 
-        return replaced(distributed, "all_reduce", all_reduce) if hasattr(distributed, "all_reduce") else lambda: None
+        if not hasattr(distributed, "all_reduce"):
+            return lambda: None
+        end: Callable[..., None] = distributed.destroy_process_group
+
+        def destroy_process_group(*args: Any, **kwargs: Any) -> None:
+            if rank() != 0:  # torch may hang or abort in it, and what was measured is there
+                self.before_end()
+                self.hand_in()
+            end(*args, **kwargs)
+
+        undo = contextlib.ExitStack()
+        undo.callback(replaced(distributed, "all_reduce", all_reduce))
+        undo.callback(replaced(distributed, "destroy_process_group", destroy_process_group))
+        return undo.close
 
     def keep(self, key: str, done: Any) -> KeptPass:
         """A pass that has ended, before its copies are left out."""

@@ -103,6 +103,7 @@ class Session:
         setattr(builtins, NAME, self.recorder)
         watches = self.steering.watches()
         if self.ranks is not None:
+            self.ranks.before_end = self.recorder.end
             watches["torch.distributed"] = self.ranks.watch
         finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(watches))
         sys.meta_path.insert(0, finder)
