@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.argument("script")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @options.batch_sizes("The sizes; the first is compared with.", required=True)
+@options.ranks("Compare numbers of processes instead, at one batch size of all together.")
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module.")
 @click.option("--report", metavar="NAME", help="The number that is meant.  [default: all that are found]")
 @click.option("--epoch", type=int, metavar="N", help="The pass whose number is compared.  [default: the last]")
@@ -42,13 +43,15 @@ def command(
 
     Each run is a fresh process from the same seed.  {batch_size} in the script's ARGUMENTS, which follow --, is filled
     in; without it, the batch size of every DataLoader is set as it is built.  Control runs hold the number of updates
-    or the learning rate fixed.
+    or the learning rate fixed.  With --ranks each run starts that number of processes, as torchrun does, and
+    {batch_size} is each one's share of the batch.
 
     Examples:
       batchproof compare train.py --batch-size 16,64,128
       batchproof compare train.py --batch-size 16,64 --seeds 5 -- --epochs 3
       batchproof compare train.py --batch-size 16,64 -- --bs {batch_size} --out /tmp/{batch_size}
       batchproof compare train.py --batch-size 16,64 --report val_loss --html comparison.html
+      batchproof compare train.py --ranks 1,2,4 --batch-size 64 -- --batch-size {batch_size}
 
     Exit status: 0 nothing is wrong, 1 a number depends on the batch size by mistake, 2 could not
     tell, 130 interrupted (the runs that were done by then are shown).

@@ -131,6 +131,18 @@ class _Renamed(click.Option):
             self.opts = spellings
 
 
+def ranks(help_text: str) -> Callable[..., Any]:
+    """``--ranks 1,2,4``, with what is said of it."""
+
+    def counts(_: click.Context, option: click.Parameter, text: str | None) -> list[int]:
+        parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise click.BadParameter("numbers of processes, as in --ranks 1,2,4", param=option)
+        return [int(part) for part in parts]
+
+    return click.option("--ranks", "ranks", callback=counts, metavar="N,N,...", help=help_text)
+
+
 def batch_sizes(help_text: str, *, required: bool = False) -> Callable[..., Any]:
     """``--batch-size 16,64,128``, with what is said of it."""
     return click.option(

@@ -15,7 +15,7 @@ from batchproof.scripts.run import MeasuredAccumulator
 
 _Moved = tuple[ComparedNumber, ComparisonRow, float]
 _EXACT = "score the samples of all batches together: batchproof.exact does, batch by batch"
-_MADE_RIGHT = {"statistics": DifferenceCause.STATISTICS}
+_MADE_RIGHT = {"statistics": DifferenceCause.STATISTICS, "duplicates": DifferenceCause.COPIES}
 
 
 def advice(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
@@ -27,6 +27,9 @@ def advice(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) ->
     """
     yield from _seen(numbers, outcomes)
     for cause, say in (
+        (DifferenceCause.ONE_RANK, _one_rank),
+        (DifferenceCause.RANK_MEANS, _rank_means),
+        (DifferenceCause.COPIES, _copies),
         (DifferenceCause.ARITHMETIC, _arithmetic),
         (DifferenceCause.LEFT_OUT, _left_out),
         (DifferenceCause.SHORT_BATCH, _short),
@@ -52,8 +55,13 @@ def _amounts(moved: Sequence[_Moved]) -> str:
     """``+0.027 of train_loss at 128, -0.010 of test_loss at 64``."""
     said = []
     for each, row, amount in moved:
-        said.append(f"{change(amount, decimals_of(each))} of {each.name} at {row.size:,}")
+        at = f"at {row.size:,}" if each.by == "batch size" else f"on {each.at(row)}"
+        said.append(f"{change(amount, decimals_of(each))} of {each.name} {at}")
     return ", ".join(said)
+
+
+def _with(each: ComparedNumber, row: ComparisonRow) -> str:
+    return f"with batches of {row.size}" if each.by == "batch size" else f"on {each.at(row)}"
 
 
 def _seen(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
@@ -65,7 +73,8 @@ def _seen(numbers: Sequence[ComparedNumber], outcomes: Sequence[RunOutcome]) -> 
             if seen.harmless or at in places:
                 continue
             places.add(at)
-            moved = _moved(numbers, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
+            evaluated = [each for each in numbers if each.phase != "training"]
+            moved = _moved(evaluated, _MADE_RIGHT[seen.kind]) if seen.kind in _MADE_RIGHT else []
             by = f" ({_amounts(moved)})" if moved else ""
             yield Advice(seen.title, f"{seen.what}{by}", seen.place, seen.remedy, True)
 
@@ -92,6 +101,41 @@ def _arithmetic(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator
         yield Advice("averaged over batches", f"{why} ({_amounts(group)})", place, remedy, True)
 
 
+def _one_rank(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
+    if moved:
+        yield Advice(
+            "one rank's samples",
+            f"the first rank reports the number of its own samples as the whole's ({_amounts(moved)})",
+            moved[0][0].place,
+            "add up totals and numbers of samples over the ranks before it is reported",
+            True,
+        )
+
+
+def _rank_means(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
+    if moved:
+        yield Advice(
+            "mean of rank means",
+            f"the number of each rank counts as much as any other's, whatever its samples ({_amounts(moved)})",
+            moved[0][0].place,
+            "add up totals and numbers of samples over the ranks, and divide once",
+            True,
+        )
+
+
+def _copies(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
+    is_seen = any(seen.kind == "duplicates" and not seen.harmless for outcome in outcomes for seen in outcome.run.seen)
+    moved = [(each, row, amount) for each, row, amount in moved if each.phase == "training" or not is_seen]
+    if moved:
+        yield Advice(
+            "samples twice",
+            f"the sampler repeats samples so that all ranks have as many ({_amounts(moved)})",
+            moved[0][0].place,
+            "count each sample once: shares may be unequal where nothing waits for the others",
+            True,
+        )
+
+
 def _short(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     if moved:
         yield Advice(
@@ -110,11 +154,11 @@ def _short(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advi
 
 def _left_out(moved: list[_Moved], outcomes: Sequence[RunOutcome]) -> Iterator[Advice]:
     if moved:
-        row = moved[0][1]
+        each, row, _ = moved[0]
         yield Advice(
             "samples left out",
-            f"of {row.samples + row.left_out:,} samples the evaluation scores {row.samples:,} with batches of "
-            f"{row.size} ({_amounts(moved)})",
+            f"of {row.samples + row.left_out:,} samples the evaluation scores {row.samples:,} {_with(each, row)} "
+            f"({_amounts(moved)})",
             moved[0][0].place,
             "build the evaluation's loader with drop_last=False",
             True,
@@ -164,7 +208,7 @@ def _updates(numbers: Sequence[ComparedNumber]) -> Iterator[Advice]:
         has, too = ("an epoch has", "it has") if row.steps else ("there are", "there are")
         yield Advice(
             "fewer updates" if own < base else "more updates",
-            f"with batches of {row.size}, {has} {own:,} updates, with batches of {first.size} {too} {base:,}",
+            f"{_with(each, row)}, {has} {own:,} updates, {_with(each, first)} {too} {base:,}",
             None,
             f"let the learning rate follow the batch size ({best.rule} rule), or compare after as many updates rather "
             "than after as many epochs"

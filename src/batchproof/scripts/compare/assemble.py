@@ -38,7 +38,7 @@ class Key:
 
 def numbers(question: Question, done: Done, report: str | None, epoch: int | None) -> list[ComparedNumber]:
     """Every number that the base run and another one report."""
-    base = done.get(Setting(plan.base_of(question, done)))
+    base = done.get(plan.base_of(question, done))
     if base is None or base.failed:
         return []
     keys = [key for key, reading in _keyed(base, base) if report is None or report in (reading.name, *reading.aliases)]
@@ -77,12 +77,12 @@ class _Tabled:
         self.epochs = 1 if self.takes_last else min(lasts)
         self.epoch = self.epochs if epoch is None else min(epoch, self.epochs)
         self.repairs = plan.repairs_of(question, done)
-        self.sizes = [size for size in question.sizes if self._reading(Setting(size)) is not None]
+        self.cuts = [cut for cut in question.cuts if self._reading(cut) is not None]
         self.seeds = self._seeds()
 
     def number(self) -> ComparedNumber:
         """With its rows; the words come later."""
-        first = self._reading(Setting(self.base))
+        first = self._reading(self.base)
         assert first is not None
         return ComparedNumber(
             self.key.name,
@@ -90,14 +90,15 @@ class _Tabled:
             self.epoch,
             self.epochs,
             first.place,
-            tuple(map(self._row, self.sizes)),
+            tuple(map(self._row, self.cuts)),
             tuple(self._rescaled()),
             "" if first.values.exact is not None else first.values.reason or "no loop that adds it up was recognised",
+            by=self.question.by,
         )
 
     def _last_epochs(self) -> list[int]:
         """To which each plain run came: one that stops early, or after so many steps, has a number of its own."""
-        found = [self._readings(Setting(size)) for size in self.question.sizes]
+        found = [self._readings(cut) for cut in self.question.cuts]
         return [max(reading.epoch for reading in readings) for readings in found if readings]
 
     def _is_named_at_odds(self) -> bool:
@@ -120,22 +121,22 @@ class _Tabled:
         outcome = self.done.get(setting)
         if outcome is None or outcome.failed:
             return []
-        return [reading for key, reading in _keyed(outcome, self.done[Setting(self.base)]) if key == self.key]
+        return [reading for key, reading in _keyed(outcome, self.done[self.base]) if key == self.key]
 
     def _seeds(self) -> list[int]:
         """Those of which all runs are done, or at least all plain ones: every row is over the same seeds."""
         tried = range(plan.seeds(self.question, self.done))
-        plain = [s for s in tried if all(self._reading(Setting(size, s)) is not None for size in self.sizes)]
+        plain = [s for s in tried if all(self._reading(replace(cut, seed=s)) is not None for cut in self.cuts)]
         wanted = plan.needed(self.question, self.done)
         full = [s for s in plain if all(setting in self.done for setting in wanted if setting.seed == s)]
         return full or plain
 
-    def _run(self, size: int, seed: int) -> SeedReadings:
-        plain = Setting(size, seed)
+    def _run(self, cut: Setting, seed: int) -> SeedReadings:
+        plain = replace(cut, seed=seed)
         reading = self._reading(plain)
         assert reading is not None
-        outcome, base = self.done[plain], self.done[Setting(self.base, seed)]
-        is_controlled = size != self.base and self.question.controls
+        outcome, base = self.done[plain], self.done[replace(self.base, seed=seed)]
+        is_controlled = cut != self.base and self.question.controls
         ratio = plan.rate_ratio(outcome, base)
         same = {
             DifferenceCause.UPDATES: plan.has_same_updates(outcome, base),
@@ -157,12 +158,12 @@ class _Tabled:
             return None
         return self._reading(setting)
 
-    def _row(self, size: int) -> ComparisonRow:
-        runs = [self._run(size, seed) for seed in self.seeds]
+    def _row(self, cut: Setting) -> ComparisonRow:
+        runs = [self._run(cut, seed) for seed in self.seeds]
         readings = [run.plain for run in runs]
-        outcome, reading = self.done[Setting(size, self.seeds[0])], readings[0]
+        outcome, reading = self.done[replace(cut, seed=self.seeds[0])], readings[0]
         row = ComparisonRow(
-            size,
+            cut.column,
             mean([reading.reported for reading in readings]),
             _mean_if_all(readings, lambda values: values.exact),
             _mean_if_all(readings, lambda values: values.settled),
@@ -178,7 +179,7 @@ class _Tabled:
             left_out=reading.left_out,
             seeds=len(self.seeds),
         )
-        if size == self.base:
+        if cut == self.base:
             return row
         bases = [self._run(self.base, seed) for seed in self.seeds]
         pairs = list(zip(runs, bases, strict=True))
@@ -191,17 +192,17 @@ class _Tabled:
 
     def _rescaled(self) -> Iterator[Rescaled]:
         base = mean([self._run(self.base, seed).plain.reported for seed in self.seeds])
-        for size in self.sizes:
-            own = mean([self._run(size, seed).plain.reported for seed in self.seeds])
-            for rule, factor in plan.factors(size, self.base).items():
-                settings = [Setting(size, seed, learning_rate=factor) for seed in self.seeds]
+        for cut in self.cuts:
+            own = mean([self._run(cut, seed).plain.reported for seed in self.seeds])
+            for rule, factor in plan.factors(cut, self.base).items():
+                settings = [replace(cut, seed=seed, learning_rate=factor) for seed in self.seeds]
                 readings = [reading for setting in settings if (reading := self._reading(setting)) is not None]
-                if size == self.base or len(readings) < len(self.seeds):
+                if cut == self.base or len(readings) < len(self.seeds):
                     continue
                 scaled = mean([reading.reported for reading in readings])
                 gap, left = abs(own.value - base.value), abs(scaled.value - base.value)
                 gone = Mean(1 - left / gap) if gap > NOTHING * abs(base.value) else None
-                yield Rescaled(size, rule, factor, scaled, gone)
+                yield Rescaled(cut.column, rule, factor, scaled, gone)
 
 
 def _steps(outcome: RunOutcome, epoch: int) -> int:

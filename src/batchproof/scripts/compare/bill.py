@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchproof.report.document import RowLook, Tone, Waterfall, WaterfallPart
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow
-from batchproof.scripts.compare.split import DifferenceCause
+from batchproof.scripts.compare.split import OF_RANKS, DifferenceCause
 
 if TYPE_CHECKING:
     from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow
@@ -20,7 +20,7 @@ TOTAL, MISTAKE, REAL = RowLook("strong"), RowLook("wrong"), RowLook()
 MEASURED, CONDITION = RowLook("faint", 1), RowLook("faint", 1, is_optional=True)
 CONTROL = RowLook("tried", 2)
 #: Shown only where it is more than nothing: few scripts have it.
-_SELDOM = (DifferenceCause.LEFT_OUT, DifferenceCause.STATISTICS)
+_SELDOM = (DifferenceCause.LEFT_OUT, DifferenceCause.STATISTICS, *OF_RANKS)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def label_of(cause: DifferenceCause, number: ComparedNumber) -> str:
         fewer, more = any(step < steps[0] for step in steps), any(step > steps[0] for step in steps)
         return "fewer or more updates" if fewer and more else "more updates" if more else "fewer updates"
     if cause is DifferenceCause.REST:
-        return "rest: gradient noise" if is_told_apart(number) else "rest: all else"
+        return "rest: gradient noise" if is_told_apart(number) and number.by == "batch size" else "rest: all else"
     return str(cause.value)
 
 
@@ -118,9 +118,11 @@ def waterfall(number: ComparedNumber) -> Waterfall | None:
     ]
     if not parts:
         return None
-    start, end = ((f"batch size {each.size:,}", each.reported.value) for each in (first, row))
+    names = [f"batch size {each.size:,}" if number.by == "batch size" else number.at(each) for each in (first, row)]
+    start, end = zip(names, (first.reported.value, row.reported.value), strict=True)
     error = _error(row.difference, decimals).removeprefix(" ± ")
-    title = f"change from {first.size:,} to {row.size:,}"
+    to = f"{row.size:,}" if number.by == "batch size" else number.at(row)
+    title = f"change from {first.size:,} to {to}"
     return Waterfall(title, change(total, decimals), error, start, end, tuple(parts))
 
 
@@ -136,7 +138,8 @@ def _kind(cause: DifferenceCause, number: ComparedNumber) -> tuple[int, str, Ton
 def _label_with_count(cause: DifferenceCause, number: ComparedNumber) -> str:
     """``fewer updates (20 → 3)``."""
     if cause is DifferenceCause.REST:
-        return "gradient noise" if is_told_apart(number) else "not told apart"
+        is_noise = is_told_apart(number) and number.by == "batch size"  # ranks have the same batches together
+        return "gradient noise" if is_noise else "not told apart"
     label = label_of(cause, number)
     if cause is not DifferenceCause.UPDATES:
         return label

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,6 +33,7 @@ def compare(
     arguments: Sequence[str] = (),
     *,
     as_module: bool = False,
+    ranks: Sequence[int] = (),
     seeds: int | None = None,
     report: str | None = None,
     epoch: int | None = None,
@@ -48,7 +52,10 @@ def compare(
         arguments: of the script; ``{batch_size}`` in them is filled in, and where no argument has one, the batch size
             of every loader is set as it is built.
         as_module: whether the target is a module's name.
-        seeds: how many times to run all of it; by default three times where that takes a minute or two.
+        ranks: numbers of processes to compare instead of batch sizes; the one batch size is that of all of them
+            together, and each gets its share.
+        seeds: how many times to run all of it; by default three times where that takes a minute or two, and once on
+            several ranks.
         report: the number that is meant; all that are found, by default.
         epoch: the pass whose number is compared, from 1 on; the last, by default.
         controls: whether to run the script with something held fixed, too: without, real causes are not told apart.
@@ -63,7 +70,10 @@ def compare(
     """
     started = time.monotonic()
     sizes = tuple(dict.fromkeys(whole(size, "a batch size", 1) for size in batch_sizes))
-    if len(sizes) < 2:
+    counts = tuple(dict.fromkeys(whole(count, "--ranks", 1) for count in ranks))
+    if counts:
+        _refuse_ranks(sizes, counts)
+    elif len(sizes) < 2:
         raise BatchproofError("one batch size cannot be compared: give at least two, as in --batch-size 16,64,128")
     refuse_misspelt(arguments)
     script = ScriptCommand(target, tuple(arguments), as_module, report)
@@ -71,17 +81,41 @@ def compare(
     require("batchproof compare")
     if epoch is not None:
         whole(epoch, "--epoch", 1)
-    question = Question(sizes, None if seeds is None else whole(seeds, "--seeds", 1), controls)
-    count = usual_jobs(sizes) if jobs is None else whole(jobs, "--jobs", 1)
+    asked = (1 if counts else None) if seeds is None else whole(seeds, "--seeds", 1)
+    question = Question(sizes, asked, controls, counts)
+    usual = 1 if counts else usual_jobs(sizes)  # ranks share the processors among themselves
+    count = usual if jobs is None else whole(jobs, "--jobs", 1)
     roots = roots_of(path)
     workspace = Workspace(roots, kind_of(roots, count))
-    kept = cache_of(script, path, workspace, own) if cache else Cache(None)
+    kept = cache_of(script, path, workspace, own) if cache and not counts else Cache(None)
 
     def is_worth_it(outcome: RunOutcome) -> None:
         check(script, outcome, epoch)
 
     runs = make(script, question, kept, count, timeout, progress, is_worth_it, workspace)
     return conclude(script, question, runs, epoch, time.monotonic() - started)
+
+
+def _refuse_ranks(sizes: Sequence[int], ranks: Sequence[int]) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        BatchproofError: what it is, and what to ask instead.
+    """
+    if not hasattr(os, "fork") or sys.platform == "darwin":
+        raise BatchproofError("--ranks needs processes that are forked: run it on Linux")
+    if len(ranks) < 2:
+        raise BatchproofError("one number of ranks cannot be compared: give at least two, as in --ranks 1,2")
+    if len(sizes) != 1:
+        raise BatchproofError(
+            "--ranks takes one batch size, that of all ranks together, as in --ranks 1,2 --batch-size 64"
+        )
+    for count in ranks:
+        if sizes[0] % count:
+            raise BatchproofError(
+                f"a batch of {sizes[0]:,} cannot be shared out evenly among {count:,} ranks: give a multiple of it, as "
+                f"in --batch-size {math.lcm(*ranks) * max(1, sizes[0] // math.lcm(*ranks)):,}"
+            )
 
 
 def cache_of(script: ScriptCommand, path: Path | None, workspace: Workspace, own: Sequence[Path]) -> Cache:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from batchproof.ground.place import Place
+from batchproof.ground.text import counted
 from batchproof.report.result import Result
+from batchproof.scripts.compare.record import Axis
 from batchproof.scripts.compare.split import DifferenceCause, Mean
 from batchproof.scripts.run import Phase
 
@@ -35,7 +37,7 @@ class ComparisonRow:
     """One number at one batch size.
 
     Attributes:
-        size: the batch size.
+        size: the batch size, or how many ranks.
         reported: what the script reports.
         exact: on the same predictions, all together; None where there is no exact value.
         settled: exact, with the weights at the end of the pass; None where it was not measured.
@@ -109,6 +111,7 @@ class ComparedNumber:
         is_total: whether it is a total over the batches that nothing divides.
         verdict: in a word or two.
         headline: the answer in a sentence.
+        by: what the rows differ in.
     """
 
     name: str
@@ -122,6 +125,11 @@ class ComparedNumber:
     is_total: bool = False
     verdict: Verdict = "could not tell"
     headline: str = ""
+    by: Axis = "batch size"
+
+    def at(self, row: ComparisonRow) -> str:
+        """A row in words: ``batch 16``, ``2 ranks``."""
+        return f"batch {row.size:,}" if self.by == "batch size" else counted(row.size, "rank")
 
     @property
     def farthest(self) -> ComparisonRow:
@@ -175,7 +183,7 @@ class Comparison(Result):
 
     Attributes:
         target: the script with its arguments.
-        sizes: that were asked for, the base first.
+        sizes: the batch sizes, or numbers of ranks, that were asked for, the base first.
         seeds: how many were run.
         numbers: what it reports, in the script's order.
         headline: the answer in a sentence.
@@ -187,6 +195,7 @@ class Comparison(Result):
         interrupted: whether Ctrl-C ended it.
         seconds: how long it took.
         fix: commands that repair what is wrong; empty where none does.
+        by: what the runs differ in.
     """
 
     target: str
@@ -202,6 +211,7 @@ class Comparison(Result):
     interrupted: bool = False
     seconds: float = 0.0
     fix: tuple[str, ...] = ()
+    by: Axis = "batch size"
     SCHEMA: ClassVar[str] = "batchproof/compare/1"
 
     @property

@@ -40,7 +40,7 @@ def conclude(
     """
     done = runs.done
     base = plan.base_of(question, done)
-    plain = [outcome for size in question.sizes if (outcome := done.get(Setting(size))) is not None]
+    plain = [outcome for cut in question.cuts if (outcome := done.get(cut)) is not None]
     works = [outcome for outcome in plain if not outcome.failed]
     if works:
         check(script, works[0], epoch)
@@ -52,7 +52,7 @@ def conclude(
     seeds = max((row.seeds for number in found for row in number.rows), default=0)
     compared = Comparison(
         target=_title(script),
-        sizes=question.sizes,
+        sizes=tuple(cut.column for cut in question.cuts),
         seeds=seeds,
         numbers=tuple(sorted(found, key=_order)),
         headline="",
@@ -63,6 +63,7 @@ def conclude(
         cached=sum(outcome.cached for outcome in done.values()),
         interrupted=runs.interrupted,
         seconds=seconds,
+        by=question.by,
     )
     return replace(compared, headline=_headline(compared, plain), fix=_fix(compared))
 
@@ -91,6 +92,9 @@ def _order(number: ComparedNumber) -> tuple[bool, bool]:
 def _headline(compared: Comparison, plain: list[RunOutcome]) -> str:
     """The answer, in accord with the exit status: a mistake that no part shows is said first."""
     main = compared.main
+    one, many = (
+        ("batch size", "batch sizes") if compared.by == "batch size" else ("number of ranks", "numbers of ranks")
+    )
     if main is not None and len(main.rows) > 1:
         mistakes = [advice for advice in compared.advice if advice.is_mistake]
         told = main.is_total or any(is_mistaken(part, main.farthest) for part in main.farthest.parts)
@@ -99,10 +103,10 @@ def _headline(compared: Comparison, plain: list[RunOutcome]) -> str:
             return f"something is wrong: {mistakes[0].title}; {main.headline}"
         return main.headline
     if plain and all(outcome.failed for outcome in plain):
-        return f"could not tell: the script fails at every batch size: {plain[0].failed}"
+        return f"could not tell: the script fails at every {one}: {plain[0].failed}"
     if compared.interrupted:
-        return "could not tell: interrupted before two batch sizes were run"
-    return "could not tell: only one batch size reports a number"
+        return f"could not tell: interrupted before two {many} were run"
+    return f"could not tell: only one {one} reports a number"
 
 
 def _fix(compared: Comparison) -> tuple[str, ...]:
@@ -122,34 +126,40 @@ def _failures(runs: CompletedRuns, question: Question) -> Iterator[Failure]:
     seen = set()
     for setting, outcome in runs.done.items():
         kind = replace(setting, seed=0, again=False)
-        if outcome.failed and setting.batch_size in question.sizes and (kind, outcome.failed) not in seen:
+        if outcome.failed and setting.plain in question.cuts and (kind, outcome.failed) not in seen:
             seen.add((kind, outcome.failed))
-            yield Failure(str(setting), setting.batch_size, outcome.failed)
+            yield Failure(str(setting), setting.column, outcome.failed)
 
 
 def _notes(
-    script: ScriptCommand, question: Question, runs: CompletedRuns, base: int, found: list[ComparedNumber], seeds: int
+    script: ScriptCommand,
+    question: Question,
+    runs: CompletedRuns,
+    base: Setting,
+    found: list[ComparedNumber],
+    seeds: int,
 ) -> Iterator[str]:
     done = runs.done
-    if base != question.sizes[0]:
-        yield f"the others are compared with batch size {base}, the first at which the script comes to its end"
-    first, again = done.get(Setting(base)), done.get(Setting(base, again=True))
+    if base != question.cuts[0]:
+        yield f"the others are compared with {base}, the first at which the script comes to its end"
+    first, again = done.get(base), done.get(replace(base, again=True))
     is_steady = first is None or again is None or again.failed or same_numbers(first, again)
     if not is_steady:
         yield (
-            f"not deterministic: two runs at batch size {base} from the same seed differ"
+            f"not deterministic: two runs at {base} from the same seed differ"
             f"{_gap(first, again)}; the parts of a difference hold no better than that"
         )
-    others = [done.get(Setting(base, seed)) for seed in range(1, seeds)]
+    others = [done.get(replace(base, seed=seed)) for seed in range(1, seeds)]
     if is_steady and any(other is not None and first is not None and same_numbers(first, other) for other in others):
         yield "other seeds give the same numbers: the script sets its own, so there is no error bar"
     elif seeds == 1:
         yield "one seed: there is no error bar; --seeds 3 gives one"
-    sizes = [size for size in question.sizes if (outcome := done.get(Setting(size))) and not outcome.failed]
+    unit = "batch size" if question.by == "batch size" else "number of ranks"
+    sizes = [cut.column for cut in question.cuts if (outcome := done.get(cut)) and not outcome.failed]
     for number in found:
         lacking = [size for size in sizes if size not in [row.size for row in number.rows]]
         if lacking:
-            yield f"{number.name} is not reported at batch size {', '.join(map(str, lacking))}"
+            yield f"{number.name} is not reported at {unit} {', '.join(map(str, lacking))}"
         if len({row.epoch for row in number.rows}) > 1:
             ends = ", ".join(f"{row.epoch} at {row.size:,}" for row in number.rows)
             yield f"{number.name} is compared where each run ends: at its value number {ends}"

@@ -74,7 +74,7 @@ def _printed(comparison: Comparison, main: ComparedNumber) -> Sheet:
     names = tuple(
         f"{number.name}{f' ({number.phase})' if known.count(number.name) > 1 else ''} as printed" for number in numbers
     )
-    return Sheet(names, (Group("", tuple(columns)),), in_words=True, is_stacked=True)
+    return Sheet(names, (Group("", tuple(columns)),), label=comparison.by, in_words=True, is_stacked=True)
 
 
 def _tries(number: ComparedNumber) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _sheet(comparison: Comparison) -> Sheet:
         for number, bill in zip(comparison.numbers, bills, strict=True)
     ]
     looks = tuple(known[label].look for label in labels)
-    return Sheet(tuple(labels), tuple(groups), in_words=True, is_stacked=True, looks=looks)
+    return Sheet(tuple(labels), tuple(groups), label=comparison.by, in_words=True, is_stacked=True, looks=looks)
 
 
 def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
@@ -162,6 +162,8 @@ def _subtitle(number: ComparedNumber) -> str:
 
 
 def _chart(number: ComparedNumber) -> Chart | None:
+    if number.by != "batch size":
+        return None  # a few numbers of ranks make no curve
     rows, decimals = number.rows, decimals_of(number)
     first = rows[0]
     kinds: list[tuple[str, Look, Callable[[ComparisonRow], Mean | None]]] = [

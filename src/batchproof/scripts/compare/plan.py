@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isclose, sqrt
 
-from batchproof.scripts.compare.record import STATISTICS, RunOutcome, Setting
+from batchproof.scripts.compare.record import STATISTICS, Axis, RunOutcome, Setting
 from batchproof.scripts.run import Repair
 
 #: Seeds that are tried where none were asked for, if all plain runs of one seed take no longer than this together.
@@ -23,29 +23,44 @@ class Question:
         sizes: batch sizes; the first is what the others are compared with.
         seeds: how many; None leaves it to how long the runs take.
         controls: whether to run the script with something held fixed, too.
+        ranks: numbers of processes to compare instead, at the one batch size of all of them together.
     """
 
     sizes: tuple[int, ...]
     seeds: int | None = None
     controls: bool = True
+    ranks: tuple[int, ...] = ()
+
+    @property
+    def cuts(self) -> tuple[Setting, ...]:
+        """What is compared, as it is run plainly: the first is what the others are compared with."""
+        if self.ranks:
+            return tuple(Setting(self.sizes[0] // count, ranks=count) for count in self.ranks)
+        return tuple(map(Setting, self.sizes))
+
+    @property
+    def by(self) -> Axis:
+        """What the runs differ in."""
+        return "ranks" if self.ranks else "batch size"
 
 
-def base_of(question: Question, done: Done) -> int:
-    """What the others are compared with: the first size at which the script does not fail."""
-    works = (size for size in question.sizes if not (has := done.get(Setting(size))) or not has.failed)
-    return next(works, question.sizes[0])
+def base_of(question: Question, done: Done) -> Setting:
+    """What the others are compared with: the first at which the script does not fail."""
+    works = (cut for cut in question.cuts if not (has := done.get(cut)) or not has.failed)
+    return next(works, question.cuts[0])
 
 
 def needed(question: Question, done: Done) -> list[Setting]:
     """Every run that is known to be needed by now, the earlier the more telling; those that are done among them."""
-    found = [Setting(size) for size in question.sizes]
+    found = [*question.cuts]
     base = base_of(question, done)
-    if (first := done.get(Setting(base))) is not None and not first.failed:
-        found.append(Setting(base, again=True))
+    if (first := done.get(base)) is not None and not first.failed:
+        found.append(replace(base, again=True))
     for seed in range(seeds(question, done)):
-        found += [Setting(size, seed) for size in question.sizes]
+        each = [replace(cut, seed=seed) for cut in question.cuts]
+        found += each
         if question.controls:
-            found += [setting for size in question.sizes for setting in _controls(question, done, size, seed)]
+            found += [setting for plain in each for setting in _controls(question, done, plain)]
     return list(dict.fromkeys(found))
 
 
@@ -53,29 +68,29 @@ def seeds(question: Question, done: Done) -> int:
     """How many."""
     if question.seeds is not None:
         return question.seeds
-    first = [done.get(Setting(size)) for size in question.sizes]
+    first = [done.get(cut) for cut in question.cuts]
     took = [outcome.run.seconds for outcome in first if outcome is not None]
     return SEEDS if len(took) == len(first) and sum(took) <= BEARABLE else 1
 
 
-def _controls(question: Question, done: Done, size: int, seed: int) -> list[Setting]:
+def _controls(question: Question, done: Done, setting: Setting) -> list[Setting]:
     repairs = repairs_of(question, done)
-    settings = [replace(repaired, seed=seed) for repaired in _with_repairs(size, repairs)]
-    base_size = base_of(question, done)
-    plain, base = done.get(Setting(size, seed)), done.get(Setting(base_size, seed))
-    if size == base_size or plain is None or base is None or plain.failed or base.failed:
+    settings = _with_repairs(setting, repairs)
+    first = base_of(question, done)
+    plain, base = done.get(setting), done.get(replace(first, seed=setting.seed))
+    if setting.plain == first or plain is None or base is None or plain.failed or base.failed:
         return settings
     same = (same_updates(plain, base, repairs), same_rate(plain, base, repairs))
     settings += [setting for setting in same if setting is not None]
     if plain.run.learning_rate:
-        settings += [replace(plain.setting, learning_rate=factor) for factor in factors(size, base_size).values()]
+        settings += [replace(setting, learning_rate=factor) for factor in factors(setting, first).values()]
     return settings
 
 
 def repairs_of(question: Question, done: Done) -> tuple[Repair, ...]:
     """What evaluation gets wrong at some size: it is then put right in every control run."""
     found: list[Repair] = []
-    plain = [outcome for setting, outcome in done.items() if setting.is_plain and setting.batch_size in question.sizes]
+    plain = [outcome for setting, outcome in done.items() if setting.is_plain and setting.plain in question.cuts]
     if any(reading.phase == "evaluation" and reading.left_out for outcome in plain for reading in outcome.readings):
         found.append("tail")
     if any(seen.kind == STATISTICS for outcome in plain for seen in outcome.run.seen):
@@ -83,9 +98,9 @@ def repairs_of(question: Question, done: Done) -> tuple[Repair, ...]:
     return tuple(found)
 
 
-def _with_repairs(size: int, repairs: tuple[Repair, ...]) -> list[Setting]:
+def _with_repairs(setting: Setting, repairs: tuple[Repair, ...]) -> list[Setting]:
     """One repair after the other."""
-    return [Setting(size, repairs=repairs[:count]) for count in range(1, len(repairs) + 1)]
+    return [replace(setting, repairs=repairs[:count]) for count in range(1, len(repairs) + 1)]
 
 
 def same_updates(plain: RunOutcome, base: RunOutcome, repairs: tuple[Repair, ...]) -> Setting | None:
@@ -132,6 +147,9 @@ def steps_with_sum(outcome: RunOutcome) -> bool:
     return outcome.run.follows_scale is not False and any(reading.trains_on_sum for reading in outcome.readings)
 
 
-def factors(size: int, base: int) -> dict[str, float]:
-    """What a learning rate is multiplied by when it follows the batch size, by rule."""
-    return {"linear": size / base, "square root": sqrt(size / base)}
+def factors(cut: Setting, base: Setting) -> dict[str, float]:
+    """What a learning rate is multiplied by when it follows the batch size, by rule; ranks have one batch together."""
+    if cut.ranks:
+        return {}
+    ratio = cut.batch_size / base.batch_size
+    return {"linear": ratio, "square root": sqrt(ratio)}

@@ -11,10 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Literal
 
 from batchproof.ground.place import Place
+from batchproof.ground.text import counted
 from batchproof.scripts.run import TOLERANCE, Control, Epoch, MeasuredAccumulator, Phase, Repair, ScriptRun
 
+#: What the runs of a comparison differ in.
+Axis = Literal["batch size", "ranks"]
 #: What `Run.seen` calls statistics of the batch in an evaluated model.
 STATISTICS = "statistics"
 
@@ -30,6 +34,7 @@ class Setting:
         learning_rate: what every step's learning rate is multiplied by.
         repairs: what evaluation does right although the script does not.
         again: the same run once more, to see whether it gives the same numbers.
+        ranks: how many processes ``torchrun`` starts, each of which has batches of that size; 0 runs the script itself.
     """
 
     batch_size: int
@@ -38,11 +43,22 @@ class Setting:
     learning_rate: float = 1.0
     repairs: tuple[Repair, ...] = ()
     again: bool = False
+    ranks: int = 0
+
+    @property
+    def column(self) -> int:
+        """What the run is compared by."""
+        return self.ranks or self.batch_size
+
+    @property
+    def plain(self) -> Setting:
+        """The script as it is, at this batch size on as many ranks, from the first seed."""
+        return Setting(self.batch_size, ranks=self.ranks)
 
     @property
     def is_plain(self) -> bool:
         """Whether the script runs as it is."""
-        return replace(self, seed=0, again=False) == Setting(self.batch_size)
+        return replace(self, seed=0, again=False) == self.plain
 
     def control(self, sets_batch_size: bool, report: str | None) -> Control:
         """What the run is told.
@@ -57,12 +73,13 @@ class Setting:
             updates=self.updates,
             learning_rate=self.learning_rate,
             repairs=self.repairs,
-            last_weights=True,
+            last_weights=not self.ranks,  # a model of several ranks cannot be asked by one of them alone
             report=report,
         )
 
     def __str__(self) -> str:
-        parts = [f"batch size {self.batch_size}", f"seed {self.seed}" if self.seed else ""]
+        ranks = f"{counted(self.ranks, 'rank')}, " if self.ranks else ""
+        parts = [f"{ranks}batch size {self.batch_size}", f"seed {self.seed}" if self.seed else ""]
         parts.append("as many updates" if self.updates else "")
         parts.append(f"learning rate x {self.learning_rate:.3g}" if self.learning_rate != 1 else "")
         parts.append("evaluation put right" if self.repairs else "")
@@ -109,7 +126,9 @@ class PassReading:
     @property
     def left_out(self) -> int:
         """Samples of the data that were not scored."""
-        return max(0, (self.values.dataset or 0) - self.values.samples)
+        ranks = self.values.ranks
+        scored = self.values.samples if ranks is None else ranks.samples - ranks.copies
+        return max(0, (self.values.dataset or 0) - scored) if scored else 0
 
     @property
     def is_sum(self) -> bool:
@@ -180,6 +199,9 @@ def readings_of(row: MeasuredAccumulator, known: Sequence[Kind] = ()) -> Iterato
     for epoch in row.epochs:
         kind = _kind(epoch)
         other = (not kind[0], kind[1])
+        if kind not in kinds and epoch.ranks is not None:  # the length of a rank's own data says nothing
+            alike = [each for each in kinds if each[0] == kind[0]]
+            kind = alike[0] if len(alike) == 1 else kind
         if kind not in kinds and other in kinds:
             kind = other
         elif kind not in kinds:
@@ -187,7 +209,28 @@ def readings_of(row: MeasuredAccumulator, known: Sequence[Kind] = ()) -> Iterato
         counts[kind] += 1
         name, aliases = _names(row, kinds, kinds.index(kind))
         if epoch.printed is not None or epoch.undefined:
-            yield PassReading(name, _phase(row, kinds, kind), counts[kind], row.place, epoch, row, aliases)
+            values = _of_all_ranks(epoch)
+            yield PassReading(name, _phase(row, kinds, kind), counts[kind], row.place, values, row, aliases)
+
+
+def _of_all_ranks(epoch: Epoch) -> Epoch:
+    """A pass of several ranks with what is known of all their samples, and no exact value where that is not enough."""
+    ranks = epoch.ranks
+    if ranks is None:
+        return epoch
+    if ranks.exact is not None and not ranks.parts:
+        reason = "how the ranks' numbers are combined was not recognised"
+        return replace(epoch, exact=None, settled=None, weighted=None, averaged=None, reason=reason)
+    is_whole = ranks.kind in ("exact", "with copies")  # nothing is averaged
+    return replace(
+        epoch,
+        printed=ranks.printed,
+        exact=ranks.exact,
+        settled=None,
+        weighted=ranks.printed if is_whole else ranks.weighted,
+        averaged=ranks.printed if is_whole else ranks.averaged,
+        reason=ranks.reason,
+    )
 
 
 def _kinds(row: MeasuredAccumulator) -> list[Kind]:

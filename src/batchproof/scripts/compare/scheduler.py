@@ -65,6 +65,7 @@ class ScriptCommand:
             "as_module": self.as_module,
             "control": asdict(setting.control(not self.has_blank, self.report)),
             "output": str(output),
+            "ranks": setting.ranks,
         }
 
 
@@ -192,7 +193,7 @@ def _go_on(
             for future in wait(running, MOMENT, FIRST_COMPLETED).done:
                 setting = running.pop(future)
                 done[setting] = future.result()
-                if setting == Setting(question.sizes[0]) and not done[setting].failed:
+                if setting == question.cuts[0] and not done[setting].failed:
                     check(done[setting])
 
 

@@ -24,6 +24,7 @@ from typing import TextIO
 
 from batchproof.scripts.compare import workspace
 from batchproof.scripts.compare.descendants import end_descendants
+from batchproof.scripts.compare.ranks import on_ranks
 from batchproof.scripts.compare.watch import FileWatch
 
 #: How often to look whether a run is over.
@@ -109,15 +110,27 @@ def run(job: str) -> int:
         control, output = from_plain(Control, run["control"]), Path(run["output"])
         own = [str(place), *(asked["roots"] if asked["kind"] == "overlay" else ())]
         FileWatch(Path(asked["notes"]), own, [str(place), *asked["roots"]]).begin()
-        return launch_quietly(copies.there(run["typed"]), arguments, run["as_module"], control, output)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        typed = copies.there(run["typed"])
+
+        def once() -> int:
+            try:
+                return launch_quietly(typed, arguments, run["as_module"], control, output)
+            except SystemExit as ended:
+                return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+            finally:
+                _flush()
+
+        return on_ranks(run["ranks"], once, output) if run["ranks"] else once()
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(Exception):
-                stream.flush()
+        _flush()
         for file in (run["output"], asked["log"]):
             _rewrite(Path(file), copies)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def _isolate(kind: workspace.Kind, roots: Sequence[str], place: Path) -> workspace.Copies:

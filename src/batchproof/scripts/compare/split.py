@@ -20,8 +20,11 @@ from batchproof.scripts.compare.record import PassReading
 class DifferenceCause(str, Enum):
     """Why the number differs, in the order of the ladder."""
 
+    ONE_RANK = "one rank's samples"
+    RANK_MEANS = "mean of rank means"
     SHORT_BATCH = "short last batch"
     ARITHMETIC = "arithmetic"
+    COPIES = "samples twice"
     LEFT_OUT = "samples left out"
     STATISTICS = "statistics of the batch"
     TRAINING = "measured while training"
@@ -33,11 +36,20 @@ class DifferenceCause(str, Enum):
     def is_mistake(self) -> bool:
         """Whether the number moves although the model is the same."""
         return self in (
+            *OF_RANKS,
             DifferenceCause.SHORT_BATCH,
             DifferenceCause.ARITHMETIC,
             DifferenceCause.LEFT_OUT,
             DifferenceCause.STATISTICS,
         )
+
+
+#: What ranks bring in, as `RankValues.parts` calls it.
+OF_RANKS = {
+    DifferenceCause.ONE_RANK: "one rank",
+    DifferenceCause.RANK_MEANS: "mean of ranks",
+    DifferenceCause.COPIES: "copies",
+}
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,9 @@ def parts(run: SeedReadings, base: SeedReadings) -> Parts:
     """
     steps, worth = _steps(run)
     base_steps, _ = _steps(base)
+    of_ranks = {cause for cause in OF_RANKS if cause in steps or cause in base_steps}
+    if of_ranks:  # one process has none of them
+        steps, base_steps = ({**dict.fromkeys(of_ranks, 0.0), **own} for own in (steps, base_steps))
     found = {cause: steps[cause] - base_steps[cause] for cause in steps if cause in base_steps}
     for cause, control in ((DifferenceCause.UPDATES, run.updates), (DifferenceCause.RATE, run.rate)):
         if control is not None and _worth(control).kind == worth.kind:
@@ -103,9 +118,10 @@ def _steps(run: SeedReadings) -> tuple[Parts, _Worth]:
     """How much each cause that lies in the run alone makes up, and what is left of the number without them."""
     plain, found = run.plain, {}
     if plain.values.exact is not None:
-        short = _short_batch(plain)
-        found[DifferenceCause.SHORT_BATCH] = short
-        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.values.exact - short
+        amounts = plain.values.ranks.parts if plain.values.ranks is not None else {}
+        found.update({cause: amounts[name] for cause, name in OF_RANKS.items() if amounts})
+        found[DifferenceCause.SHORT_BATCH] = _short_batch(plain)
+        found[DifferenceCause.ARITHMETIC] = plain.reported - plain.values.exact - math.fsum(found.values())
     last = plain
     for cause, reading in ((DifferenceCause.LEFT_OUT, run.whole), (DifferenceCause.STATISTICS, run.repaired)):
         if reading is not None and reading.values.exact is not None and last.values.exact is not None:

@@ -10,7 +10,7 @@ from batchproof.scripts.compare.assemble import CLEAR, is_clear
 from batchproof.scripts.compare.bill import change, decimals_of, differences, figure, is_plural
 from batchproof.scripts.compare.comparison import ComparedNumber, ComparisonRow, Part, Verdict
 from batchproof.scripts.compare.record import RunOutcome
-from batchproof.scripts.compare.split import DifferenceCause, Mean
+from batchproof.scripts.compare.split import OF_RANKS, DifferenceCause, Mean
 
 #: What mistakes may move a number by before they are spoken of, as a share of the number.
 NOTICED = 1e-3
@@ -78,25 +78,32 @@ def _verdict(found: ComparedNumber, outcomes: Sequence[RunOutcome]) -> Verdict:
 def _headline(found: ComparedNumber, verdict: Verdict) -> str:
     row, first = found.farthest, found.rows[0]
     if row.difference is None:
-        return f"could not tell: {found.name} is reported at one batch size only"
+        one = "at one batch size" if found.by == "batch size" else "on one number of ranks"
+        return f"could not tell: {found.name} is reported {one} only"
     decimals = decimals_of(found)
     low, high = figure(first.reported.value, decimals), figure(row.reported.value, decimals)
     many = is_plural(found.name)
     if verdict == "the same" or not math.isfinite(row.difference.value):
         be = f"{found.name} {'are' if many else 'is'}"
-        lead = "the same at every batch size" if verdict == "the same" else "could not tell"
-        return f"{lead}: {be} {low} at {first.size:,}, {high} at {row.size:,}"
+        every = "at every batch size" if found.by == "batch size" else "on any number of ranks"
+        lead = f"the same {every}" if verdict == "the same" else "could not tell"
+        return f"{lead}: {be} {low} {_at(found, first)}, {high} {_at(found, row)}"
     moves = ("rise" if row.difference.value > 0 else "fall") + ("" if many else "s")
     amount, _ = differences(row, first, decimals)
     by = change(abs(amount), decimals).lstrip("+")
-    head = f"{found.name} {moves} by {by} from batch {first.size:,} to {row.size:,}"
+    to = f"{row.size:,}" if found.by == "batch size" else found.at(row)
+    head = f"{found.name} {moves} by {by} from {found.at(first)} to {to}"
     if found.is_total:
         return f"{head}: it is a total over the batches, and their number changes"
     if verdict == "could not tell":
         return f"could not tell why {head}: it has no exact value to compare with"
     if verdict == "normal" and abs(row.difference.value) <= NOTICED * abs(row.reported.value):
-        return f"{found.name} hardly change{'' if many else 's'}: {low} at {first.size:,}, {high} at {row.size:,}"
+        return f"{found.name} hardly change{'' if many else 's'}: {low} {_at(found, first)}, {high} {_at(found, row)}"
     return f"{head}{_why(row, first, decimals)}"
+
+
+def _at(found: ComparedNumber, row: ComparisonRow) -> str:
+    return f"at {row.size:,}" if found.by == "batch size" else f"on {found.at(row)}"
 
 
 def _why(row: ComparisonRow, first: ComparisonRow, decimals: int) -> str:
@@ -132,7 +139,9 @@ def _real(row: ComparisonRow, first: ComparisonRow) -> str:
         return f", all of it real{_above_all(row, first)}"
     known = math.fsum(part.mean.value for part in row.parts if part.cause in _SHOWN) / total
     if not REAL < known < 1 - REAL:
-        return ", most of it not explained: gradient noise, or whatever else differs"
+        is_of_ranks = any(part.cause in OF_RANKS for part in row.parts)
+        noise = "statistics or dropout of each rank's own batches" if is_of_ranks else "gradient noise"
+        return f", most of it not explained: {noise}, or whatever else differs"
     real, rest = _shares(known)
     return f": {real} real, {rest} not explained{_above_all(row, first)}"
 
@@ -160,6 +169,9 @@ def _shares(real: float) -> tuple[str, str]:
 def _mistaken(row: ComparisonRow) -> str:
     worst = max((part for part in row.parts if part.is_mistake), key=lambda part: abs(part.mean.value))
     return {
+        DifferenceCause.ONE_RANK: "the first rank reports its own samples as the whole",
+        DifferenceCause.RANK_MEANS: "the means of the ranks are averaged, whatever their samples",
+        DifferenceCause.COPIES: "the sampler gives samples twice",
         DifferenceCause.SHORT_BATCH: "a short last batch counts as much as a full one",
         DifferenceCause.ARITHMETIC: "it comes from averaging over batches",
         DifferenceCause.LEFT_OUT: "samples are left out",

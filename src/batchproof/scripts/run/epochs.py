@@ -78,7 +78,9 @@ class Pass:
             self.fails(error)
 
 
-def epoch_of(done: Pass, is_sum: bool | None, settled: float | None, exact: float | None) -> Epoch:
+def epoch_of(
+    done: Pass, is_sum: bool | None, settled: float | None, exact: float | None, scale: float | None = None
+) -> Epoch:
     """The pass as numbers.
 
     Args:
@@ -86,16 +88,15 @@ def epoch_of(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
         is_sum: whether a batch's value is a sum over its samples.
         settled: the formula on all samples with the last weights.
         exact: the formula on all samples.
+        scale: 100 for percent; None where what is printed tells.
     """
     values = as_numbers(done.values)
     are_numbers = all(map(is_number, done.values))
     counts = [count for count in done.counts if count is not None]
     known = len(counts) == len(values) and bool(values)
-    weights = as_numbers(done.weights)
-    weights = weights if len(weights) == len(values) else [1.0] * len(values)
-    total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
-    printed = None if done.printed is None else as_number(done.printed)
-    reckoned = _Reckoned(done, printed, total, math.fsum(weights), sum(counts) if known else None, len(values), is_sum)
+    weights = _weights(done, values)
+    reckoned = _reckon(done, is_sum, scale)
+    printed = reckoned.printed
     finish = _AFTER.get(done.after)
 
     def shown(value: float | None) -> float | None:
@@ -130,6 +131,26 @@ def epoch_of(done: Pass, is_sum: bool | None, settled: float | None, exact: floa
     )
 
 
+def scale_of(done: Pass, is_sum: bool | None) -> float:
+    """100 where what is printed is percent of what was added up, 1 otherwise."""
+    return _reckon(done, is_sum, None).scale
+
+
+def _reckon(done: Pass, is_sum: bool | None, scale: float | None) -> _Reckoned:
+    values = as_numbers(done.values)
+    weights = _weights(done, values)
+    total = math.fsum(value * weight for value, weight in zip(values, weights, strict=True))
+    counts = [count for count in done.counts if count is not None]
+    samples = sum(counts) if len(counts) == len(values) and values else None
+    printed = None if done.printed is None else as_number(done.printed)
+    return _Reckoned(done, printed, total, math.fsum(weights), samples, len(values), is_sum, scale)
+
+
+def _weights(done: Pass, values: Sequence[float]) -> list[float]:
+    weights = as_numbers(done.weights)
+    return weights if len(weights) == len(values) else [1.0] * len(values)
+
+
 @dataclass(frozen=True)
 class _Reckoned:
     """How the script gets from what was added to what it reports: its divisor, and a factor such as 100."""
@@ -141,6 +162,7 @@ class _Reckoned:
     samples: int | None
     batches: int
     is_sum: bool | None
+    given: float | None = None
 
     @property
     def divisor(self) -> float | None:
@@ -150,6 +172,8 @@ class _Reckoned:
     @property
     def scale(self) -> float:
         """100 for percent, 1 otherwise."""
+        if self.given is not None:
+            return self.given
         divisor = self.divisor
         if divisor is None:
             return 1.0

@@ -32,6 +32,76 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
+class RankValues:
+    """One pass of all ranks together, each number with one cause fewer than the one before.
+
+    Attributes:
+        ranks: how many processes.
+        printed: what the script reports.
+        own: the first rank's batches averaged, with the script's weights.
+        mean: the mean of what that is on each rank.
+        averaged: all ranks' batches averaged, with the script's weights.
+        weighted: the same, each batch weighted by the number of its samples.
+        with_copies: the quantity on all ranks' samples together, with those that a sampler repeats.
+        exact: without them.
+        samples: how many samples all ranks have, copies among them.
+        copies: how many of them are copies.
+        reason: why there is no exact value, as half a sentence; empty where there is one.
+    """
+
+    ranks: int
+    printed: float | None
+    own: float | None = None
+    mean: float | None = None
+    averaged: float | None = None
+    weighted: float | None = None
+    with_copies: float | None = None
+    exact: float | None = None
+    samples: int = 0
+    copies: int = 0
+    reason: str = ""
+
+    @property
+    def kind(self) -> str:
+        """What is printed; empty where it is none of the numbers.
+
+        An ``"exact"`` number, one of all samples ``"with copies"`` or of ``"all"`` batches, a ``"mean"`` of the ranks'
+        own, or the first rank's ``"own"``.
+        """
+        for kind, value in (
+            ("exact", self.exact),
+            ("with copies", self.with_copies),
+            ("all", self.averaged),
+            ("mean", self.mean),
+            ("own", self.own),
+        ):
+            if value is not None and self.printed is not None and _is_near(self.printed, value):
+                return kind
+        return ""
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """What each cause that ranks bring in adds to what is printed; empty where that is not known."""
+        if None in (self.mean, self.averaged, self.weighted, self.with_copies, self.exact) or not self.kind:
+            return {}
+        assert self.printed is not None
+        assert self.mean is not None
+        assert self.averaged is not None
+        assert self.with_copies is not None
+        assert self.exact is not None
+        is_of_ranks = self.kind in ("mean", "own")
+        return {
+            "one rank": self.printed - self.mean if self.kind == "own" else 0.0,
+            "mean of ranks": self.mean - self.averaged if is_of_ranks else 0.0,
+            "copies": 0.0 if self.kind == "exact" else self.with_copies - self.exact,
+        }
+
+
+def _is_near(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=5e-6)
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One pass over a loader: from an accumulator's first value to the average that is reported.
 
@@ -52,6 +122,7 @@ class Epoch:
         duplicates: samples that the sampler drew more than once.
         rank: which process measured it.
         reason: why there is no exact value, as half a sentence; empty where there is one.
+        ranks: what several ranks make of it together; None where one process trains, or their samples are not known.
     """
 
     number: int
@@ -70,6 +141,7 @@ class Epoch:
     duplicates: int = 0
     rank: int = 0
     reason: str = ""
+    ranks: RankValues | None = None
     DERIVED: ClassVar[dict[str, Any]] = {"difference": float | None, "samples": int, "batches": int}
 
     @property

@@ -20,11 +20,12 @@ from batchproof.ground.place import short
 from batchproof.ground.text import error_line
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
+from batchproof.scripts.run.all_ranks import AllRanks
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
 from batchproof.scripts.run.interventions import Steering, act_on_imported
 from batchproof.scripts.run.observe import Observer
-from batchproof.scripts.run.origins import call_sites
+from batchproof.scripts.run.origins import PassOrigin, call_sites
 from batchproof.scripts.run.processes import Children, rank, world
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, Registry, RewrittenFile
@@ -62,6 +63,8 @@ class Session:
         self.process = os.getpid()
         self.on_pass: Callable[[], None] = lambda: None
         self.children: Children | None = None
+        self.ranks: AllRanks | None = None
+        self.unmerged = ""
 
     # ------------------------------------------------------------------ before and while it runs
 
@@ -78,6 +81,7 @@ class Session:
         source = execute.read(target)
         names = execute.main_module(target)
         code = self.rewrite_script(source, str(target.path.absolute()), names.__dict__)
+        self.ranks = AllRanks.of(output) if output is not None else None
         finder = self.install()
         if output is not None:
             self.children = Children(self, output)
@@ -97,7 +101,11 @@ class Session:
     def install(self) -> Finder:
         """Let rewritten code reach the measuring, and modules of the script be rewritten."""
         setattr(builtins, NAME, self.recorder)
-        finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(self.steering.watches()))
+        watches = self.steering.watches()
+        if self.ranks is not None:
+            self.ranks.before_end = self.recorder.end
+            watches["torch.distributed"] = self.ranks.watch
+        finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(watches))
         sys.meta_path.insert(0, finder)
         return finder
 
@@ -167,6 +175,7 @@ class Session:
         from batchproof.scripts.run.epochs import epoch_of, exact_value, reason, settled_value
 
         number = done.place.number
+        kept = self.ranks.keep(self._key(number, done.origin), done) if self.ranks is not None else None
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
         done.duplicates = done.copies or self.observer.duplicates(done.place.loop, done.origin)
@@ -182,10 +191,19 @@ class Session:
             self.observer.broadcasts[number] = done.batches.formula.broadcasts
         found = FinishedPass(epoch, done.origin, reason(done, epoch, is_sum), is_sum, on_sum)
         self.passes.setdefault(number, []).append(found)
+        if kept is not None:
+            kept.found, kept.is_sum = found, is_sum
         self.on_pass()
         if self.live is not None:
             row = next(row for row in self.accumulators(number) if row.last.printed is epoch.printed)
             self.live(row, row.last)
+
+    def _key(self, number: int, origin: PassOrigin) -> str:
+        """A place, and the calls that lead to it, as every process names them."""
+        place = self.registry.places[number]
+        line = getattr(place.site.add, "lineno", place.root.lineno)
+        calls = [instruction for _, instruction in origin.path]
+        return repr((place.source.file, line, place.site.name, calls, origin.names, origin.word, origin.words))
 
     def _trained_on_sum(self, done: Any, is_sum: bool | None) -> bool | None:
         from batchproof.scripts.run.epochs import as_number
@@ -234,6 +252,10 @@ class Session:
 
     def result(self, ending: Ending) -> ScriptRun:
         """All that was measured."""
+        if self.ranks is not None and not ending.failed:
+            self.ranks.hand_in()
+            if rank() == 0 and self.ranks.passes:
+                self.unmerged = self.ranks.merge()
         return self._result(ending, self.children.collect() if self.children is not None else [])
 
     def _result(self, ending: Ending, handed_in: list[ScriptRun]) -> ScriptRun:
@@ -262,9 +284,11 @@ class Session:
 
     def _notes(self, processes: int) -> Iterator[str]:
         """What else there is to know, where this number of processes that the script started handed in a result."""
-        if world() > 1:
+        if self.unmerged or (world() > 1 and self.ranks is None):
+            why = f" ({self.unmerged})" if self.unmerged else ""
             yield (
-                f"{world()} processes train together: these are the samples of the first; each other wrote its own file"
+                f"{world()} processes train together: these are the samples of the first{why}; each other wrote its "
+                "own file"
             )
         elif processes > 1:
             yield f"measured in {processes} processes that the script started: these are the samples of the first"
