@@ -215,7 +215,6 @@ def test_processes_of_torchrun_each_write_a_file(folder: Path) -> None:
     first, second = (json.loads((folder / ".batchproof" / name).read_text()) for name in ("run.json", "run.rank1.json"))
     assert [run["measured"][0]["epochs"][0]["rank"] for run in (first, second)] == [0, 1]
     assert first["world"] == 2
-    assert [path.name for path in (folder / ".batchproof").iterdir() if path.suffix != ".json"] == []
     own, other = (run["measured"][0]["epochs"][0] for run in (first, second))
     ranks = own["ranks"]
     assert (ranks["ranks"], ranks["samples"], ranks["copies"]) == (2, 102, 1)
