@@ -91,7 +91,7 @@ def train_one_epoch(model, loader, optimizer):
     return total / len(loader)
 """
 PARALLEL = """\
-import os, sys
+import os, sys, time
 import torch, torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -124,6 +124,7 @@ if __name__ == "__main__":
         dist.init_process_group("gloo")
         train(dist.get_rank(), dist.get_world_size())
         dist.destroy_process_group()
+        time.sleep(float(os.environ["RANK"]))  # the first ends before the other
     else:
         mp.spawn(worker, args=(2, os.path.abspath("meeting")), nprocs=2)
 """
@@ -215,6 +216,7 @@ def test_processes_of_torchrun_each_write_a_file(folder: Path) -> None:
     first, second = (json.loads((folder / ".batchproof" / name).read_text()) for name in ("run.json", "run.rank1.json"))
     assert [run["measured"][0]["epochs"][0]["rank"] for run in (first, second)] == [0, 1]
     assert first["world"] == 2
+    assert [path.name for path in (folder / ".batchproof").iterdir() if path.suffix != ".json"] == []
     own, other = (run["measured"][0]["epochs"][0] for run in (first, second))
     ranks = own["ranks"]
     assert (ranks["ranks"], ranks["samples"], ranks["copies"]) == (2, 102, 1)

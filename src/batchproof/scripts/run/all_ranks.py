@@ -84,6 +84,7 @@ class AllRanks:
     reduced: list[Reduced] = field(default_factory=list)
     nbytes: int = 0
     world: int = 1
+    is_handed_in: bool = False
     before_end: Callable[[], None] = lambda: None  # closes the passes that are open
 
     @classmethod
@@ -138,11 +139,15 @@ class AllRanks:
         return kept
 
     def hand_in(self) -> None:
-        """Give what was kept to the first process, as this one ends."""
+        """Give what was kept to the first process, once: as this one leaves the group, or ends.
+
+        A second time the first may have read it already, and what is written then stays.
+        """
         import torch
 
-        if rank() == 0:
+        if rank() == 0 or self.is_handed_in:
             return
+        self.is_handed_in = True
         file = self._file(rank())
         with contextlib.suppress(Exception):
             torch.save([kept.data() for kept in self.passes], file.with_suffix(".new"))
