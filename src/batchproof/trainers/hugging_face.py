@@ -67,9 +67,7 @@ def check(
         BatchproofError: transformers is missing, it is no trainer, it has no training data, or several processes train.
     """
     trainer = usable(trainer)
-    args, steps = trainer.args, steps_of(trainer, accumulation_steps)
-    size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
-    samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
+    samples = samples_of(trainer, steps_of(trainer, accumulation_steps), windows, count)
     return check_on(trainer, samples, dropout=dropout, tolerance=tolerance)
 
 
@@ -99,6 +97,12 @@ def steps_of(trainer: Any, given: int | None) -> int:
     """Micro-batches for one optimizer step: as given, or the trainer's own where it has several."""
     own: int = trainer.args.gradient_accumulation_steps
     return given if given is not None else own if own > 1 else DEFAULT_STEPS
+
+
+def samples_of(trainer: Any, steps: int, windows: int, count: Count | None) -> EpochSamples:
+    """The samples of the first windows of an epoch and of its last, in the order of the data set."""
+    size, drop_last = trainer.args.per_device_train_batch_size, trainer.args.dataloader_drop_last
+    return of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, count)
 
 
 def check_on(

@@ -14,9 +14,9 @@ from batchproof.errors import BatchproofError
 from batchproof.gradients.check import GradientCheck
 from batchproof.ground.isolation import preserved
 from batchproof.trainers.compare import needs
-from batchproof.trainers.hugging_face import apart, check_on, steps_of, usable
+from batchproof.trainers.hugging_face import apart, check_on, samples_of, steps_of, usable
 from batchproof.trainers.process_state import own_state
-from batchproof.trainers.samples import Count, EpochSamples, of_dataset
+from batchproof.trainers.samples import Count, EpochSamples
 
 
 def check(
@@ -74,13 +74,12 @@ def check(
     def counts(batch: Any) -> dict[str, float]:
         return {**_completions(batch, pairs), **(count(batch) if count is not None else {})}
 
-    steps, args = steps_of(trainer, accumulation_steps), trainer.args
+    steps = steps_of(trainer, accumulation_steps)
     ran = f"{type(trainer).__name__} of trl {trl.__version__}"
     if hasattr(trainer, "_generate_and_score_completions"):
         samples = _rollouts(trainer, steps, windows, counts)
         return check_on(trainer, samples, dropout=dropout, tolerance=tolerance, ran=ran, prepare=_on_rollouts)
-    size, drop_last = args.per_device_train_batch_size, args.dataloader_drop_last
-    samples = of_dataset(trainer.train_dataset, size, steps, windows, trainer.data_collator, drop_last, counts)
+    samples = samples_of(trainer, steps, windows, counts)
     return check_on(trainer, samples, dropout=dropout, tolerance=tolerance, ran=ran)
 
 
