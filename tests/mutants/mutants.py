@@ -706,11 +706,11 @@ MUTANTS = (
     Mutant(
         "shared tensors are not compared",
         "metric/fingerprints.py",
-        "digest.update(_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())",
+        "digest.update(raw_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())",
         "pass",
         PRINTS,
     ),
-    Mutant("centres are not compared", "metric/fingerprints.py", "digest.update(_bytes(stat))", "pass", SYNC),
+    Mutant("centres are not compared", "metric/fingerprints.py", "digest.update(raw_bytes(stat))", "pass", SYNC),
     Mutant(
         "the codes of functions are not compared",
         "metric/fingerprints.py",

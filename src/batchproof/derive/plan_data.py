@@ -28,6 +28,7 @@ from batchproof.derive.recording import Free, Op, Read, Ref, Size
 from batchproof.derive.site import CallSite
 from batchproof.derive.summand import Centre, Direction, Summand, SummandRows
 from batchproof.errors import BatchproofError
+from batchproof.ground.tensors import of_raw_bytes, raw_bytes
 
 #: Changes whenever data of the one before cannot be read.
 VERSION = 1
@@ -61,7 +62,7 @@ def to_bytes(plan: StatePlan) -> bytes:
         "tensors": [(str(t.dtype)[6:], list(t.shape)) for t in writer.tensors],
     }
     text = zlib.compress(json.dumps(data, separators=(",", ":")).encode())
-    return b"".join([len(text).to_bytes(8, "little"), text, *map(_raw, writer.tensors)])
+    return b"".join([len(text).to_bytes(8, "little"), text, *map(raw_bytes, writer.tensors)])
 
 
 def of_bytes(data: bytes, fn: Callable[..., Any], device: torch.device) -> StatePlan:
@@ -119,19 +120,12 @@ def _taken_by_sums(plan: StatePlan) -> dict[int, torch.Tensor]:
     return {index: value for index, value in plan.constants.items() if index in taken}
 
 
-def _raw(tensor: torch.Tensor) -> bytes:
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8).numpy().tobytes() if plain.numel() else b""
-
-
 def _tensors(shapes: list[Any], raw: bytes, device: torch.device) -> Iterator[torch.Tensor]:
     start = 0
     for name, shape in shapes:
         dtype = _attribute(name)
-        count = torch.Size(shape).numel()
-        stop = start + count * dtype.itemsize
-        flat = torch.frombuffer(bytearray(raw[start:stop]), dtype=dtype) if count else torch.empty(0, dtype=dtype)
-        yield flat.reshape(shape).to(device)
+        stop = start + torch.Size(shape).numel() * dtype.itemsize
+        yield of_raw_bytes(raw[start:stop], dtype, shape).to(device)
         start = stop
 
 

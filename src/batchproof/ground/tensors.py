@@ -1,6 +1,8 @@
-"""Two tensors beside each other: the same to the last bit, close up to rounding, or how far apart."""
+"""Two tensors beside each other: the same, close up to rounding, or how far apart; and the bytes of one."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -43,3 +45,15 @@ def gap(a: Tensor, b: Tensor, scale: float = 0.0) -> float:
         return float("inf")
     size = max(float(b[finite].abs().max()), scale, 1e-300)
     return float((a - b)[finite].abs().max()) / size
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """The numbers of a tensor, one after another, as they lie in memory."""
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
+
+
+def of_raw_bytes(data: bytes, dtype: torch.dtype, shape: Sequence[int]) -> Tensor:
+    """The tensor of which `raw_bytes` made these bytes, on the CPU."""
+    flat = torch.frombuffer(bytearray(data), dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return flat.reshape(tuple(shape))

@@ -16,6 +16,7 @@ from torch import Tensor
 from batchproof.derive import ROWS, GroupFold, Leaf, StatePlan, group_fold
 from batchproof.errors import BatchproofError, NotConstantSize
 from batchproof.ground.batch import Batch, Dims, bound, check_batch_dim, read, signature, tensors_of
+from batchproof.ground.tensors import of_raw_bytes, raw_bytes
 from batchproof.ground.text import counted
 from batchproof.metric import merging
 from batchproof.metric.fast_path import Variant
@@ -103,7 +104,7 @@ class PartialState:
     def to_bytes(self) -> bytes:
         """The state as bytes, which `Aggregation.state` reads. No sample is in them."""
         numbers = struct.pack(f"<{1 + len(self.lengths)}q", self.n, *self.lengths)
-        return b"".join([MAGIC, self.form, numbers, *map(_raw, self.leaves)])
+        return b"".join([MAGIC, self.form, numbers, *map(raw_bytes, self.leaves)])
 
     def to_arrow(self) -> pyarrow.RecordBatch:
         """The state as a row of a pyarrow table, in the columns of `Aggregation.schema`; `Aggregation.state` reads it.
@@ -305,8 +306,7 @@ class Aggregation:
         leaves = []
         for leaf in blank.leaves:
             stop = start + leaf.nbytes
-            flat = torch.frombuffer(bytearray(data[start:stop]), dtype=leaf.dtype) if leaf.nbytes else leaf
-            leaves.append(flat.reshape(leaf.shape).to(leaf.device))
+            leaves.append(of_raw_bytes(data[start:stop], leaf.dtype, leaf.shape).to(leaf.device))
             start = stop
         form = data[len(MAGIC) : len(MAGIC) + PRINT]
         return self._ours(PartialState(tuple(leaves), tuple(lengths), n, form))
@@ -360,11 +360,6 @@ class Aggregation:
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
         return f"<Aggregation {name}: {self.plan.nbytes:,} bytes of state>"
-
-
-def _raw(leaf: Tensor) -> bytes:
-    plain = leaf.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().tobytes() if plain.numel() else b""
 
 
 def _arrow_array(leaf: Tensor) -> Any:

@@ -13,6 +13,7 @@ import torch
 from batchproof.derive import Free, Kind, Op, Ref, Size, StatePlan, leaves, record
 from batchproof.ground.batch import Batch, rebuild
 from batchproof.ground.isolation import held_by, quiet
+from batchproof.ground.tensors import raw_bytes
 from batchproof.metric.stream import Stream
 
 DEPTH = 4  # how far to look into objects
@@ -68,7 +69,7 @@ def sample_print(fn: Callable[..., Any], sample: Batch) -> str | None:
     lines = [(op.name, op.outputs, *_arguments(op, False)) for op in run.ops]
     digest = hashlib.sha256(repr(lines).encode())
     for index, tensor in sorted(run.captured.items()):
-        digest.update(repr((index, tuple(tensor.shape))).encode() + _bytes(tensor))
+        digest.update(repr((index, tuple(tensor.shape))).encode() + raw_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -104,7 +105,7 @@ def centres_print(plan: StatePlan) -> str:
                 *(stat for _, stat in sorted(at.stats.items())),
                 *(step for step in steps if step is not None),
             ]:
-                digest.update(_bytes(stat))
+                digest.update(raw_bytes(stat))
     return digest.hexdigest()
 
 
@@ -113,17 +114,12 @@ def shared_print(stream: Stream) -> str:
     digest = hashlib.sha256()
     if stream.plan is not None and stream.plan.program is not None:
         for index, tensor in sorted(stream.plan.program.captured.items()):
-            digest.update(repr((index, str(tensor.dtype), tuple(tensor.shape))).encode() + _bytes(tensor))
+            digest.update(repr((index, str(tensor.dtype), tuple(tensor.shape))).encode() + raw_bytes(tensor))
     if stream.first is not None:
         for leaf, dim in zip(stream.first.leaves, stream.first.layout.dims, strict=True):
             if dim is None:
-                digest.update(_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())
+                digest.update(raw_bytes(leaf) if isinstance(leaf, torch.Tensor) else repr(leaf).encode())
     return digest.hexdigest()
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().tobytes()
 
 
 def same_function(a: Any, b: Any) -> bool:
