@@ -7,9 +7,9 @@ from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.jackknife import delete_group_errors, standard_error
 from batchproof.metric.order import NOTE
-from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
+from batchproof.metric.per_sample import mean_of_each, per_sample
 from batchproof.metric.recheck import recheck
-from batchproof.metric.reservoir import NOTHING, Sample, mixed, unpacked
+from batchproof.metric.reservoir import NOTHING, Sample, unpacked
 from batchproof.metric.stream import Stream, typed
 
 __all__ = [
@@ -20,14 +20,12 @@ __all__ = [
     "GroupedState",
     "PartialState",
     "Sample",
-    "SampleValues",
     "Stream",
     "Variant",
     "delete_group_errors",
     "exact",
     "fold_by",
     "mean_of_each",
-    "mixed",
     "moved",
     "no_autocast",
     "on_cpu",

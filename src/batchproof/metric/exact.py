@@ -14,14 +14,11 @@ from batchproof.errors import BatchproofError
 from batchproof.ground.batch import (
     Batch,
     Dims,
-    Layout,
     bound,
     check_batch_dim,
-    copied,
     keep,
     one_sample,
     read,
-    samples_in,
 )
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
@@ -337,16 +334,10 @@ class Exact:
         missing = {"layout", "updates", "values"} - set(state)
         if missing:
             raise BatchproofError(f"this is no state of an exact metric: {', '.join(sorted(missing))} missing")
-        layout = None if state["layout"] is None else Layout.of(state["layout"])
-
-        def relayout(leaves: list[Any]) -> Batch:
-            assert layout is not None
-            return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
-
         if state["n"] and (state["values"] is None) != (self.over == "dataset"):
             raise BatchproofError("the saved state does not fit: it is of a metric with another over=")
         values = None if state["values"] is None else SampleValues.of(state["values"], self.fn)
-        fresh = merging.load(self._stream, state, relayout)
+        fresh = merging.load(self._stream, state)
         self._values = values
         self._stream = fresh
 

@@ -155,16 +155,22 @@ def save_plan(stream: Stream) -> dict[str, Any]:
 
 def load_plan(stream: Stream, saved: dict[str, Any]) -> Stream:
     """A stream of a saved plan that has seen nothing, in place of another one of the same function."""
-    layout = Layout.of(saved["layout"])
-
-    def relayout(leaves: list[Any]) -> Batch:
-        return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
-
-    fresh = stream.emptied()
+    fresh, relayout = stream.emptied(), _in_layout(saved)
     fresh.first = relayout(saved["first"])
     _fits(stream, fresh.first)
     _learn(fresh, saved, relayout)
     return fresh
+
+
+def _in_layout(saved: dict[str, Any]) -> Callable[[list[Any]], Batch]:
+    """What makes a batch of saved leaves, in the layout that was saved with them; nothing has one before any data."""
+    layout = None if saved["layout"] is None else Layout.of(saved["layout"])
+
+    def relayout(leaves: list[Any]) -> Batch:
+        assert layout is not None
+        return Batch(layout, [copied(leaf) for leaf in leaves], samples_in(leaves, layout.dims))
+
+    return relayout
 
 
 def _saved_plan(stream: Stream, first: Batch | None, with_samples: bool) -> dict[str, Any]:
@@ -228,18 +234,17 @@ def _copied(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf
 
 
-def load(stream: Stream, saved: dict[str, Any], relayout: Callable[[list[Any]], Batch]) -> Stream:
+def load(stream: Stream, saved: dict[str, Any]) -> Stream:
     """A stream that goes on from a saved state, in place of another one.
 
     Args:
         stream: of the same function.
         saved: from `save`.
-        relayout: makes a `Call` of saved leaves.
 
     Raises:
         BatchproofError: the state belongs to another function.
     """
-    fresh = stream.emptied()
+    fresh, relayout = stream.emptied(), _in_layout(saved)
     fresh.forgotten = (fresh.forgotten | set(saved.get("forgotten", ()))) - set(saved.get("owned", ()))
     if "first" in saved:
         fresh.first = relayout(saved["first"])
