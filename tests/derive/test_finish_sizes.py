@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates, OneByOne, Size, StatePlan, derive, finish_sizes, group_fold
+from batchproof.derive import OneByOne, Size, StatePlan, StatesByGroup, derive, finish_sizes, group_fold
 
 finish_sizes_module = import_module("batchproof.derive.finish_sizes")
 
@@ -53,7 +53,7 @@ def by_sizes(fn: Callable[..., Any], sizes: list[int]) -> tuple[Any, list[Tensor
     plan = derive(fn, [x[-64:], y[-64:]], [0, 0])
     assert isinstance(plan, StatePlan)
     groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
-    states = GroupStates.empty(plan, len(sizes))
+    states = StatesByGroup.empty(plan, len(sizes))
     group_fold(plan, [x[:64], y[:64]], (0, 0)).fold(states, [x, y], groups)
     return states, [x, y], groups
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates, State, StatePlan, derive, group_fold
+from batchproof.derive import State, StatePlan, StatesByGroup, derive, group_fold
 from batchproof.derive import fold_groups as module
 
 GROUPS = 7
@@ -71,7 +71,7 @@ def plan_of(fn: Callable[..., Any], some: list[Tensor]) -> StatePlan:
     return plan
 
 
-def finished(states: GroupStates, group: int) -> Any:
+def finished(states: StatesByGroup, group: int) -> Any:
     leaves = [leaf[0] for leaf in states.stacked(torch.tensor([group]))]
     n = int(states.counts[group])
     blank = [torch.zeros(1, dtype=torch.float64)] * 2
@@ -88,7 +88,7 @@ def test_each_group_has_the_value_of_its_samples(fn, monkeypatch):
     x, y = samples(500)
     fold = group_fold(plan_of(fn, [x[:64], y[:64]]), [x[:64], y[:64]], (0, 0))
     groups = torch.randint(GROUPS, (500,), generator=torch.Generator().manual_seed(1))
-    states = GroupStates.empty(fold.plan, GROUPS)
+    states = StatesByGroup.empty(fold.plan, GROUPS)
     for start in range(0, 500, 190):  # neither a multiple of what is folded at once
         stop = min(start + 190, 500)
         fold.fold(states, [x[start:stop], y[start:stop]], groups[start:stop])
@@ -102,7 +102,7 @@ def test_states_of_other_blocks_are_absorbed_into_their_own_slots(fn):
     x, y = samples(300)
     fold = group_fold(plan_of(fn, [x[:64], y[:64]]), [x[:64], y[:64]], (0, 0))
     groups = torch.arange(300) % 3
-    here, there = GroupStates.empty(fold.plan, 1), GroupStates.empty(fold.plan, 3)
+    here, there = StatesByGroup.empty(fold.plan, 1), StatesByGroup.empty(fold.plan, 3)
     fold.fold(here, [x[:100], y[:100]], torch.zeros(100, dtype=torch.int64))
     fold.fold(there, [x[100:], y[100:]], groups[100:])
     here.grow(4)
@@ -127,7 +127,7 @@ def test_a_strange_number_stays_in_its_own_group(fn, strange):
     groups = torch.arange(200) % GROUPS
     fold = group_fold(plan_of(fn, [x[:64], y[:64]]), [x[:64], y[:64]], (0, 0))
     x[50] = strange  # of the group 1
-    states = GroupStates.empty(fold.plan, GROUPS)
+    states = StatesByGroup.empty(fold.plan, GROUPS)
     fold.fold(states, [x, y], groups)
     for group in range(GROUPS):
         close(finished(states, group), fn(x[groups == group], y[groups == group]))
@@ -145,7 +145,7 @@ def test_rows_of_any_width_and_whole_numbers():
     assert isinstance(plan, StatePlan)
     fold = group_fold(plan, [scores[:64], labels[:64]], (0, 0))
     groups = torch.randint(GROUPS, (400,), generator=generator)
-    states = GroupStates.empty(plan, GROUPS)
+    states = StatesByGroup.empty(plan, GROUPS)
     fold.fold(states, [scores, labels], groups)
     for group in range(GROUPS):
         own = groups == group

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import batchproof
 from batchproof.errors import BatchproofError
-from batchproof.scoring import Piece, tally, values
+from batchproof.scoring import blocks, tables, tally, values
 
 
 def rmse(pred: Tensor, real: Tensor) -> Tensor:
@@ -188,15 +188,19 @@ def test_what_averaging_the_files_would_have_said(tmp_path):
     assert averaged.off == pytest.approx(averaged.mean / found.value - 1)
 
 
-def test_of_one_file_its_row_groups_and_of_one_piece_equal_parts(tmp_path):
+def test_of_one_file_its_row_groups_and_of_one_piece_equal_parts(tmp_path, monkeypatch):
     data = table()
     of_rows = batchproof.score(write(data, tmp_path, [5000], 1000), rmse).numbers[0].averaged
     assert of_rows is not None
     assert (of_rows.what, of_rows.parts) == ("row groups", 5)
-    assert import_module("batchproof.scoring.conclude")._kind_of(Piece(0, "", "rows 1 to 1,048,576", 9)) == "parts"
     of_table = batchproof.score({"pred": np.arange(500.0), "real": np.ones(500)}, rmse).numbers[0].averaged
     assert of_table is not None
     assert of_table.what == "equal parts"
+    for module in (blocks, tables):
+        monkeypatch.setattr(module, "PART_ROWS", 2000)
+    of_parts = batchproof.score(data, rmse).numbers[0].averaged
+    assert of_parts is not None
+    assert (of_parts.what, of_parts.parts) == ("parts", 3)
 
 
 # ---------------------------------------------------------------------- over samples

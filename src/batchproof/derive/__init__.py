@@ -5,7 +5,7 @@ from batchproof.derive.diverged import Diverged
 from batchproof.derive.finish import Finisher, State
 from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.finish_sizes import finish_sizes
-from batchproof.derive.fold_groups import GroupFold, GroupStates, group_fold
+from batchproof.derive.fold_groups import GroupFold, StatesByGroup, group_fold
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
 from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.groups import derive_groups, least_group, like
@@ -60,7 +60,6 @@ __all__ = [
     "FoldMany",
     "Free",
     "GroupFold",
-    "GroupStates",
     "Kind",
     "Leaf",
     "Loop",
@@ -79,6 +78,7 @@ __all__ = [
     "Slope",
     "State",
     "StatePlan",
+    "StatesByGroup",
     "TensorBatch",
     "Unrecordable",
     "Verified",

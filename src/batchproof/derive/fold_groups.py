@@ -17,6 +17,7 @@ from torch import Tensor
 from batchproof.derive.finish_many import OneByOne
 from batchproof.derive.fold_many import fold_many
 from batchproof.derive.plan import StatePlan, check_shapes
+from batchproof.ground.batch import samples_in
 
 #: Samples that are folded at once: what lies between them and their groups' states then stays in a core's own cache.
 AT_ONCE = 1 << 16
@@ -25,7 +26,7 @@ MOST_NUMBERS = 64
 
 
 @dataclass
-class GroupStates:
+class StatesByGroup:
     """The states of many groups, side by side in slots.
 
     Attributes:
@@ -41,7 +42,7 @@ class GroupStates:
     counts: Tensor
 
     @classmethod
-    def empty(cls, plan: StatePlan, slots: int) -> GroupStates:
+    def empty(cls, plan: StatePlan, slots: int) -> StatesByGroup:
         """So many groups that have no samples."""
         leaves = [leaf.merge.identity((_numbers(leaf.state_shape), slots), leaf.dtype, CPU) for leaf in plan.leaves]
         lengths = torch.zeros(len(plan.lengths), slots, dtype=torch.int64)
@@ -52,20 +53,15 @@ class GroupStates:
         """How many groups there is room for."""
         return len(self.counts)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all groups."""
-        return sum(t.nbytes for t in (*self.leaves, self.lengths, self.counts))
-
     def grow(self, slots: int) -> None:
         """Make room for more groups."""
         if slots > self.slots:
-            more = GroupStates.empty(self.plan, max(slots, 2 * self.slots) - self.slots)
+            more = StatesByGroup.empty(self.plan, max(slots, 2 * self.slots) - self.slots)
             self.leaves = [torch.cat(pair, 1) for pair in zip(self.leaves, more.leaves, strict=True)]
             self.lengths = torch.cat([self.lengths, more.lengths], 1)
             self.counts = torch.cat([self.counts, more.counts])
 
-    def absorb(self, other: GroupStates, slots: Tensor) -> None:
+    def absorb(self, other: StatesByGroup, slots: Tensor) -> None:
         """Merge the groups of other states into ours, each into the slot that is given for it."""
         for leaf, kept, theirs in zip(self.plan.leaves, self.leaves, other.leaves, strict=True):
             for row, values in zip(kept, theirs, strict=True):
@@ -101,7 +97,7 @@ class GroupFold(ABC):
     by_sample: bool
 
     @abstractmethod
-    def fold(self, states: GroupStates, tensors: Sequence[Tensor], slots: Tensor) -> None:
+    def fold(self, states: StatesByGroup, tensors: Sequence[Tensor], slots: Tensor) -> None:
         """Fold a batch into the states.
 
         Args:
@@ -130,9 +126,9 @@ class _BySample(GroupFold):
         # as many as are likely to stay below a few megabytes
         widest = max(t.nbytes // t.shape[d] for t, d in zip(example, dims, strict=True) if d is not None)
         self.at_once = max(AT_ONCE * 8 // max(widest, 8), 64)
-        self.batch = fold_many(plan, self._padded(example, 0, _length(example, dims)), dims, self.at_once, 1)
+        self.batch = fold_many(plan, self._padded(example, 0, samples_in(example, dims)), dims, self.at_once, 1)
 
-    def fold(self, states: GroupStates, tensors: Sequence[Tensor], slots: Tensor) -> None:
+    def fold(self, states: StatesByGroup, tensors: Sequence[Tensor], slots: Tensor) -> None:
         n = len(slots)
         for start in range(0, n, self.at_once):
             stop = min(start + self.at_once, n)
@@ -167,7 +163,7 @@ class _ByGroup(GroupFold):
         self.plan, self.dims = plan, dims
         self.batch = plan.fold.compile()
 
-    def fold(self, states: GroupStates, tensors: Sequence[Tensor], slots: Tensor) -> None:
+    def fold(self, states: StatesByGroup, tensors: Sequence[Tensor], slots: Tensor) -> None:
         counts = torch.bincount(slots, minlength=states.slots)
         filled = counts.nonzero().flatten()
         parts = self._sorted(tensors, slots, counts[filled].tolist())
@@ -197,7 +193,3 @@ class _ByGroup(GroupFold):
 def _narrowest(largest: int) -> torch.dtype:
     """Numpy sorts numbers of two bytes by their digits, an order faster than others."""
     return torch.int16 if largest < 1 << 15 else torch.int64
-
-
-def _length(tensors: Sequence[Tensor], dims: Sequence[int | None]) -> int:
-    return next(t.shape[d] for t, d in zip(tensors, dims, strict=True) if d is not None)

@@ -197,7 +197,7 @@ def _in_order(columns: Columns, parameters: Sequence[str], path: Path, target: s
 def _text_in(value: Any) -> int | None:
     """Where the first text is that is no number; the first text of all where all are numbers; None without text."""
     rows = [row for row, item in enumerate(value) if isinstance(item, str)] if isinstance(value, list) else []
-    return next((row for row in rows if not _is_number(value[row])), rows[0]) if rows else None
+    return next((row for row in rows if not is_number(value[row])), rows[0]) if rows else None
 
 
 def _row(path: Path, row: int) -> str:
@@ -221,7 +221,8 @@ def not_finite(values: Mapping[str, Any], path: Path) -> str | None:
     return None
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is one."""
     try:
         float(text)
     except ValueError:

@@ -81,6 +81,8 @@ class Source(ABC):
     #: Why a column cannot be read at all.
     unreadable: dict[str, str]
     pieces: list[Piece]
+    #: What several pieces of one file, or of data in memory, are called.
+    pieces_are: str = "parts"
 
     def read(
         self, piece: Piece, columns: Sequence[str], keys: Sequence[str] = (), nulls: str = "error"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batchproof.errors import BatchproofError
-from batchproof.ground.datafile import columns_of, side_by_side
+from batchproof.ground.datafile import columns_of, is_number, side_by_side
 from batchproof.ground.text import counted, listed
 from batchproof.scoring.blocks import Source
 
@@ -120,15 +120,7 @@ def _text_in(source: Source, name: str) -> str:
             row = 0
             for block in source.read(piece, (), [name]):
                 for value in block.keys[0].to_pylist():
-                    if value is not None and not _is_number(value):
+                    if value is not None and not is_number(value):
                         return f"the column {name} holds text ({value!r} in {source.locate(piece, row)}), not numbers"
                     row += 1
     return f"{source.title}: the column {name} holds text, not numbers"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

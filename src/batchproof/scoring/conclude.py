@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from batchproof.errors import BatchproofError
 from batchproof.ground.target import place_of, required
 from batchproof.scoring import values
-from batchproof.scoring.blocks import Piece
+from batchproof.scoring.blocks import Piece, Source
 from batchproof.scoring.function import ScoredFunction
 from batchproof.scoring.result import AverageOfParts, GroupScore, Number, Scores
 from batchproof.scoring.tally import FoldedSamples, KeptSamples, Key, Scan, Tally
@@ -52,7 +51,7 @@ def conclude(scan: Scan, tally: Tally, again: Again, interrupted: bool, progress
     for one in tally.functions:
         one, whole = _whole(scan, tally, one, again if not interrupted else None, notes)
         states.append(one)
-        numbers += _numbers(one, whole, pieces)
+        numbers += _numbers(one, whole, scan.source, pieces)
     groups, raised = _groups(scan, tally, states, again if not interrupted else None, progress) if scan.by else ((), ())
     return Scores(
         data=scan.source.title,
@@ -98,9 +97,11 @@ def _kept(
     return own
 
 
-def _numbers(one: FoldedSamples | KeptSamples, whole: values.Values, pieces: Sequence[Piece]) -> Iterator[Number]:
+def _numbers(
+    one: FoldedSamples | KeptSamples, whole: values.Values, source: Source, pieces: Sequence[Piece]
+) -> Iterator[Number]:
     function: ScoredFunction = one.function
-    averaged = _averaged(one, pieces, whole.values[0].tolist())
+    averaged = _averaged(one, source, pieces, whole.values[0].tolist())
     for place, component in enumerate(function.components):
         yield Number(
             function=function.name,
@@ -113,7 +114,7 @@ def _numbers(one: FoldedSamples | KeptSamples, whole: values.Values, pieces: Seq
         )
 
 
-def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list[AverageOfParts]:
+def _averaged(one: Any, source: Source, pieces: Sequence[Piece], whole: Sequence[float]) -> list[AverageOfParts]:
     """What averaging the pieces would have said; of one piece alone, equal parts of it."""
     if len(pieces) > MOST_PIECES:
         return []
@@ -123,7 +124,7 @@ def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list
     if len(files) > 1:
         found, what = values.by_piece(one, list(files.values())), "files"
     elif len(pieces) > 1:
-        found, what = values.by_piece(one, [[piece.number] for piece in pieces]), _kind_of(pieces[0])
+        found, what = values.by_piece(one, [[piece.number] for piece in pieces]), source.pieces_are
     else:
         found, what = values.by_part(one), "equal parts"
         if pieces[0].rows is not None and pieces[0].rows < FEWEST_ROWS * len(found.values):
@@ -135,12 +136,6 @@ def _averaged(one: Any, pieces: Sequence[Piece], whole: Sequence[float]) -> list
         AverageOfParts(what, len(found.values), mean, (mean - value) / abs(value) if value else math.nan)
         for mean, value in zip(means, whole, strict=True)
     ]
-
-
-def _kind_of(piece: Piece) -> str:
-    """What the pieces of a file or a table are called: ``row groups`` for ``row group 3``."""
-    words = re.fullmatch(r"(\D+) \d+", piece.part)
-    return f"{words[1]}s" if words else "parts"
 
 
 def _groups(

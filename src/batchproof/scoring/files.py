@@ -59,6 +59,8 @@ class _Part:
 class FileSource(TableSource):
     """Files that pyarrow reads; each row group of a parquet file is a piece."""
 
+    pieces_are = "row groups"
+
     def __init__(self, title: str, files: Sequence[_File]) -> None:
         filled = _sharing_types([file for file in files if any(rows != 0 for _, rows in file.groups)])
         if not filled:

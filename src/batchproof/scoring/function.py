@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from batchproof.ground.batch import Batch, Layout
 from batchproof.ground.tensors import close
 from batchproof.metric import Aggregation, mean_of_each, per_sample, plan_from
 from batchproof.scoring.columns import arguments_of
+from batchproof.scoring.result import Over
 
-Over = Literal["dataset", "samples"]
 #: Rows that a plan is derived from, drawn evenly from the first block.
 EXAMPLE_ROWS = 256
 
@@ -114,13 +114,12 @@ def prepare(
     function = replace(function, components=_names(name, value))
     try:
         found = plan_from(function.folded, example)
+        if found.plan.group == 1:
+            return replace(function, aggregation=found)
+        reason = f"it takes whole groups of {found.plan.group} samples"
     except NotConstantSize as error:
         reason = str(error).removeprefix("no state of constant size: ").partition(";")[0]
-        return replace(function, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
-    if found.plan.group > 1:
-        reason = f"it takes whole groups of {found.plan.group} samples"
-        return replace(function, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
-    return replace(function, aggregation=found)
+    return replace(function, reason=reason, row_nbytes=sum(t.nbytes for t in example.leaves) // example.n)
 
 
 def _converted(function: ScoredFunction, arguments: Sequence[Tensor]) -> tuple[ScoredFunction, Any]:

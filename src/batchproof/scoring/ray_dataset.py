@@ -17,6 +17,7 @@ class RayDataset(TableSource):
     """A `ray.data.Dataset`. It is read in pieces by `fold_blocks` alone: then ``pieces`` are its blocks."""
 
     title = "Ray Dataset"
+    pieces_are = "blocks"
 
     def __init__(self, data: Any) -> None:
         self._data = data

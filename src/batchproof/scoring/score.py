@@ -20,14 +20,13 @@ from batchproof.ground.threads import in_threads, noted
 from batchproof.scoring import ray_engine
 from batchproof.scoring.blocks import Piece, Source
 from batchproof.scoring.columns import match_columns
-from batchproof.scoring.conclude import conclude
+from batchproof.scoring.conclude import Progress, conclude
 from batchproof.scoring.function import ScoredFunction, prepare
 from batchproof.scoring.ray_dataset import RayDataset
 from batchproof.scoring.result import Over, Scores
 from batchproof.scoring.source import open_source
 from batchproof.scoring.tally import KeptSamples, Scan, Tally
 
-Progress = Callable[[str, int, int | None], None]
 Functions = Callable[..., Any] | Sequence[Callable[..., Any]] | Mapping[str, Callable[..., Any]]
 
 #: Pieces that one thread folds into one tally: merging tallies costs by the group.

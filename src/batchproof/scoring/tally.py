@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates
+from batchproof.derive import StatesByGroup
 from batchproof.ground.batch import Batch, join
 from batchproof.metric import NOTHING, PartialState, Sample, unpacked
 from batchproof.scoring.function import ScoredFunction, batch_of
@@ -143,7 +143,7 @@ class FoldedSamples:
     function: ScoredFunction
     cells: list[PartialState | None] = field(default_factory=lambda: [None] * CELLS)
     pieces: dict[int, PartialState] = field(default_factory=dict)
-    groups: GroupStates | None = None
+    groups: StatesByGroup | None = None
     group_cells: int = 0
     drawn: list[Batch] = field(default_factory=list)
 
@@ -157,7 +157,7 @@ class FoldedSamples:
         if other.groups is None:
             return
         if self.groups is None:
-            self.groups, self.group_cells = GroupStates.empty(other.groups.plan, 0), other.group_cells
+            self.groups, self.group_cells = StatesByGroup.empty(other.groups.plan, 0), other.group_cells
         cells = min(self.group_cells, other.group_cells)
         self.hold_in(cells)
         self.groups.grow((int(groups.max()) + 1) * cells if len(groups) else 0)
@@ -167,16 +167,17 @@ class FoldedSamples:
 
     def sample(self) -> Sample:
         """A few of all rows, evenly from all pieces."""
-        most = max(1, MOST_TRIED // max(len(self.drawn), 1))
-        some = [Batch(batch.layout, [leaf[:most] for leaf in batch.leaves], min(batch.n, most)) for batch in self.drawn]
+        each = max(1, MOST_TRIED // max(len(self.drawn), 1))
+        pieces = self.drawn[:: -(-len(self.drawn) // MOST_TRIED) or 1]
+        some = [Batch(batch.layout, [leaf[:each] for leaf in batch.leaves], min(batch.n, each)) for batch in pieces]
         n = sum(state.n for state in self.cells if state is not None)
-        return unpacked([join(some[:MOST_TRIED])], n) if some else NOTHING
+        return unpacked([join(some)], n) if some else NOTHING
 
     def hold_in(self, cells: int) -> None:
         """Hold each group in fewer cells."""
         if self.groups is None or cells == self.group_cells:
             return
-        held, places = GroupStates.empty(self.groups.plan, 0), torch.arange(self.groups.slots)
+        held, places = StatesByGroup.empty(self.groups.plan, 0), torch.arange(self.groups.slots)
         held.grow(-(-self.groups.slots // self.group_cells) * cells)
         held.absorb(self.groups, places // self.group_cells * cells + places % self.group_cells % cells)
         self.groups, self.group_cells = held, cells
@@ -357,7 +358,7 @@ class _FoldWork:
     def _add_to_groups(self, arguments: Sequence[Tensor], groups: Tensor, count: int) -> None:
         folded = self.folded
         if folded.groups is None:
-            folded.groups = GroupStates.empty(self.aggregation.plan, 0)
+            folded.groups = StatesByGroup.empty(self.aggregation.plan, 0)
             folded.group_cells = CELLS if folded.groups.plan.nbytes <= MOST_CELLED_BYTES else 1
         if count > MOST_CELLED_GROUPS:
             folded.hold_in(1)

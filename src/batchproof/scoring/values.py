@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.derive import GroupStates, OneByOne, finish_sizes
+from batchproof.derive import OneByOne, StatesByGroup, finish_sizes
 from batchproof.errors import BatchproofError
 from batchproof.ground import components
 from batchproof.ground.batch import tensors_of
@@ -103,7 +103,7 @@ def by_group(one: FoldedSamples | KeptSamples, count: int, progress: Progress | 
         return _groups_of_kept(one, count, progress)
     assert one.groups is not None
     cells = one.group_cells
-    together = GroupStates.empty(one.groups.plan, count)
+    together = StatesByGroup.empty(one.groups.plan, count)
     places = torch.arange(count * cells)
     together.absorb(one.groups, places // cells)
     found = _finish_all(one, together, progress)
@@ -122,7 +122,7 @@ def _finished(aggregation: Aggregation, state: PartialState) -> Tensor:
     return components.values(aggregation.finish_wide(state))
 
 
-def _finish_all(one: FoldedSamples, states: GroupStates, progress: Progress | None) -> Values:
+def _finish_all(one: FoldedSamples, states: StatesByGroup, progress: Progress | None) -> Values:
     """The states of many groups, finished: at once where the function never asks how many samples there are."""
     aggregation, counts = _aggregation(one), states.counts
     values = torch.full((len(counts), len(one.function.components)), torch.nan, dtype=torch.float64)
@@ -159,7 +159,7 @@ def _at_once(aggregation: Aggregation, leaves: Sequence[Tensor], sizes: Tensor, 
     return flat, found.sound
 
 
-def _errors(one: FoldedSamples, together: GroupStates, values: Tensor) -> Tensor:
+def _errors(one: FoldedSamples, together: StatesByGroup, values: Tensor) -> Tensor:
     """The standard errors of groups, by leaving out each of their cells in turn; one by one where these are few."""
     assert one.groups is not None
     cells, errors = one.group_cells, torch.full_like(values, torch.nan)
@@ -176,7 +176,7 @@ def _errors(one: FoldedSamples, together: GroupStates, values: Tensor) -> Tensor
 
 
 def _errors_at_once(
-    one: FoldedSamples, together: GroupStates, values: Tensor, counts: Tensor, groups: Tensor
+    one: FoldedSamples, together: StatesByGroup, values: Tensor, counts: Tensor, groups: Tensor
 ) -> Tensor:
     assert one.groups is not None
     cells, plan = one.group_cells, one.groups.plan
