@@ -16,7 +16,7 @@ import torch
 from batchproof.explanation.samples import Arguments, Samples
 from batchproof.explanation.trace import RunTrace, TraceStep, watch
 from batchproof.ground import components
-from batchproof.ground.isolation import seed_all
+from batchproof.ground.isolation import same_start
 from batchproof.ground.place import Place
 from batchproof.ground.text import error_line
 
@@ -203,7 +203,7 @@ class _Probe:
         return [tensor for (_, tensor), grows in zip(found, self.leaves, strict=True) if grows]
 
     def _watched(self, call: Arguments) -> RunTrace:
-        with _same_state(self.target, self.seed):
+        with same_start(self.target, self.seed):
             return watch(self.target, *call)
 
 
@@ -263,22 +263,8 @@ def _perturbed(samples: Samples, rows: int) -> Iterator[Arguments]:
 
 
 def _call(target: Model, call: Arguments, seed: int) -> Any:
-    with _same_state(target, seed):
+    with same_start(target, seed):
         return target(*call[0], **call[1])
-
-
-@contextmanager
-def _same_state(target: object, seed: int) -> Iterator[None]:
-    """Each run starts from the same random numbers (dropout is no coupling) and the same buffers."""
-    buffers = list(target.buffers()) if isinstance(target, torch.nn.Module) else []
-    kept = [buffer.clone() for buffer in buffers]
-    seed_all(seed)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, copy in zip(buffers, kept, strict=True):
-                buffer.copy_(copy)
 
 
 @contextmanager

@@ -1,0 +1,143 @@
+"""Which part of a tensor belongs to a sample, in calls with other rows and other positions.
+
+The same model is called with one row fewer and with one position more: a dimension that shrinks with the rows counts
+rows, one that grows with the positions counts positions, and one that does both counts all positions of all rows.  So
+it is told for inner tensors as well, whatever order a model keeps its dimensions in.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from batchproof.explanation.rows.sequences import Call, Spot
+
+Shape = Sequence[int]
+#: Wide enough for attention over heads and two dimensions of positions; more orders than this are not tried.
+MOST_ORDERS = 16
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a dimension counts: ``rows`` for each row, ``positions`` for each position, both, or a fixed number.
+
+    Attributes:
+        rows: Entries for each row, and for each position of each row if ``has_positions``.
+        has_positions: Whether it counts positions.
+        extra: Entries beside those of positions: a class token, a prefix.
+    """
+
+    rows: int = 0
+    has_positions: bool = False
+    extra: int = 0
+
+    def size(self, rows: int, width: int) -> int:
+        """Its length in a call with so many rows and positions."""
+        return max(self.rows * rows, 1 if self.has_positions else 0) * (width if self.has_positions else 1) + self.extra
+
+    def picks(self, spot: Spot, rows: int, width: int) -> Iterator[Tensor | None]:
+        """Where a sample's entries are along it, in each order that the dimension may have; None for all of it."""
+        if not self.rows and not self.has_positions:
+            yield None
+            return
+        inside = torch.arange(spot.start, spot.start + (spot.length or 0)) if self.has_positions else torch.zeros(1).long()
+        if not self.rows:
+            yield inside + self.extra
+            if self.extra:
+                yield inside
+            return
+        steps = width if self.has_positions else 1
+        copies = torch.arange(self.rows)
+        # rows first, then their copies (heads), then positions
+        yield ((spot.row * self.rows + copies)[:, None] * steps + inside).flatten()
+        if self.has_positions:  # positions first: (T, B) flattened
+            yield (inside[None, :] * rows * self.rows + spot.row * self.rows + copies[:, None]).flatten()
+        if self.rows > 1:  # copies of the whole batch behind each other
+            yield ((copies * rows + spot.row)[:, None] * steps + inside).flatten()
+
+
+Axes = tuple[Axis, ...]
+
+
+def axes_of(base: Shape, fewer: Shape, longer: Shape | None, rows: int, width: int) -> Axes | None:
+    """What each dimension counts, from the shapes in three calls; None where it cannot be said.
+
+    Args:
+        base: the shape in a call of ``rows`` rows and ``width`` positions.
+        fewer: that with one row fewer.
+        longer: that with one position more; None where samples have no positions.
+        rows: how many rows.
+        width: how many positions, 0 where there are none.
+    """
+    longer = base if longer is None else longer
+    if not len(base) == len(fewer) == len(longer):
+        return None
+    found = []
+    for whole, less, more in zip(base, fewer, longer, strict=True):
+        axis = _axis(whole, whole - less, more - whole, rows, width)
+        if axis is None:
+            return None
+        found.append(axis)
+    return tuple(found)
+
+
+def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> Axis | None:
+    if by_row == 0 and by_position == 0:
+        return Axis()
+    if by_position == 0:
+        return Axis(by_row) if by_row > 0 and by_row * rows == size else None
+    if by_row == 0:
+        return Axis(0, True, size - width) if by_position == 1 and size >= width else None
+    copies, left = divmod(by_position, rows)
+    return Axis(copies, True) if left == 0 and copies * width == by_row and copies * width * rows == size else None
+
+
+def selections(tensor: Tensor, axes: Axes, spot: Spot, rows: int, width: int) -> Iterator[Tensor]:
+    """The part of a tensor that belongs to a sample, in each order of its dimensions; none where it does not fit."""
+    fixed = [axis.size(rows, width) if axis.rows or axis.has_positions else None for axis in axes]
+    if len(axes) != tensor.ndim or any(
+        size is not None and size != length for size, length in zip(fixed, tensor.shape, strict=True)
+    ):
+        return
+    ways = [list(axis.picks(spot, rows, width)) for axis in axes]
+    for picks in itertools.islice(itertools.product(*ways), MOST_ORDERS):
+        part = tensor
+        for dim, pick in enumerate(picks):
+            part = part if pick is None else part.index_select(dim, pick.to(tensor.device))
+        yield part
+
+
+def distance(a: Tensor, b: Tensor, axes: Axes, one: Call, other: Call) -> float | None:
+    """The largest difference between a sample's numbers in two calls, over the samples; None where none can be compared.
+
+    Of the orders that a dimension may have, the one in which the calls are nearest is the true one.
+    """
+    found = [_nearest(a, b, axes, one, other, index) for index in range(len(one.spots))]
+    known = [size for size in found if size is not None]
+    return max(known) if len(known) == len(found) and found else None
+
+
+def _nearest(a: Tensor, b: Tensor, axes: Axes, one: Call, other: Call, index: int) -> float | None:
+    pairs = zip(
+        selections(a, axes, one.spots[index], one.rows, one.width or 0),
+        selections(b, axes, other.spots[index], other.rows, other.width or 0),
+        strict=False,
+    )
+    sizes = [largest_difference(left, right) for left, right in pairs if left.shape == right.shape]
+    return min(sizes) if sizes else None
+
+
+def largest_difference(a: Tensor, b: Tensor) -> float:
+    """The largest difference of two tensors of one shape; 0 where both are NaN or infinite alike."""
+    if a.numel() == 0:
+        return 0.0
+    if not (a.is_floating_point() or a.is_complex()):
+        return float((a.double() - b.double()).abs().max())
+    gap = (a.to(torch.complex128 if a.is_complex() else torch.float64) - b).abs()
+    alike = (a == b) | (a.isnan() & b.isnan())
+    gap = torch.where(alike, torch.zeros_like(gap), gap).nan_to_num(nan=torch.inf)
+    return float(gap.max())

@@ -1,0 +1,192 @@
+"""Where two calls begin to differ for a sample: the first operation whose inputs agree and whose result does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from batchproof.explanation.rows.aligned import Axes, axes_of, distance
+from batchproof.explanation.rows.measure import Subject
+from batchproof.explanation.rows.sequences import Call
+from batchproof.explanation.rows.trials import Pair
+from batchproof.explanation.trace import RunTrace, TraceStep, watch
+from batchproof.ground.isolation import same_start
+
+State = Literal["equal", "different", "unknown"]
+Key = tuple[str, str, str, int]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The operation with which a difference begins.
+
+    Attributes:
+        step: It, in the first of the two calls.
+        over: What the dimensions of what it takes count, for each input that is known.
+        result: What those of its result count; None where that could not be said.
+    """
+
+    step: TraceStep
+    over: tuple[Axes, ...]
+    result: Axes | None
+
+
+@dataclass(frozen=True)
+class ModuleGap:
+    """How far a module's output lies from itself in two calls, in standard deviations of the output."""
+
+    module: str
+    kind: str
+    size: float
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where a difference begins, and how it goes on from module to module."""
+
+    beginning: Beginning | None
+    modules: tuple[ModuleGap, ...]
+
+
+class Tracer:
+    """Runs of a subject, and what the dimensions of each operation's results count."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        base, fewer, longer = subject.shape_calls()
+        self.base = base
+        runs = [self._run(call) for call in (base, fewer) + ((longer,) if longer is not None else ())]
+        by_key = [_keyed(run) for run in runs]
+        self.axes: dict[Key, tuple[Axes | None, ...]] = {}
+        for key, index in by_key[0].items():
+            if all(key in other for other in by_key[1:]):
+                steps = [run.steps[keys[key]] for run, keys in zip(runs, by_key, strict=True)]
+                self.axes[key] = _axes_of_results(steps, base)
+
+    def compare(self, pair: Pair, tolerance: float) -> Located:
+        """Where the two calls of a pair begin to differ by more than ``tolerance`` of the largest number."""
+        one, other = self._run(pair.one), self._run(pair.other)
+        matched = self._matched(one, other, pair, tolerance)
+        ends = [end for end, grows in zip(one.ends, self.subject.leaves, strict=False) if grows and end >= 0]
+        index = _beginning(one, matched, ends)
+        beginning = None
+        if index is not None:
+            keys = _keys(one)
+            inputs = (self.axes.get(keys[source]) for source in one.steps[index].sources if source >= 0)
+            over = tuple(axes for found in inputs if found is not None for axes in found if axes is not None)
+            own = self.axes.get(keys[index])
+            beginning = Beginning(one.steps[index], over, own[0] if own else None)
+        return Located(beginning, tuple(_modules(self.subject.target, one, matched)))
+
+    def _run(self, call: Call) -> RunTrace:
+        with same_start(self.subject.target, self.subject.seed), torch.no_grad():
+            return watch(self.subject.target, *call.samples.all())
+
+    def _matched(self, one: RunTrace, other: RunTrace, pair: Pair, tolerance: float) -> list[tuple[State, float]]:
+        theirs = _keyed(other)
+        found: list[tuple[State, float]] = []
+        for index, key in enumerate(_keys(one)):
+            twin = theirs.get(key)
+            axes = self.axes.get(key)
+            if twin is None or axes is None:
+                found.append(("unknown", 0.0))
+            else:
+                found.append(_compared(one.steps[index], other.steps[twin], axes, pair, tolerance))
+        return found
+
+
+def _compared(
+    ours: TraceStep, theirs: TraceStep, axes: Sequence[Axes | None], pair: Pair, tolerance: float
+) -> tuple[State, float]:
+    state: State = "equal" if ours.results else "unknown"
+    largest = 0.0
+    for a, b, of_result in zip(ours.results, theirs.results, axes, strict=False):
+        size = None if of_result is None else distance(a, b, of_result, pair.one, pair.other)
+        if size is None:
+            state = "unknown" if state == "equal" else state
+            continue
+        scale = _largest(a)
+        if size > tolerance * scale:
+            state = "different"
+            largest = max(largest, size / (_spread(a) or scale or 1.0))
+    return state, largest
+
+
+def _beginning(run: RunTrace, matched: Sequence[tuple[State, float]], ends: Iterable[int]) -> int | None:
+    """Back from the outputs, through what differs, to the first step that takes nothing that differs."""
+    begins: list[frozenset[int]] = []
+    for index, step in enumerate(run.steps):
+        state = matched[index][0]
+        before: frozenset[int] = frozenset()
+        if state != "equal":
+            before = frozenset().union(*(begins[source] for source in step.sources if 0 <= source < index))
+            if state == "different" and all(matched[start][0] == "unknown" for start in before):
+                before = frozenset({index})  # what could not be compared is not blamed where something could be
+            elif not before:
+                before = frozenset({index})
+        begins.append(before)
+    reached = sorted(start for end in ends for start in begins[end])
+    certain = [start for start in reached if matched[start][0] == "different"]
+    if certain or reached:
+        return (certain or reached)[0]
+    # a write in place can hide part of the way to the output: then the first that differs will do
+    return next((index for index, (state, _) in enumerate(matched) if state == "different"), None)
+
+
+def _modules(target: Any, run: RunTrace, matched: Sequence[tuple[State, float]]) -> Iterable[ModuleGap]:
+    """The last result of each module that could be compared, in the order in which modules end."""
+    kinds = {name: type(module).__name__ for name, module in target.named_modules()} if _is_module(target) else {}
+    last: dict[str, float] = {}
+    for step, (state, size) in zip(run.steps, matched, strict=True):
+        if state == "unknown":
+            continue
+        last.pop(step.module, None)
+        last[step.module] = size
+    for name, size in last.items():
+        yield ModuleGap(name, kinds.get(name, ""), size)
+
+
+def _is_module(target: Callable[..., Any]) -> bool:
+    return isinstance(target, torch.nn.Module)
+
+
+def _keys(run: RunTrace) -> list[Key]:
+    """What a step is called in every run: its module, its operation, its line, and the how many-th of these it is."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    keys = []
+    for step in run.steps:
+        name = (step.module, step.op, str(step.place))
+        keys.append((*name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def _keyed(run: RunTrace) -> dict[Key, int]:
+    return {key: index for index, key in enumerate(_keys(run))}
+
+
+def _axes_of_results(steps: Sequence[TraceStep], base: Call) -> tuple[Axes | None, ...]:
+    shapes = [[tuple(tensor.shape) for tensor in step.results] for step in steps]
+    if len({len(of_step) for of_step in shapes}) > 1:
+        return (None,) * len(shapes[0])
+    longer = shapes[2] if len(shapes) > 2 else [None] * len(shapes[0])
+    return tuple(
+        axes_of(whole, less, more, base.rows, base.width or 0)
+        for whole, less, more in zip(shapes[0], shapes[1], longer, strict=True)
+    )
+
+
+def _largest(tensor: Tensor) -> float:
+    if tensor.numel() == 0 or tensor.dtype is torch.bool:
+        return 0.0
+    finite = tensor[tensor.isfinite()] if tensor.is_floating_point() or tensor.is_complex() else tensor
+    return float(finite.abs().max()) if finite.numel() else 0.0
+
+
+def _spread(tensor: Tensor) -> float:
+    return float(tensor.double().std(correction=0)) if tensor.numel() > 1 and tensor.is_floating_point() else 0.0

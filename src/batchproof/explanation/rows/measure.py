@@ -1,0 +1,226 @@
+"""How far a sample's output is from itself in two calls: in the model's own precision, in float64, and by rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from batchproof.explanation.rows.aligned import Axes, axes_of, distance, selections
+from batchproof.explanation.rows.precision import can_widen, embeddings_nudged, in_double, nudged
+from batchproof.explanation.rows.sequences import Call, Sequences
+from batchproof.explanation.rows.trials import Pair, whole
+from batchproof.explanation.samples import Samples
+from batchproof.ground import components
+from batchproof.ground.isolation import same_start
+
+#: The part of a gap that is left in double precision where it is rounding: 2⁻²⁹, and much more where rounding grows.
+ROUNDING_LEFT = 1e-3
+#: What double precision leaves of nothing, as a part of the output's spread.
+NOTHING = 1e-11
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far one output of a sample lies from itself in another call.
+
+    Attributes:
+        size: The largest difference, in standard deviations of the output.
+        ulps: The same, in units of the last place of the largest number.
+        flips: Of the answers, how many have another largest entry.
+        answers: How many answers were compared; 0 where the output is not a choice.
+    """
+
+    size: float = 0.0
+    ulps: float = 0.0
+    flips: int = 0
+    answers: int = 0
+
+    def joined(self, other: Gap) -> Gap:
+        """The larger of both, and the flips of both."""
+        return Gap(
+            max(self.size, other.size),
+            max(self.ulps, other.ulps),
+            self.flips + other.flips,
+            self.answers + other.answers,
+        )
+
+
+class Unaligned(Exception):
+    """No output of the model could be laid beside that of another call."""
+
+
+@dataclass
+class Subject:
+    """A model on a batch: what its outputs are, and what each of their dimensions counts.
+
+    Attributes:
+        target: The model, or a function.
+        samples: The rows of a batch.
+        sequences: Where their positions are; None where they have none.
+        leaves: For each numeric leaf of the output, whether it has rows.
+        seed: Before every call.
+    """
+
+    target: Callable[..., Any]
+    samples: Samples
+    sequences: Sequences | None
+    leaves: Sequence[bool]
+    seed: int
+    axes: list[Axes | None] = field(init=False)
+    spread: list[float] = field(init=False)
+    names: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        base, fewer, longer = self.shape_calls()
+        found = self.outputs(base.samples)
+        shapes = [[tensor.shape for tensor in self.outputs(call.samples)] if call else None for call in (fewer, longer)]
+        self.axes = []
+        for position, tensor in enumerate(found):
+            less, more = (None if of_call is None else of_call[position] for of_call in shapes)
+            self.axes.append(axes_of(tensor.shape, less or tensor.shape, more, base.rows, base.width or 0))
+        self.spread = [_spread(tensor) for tensor in found]
+        self.names = [
+            path for (path, _), grows in zip(self._named(base.samples), self.leaves, strict=False) if grows
+        ]
+
+    def shape_calls(self) -> tuple[Call, Call, Call | None]:
+        """The batch, the batch without its last row, and the batch with one position more where that can be had."""
+        base = whole(self.samples, self.sequences)
+        rows = max(self.samples.n - 1, 1)
+        fewer = whole(self.samples.first(rows), self.sequences)
+        longer = self.sequences.padded(base, right=1) if self.sequences is not None else None
+        if longer is not None:
+            try:
+                self.outputs(longer.samples)
+            except Exception:  # noqa: BLE001 - as long as the model can take them
+                longer = None
+        return base, fewer, longer
+
+    def outputs(self, samples: Samples) -> list[Tensor]:
+        """The outputs with rows, of one call."""
+        return [t for (_, t), grows in zip(self._named(samples), self.leaves, strict=False) if grows]
+
+    def _named(self, samples: Samples) -> list[tuple[str, Tensor]]:
+        args, kwargs = samples.all()
+        with same_start(self.target, self.seed), torch.no_grad():
+            return components.tensors(self.target(*args, **kwargs))
+
+    def gap(self, pair: Pair) -> Gap:
+        """How far the samples of a pair lie apart.
+
+        Raises:
+            Unaligned: no output could be compared.
+        """
+        ours, theirs = self.outputs(pair.one.samples), self.outputs(pair.other.samples)
+        found = Gap()
+        compared = 0
+        for position, (a, b, axes) in enumerate(zip(ours, theirs, self.axes, strict=False)):
+            size = None if axes is None else distance(a, b, axes, pair.one, pair.other)
+            if size is None or axes is None:
+                continue
+            compared += 1
+            largest = float(a.abs().max()) if a.numel() else 0.0
+            ulps = size / (torch.finfo(a.dtype).eps * largest) if a.is_floating_point() and largest else size
+            found = found.joined(Gap(size / self.spread[position], ulps, *self._flips(position, a, b, axes, pair)))
+        if not compared:
+            raise Unaligned
+        return found
+
+    def _flips(self, position: int, a: Tensor, b: Tensor, axes: Axes, pair: Pair) -> tuple[int, int]:
+        """How many choices differ, of how many: of an output that is called so, or of a plain row of scores."""
+        name = self.names[position].lower()
+        is_choice = "logit" in name or "score" in name or (not name and a.ndim == 2)
+        if not is_choice or a.ndim < 2 or axes[-1] != type(axes[-1])() or a.shape[-1] < 2:
+            return 0, 0
+        flips = answers = 0
+        for one, other in zip(pair.one.spots, pair.other.spots, strict=True):
+            left = next(selections(a, axes, one, pair.one.rows, pair.one.width or 0), None)
+            right = next(selections(b, axes, other, pair.other.rows, pair.other.width or 0), None)
+            if left is not None and right is not None and left.shape == right.shape:
+                flips += int((left.argmax(-1) != right.argmax(-1)).sum())
+                answers += left[..., 0].numel()
+        return flips, answers
+
+    def widened(self) -> Subject:
+        """The same on samples in double precision; to be used in `in_double`."""
+        wide = replace_samples(self, self.samples.double())
+        return wide
+
+
+def replace_samples(subject: Subject, samples: Samples) -> Subject:
+    """The same subject on other numbers of the same shapes: nothing is measured again."""
+    other = object.__new__(Subject)
+    other.__dict__ |= {**subject.__dict__, "samples": samples}
+    return other
+
+
+def worst(subject: Subject, pairs: Sequence[Pair], wide: bool = False) -> tuple[Gap, Pair]:
+    """The largest gap of a trial's pairs, with the pair that shows it."""
+    found, largest = Gap(), (-1.0, pairs[0])
+    for pair in pairs:
+        own = pair if not wide else Pair(_double(pair.one), _double(pair.other))
+        gap = subject.gap(own)
+        found = found.joined(gap)
+        if gap.size > largest[0]:
+            largest = (gap.size, pair)
+    return found, largest[1]
+
+
+def one_ulp(subject: Subject) -> float | None:
+    """How far outputs move, in standard deviations, where what goes in moves by one unit in the last place."""
+    base = whole(subject.samples, subject.sequences)
+    floating = any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in subject.samples.leaves)
+    if floating:
+        leaves = tuple(nudged(leaf) if isinstance(leaf, Tensor) else leaf for leaf in subject.samples.leaves)
+        return _moved(subject, subject.outputs(base.samples), subject.outputs(replace(subject.samples, leaves=leaves)))
+    before = subject.outputs(base.samples)
+    with embeddings_nudged(subject.target) as is_moved:
+        return _moved(subject, before, subject.outputs(base.samples)) if is_moved else None
+
+
+@contextmanager
+def double(subject: Subject) -> Iterator[bool]:
+    """The subject's model in float64; says whether it can be."""
+    if not can_widen(subject.target):
+        yield False
+        return
+    with in_double(subject.target):
+        yield True
+
+
+def is_rounding(native: float, wide: float | None, moved: float | None, moved_wide: float | None) -> bool:
+    """Whether a gap is rounding: in double precision it falls, or one unit in the last place makes as large a one.
+
+    Args:
+        native: the gap in the model's precision.
+        wide: that in float64; None where the model cannot be run in it.
+        moved: what one unit in the last place of the input makes, in the model's precision.
+        moved_wide: the same in float64.
+    """
+    if wide is None:
+        return moved is not None and native <= 100 * moved
+    floor = NOTHING if moved_wide is None or not math.isfinite(moved_wide) else max(NOTHING, 1e3 * moved_wide)
+    return wide <= max(ROUNDING_LEFT * native, floor) and wide < 1e-4
+
+
+def _moved(subject: Subject, before: list[Tensor], after: list[Tensor]) -> float:
+    pairs = zip(before, after, subject.spread, strict=False)
+    return max((float((b.double() - a.double()).abs().max()) / s for a, b, s in pairs if a.is_floating_point()), default=0.0)
+
+
+def _double(call: Call) -> Call:
+    return replace(call, samples=call.samples.double())
+
+
+def _spread(tensor: Tensor) -> float:
+    if not tensor.is_floating_point() or tensor.numel() < 2:
+        return 1.0
+    finite = tensor.double()[tensor.isfinite()]
+    spread = float(finite.std()) if finite.numel() > 1 else 0.0
+    return spread or float(finite.abs().max() if finite.numel() else 0.0) or 1.0

@@ -1,0 +1,121 @@
+"""A model in double precision for a while, and in its own with its numbers moved by the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from batchproof.ground.isolation import reachable
+
+_NARROW = (torch.float16, torch.bfloat16, torch.float32)
+
+
+class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What asks for a narrower floating type gets float64: RMSNorm and rotary embeddings compute in float32 of their own.
+
+    Without it a model in double precision still rounds as in single precision, and rounding could not be told by it.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in _NARROW:
+            kwargs["dtype"] = torch.float64
+        if func is torch.ops.aten._softmax.default and len(args) > 2 and args[2]:
+            args = (args[0], args[1], False)  # half_to_float
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def in_double(target: Callable[..., Any]) -> Iterator[None]:
+    """Every module that the target can reach computes in float64 meanwhile, and has its own numbers again afterwards.
+
+    Parameters and buffers stay the objects that they are. Tensors that a module holds as plain attributes stay in their
+    type.
+    """
+    default = torch.get_default_dtype()
+    with _replaced(_floating(target), Tensor.double):
+        try:
+            torch.set_default_dtype(torch.float64)
+            with _Widened():
+                yield
+        finally:
+            torch.set_default_dtype(default)
+
+
+@contextmanager
+def embeddings_nudged(target: Callable[..., Any]) -> Iterator[bool]:
+    """The tables of embeddings moved by one unit in the last place: what a model of whole numbers takes as input.
+
+    Yields:
+        Whether there is such a table.
+    """
+    tables = [
+        module.weight for module in _modules(target) if isinstance(module, torch.nn.Embedding) and _is_plain(module.weight)
+    ]
+    with _replaced(tables, nudged):
+        yield bool(tables)
+
+
+def nudged(tensor: Tensor) -> Tensor:
+    """Every second number moved up to the next one of its type, the others down."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return tensor
+    up = (torch.arange(tensor.numel(), device=tensor.device) % 2 == 0).reshape(tensor.shape)
+    infinity = torch.tensor(torch.inf, dtype=tensor.dtype, device=tensor.device)
+    moved = torch.where(up, torch.nextafter(tensor, infinity), torch.nextafter(tensor, -infinity))
+    return torch.where(tensor == 0, tensor, moved)  # beside 0 lies a number that is as good as 0
+
+
+def can_widen(target: Callable[..., Any]) -> bool:
+    """Whether the target's modules can compute in float64: their parameters are plain tensors."""
+    modules = list(_modules(target))
+    tensors = [tensor for module in modules for tensor in (*module.parameters(False), *module.buffers(False))]
+    return all(_is_plain(tensor) for tensor in tensors) and all(tensor.device.type != "mps" for tensor in tensors)
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_quantized
+
+
+def _modules(target: Any) -> Iterator[torch.nn.Module]:
+    seen: set[int] = set()
+    roots = [target] if isinstance(target, torch.nn.Module) else reachable(target)
+    for root in roots:
+        if isinstance(root, torch.nn.Module):
+            for module in root.modules():
+                if id(module) not in seen:
+                    seen.add(id(module))
+                    yield module
+
+
+def _floating(target: Any) -> list[Tensor]:
+    return [
+        tensor
+        for module in _modules(target)
+        for tensor in (*module.parameters(False), *module.buffers(False))
+        if tensor.is_floating_point()
+    ]
+
+
+@contextmanager
+def _replaced(tensors: Iterable[Tensor], change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Other numbers in some tensors, which are the same objects, for a while."""
+    held: dict[int, tuple[Tensor, Tensor]] = {}
+    try:
+        for tensor in tensors:
+            if id(tensor) not in held:
+                held[id(tensor)] = (tensor, tensor.data)
+                tensor.data = change(tensor.data)
+        yield
+    finally:
+        for tensor, data in held.values():
+            tensor.data = data

@@ -1,0 +1,257 @@
+"""What must not change a sample's output: its neighbours, the order, more padding, others packed beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from batchproof.explanation.rows.sequences import SEGMENTS, Call, Sequences, Spot, positions_from
+from batchproof.explanation.samples import Samples
+from batchproof.ground.text import error_line
+
+TrialName = Literal[
+    "repeat", "alone", "neighbours", "order", "size", "padding right", "fixed length", "padding left",
+    "left, numbered", "padding content", "packing", "training", "bfloat16", "scores", "greedy",
+]  # fmt: skip
+Over = Literal["batch", "order", "padding", "packing"]
+#: Which trials answer which question of `assert_rows_independent`.
+OVER: dict[Over, tuple[TrialName, ...]] = {
+    "batch": ("repeat", "alone", "neighbours", "size"),
+    "order": ("order",),
+    "padding": ("padding right", "fixed length", "padding left", "left, numbered", "padding content"),
+    "packing": ("packing",),
+}
+#: Rows of a call: enough for neighbours of several lengths, few enough for a large model.
+ROWS = 4
+#: A little padding; and a multiple that tensor cores and fixed-length collators like.
+EXTRA, MULTIPLE = 5, 64
+#: By how much the numbers of neighbours are scaled: what couples by a maximum shows with larger ones.
+SCALE = 8.0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample, or several, in two calls that must give the same for them."""
+
+    one: Call
+    other: Call
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that must not matter.
+
+    Attributes:
+        name: Which.
+        pairs: The calls to compare; none where the model does not take it.
+        reason: Why it could not be tried.
+        healed_by: Another trial, in which the model is told more: where that one agrees, this one is a convention.
+    """
+
+    name: TrialName
+    pairs: tuple[Pair, ...] = ()
+    reason: str = ""
+    healed_by: TrialName | None = None
+
+
+def batch_trials(samples: Samples, sequences: Sequences | None) -> Iterator[Trial]:
+    """Those that change what else is in the batch.
+
+    Args:
+        samples: the rows of a batch, more than ``ROWS`` of them where there are more neighbours to choose from.
+        sequences: where their positions are.
+    """
+    count = min(samples.n, ROWS)
+    base = whole(samples.first(count), sequences)
+    yield Trial("alone", tuple(Pair(alone(samples, sequences, row), picked(base, row)) for row in range(count)))
+    if count == 1:
+        yield from (Trial(name, reason="there is one sample") for name in ("neighbours", "order", "size"))  # type: ignore[arg-type]
+        return
+    yield Trial("neighbours", tuple(_neighbours(samples, sequences, base, count)))
+    yield Trial("order", (Pair(base, _reordered(samples, sequences, count)),))
+    sizes = [size for size in (count - 1, 2) if 1 < size < count]
+    if not sizes:
+        yield Trial("size", reason=f"there are {count} samples")
+        return
+    smaller = tuple(
+        Pair(replace(base, spots=base.spots[:size]), whole(samples.first(size), sequences)) for size in sorted(set(sizes))
+    )
+    yield Trial("size", smaller)
+
+
+def padding_trials(samples: Samples, sequences: Sequences, most: int | None) -> Iterator[Trial]:
+    """Those that change the padding of a sample, each of them alone in its call.
+
+    Args:
+        samples: the rows of a batch.
+        sequences: where their positions are.
+        most: positions that the model can take; None where it does not say.
+    """
+    rows = range(min(samples.n, 2))
+    singles = [sequences.alone(samples, row) for row in rows]
+    widths = [single.width or 0 for single in singles]
+    by_lengths = "mask" not in sequences.said_by and sequences.said_by != "made"
+
+    def trial(name: TrialName, change: Callable[[Call], Call], **more: Any) -> Trial:
+        return Trial(name, tuple(Pair(single, change(single)) for single in singles), **more)
+
+    if most is not None and max(widths) + EXTRA > most:
+        reason = f"the model takes {most:,} positions, and the samples have {max(widths):,}"
+        yield from (Trial(name, reason=reason) for name in ("padding right", "fixed length", "padding left"))  # type: ignore[arg-type]
+        return
+    yield trial("padding right", lambda call: sequences.padded(call, right=EXTRA))
+    full = -(-(max(widths) + EXTRA + 1) // MULTIPLE) * MULTIPLE
+    full = full if most is None else min(full, most)
+    yield trial("fixed length", lambda call: sequences.padded(call, right=full - (call.width or 0)))
+    if by_lengths:
+        yield Trial("padding left", reason=f"{sequences.said_by} says how long a sample is, not where it begins")
+    else:
+        takes_ids = "position_ids" in sequences.takes and not _given(samples, "position_ids")
+        healed: TrialName | None = "left, numbered" if takes_ids else None
+        yield trial("padding left", lambda call: sequences.padded(call, left=EXTRA), healed_by=healed)
+        if takes_ids:
+            yield trial("left, numbered", lambda call: numbered(sequences.padded(call, left=EXTRA)))
+    if bool(sequences.real[: len(rows)].all()):
+        padded = [sequences.padded(single, right=EXTRA) for single in singles]
+    else:
+        padded = [whole(samples.cut(row, row + 1), _rows_of(sequences, row, row + 1)) for row in rows]
+    yield Trial("padding content", tuple(Pair(call, _refilled(call, sequences)) for call in padded))
+
+
+def packing_trial(samples: Samples, sequences: Sequences) -> Trial:
+    """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew."""
+    rows = min(samples.n, ROWS)
+    some = samples.first(rows)
+    within = _rows_of(sequences, 0, rows)
+    if rows == 1:
+        return Trial("packing", reason="there is one sample")
+    carried = {leaf for leaf, dim in enumerate(samples.dims) if dim is not None}
+    if carried - set(sequences.at):
+        return Trial("packing", reason="an argument has no positions")
+    segments = next((name for name in SEGMENTS if name in sequences.takes), None)
+    if segments is None and "position_ids" not in sequences.takes:
+        return Trial("packing", reason="the model takes neither segments nor positions")
+    packed = within.packed(some)
+    lengths = [spot.length or 0 for spot in packed.spots]
+    extras: dict[str, Tensor] = {}
+    if segments is not None:
+        extras[segments] = torch.repeat_interleave(torch.arange(rows), torch.tensor(lengths))[None]
+    if "position_ids" in sequences.takes:
+        extras["position_ids"] = torch.cat([torch.arange(length) for length in lengths])[None]
+    call = replace(packed, samples=_with_fixed(packed.samples, extras))
+    if "attention_mask" in sequences.takes and segments is None:
+        # transformers tells packed samples by their positions only where there is no mask
+        call = replace(call, samples=without(call.samples, "attention_mask"))
+    pairs = (Pair(within.alone(some, row), replace(call, spots=(call.spots[row],))) for row in range(rows))
+    return Trial("packing", tuple(pairs))
+
+
+def whole(samples: Samples, sequences: Sequences | None) -> Call:
+    """A batch as it is."""
+    if sequences is None:
+        return Call(samples, tuple(Spot(row) for row in range(samples.n)))
+    return Call(samples, tuple(sequences.spot(row) for row in range(samples.n)), sequences.width)
+
+
+def alone(samples: Samples, sequences: Sequences | None, row: int) -> Call:
+    """One sample without its neighbours, and without its padding."""
+    if sequences is None:
+        return Call(samples.cut(row, row + 1), (Spot(0),))
+    return sequences.alone(samples, row)
+
+
+def picked(call: Call, row: int) -> Call:
+    """The same call, of which one sample is compared."""
+    return replace(call, spots=(call.spots[row],))
+
+
+def numbered(call: Call) -> Call:
+    """A call with the positions of its samples, counted from their first real one."""
+    real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool)
+    for spot in call.spots:
+        real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
+    return replace(call, samples=_with_fixed(call.samples, {"position_ids": positions_from(real)}))
+
+
+def without(samples: Samples, name: str) -> Samples:
+    """The samples without one argument that was given by name."""
+    layout = samples.layout
+    if name not in layout.keywords:
+        return samples
+    leaf = samples.names.index(name)
+    index = len(layout.skeletons) - len(layout.keywords) + layout.keywords.index(name)
+
+    def less(values: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+        return (*values[:at], *values[at + 1 :])
+
+    layout = replace(
+        layout,
+        skeletons=less(layout.skeletons, index),
+        names=less(layout.names, leaf),
+        dims=less(layout.dims, leaf),
+        keywords=tuple(keyword for keyword in layout.keywords if keyword != name),
+    )
+    return replace(samples, layout=layout, leaves=less(samples.leaves, leaf))
+
+
+def _neighbours(samples: Samples, sequences: Sequences | None, base: Call, count: int) -> Iterator[Pair]:
+    """The first and the last sample beside others: of the data, of larger numbers, and copies of the sample itself."""
+    for row in (0, count - 1):
+        order = (torch.arange(count) + row + 1) % count + (count if samples.n >= 2 * count else 0)
+        order[row] = row
+        yield Pair(picked(base, row), _chosen(samples, sequences, order, row))
+        yield Pair(picked(base, row), _chosen(samples, sequences, torch.full((count,), row), row))
+        others = torch.arange(count) != row
+        if samples.floating:
+            scaled = replace(base.samples, leaves=tuple(_scaled(base.samples, leaf, others) for leaf in range(len(samples.leaves))))
+            yield Pair(picked(base, row), picked(replace(base, samples=scaled), row))
+
+
+def _scaled(samples: Samples, leaf: int, rows: Tensor) -> Any:
+    value, dim = samples.leaves[leaf], samples.dims[leaf]
+    if dim is None or not isinstance(value, Tensor) or not value.is_floating_point() or "mask" in samples.names[leaf]:
+        return value
+    shape = [1] * value.ndim
+    shape[dim] = -1
+    return torch.where(rows.to(value.device).reshape(shape), value * SCALE, value)
+
+
+def _chosen(samples: Samples, sequences: Sequences | None, order: Tensor, row: int) -> Call:
+    spot = Spot(row) if sequences is None else replace(sequences.spot(int(order[row])), row=row)
+    return Call(samples.reorder(order), (spot,), None if sequences is None else sequences.width)
+
+
+def _reordered(samples: Samples, sequences: Sequences | None, count: int) -> Call:
+    order = torch.arange(count).flip(0)
+    spots = tuple(
+        replace(Spot(0) if sequences is None else sequences.spot(row), row=count - 1 - row) for row in range(count)
+    )
+    return Call(samples.reorder(order), spots, None if sequences is None else sequences.width)
+
+
+def _refilled(call: Call, sequences: Sequences) -> Call:
+    real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool, device=sequences.real.device)
+    for spot in call.spots:
+        real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
+    return replace(call, samples=replace(sequences, real=real).refilled(call.samples))
+
+
+def _rows_of(sequences: Sequences, lo: int, hi: int) -> Sequences:
+    return replace(sequences, real=sequences.real[lo:hi])
+
+
+def _given(samples: Samples, name: str) -> bool:
+    return name in samples.fixed or any(own == name or own.endswith(f"[{name}]") for own in samples.names)
+
+
+def _with_fixed(samples: Samples, extras: dict[str, Tensor]) -> Samples:
+    return replace(samples, fixed={**samples.fixed, **extras})
+
+
+def reason_of(error: Exception) -> str:
+    """Why the model does not take a call, in a line."""
+    return f"the model fails: {error_line(error)}"
