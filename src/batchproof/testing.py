@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 import batchproof
 
 if TYPE_CHECKING:
+    from batchproof.explanation import Over
     from batchproof.gradients.check import Count, Model, Wrap
     from batchproof.gradients.partitions import CutKind
 
-__all__ = ["assert_independent_of_batch_size", "assert_partition_invariant", "assert_same_gradients"]
+__all__ = [
+    "assert_independent_of_batch_size", "assert_partition_invariant", "assert_rows_independent",
+    "assert_same_gradients",
+]  # fmt: skip
 
 
 def assert_independent_of_batch_size(
@@ -148,4 +152,43 @@ def assert_partition_invariant(
     __tracebackhide__ = True
     found = batchproof.check_partitions(loss_fn, batch, normalisers=normalisers, groups=groups, cuts=cuts, **options)
     if not found.ok or not found.readings:
+        raise AssertionError(f"\n{found}")
+
+
+def assert_rows_independent(
+    model: Any,
+    *example: Any,
+    over: Sequence[Over] = ("batch", "padding", "order", "packing"),
+    batch_dim: int | Sequence[int | None] = 0,
+    seed: int = 0,
+    **keywords: Any,
+) -> None:
+    """Raise AssertionError, with the report as its message, if a sample's output depends on what is not the sample.
+
+    >>> import torch
+    >>> def test_encoder():
+    ...     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.LayerNorm(8))
+    ...     assert_rows_independent(model, torch.randn(6, 4), over=("batch", "order"))
+    >>> test_encoder()
+
+    What the model does not take is no failure: without a mask there is no padding to try. Rounding is none either: what
+    falls with precision.
+
+    Args:
+        model: A module, or a function with an output for each sample.
+        example: A batch of a few samples, as the model takes it: tensors, or one mapping of its arguments.
+        over: What the answers must not depend on: any of ``"batch"``, ``"padding"``, ``"order"`` and ``"packing"``.
+        batch_dim: The batch dimension, or one for each example with None for what all batches share.
+        seed: Before every call.
+        keywords: Further arguments of the model.
+
+    Raises:
+        AssertionError: An answer depends on it, or nothing could be told; the message is the report.
+        BatchproofError: The example does not fit together, or ``model`` has no output for each sample.
+    """
+    __tracebackhide__ = True
+    found = batchproof.explain(model, *example, batch_dim=batch_dim, seed=seed, over=over, **keywords)
+    if found.kind != "model":
+        raise batchproof.BatchproofError(f"{found.target} has no output for each sample: it gives a value of the batch")
+    if not found.is_safe:
         raise AssertionError(f"\n{found}")

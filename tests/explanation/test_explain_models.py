@@ -69,7 +69,7 @@ def test_a_softmax_over_the_batch_is_named_with_its_line() -> None:
     found = look(Net(softmax_dim=0))
     assert found.is_safe is False
     assert found.findings[0].title == "the model itself (Net, training mode)"
-    assert "moves when another sample" in found.findings[0].what
+    assert "softmax runs over the samples" in found.findings[0].what
     place = found.findings[0].place
     assert place is not None
     lines, first = inspect.getsourcelines(Net.forward)

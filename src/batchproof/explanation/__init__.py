@@ -7,6 +7,7 @@ from batchproof.explanation.guess import guess_samples, role_of
 from batchproof.explanation.measure import Progress
 from batchproof.explanation.positions import Positions, find_positions
 from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, LossAggregation, Reading
+from batchproof.explanation.rows import Over
 from batchproof.explanation.samples import Samples, gather, together
 from batchproof.explanation.slopes import LossSlope, SlopeMeasure, settled, slope_measure, units_found
 from batchproof.explanation.structure import harmful_place
@@ -21,6 +22,7 @@ __all__ = [
     "Keep",
     "LossAggregation",
     "LossSlope",
+    "Over",
     "Place",
     "Positions",
     "Progress",

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from batchproof.explanation.cause_texts import finding
-from batchproof.explanation.measure import Sizes
+from batchproof.explanation.measure import Progress, Sizes
 from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
 from batchproof.explanation.result import Code, Curve, Explanation, Finding, Reading, Subject
+from batchproof.explanation.rows import Over, RowFindings, look_at_rows
 from batchproof.explanation.samples import Samples
+from batchproof.report.numbers import decimals_for, number
 
 MOST_SAMPLES = 256
+#: What a model with such a fault depends on.
+FAULTS = {
+    "neighbours": "the other samples of its batch",
+    "size": "the size of its batch",
+    "order": "the order of its batch",
+    "padding right": "padding",
+    "fixed length": "the length that it is padded to",
+    "padding content": "what stands in the padding",
+    "padding left": "padding on the left",
+    "packing": "what is packed beside a sample",
+    "alone": "its batch",
+    "repeat": "the calls before",
+}
 _NORMS = ("BatchNorm", "SyncBatchNorm", "LazyBatchNorm")
 
 
-def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], sizes: Sizes, seed: int) -> Explanation:
-    """Find what couples the samples; where something does, how far the outputs move with the batch size."""
+def about_model(
+    subject: Subject,
+    samples: Samples,
+    leaves: Sequence[bool],
+    sizes: Sizes,
+    seed: int,
+    over: Sequence[Over] | None = None,
+    told: Progress | None = None,
+) -> Explanation:
+    """Find what couples the samples, in the mode that the model is in, and what else moves an output, in eval mode."""
     coupling = inspect_model(subject.target, samples, leaves, seed)
     some = samples.shuffled(seed).first(MOST_SAMPLES)
     curve = None
     if coupling.couples:
         curve = _curve(change_with_size(subject.target, some, leaves, sizes(some.n), seed), some, samples.n)
+    rows = look_at_rows(subject.target, samples, leaves, seed, over, told)
     use = _use(subject, coupling)
     notes = [*_mode(subject.target), *(["in training no accumulation of micro-batches is exact"] if use else [])]
-    findings = tuple(finding_of(culprit) for culprit in coupling.culprits)
+    findings = _findings(coupling, rows)
     return Explanation(
         target=subject.title,
         kind="model",
-        is_safe={None: None, True: False, False: True}[coupling.couples],
-        verdict="random" if coupling.couples is None else "couples" if coupling.couples else "independent",
-        headline=_headline(subject.name, coupling),
-        findings=findings or _otherwise(coupling),
+        is_safe=_is_safe(coupling, rows),
+        verdict=_verdict(coupling, findings),
+        headline=_headline(subject.name, coupling, rows),
+        findings=findings,
         place=subject.place,
         curve=curve,
         keep=None,
@@ -41,17 +66,56 @@ def about_model(subject: Subject, samples: Samples, leaves: Sequence[bool], size
         inputs=subject.inputs,
         asked=subject.asked,
         marked=subject.marked,
-        notes=tuple(notes),
+        notes=(*notes, *rows.notes),
+        trials=tuple(rows.trials),
+        one_ulp=rows.one_ulp,
     )
 
 
-def _headline(name: str, coupling: Coupling) -> str:
+def _is_safe(coupling: Coupling, rows: RowFindings) -> bool | None:
+    if coupling.couples is None:
+        return None
+    return not (coupling.couples or rows.faults)
+
+
+def _verdict(coupling: Coupling, findings: Sequence[Finding[Code]]) -> Code:
+    if coupling.couples is None:
+        return "random"
+    return next((found.code for found in findings if not found.harmless), "independent")
+
+
+def _findings(coupling: Coupling, rows: RowFindings) -> tuple[Finding[Code], ...]:
+    """What couples samples, with its line; then what else moves an output, each place once."""
+    causes = {one.place: one for one in rows.findings if one.code == "couples"}
+    found = []
+    for culprit in coupling.culprits:
+        one, known = finding_of(culprit), causes.pop(culprit.place, None)
+        is_said = culprit.kind.startswith(_NORMS) or known is None
+        found.append(one if is_said or known is None else replace(one, what=known.what, remedy=known.remedy))
+    found += [one for one in rows.findings if one.code != "couples" or one.place in causes]
+    return tuple(found) or _otherwise(coupling)
+
+
+def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
     if coupling.couples is None:
         return f"could not tell: two runs of {name} from the same random numbers differ"
-    if not coupling.couples:
+    if coupling.couples:
+        when = {None: "", True: ", in eval mode too", False: ", in training mode only"}[coupling.couples_in_eval]
+        return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
+    if rows.faults:
+        return _of_fault(name, rows)
+    rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding"]
+    if not rounding:
         return f"{name} is safe: each sample's output depends on that sample alone"
-    when = {None: "", True: ", in eval mode too", False: ", in training mode only"}[coupling.couples_in_eval]
-    return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
+    return f"{name} is safe: each sample's output depends on that sample alone, but for rounding"
+
+
+def _of_fault(name: str, rows: RowFindings) -> str:
+    """The plainest fault, in words."""
+    gaps = {trial.name: trial.gap or 0.0 for trial in rows.faults}
+    plainest = next(fault for fault in FAULTS if fault in gaps)
+    moved = number(gaps[plainest], decimals_for([gaps[plainest]], 2))
+    return f"{name} depends on {FAULTS[plainest]}: a sample's output moves by {moved} standard deviations"
 
 
 def _otherwise(coupling: Coupling) -> tuple[Finding[Code], ...]:

@@ -160,6 +160,18 @@ CAUSES: dict[Code, CauseText] = {
         "the same metric in double precision does not depend on the batches",
         "metric.set_dtype(torch.float64), or batchproof.exact",
     ),
+    "padding": CauseText(
+        "padding changes a sample's output",
+        "what it gives for a sample depends on how far that is padded",
+        "let the mask keep padding out",
+        use=Use.NOTHING,
+    ),
+    "packing": CauseText(
+        "samples packed into one row see each other",
+        "what it gives for a sample depends on what is packed beside it",
+        "give a mask with a block for each sample, or one sample in a row",
+        use=Use.NOTHING,
+    ),
     "unexplained": CauseText(
         "confirmed by measurement, no single line found",
         "averaging over batches does not give the value on all samples",

@@ -19,6 +19,7 @@ from batchproof.explanation.guess import guess_samples
 from batchproof.explanation.measure import Progress, Sizes, to_try
 from batchproof.explanation.models import row_leaves
 from batchproof.explanation.result import Explanation, Subject
+from batchproof.explanation.rows import Over, check_over, parameters_of
 from batchproof.explanation.samples import Samples, gather
 from batchproof.ground.batch import check_batch_dim
 from batchproof.ground.isolation import muted, preserved, quiet
@@ -33,6 +34,7 @@ def explain(
     seed: int = 0,
     mark: int | None = None,
     groups: Any = None,
+    over: Sequence[Over] | None = None,
     progress: Progress | None = None,
     **keywords: Any,
 ) -> Explanation:
@@ -51,7 +53,8 @@ def explain(
         target: A function of a batch, a metric object with update, compute and reset, or a model.  It is called some
             hundred times, on batches of each size, and at most some thousand; what it prints and logs is left out.
         example: All the samples that there are, as the target takes them: tensors of any dtype, arrays or lists, with
-            one entry for each sample.  Guessed from the parameters' names if absent.
+            one entry for each sample; or for a model one mapping of its arguments, as tokenizers give it.  Guessed from
+            the parameters' names if absent.
         batch_dim: The batch dimension; or one for each positional example, or by the names of arguments, with None for
             what all batches share.
         batch_sizes: The sizes to try; 1, 2, 4, ... and all samples if None.
@@ -60,6 +63,8 @@ def explain(
         groups: For each sample the group that it belongs to (the prompt of an answer, a session), all of one size:
             batches hold whole groups then, and the report says whether the target needs that.  Found where a function
             fails on batches that split one.
+        over: Of a model, what its answers must not depend on: any of ``"batch"``, ``"order"``, ``"padding"`` and
+            ``"packing"``; all that it takes if None.
         progress: Called with a word, a count and a total during long work.
         keywords: Further arguments of the target.  Those with as many samples as the example are cut with it.
 
@@ -75,6 +80,8 @@ def explain(
     marked = _whole(mark) if mark is not None else None
     sizes = partial(to_try, given, marked)
     told = _aloud(progress)
+    check_over(over)
+    example, keywords = _by_name(target, example, keywords)
     with preserved(target), quiet(target), muted() as heard:
         guessed = not example and not keywords
         if guessed:
@@ -88,7 +95,7 @@ def explain(
         elif is_metric(target):
             found = about_metric(subject, samples, sizes, seed, told)
         else:
-            found = _about_outputs(subject, samples, sizes, seed, told)
+            found = _about_outputs(subject, samples, sizes, seed, over, told)
     if too_large := [size for size in given or () if size > samples.n]:
         sizes_are = f"batch size {too_large[0]:,} is" if len(too_large) == 1 else "some batch sizes are"
         found = replace(found, notes=(*found.notes, f"{sizes_are} larger than the {samples.n:,} samples: left out"))
@@ -122,14 +129,29 @@ def _aloud(progress: Progress | None) -> Progress | None:
     return None if progress is None else told
 
 
+def _by_name(target: Any, example: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A mapping of a model's own arguments (a tokenizer's) is handed over by their names, as ``model(**batch)``."""
+    if len(example) != 1 or not isinstance(example[0], Mapping) or not all(isinstance(key, str) for key in example[0]):
+        return example, keywords
+    takes = parameters_of(target)
+    if not takes or not takes.issuperset(example[0]):
+        return example, keywords
+    return (), {**example[0], **keywords}
+
+
 def _about_outputs(
-    subject: Subject, samples: Samples, sizes: Sizes, seed: int, progress: Progress | None
+    subject: Subject,
+    samples: Samples,
+    sizes: Sizes,
+    seed: int,
+    over: Sequence[Over] | None,
+    progress: Progress | None,
 ) -> Explanation:
     """Of a loss beside its outputs each is explained: the values of the batch first, then those of single samples."""
     leaves = row_leaves(subject.target, samples)
     if not any(leaves):
         return about_function(subject, samples, sizes, seed, progress)
-    of_rows = about_model(subject, samples, leaves, sizes, seed)
+    of_rows = about_model(subject, samples, leaves, sizes, seed, over, progress)
     if all(leaves):
         return of_rows
     of_batch = about_function(subject, samples, sizes, seed, progress, [not grows for grows in leaves])

@@ -16,8 +16,8 @@ Quantity = Literal["mean of batches", "compute()", "change of the output"]
 #: The reasons why a number does, or does not, depend on the batch size.
 Code = Literal[
     "accumulated", "branch", "broadcast", "centred", "constant-term", "couples", "divisor", "extreme", "groups",
-    "independent", "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "per-batch", "random", "ratio",
-    "rounding", "size", "state", "sum", "undefined", "unexplained",
+    "independent", "limit", "mean", "mean-and-sum", "merge", "nonlinear", "order", "packing", "padding", "per-batch",
+    "random", "ratio", "rounding", "size", "state", "sum", "undefined", "unexplained",
 ]  # fmt: skip
 #: How a loss makes one number of the tokens of its samples.
 AggregationName = Literal[
@@ -161,6 +161,57 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class ModuleGap:
+    """How far a module's output for one sample lies from itself in two calls.
+
+    Attributes:
+        module: Its name in the model; empty for the model itself.
+        kind: Its class.
+        size: The largest difference, in standard deviations of its output; None where it could not be compared.
+    """
+
+    module: str
+    kind: str
+    size: float | None
+
+
+@dataclass(frozen=True)
+class RowTrial:
+    """One thing that must not change a sample's output, and whether it does.
+
+    Attributes:
+        name: ``"alone"``, ``"padding left"``, ...
+        title: The same in words.
+        state: ``"same"``: to the last bit. ``"rounding"``: what differs falls with precision. ``"convention"``: the
+            model wants to be told more. ``"fault"``: another answer. ``"untried"``: the model does not take it.
+        gap: How far outputs move, in standard deviations of the output; None where it was not tried.
+        double_gap: The same in float64; None where it was not needed, or could not be had.
+        ulps: ``gap`` in units in the last place of the output's largest number.
+        flips: Answers whose largest entry is another one.
+        answers: How many answers were compared; 0 where the output is no choice.
+        module: Where the difference begins; None where that was not looked for, or not found.
+        kind: Its class.
+        place: The line.
+        note: Why it was not tried, or what is meant to be done instead.
+        modules: How the difference goes on, module by module, in the order in which they run.
+    """
+
+    name: str
+    title: str
+    state: Literal["same", "rounding", "convention", "fault", "untried"]
+    gap: float | None = None
+    double_gap: float | None = None
+    ulps: float | None = None
+    flips: int = 0
+    answers: int = 0
+    module: str | None = None
+    kind: str = ""
+    place: Place | None = None
+    note: str = ""
+    modules: tuple[ModuleGap, ...] = ()
+
+
+@dataclass(frozen=True)
 class Keep:
     """The state that makes the value exact at any batch size.
 
@@ -242,6 +293,9 @@ class Explanation(Result):
         marked: The reader's own batch size: the reports point at it.
         calls: How often the target was called.
         aggregation: How a loss makes one number of its samples' tokens; None where it has none, or it was not told.
+        trials: Of a model: what must not change a sample's output, and whether it does.
+        one_ulp: Of a model: how far its outputs move, in standard deviations, where what goes in moves by one unit in
+            the last place; None where that was not measured.
     """
 
     target: str
@@ -260,6 +314,8 @@ class Explanation(Result):
     marked: int | None = None
     calls: int = 0
     aggregation: LossAggregation | None = None
+    trials: tuple[RowTrial, ...] = ()
+    one_ulp: float | None = None
     SCHEMA: ClassVar[str] = "batchproof/explain/1"
 
     @property

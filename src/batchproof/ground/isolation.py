@@ -206,6 +206,21 @@ def no_graph() -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
+@contextmanager
+def evaluating(target: object) -> Iterator[None]:
+    """Every module that a target can reach is in eval mode meanwhile."""
+    roots = [target] if isinstance(target, torch.nn.Module) else reachable(target)
+    modules = [part for root in roots if isinstance(root, torch.nn.Module) for part in root.modules()]
+    flags = [(module, module.training) for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
 def seed_all(seed: int) -> None:
     """Start every random generator that a function may draw from."""
     random.seed(seed)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from batchproof.explanation.rows.sequences import Call, Spot
+from batchproof.explanation.rows.sequences import RowsCall, Spot
 
 Shape = Sequence[int]
 #: Wide enough for attention over heads and two dimensions of positions; more orders than this are not tried.
@@ -22,7 +22,7 @@ MOST_ORDERS = 16
 
 
 @dataclass(frozen=True)
-class Axis:
+class CountedAxis:
     """What a dimension counts: ``rows`` for each row, ``positions`` for each position, both, or a fixed number.
 
     Attributes:
@@ -44,7 +44,9 @@ class Axis:
         if not self.rows and not self.has_positions:
             yield None
             return
-        inside = torch.arange(spot.start, spot.start + (spot.length or 0)) if self.has_positions else torch.zeros(1).long()
+        inside = (
+            torch.arange(spot.start, spot.start + (spot.length or 0)) if self.has_positions else torch.zeros(1).long()
+        )
         if not self.rows:
             yield inside + self.extra
             if self.extra:
@@ -60,7 +62,7 @@ class Axis:
             yield ((copies * rows + spot.row)[:, None] * steps + inside).flatten()
 
 
-Axes = tuple[Axis, ...]
+Axes = tuple[CountedAxis, ...]
 
 
 def axes_of(base: Shape, fewer: Shape, longer: Shape | None, rows: int, width: int) -> Axes | None:
@@ -85,15 +87,17 @@ def axes_of(base: Shape, fewer: Shape, longer: Shape | None, rows: int, width: i
     return tuple(found)
 
 
-def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> Axis | None:
+def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> CountedAxis | None:
     if by_row == 0 and by_position == 0:
-        return Axis()
+        return CountedAxis()
     if by_position == 0:
-        return Axis(by_row) if by_row > 0 and by_row * rows == size else None
+        return CountedAxis(by_row) if by_row > 0 and by_row * rows == size else None
     if by_row == 0:
-        return Axis(0, True, size - width) if by_position == 1 and size >= width else None
+        return CountedAxis(0, True, size - width) if by_position == 1 and size >= width else None
     copies, left = divmod(by_position, rows)
-    return Axis(copies, True) if left == 0 and copies * width == by_row and copies * width * rows == size else None
+    return (
+        CountedAxis(copies, True) if left == 0 and copies * width == by_row and copies * width * rows == size else None
+    )
 
 
 def selections(tensor: Tensor, axes: Axes, spot: Spot, rows: int, width: int) -> Iterator[Tensor]:
@@ -111,17 +115,21 @@ def selections(tensor: Tensor, axes: Axes, spot: Spot, rows: int, width: int) ->
         yield part
 
 
-def distance(a: Tensor, b: Tensor, axes: Axes, one: Call, other: Call) -> float | None:
-    """The largest difference between a sample's numbers in two calls, over the samples; None where none can be compared.
+def distance(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall) -> float | None:
+    """The largest difference between a sample's numbers in two calls, over the samples; None where it cannot be had.
 
-    Of the orders that a dimension may have, the one in which the calls are nearest is the true one.
+    What has rows and no positions belongs to no sample of a packed row.  Of the orders that a dimension may have, the
+    one in which the calls are nearest is the true one.
     """
+    is_packed = one.is_packed or other.is_packed
+    if is_packed and any(axis.rows for axis in axes) and not any(axis.has_positions for axis in axes):
+        return None
     found = [_nearest(a, b, axes, one, other, index) for index in range(len(one.spots))]
     known = [size for size in found if size is not None]
     return max(known) if len(known) == len(found) and found else None
 
 
-def _nearest(a: Tensor, b: Tensor, axes: Axes, one: Call, other: Call, index: int) -> float | None:
+def _nearest(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall, index: int) -> float | None:
     pairs = zip(
         selections(a, axes, one.spots[index], one.rows, one.width or 0),
         selections(b, axes, other.spots[index], other.rows, other.width or 0),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from batchproof.explanation.result import ModuleGap
 from batchproof.explanation.rows.aligned import Axes, axes_of, distance
-from batchproof.explanation.rows.measure import Subject
-from batchproof.explanation.rows.sequences import Call
-from batchproof.explanation.rows.trials import Pair
+from batchproof.explanation.rows.measure import ModelOnRows
+from batchproof.explanation.rows.perturbations import CallPair
+from batchproof.explanation.rows.sequences import RowsCall
 from batchproof.explanation.trace import RunTrace, TraceStep, watch
 from batchproof.ground.isolation import same_start
 
@@ -29,20 +30,13 @@ class Beginning:
         step: It, in the first of the two calls.
         over: What the dimensions of what it takes count, for each input that is known.
         result: What those of its result count; None where that could not be said.
+        inputs: What it takes, as far as it is known.
     """
 
     step: TraceStep
+    inputs: tuple[Tensor, ...]
     over: tuple[Axes, ...]
     result: Axes | None
-
-
-@dataclass(frozen=True)
-class ModuleGap:
-    """How far a module's output lies from itself in two calls, in standard deviations of the output."""
-
-    module: str
-    kind: str
-    size: float
 
 
 @dataclass(frozen=True)
@@ -53,22 +47,22 @@ class Located:
     modules: tuple[ModuleGap, ...]
 
 
-class Tracer:
+class RowsTracer:
     """Runs of a subject, and what the dimensions of each operation's results count."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: ModelOnRows) -> None:
         self.subject = subject
         base, fewer, longer = subject.shape_calls()
         self.base = base
         runs = [self._run(call) for call in (base, fewer) + ((longer,) if longer is not None else ())]
         by_key = [_keyed(run) for run in runs]
         self.axes: dict[Key, tuple[Axes | None, ...]] = {}
-        for key, index in by_key[0].items():
+        for key in by_key[0]:
             if all(key in other for other in by_key[1:]):
                 steps = [run.steps[keys[key]] for run, keys in zip(runs, by_key, strict=True)]
                 self.axes[key] = _axes_of_results(steps, base)
 
-    def compare(self, pair: Pair, tolerance: float) -> Located:
+    def compare(self, pair: CallPair, tolerance: float) -> Located:
         """Where the two calls of a pair begin to differ by more than ``tolerance`` of the largest number."""
         one, other = self._run(pair.one), self._run(pair.other)
         matched = self._matched(one, other, pair, tolerance)
@@ -76,18 +70,27 @@ class Tracer:
         index = _beginning(one, matched, ends)
         beginning = None
         if index is not None:
-            keys = _keys(one)
-            inputs = (self.axes.get(keys[source]) for source in one.steps[index].sources if source >= 0)
-            over = tuple(axes for found in inputs if found is not None for axes in found if axes is not None)
-            own = self.axes.get(keys[index])
-            beginning = Beginning(one.steps[index], over, own[0] if own else None)
+            beginning = self._described(one, index)
         return Located(beginning, tuple(_modules(self.subject.target, one, matched)))
 
-    def _run(self, call: Call) -> RunTrace:
+    def _described(self, run: RunTrace, index: int) -> Beginning:
+        keys = _keys(run)
+        step = run.steps[index]
+        known = [(run.steps[source].results[0], self.axes.get(keys[source])) for source in step.sources if source >= 0]
+        inputs = [(tensor, axes[0]) for tensor, axes in known if axes]
+        own = self.axes.get(keys[index])
+        return Beginning(
+            step,
+            tuple(tensor for tensor, axes in inputs if axes is not None),
+            tuple(axes for _, axes in inputs if axes is not None),
+            own[0] if own else None,
+        )
+
+    def _run(self, call: RowsCall) -> RunTrace:
         with same_start(self.subject.target, self.subject.seed), torch.no_grad():
             return watch(self.subject.target, *call.samples.all())
 
-    def _matched(self, one: RunTrace, other: RunTrace, pair: Pair, tolerance: float) -> list[tuple[State, float]]:
+    def _matched(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:
         theirs = _keyed(other)
         found: list[tuple[State, float]] = []
         for index, key in enumerate(_keys(one)):
@@ -101,7 +104,7 @@ class Tracer:
 
 
 def _compared(
-    ours: TraceStep, theirs: TraceStep, axes: Sequence[Axes | None], pair: Pair, tolerance: float
+    ours: TraceStep, theirs: TraceStep, axes: Sequence[Axes | None], pair: CallPair, tolerance: float
 ) -> tuple[State, float]:
     state: State = "equal" if ours.results else "unknown"
     largest = 0.0
@@ -170,7 +173,7 @@ def _keyed(run: RunTrace) -> dict[Key, int]:
     return {key: index for index, key in enumerate(_keys(run))}
 
 
-def _axes_of_results(steps: Sequence[TraceStep], base: Call) -> tuple[Axes | None, ...]:
+def _axes_of_results(steps: Sequence[TraceStep], base: RowsCall) -> tuple[Axes | None, ...]:
     shapes = [[tuple(tensor.shape) for tensor in step.results] for step in steps]
     if len({len(of_step) for of_step in shapes}) > 1:
         return (None,) * len(shapes[0])

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchproof.explanation.rows.aligned import Axes, axes_of, distance, selections
+from batchproof.explanation.rows.aligned import Axes, CountedAxis, axes_of, distance, largest_difference, selections
+from batchproof.explanation.rows.perturbations import CallPair, whole
 from batchproof.explanation.rows.precision import can_widen, embeddings_nudged, in_double, nudged
-from batchproof.explanation.rows.sequences import Call, Sequences
-from batchproof.explanation.rows.trials import Pair, whole
+from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
 from batchproof.ground.isolation import same_start
@@ -26,7 +26,7 @@ NOTHING = 1e-11
 
 
 @dataclass(frozen=True)
-class Gap:
+class OutputGap:
     """How far one output of a sample lies from itself in another call.
 
     Attributes:
@@ -41,9 +41,9 @@ class Gap:
     flips: int = 0
     answers: int = 0
 
-    def joined(self, other: Gap) -> Gap:
+    def joined(self, other: OutputGap) -> OutputGap:
         """The larger of both, and the flips of both."""
-        return Gap(
+        return OutputGap(
             max(self.size, other.size),
             max(self.ulps, other.ulps),
             self.flips + other.flips,
@@ -56,7 +56,7 @@ class Unaligned(Exception):
 
 
 @dataclass
-class Subject:
+class ModelOnRows:
     """A model on a batch: what its outputs are, and what each of their dimensions counts.
 
     Attributes:
@@ -85,11 +85,9 @@ class Subject:
             less, more = (None if of_call is None else of_call[position] for of_call in shapes)
             self.axes.append(axes_of(tensor.shape, less or tensor.shape, more, base.rows, base.width or 0))
         self.spread = [_spread(tensor) for tensor in found]
-        self.names = [
-            path for (path, _), grows in zip(self._named(base.samples), self.leaves, strict=False) if grows
-        ]
+        self.names = [path for (path, _), grows in zip(self._named(base.samples), self.leaves, strict=False) if grows]
 
-    def shape_calls(self) -> tuple[Call, Call, Call | None]:
+    def shape_calls(self) -> tuple[RowsCall, RowsCall, RowsCall | None]:
         """The batch, the batch without its last row, and the batch with one position more where that can be had."""
         base = whole(self.samples, self.sequences)
         rows = max(self.samples.n - 1, 1)
@@ -106,19 +104,26 @@ class Subject:
         """The outputs with rows, of one call."""
         return [t for (_, t), grows in zip(self._named(samples), self.leaves, strict=False) if grows]
 
+    def rows_of(self, samples: Samples) -> list[Tensor]:
+        """The outputs with rows of a call that starts from whatever the one before has left."""
+        args, kwargs = samples.all()
+        with torch.no_grad():
+            found = components.tensors(self.target(*args, **kwargs))
+        return [tensor for (_, tensor), grows in zip(found, self.leaves, strict=False) if grows]
+
     def _named(self, samples: Samples) -> list[tuple[str, Tensor]]:
         args, kwargs = samples.all()
         with same_start(self.target, self.seed), torch.no_grad():
             return components.tensors(self.target(*args, **kwargs))
 
-    def gap(self, pair: Pair) -> Gap:
+    def gap(self, pair: CallPair) -> OutputGap:
         """How far the samples of a pair lie apart.
 
         Raises:
             Unaligned: no output could be compared.
         """
         ours, theirs = self.outputs(pair.one.samples), self.outputs(pair.other.samples)
-        found = Gap()
+        found = OutputGap()
         compared = 0
         for position, (a, b, axes) in enumerate(zip(ours, theirs, self.axes, strict=False)):
             size = None if axes is None else distance(a, b, axes, pair.one, pair.other)
@@ -127,16 +132,18 @@ class Subject:
             compared += 1
             largest = float(a.abs().max()) if a.numel() else 0.0
             ulps = size / (torch.finfo(a.dtype).eps * largest) if a.is_floating_point() and largest else size
-            found = found.joined(Gap(size / self.spread[position], ulps, *self._flips(position, a, b, axes, pair)))
+            found = found.joined(
+                OutputGap(size / self.spread[position], ulps, *self._flips(position, a, b, axes, pair))
+            )
         if not compared:
             raise Unaligned
         return found
 
-    def _flips(self, position: int, a: Tensor, b: Tensor, axes: Axes, pair: Pair) -> tuple[int, int]:
+    def _flips(self, position: int, a: Tensor, b: Tensor, axes: Axes, pair: CallPair) -> tuple[int, int]:
         """How many choices differ, of how many: of an output that is called so, or of a plain row of scores."""
         name = self.names[position].lower()
         is_choice = "logit" in name or "score" in name or (not name and a.ndim == 2)
-        if not is_choice or a.ndim < 2 or axes[-1] != type(axes[-1])() or a.shape[-1] < 2:
+        if not is_choice or a.ndim < 2 or axes[-1] != CountedAxis() or a.shape[-1] < 2:
             return 0, 0
         flips = answers = 0
         for one, other in zip(pair.one.spots, pair.other.spots, strict=True):
@@ -147,45 +154,43 @@ class Subject:
                 answers += left[..., 0].numel()
         return flips, answers
 
-    def widened(self) -> Subject:
-        """The same on samples in double precision; to be used in `in_double`."""
-        wide = replace_samples(self, self.samples.double())
-        return wide
+    def widened(self) -> ModelOnRows:
+        """This model on samples in double precision, nothing measured again; to be used in `double`."""
+        other = object.__new__(ModelOnRows)
+        other.__dict__ |= {**self.__dict__, "samples": _double(self.samples)}
+        return other
+
+    def apart(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+        """How far the outputs of two calls of one shape lie apart, in standard deviations."""
+        pairs = zip(one, other, self.spread, strict=False)
+        return max((largest_difference(a, b) / spread for a, b, spread in pairs if a.shape == b.shape), default=0.0)
 
 
-def replace_samples(subject: Subject, samples: Samples) -> Subject:
-    """The same subject on other numbers of the same shapes: nothing is measured again."""
-    other = object.__new__(Subject)
-    other.__dict__ |= {**subject.__dict__, "samples": samples}
-    return other
-
-
-def worst(subject: Subject, pairs: Sequence[Pair], wide: bool = False) -> tuple[Gap, Pair]:
+def worst(subject: ModelOnRows, pairs: Sequence[CallPair], wide: bool = False) -> tuple[OutputGap, CallPair]:
     """The largest gap of a trial's pairs, with the pair that shows it."""
-    found, largest = Gap(), (-1.0, pairs[0])
+    found, largest = OutputGap(), (-1.0, pairs[0])
     for pair in pairs:
-        own = pair if not wide else Pair(_double(pair.one), _double(pair.other))
-        gap = subject.gap(own)
+        gap = subject.gap(widened_pair(pair) if wide else pair)
         found = found.joined(gap)
         if gap.size > largest[0]:
             largest = (gap.size, pair)
     return found, largest[1]
 
 
-def one_ulp(subject: Subject) -> float | None:
+def one_ulp(subject: ModelOnRows) -> float | None:
     """How far outputs move, in standard deviations, where what goes in moves by one unit in the last place."""
     base = whole(subject.samples, subject.sequences)
     floating = any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in subject.samples.leaves)
     if floating:
         leaves = tuple(nudged(leaf) if isinstance(leaf, Tensor) else leaf for leaf in subject.samples.leaves)
-        return _moved(subject, subject.outputs(base.samples), subject.outputs(replace(subject.samples, leaves=leaves)))
+        return subject.apart(subject.outputs(base.samples), subject.outputs(replace(subject.samples, leaves=leaves)))
     before = subject.outputs(base.samples)
     with embeddings_nudged(subject.target) as is_moved:
-        return _moved(subject, before, subject.outputs(base.samples)) if is_moved else None
+        return subject.apart(before, subject.outputs(base.samples)) if is_moved else None
 
 
 @contextmanager
-def double(subject: Subject) -> Iterator[bool]:
+def double(subject: ModelOnRows) -> Iterator[bool]:
     """The subject's model in float64; says whether it can be."""
     if not can_widen(subject.target):
         yield False
@@ -209,13 +214,18 @@ def is_rounding(native: float, wide: float | None, moved: float | None, moved_wi
     return wide <= max(ROUNDING_LEFT * native, floor) and wide < 1e-4
 
 
-def _moved(subject: Subject, before: list[Tensor], after: list[Tensor]) -> float:
-    pairs = zip(before, after, subject.spread, strict=False)
-    return max((float((b.double() - a.double()).abs().max()) / s for a, b, s in pairs if a.is_floating_point()), default=0.0)
+def widened_pair(pair: CallPair) -> CallPair:
+    """Two calls on samples in double precision."""
+    one, other = (replace(call, samples=_double(call.samples)) for call in (pair.one, pair.other))
+    return CallPair(one, other)
 
 
-def _double(call: Call) -> Call:
-    return replace(call, samples=call.samples.double())
+def _double(samples: Samples) -> Samples:
+    fixed = {
+        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
+        for name, value in samples.fixed.items()
+    }
+    return replace(samples.double(), fixed=fixed)
 
 
 def _spread(tensor: Tensor) -> float:

@@ -16,7 +16,7 @@ _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """What asks for a narrower floating type gets float64: RMSNorm and rotary embeddings compute in float32 of their own.
+    """What asks for a narrower floating type gets float64: RMSNorm and rotary embeddings compute in float32.
 
     Without it a model in double precision still rounds as in single precision, and rounding could not be told by it.
     """
@@ -45,7 +45,7 @@ def in_double(target: Callable[..., Any]) -> Iterator[None]:
     with _replaced(_floating(target), Tensor.double):
         try:
             torch.set_default_dtype(torch.float64)
-            with _Widened():
+            with _Widened():  # type: ignore[no-untyped-call]
                 yield
         finally:
             torch.set_default_dtype(default)
@@ -59,7 +59,9 @@ def embeddings_nudged(target: Callable[..., Any]) -> Iterator[bool]:
         Whether there is such a table.
     """
     tables = [
-        module.weight for module in _modules(target) if isinstance(module, torch.nn.Embedding) and _is_plain(module.weight)
+        module.weight
+        for module in _modules(target)
+        if isinstance(module, torch.nn.Embedding) and _is_plain(module.weight)
     ]
     with _replaced(tables, nudged):
         yield bool(tables)

@@ -29,12 +29,20 @@ class Spot:
 
 
 @dataclass(frozen=True)
-class Call:
-    """The samples of one call, and where each of those that are compared lies in it."""
+class RowsCall:
+    """The samples of one call, and where each of those that are compared lies in it.
+
+    Attributes:
+        samples: What the model is called with.
+        spots: Where they are.
+        width: Positions of a row; None where there are none.
+        is_packed: Whether a row holds several samples: what has no positions is then of none of them.
+    """
 
     samples: Samples
     spots: tuple[Spot, ...]
     width: int | None = None
+    is_packed: bool = False
 
     @property
     def rows(self) -> int:
@@ -72,14 +80,14 @@ class Sequences:
         there = self.real[row].nonzero().flatten()
         return Spot(row, int(there[0]), int(there[-1] - there[0]) + 1)
 
-    def alone(self, samples: Samples, row: int) -> Call:
+    def alone(self, samples: Samples, row: int) -> RowsCall:
         """One sample without its padding."""
         spot = self.spot(row)
         assert spot.length is not None
         one = self._each(samples.cut(row, row + 1), lambda leaf, t: t.narrow(1, spot.start, spot.length))  # type: ignore[arg-type]
-        return Call(one, (Spot(0, 0, spot.length),), spot.length)
+        return RowsCall(one, (Spot(0, 0, spot.length),), spot.length)
 
-    def padded(self, call: Call, left: int = 0, right: int = 0) -> Call:
+    def padded(self, call: RowsCall, left: int = 0, right: int = 0) -> RowsCall:
         """The samples of a call with more padding on either side."""
 
         def more(leaf: int, tensor: Tensor) -> Tensor:
@@ -91,9 +99,9 @@ class Sequences:
 
         spots = tuple(replace(spot, start=spot.start + left) for spot in call.spots)
         assert call.width is not None
-        return Call(self._each(call.samples, more), spots, call.width + left + right)
+        return RowsCall(self._each(call.samples, more), spots, call.width + left + right)
 
-    def repacked(self, samples: Samples, *, at_the_end: bool) -> Call:
+    def repacked(self, samples: Samples, *, at_the_end: bool) -> RowsCall:
         """All samples with their padding on the left, or on the right."""
         spots = [self.spot(row) for row in range(samples.n)]
         starts = [self.width - (spot.length or 0) if at_the_end else 0 for spot in spots]
@@ -106,7 +114,7 @@ class Sequences:
             return out
 
         moves = tuple(replace(spot, start=start) for spot, start in zip(spots, starts, strict=True))
-        return Call(self._each(samples, moved), moves, self.width)
+        return RowsCall(self._each(samples, moved), moves, self.width)
 
     def refilled(self, samples: Samples) -> Samples:
         """Other numbers where there is padding, which nothing should see."""
@@ -120,7 +128,7 @@ class Sequences:
 
         return self._each(samples, other)
 
-    def packed(self, samples: Samples) -> Call:
+    def packed(self, samples: Samples) -> RowsCall:
         """All samples end to end in one row, without padding."""
         spots = [self.spot(row) for row in range(samples.n)]
         leaves = list(samples.leaves)
@@ -130,7 +138,7 @@ class Sequences:
         starts = [sum(spot.length or 0 for spot in spots[:row]) for row in range(samples.n)]
         places = tuple(Spot(0, start, spot.length) for start, spot in zip(starts, spots, strict=True))
         total = sum(spot.length or 0 for spot in spots)
-        return Call(replace(samples, leaves=tuple(leaves), n=1), places, total)
+        return RowsCall(replace(samples, leaves=tuple(leaves), n=1), places, total, is_packed=True)
 
     def _says(self, samples: Samples, leaf: int) -> bool:
         return "mask" in samples.names[leaf].lower() or "position" in samples.names[leaf].lower()
@@ -178,7 +186,10 @@ def with_mask(target: Any, samples: Samples) -> Samples:
 def parameters_of(target: Any) -> frozenset[str]:
     """The names of what a model's forward takes; of several that hand on ``**kwargs``, those of the base model too."""
     found: set[str] = set()
-    for callable_ in (getattr(target, "forward", target), getattr(getattr(target, "base_model", None), "forward", None)):
+    for callable_ in (
+        getattr(target, "forward", target),
+        getattr(getattr(target, "base_model", None), "forward", None),
+    ):
         try:
             found |= set(inspect.signature(callable_).parameters) if callable_ is not None else set()
         except (TypeError, ValueError):
@@ -247,7 +258,13 @@ def _lengths(samples: Samples) -> tuple[str, Tensor] | None:
     """Which positions count by an argument of lengths, as packed recurrent networks take it."""
     for leaf, (value, dim) in enumerate(zip(samples.leaves, samples.dims, strict=True)):
         name = samples.names[leaf].lower()
-        if dim == 0 and isinstance(value, Tensor) and value.ndim == 1 and "len" in name and not value.is_floating_point():
+        if (
+            dim == 0
+            and isinstance(value, Tensor)
+            and value.ndim == 1
+            and "len" in name
+            and not value.is_floating_point()
+        ):
             widths = _widths(samples)
             longest = int(value.max()) if value.numel() else 0
             width = next((width for width in widths if width >= longest), None)

@@ -9,20 +9,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from batchproof.explanation.rows.sequences import SEGMENTS, Call, Sequences, Spot, positions_from
+from batchproof.errors import BatchproofError
+from batchproof.explanation.rows.sequences import SEGMENTS, RowsCall, Sequences, Spot, positions_from
 from batchproof.explanation.samples import Samples
 from batchproof.ground.text import error_line
 
 TrialName = Literal[
     "repeat", "alone", "neighbours", "order", "size", "padding right", "fixed length", "padding left",
-    "left, numbered", "padding content", "packing", "training", "bfloat16", "scores", "greedy",
+    "padding content", "packing", "training", "bfloat16",
 ]  # fmt: skip
 Over = Literal["batch", "order", "padding", "packing"]
 #: Which trials answer which question of `assert_rows_independent`.
 OVER: dict[Over, tuple[TrialName, ...]] = {
     "batch": ("repeat", "alone", "neighbours", "size"),
     "order": ("order",),
-    "padding": ("padding right", "fixed length", "padding left", "left, numbered", "padding content"),
+    "padding": ("padding right", "fixed length", "padding left", "padding content"),
     "packing": ("packing",),
 }
 #: Rows of a call: enough for neighbours of several lengths, few enough for a large model.
@@ -34,31 +35,44 @@ SCALE = 8.0
 
 
 @dataclass(frozen=True)
-class Pair:
+class CallPair:
     """One sample, or several, in two calls that must give the same for them."""
 
-    one: Call
-    other: Call
+    one: RowsCall
+    other: RowsCall
 
 
 @dataclass(frozen=True)
-class Trial:
+class Perturbation:
     """One thing that must not matter.
 
     Attributes:
         name: Which.
         pairs: The calls to compare; none where the model does not take it.
         reason: Why it could not be tried.
-        healed_by: Another trial, in which the model is told more: where that one agrees, this one is a convention.
+        healers: The same with more said to the model, and what that is: where one of them agrees, it is a convention.
     """
 
     name: TrialName
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[CallPair, ...] = ()
     reason: str = ""
-    healed_by: TrialName | None = None
+    healers: tuple[tuple[str, tuple[CallPair, ...]], ...] = ()
 
 
-def batch_trials(samples: Samples, sequences: Sequences | None) -> Iterator[Trial]:
+def check_over(over: Any) -> None:
+    """Refuse questions that there are not.
+
+    Raises:
+        BatchproofError: ``over`` is no sequence of them.
+    """
+    if over is None:
+        return
+    strange = [over] if isinstance(over, str) else [one for one in over if one not in OVER]
+    if strange or not over:
+        raise BatchproofError(f"over={over!r}: expected some of {', '.join(map(repr, OVER))}, in a list or tuple")
+
+
+def batch_perturbations(samples: Samples, sequences: Sequences | None) -> Iterator[Perturbation]:
     """Those that change what else is in the batch.
 
     Args:
@@ -67,23 +81,25 @@ def batch_trials(samples: Samples, sequences: Sequences | None) -> Iterator[Tria
     """
     count = min(samples.n, ROWS)
     base = whole(samples.first(count), sequences)
-    yield Trial("alone", tuple(Pair(alone(samples, sequences, row), picked(base, row)) for row in range(count)))
-    if count == 1:
-        yield from (Trial(name, reason="there is one sample") for name in ("neighbours", "order", "size"))  # type: ignore[arg-type]
-        return
-    yield Trial("neighbours", tuple(_neighbours(samples, sequences, base, count)))
-    yield Trial("order", (Pair(base, _reordered(samples, sequences, count)),))
-    sizes = [size for size in (count - 1, 2) if 1 < size < count]
-    if not sizes:
-        yield Trial("size", reason=f"there are {count} samples")
-        return
-    smaller = tuple(
-        Pair(replace(base, spots=base.spots[:size]), whole(samples.first(size), sequences)) for size in sorted(set(sizes))
+    singles = Perturbation(
+        "alone", tuple(CallPair(alone(samples, sequences, row), picked(base, row)) for row in range(count))
     )
-    yield Trial("size", smaller)
+    if count == 1:
+        yield singles
+        yield from (Perturbation(name, reason="there is one sample") for name in ("neighbours", "order", "size"))
+        return
+    yield Perturbation("neighbours", tuple(_neighbours(samples, sequences, base, count)))
+    yield Perturbation("order", (CallPair(base, _reordered(samples, sequences, count)),))
+    sizes = [size for size in (count - 1, 2) if 1 < size < count]
+    smaller = tuple(
+        CallPair(replace(base, spots=base.spots[:size]), whole(samples.first(size), sequences))
+        for size in sorted(set(sizes))
+    )
+    yield Perturbation("size", smaller, reason="" if smaller else f"there are {count} samples")
+    yield singles  # after the others, which say whether it is for want of neighbours or of padding
 
 
-def padding_trials(samples: Samples, sequences: Sequences, most: int | None) -> Iterator[Trial]:
+def padding_perturbations(samples: Samples, sequences: Sequences, most: int | None) -> Iterator[Perturbation]:
     """Those that change the padding of a sample, each of them alone in its call.
 
     Args:
@@ -94,82 +110,96 @@ def padding_trials(samples: Samples, sequences: Sequences, most: int | None) -> 
     rows = range(min(samples.n, 2))
     singles = [sequences.alone(samples, row) for row in rows]
     widths = [single.width or 0 for single in singles]
-    by_lengths = "mask" not in sequences.said_by and sequences.said_by != "made"
 
-    def trial(name: TrialName, change: Callable[[Call], Call], **more: Any) -> Trial:
-        return Trial(name, tuple(Pair(single, change(single)) for single in singles), **more)
+    def pairs(change: Callable[[RowsCall], RowsCall]) -> tuple[CallPair, ...]:
+        return tuple(CallPair(single, change(single)) for single in singles)
 
     if most is not None and max(widths) + EXTRA > most:
         reason = f"the model takes {most:,} positions, and the samples have {max(widths):,}"
-        yield from (Trial(name, reason=reason) for name in ("padding right", "fixed length", "padding left"))  # type: ignore[arg-type]
+        yield from (Perturbation(name, reason=reason) for name in ("padding right", "fixed length", "padding left"))
         return
-    yield trial("padding right", lambda call: sequences.padded(call, right=EXTRA))
+    yield Perturbation("padding right", pairs(lambda call: sequences.padded(call, right=EXTRA)))
     full = -(-(max(widths) + EXTRA + 1) // MULTIPLE) * MULTIPLE
     full = full if most is None else min(full, most)
-    yield trial("fixed length", lambda call: sequences.padded(call, right=full - (call.width or 0)))
-    if by_lengths:
-        yield Trial("padding left", reason=f"{sequences.said_by} says how long a sample is, not where it begins")
+    yield Perturbation("fixed length", pairs(lambda call: sequences.padded(call, right=full - (call.width or 0))))
+    if "mask" not in sequences.said_by:
+        yield Perturbation("padding left", reason=f"{sequences.said_by} says how long a sample is, not where it begins")
     else:
+        shifted = pairs(lambda call: sequences.padded(call, left=EXTRA))
         takes_ids = "position_ids" in sequences.takes and not _given(samples, "position_ids")
-        healed: TrialName | None = "left, numbered" if takes_ids else None
-        yield trial("padding left", lambda call: sequences.padded(call, left=EXTRA), healed_by=healed)
-        if takes_ids:
-            yield trial("left, numbered", lambda call: numbered(sequences.padded(call, left=EXTRA)))
+        told = ("give position_ids", pairs(lambda call: numbered(sequences.padded(call, left=EXTRA))))
+        yield Perturbation("padding left", shifted, healers=(told,) if takes_ids else ())
     if bool(sequences.real[: len(rows)].all()):
         padded = [sequences.padded(single, right=EXTRA) for single in singles]
     else:
         padded = [whole(samples.cut(row, row + 1), _rows_of(sequences, row, row + 1)) for row in rows]
-    yield Trial("padding content", tuple(Pair(call, _refilled(call, sequences)) for call in padded))
+    yield Perturbation("padding content", tuple(CallPair(call, _refilled(call, sequences)) for call in padded))
 
 
-def packing_trial(samples: Samples, sequences: Sequences) -> Trial:
+def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: bool) -> Perturbation:
     """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew."""
     rows = min(samples.n, ROWS)
     some = samples.first(rows)
-    within = _rows_of(sequences, 0, rows)
+    within = replace(sequences, real=sequences.real[:rows])
     if rows == 1:
-        return Trial("packing", reason="there is one sample")
+        return Perturbation("packing", reason="there is one sample")
     carried = {leaf for leaf, dim in enumerate(samples.dims) if dim is not None}
     if carried - set(sequences.at):
-        return Trial("packing", reason="an argument has no positions")
+        return Perturbation("packing", reason="an argument has no positions")
     segments = next((name for name in SEGMENTS if name in sequences.takes), None)
     if segments is None and "position_ids" not in sequences.takes:
-        return Trial("packing", reason="the model takes neither segments nor positions")
+        return Perturbation("packing", reason="the model takes neither segments nor positions")
     packed = within.packed(some)
-    lengths = [spot.length or 0 for spot in packed.spots]
-    extras: dict[str, Tensor] = {}
+    lengths = torch.tensor([spot.length or 0 for spot in packed.spots])
+    extras: dict[str, Any] = {"use_cache": False} if "use_cache" in sequences.takes else {}
     if segments is not None:
-        extras[segments] = torch.repeat_interleave(torch.arange(rows), torch.tensor(lengths))[None]
+        extras[segments] = torch.repeat_interleave(torch.arange(rows), lengths)[None]
     if "position_ids" in sequences.takes:
-        extras["position_ids"] = torch.cat([torch.arange(length) for length in lengths])[None]
-    call = replace(packed, samples=_with_fixed(packed.samples, extras))
-    if "attention_mask" in sequences.takes and segments is None:
-        # transformers tells packed samples by their positions only where there is no mask
-        call = replace(call, samples=without(call.samples, "attention_mask"))
-    pairs = (Pair(within.alone(some, row), replace(call, spots=(call.spots[row],))) for row in range(rows))
-    return Trial("packing", tuple(pairs))
+        extras["position_ids"] = torch.cat([torch.arange(length) for length in lengths.tolist()])[None]
+
+    def pairs(samples: Samples) -> tuple[CallPair, ...]:
+        calls = (replace(packed, samples=samples, spots=(spot,)) for spot in packed.spots)
+        return tuple(CallPair(within.alone(some, row), call) for row, call in enumerate(calls))
+
+    given = _with_fixed(packed.samples, extras)
+    if "attention_mask" not in sequences.takes or segments is not None:
+        return Perturbation("packing", pairs(given))
+    # transformers tells packed samples by their positions, and only where there is no mask
+    bare = without(given, "attention_mask")
+    blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal=is_causal)})
+    return Perturbation(
+        "packing", pairs(bare), healers=(("give a 4-D mask with a block for each sample", pairs(blocks)),)
+    )
 
 
-def whole(samples: Samples, sequences: Sequences | None) -> Call:
+def _blocks(lengths: Tensor, *, causal: bool) -> Tensor:
+    """(1, 1, T, T): 0 within a sample, and the lowest number outside of it, as it is added to scores of attention."""
+    of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+    seen = of[:, None] == of
+    seen = seen.tril() if causal else seen
+    return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
+
+
+def whole(samples: Samples, sequences: Sequences | None) -> RowsCall:
     """A batch as it is."""
     if sequences is None:
-        return Call(samples, tuple(Spot(row) for row in range(samples.n)))
-    return Call(samples, tuple(sequences.spot(row) for row in range(samples.n)), sequences.width)
+        return RowsCall(samples, tuple(Spot(row) for row in range(samples.n)))
+    return RowsCall(samples, tuple(sequences.spot(row) for row in range(samples.n)), sequences.width)
 
 
-def alone(samples: Samples, sequences: Sequences | None, row: int) -> Call:
+def alone(samples: Samples, sequences: Sequences | None, row: int) -> RowsCall:
     """One sample without its neighbours, and without its padding."""
     if sequences is None:
-        return Call(samples.cut(row, row + 1), (Spot(0),))
+        return RowsCall(samples.cut(row, row + 1), (Spot(0),))
     return sequences.alone(samples, row)
 
 
-def picked(call: Call, row: int) -> Call:
-    """The same call, of which one sample is compared."""
+def picked(call: RowsCall, row: int) -> RowsCall:
+    """A call of which one sample is compared."""
     return replace(call, spots=(call.spots[row],))
 
 
-def numbered(call: Call) -> Call:
+def numbered(call: RowsCall) -> RowsCall:
     """A call with the positions of its samples, counted from their first real one."""
     real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool)
     for spot in call.spots:
@@ -198,17 +228,19 @@ def without(samples: Samples, name: str) -> Samples:
     return replace(samples, layout=layout, leaves=less(samples.leaves, leaf))
 
 
-def _neighbours(samples: Samples, sequences: Sequences | None, base: Call, count: int) -> Iterator[Pair]:
+def _neighbours(samples: Samples, sequences: Sequences | None, base: RowsCall, count: int) -> Iterator[CallPair]:
     """The first and the last sample beside others: of the data, of larger numbers, and copies of the sample itself."""
     for row in (0, count - 1):
         order = (torch.arange(count) + row + 1) % count + (count if samples.n >= 2 * count else 0)
         order[row] = row
-        yield Pair(picked(base, row), _chosen(samples, sequences, order, row))
-        yield Pair(picked(base, row), _chosen(samples, sequences, torch.full((count,), row), row))
+        yield CallPair(picked(base, row), _chosen(samples, sequences, order, row))
+        yield CallPair(picked(base, row), _chosen(samples, sequences, torch.full((count,), row), row))
         others = torch.arange(count) != row
         if samples.floating:
-            scaled = replace(base.samples, leaves=tuple(_scaled(base.samples, leaf, others) for leaf in range(len(samples.leaves))))
-            yield Pair(picked(base, row), picked(replace(base, samples=scaled), row))
+            scaled = replace(
+                base.samples, leaves=tuple(_scaled(base.samples, leaf, others) for leaf in range(len(samples.leaves)))
+            )
+            yield CallPair(picked(base, row), picked(replace(base, samples=scaled), row))
 
 
 def _scaled(samples: Samples, leaf: int, rows: Tensor) -> Any:
@@ -220,28 +252,28 @@ def _scaled(samples: Samples, leaf: int, rows: Tensor) -> Any:
     return torch.where(rows.to(value.device).reshape(shape), value * SCALE, value)
 
 
-def _chosen(samples: Samples, sequences: Sequences | None, order: Tensor, row: int) -> Call:
+def _chosen(samples: Samples, sequences: Sequences | None, order: Tensor, row: int) -> RowsCall:
     spot = Spot(row) if sequences is None else replace(sequences.spot(int(order[row])), row=row)
-    return Call(samples.reorder(order), (spot,), None if sequences is None else sequences.width)
+    return RowsCall(samples.reorder(order), (spot,), None if sequences is None else sequences.width)
 
 
-def _reordered(samples: Samples, sequences: Sequences | None, count: int) -> Call:
+def _reordered(samples: Samples, sequences: Sequences | None, count: int) -> RowsCall:
     order = torch.arange(count).flip(0)
     spots = tuple(
         replace(Spot(0) if sequences is None else sequences.spot(row), row=count - 1 - row) for row in range(count)
     )
-    return Call(samples.reorder(order), spots, None if sequences is None else sequences.width)
+    return RowsCall(samples.reorder(order), spots, None if sequences is None else sequences.width)
 
 
-def _refilled(call: Call, sequences: Sequences) -> Call:
+def _refilled(call: RowsCall, sequences: Sequences) -> RowsCall:
     real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool, device=sequences.real.device)
     for spot in call.spots:
         real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
     return replace(call, samples=replace(sequences, real=real).refilled(call.samples))
 
 
-def _rows_of(sequences: Sequences, lo: int, hi: int) -> Sequences:
-    return replace(sequences, real=sequences.real[lo:hi])
+def _rows_of(sequences: Sequences | None, lo: int, hi: int) -> Sequences | None:
+    return None if sequences is None else replace(sequences, real=sequences.real[lo:hi])
 
 
 def _given(samples: Samples, name: str) -> bool:

@@ -1,0 +1,172 @@
+"""Why a sample's output depends on what is not the sample: read off the operation with which the difference begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from batchproof.explanation.rows.locate import Beginning
+from batchproof.explanation.rows.perturbations import TrialName
+
+#: torch's operators, as they are recorded, by what they do with the dimensions of their input.
+_MEANS = ("mean", "sum", "var", "std", "var_mean", "linalg_vector_norm", "norm", "logsumexp", "cumsum", "div", "mul")
+_EXTREMES = ("amax", "amin", "max", "min", "topk", "sort", "argmax", "aminmax", "clamp_max", "maximum")
+_ATTENTION = (
+    "_softmax", "bmm", "baddbmm", "mm", "addmm", "matmul", "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_efficient_attention", "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_fused_attention_overrideable",
+    "_native_multi_head_attention", "einsum",
+)  # fmt: skip
+_PICKS = ("select", "slice", "index", "gather", "index_select", "embedding")
+_NORMS = (
+    "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "native_group_norm",
+    "cudnn_batch_norm", "_batch_norm_with_update", "native_layer_norm", "_native_batch_norm_legit_functional",
+    "_batch_norm_no_update",
+)  # fmt: skip
+_CONVOLUTIONS = ("convolution", "mkldnn_rnn_layer", "lstm", "gru", "_thnn_fused_lstm_cell", "constant_pad_nd", "unfold")
+_ROUTES = ("moe", "expert", "router", "switch", "gate")
+_COUPLED: tuple[TrialName, ...] = ("alone", "neighbours", "order", "size", "repeat", "training")
+
+
+@dataclass(frozen=True)
+class RowCause:
+    """What happens, and what to do instead."""
+
+    what: str
+    remedy: str
+
+
+POOLED = RowCause(
+    "it takes a mean over all positions, those of padding too",
+    "multiply by the mask, and divide by its sum",
+)
+LARGEST = RowCause(
+    "it takes the largest of all positions, those of padding too",
+    "fill padding with -inf before it, by the mask",
+)
+UNMASKED = RowCause(
+    "its attention looks at padding",
+    "pass the mask to the attention: -inf before the softmax, or attn_mask=",
+)
+NUMBERED = RowCause(
+    "positions are counted from the padding on, not from a sample's first real one",
+    "number them by the mask: (mask.cumsum(1) - 1).clamp(min=0), or take position_ids",
+)
+END = RowCause(
+    "it takes the position at the end of the row, which is padding in a shorter sample",
+    "take each sample's own last position: mask.sum(1) - 1 where padding is on the right",
+)
+NORMALISED = RowCause(
+    "it normalises over positions, those of padding too",
+    "normalise within a position (LayerNorm), or leave padding out of the statistics by the mask",
+)
+SEEPS = RowCause(
+    "padding reaches real positions beside it",
+    "set padding to 0 by the mask before each such layer, or pack the sequences (pack_padded_sequence)",
+)
+PADDED = RowCause("padding reaches it", "let the mask keep padding out")
+PACKED = RowCause(
+    "its attention looks at the samples packed beside it",
+    "give a mask with a block for each sample, or flash attention's cu_seqlens",
+)
+PACKED_SEEPS = RowCause(
+    "what is packed before a sample reaches it",
+    "start anew at the first position of each sample, or give one sample in a row",
+)
+CAPACITY = RowCause(
+    "an expert takes so many tokens of a batch and no more, so a token can be dropped because of others",
+    "no capacity limit in evaluation (capacity_factor, or dropless routing)",
+)
+BATCH_MEAN = RowCause(
+    "it takes a mean over the samples of the batch",
+    "take it within a sample: mind the dim argument",
+)
+BATCH_EXTREME = RowCause(
+    "it takes the largest or smallest number of the batch",
+    "take it within a sample: mind the dim argument",
+)
+BATCH_NORM = RowCause(
+    "it normalises each sample by the mean and variance of its batch",
+    "score in eval mode; to train exactly at any batch size: GroupNorm, LayerNorm, or frozen statistics",
+)
+BATCH_SOFTMAX = RowCause(
+    "its softmax runs over the samples of the batch",
+    "take it within a sample: mind the dim argument",
+)
+BATCH_ATTENTION = RowCause(
+    "its attention looks at the other samples of the batch",
+    "keep the samples apart: batch_first=, or another dim",
+)
+BATCH_SIZE = RowCause(
+    "the number of samples in the batch enters it",
+    "put a fixed number in its place",
+)
+COUPLED = RowCause(
+    "what it gives for one sample moves with the other samples of the batch",
+    "work within a sample: mind the dim argument",
+)
+
+
+def cause_of(trial: TrialName, beginning: Beginning, kind: str) -> RowCause:
+    """Why a trial changes a sample's output.
+
+    Args:
+        trial: what was changed.
+        beginning: the operation with which the difference begins.
+        kind: the class of the module that it belongs to.
+    """
+    op = operation(beginning)
+    if trial in _COUPLED:
+        return _of_batch(op, beginning, kind)
+    if trial == "packing":
+        return PACKED if op in _ATTENTION else PACKED_SEEPS
+    if trial == "padding left" and op in ("add", "mul", "embedding", "sub", "cat"):
+        return NUMBERED
+    return _of_padding(op, kind)
+
+
+def reads_first_position(beginning: Beginning) -> bool:
+    """Whether the operation takes the first of all positions and no other."""
+    if operation(beginning) not in ("select", "slice") or not beginning.inputs:
+        return False
+    tensor, axes, taken = beginning.inputs[0], beginning.over[0], beginning.step.results[0]
+    dims = [dim for dim, axis in enumerate(axes) if axis.has_positions and not axis.rows]
+    return any(torch.equal(tensor.select(dim, 0).flatten(), taken.flatten()) for dim in dims)
+
+
+def operation(beginning: Beginning) -> str:
+    """An operator's name: ``"softmax"`` of ``"aten._softmax"``."""
+    return beginning.step.op.removeprefix("aten.").rstrip("_")
+
+
+def _of_padding(op: str, kind: str) -> RowCause:
+    groups: list[tuple[Callable[[str], bool], RowCause]] = [
+        (lambda op: op in _EXTREMES or "max_pool" in op, LARGEST),
+        (lambda op: op in _ATTENTION or "Attention" in kind, UNMASKED),
+        (lambda op: op in _MEANS or "avg_pool" in op, POOLED),
+        (lambda op: op in _NORMS, NORMALISED),
+        (lambda op: op in _PICKS, END),
+        (lambda op: op in _CONVOLUTIONS, SEEPS),
+    ]
+    return next((cause for is_it, cause in groups if is_it(op)), PADDED)
+
+
+def _of_batch(op: str, beginning: Beginning, kind: str) -> RowCause:
+    named = f"{beginning.step.module}.{kind}".lower()
+    if any(word in named for word in _ROUTES) and op not in _NORMS:
+        return CAPACITY
+    groups = [
+        (_NORMS, BATCH_NORM), (_EXTREMES, BATCH_EXTREME), (("_softmax", "_log_softmax"), BATCH_SOFTMAX),
+        (_ATTENTION, BATCH_ATTENTION), (("div", "mul"), BATCH_SIZE), (_MEANS, BATCH_MEAN),
+    ]  # fmt: skip
+    return next((cause for ops, cause in groups if op in ops), COUPLED)
+
+
+def remembered_by(target: Any, before: dict[str, torch.Tensor]) -> list[str]:
+    """The buffers that a call wrote to."""
+    if not isinstance(target, torch.nn.Module):
+        return []
+    return [name for name, buffer in target.named_buffers() if name in before and not torch.equal(before[name], buffer)]

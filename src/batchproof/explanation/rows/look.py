@@ -1,0 +1,356 @@
+"""Try a model in every way that must not change a sample's output, judge what changes it, and find where it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
+from batchproof.explanation.rows import causes
+from batchproof.explanation.rows.locate import Located, RowsTracer
+from batchproof.explanation.rows.measure import (
+    ModelOnRows,
+    OutputGap,
+    Unaligned,
+    double,
+    is_rounding,
+    one_ulp,
+    widened_pair,
+    worst,
+)
+from batchproof.explanation.rows.perturbations import (
+    OVER,
+    ROWS,
+    CallPair,
+    Over,
+    Perturbation,
+    TrialName,
+    batch_perturbations,
+    packing_perturbation,
+    padding_perturbations,
+    reason_of,
+)
+from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
+from batchproof.explanation.samples import Samples
+from batchproof.ground.isolation import evaluating, quiet, seed_all
+
+#: What a trial is called in a report.
+TITLES: dict[TrialName, str] = {
+    "repeat": "called twice",
+    "alone": "alone, not in a batch",
+    "neighbours": "beside other samples",
+    "order": "in another order",
+    "size": "in smaller batches",
+    "padding right": "padding on the right",
+    "fixed length": "padded to a fixed length",
+    "padding left": "padding on the left",
+    "padding content": "other tokens in the padding",
+    "packing": "packed with others",
+    "training": "train() left on",
+    "bfloat16": "in bfloat16",
+}
+#: In float64, what differs by less than this of a result's largest number is rounding.
+TRACED = 1e-9
+#: Parameters of which a copy in float64 is made without asking: 4 GB.
+MOST_PARAMETERS = 500_000_000
+_CODES: dict[str, Code] = {"padding": "padding", "fixed": "padding", "packing": "packing", "repeat": "state"}
+
+
+@dataclass
+class RowFindings:
+    """What was found.
+
+    Attributes:
+        trials: Each thing that must not matter.
+        findings: Why it does, for each that does.
+        one_ulp: How far the outputs move where what goes in moves by one unit in the last place.
+        notes: What else to know.
+    """
+
+    trials: list[RowTrial] = field(default_factory=list)
+    findings: list[Finding[Code]] = field(default_factory=list)
+    one_ulp: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> list[RowTrial]:
+        """The trials that give another answer."""
+        return [trial for trial in self.trials if trial.state == "fault"]
+
+
+def look_at_rows(
+    target: Callable[..., Any],
+    samples: Samples,
+    leaves: Sequence[bool],
+    seed: int,
+    over: Sequence[Over] | None = None,
+    told: Callable[[str, int, int], None] | None = None,
+) -> RowFindings:
+    """Try a model, in eval mode, in every way that must not change a sample's output.
+
+    Args:
+        target: The model, or a function with an output for each sample.
+        samples: All of them; a few are looked at.
+        leaves: For each numeric leaf of the output, whether it has rows.
+        seed: Before every call.
+        over: What is asked; all if None.
+        told: Called with a word, a count and a total.
+    """
+    found = RowFindings()
+    samples = with_mask(target, samples)
+    sequences = find_sequences(target, samples)
+    few = samples.first(ROWS)
+    within = None if sequences is None else replace(sequences, real=sequences.real[: few.n])
+    with evaluating(target), quiet(target):
+        try:
+            subject = ModelOnRows(target, few, within, leaves, seed)
+        except Exception as error:  # noqa: BLE001 - what the model raises in eval mode is a finding of its own
+            found.notes.append(f"in eval mode {reason_of(error)}")
+            return found
+        trials = [trial for trial in _trials(target, samples, few, sequences, within) if _is_asked(trial, over)]
+        judge = _Judge(subject, found)
+        judge.remembering(samples)
+        for done, trial in enumerate(trials):
+            if told is not None:
+                told("trials", done, len(trials))
+            judge.judge(trial)
+    return found
+
+
+def _trials(
+    target: Any, samples: Samples, few: Samples, sequences: Sequences | None, within: Sequences | None
+) -> Iterator[Perturbation]:
+    yield from batch_perturbations(samples, sequences)
+    if within is None:
+        yield Perturbation(
+            "padding right", reason="no argument says which positions are real (attention_mask, mask, lengths)"
+        )
+        return
+    yield from padding_perturbations(few, within, _most_positions(target))
+    yield packing_perturbation(few, within, is_causal=_is_causal(target))
+
+
+def _is_asked(trial: Perturbation, over: Sequence[Over] | None) -> bool:
+    return over is None or any(trial.name in OVER[one] for one in over)
+
+
+class _Judge:
+    """Measures trials one by one, and puts down what it finds."""
+
+    def __init__(self, subject: ModelOnRows, found: RowFindings) -> None:
+        self.subject = subject
+        self.found = found
+        self.can_widen = _parameters(subject.target) <= MOST_PARAMETERS
+        found.one_ulp = one_ulp(subject)
+        self.one_ulp_wide: float | None = None
+        with self._double() as wide:
+            if wide is not None:
+                self.one_ulp_wide = _attempt(lambda: one_ulp(wide))
+        self.tracers: dict[bool, RowsTracer] = {}
+
+    def judge(self, trial: Perturbation) -> None:
+        """One trial: tried, told from rounding, and looked for where it begins."""
+        title = TITLES[trial.name]
+        if trial.reason:
+            self.found.trials.append(RowTrial(trial.name, title, "untried", note=trial.reason))
+            return
+        try:
+            gap, pair = worst(self.subject, trial.pairs)
+        except Unaligned:
+            reason = "its output could not be laid beside that of the other call"
+            self.found.trials.append(RowTrial(trial.name, title, "untried", note=reason))
+            return
+        except Exception as error:  # noqa: BLE001 - what the model does not take
+            self.found.trials.append(RowTrial(trial.name, title, "untried", note=reason_of(error)))
+            return
+        if gap.size == 0:
+            self.found.trials.append(_row(trial, gap, "same"))
+            return
+        wide = self._wide_gap(trial.pairs)
+        if is_rounding(gap.size, None if wide is None else wide.size, self.found.one_ulp, self.one_ulp_wide):
+            located = self._located(pair, in_double=False)
+            self.found.trials.append(_row(trial, gap, "rounding", wide, located, self.subject.target))
+            return
+        located = self._located(pair, in_double=wide is not None)
+        self._fault(trial, gap, wide, located)
+
+    def _fault(self, trial: Perturbation, gap: OutputGap, wide: OutputGap | None, located: Located) -> None:
+        note = self._convention(trial, located)
+        row = _row(trial, gap, "convention" if note else "fault", wide, located, self.subject.target)
+        self.found.trials.append(replace(row, note=note))
+        if not note:
+            self._blame(trial, located, _kind(self.subject.target, located))
+
+    def _blame(self, trial: Perturbation, located: Located, kind: str) -> None:
+        name = self._what_matters(trial)
+        code = _CODES.get(name.split()[0], "couples")
+        begins = located.beginning
+        if begins is None:
+            self.found.findings.append(finding(code))
+            return
+        cause = causes.cause_of(name, begins, kind)
+        title = f"{begins.step.module or 'the model itself'} ({kind})" if kind else ""
+        place = begins.step.place
+        if any(own.title == title and own.place == place and own.code == code for own in self.found.findings):
+            return
+        self.found.findings.append(finding(code, place, title=title, what=cause.what, remedy=cause.remedy))
+
+    def _what_matters(self, trial: Perturbation) -> TrialName:
+        """Alone a sample has neither neighbours nor padding: where neighbours do not matter, padding does."""
+        coupled = any(own.name in ("neighbours", "order", "size") for own in self.found.faults)
+        sequences = self.subject.sequences
+        if trial.name != "alone" or coupled or sequences is None or bool(sequences.real.all()):
+            return trial.name
+        return "padding left" if not bool(sequences.real[:, 0].all()) else "padding right"
+
+    def _convention(self, trial: Perturbation, located: Located) -> str:
+        """What the model has to be told so that the trial changes nothing; empty where nothing helps."""
+        for said, pairs in trial.healers:
+            if self._agrees(pairs):
+                return said
+        clean = any(own.name == "padding right" and own.state in ("same", "rounding") for own in self.found.trials)
+        if trial.name != "padding left" or not clean:
+            return ""
+        ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
+        if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
+            return "pad on the right: it reads its first position"  # BERT's pooler, by design
+        return ""
+
+    def _agrees(self, pairs: tuple[CallPair, ...]) -> bool:
+        gap = _attempt(lambda: worst(self.subject, pairs)[0])
+        if gap is None:
+            return False
+        wide = self._wide_gap(pairs) if gap.size else None
+        wide_size = None if wide is None else wide.size
+        return gap.size == 0 or is_rounding(gap.size, wide_size, self.found.one_ulp, self.one_ulp_wide)
+
+    def _wide_gap(self, pairs: tuple[CallPair, ...]) -> OutputGap | None:
+        with self._double() as wide:
+            if wide is None:
+                return None
+            found: OutputGap | None = _attempt(lambda: worst(wide, pairs, wide=True)[0])
+            return found
+
+    def _located(self, pair: CallPair, *, in_double: bool) -> Located:
+        if not in_double or not self.can_widen:
+            return _attempt(lambda: self._tracer(self.subject, False).compare(pair, 0.0)) or Located(None, ())
+        with self._double() as wide:
+            if wide is None:
+                return Located(None, ())
+            own = widened_pair(pair)
+            return _attempt(lambda: self._tracer(wide, True).compare(own, TRACED)) or Located(None, ())
+
+    def _tracer(self, subject: ModelOnRows, in_double: bool) -> RowsTracer:
+        if in_double not in self.tracers:
+            self.tracers[in_double] = RowsTracer(subject)
+        return self.tracers[in_double]
+
+    @contextmanager
+    def _double(self) -> Iterator[ModelOnRows | None]:
+        """The subject in float64, or None where it cannot be."""
+        if not self.can_widen:
+            yield None
+            return
+        with double(self.subject) as is_wide:
+            yield self.subject.widened() if is_wide else None
+
+    def remembering(self, samples: Samples) -> None:
+        """Whether a call changes the next one: something that the model writes to, and reads again."""
+        target = self.subject.target
+        few = self.subject.samples
+        other = samples.reorder((torch.arange(few.n) + few.n) % samples.n) if samples.n > few.n else few
+        calls = (few, other, few)
+        buffers = {name: b.clone() for name, b in target.named_buffers()} if isinstance(target, torch.nn.Module) else {}
+        try:
+            with quiet(target), torch.no_grad():
+                outputs = []
+                for call in calls:
+                    seed_all(self.subject.seed)
+                    outputs.append(self.subject.rows_of(call))
+                written = causes.remembered_by(target, buffers)
+        except Exception:  # noqa: BLE001 - other trials say what it does not take
+            return
+        gap = self.subject.apart(outputs[0], outputs[2])
+        if gap == 0:
+            self.found.trials.append(RowTrial("repeat", TITLES["repeat"], "same", 0.0))
+            return
+        name = written[0] if written else ""
+        module, _, buffer = name.rpartition(".")
+        kind = type(target.get_submodule(module)).__name__ if written else ""  # type: ignore[attr-defined]
+        self.found.trials.append(
+            RowTrial("repeat", TITLES["repeat"], "fault", gap, module=module if written else None, kind=kind)
+        )
+        what = f"a call writes to its buffer {buffer}" if written else "a call changes something that the model holds"
+        title = f"{module or 'the model itself'} ({kind})" if written else ""
+        self.found.findings.append(
+            finding(
+                "state", title=title, what=f"{what}, and the next call reads it",
+                remedy="write to it in training only: if self.training:",
+            )
+        )  # fmt: skip
+
+
+def _row(
+    trial: Perturbation,
+    gap: OutputGap,
+    state: Any,
+    wide: OutputGap | None = None,
+    located: Located | None = None,
+    target: Any = None,
+) -> RowTrial:
+    begins = None if located is None else located.beginning
+    return RowTrial(
+        name=trial.name,
+        title=TITLES[trial.name],
+        state=state,
+        gap=gap.size,
+        double_gap=None if wide is None else wide.size,
+        ulps=gap.ulps,
+        flips=gap.flips,
+        answers=gap.answers,
+        module=None if begins is None else begins.step.module,
+        kind="" if located is None else _kind(target, located),
+        place=None if begins is None else begins.step.place,
+        modules=() if located is None else tuple(ModuleGap(m.module, m.kind, m.size) for m in located.modules),
+    )
+
+
+def _kind(target: Any, located: Located) -> str:
+    if located.beginning is None or not isinstance(target, torch.nn.Module):
+        return ""
+    return type(target.get_submodule(located.beginning.step.module)).__name__
+
+
+def _is_causal(target: Any) -> bool:
+    """Whether a position sees only those before it: transformers' language models say so by their names."""
+    names = [type(target).__name__, *(getattr(getattr(target, "config", None), "architectures", None) or ())]
+    is_decoder = getattr(getattr(target, "config", None), "is_decoder", False)
+    causal = [getattr(module, "is_causal", False) for module in getattr(target, "modules", list)()]
+    return bool(is_decoder) or any(map(bool, causal)) or any("Causal" in name or "LMHead" in name for name in names)
+
+
+def _most_positions(target: Any) -> int | None:
+    """Positions that a model has embeddings for: transformers' own word for it, in its many spellings."""
+    config = getattr(target, "config", None)
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "block_size"):
+        most = getattr(config, name, None)
+        if isinstance(most, int) and most > 0:
+            return most
+    return None
+
+
+def _parameters(target: Any) -> int:
+    return sum(p.numel() for p in target.parameters()) if isinstance(target, torch.nn.Module) else 0
+
+
+def _attempt(run: Callable[[], Any]) -> Any:
+    """What a run gives, None where it fails: a model need not take what only we ask of it."""
+    try:
+        return run()
+    except Exception:  # noqa: BLE001
+        return None
