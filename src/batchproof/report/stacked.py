@@ -45,10 +45,12 @@ class _Stack:
         names = _picked(Column(table.label, sizes, "faint", is_left=table.in_words), rows)
         columns = [_picked(column, rows) for column in group.columns]
         columns = [_cut(column, beginning, width) if column.is_name else column for column in columns]
+        self.notes = [table.notes[row] for row in rows] if table.notes else []
         self.rows, self.width, self.shares, self.bars = rows, width, group.shares, group.bars
         self.own = table.marked
         self.looks = [table.looks[row] for row in rows] if table.looks else []
         self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
+        columns = _paths_cut([names, *columns], width - MARGIN, self.gap)[1:]
         wide = width_of_column(names) + sum(self.gap + width_of_column(column) for column in columns)
         if not table.in_words:
             names = _cut(names, ending, width)
@@ -82,7 +84,9 @@ class _Stack:
                 parts += [Text(_set(column, column.cells[index], width), self._style(column, index)), Text(between)]
             tone = "notable" if self.bars else look.tone if look is not None else "plain"
             style = STYLE[tone if tone in ("notable", "wrong") else "faint"]
-            yield Text.assemble(*parts, Text(shares[index] if shares else "", style))
+            line = Text.assemble(*parts, Text(shares[index] if shares else "", style))
+            note = self.notes[index] if self.notes and columns[-1] is self.blocks[-1][-1] else ""
+            yield from _noted(line, note, self.width, self.gap)
             for remark in remarks.get(row, ()):
                 wrapped = textwrap.wrap(remark, self.width - REMARK_INDENT)
                 yield from (Text(" " * REMARK_INDENT + part, style="dim") for part in wrapped)
@@ -104,6 +108,18 @@ class _Stack:
         longest = min(room - len(" 100% "), LONGEST_BAR)
         title = self.shares.title if largest and len(self.shares.title) <= room else ""
         return title, [_share(value, largest, longest if longest >= SHORTEST_BAR else 0) for value in values]
+
+
+def _noted(line: Text, note: str, width: int, gap: int) -> Iterator[Text]:
+    """A row with what is said of it: behind its last figure where there is room, and below it otherwise."""
+    used = len(line.plain.rstrip())
+    if note and used + gap + len(note) <= width:
+        line.truncate(used)
+        yield Text.assemble(line, " " * gap, (note, "dim"))
+        return
+    yield line
+    for part in textwrap.wrap(note, width - REMARK_INDENT):
+        yield Text(" " * REMARK_INDENT + part, style="dim")
 
 
 def _share(value: float | None, largest: float, longest: int) -> str:
@@ -138,6 +154,17 @@ def _picked(column: Column, rows: Sequence[int]) -> Column:
 def _cut(column: Column, cut: Callable[[str, int], str], width: int) -> Column:
     """Names, where they would take more than their part of the line."""
     return replace(column, cells=tuple(cut(cell, width // NAME_SHARE) for cell in column.cells))
+
+
+def _paths_cut(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
+    """Dotted names in what room the other columns leave, at least a part of the line."""
+    widths = sum(gap + width_of_column(column) for column in columns if not column.is_path) - gap
+    paths = sum(column.is_path for column in columns)
+    most = max(room // (NAME_SHARE * 2), (room - widths) // max(paths, 1) - gap)
+    return [
+        replace(column, cells=tuple(ending(cell, most) for cell in column.cells)) if column.is_path else column
+        for column in columns
+    ]
 
 
 def _set(column: Column, text: str, width: int) -> str:
