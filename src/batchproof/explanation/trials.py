@@ -74,7 +74,7 @@ def _columns(trials: Sequence[RowTrial]) -> tuple[Column, ...]:
     return (
         _state(trials),
         moved,
-        Column("flipped answers", flipped, tones=tuple(STATES[trial.state][1] for trial in trials)),
+        Column("flipped", flipped, tones=tuple(STATES[trial.state][1] for trial in trials)),
         Column("begins in", begins, is_left=True, is_path=True),
     )
 
@@ -211,7 +211,7 @@ def heat_strip(trials: Sequence[RowTrial]) -> HeatStrip | None:
         rows.append(HeatRow(trial.title, STATES[trial.state][1], tuple(sizes.get(name) for name in names)))
     return HeatStrip(
         title="how far each module's output moves, in the order in which they run",
-        unit="standard deviations",
+        unit="standard deviation",
         columns=tuple(names),
         kinds=tuple(kinds[name] for name in names),
         rows=tuple(rows),

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
 
 from batchproof.report.document import HeatRow, HeatStrip
 
-#: Headings over the cells: not more than this, or none of them has room for its name.
-MOST_HEADINGS = 10
+#: Headings over the cells: not more than this, or they have no room for a name, or for the number of a layer.
+MOST_HEADINGS, MOST_NUMBERS = 12, 40
 #: Pixels that a cell takes at least; a strip of more than fit is scrolled beside its labels.
-LEAST_WIDTH = 5
+LEAST_WIDTH = 3
+Heading = tuple[str, int]
 
 
 def heat(strip: HeatStrip) -> str:
     """The strip; the title of each cell has its name and its size."""
-    headings = _headings(strip.columns)
-    over = "".join(f'<th scope="colgroup" colspan="{count}"><span>{escape(name)}</span></th>' for name, count in headings)
+    over = "".join(
+        '<tr><td class="size"></td>'
+        + "".join(f'<th scope="colgroup" colspan="{count}">{escape(name)}</th>' for name, count in headings)
+        + "</tr>"
+        for headings in _headings(strip.columns)
+    )
     rows = "".join(_row(strip, row) for row in strip.rows)
-    scale = "".join(f'<i style="--g:{strip.depth(size):.2f}"></i>' for size in _steps(strip))
+    steps = [strip.least * 10**power for power in range(round(math.log10(strip.most / strip.least)) + 1)]
+    scale = "".join(f'<i style="--g:{strip.depth(size):.2f}"></i>' for size in steps)
     return (
         f'<figure class="heat"><figcaption>{escape(strip.title[:1].upper() + strip.title[1:])}</figcaption>'
         f'<div class="wide"><table style="--n:{len(strip.columns)};--least:{LEAST_WIDTH}px">'
-        f'<thead><tr><td class="size"></td>{over}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<p class="scale">{strip.least:.0e} <span class="wrong">{scale}</span> {strip.most:g} {escape(strip.unit)}</p>'
-        "</figure>"
+        f"<thead>{over}</thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="scale">{strip.least:g} <span class="{strip.rows[0].tone}">{scale}</span> '
+        f"{strip.most:g} {escape(strip.unit)}</p></figure>"
     )
 
 
@@ -46,24 +53,25 @@ def _cell(strip: HeatStrip, name: str, size: float | None) -> str:
     return f'<td{style} title="{escape(name)}: {said}"></td>'
 
 
-def _steps(strip: HeatStrip) -> Iterator[float]:
-    """Sizes from the least to the most, each ten times the one before."""
-    size = strip.least
-    while size <= strip.most * 1.001:
-        yield size
-        size *= 10
+def _headings(columns: Sequence[str]) -> list[list[Heading]]:
+    """What columns side by side have in common, as deep as names have room; below it the numbers of layers."""
+    deepest = max(name.count(".") + 1 for name in columns)
+    by_depth = [list(_grouped(columns, depth)) for depth in range(1, deepest + 1)]
+    fitting = max((depth for depth, found in enumerate(by_depth) if len(found) <= MOST_HEADINGS), default=-1)
+    if fitting < 0:
+        return []
+    below = by_depth[fitting + 1] if fitting + 1 < deepest else []
+    if not 0 < len(below) <= MOST_NUMBERS:
+        return [by_depth[fitting]]
+    return [by_depth[fitting], [(_last(name, fitting + 2), count) for name, count in below]]
 
 
-def _headings(columns: Sequence[str]) -> list[tuple[str, int]]:
-    """What columns side by side have in common, as deep as there is room for headings; and how many they are."""
-    found: list[tuple[str, int]] = []
-    for depth in range(1, 1 + max(name.count(".") + 1 for name in columns)):
-        own = [(name, len(list(group))) for name, group in groupby(_beginning(name, depth) for name in columns)]
-        if found and len(own) > MOST_HEADINGS:
-            break
-        found = own
-    return found
+def _grouped(columns: Sequence[str], depth: int) -> Iterator[Heading]:
+    for name, group in groupby(".".join(name.split(".")[:depth]) for name in columns):
+        yield name, len(list(group))
 
 
-def _beginning(name: str, depth: int) -> str:
-    return ".".join(name.split(".")[:depth])
+def _last(name: str, depth: int) -> str:
+    """The part of a name that the heading above does not have."""
+    parts = name.split(".")
+    return parts[-1] if len(parts) == depth else ""

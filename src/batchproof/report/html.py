@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from batchproof.ground.text import sentence
 from batchproof.report import palette
 from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet
-from batchproof.report.heat import heat
 from batchproof.report.forms import document_of
+from batchproof.report.heat import heat
 from batchproof.report.source import SourceLine, around
 from batchproof.report.svg import svg, waterfall_svg
 from batchproof.version import VERSION
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from batchproof.report.result import Result
 
 #: The tones of a cell that a page shows in colour.
-TONES = frozenset({"wrong", "expected", "notable"})
+TONES = frozenset({"wrong", "expected", "notable", "faint"})
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 

@@ -18,6 +18,8 @@ MARGIN, REMARK_INDENT = 2, 8
 BETWEEN, BETWEEN_IN_WORDS = 2, 3
 #: The part of the line that a name may take; where the rows have names in words, that these may.
 NAME_SHARE, WORDS_SHARE = 4, 2
+#: A dotted name is cut to this and no farther: it is left out then.
+SHORTEST_PATH = 10
 
 Remarks = Mapping[int, Sequence[str]]
 
@@ -50,7 +52,7 @@ class _Stack:
         self.own = table.marked
         self.looks = [table.looks[row] for row in rows] if table.looks else []
         self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
-        columns = _paths_cut([names, *columns], width - MARGIN, self.gap)[1:]
+        columns, self.gap = _fitted(names, columns, width - MARGIN, self.gap)
         wide = width_of_column(names) + sum(self.gap + width_of_column(column) for column in columns)
         if not table.in_words:
             names = _cut(names, ending, width)
@@ -156,15 +158,22 @@ def _cut(column: Column, cut: Callable[[str, int], str], width: int) -> Column:
     return replace(column, cells=tuple(cut(cell, width // NAME_SHARE) for cell in column.cells))
 
 
-def _paths_cut(columns: Sequence[Column], room: int, gap: int) -> list[Column]:
-    """Dotted names in what room the other columns leave, at least a part of the line."""
-    widths = sum(gap + width_of_column(column) for column in columns if not column.is_path) - gap
-    paths = sum(column.is_path for column in columns)
-    most = max(room // (NAME_SHARE * 2), (room - widths) // max(paths, 1) - gap)
-    return [
-        replace(column, cells=tuple(ending(cell, most) for cell in column.cells)) if column.is_path else column
-        for column in columns
-    ]
+def _fitted(names: Column, columns: Sequence[Column], room: int, gap: int) -> tuple[list[Column], int]:
+    """Dotted names in what room the other columns leave, or not at all; then less room between what is left."""
+    paths = [column for column in columns if column.is_path]
+    if not paths:
+        return list(columns), gap
+    others = [names, *(column for column in columns if not column.is_path)]
+    left = room - sum(map(width_of_column, others)) - gap * (len(columns))
+    most = left // len(paths)
+    if most >= SHORTEST_PATH:
+        shown = [_with_ends(column, most) if column.is_path else column for column in columns]
+        return shown, gap
+    return others[1:], gap if left >= -gap * len(paths) else BETWEEN
+
+
+def _with_ends(column: Column, room: int) -> Column:
+    return replace(column, cells=tuple(ending(cell, room) for cell in column.cells))
 
 
 def _set(column: Column, text: str, width: int) -> str:
