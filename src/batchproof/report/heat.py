@@ -11,8 +11,6 @@ from batchproof.report.document import HeatRow, HeatStrip
 
 #: Headings over the cells: not more than this, or they have no room for a name, or for the number of a layer.
 MOST_HEADINGS, MOST_NUMBERS = 12, 40
-#: Pixels that a cell takes at least; a strip of more than fit is scrolled beside its labels.
-LEAST_WIDTH = 3
 Heading = tuple[str, int]
 
 
@@ -29,7 +27,7 @@ def heat(strip: HeatStrip) -> str:
     scale = "".join(f'<i style="--g:{strip.depth(size):.2f}"></i>' for size in steps)
     return (
         f'<figure class="heat"><figcaption>{escape(strip.title[:1].upper() + strip.title[1:])}</figcaption>'
-        f'<div class="wide"><table style="--n:{len(strip.columns)};--least:{LEAST_WIDTH}px">'
+        f'<div class="wide"><table style="--n:{len(strip.columns)}">'
         f"<thead>{over}</thead><tbody>{rows}</tbody></table></div>"
         f'<p class="scale">{strip.least:g} <span class="{strip.rows[0].tone}">{scale}</span> '
         f"{strip.most:g} {escape(strip.unit)}</p></figure>"
