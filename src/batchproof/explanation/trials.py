@@ -49,7 +49,7 @@ def trials_sheet(trials: Sequence[RowTrial], label: str) -> Sheet:
 
 
 def all_figures(trials: Sequence[RowTrial], label: str) -> Sheet:
-    """The same with what the judgement rests on: both precisions, and the line."""
+    """A row for each trial that ran, with what the judgement rests on: both precisions, and the line."""
     tried = [trial for trial in trials if trial.gap is not None]
     columns = (
         _state(tried),
