@@ -16,8 +16,11 @@ from batchproof import Explanation, explain
 from batchproof.explanation import Finding, Place
 from batchproof.explanation.result import ModuleGap, RowTrial
 from batchproof.explanation.trials import conventions, heat_strip, rounding_in_words
+from batchproof.report.chart_layout import WIDTH, Stroke
 from batchproof.report.forms import document_of, render
+from batchproof.report.heat_layout import heat_height, heat_layout
 from batchproof.report.html import page
+from batchproof.report.poster import poster
 
 LAYERS = [f"encoder.layer.{layer}.{part}" for layer in range(24) for part in ("attention", "dense")]
 SAME = RowTrial("neighbours", "beside other samples", "same", 0.0, answers=4)
@@ -180,6 +183,20 @@ def test_cells_are_darker_by_decades() -> None:
     assert depths[2:6] == pytest.approx([0.15, 0.15 + 0.85 / 3, 0.15 + 1.7 / 3, 1.0])
     assert depths[6:] == [1.0, 0.0]
     assert heat_strip((SAME, UNTRIED, CONVENTION)) is None
+
+
+def test_a_picture_has_the_strip_too() -> None:
+    strip = heat_strip(MIXED.trials)
+    assert strip is not None
+    shapes = list(heat_layout(strip))
+    deep = [shape for shape in shapes if isinstance(shape, Stroke) and shape.ink == "bad"]
+    assert [shape.opacity for shape in deep] == [1.0]
+    assert len([s for s in shapes if isinstance(s, Stroke) and s.ink == "measured"]) == len(LAYERS)
+    right = max(x for shape in shapes if isinstance(shape, Stroke) for x, _ in shape.points)
+    low = max(y for shape in shapes if isinstance(shape, Stroke) for _, y in shape.points)
+    assert right <= WIDTH + 1e-6
+    assert low < heat_height(strip)
+    assert len(poster(document_of(MIXED)).shapes) > len(shapes)
 
 
 def test_what_comes_from_the_model_is_escaped() -> None:
