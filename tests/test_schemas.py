@@ -106,6 +106,7 @@ def test_every_result_has_one() -> None:
         ("explain", ["loss.py:rmse"]),
         ("explain", ["loss.py:torn"]),
         ("explain", ["loss.py:norm"]),
+        ("explain", ["loss.py:norm", "--over", "order"]),
         ("explain", ["torchmetrics.regression:R2Score"]),
         ("simulate", ["--batch-size", "1,16", "--batches", "100"]),
         ("noise", ["loss.py:make", "--batch-size", "4,8", "--batches", "10"]),

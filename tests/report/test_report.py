@@ -137,7 +137,7 @@ def test_json_has_stable_keys_and_no_nan(found: Explanation) -> None:
     data = found.to_dict()
     assert list(data) == [
         "schema", "target", "kind", "is_safe", "verdict", "headline", "place", "curve", "keep", "findings", "use",
-        "inputs", "notes", "asked", "marked", "calls", "aggregation", "exit_status",
+        "inputs", "notes", "asked", "marked", "calls", "aggregation", "trials", "one_ulp", "exit_status",
     ]  # fmt: skip
     strange = replace(found, curve=curve(math.nan, math.inf, 1.0)).to_dict()
     text = json.dumps(strange, allow_nan=False)

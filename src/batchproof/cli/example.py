@@ -29,16 +29,41 @@ def run_on(
     from batchproof.ground import datafile
     from batchproof.ground.target import required, title_of
 
+    columns = datafile.load(path)
     names = [parameter.name for parameter in required(target)]
-    example = datafile.fill(datafile.load(path), names, mapping, path, title_of(target))
-    titles = names if len(names) == len(example) else [f"array {index + 1}" for index in range(len(example))]
+    more = _optional(target, columns, mapping)
+    example = datafile.fill(columns, [*names, *more], mapping, path, title_of(target))
+    titles = [*names, *more]
+    if len(titles) != len(example):
+        titles = [f"array {index + 1}" for index in range(len(example))]
     strange = datafile.not_finite(dict(zip(titles, example, strict=True)), path)
     if strange is not None and must_be_finite:
         raise BatchproofError(f"{strange}: take such rows out first")
-    found = _run_as_it_fits(run, example)
+    found = _run_as_it_fits(_by_name(run, more) if more else run, example)
     if strange is not None and found.exit_status == 2:
         return replace(found, notes=(f"{strange}: take such rows out first", *found.notes))
     return found
+
+
+def _optional(target: Any, columns: Mapping[str, Any], mapping: Mapping[str, str]) -> list[str]:
+    """What a model need not be given and the file has: a mask, position ids; those of transformers need nothing."""
+    from batchproof.ground.target import is_metric, parameters, required, signature_of
+
+    if signature_of(target) is target or is_metric(target):
+        return []
+    needed = {parameter.name for parameter in required(target)}
+    names = [parameter.name for parameter in parameters(target) if parameter.name not in needed]
+    return [name for name in names if mapping.get(name, name) in columns]
+
+
+def _by_name(run: Callable[..., Found], names: Sequence[str]) -> Callable[..., Found]:
+    """The same, which takes the last of its arguments by these names."""
+
+    def run_by_name(*example: Any) -> Found:
+        first = len(example) - len(names)
+        return run(*example[:first], **dict(zip(names, example[first:], strict=True)))
+
+    return run_by_name
 
 
 def _run_as_it_fits(run: Callable[..., Found], example: Sequence[Any]) -> Found:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from batchproof.explanation import trials as trial
 from batchproof.explanation import wording as about
 from batchproof.ground.text import sentence
 from batchproof.report.chart import Chart, Line, Point
@@ -54,12 +55,14 @@ def document(explanation: Explanation) -> Document:
         use=explanation.use,
         asides=tuple(_asides(explanation)),
         brief=_brief(explanation, curve),
+        heat=trial.heat_strip(explanation.trials),
+        appendix=tuple(_appendix(explanation)),
     )
 
 
 def _reason(explanation: Explanation, finding: Finding[Code], repeated: bool) -> Reason:
     """A line of code is shown once; what to do is said in words where there is no code to paste."""
-    remedy = "" if finding.harmless or explanation.use else finding.remedy
+    remedy = "" if finding.harmless or about.is_repaired(explanation, finding) else finding.remedy
     return Reason(finding.title, finding.what, None if repeated else finding.place, remedy)
 
 
@@ -68,11 +71,14 @@ def _asides(explanation: Explanation) -> Iterator[Aside]:
     curve = explanation.curve
     if given := about.given(explanation):
         yield Aside("given", given, is_warning=True)
+    if explanation.is_safe and (asked := trial.conventions(explanation.trials)):
+        yield Aside("given", asked, is_warning=True)
     if curve is not None and (last := about.short_last(curve, explanation.kind)):
         yield Aside("last", last, title="last batch")
     if explanation.use and explanation.is_safe is False:
         for finding in about.reasons(explanation):
-            yield Aside("or", finding.remedy, title="by hand")
+            if about.is_repaired(explanation, finding):
+                yield Aside("or", finding.remedy, title="by hand")
     for finding in about.remarks(explanation):
         if finding.place is not None:
             yield Aside("note", f"{finding.title}: {finding.what}", place=finding.place)
@@ -83,6 +89,8 @@ def _asides(explanation: Explanation) -> Iterator[Aside]:
 def _brief(explanation: Explanation, curve: Curve | None) -> Brief:
     """A few sizes, unless they all say the same; and what qualifies the verdict."""
     remarks = [f"{finding.title}: {finding.what}" for finding in about.remarks(explanation)]
+    if explanation.trials:
+        return _brief_on_model(explanation, curve, remarks)
     if curve is None:
         return Brief(remarks=tuple(map(sentence, (*remarks, *explanation.notes))))
     same = about.same_everywhere(explanation)
@@ -93,6 +101,33 @@ def _brief(explanation: Explanation, curve: Curve | None) -> Brief:
         ),
         closing="; ".join(filter(None, (about.samples(curve), about.sampled(curve)))),
         more="every batch size" + (", what exact keeps" if explanation.keep is not None else ""),
+    )
+
+
+def _appendix(explanation: Explanation) -> Iterator[Sheet]:
+    if trial.is_worth_a_table(explanation.trials):
+        yield trial.all_figures(explanation.trials, _changed(explanation))
+
+
+def _changed(explanation: Explanation) -> str:
+    """Trials run in eval mode; the verdict may be on training mode, and then the reader must be told."""
+    return "what was changed, in eval mode" if explanation.use else "what was changed"
+
+
+def _brief_on_model(explanation: Explanation, curve: Curve | None, remarks: list[str]) -> Brief:
+    """What was changed and what came of it; a sentence on rounding, or on everything where nothing moved."""
+    trials = explanation.trials
+    tables = [] if curve is None else [_few_sizes(curve, explanation)]
+    told = [trial.rounding_in_words(trials, explanation.one_ulp)] if explanation.is_safe else []
+    if trial.is_worth_a_table(trials):
+        tables.insert(0, trial.trials_sheet(trials, _changed(explanation)))
+    else:
+        told += trial.nothing_moved(trials)
+    return Brief(
+        tables=tuple(tables),
+        remarks=tuple(map(sentence, filter(None, (*told, *remarks, *explanation.notes)))),
+        closing="; ".join(filter(None, (trial.units(trials), about.samples(curve) if curve is not None else ""))),
+        more="both precisions, and lines" if trial.is_worth_a_table(trials) else "",
     )
 
 

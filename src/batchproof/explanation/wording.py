@@ -33,6 +33,11 @@ def reasons(explanation: Explanation) -> list[Finding[Code]]:
     return harmful or [finding for finding in explanation.findings if finding.code in PROOFS]
 
 
+def is_repaired(explanation: Explanation, finding: Finding[Code]) -> bool:
+    """Whether the code to use instead removes this cause: ``model.eval()`` takes no padding out of a mean."""
+    return bool(explanation.use) and (explanation.kind != "model" or finding.code == "couples")
+
+
 def remarks(explanation: Explanation) -> list[Finding[Code]]:
     """What does no harm on these samples, and might on others."""
     return [finding for finding in explanation.findings if finding.harmless and finding.code not in PROOFS]

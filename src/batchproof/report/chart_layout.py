@@ -55,6 +55,7 @@ class Stroke:
     ink: Ink
     width: float = 1.0
     dash: tuple[float, ...] = ()
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ def details(document: Document, width: int) -> Iterator[Text]:
         tables = stacked(sheet, _remarks(document), width)
     elif sheet is not None:
         tables = _tables(sheet, width)
-    for part in (chain(*opening), *tables, _footnote(document.footnote, width), _asides(asides, width)):
+    more = chain.from_iterable(stacked(table, {}, width) for table in document.appendix)
+    for part in (chain(*opening), *tables, *more, _footnote(document.footnote, width), _asides(asides, width)):
         lines = list(part)
         yield from [Text(), *lines] if lines else []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -46,6 +47,7 @@ class Column:
         tones: How its cells stand out, where they differ.
         is_left: Whether it is set at the left, as words are.
         is_name: Whether its cells may be cut: a name is known by its beginning.
+        is_path: Whether its cells may be cut to what room the others leave: a dotted name is known by its end.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Column:
     tones: tuple[Tone, ...] = ()
     is_left: bool = False
     is_name: bool = False
+    is_path: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ class Sheet:
         narrow: The table to show in place of this one where a line has no room for it.
         is_stacked: Whether a terminal shows group below group across its whole width, before the reasons.
         looks: How its rows stand in a stacked table; empty where the columns' tones say it.
+        notes: What is said of each row behind its last figure, or below it; empty where nothing is.
     """
 
     sizes: tuple[str, ...]
@@ -140,6 +144,7 @@ class Sheet:
     narrow: Sheet | None = None
     is_stacked: bool = False
     looks: tuple[RowLook, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def filled(self) -> Sheet:
@@ -215,6 +220,52 @@ class Waterfall:
 
 
 @dataclass(frozen=True)
+class HeatRow:
+    """One row of a heat strip.
+
+    Attributes:
+        label: At its left.
+        tone: What its colour stands for.
+        cells: The size in each column; None where it is not known.
+    """
+
+    label: str
+    tone: Tone
+    cells: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class HeatStrip:
+    """Sizes over many columns, each a small cell that is the darker the larger it is, on a logarithmic scale.
+
+    Attributes:
+        title: What is seen, in a sentence.
+        unit: Of the sizes, in words.
+        columns: Their names, dotted: columns that begin alike stand under one heading.
+        kinds: What each column is.
+        rows: From top to bottom.
+        least: What is smaller than this is left blank.
+        most: What is larger than this is no darker.
+    """
+
+    title: str
+    unit: str
+    columns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    rows: tuple[HeatRow, ...]
+    least: float
+    most: float
+
+    def depth(self, size: float) -> float:
+        """How dark a cell is, from 0 (blank) to 1."""
+        if not size >= self.least:
+            return 0.0
+        lowest = 0.15  # what is seen at all
+        decades = math.log10(min(size, self.most) / self.least) / math.log10(self.most / self.least)
+        return lowest + (1 - lowest) * decades
+
+
+@dataclass(frozen=True)
 class Brief:
     """What a terminal shows of a report beside its verdict, the reasons and the fix; the rest comes with ``-v``.
 
@@ -254,6 +305,8 @@ class Document:
         use: Code to use instead, or a command that repairs it, line by line.
         asides: What else to know.
         brief: What a terminal shows without ``-v``.
+        heat: Where something happens, which a page draws.
+        appendix: More tables: a terminal shows them with ``-v``.
     """
 
     title: str
@@ -270,6 +323,8 @@ class Document:
     use: tuple[str, ...] = ()
     asides: tuple[Aside, ...] = ()
     brief: Brief = Brief()
+    heat: HeatStrip | None = None
+    appendix: tuple[Sheet, ...] = ()
 
     @property
     def use_heading(self) -> str:

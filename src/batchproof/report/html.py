@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from batchproof.ground.text import sentence
 from batchproof.report import palette
-from batchproof.report.document import Aside, Brief, Document, Group, Reason, Sheet
+from batchproof.report.document import Aside, Brief, Column, Document, Group, Reason, Sheet
 from batchproof.report.forms import document_of
+from batchproof.report.heat import heat
 from batchproof.report.source import SourceLine, around
 from batchproof.report.svg import svg, waterfall_svg
 from batchproof.version import VERSION
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from batchproof.ground.place import Place
     from batchproof.report.result import Result
 
+#: The tones of a cell that a page shows in colour.
+TONES = frozenset({"wrong", "expected", "notable", "faint"})
 _STATE = {True: ("safe", "✓"), False: ("harmful", "✗"), None: ("unknown", "?")}
 
 
@@ -88,6 +91,8 @@ def _brief_figures(document: Document, brief: Brief) -> Iterator[str]:
     elif document.chart is not None:
         yield f"<figure>{svg(document.chart)}</figure>"
     yield from map(_table, brief.tables)
+    if document.heat is not None:
+        yield heat(document.heat)
     yield from (f"<p>{escape(remark)}</p>" for remark in brief.remarks)
     if brief.closing:
         yield f'<p class="caption">{escape(brief.closing)}</p>'
@@ -100,6 +105,7 @@ def _figures(document: Document, *, with_chart: bool) -> Iterator[str]:
         yield f'<p class="caption">{escape(document.full_caption)}</p>'
     if document.sheet is not None:
         yield _table(document.sheet)
+    yield from map(_table, document.appendix)
 
 
 def _header(document: Document) -> str:
@@ -141,7 +147,7 @@ def _table(sheet: Sheet) -> str:
     if any(group.title for group in sheet.groups):
         over = '<tr><td class="size"></td>' + "".join(map(_over, sheet.groups)) + "</tr>"
     titles = first + "".join(
-        _cell("th", column.title, index == 0, ' scope="col"')
+        _cell("th", column.title, index == 0, ' scope="col"', "left" if column.is_left else "")
         for group in sheet.groups
         for index, column in enumerate(group.columns)
     )
@@ -160,16 +166,27 @@ def _row(sheet: Sheet, index: int) -> str:
     own = index == sheet.marked
     yours = '<span title="your batch size">▸ </span>' if own else ""
     cells = "".join(
-        _cell("td", text, position == 0) for group in sheet.groups for position, text in enumerate(group.rows[index])
+        _cell("td", column.cells[index], position == 0, look=_look(column, index))
+        for group in sheet.groups
+        for position, column in enumerate(group.columns)
     )
+    note = f'<span class="note">{escape(sheet.notes[index])}</span>' if sheet.notes and sheet.notes[index] else ""
     return (
-        f'<tr{" class=own" if own else ""}><th scope="row" class="size">{yours}{escape(sheet.sizes[index])}</th>'
+        f'<tr{" class=own" if own else ""}><th scope="row" class="size">{yours}{escape(sheet.sizes[index])}{note}</th>'
         f"{cells}</tr>"
     )
 
 
-def _cell(tag: str, text: str, first: bool, more: str = "") -> str:
-    return f"<{tag}{more}{' class=first' if first else ''}>{escape(text)}</{tag}>"
+def _cell(tag: str, text: str, first: bool, more: str = "", look: str = "") -> str:
+    names = " ".join(filter(None, ("first" if first else "", look)))
+    quote = '"' if " " in names else ""
+    return f"<{tag}{more}{f' class={quote}{names}{quote}' if names else ''}>{escape(text)}</{tag}>"
+
+
+def _look(column: Column, index: int) -> str:
+    """The classes of a cell: words stand at the left, and what is wrong has its colour."""
+    tone = column.tones[index] if column.tones else ""
+    return " ".join(filter(None, ("left" if column.is_left else "", tone if tone in TONES else "")))
 
 
 def _aside(aside: Aside) -> str:

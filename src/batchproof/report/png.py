@@ -71,7 +71,7 @@ def _paint(axes: Any, shape: Shape, layer: int) -> None:
         )  # fmt: skip
     elif isinstance(shape, Stroke):
         dashes = (0, shape.dash) if shape.dash else "solid"
-        _polyline(axes, shape.points, colour, shape.width, layer, dashes=dashes)
+        _polyline(axes, shape.points, colour, shape.width, layer, dashes=dashes, opacity=shape.opacity)
     else:
         _mark(axes, shape, colour, layer)
 
@@ -92,12 +92,14 @@ def _mark(axes: Any, mark: Marker, colour: str, layer: int) -> None:
             _polyline(axes, points, colour, 1.6, layer)
 
 
-def _polyline(axes: Any, points: Any, colour: str, width: float, layer: int, dashes: Any = "solid") -> None:
+def _polyline(
+    axes: Any, points: Any, colour: str, width: float, layer: int, dashes: Any = "solid", opacity: float = 1.0
+) -> None:
     from matplotlib.lines import Line2D
 
     across, down = zip(*points, strict=True)
     # matplotlib measures dashes in widths of the line
     if dashes != "solid":
         dashes = (0, [part / width for part in dashes[1]])
-    look = {"lw": width * POINTS, "ls": dashes, "dash_capstyle": "butt", "solid_capstyle": "butt"}
+    look = {"lw": width * POINTS, "ls": dashes, "alpha": opacity, "dash_capstyle": "butt", "solid_capstyle": "butt"}
     axes.add_line(Line2D(across, down, color=colour, zorder=layer, **look))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from batchproof.report.chart_layout import HEIGHT, Ink, Shape, Stroke, Words, layout
 from batchproof.report.chart_layout import WIDTH as CHART_WIDTH
 from batchproof.report.document import Brief, Document, Reason, Sheet
+from batchproof.report.heat_layout import heat_height, heat_layout
 from batchproof.report.page import beginning
 from batchproof.report.stacked import stacked
 from batchproof.report.waterfall_layout import waterfall_height, waterfall_layout
@@ -81,6 +82,9 @@ def _brief(sheet: Poster, document: Document, brief: Brief) -> None:
     for table in brief.tables:
         sheet.skip(14)
         _rows(sheet, table)
+    if document.heat is not None:
+        sheet.skip(22)
+        sheet.draw(heat_layout(document.heat), heat_height(document.heat))
     for remark in brief.remarks:
         sheet.skip(8)
         sheet.write(remark, 12.5)

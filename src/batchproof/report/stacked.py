@@ -18,6 +18,8 @@ MARGIN, REMARK_INDENT = 2, 8
 BETWEEN, BETWEEN_IN_WORDS = 2, 3
 #: The part of the line that a name may take; where the rows have names in words, that these may.
 NAME_SHARE, WORDS_SHARE = 4, 2
+#: A dotted name is cut to this and no farther: it is left out then.
+SHORTEST_PATH = 10
 
 Remarks = Mapping[int, Sequence[str]]
 
@@ -45,10 +47,12 @@ class _Stack:
         names = _picked(Column(table.label, sizes, "faint", is_left=table.in_words), rows)
         columns = [_picked(column, rows) for column in group.columns]
         columns = [_cut(column, beginning, width) if column.is_name else column for column in columns]
+        self.notes = [table.notes[row] for row in rows] if table.notes else []
         self.rows, self.width, self.shares, self.bars = rows, width, group.shares, group.bars
         self.own = table.marked
         self.looks = [table.looks[row] for row in rows] if table.looks else []
         self.gap = BETWEEN_IN_WORDS if table.in_words else BETWEEN
+        columns, self.gap = _fitted(names, columns, width - MARGIN, self.gap)
         wide = width_of_column(names) + sum(self.gap + width_of_column(column) for column in columns)
         if not table.in_words:
             names = _cut(names, ending, width)
@@ -82,7 +86,9 @@ class _Stack:
                 parts += [Text(_set(column, column.cells[index], width), self._style(column, index)), Text(between)]
             tone = "notable" if self.bars else look.tone if look is not None else "plain"
             style = STYLE[tone if tone in ("notable", "wrong") else "faint"]
-            yield Text.assemble(*parts, Text(shares[index] if shares else "", style))
+            line = Text.assemble(*parts, Text(shares[index] if shares else "", style))
+            note = self.notes[index] if self.notes and columns[-1] is self.blocks[-1][-1] else ""
+            yield from _noted(line, note, self.width, self.gap)
             for remark in remarks.get(row, ()):
                 wrapped = textwrap.wrap(remark, self.width - REMARK_INDENT)
                 yield from (Text(" " * REMARK_INDENT + part, style="dim") for part in wrapped)
@@ -104,6 +110,18 @@ class _Stack:
         longest = min(room - len(" 100% "), LONGEST_BAR)
         title = self.shares.title if largest and len(self.shares.title) <= room else ""
         return title, [_share(value, largest, longest if longest >= SHORTEST_BAR else 0) for value in values]
+
+
+def _noted(line: Text, note: str, width: int, gap: int) -> Iterator[Text]:
+    """A row with what is said of it: behind its last figure where there is room, and below it otherwise."""
+    used = len(line.plain.rstrip())
+    if note and used + gap + len(note) <= width:
+        line.truncate(used)
+        yield Text.assemble(line, " " * gap, (note, "dim"))
+        return
+    yield line
+    for part in textwrap.wrap(note, width - REMARK_INDENT):
+        yield Text(" " * REMARK_INDENT + part, style="dim")
 
 
 def _share(value: float | None, largest: float, longest: int) -> str:
@@ -138,6 +156,24 @@ def _picked(column: Column, rows: Sequence[int]) -> Column:
 def _cut(column: Column, cut: Callable[[str, int], str], width: int) -> Column:
     """Names, where they would take more than their part of the line."""
     return replace(column, cells=tuple(cut(cell, width // NAME_SHARE) for cell in column.cells))
+
+
+def _fitted(names: Column, columns: Sequence[Column], room: int, gap: int) -> tuple[list[Column], int]:
+    """Dotted names in what room the other columns leave, or not at all; then less room between what is left."""
+    paths = [column for column in columns if column.is_path]
+    if not paths:
+        return list(columns), gap
+    others = [names, *(column for column in columns if not column.is_path)]
+    left = room - sum(map(width_of_column, others)) - gap * (len(columns))
+    most = left // len(paths)
+    if most >= SHORTEST_PATH:
+        shown = [_with_ends(column, most) if column.is_path else column for column in columns]
+        return shown, gap
+    return others[1:], gap if left >= -gap * len(paths) else BETWEEN
+
+
+def _with_ends(column: Column, room: int) -> Column:
+    return replace(column, cells=tuple(ending(cell, room) for cell in column.cells))
 
 
 def _set(column: Column, text: str, width: int) -> str:

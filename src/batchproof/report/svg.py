@@ -74,6 +74,7 @@ def _element(shape: Shape) -> str:
     if isinstance(shape, Stroke):
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
         dash = f' stroke-dasharray="{" ".join(f"{part:g}" for part in shape.dash)}"' if shape.dash else ""
+        dash += f' stroke-opacity="{shape.opacity:.2f}"' if shape.opacity < 1 else ""
         return (
             f'<polyline class="{shape.ink}" points="{points}" stroke="currentColor" '
             f'stroke-width="{shape.width:g}"{dash}/>'

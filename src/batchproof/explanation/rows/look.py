@@ -117,7 +117,7 @@ def look_at_rows(
         judge.remembering(samples)
         for done, trial in enumerate(trials):
             if told is not None:
-                told("trials", done, len(trials))
+                told(TITLES[trial.name], done, len(trials))
             judge.judge(trial)
     return found
 
