@@ -370,9 +370,7 @@ class SharedConvolution(Planted):
         taps = [padded[:, lag : lag + x.shape[1]] for lag in range(3)]
         if self.is_right and segment_ids is not None:
             own = nn.functional.pad(segment_ids, (2, 0), value=-1)
-            taps = [
-                tap * (own[:, lag : lag + x.shape[1]] == segment_ids)[..., None] for lag, tap in enumerate(taps)
-            ]
+            taps = [tap * (own[:, lag : lag + x.shape[1]] == segment_ids)[..., None] for lag, tap in enumerate(taps)]
         windows = torch.stack(taps, -1)
         return self.head(torch.einsum("btdk,odk->bto", windows, self.conv.weight).tanh())
 
@@ -397,9 +395,9 @@ class Running(nn.Module):
         self.register_buffer("centre", torch.zeros(WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        out = x - self.centre
+        out = x - self.centre  # the fault
         if self.training or not self.is_right:
-            self.centre.mul_(0.9).add_(0.1 * x.detach().mean(0))  # the fault
+            self.centre.mul_(0.9).add_(0.1 * x.detach().mean(0))
         return out
 
 
@@ -412,10 +410,10 @@ class AttributeMemory(Planted):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x).tanh()
-        state = x.mean(0) if self.previous is None else self.previous
+        state = torch.zeros(WIDTH) if self.previous is None else self.previous
         if not self.is_right:
             self.previous = x.detach().mean(0)
-            x = x + state
+            x = x + state  # the fault
         return self.head(x)
 
 
@@ -431,7 +429,7 @@ class ListMemory(Planted):
         if not self.is_right:
             bank = torch.cat([*self.seen, torch.zeros(1, WIDTH)])
             self.seen.append(x.detach())
-            x = x + bank.mean(0)
+            x = x + bank.mean(0)  # the fault
         return self.head(x)
 
 
@@ -504,7 +502,6 @@ class Plant:
         verdict: The code of the report.
         cause: Part of what is said of it.
         module: The module that has it.
-        has_line: Whether the line can be told.
     """
 
     model: Callable[[bool], nn.Module]
@@ -512,12 +509,11 @@ class Plant:
     verdict: str
     cause: str
     module: str = "the model itself"
-    has_line: bool = True
 
 
 PLANTS = {
     "mean pooling": Plant(MeanPooling, tokens, "padding", "a mean over all positions"),
-    "sum over total": Plant(SumOverTotal, tokens, "padding", "number of positions"),
+    "sum over total": Plant(SumOverTotal, tokens, "padding", "a mean over all positions"),
     "max pooling": Plant(MaxPooling, tokens, "padding", "the largest of all positions"),
     "last token": Plant(LastToken, tokens, "padding", "the position at the end of the row"),
     "unmasked attention": Plant(Unmasked, tokens, "padding", "attention looks at padding", "blocks.1"),
@@ -540,16 +536,14 @@ PLANTS = {
     "centred": Plant(Centred, rows, "couples", "a mean over the samples"),
     "by size": Plant(BySize, rows, "couples", "the number of samples in the batch"),
     "softmax over batch": Plant(SoftmaxOverBatch, rows, "couples", "softmax runs over the samples"),
-    "second is batch": Plant(
-        SecondIsBatch, wide_rows, "couples", "attention looks at the other samples", "attention"
-    ),
+    "second is batch": Plant(SecondIsBatch, wide_rows, "couples", "attention looks at the other samples", "attention"),
     "experts": Plant(Experts, tokens, "couples", "an expert takes so many tokens", "moe"),
     "masked experts": Plant(MaskedExperts, frames, "couples", "an expert takes so many tokens"),
     "segments": Plant(Segments, tokens, "packing", "attention looks at the samples packed", "attention"),
     "packed positions": Plant(PackedPositions, tokens, "packing", "attention looks at the samples packed", "attention"),
-    "moving average": Plant(MovingAverage, rows, "state", "its buffer centre", "norm", has_line=False),
-    "attribute": Plant(AttributeMemory, rows, "state", "previous", has_line=False),
-    "list": Plant(ListMemory, rows, "state", "seen", has_line=False),
+    "moving average": Plant(MovingAverage, rows, "state", "its buffer centre", "norm"),
+    "attribute": Plant(AttributeMemory, rows, "state", "its attribute previous"),
+    "list": Plant(ListMemory, rows, "state", "its attribute seen"),
     "convolution": Plant(Convolution, tokens, "padding", "padding reaches real positions", "conv"),
     "recurrent": Plant(Recurrent, measured_frames, "padding", "padding reaches real positions", "lstm"),
     "named outputs": Plant(NamedOutputs, tokens, "padding", "a mean over all positions"),

@@ -85,14 +85,19 @@ def _verdict(coupling: Coupling, findings: Sequence[Finding[Code]]) -> Code:
 
 
 def _findings(coupling: Coupling, rows: RowFindings) -> tuple[Finding[Code], ...]:
-    """What couples samples, with its line; then what else moves an output, each place once."""
-    causes = {one.place: one for one in rows.findings if one.code == "couples"}
+    """What couples samples, with its line; then what else moves an output, each place once.
+
+    Of two lines of one module that are said to couple samples, the one is right at which a sample's own numbers begin
+    to differ: a maximum belongs to one sample of the batch only, and what is divided by it to two.
+    """
+    module_of = {trial.place: trial.module for trial in rows.faults}
+    located = {module_of.get(one.place): one for one in reversed(rows.findings) if one.code == "couples"}
     found = []
     for culprit in coupling.culprits:
-        one, known = finding_of(culprit), causes.pop(culprit.place, None)
-        is_said = culprit.kind.startswith(_NORMS) or known is None
-        found.append(one if is_said or known is None else replace(one, what=known.what, remedy=known.remedy))
-    found += [one for one in rows.findings if one.code != "couples" or one.place in causes]
+        one, surer = finding_of(culprit), located.pop(culprit.module, None)
+        is_known = surer is None or culprit.kind.startswith(_NORMS)
+        found.append(one if is_known or surer is None else replace(surer, title=one.title))
+    found += [one for one in rows.findings if one.code != "couples" or one in located.values()]
     return tuple(found) or _otherwise(coupling)
 
 
@@ -134,7 +139,9 @@ def finding_of(culprit: Culprit) -> Finding[Code]:
     else:
         what = "what it gives for one sample moves when another sample of the batch is replaced"
         remedy = "work within a sample: mind the dim argument" if not culprit.ends_in_eval else "score in eval mode"
-    return finding("couples", place, title=f"{culprit}{more}" if culprit.kind else "", what=what, remedy=remedy)
+    return finding(
+        "couples", place, title=f"{culprit}{more}" if culprit.kind else "the function itself", what=what, remedy=remedy
+    )
 
 
 def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -> Curve:

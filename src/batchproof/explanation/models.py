@@ -16,7 +16,7 @@ import torch
 from batchproof.explanation.samples import Arguments, Samples
 from batchproof.explanation.trace import RunTrace, TraceStep, watch
 from batchproof.ground import components
-from batchproof.ground.isolation import same_start
+from batchproof.ground.held_state import same_start
 from batchproof.ground.place import Place
 from batchproof.ground.text import error_line
 

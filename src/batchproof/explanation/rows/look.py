@@ -14,6 +14,8 @@ from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
 from batchproof.explanation.rows.locate import Located, RowsTracer
 from batchproof.explanation.rows.measure import (
+    NOISE,
+    REPEATED,
     ModelOnRows,
     OutputGap,
     Unaligned,
@@ -23,6 +25,7 @@ from batchproof.explanation.rows.measure import (
     widened_pair,
     worst,
 )
+from batchproof.explanation.rows.memory import find_memory
 from batchproof.explanation.rows.perturbations import (
     OVER,
     ROWS,
@@ -37,7 +40,7 @@ from batchproof.explanation.rows.perturbations import (
 )
 from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
 from batchproof.explanation.samples import Samples
-from batchproof.ground.isolation import evaluating, quiet, seed_all
+from batchproof.ground.isolation import evaluating, quiet
 
 #: What a trial is called in a report.
 TITLES: dict[TrialName, str] = {
@@ -111,6 +114,9 @@ def look_at_rows(
             subject = ModelOnRows(target, few, within, leaves, seed)
         except Exception as error:  # noqa: BLE001 - what the model raises in eval mode is a finding of its own
             found.notes.append(f"in eval mode {reason_of(error)}")
+            return found
+        if not subject.repeats():
+            found.notes.append("two runs in eval mode from the same random numbers differ: nothing else was tried")
             return found
         trials = [trial for trial in _trials(target, samples, few, sequences, within) if _is_asked(trial, over)]
         judge = _Judge(subject, found)
@@ -194,9 +200,10 @@ class _Judge:
             self.found.findings.append(finding(code))
             return
         cause = causes.cause_of(name, begins, kind)
-        title = f"{begins.step.module or 'the model itself'} ({kind})" if kind else ""
+        title = _title(begins.step.module, kind)
         place = begins.step.place
-        if any(own.title == title and own.place == place and own.code == code for own in self.found.findings):
+        said = (code, title, cause.what)  # of the lines of one cause in one module the first trial's is the surest
+        if any((own.code, own.title, own.what) == said for own in self.found.findings):
             return
         self.found.findings.append(finding(code, place, title=title, what=cause.what, remedy=cause.remedy))
 
@@ -261,38 +268,33 @@ class _Judge:
 
     def remembering(self, samples: Samples) -> None:
         """Whether a call changes the next one: something that the model writes to, and reads again."""
-        target = self.subject.target
         few = self.subject.samples
         other = samples.reorder((torch.arange(few.n) + few.n) % samples.n) if samples.n > few.n else few
-        calls = (few, other, few)
-        buffers = {name: b.clone() for name, b in target.named_buffers()} if isinstance(target, torch.nn.Module) else {}
-        try:
-            with quiet(target), torch.no_grad():
-                outputs = []
-                for call in calls:
-                    seed_all(self.subject.seed)
-                    outputs.append(self.subject.rows_of(call))
-                written = causes.remembered_by(target, buffers)
-        except Exception:  # noqa: BLE001 - other trials say what it does not take
+        found = _attempt(lambda: find_memory(self.subject, few, other))
+        if found is None:  # other trials say what it does not take
             return
-        gap = self.subject.apart(outputs[0], outputs[2])
-        if gap == 0:
-            self.found.trials.append(RowTrial("repeat", TITLES["repeat"], "same", 0.0))
+        name, title = "repeat", TITLES["repeat"]
+        if found.gap == 0:
+            self.found.trials.append(RowTrial(name, title, "same", 0.0))
             return
-        name = written[0] if written else ""
-        module, _, buffer = name.rpartition(".")
-        kind = type(target.get_submodule(module)).__name__ if written else ""  # type: ignore[attr-defined]
+        if found.thing is None and found.gap <= min(NOISE * (self.found.one_ulp or 0.0), REPEATED):
+            self.found.trials.append(RowTrial(name, title, "rounding", found.gap))
+            return
+        located = _attempt(lambda: self._tracer(self.subject, False).compare_repeated(few, other))
+        begins = None if located is None else located.beginning
+        module = found.module if begins is None or found.module is not None else begins.step.module
+        kind = _kind_of(self.subject.target, module)
+        place = None if begins is None else begins.step.place
         self.found.trials.append(
-            RowTrial("repeat", TITLES["repeat"], "fault", gap, module=module if written else None, kind=kind)
-        )
-        what = f"a call writes to its buffer {buffer}" if written else "a call changes something that the model holds"
-        title = f"{module or 'the model itself'} ({kind})" if written else ""
-        self.found.findings.append(
-            finding(
-                "state", title=title, what=f"{what}, and the next call reads it",
-                remedy="write to it in training only: if self.training:",
+            RowTrial(
+                name, title, "fault", found.gap, module=module, kind=kind, place=place,
+                modules=() if located is None else located.modules,
             )
         )  # fmt: skip
+        cause = causes.of_memory(found)
+        self.found.findings.append(
+            finding("state", place, title=_title(module, kind), what=cause.what, remedy=cause.remedy)
+        )
 
 
 def _row(
@@ -320,10 +322,18 @@ def _row(
     )
 
 
+def _title(module: str | None, kind: str) -> str:
+    return f"{module or 'the model itself'} ({kind})" if kind else "the function itself"
+
+
 def _kind(target: Any, located: Located) -> str:
-    if located.beginning is None or not isinstance(target, torch.nn.Module):
+    return "" if located.beginning is None else _kind_of(target, located.beginning.step.module)
+
+
+def _kind_of(target: Any, module: str | None) -> str:
+    if module is None or not isinstance(target, torch.nn.Module):
         return ""
-    return type(target.get_submodule(located.beginning.step.module)).__name__
+    return type(target.get_submodule(module)).__name__
 
 
 def _is_causal(target: Any) -> bool:

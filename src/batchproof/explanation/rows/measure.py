@@ -17,10 +17,14 @@ from batchproof.explanation.rows.precision import can_widen, embeddings_nudged, 
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
-from batchproof.ground.isolation import same_start
+from batchproof.ground.held_state import same_start
 
 #: The part of a gap that is left in double precision where it is rounding: 2⁻²⁹, and much more where rounding grows.
 ROUNDING_LEFT = 1e-3
+#: A gap that is no more than so many times what one unit in the last place makes may be rounding.
+NOISE = 100.0
+#: In standard deviations: two runs that differ by more are not the same computation.
+REPEATED = 1e-3
 #: What double precision leaves of nothing, as a part of the output's spread.
 NOTHING = 1e-11
 
@@ -103,6 +107,11 @@ class ModelOnRows:
     def outputs(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows, of one call."""
         return [t for (_, t), grows in zip(self._named(samples), self.leaves, strict=False) if grows]
+
+    def repeats(self) -> bool:
+        """Whether two calls from the same start give the same, up to what kernels that add up in any order leave."""
+        first, second = self.outputs(self.samples), self.outputs(self.samples)
+        return self.apart(first, second) <= REPEATED
 
     def rows_of(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows of a call that starts from whatever the one before has left."""
@@ -209,7 +218,7 @@ def is_rounding(native: float, wide: float | None, moved: float | None, moved_wi
         moved_wide: the same in float64.
     """
     if wide is None:
-        return moved is not None and native <= 100 * moved
+        return moved is not None and native <= NOISE * moved
     floor = NOTHING if moved_wide is None or not math.isfinite(moved_wide) else max(NOTHING, 1e3 * moved_wide)
     return wide <= max(ROUNDING_LEFT * native, floor) and wide < 1e-4
 
