@@ -99,7 +99,7 @@ class SelfAttention(nn.Module):
         q, k, v = self.qkv(x).chunk(3, -1)
         scores = q @ k.transpose(1, 2) / 4
         if self.is_right:
-            scores = scores.masked_fill(~mask[:, None, :].bool(), -1e9)
+            scores = scores.masked_fill(~mask[:, None, :].bool(), torch.finfo(x.dtype).min)
         weights = scores.softmax(-1)  # the fault
         return x + weights @ v
 

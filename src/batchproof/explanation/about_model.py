@@ -109,7 +109,7 @@ def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
         return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
     if rows.faults:
         return _of_fault(name, rows)
-    rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding"]
+    rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding" and trial.name != "bfloat16"]
     if not rounding:
         return f"{name} is safe: each sample's output depends on that sample alone"
     return f"{name} is safe: each sample's output depends on that sample alone, but for rounding"

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.ground import components
+from batchproof.ground.held_state import same_start
 from batchproof.ground.place import OWN_FOLDER, Place, place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
@@ -78,9 +79,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The lines whose operations draw random numbers, of any generator."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.places: list[Place | None] = []
+        self.running = modules
+        self.modules: dict[str, None] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -89,6 +92,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.places.append(_place())
+            self.modules[self.running[-1] if self.running else ""] = None
         return func(*args, **(kwargs or {}))
 
 
@@ -103,6 +107,15 @@ def find_draws(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str
     with mode:
         _watched(target, args, kwargs)
     return mode.places
+
+
+def drawing_modules(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], seed: int) -> list[str]:
+    """The modules in which a call draws random numbers, in the order in which they run."""
+    with _module_names(target) as running, same_start(target, seed), torch.no_grad():
+        mode = _Draws(running)
+        with mode:
+            _watched(target, args, kwargs)
+    return list(mode.modules)
 
 
 def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> RunTrace:

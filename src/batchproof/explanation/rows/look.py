@@ -26,6 +26,7 @@ from batchproof.explanation.rows.measure import (
     worst,
 )
 from batchproof.explanation.rows.memory import find_memory
+from batchproof.explanation.rows.modes import in_narrow_numbers, with_training_on
 from batchproof.explanation.rows.perturbations import (
     OVER,
     ROWS,
@@ -125,6 +126,8 @@ def look_at_rows(
             if told is not None:
                 told("trials", done, len(trials))
             judge.judge(trial)
+        if over is None:
+            judge.other_modes(next((trial.pairs for trial in trials if trial.name == "alone"), ()))
     return found
 
 
@@ -265,6 +268,16 @@ class _Judge:
             return
         with double(self.subject) as is_wide:
             yield self.subject.widened() if is_wide else None
+
+    def other_modes(self, singles: tuple[CallPair, ...]) -> None:
+        """What the model does in training mode, and in bfloat16."""
+        self.found.trials.append(with_training_on(self.subject))
+        state = next((trial.state for trial in self.found.trials if trial.name == "alone"), "untried")
+        if state in ("same", "rounding"):
+            self.found.trials.append(in_narrow_numbers(self.subject, singles))
+        else:
+            reason = "alone it is not what it is in a batch, in the model's own precision"
+            self.found.trials.append(RowTrial("bfloat16", TITLES["bfloat16"], "untried", note=reason))
 
     def remembering(self, samples: Samples) -> None:
         """Whether a call changes the next one: something that the model writes to, and reads again."""

@@ -113,6 +113,12 @@ class ModelOnRows:
         first, second = self.outputs(self.samples), self.outputs(self.samples)
         return self.apart(first, second) <= REPEATED
 
+    def varies(self) -> float:
+        """How far outputs move with the random numbers that are drawn, in standard deviations."""
+        found = self.outputs(self.samples)
+        with same_start(self.target, self.seed + 1):
+            return self.apart(found, self.rows_of(self.samples))
+
     def rows_of(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows of a call that starts from whatever the one before has left."""
         args, kwargs = samples.all()

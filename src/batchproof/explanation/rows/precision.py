@@ -52,6 +52,18 @@ def in_double(target: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
+def in_bfloat16(target: Callable[..., Any]) -> Iterator[None]:
+    """Every module that the target can reach holds its numbers in bfloat16 meanwhile, as ``model.bfloat16()`` does."""
+    with _replaced(_floating(target), Tensor.bfloat16):
+        yield
+
+
+def floating_types(target: Callable[..., Any]) -> set[torch.dtype]:
+    """The floating types of what the target's modules hold."""
+    return {tensor.dtype for tensor in _floating(target)}
+
+
+@contextmanager
 def embeddings_nudged(target: Callable[..., Any]) -> Iterator[bool]:
     """The tables of embeddings moved by one unit in the last place: what a model of whole numbers takes as input.
 
