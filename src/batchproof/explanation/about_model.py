@@ -12,7 +12,7 @@ from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.measure import Progress, Sizes
 from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
 from batchproof.explanation.result import Code, Curve, Explanation, Finding, Reading, Subject
-from batchproof.explanation.rows import Over, RowFindings, look_at_rows
+from batchproof.explanation.rows import Over, RowFindings, in_double_too, look_at_rows
 from batchproof.explanation.samples import Samples
 from batchproof.report.numbers import decimals_for, number
 
@@ -44,6 +44,7 @@ def about_model(
 ) -> Explanation:
     """Find what couples the samples, in the mode that the model is in, and what else moves an output, in eval mode."""
     coupling = inspect_model(subject.target, samples, leaves, seed)
+    coupling = in_double_too(coupling, subject.target, samples, leaves, seed)
     some = samples.shuffled(seed).first(MOST_SAMPLES)
     curve = None
     if coupling.couples:
@@ -75,13 +76,16 @@ def about_model(
 def _is_safe(coupling: Coupling, rows: RowFindings) -> bool | None:
     if coupling.couples is None:
         return None
-    return not (coupling.couples or rows.faults)
+    if coupling.couples or rows.faults:
+        return False
+    return None if rows.unclear else True
 
 
 def _verdict(coupling: Coupling, findings: Sequence[Finding[Code]]) -> Code:
     if coupling.couples is None:
         return "random"
-    return next((found.code for found in findings if not found.harmless), "independent")
+    told = "independent" if findings else "unexplained"
+    return next((found.code for found in findings if not found.harmless), told)
 
 
 def _findings(coupling: Coupling, rows: RowFindings) -> tuple[Finding[Code], ...]:
@@ -98,7 +102,7 @@ def _findings(coupling: Coupling, rows: RowFindings) -> tuple[Finding[Code], ...
         is_known = surer is None or culprit.kind.startswith(_NORMS)
         found.append(one if is_known or surer is None else replace(surer, title=one.title))
     found += [one for one in rows.findings if one.code != "couples" or one in located.values()]
-    return tuple(found) or _otherwise(coupling)
+    return tuple(found) or (() if rows.unclear and coupling.couples is False else _otherwise(coupling))
 
 
 def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
@@ -109,6 +113,8 @@ def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
         return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
     if rows.faults:
         return _of_fault(name, rows)
+    if rows.unclear:
+        return f"could not tell: {rows.unclear}"
     rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding" and trial.name != "bfloat16"]
     if not rounding:
         return f"{name} is safe: each sample's output depends on that sample alone"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.models import Coupling, inspect_model
 from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
 from batchproof.explanation.rows.locate import Located, RowsTracer
@@ -20,7 +21,9 @@ from batchproof.explanation.rows.measure import (
     OutputGap,
     Unaligned,
     double,
+    doubled,
     is_rounding,
+    is_unstable,
     one_ulp,
     widened_pair,
     worst,
@@ -39,6 +42,7 @@ from batchproof.explanation.rows.perturbations import (
     padding_perturbations,
     reason_of,
 )
+from batchproof.explanation.rows.precision import can_widen, in_double
 from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
 from batchproof.explanation.samples import Samples
 from batchproof.ground.isolation import evaluating, quiet
@@ -49,7 +53,7 @@ TITLES: dict[TrialName, str] = {
     "alone": "alone, not in a batch",
     "neighbours": "beside other samples",
     "order": "in another order",
-    "size": "in smaller batches",
+    "size": "in batches of other sizes",
     "padding right": "padding on the right",
     "fixed length": "padded to a fixed length",
     "padding left": "padding on the left",
@@ -74,12 +78,14 @@ class RowFindings:
         findings: Why it does, for each that does.
         one_ulp: How far the outputs move where what goes in moves by one unit in the last place.
         notes: What else to know.
+        unclear: Why it cannot be told whether samples are independent, where no fault was found.
     """
 
     trials: list[RowTrial] = field(default_factory=list)
     findings: list[Finding[Code]] = field(default_factory=list)
     one_ulp: float | None = None
     notes: list[str] = field(default_factory=list)
+    unclear: str = ""
 
     @property
     def faults(self) -> list[RowTrial]:
@@ -105,7 +111,7 @@ def look_at_rows(
         over: What is asked; all if None.
         told: Called with a word, a count and a total.
     """
-    found = RowFindings()
+    found = RowFindings(unclear="" if samples.n > 1 else "one sample has no neighbours")
     samples = with_mask(target, samples)
     sequences = find_sequences(target, samples)
     few = samples.first(ROWS)
@@ -148,12 +154,27 @@ def _is_asked(trial: Perturbation, over: Sequence[Over] | None) -> bool:
     return over is None or any(trial.name in OVER[one] for one in over)
 
 
+def in_double_too(
+    coupling: Coupling, target: Callable[..., Any], samples: Samples, leaves: Sequence[bool], seed: int
+) -> Coupling:
+    """A coupling of samples, unless it is gone in float64: then what a neighbour moved were the last bits."""
+    if not coupling.couples or _parameters(target) > MOST_PARAMETERS or not can_widen(target):
+        return coupling
+    try:
+        with in_double(target) as narrowing:
+            wide = inspect_model(target, doubled(samples), leaves, seed)
+    except Exception:  # noqa: BLE001 - what cannot be run in float64 is as it was found
+        return coupling
+    return wide if wide.couples is False and not narrowing else coupling
+
+
 class _Judge:
     """Measures trials one by one, and puts down what it finds."""
 
     def __init__(self, subject: ModelOnRows, found: RowFindings) -> None:
         self.subject = subject
         self.found = found
+        self.narrowing: list[str] = []
         self.can_widen = _parameters(subject.target) <= MOST_PARAMETERS
         found.one_ulp = one_ulp(subject)
         self.one_ulp_wide: float | None = None
@@ -181,6 +202,12 @@ class _Judge:
             self.found.trials.append(_row(trial, gap, "same"))
             return
         wide = self._wide_gap(trial.pairs)
+        if is_unstable(gap.size, None if wide is None else wide.size, self.found.one_ulp, self.one_ulp_wide):
+            moved = f"{self.found.one_ulp or 0.0:.2g}"
+            self.found.unclear = "one unit in the last place of the input moves an output as far as other samples do"
+            note = f"one unit in the last place of the input moves it by {moved}: not told from rounding"
+            self.found.trials.append(replace(_row(trial, gap, "untried", wide), note=note))
+            return
         if is_rounding(gap.size, None if wide is None else wide.size, self.found.one_ulp, self.one_ulp_wide):
             located = self._located(pair, in_double=False)
             self.found.trials.append(_row(trial, gap, "rounding", wide, located, self.subject.target))
@@ -224,8 +251,11 @@ class _Judge:
             if self._agrees(pairs):
                 return said
         clean = any(own.name == "padding right" and own.state in ("same", "rounding") for own in self.found.trials)
-        if trial.name != "padding left" or not clean:
+        sequences = self.subject.sequences
+        if trial.name != "padding left" or not clean or sequences is None:
             return ""
+        if bool(sequences.real[:, 0].all()):  # nobody pads on the left here
+            return "pad on the right, as these samples are" if not bool(sequences.real.all()) else "pad on the right"
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
@@ -244,7 +274,7 @@ class _Judge:
             if wide is None:
                 return None
             found: OutputGap | None = _attempt(lambda: worst(wide, pairs, wide=True)[0])
-            return found
+            return None if self.narrowing else found
 
     def _located(self, pair: CallPair, *, in_double: bool) -> Located:
         if not in_double or not self.can_widen:
@@ -266,8 +296,9 @@ class _Judge:
         if not self.can_widen:
             yield None
             return
-        with double(self.subject) as is_wide:
-            yield self.subject.widened() if is_wide else None
+        with double(self.subject) as narrowing:
+            self.narrowing = narrowing or []
+            yield self.subject.widened() if narrowing is not None else None
 
     def other_modes(self, singles: tuple[CallPair, ...]) -> None:
         """What the model does in training mode, and in bfloat16."""
