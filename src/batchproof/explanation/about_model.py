@@ -84,7 +84,7 @@ def _is_safe(coupling: Coupling, rows: RowFindings) -> bool | None:
 def _verdict(coupling: Coupling, findings: Sequence[Finding[Code]]) -> Code:
     if coupling.couples is None:
         return "random"
-    told = "independent" if findings else "unexplained"
+    told: Code = "independent" if findings else "unexplained"
     return next((found.code for found in findings if not found.harmless), told)
 
 

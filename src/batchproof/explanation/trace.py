@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -160,10 +161,16 @@ def _module_names(target: object) -> Iterator[list[str]]:
             handle.remove()
 
 
+@lru_cache(4096)
+def _place_of(file: str, line: int, _folder: str) -> Place:
+    """A line as it is called from a folder: a loop asks for the same one at each of its turns."""
+    return place(file, line)
+
+
 def _place() -> Place | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _watched.__code__:
         if not frame.f_code.co_filename.startswith(_HIDDEN):
-            return place(frame.f_code.co_filename, frame.f_lineno)
+            return _place_of(frame.f_code.co_filename, frame.f_lineno, str(Path.cwd()))
         frame = frame.f_back
     return None

@@ -90,6 +90,10 @@ BATCH_EXTREME = RowCause(
     "it takes the largest or smallest number of the batch",
     "take it within a sample: mind the dim argument",
 )
+BATCH_SCALE = RowCause(
+    "it takes the scale of its 8 bits from all samples of the batch",
+    "static quantisation, or a scale for each sample or token",
+)
 BATCH_NORM = RowCause(
     "it normalises each sample by the mean and variance of its batch",
     "score in eval mode; to train exactly at any batch size: GroupNorm, LayerNorm, or frozen statistics",
@@ -160,6 +164,8 @@ def _of_batch(op: str, beginning: Beginning, kind: str) -> RowCause:
     named = f"{beginning.step.module}.{kind}".lower()
     if any(word in named for word in _ROUTES) and op not in _NORMS:
         return CAPACITY
+    if op.startswith("quantize") and "dynamic" in op:
+        return BATCH_SCALE
     groups = [
         (_NORMS, BATCH_NORM), (_EXTREMES, BATCH_EXTREME), (("_softmax", "_log_softmax"), BATCH_SOFTMAX),
         (_ATTENTION, BATCH_ATTENTION), (("div", "mul"), BATCH_SIZE), (_MEANS, BATCH_MEAN),

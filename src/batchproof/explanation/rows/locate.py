@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from batchproof.explanation.result import ModuleGap
 from batchproof.explanation.rows.aligned import Axes, axes_of, distance
@@ -105,6 +106,10 @@ class RowsTracer:
             return watch(self.subject.target, *call.samples.all())
 
     def _matched(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:
+        with _disable_current_modes():  # to compare is no part of the model's computation
+            return self._states(one, other, pair, tolerance)
+
+    def _states(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:
         theirs = _keyed(other)
         found: list[tuple[State, float]] = []
         for index, key in enumerate(_keys(one)):
