@@ -65,12 +65,13 @@ def by_way_of_numpy(m: Any, x: Tensor) -> Tensor:
 
 
 TABLE = torch.zeros(64, 16)
+MIXER = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def into_float32(m: Any, x: Tensor) -> Tensor:
     table = torch.zeros_like(TABLE[: len(x)])
     table[:] = m.a(x)
-    return m.b(table.to(x.dtype))
+    return m.b((table @ MIXER).to(x.dtype))
 
 
 def under_autocast(m: Any, x: Tensor) -> Tensor:
