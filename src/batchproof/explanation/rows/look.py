@@ -297,7 +297,7 @@ class _Judge:
             yield None
             return
         with double(self.subject) as narrowing:
-            self.narrowing = narrowing or []
+            self.narrowing = [] if narrowing is None else narrowing
             yield self.subject.widened() if narrowing is not None else None
 
     def other_modes(self, singles: tuple[CallPair, ...]) -> None:
