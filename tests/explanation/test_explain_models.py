@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import random
 
 import pytest
 import torch
@@ -172,13 +173,23 @@ def test_a_write_in_place_does_not_hide_the_cause() -> None:
 
 
 def test_runs_that_differ_by_themselves_cannot_be_told() -> None:
+    chance = random.SystemRandom()
+    found = explain(lambda x: x * chance.random(), torch.randn(30, 6))
+    assert (found.is_safe, found.verdict) == (None, "random")
+    assert found.findings[0].code == "random"
+
+
+def test_what_a_function_counts_is_a_state() -> None:
     calls = []
 
     def counting(x: Tensor) -> Tensor:
         calls.append(1)
         return x * len(calls)
 
-    assert explain(counting, torch.randn(30, 6)).is_safe is None
+    found = explain(counting, torch.randn(30, 6))
+    assert (found.is_safe, found.verdict) == (False, "state")
+    assert "the variable calls" in found.findings[0].what
+    assert calls == []
 
 
 def test_token_ids_are_perturbed_too() -> None:

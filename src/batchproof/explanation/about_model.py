@@ -12,7 +12,7 @@ from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.measure import Progress, Sizes
 from batchproof.explanation.models import Coupling, Culprit, change_with_size, inspect_model
 from batchproof.explanation.result import Code, Curve, Explanation, Finding, Reading, Subject
-from batchproof.explanation.rows import Over, RowFindings, look_at_rows
+from batchproof.explanation.rows import Over, RowFindings, in_double_too, look_at_rows
 from batchproof.explanation.samples import Samples
 from batchproof.report.numbers import decimals_for, number
 
@@ -44,6 +44,7 @@ def about_model(
 ) -> Explanation:
     """Find what couples the samples, in the mode that the model is in, and what else moves an output, in eval mode."""
     coupling = inspect_model(subject.target, samples, leaves, seed)
+    coupling = in_double_too(coupling, subject.target, samples, leaves, seed)
     some = samples.shuffled(seed).first(MOST_SAMPLES)
     curve = None
     if coupling.couples:
@@ -75,25 +76,33 @@ def about_model(
 def _is_safe(coupling: Coupling, rows: RowFindings) -> bool | None:
     if coupling.couples is None:
         return None
-    return not (coupling.couples or rows.faults)
+    if coupling.couples or rows.faults:
+        return False
+    return None if rows.unclear else True
 
 
 def _verdict(coupling: Coupling, findings: Sequence[Finding[Code]]) -> Code:
     if coupling.couples is None:
         return "random"
-    return next((found.code for found in findings if not found.harmless), "independent")
+    told: Code = "independent" if findings else "unexplained"
+    return next((found.code for found in findings if not found.harmless), told)
 
 
 def _findings(coupling: Coupling, rows: RowFindings) -> tuple[Finding[Code], ...]:
-    """What couples samples, with its line; then what else moves an output, each place once."""
-    causes = {one.place: one for one in rows.findings if one.code == "couples"}
+    """What couples samples, with its line; then what else moves an output, each place once.
+
+    Of two lines of one module that are said to couple samples, the one is right at which a sample's own numbers begin
+    to differ: a maximum belongs to one sample of the batch only, and what is divided by it to two.
+    """
+    module_of = {trial.place: trial.module for trial in rows.faults}
+    located = {module_of.get(one.place): one for one in reversed(rows.findings) if one.code == "couples"}
     found = []
     for culprit in coupling.culprits:
-        one, known = finding_of(culprit), causes.pop(culprit.place, None)
-        is_said = culprit.kind.startswith(_NORMS) or known is None
-        found.append(one if is_said or known is None else replace(one, what=known.what, remedy=known.remedy))
-    found += [one for one in rows.findings if one.code != "couples" or one.place in causes]
-    return tuple(found) or _otherwise(coupling)
+        one, surer = finding_of(culprit), located.pop(culprit.module, None)
+        is_known = surer is None or culprit.kind.startswith(_NORMS)
+        found.append(one if is_known or surer is None else replace(surer, title=one.title))
+    found += [one for one in rows.findings if one.code != "couples" or one in located.values()]
+    return tuple(found) or (() if rows.unclear and coupling.couples is False else _otherwise(coupling))
 
 
 def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
@@ -104,7 +113,9 @@ def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
         return f"{name} depends on the batch{when}: a sample's output changes with the other samples of its batch"
     if rows.faults:
         return _of_fault(name, rows)
-    rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding"]
+    if rows.unclear:
+        return f"could not tell: {rows.unclear}"
+    rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding" and trial.name != "bfloat16"]
     if not rounding:
         return f"{name} is safe: each sample's output depends on that sample alone"
     return f"{name} is safe: each sample's output depends on that sample alone, but for rounding"
@@ -134,7 +145,9 @@ def finding_of(culprit: Culprit) -> Finding[Code]:
     else:
         what = "what it gives for one sample moves when another sample of the batch is replaced"
         remedy = "work within a sample: mind the dim argument" if not culprit.ends_in_eval else "score in eval mode"
-    return finding("couples", place, title=f"{culprit}{more}" if culprit.kind else "", what=what, remedy=remedy)
+    return finding(
+        "couples", place, title=f"{culprit}{more}" if culprit.kind else "the function itself", what=what, remedy=remedy
+    )
 
 
 def _curve(changes: dict[int, float | str], samples: Samples, of_samples: int) -> Curve:

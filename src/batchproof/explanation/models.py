@@ -16,7 +16,7 @@ import torch
 from batchproof.explanation.samples import Arguments, Samples
 from batchproof.explanation.trace import RunTrace, TraceStep, watch
 from batchproof.ground import components
-from batchproof.ground.isolation import same_start
+from batchproof.ground.held_state import same_start
 from batchproof.ground.place import Place
 from batchproof.ground.text import error_line
 
@@ -59,17 +59,29 @@ class Coupling:
 
 def row_leaves(target: Model, samples: Samples) -> list[bool]:
     """For each numeric leaf of the output, whether it grows with the batch."""
+    if samples.n < 3:  # the same ones again, to see what grows with them
+        samples = samples.reorder(torch.arange(3) % samples.n)
     few, all_of_them = min(samples.n, 8), min(samples.n, 512)
     for many in (few, all_of_them):
-        if many < 3:
-            continue
         try:
             found = [components.tensors(_call(target, samples.first(count).all(), 0)) for count in (many, many - 1)]
         except Exception:  # noqa: BLE001 - a few samples may be too few for it
             continue
         shapes = [[tuple(tensor.shape) for _, tensor in leaves] for leaves in found]
-        return [many in long and many - 1 in short and long != short for long, short in zip(*shapes, strict=False)]
+        return [
+            len(long) == len(short) and any(_count_rows(a, b, many) for a, b in zip(long, short, strict=True))
+            for long, short in zip(*shapes, strict=False)
+        ]
     return []
+
+
+def _count_rows(long: int, short: int, many: int) -> bool:
+    return _counts(long, many) and short * many == long * (many - 1)
+
+
+def _counts(size: int, rows: int) -> bool:
+    """Whether a dimension has so many entries for each row: several where positions are laid end to end."""
+    return size > 0 and size % rows == 0
 
 
 def inspect_model(target: Model, samples: Samples, leaves: Sequence[bool], seed: int) -> Coupling:
@@ -256,7 +268,7 @@ def _ancestors(run: RunTrace, ends: Sequence[int]) -> set[int]:
 def _perturbed(samples: Samples, rows: int) -> Iterator[Arguments]:
     """The first rows as they are, then with the first, the second and the last replaced by a row from elsewhere."""
     yield samples.first(rows).all()
-    for row in sorted({0, 1, rows - 1}):
+    for row in sorted({0, min(1, rows - 1), rows - 1}):
         order = torch.arange(rows)
         order[row] = (rows + row) % samples.n if samples.n > rows else (row + 1) % rows
         yield samples.reorder(order).all()
@@ -307,6 +319,7 @@ def _rows(target: Model, samples: Samples, leaves: Sequence[bool], size: int, se
     for lo in range(0, samples.n, size):
         hi = min(samples.n, lo + size)
         tensor = components.tensors(_call(target, samples.batch(lo, hi), seed))[list(leaves).index(True)][1]
-        dim = next(dim for dim, length in enumerate(tensor.shape) if length == hi - lo)
+        dims = [dim for dim, length in enumerate(tensor.shape) if length == hi - lo]
+        dim = next(iter(dims + [dim for dim, length in enumerate(tensor.shape) if _counts(length, hi - lo)]))
         parts.append(tensor.movedim(dim, 0).double().reshape(hi - lo, -1))
     return torch.cat(parts)

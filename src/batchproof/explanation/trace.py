@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from batchproof.ground import components
+from batchproof.ground.held_state import same_start
 from batchproof.ground.place import OWN_FOLDER, Place, place
 
 #: Only the shape of the argument matters.  (Dropout fills an ``empty_like`` with its mask: what lay there is noise.)
@@ -78,9 +80,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The lines whose operations draw random numbers, of any generator."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: Sequence[str] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.places: list[Place | None] = []
+        self.running = modules
+        self.modules: dict[str, None] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -89,6 +93,7 @@ class _Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.places.append(_place())
+            self.modules[self.running[-1] if self.running else ""] = None
         return func(*args, **(kwargs or {}))
 
 
@@ -103,6 +108,15 @@ def find_draws(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str
     with mode:
         _watched(target, args, kwargs)
     return mode.places
+
+
+def drawing_modules(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], seed: int) -> list[str]:
+    """The modules in which a call draws random numbers, in the order in which they run."""
+    with _module_names(target) as running, same_start(target, seed), torch.no_grad():
+        mode = _Draws(running)
+        with mode:
+            _watched(target, args, kwargs)
+    return list(mode.modules)
 
 
 def watch(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> RunTrace:
@@ -147,10 +161,16 @@ def _module_names(target: object) -> Iterator[list[str]]:
             handle.remove()
 
 
+@lru_cache(4096)
+def _place_of(file: str, line: int, _folder: str) -> Place:
+    """A line as it is called from a folder: a loop asks for the same one at each of its turns."""
+    return place(file, line)
+
+
 def _place() -> Place | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not _watched.__code__:
         if not frame.f_code.co_filename.startswith(_HIDDEN):
-            return place(frame.f_code.co_filename, frame.f_lineno)
+            return _place_of(frame.f_code.co_filename, frame.f_lineno, str(Path.cwd()))
         frame = frame.f_back
     return None

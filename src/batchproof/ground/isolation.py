@@ -232,20 +232,6 @@ def seed_all(seed: int) -> None:
         torch.cuda.manual_seed_all(seed)
 
 
-@contextmanager
-def same_start(target: object, seed: int) -> Iterator[None]:
-    """Each run starts from the same random numbers (dropout is no coupling) and the same buffers."""
-    buffers = list(target.buffers()) if isinstance(target, torch.nn.Module) else []
-    kept = [buffer.clone() for buffer in buffers]
-    seed_all(seed)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, copy in zip(buffers, kept, strict=True):
-                buffer.copy_(copy)
-
-
 ModuleState = tuple[list[tuple[dict[str, Any], str, Any, Any]], list[tuple[torch.nn.Module, bool]]]
 
 

@@ -29,11 +29,13 @@ class CountedAxis:
         rows: Entries for each row, and for each position of each row if ``has_positions``.
         has_positions: Whether it counts positions.
         extra: Entries beside those of positions: a class token, a prefix.
+        is_opaque: Whether it counts positions in a way of its own: every second one, or pieces of several.
     """
 
     rows: int = 0
     has_positions: bool = False
     extra: int = 0
+    is_opaque: bool = False
 
     def size(self, rows: int, width: int) -> int:
         """Its length in a call with so many rows and positions."""
@@ -93,7 +95,7 @@ def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> Co
     if by_position == 0:
         return CountedAxis(by_row) if by_row > 0 and by_row * rows == size else None
     if by_row == 0:
-        return CountedAxis(0, True, size - width) if by_position == 1 and size >= width else None
+        return CountedAxis(0, True, size - width) if by_position == 1 and size >= width else CountedAxis(is_opaque=True)
     copies, left = divmod(by_position, rows)
     return (
         CountedAxis(copies, True) if left == 0 and copies * width == by_row and copies * width * rows == size else None
@@ -124,9 +126,17 @@ def distance(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall) -
     is_packed = one.is_packed or other.is_packed
     if is_packed and any(axis.rows for axis in axes) and not any(axis.has_positions for axis in axes):
         return None
+    if any(axis.is_opaque for axis in axes) and not _same_positions(one, other):
+        return None
     found = [_nearest(a, b, axes, one, other, index) for index in range(len(one.spots))]
     known = [size for size in found if size is not None]
     return max(known) if len(known) == len(found) and found else None
+
+
+def _same_positions(one: RowsCall, other: RowsCall) -> bool:
+    """Whether samples have the same positions in two calls, and the same padding."""
+    places = [[(spot.start, spot.length) for spot in call.spots] for call in (one, other)]
+    return one.width == other.width and places[0] == places[1] and not (one.is_refilled or other.is_refilled)
 
 
 def _nearest(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall, index: int) -> float | None:

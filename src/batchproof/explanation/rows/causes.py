@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from batchproof.explanation.rows.locate import Beginning
+from batchproof.explanation.rows.memory import Memory
 from batchproof.explanation.rows.perturbations import TrialName
 
 #: torch's operators, as they are recorded, by what they do with the dimensions of their input.
@@ -27,6 +27,8 @@ _NORMS = (
     "_batch_norm_no_update",
 )  # fmt: skip
 _CONVOLUTIONS = ("convolution", "mkldnn_rnn_layer", "lstm", "gru", "_thnn_fused_lstm_cell", "constant_pad_nd", "unfold")
+#: Modules whose positions reach the ones beside them, by whatever operations.
+_NEIGHBOURLY = ("Conv", "LSTM", "GRU", "RNN")
 _ROUTES = ("moe", "expert", "router", "switch", "gate")
 _COUPLED: tuple[TrialName, ...] = ("alone", "neighbours", "order", "size", "repeat", "training")
 
@@ -87,6 +89,10 @@ BATCH_MEAN = RowCause(
 BATCH_EXTREME = RowCause(
     "it takes the largest or smallest number of the batch",
     "take it within a sample: mind the dim argument",
+)
+BATCH_SCALE = RowCause(
+    "it takes the scale of its 8 bits from all samples of the batch",
+    "static quantisation, or a scale for each sample or token",
 )
 BATCH_NORM = RowCause(
     "it normalises each sample by the mean and variance of its batch",
@@ -149,7 +155,7 @@ def _of_padding(op: str, kind: str) -> RowCause:
         (lambda op: op in _MEANS or "avg_pool" in op, POOLED),
         (lambda op: op in _NORMS, NORMALISED),
         (lambda op: op in _PICKS, END),
-        (lambda op: op in _CONVOLUTIONS, SEEPS),
+        (lambda op: op in _CONVOLUTIONS or kind.startswith(_NEIGHBOURLY), SEEPS),
     ]
     return next((cause for is_it, cause in groups if is_it(op)), PADDED)
 
@@ -158,6 +164,8 @@ def _of_batch(op: str, beginning: Beginning, kind: str) -> RowCause:
     named = f"{beginning.step.module}.{kind}".lower()
     if any(word in named for word in _ROUTES) and op not in _NORMS:
         return CAPACITY
+    if op.startswith("quantize") and "dynamic" in op:
+        return BATCH_SCALE
     groups = [
         (_NORMS, BATCH_NORM), (_EXTREMES, BATCH_EXTREME), (("_softmax", "_log_softmax"), BATCH_SOFTMAX),
         (_ATTENTION, BATCH_ATTENTION), (("div", "mul"), BATCH_SIZE), (_MEANS, BATCH_MEAN),
@@ -165,8 +173,10 @@ def _of_batch(op: str, beginning: Beginning, kind: str) -> RowCause:
     return next((cause for ops, cause in groups if op in ops), COUPLED)
 
 
-def remembered_by(target: Any, before: dict[str, torch.Tensor]) -> list[str]:
-    """The buffers that a call wrote to."""
-    if not isinstance(target, torch.nn.Module):
-        return []
-    return [name for name, buffer in target.named_buffers() if name in before and not torch.equal(before[name], buffer)]
+def of_memory(memory: Memory) -> RowCause:
+    """What a model remembers from one call to the next."""
+    name = (memory.thing or "").rpartition(".")[2]
+    of_kind = {"buffer": f"its buffer {name}", "attribute": f"its attribute {name}", "variable": f"the variable {name}"}
+    what = "something that it holds" if not name else of_kind[memory.kind]
+    what = f"a call changes {what}, and the next call reads it"
+    return RowCause(what, "change it in training only: if self.training:")

@@ -9,14 +9,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from batchproof.explanation.result import ModuleGap
 from batchproof.explanation.rows.aligned import Axes, axes_of, distance
 from batchproof.explanation.rows.measure import ModelOnRows
-from batchproof.explanation.rows.perturbations import CallPair
+from batchproof.explanation.rows.perturbations import CallPair, whole
 from batchproof.explanation.rows.sequences import RowsCall
+from batchproof.explanation.samples import Samples
 from batchproof.explanation.trace import RunTrace, TraceStep, watch
-from batchproof.ground.isolation import same_start
+from batchproof.ground.held_state import same_start
+from batchproof.ground.isolation import seed_all
 
 State = Literal["equal", "different", "unknown"]
 Key = tuple[str, str, str, int]
@@ -73,6 +76,18 @@ class RowsTracer:
             beginning = self._described(one, index)
         return Located(beginning, tuple(_modules(self.subject.target, one, matched)))
 
+    def compare_repeated(self, few: Samples, other: Samples) -> Located:
+        """Where the samples begin to differ from themselves after a call on others: what reads a state."""
+        target, call = self.subject.target, whole(few, self.subject.sequences)
+        with same_start(target, self.subject.seed), torch.no_grad():
+            one = watch(target, *few.all())
+            for samples in (other, few):
+                seed_all(self.subject.seed)
+                again = watch(target, *samples.all())
+        matched = self._matched(one, again, CallPair(call, call), 0.0)
+        index = next((index for index, (state, _) in enumerate(matched) if state == "different"), None)
+        return Located(None if index is None else self._described(one, index), tuple(_modules(target, one, matched)))
+
     def _described(self, run: RunTrace, index: int) -> Beginning:
         keys = _keys(run)
         step = run.steps[index]
@@ -91,6 +106,10 @@ class RowsTracer:
             return watch(self.subject.target, *call.samples.all())
 
     def _matched(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:
+        with _disable_current_modes():  # to compare is no part of the model's computation
+            return self._states(one, other, pair, tolerance)
+
+    def _states(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:
         theirs = _keyed(other)
         found: list[tuple[State, float]] = []
         for index, key in enumerate(_keys(one)):

@@ -10,19 +10,26 @@ from typing import Any
 import torch
 
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.models import Coupling, inspect_model
 from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
 from batchproof.explanation.rows.locate import Located, RowsTracer
 from batchproof.explanation.rows.measure import (
+    NOISE,
+    REPEATED,
     ModelOnRows,
     OutputGap,
     Unaligned,
     double,
+    doubled,
     is_rounding,
+    is_unstable,
     one_ulp,
     widened_pair,
     worst,
 )
+from batchproof.explanation.rows.memory import find_memory
+from batchproof.explanation.rows.modes import in_narrow_numbers, with_training_on
 from batchproof.explanation.rows.perturbations import (
     OVER,
     ROWS,
@@ -35,9 +42,10 @@ from batchproof.explanation.rows.perturbations import (
     padding_perturbations,
     reason_of,
 )
+from batchproof.explanation.rows.precision import can_widen, in_double
 from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
 from batchproof.explanation.samples import Samples
-from batchproof.ground.isolation import evaluating, quiet, seed_all
+from batchproof.ground.isolation import evaluating, quiet
 
 #: What a trial is called in a report.
 TITLES: dict[TrialName, str] = {
@@ -45,7 +53,7 @@ TITLES: dict[TrialName, str] = {
     "alone": "alone, not in a batch",
     "neighbours": "beside other samples",
     "order": "in another order",
-    "size": "in smaller batches",
+    "size": "in batches of other sizes",
     "padding right": "padding on the right",
     "fixed length": "padded to a fixed length",
     "padding left": "padding on the left",
@@ -70,12 +78,14 @@ class RowFindings:
         findings: Why it does, for each that does.
         one_ulp: How far the outputs move where what goes in moves by one unit in the last place.
         notes: What else to know.
+        unclear: Why it cannot be told whether samples are independent, where no fault was found.
     """
 
     trials: list[RowTrial] = field(default_factory=list)
     findings: list[Finding[Code]] = field(default_factory=list)
     one_ulp: float | None = None
     notes: list[str] = field(default_factory=list)
+    unclear: str = ""
 
     @property
     def faults(self) -> list[RowTrial]:
@@ -101,7 +111,7 @@ def look_at_rows(
         over: What is asked; all if None.
         told: Called with a word, a count and a total.
     """
-    found = RowFindings()
+    found = RowFindings(unclear="" if samples.n > 1 else "one sample has no neighbours")
     samples = with_mask(target, samples)
     sequences = find_sequences(target, samples)
     few = samples.first(ROWS)
@@ -112,6 +122,9 @@ def look_at_rows(
         except Exception as error:  # noqa: BLE001 - what the model raises in eval mode is a finding of its own
             found.notes.append(f"in eval mode {reason_of(error)}")
             return found
+        if not subject.repeats():
+            found.notes.append("two runs in eval mode from the same random numbers differ: nothing else was tried")
+            return found
         trials = [trial for trial in _trials(target, samples, few, sequences, within) if _is_asked(trial, over)]
         judge = _Judge(subject, found)
         judge.remembering(samples)
@@ -119,6 +132,8 @@ def look_at_rows(
             if told is not None:
                 told(TITLES[trial.name], done, len(trials))
             judge.judge(trial)
+        if over is None:
+            judge.other_modes(next((trial.pairs for trial in trials if trial.name == "alone"), ()))
     return found
 
 
@@ -139,12 +154,27 @@ def _is_asked(trial: Perturbation, over: Sequence[Over] | None) -> bool:
     return over is None or any(trial.name in OVER[one] for one in over)
 
 
+def in_double_too(
+    coupling: Coupling, target: Callable[..., Any], samples: Samples, leaves: Sequence[bool], seed: int
+) -> Coupling:
+    """A coupling of samples, unless it is gone in float64: then what a neighbour moved were the last bits."""
+    if not coupling.couples or _parameters(target) > MOST_PARAMETERS or not can_widen(target):
+        return coupling
+    try:
+        with in_double(target) as narrowing:
+            wide = inspect_model(target, doubled(samples), leaves, seed)
+    except Exception:  # noqa: BLE001 - what cannot be run in float64 is as it was found
+        return coupling
+    return wide if wide.couples is False and not narrowing else coupling
+
+
 class _Judge:
     """Measures trials one by one, and puts down what it finds."""
 
     def __init__(self, subject: ModelOnRows, found: RowFindings) -> None:
         self.subject = subject
         self.found = found
+        self.narrowing: list[str] = []
         self.can_widen = _parameters(subject.target) <= MOST_PARAMETERS
         found.one_ulp = one_ulp(subject)
         self.one_ulp_wide: float | None = None
@@ -172,6 +202,12 @@ class _Judge:
             self.found.trials.append(_row(trial, gap, "same"))
             return
         wide = self._wide_gap(trial.pairs)
+        if is_unstable(gap.size, None if wide is None else wide.size, self.found.one_ulp, self.one_ulp_wide):
+            moved = f"{self.found.one_ulp or 0.0:.2g}"
+            self.found.unclear = "one unit in the last place of the input moves an output as far as other samples do"
+            note = f"one unit in the last place of the input moves it by {moved}: not told from rounding"
+            self.found.trials.append(replace(_row(trial, gap, "untried", wide), note=note))
+            return
         if is_rounding(gap.size, None if wide is None else wide.size, self.found.one_ulp, self.one_ulp_wide):
             located = self._located(pair, in_double=False)
             self.found.trials.append(_row(trial, gap, "rounding", wide, located, self.subject.target))
@@ -194,9 +230,10 @@ class _Judge:
             self.found.findings.append(finding(code))
             return
         cause = causes.cause_of(name, begins, kind)
-        title = f"{begins.step.module or 'the model itself'} ({kind})" if kind else ""
+        title = _title(begins.step.module, kind)
         place = begins.step.place
-        if any(own.title == title and own.place == place and own.code == code for own in self.found.findings):
+        said = (code, title, cause.what)  # of the lines of one cause in one module the first trial's is the surest
+        if any((own.code, own.title, own.what) == said for own in self.found.findings):
             return
         self.found.findings.append(finding(code, place, title=title, what=cause.what, remedy=cause.remedy))
 
@@ -214,8 +251,11 @@ class _Judge:
             if self._agrees(pairs):
                 return said
         clean = any(own.name == "padding right" and own.state in ("same", "rounding") for own in self.found.trials)
-        if trial.name != "padding left" or not clean:
+        sequences = self.subject.sequences
+        if trial.name != "padding left" or not clean or sequences is None:
             return ""
+        if bool(sequences.real[:, 0].all()):  # nobody pads on the left here
+            return "pad on the right, as these samples are" if not bool(sequences.real.all()) else "pad on the right"
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
@@ -234,7 +274,7 @@ class _Judge:
             if wide is None:
                 return None
             found: OutputGap | None = _attempt(lambda: worst(wide, pairs, wide=True)[0])
-            return found
+            return None if self.narrowing else found
 
     def _located(self, pair: CallPair, *, in_double: bool) -> Located:
         if not in_double or not self.can_widen:
@@ -256,43 +296,49 @@ class _Judge:
         if not self.can_widen:
             yield None
             return
-        with double(self.subject) as is_wide:
-            yield self.subject.widened() if is_wide else None
+        with double(self.subject) as narrowing:
+            self.narrowing = [] if narrowing is None else narrowing
+            yield self.subject.widened() if narrowing is not None else None
+
+    def other_modes(self, singles: tuple[CallPair, ...]) -> None:
+        """What the model does in training mode, and in bfloat16."""
+        self.found.trials.append(with_training_on(self.subject))
+        state = next((trial.state for trial in self.found.trials if trial.name == "alone"), "untried")
+        if state in ("same", "rounding"):
+            self.found.trials.append(in_narrow_numbers(self.subject, singles))
+        else:
+            reason = "alone it is not what it is in a batch, in the model's own precision"
+            self.found.trials.append(RowTrial("bfloat16", TITLES["bfloat16"], "untried", note=reason))
 
     def remembering(self, samples: Samples) -> None:
         """Whether a call changes the next one: something that the model writes to, and reads again."""
-        target = self.subject.target
         few = self.subject.samples
         other = samples.reorder((torch.arange(few.n) + few.n) % samples.n) if samples.n > few.n else few
-        calls = (few, other, few)
-        buffers = {name: b.clone() for name, b in target.named_buffers()} if isinstance(target, torch.nn.Module) else {}
-        try:
-            with quiet(target), torch.no_grad():
-                outputs = []
-                for call in calls:
-                    seed_all(self.subject.seed)
-                    outputs.append(self.subject.rows_of(call))
-                written = causes.remembered_by(target, buffers)
-        except Exception:  # noqa: BLE001 - other trials say what it does not take
+        found = _attempt(lambda: find_memory(self.subject, few, other))
+        if found is None:  # other trials say what it does not take
             return
-        gap = self.subject.apart(outputs[0], outputs[2])
-        if gap == 0:
-            self.found.trials.append(RowTrial("repeat", TITLES["repeat"], "same", 0.0))
+        name, title = "repeat", TITLES["repeat"]
+        if found.gap == 0:
+            self.found.trials.append(RowTrial(name, title, "same", 0.0))
             return
-        name = written[0] if written else ""
-        module, _, buffer = name.rpartition(".")
-        kind = type(target.get_submodule(module)).__name__ if written else ""  # type: ignore[attr-defined]
+        if found.thing is None and found.gap <= min(NOISE * (self.found.one_ulp or 0.0), REPEATED):
+            self.found.trials.append(RowTrial(name, title, "rounding", found.gap))
+            return
+        located = _attempt(lambda: self._tracer(self.subject, False).compare_repeated(few, other))
+        begins = None if located is None else located.beginning
+        module = found.module if begins is None or found.module is not None else begins.step.module
+        kind = _kind_of(self.subject.target, module)
+        place = None if begins is None else begins.step.place
         self.found.trials.append(
-            RowTrial("repeat", TITLES["repeat"], "fault", gap, module=module if written else None, kind=kind)
-        )
-        what = f"a call writes to its buffer {buffer}" if written else "a call changes something that the model holds"
-        title = f"{module or 'the model itself'} ({kind})" if written else ""
-        self.found.findings.append(
-            finding(
-                "state", title=title, what=f"{what}, and the next call reads it",
-                remedy="write to it in training only: if self.training:",
+            RowTrial(
+                name, title, "fault", found.gap, module=module, kind=kind, place=place,
+                modules=() if located is None else located.modules,
             )
         )  # fmt: skip
+        cause = causes.of_memory(found)
+        self.found.findings.append(
+            finding("state", place, title=_title(module, kind), what=cause.what, remedy=cause.remedy)
+        )
 
 
 def _row(
@@ -320,10 +366,18 @@ def _row(
     )
 
 
+def _title(module: str | None, kind: str) -> str:
+    return f"{module or 'the model itself'} ({kind})" if kind else "the function itself"
+
+
 def _kind(target: Any, located: Located) -> str:
-    if located.beginning is None or not isinstance(target, torch.nn.Module):
+    return "" if located.beginning is None else _kind_of(target, located.beginning.step.module)
+
+
+def _kind_of(target: Any, module: str | None) -> str:
+    if module is None or not isinstance(target, torch.nn.Module):
         return ""
-    return type(target.get_submodule(located.beginning.step.module)).__name__
+    return type(target.get_submodule(module)).__name__
 
 
 def _is_causal(target: Any) -> bool:

@@ -13,14 +13,20 @@ from torch import Tensor
 
 from batchproof.explanation.rows.aligned import Axes, CountedAxis, axes_of, distance, largest_difference, selections
 from batchproof.explanation.rows.perturbations import CallPair, whole
-from batchproof.explanation.rows.precision import can_widen, embeddings_nudged, in_double, nudged
+from batchproof.explanation.rows.precision import can_widen, in_double, nudged, weights_nudged
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
-from batchproof.ground.isolation import same_start
+from batchproof.ground.held_state import same_start
 
 #: The part of a gap that is left in double precision where it is rounding: 2⁻²⁹, and much more where rounding grows.
 ROUNDING_LEFT = 1e-3
+#: A gap that is no more than so many times what one unit in the last place makes may be rounding.
+NOISE = 100.0
+#: In standard deviations: a gap as large is no rounding of a model that can be used, unless its answers are unstable.
+HIDDEN = 1e-2
+#: In standard deviations: two runs that differ by more are not the same computation.
+REPEATED = 1e-3
 #: What double precision leaves of nothing, as a part of the output's spread.
 NOTHING = 1e-11
 
@@ -84,6 +90,8 @@ class ModelOnRows:
         for position, tensor in enumerate(found):
             less, more = (None if of_call is None else of_call[position] for of_call in shapes)
             self.axes.append(axes_of(tensor.shape, less or tensor.shape, more, base.rows, base.width or 0))
+        if longer is not None:
+            self._mark_opaque(base)
         self.spread = [_spread(tensor) for tensor in found]
         self.names = [path for (path, _), grows in zip(self._named(base.samples), self.leaves, strict=False) if grows]
 
@@ -100,9 +108,37 @@ class ModelOnRows:
                 longer = None
         return base, fewer, longer
 
+    def _mark_opaque(self, base: RowsCall) -> None:
+        """What does not grow with one position, and does with many, counts positions in a way of its own."""
+        assert self.sequences is not None
+        try:
+            many = self.outputs(self.sequences.padded(base, right=base.width or 0).samples)
+        except Exception:  # noqa: BLE001 - as long as the model can take them
+            return
+        few = self.outputs(base.samples)
+        for position, axes in enumerate(self.axes):
+            sizes = zip(few[position].shape, many[position].shape, strict=False)
+            grown = [a != b for a, b in sizes]
+            if axes is not None and len(grown) == len(axes):
+                opaque = CountedAxis(is_opaque=True)
+                self.axes[position] = tuple(
+                    opaque if grows and axis == CountedAxis() else axis for axis, grows in zip(axes, grown, strict=True)
+                )
+
     def outputs(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows, of one call."""
         return [t for (_, t), grows in zip(self._named(samples), self.leaves, strict=False) if grows]
+
+    def repeats(self) -> bool:
+        """Whether two calls from the same start give the same, up to what kernels that add up in any order leave."""
+        first, second = self.outputs(self.samples), self.outputs(self.samples)
+        return self.apart(first, second) <= REPEATED
+
+    def varies(self) -> float:
+        """How far outputs move with the random numbers that are drawn, in standard deviations."""
+        found = self.outputs(self.samples)
+        with same_start(self.target, self.seed + 1):
+            return self.apart(found, self.rows_of(self.samples))
 
     def rows_of(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows of a call that starts from whatever the one before has left."""
@@ -157,7 +193,7 @@ class ModelOnRows:
     def widened(self) -> ModelOnRows:
         """This model on samples in double precision, nothing measured again; to be used in `double`."""
         other = object.__new__(ModelOnRows)
-        other.__dict__ |= {**self.__dict__, "samples": _double(self.samples)}
+        other.__dict__ |= {**self.__dict__, "samples": doubled(self.samples)}
         return other
 
     def apart(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
@@ -185,18 +221,18 @@ def one_ulp(subject: ModelOnRows) -> float | None:
         leaves = tuple(nudged(leaf) if isinstance(leaf, Tensor) else leaf for leaf in subject.samples.leaves)
         return subject.apart(subject.outputs(base.samples), subject.outputs(replace(subject.samples, leaves=leaves)))
     before = subject.outputs(base.samples)
-    with embeddings_nudged(subject.target) as is_moved:
+    with weights_nudged(subject.target) as is_moved:
         return subject.apart(before, subject.outputs(base.samples)) if is_moved else None
 
 
 @contextmanager
-def double(subject: ModelOnRows) -> Iterator[bool]:
-    """The subject's model in float64; says whether it can be."""
+def double(subject: ModelOnRows) -> Iterator[list[str] | None]:
+    """The subject's model in float64: yields the operations that gave narrower numbers after all; None if it cannot."""
     if not can_widen(subject.target):
-        yield False
+        yield None
         return
-    with in_double(subject.target):
-        yield True
+    with in_double(subject.target) as narrowing:
+        yield narrowing
 
 
 def is_rounding(native: float, wide: float | None, moved: float | None, moved_wide: float | None) -> bool:
@@ -209,18 +245,26 @@ def is_rounding(native: float, wide: float | None, moved: float | None, moved_wi
         moved_wide: the same in float64.
     """
     if wide is None:
-        return moved is not None and native <= 100 * moved
+        return moved is not None and native <= NOISE * moved
     floor = NOTHING if moved_wide is None or not math.isfinite(moved_wide) else max(NOTHING, 1e3 * moved_wide)
     return wide <= max(ROUNDING_LEFT * native, floor) and wide < 1e-4
 
 
+def is_unstable(native: float, wide: float | None, moved: float | None, moved_wide: float | None) -> bool:
+    """Whether an answer depends on the last bit itself, so that nothing can be told of it: an exact tie, or chaos."""
+    if wide is None:  # rounding is no more than so much, and a fault may hide in it
+        return moved is not None and HIDDEN < native <= NOISE * moved
+    return moved_wide is not None and wide > HIDDEN and moved_wide > wide / NOISE
+
+
 def widened_pair(pair: CallPair) -> CallPair:
     """Two calls on samples in double precision."""
-    one, other = (replace(call, samples=_double(call.samples)) for call in (pair.one, pair.other))
+    one, other = (replace(call, samples=doubled(call.samples)) for call in (pair.one, pair.other))
     return CallPair(one, other)
 
 
-def _double(samples: Samples) -> Samples:
+def doubled(samples: Samples) -> Samples:
+    """The samples in double precision, with what every batch is given besides."""
     fixed = {
         name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
         for name, value in samples.fixed.items()

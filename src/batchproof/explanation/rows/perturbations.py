@@ -28,6 +28,8 @@ OVER: dict[Over, tuple[TrialName, ...]] = {
 }
 #: Rows of a call: enough for neighbours of several lengths, few enough for a large model.
 ROWS = 4
+#: Rows of one larger call.
+MANY = 32
 #: A little padding; and a multiple that tensor cores and fixed-length collators like.
 EXTRA, MULTIPLE = 5, 64
 #: By how much the numbers of neighbours are scaled: what couples by a maximum shows with larger ones.
@@ -95,6 +97,9 @@ def batch_perturbations(samples: Samples, sequences: Sequences | None) -> Iterat
         CallPair(replace(base, spots=base.spots[:size]), whole(samples.first(size), sequences))
         for size in sorted(set(sizes))
     )
+    larger = whole(samples.first(MANY), sequences)
+    if larger.rows > count:  # a limit in all, such as an expert's, is not reached by a few
+        smaller = (*smaller, CallPair(base, replace(larger, spots=larger.spots[:count])))
     yield Perturbation("size", smaller, reason="" if smaller else f"there are {count} samples")
     yield singles  # after the others, which say whether it is for want of neighbours or of padding
 
@@ -269,7 +274,7 @@ def _refilled(call: RowsCall, sequences: Sequences) -> RowsCall:
     real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool, device=sequences.real.device)
     for spot in call.spots:
         real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
-    return replace(call, samples=replace(sequences, real=real).refilled(call.samples))
+    return replace(call, samples=replace(sequences, real=real).refilled(call.samples), is_refilled=True)
 
 
 def _rows_of(sequences: Sequences | None, lo: int, hi: int) -> Sequences | None:

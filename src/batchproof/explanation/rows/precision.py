@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from batchproof.ground.isolation import reachable
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
+_WIDER = dict.fromkeys(_NARROW, torch.float64) | {torch.complex32: torch.complex128, torch.complex64: torch.complex128}
 
 
 class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -21,22 +22,46 @@ class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Without it a model in double precision still rounds as in single precision, and rounding could not be told by it.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.narrowing: list[str] = []
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if kwargs.get("dtype") in _NARROW:
-            kwargs["dtype"] = torch.float64
+        kwargs = {name: _wider(value) for name, value in (kwargs or {}).items()}
+        args = tuple(_wider(value) for value in args)
         if func is torch.ops.aten._softmax.default and len(args) > 2 and args[2]:
             args = (args[0], args[1], False)  # half_to_float
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if _is_narrow(result) and any(_is_wide(value) for value in args):
+            self.narrowing.append(str(func))
+        return result
+
+
+def _wider(value: Any) -> Any:
+    return _WIDER.get(value, value) if isinstance(value, torch.dtype) else value
+
+
+def _is_narrow(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.dtype in _WIDER
+
+
+def _is_wide(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_is_wide(part) for part in value)
+    return isinstance(value, Tensor) and value.dtype in (torch.float64, torch.complex128)
 
 
 @contextmanager
-def in_double(target: Callable[..., Any]) -> Iterator[None]:
+def in_double(target: Callable[..., Any]) -> Iterator[list[str]]:
     """Every module that the target can reach computes in float64 meanwhile, and has its own numbers again afterwards.
+
+    Yields:
+        The operations that gave narrower numbers from float64: into a table of float32, say.  What they touch is no
+        more exact than in single precision.
 
     Parameters and buffers stay the objects that they are. Tensors that a module holds as plain attributes stay in their
     type.
@@ -45,24 +70,39 @@ def in_double(target: Callable[..., Any]) -> Iterator[None]:
     with _replaced(_floating(target), Tensor.double):
         try:
             torch.set_default_dtype(torch.float64)
-            with _Widened():  # type: ignore[no-untyped-call]
-                yield
+            with _Widened() as mode:
+                yield mode.narrowing
         finally:
             torch.set_default_dtype(default)
 
 
 @contextmanager
-def embeddings_nudged(target: Callable[..., Any]) -> Iterator[bool]:
+def in_bfloat16(target: Callable[..., Any]) -> Iterator[None]:
+    """Every module that the target can reach holds its numbers in bfloat16 meanwhile, as ``model.bfloat16()`` does."""
+    with _replaced(_floating(target), Tensor.bfloat16):
+        yield
+
+
+def floating_types(target: Callable[..., Any]) -> set[torch.dtype]:
+    """The floating types of what the target's modules hold."""
+    return {tensor.dtype for tensor in _floating(target)}
+
+
+@contextmanager
+def weights_nudged(target: Callable[..., Any]) -> Iterator[bool]:
     """The tables of embeddings moved by one unit in the last place: what a model of whole numbers takes as input.
 
+    Where there is none, all weights are.
+
     Yields:
-        Whether there is such a table.
+        Whether there are any.
     """
     tables = [
         module.weight
         for module in _modules(target)
         if isinstance(module, torch.nn.Embedding) and _is_plain(module.weight)
     ]
+    tables = tables or [tensor for tensor in _floating(target) if _is_plain(tensor)]
     with _replaced(tables, nudged):
         yield bool(tables)
 

@@ -37,12 +37,14 @@ class RowsCall:
         spots: Where they are.
         width: Positions of a row; None where there are none.
         is_packed: Whether a row holds several samples: what has no positions is then of none of them.
+        is_refilled: Whether other numbers than usual stand in the padding.
     """
 
     samples: Samples
     spots: tuple[Spot, ...]
     width: int | None = None
     is_packed: bool = False
+    is_refilled: bool = False
 
     @property
     def rows(self) -> int:
