@@ -159,13 +159,14 @@ class ExactMetric(Exact, Metric):
         distributed_available: Callable[[], bool] | None = None,
         *,
         dist_sync_fn: Callable[..., Any] | None = None,
+        **options: Any,
     ) -> ExactMetric:
         """Merge over the ranks, as `Exact.sync`; `unsync` puts back what this rank had."""
         self._refuse_gather(dist_sync_fn or (group if inspect.isroutine(group) else None))
         if not should_sync or (distributed_available is not None and not distributed_available()):
             return self
         before = self._stream.draft(), self._values
-        Exact.sync(self, group if group is not None else process_group or self.process_group)
+        Exact.sync(self, group if group is not None else process_group or self.process_group, **options)
         if not self._is_synced:
             self._before = before
         self._cached, self._synced = None, self._position()
@@ -358,6 +359,8 @@ def _signature(fn: Callable[..., Any]) -> inspect.Signature:
 
 
 def _each_tensor(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    if isinstance(value, torch.Tensor):  # most are: a walk costs more than the change
+        return change(value)
     return pytree.tree_map(lambda leaf: change(leaf) if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
