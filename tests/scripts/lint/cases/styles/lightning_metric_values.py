@@ -36,6 +36,8 @@ class Regressor(L.LightningModule):
         p = self(x)
         self.log("rmse", self.rmse(p, y))  # finds: BP101
         self.log("mse", self.mse(p, y))
+        self.log(name="by_name", value=rmse(p, y))  # finds: BP101
+        self.log_dict(dictionary={"by_name": rmse(p, y)})  # finds: BP101
         self.log("own", self.own(p, y))  # finds: BP101
         f1 = self.f1(p, y)
         self.log("f1", f1, prog_bar=True)  # finds: BP101
