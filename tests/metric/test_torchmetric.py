@@ -428,6 +428,13 @@ def rank_scenarios(rank: int, world: int) -> dict[str, Any]:
             found[f"{name} in context"] = [Exact.compute(metric), metric.n_samples]
         found[f"{name} after context"] = metric.n_samples
         metric.sync()
+        metric.persistent(True)
+        saved = metric.state_dict(prefix="m.")["m.exact_state"]  # the first rank's is what a trainer writes
+        torch.distributed.broadcast_object_list(held := [saved], src=0)
+        loaded = asked(fn)
+        loaded.exact_state = held[0]
+        loaded.update(torch.tensor([2.0]), torch.tensor([0.0]))
+        found[f"{name} resumed"] = [loaded.compute(), Exact.compute(loaded)]
         found[f"{name} synced, rank 0 alone"] = metric.compute() if rank == 0 else None
         metric.unsync()
         metric.sync_on_compute = False
@@ -470,6 +477,10 @@ def test_compute_is_over_all_ranks_and_the_state_stays_the_rank_s_own(ranks: lis
         assert result[f"{name} after context"] == share + 1
         assert result[f"{name} alone"][1] == share + 1
     torch.testing.assert_close(ranks[0][f"{name} synced, rank 0 alone"], fn(*more))
+    resumed = torch.cat([more[0], torch.full((world,), 2.0)]), torch.cat([more[1], torch.zeros(world)])
+    alone = torch.cat([more[0], torch.tensor([2.0])]), torch.cat([more[1], torch.tensor([0.0])])
+    for result in ranks:
+        torch.testing.assert_close(result[f"{name} resumed"], [fn(*resumed), fn(*alone)])
     own = [torch.cat([part[: SHARES[world][0]], torch.tensor([last])]) for part, last in ((p, 2.0), (y, 0.0))]
     torch.testing.assert_close(ranks[0][f"{name} alone"][0], fn(*own))
 

@@ -38,7 +38,7 @@ class ExactMetrics(Callback):  # type: ignore[misc]
     >>> from batchproof.integrations.lightning import ExactMetrics
     >>> def rmse(pred, real):
     ...     return torch.sqrt(torch.mean((pred - real) ** 2))
-    >>> exact = ExactMetrics({"rmse": rmse}, inputs=lambda outputs, batch: (outputs["pred"], batch[1]))
+    >>> exact = ExactMetrics({"rmse": rmse}, lambda outputs, batch: (outputs["pred"], batch[1]))  # doctest: +SKIP
     >>> # Trainer(callbacks=[exact]).fit(module, loader): "train_rmse_exact" and "val_rmse_exact" are logged
 
     What is logged reaches the logger, ``trainer.callback_metrics`` and with it checkpoints and early stopping. Over
