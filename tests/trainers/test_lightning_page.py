@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(blocks) == 3
     for shown, output in blocks:
         assert output == shown
-    assert not os.listdir(tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_the_docstring_of_the_callback() -> None:

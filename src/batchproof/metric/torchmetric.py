@@ -278,7 +278,7 @@ class ExactMetric(Exact, Metric):
         return torch.nn.Module.to(self, *args, **kwargs)
 
     def set_dtype(self, dst_type: str | torch.dtype) -> ExactMetric:
-        """The same metric: sums are kept in float64 anyway."""
+        """Change nothing: sums are kept in float64 whatever the type of the samples."""
         return self
 
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> ExactMetric:
