@@ -396,3 +396,47 @@ def test_two_processes_log_the_value_on_the_samples_of_both(ranks: list[list[dic
                 expected = [rmse(p, y), rmse(p, y), mae(p, y), (p - y).abs().median(), (p - y).abs().median()]
                 assert abs(logged["val_averaged"] / rmse(p, y) - 1) > 0.001
             torch.testing.assert_close([logged[key].float() for key in found], expected)
+
+
+# ------------------------------------------------------------------ what lint makes of an average
+
+AVERAGED = """\
+import torch
+import torchmetrics
+
+
+def rmse(p, y):
+    return torch.sqrt(torch.mean((p - y) ** 2))
+
+
+class Averaged(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(3, 1)
+        self.f1 = torchmetrics.classification.BinaryF1Score()
+
+    def validation_step(self, batch, batch_idx):
+        p, y = self.net(batch[0])[:, 0], batch[1]
+        self.log("rmse", rmse(p, y))
+        self.log("f1", self.f1(p, y > 0))
+"""
+
+
+@integration("lightning", "`lint --fix` of `self.log(name, rmse(p, y))` and of `self.log(name, self.f1(p, y))`")
+def test_what_lint_writes_is_exact(package: Any, tmp_path: Path) -> None:
+    from batchproof.scripts.lint.one_file import repaired
+
+    fixed, linted = repaired("module.py", AVERAGED.encode())
+    assert (linted.fixed, linted.findings) == (2, ())
+
+    def logged(source: str, size: int) -> dict[str, float]:
+        namespace: dict[str, Any] = {"__name__": "module", "L": package}
+        exec(compile(source, "module.py", "exec"), namespace)
+        torch.manual_seed(0)
+        model = namespace["Averaged"]()
+        (found,) = trainer(package, tmp_path).validate(model, loader(size=size), verbose=False)
+        return dict(found)
+
+    whole = logged(AVERAGED, N)
+    assert logged(fixed.decode(), SIZE) == pytest.approx(whole, rel=1e-6)
+    assert logged(AVERAGED, SIZE) != pytest.approx(whole, rel=1e-2)
