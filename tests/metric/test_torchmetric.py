@@ -359,6 +359,9 @@ def test_a_function_with_weights_moves_along_and_is_no_child() -> None:
     metric = asked(nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0])))
     nn.ModuleList([metric]).double()
     assert metric.fn.weight.dtype == torch.float64
+    twin = copy.deepcopy(metric)
+    assert twin.fn is not metric.fn
+    assert not list(twin.children())
     assert not list(metric.parameters()) and not metric.state_dict(prefix="m.")
 
 
