@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from typing import Any, Literal
 
 import torch
@@ -364,16 +366,50 @@ class Exact:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Exact:
         """A copy in this process keeps the few samples that a folded state is tried on."""
-        other = Exact.__new__(Exact)
+        other = object.__new__(type(self))
         options = {key: getattr(self, key) for key in ("over", "batch_dim", "state", "warmup")}
         other.__setstate__({"fn": copy.deepcopy(self.fn, memo), **options, "saved": self._saved(with_samples=True)})
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved")
+        state.pop("torchmetrics", None)  # what it was set to as a metric of torchmetrics, which is not installed here
         self.__init__(**state)  # type: ignore[misc]
         self.load_state_dict(saved)
+
+    def __reduce__(self) -> Any:
+        return _blank, (type(self),), self.__getstate__()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What ``isinstance`` asks for beside the type: it becomes a ``torchmetrics.Metric`` as it is asked for one.
+
+        So a module, a collection or a trainer takes it, whether it was made before torchmetrics was imported or after,
+        and one that nobody asks stays as light as it is.
+        """
+        if type(self) is not Exact or not hasattr(sys.modules.get("torchmetrics"), "Metric"):
+            return type(self)
+        return _torchmetric().adopt(self)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
         return f"<Exact {name}: {self.n_samples:,} samples>"
+
+
+def _torchmetric() -> Any:
+    """The file that imports torchmetrics, and this one."""
+    return import_module("batchproof.metric.torchmetric")
+
+
+def _blank(kind: type[Exact]) -> Exact:
+    """A metric that is about to get its state."""
+    return object.__new__(kind)
+
+
+def _blank_metric() -> Exact:
+    """A metric of torchmetrics that is about to get its state; without that package an `Exact`."""
+    try:
+        import torchmetrics  # noqa: F401
+    except ImportError:
+        return _blank(Exact)
+    return _blank(_torchmetric().ExactMetric)
