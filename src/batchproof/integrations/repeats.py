@@ -71,7 +71,7 @@ def drop_repeats(loader: Any, *values: Any) -> Any:
     return cut[0] if len(cut) == 1 else cut
 
 
-def without_repeats(loader: Any) -> Iterator[Any]:
+def without_repeats(loader: Any) -> WithoutRepeats:
     """A loader's batches without the samples that it repeats to give every rank as many.
 
     >>> import torch
@@ -91,18 +91,32 @@ def without_repeats(loader: Any) -> Iterator[Any]:
     Args:
         loader: A ``DataLoader``, with or without a ``DistributedSampler``, or one that ``Accelerator.prepare`` made.
 
+    Returns:
+        What a loop goes over, in every epoch anew.
+
     Raises:
-        BatchproofError: Which rows are repeated cannot be known.
+        BatchproofError: In the loop, where it cannot be known which rows are repeated.
     """
-    left = sys.maxsize if _of_accelerate(loader) else _own_share(loader)
-    for batch in loader:
-        rows = _rows(batch)
-        kept = own_rows(loader, rows) if _of_accelerate(loader) else min(rows, left)
-        left -= rows
-        if kept == rows:
-            yield batch
-        elif kept > 0:
-            yield _first(batch, kept, rows)
+    return WithoutRepeats(loader)
+
+
+class WithoutRepeats:
+    """The batches of a loader, pass after pass, without the samples that it repeats."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        loader, prepared = self.loader, _of_accelerate(self.loader)
+        left = 0 if prepared else _own_share(loader)
+        for batch in loader:
+            rows = _rows(batch)
+            kept = own_rows(loader, rows) if prepared else _between(left, rows)
+            left -= rows
+            if kept == rows:
+                yield batch
+            elif kept > 0:
+                yield _first(batch, kept, rows)
 
 
 def own_rows(loader: Any, rows: int) -> int:
