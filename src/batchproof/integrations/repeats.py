@@ -129,6 +129,8 @@ def own_rows(loader: Any, rows: int) -> int:
     Raises:
         BatchproofError: it cannot be known.
     """
+    if not _of_accelerate(loader):
+        raise _unknown(f"it is a {type(loader).__name__}, not made by Accelerator.prepare")
     if not loader.end_of_dataloader:
         return rows
     from accelerate import data_loader, state
