@@ -100,11 +100,13 @@ def recall(logits: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor
 @pytest.mark.parametrize("batch", [1, 4, 19])
 def test_metrics_of_tokens(batch, in_batches, tmp_path):
     data = rows("classes")
-    metrics = compute_metrics({"recall": recall, "perplexity": perplexity}, each="token", state="constant")
+    metrics = compute_metrics(
+        {"recall": recall, "perplexity": perplexity, "right": accuracy}, each="token", state="constant"
+    )
     made = trainer("TokenClassification", data, tmp_path, batch, compute_metrics=metrics, batch_eval_metrics=in_batches)
     labels = batch_of(data)["labels"]
     logits, labels = logits_of("TokenClassification", data)[labels != -100], labels[labels != -100]
-    expected = {**recall(logits, labels), "perplexity": perplexity(logits, labels)}
+    expected = {**recall(logits, labels), "perplexity": perplexity(logits, labels), "right": accuracy(logits, labels)}
     for _ in range(2):
         found = made.evaluate()
         for name, value in expected.items():
@@ -287,6 +289,34 @@ def test_eval_loss(name, tmp_path):
         assert abs(printed[0] / printed[-1] - 1) > 1e-3  # what the callback is for
 
 
+@pytest.mark.parametrize("name", ["causal", "tokens", "own function", "own function, a mean"])
+@pytest.mark.parametrize("start", [0, 4, 15])
+def test_batches_without_labels(name, start, tmp_path):
+    """Of the first batch, one in the middle and the last: the mean over none is NaN, and no part of the exact loss."""
+    kind, labels, options, expected = LOSSES[name]
+    data = rows(labels)
+    for row in data[start : start + 4]:
+        row["labels"] = torch.full_like(row["labels"], -100)
+    found = trainer(kind, data, tmp_path, 4, ExactEvalLoss(), **options).evaluate()
+    assert found["eval_exact_loss"] == pytest.approx(expected(kind, data), rel=2e-6)
+
+
+def test_next_tokens_are_told_from_all_labels(tmp_path):
+    """In long samples a mean over the labels after the first is nearly one over all labels, in pieces too."""
+
+    def after_the_first(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        return cross_entropy(outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+    data = rows("classes")
+    made = trainer(
+        "TokenClassification", data, tmp_path, 6, callback := ExactEvalLoss(), compute_loss_func=after_the_first
+    )
+    logits, labels = logits_of("TokenClassification", data), batch_of(data)["labels"]
+    expected = float(masked_loss(logits[:, :-1], labels[:, 1:]))
+    assert made.evaluate()["eval_exact_loss"] == pytest.approx(expected, rel=2e-6)
+    assert callback.found is not None and callback.found.unit == "labels after the first"
+
+
 def contrastive(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> torch.Tensor:
     z = outputs.logits.flatten(1)
     return cross_entropy(z @ z.T, torch.arange(len(z)))
@@ -355,9 +385,12 @@ class Doubling(transformers.Trainer):  # type: ignore[misc]
 class Noting(transformers.Trainer):  # type: ignore[misc]
     """As TRL's trainers do, whose notes are averaged and logged."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._notes = {"calls": 0}
+        super().__init__(*args, **kwargs)
+
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-        self._notes = {**getattr(self, "_notes", {})}
-        self._notes["calls"] = self._notes.get("calls", 0) + 1
+        self._notes["calls"] += 1
         return super().compute_loss(*args, **kwargs)
 
 

@@ -83,22 +83,22 @@ class MeanOfPieces:
         tally.batches += 1
         rows = rows_of(inputs)
         real = kept(rows)
-        if tally.divides is None:
+        bare = (loss == 0 or not math.isfinite(loss)) and 0 in self.loss.units(inputs).values()  # it has no labels
+        if tally.divides is None and not bare:
             self._look(model, inputs, loss, items)
         if real == 0:
             return
         own = inputs if real == rows else cut(inputs, 0, real)
-        of_trainer = (loss * items if tally.divides and items is not None else loss) / self._scale
-        value = of_trainer if real == rows else self._value(model, own, items)
-        units = self._counted(own)
+        value = (loss * items if tally.divides and items is not None else loss) / self._scale
+        if real < rows:
+            value = self._value(model, own, items)
         at_end = bool(self.loss.trainer.accelerator.gradient_state.end_of_dataloader)
-        if tally.batches & (tally.batches - 1) == 0 or at_end:
-            if real == rows and not self._close(of_trainer, again := self._value(model, own, items)):
-                raise ValueError(
-                    f"computed again, the loss of a batch is {again:.6g}, not {of_trainer:.6g}: it is random"
-                )
+        if not bare and (tally.batches & (tally.batches - 1) == 0 or at_end):
+            again = self._value(model, own, items)
+            if not self._close(value, again):
+                raise ValueError(f"computed again, a batch's loss is {again:.6g}, not {value:.6g}: it is random")
             self._try_pieces(model, own, value, items)
-        for unit, number in units.items():
+        for unit, number in self._counted(own).items():
             total, before = tally.sums.get(unit, (0.0, 0))
             tally.sums[unit] = total + self._sum(value, number), before + number
         self._previous = own if rows == 1 else None
@@ -111,8 +111,6 @@ class MeanOfPieces:
         """Find out whether the loss divides by what it is told, and whether it is scaled for the ranks."""
         value, divides = self._value(model, inputs, items), False
         if not math.isfinite(value) or value == 0:
-            if any(self._counted(inputs).get(unit) == 0 for unit in ("labels", COUNTED)):
-                return  # no label in this batch: the next one tells
             raise ValueError(f"the first batch's loss is {value}, which does not tell what it is a mean over")
         if items is not None:
             half = self.loss(model, inputs, 2)
