@@ -22,7 +22,7 @@ COUNTED = "items as num_items_in_batch counts them"
 
 
 @dataclass
-class Tally:
+class LossTally:
     """What one rank has taken in.
 
     Attributes:
@@ -45,7 +45,7 @@ class MeanOfPieces:
 
     def __init__(self, loss: TrainerLoss) -> None:
         self.loss = loss
-        self.tally = Tally(refused=loss.why_not())
+        self.tally = LossTally(refused=loss.why_not())
         self._scale = 1.0
         self._units: set[str] | None = None
         self._previous: Mapping[str, Any] | None = None
@@ -211,7 +211,7 @@ class MeanOfPieces:
         return found
 
 
-def _of_all(tally: Tally, world: int) -> list[Tally]:
+def _of_all(tally: LossTally, world: int) -> list[LossTally]:
     if world == 1:
         return [tally]
     found: list[Any] = [None] * world
