@@ -282,7 +282,7 @@ class Exact:
         self._stream.become(draft)
         return self
 
-    def sync(self, group: Any = None) -> Exact:
+    def sync(self, group: Any = None, *, n_samples: int | None = None) -> Exact:
         """Merge over the processes of ``torch.distributed``: every rank then holds all ranks' samples.
 
         The state is then this rank's own samples and, apart from them, those of the others. So it may go on in any
@@ -292,16 +292,18 @@ class Exact:
 
         Args:
             group: the process group; the default one if None.
+            n_samples: how many samples all ranks together must hold. Samplers that give every rank as many repeat
+                some, ``batchproof.integrations.repeats`` leaves them out, and with this no repeat goes unnoticed.
 
         Returns:
             This metric.
 
         Raises:
-            BatchproofError: no process group is initialised, the ranks hold states of different functions, or states
-                that share samples in a way that cannot be told apart. It is raised on every rank, and the states stay
-                as they were.
+            BatchproofError: no process group is initialised, the ranks hold states of different functions, states that
+                share samples in a way that cannot be told apart, or another number of samples than ``n_samples``. It is
+                raised on every rank, and the states stay as they were.
         """
-        told = distributed.sync(self._stream, group, self._values)
+        told = distributed.sync(self._stream, group, self._values, n_samples)
         self._values = self._values or next((values for values in told if values is not None), None)
         return self
 
