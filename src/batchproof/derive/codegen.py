@@ -67,6 +67,14 @@ bincount count_nonzero bmm mv""".split()
 
 _OVER_DIMS = ("sum", "amin", "amax")
 
+#: Of two tensors either may stand first: the value is the same, and so is then its name.
+_COMMUTE = frozenset(
+    (aten.add.Tensor, aten.mul.Tensor, aten.eq.Tensor, aten.ne.Tensor, aten.bitwise_and.Tensor, aten.bitwise_or.Tensor)
+)
+
+#: Operations along one dimension of their input, which is counted from the front.
+_ALONG = frozenset("argmax argmin _softmax _log_softmax softmax log_softmax cumsum gather".split())
+
 _RENAMED = {"view": "reshape", "_unsafe_view": "reshape", "_softmax": "softmax", "_log_softmax": "log_softmax"}
 
 _FUNCTIONS = {
@@ -240,7 +248,7 @@ class CodeWriter:
         if total is not None:
             names[op.outputs[0]] = self.assign(total)
             return
-        args = list(op.args)
+        args = _from_the_front(program, op)
         wide: dict[int, str] = dict(names)
         bins = base_name(op) == "histc"  # its edges are the function's own, in its own precision
         if merges and not bins:
@@ -296,6 +304,16 @@ class CodeWriter:
         return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
 
 
+def _from_the_front(program: Program, op: Op) -> list[Any]:
+    """The arguments, the dimension that an operation works along counted from the front: -1 and 1 may be one."""
+    args = list(op.args)
+    place = next((i for i, arg in enumerate(op.func._schema.arguments) if arg.name == "dim"), None)
+    if base_name(op) in _ALONG and place is not None and place < len(args) and type(args[place]) is int:
+        rank = len(program.values[op.inputs[0]].shape)
+        args[place] %= max(rank, 1)
+    return args
+
+
 def _made_narrow(program: Program, op: Op) -> bool:
     """Whether torch gives the result its default type: it is made of whole numbers and Python numbers at most."""
     values = program.values
@@ -314,6 +332,8 @@ def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict
     if op.args and isinstance(op.args[0], (int, float)):  # a number in the place of a tensor, as vmap passes it
         return None
     operator = _OPERATORS.get(op.func)
+    if op.func in _COMMUTE and len(rendered) == 2:
+        rendered = sorted(rendered, key=lambda text: (not text.isidentifier(), len(text), text))
     if operator is not None:
         return operator.format(*rendered) if not keywords and len(rendered) == 1 + ("{1}" in operator) else None
     if op.func is aten.pow.Tensor_Scalar and rendered[1] in ("2", "2.0"):

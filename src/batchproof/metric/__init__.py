@@ -6,6 +6,7 @@ from batchproof.metric.exact import Exact, exact
 from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.jackknife import delete_group_errors, standard_error
+from batchproof.metric.many import ExactMany
 from batchproof.metric.order import NOTE
 from batchproof.metric.per_sample import mean_of_each, per_sample
 from batchproof.metric.recheck import recheck
@@ -17,6 +18,7 @@ __all__ = [
     "NOTHING",
     "Aggregation",
     "Exact",
+    "ExactMany",
     "GroupedState",
     "PartialState",
     "Sample",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch.utils import _pytree as pytree
@@ -26,18 +26,36 @@ from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
 
+if TYPE_CHECKING:
+    from batchproof.metric.many import ExactMany
+
 Over = Literal["dataset", "samples"]
 Keep = Literal["auto", "rows", "constant"]
 
 
+Functions = Mapping[str, Any] | list[Any] | tuple[Any, ...]
+
+
+@overload
 def exact(
-    fn: Callable[..., Any],
+    fn: Callable[..., Any], *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> Exact: ...
+
+
+@overload
+def exact(
+    fn: Functions, *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> ExactMany: ...
+
+
+def exact(
+    fn: Callable[..., Any] | Functions,
     *,
     over: Over = "dataset",
     batch_dim: Dims = 0,
     state: Keep = "auto",
     warmup: int = 32,
-) -> Exact:
+) -> Exact | ExactMany:
     """A streaming metric that gives ``fn``'s value on all samples together, however they were batched.
 
     >>> import torch, batchproof
@@ -53,7 +71,8 @@ def exact(
     Args:
         fn: a function, lambda, partial or ``nn.Module`` of tensors of any shape and dtype (numpy arrays and lists also
             work: their samples are kept). It returns a tensor of any shape, a Python number, or a tuple or dict of
-            these.
+            these. A dict, list or tuple of functions of the same arguments gives all their values, and what they share
+            is folded once; an `Exact` among them has options of its own.
         over: ``"dataset"``, the value on all samples together; ``"samples"``, the mean of the values on single samples
             (PSNR or Dice per image).
         batch_dim: the dimension that counts samples; or one per positional argument, None for what all batches share
@@ -63,12 +82,12 @@ def exact(
         warmup: how many samples are kept before the constant-size form is derived from them, and folded then.
 
     Returns:
-        An `Exact`, which has seen no samples yet.
+        An `Exact`, which has seen no samples yet; for several functions an `ExactMany`.
 
     Raises:
         BatchproofError: ``fn`` cannot be called, or an option is not one of the above.
     """
-    if not callable(fn):
+    if not callable(fn) and not isinstance(fn, (Mapping, list, tuple)):
         raise BatchproofError(f"exact takes a function or a module, not {type(fn).__name__}")
     if over not in ("dataset", "samples"):
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
@@ -76,7 +95,11 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
-    return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
+    if callable(fn):
+        return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
+    from batchproof.metric.many import exact_many  # which is made of what is here
+
+    return exact_many(fn, over, check_batch_dim(batch_dim), state, warmup)
 
 
 class Exact:

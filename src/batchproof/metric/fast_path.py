@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import StatePlan, check_shapes, to_bytes
+from batchproof.derive import Folding, Leaf, StatePlan, check_shapes, to_bytes
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
 from batchproof.metric.grouped_state import Packing
@@ -42,7 +42,7 @@ class Variant:
     @cached_property
     def fast(self) -> Fold:
         """The fold of a call's arguments, None for those that need a closer look."""
-        return _hot(self.plan, self.example, self.packing, self.plan.captured)
+        return fast_fold(self.plan, self.example, self.packing, self.plan.captured)
 
     def fold(self, batch: Batch) -> Folded:
         """A batch's values, packed, the lengths of its selections, and its number of samples."""
@@ -102,7 +102,7 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, torch.Tensor]) -> Fold:
+def fast_fold(plan: Folding, call: Batch, packing: Packing, captured: dict[int, torch.Tensor]) -> Fold:
     """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
     layout = call.layout
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
@@ -134,7 +134,7 @@ def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, tor
             lines.append(f"if {name}.requires_grad: {name} = {name}.detach()")
     lines.append(f"values, lengths = folded(({', '.join(names)},), captured)")
     for position, place in enumerate(packing.alone, len(packing.held) - len(packing.alone)):
-        if not _fixed_shape(plan, plan.kept[place]):
+        if not _fixed_shape(plan.leaves[place]):
             shape = tuple(plan.leaves[place].shape)
             lines.append(f"if values[{position}].shape != {shape}: check(plan, unpack(values))")
     lines.append("return values, lengths, n")
@@ -142,7 +142,6 @@ def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, tor
     return space["fast"]  # type: ignore[no-any-return]
 
 
-def _fixed_shape(plan: StatePlan, index: int) -> bool:
+def _fixed_shape(leaf: Leaf) -> bool:
     """Whether a leaf has one shape whatever the data: all but counts per value seen."""
-    op = plan.program.values[index].op
-    return op is None or "bincount" not in plan.program.ops[op].name
+    return "bincount" not in leaf.what

@@ -48,6 +48,14 @@ class Reservoir:
         """What is held now, and what it was drawn from."""
         return Sample(list(self.rows), self.seen)
 
+    def copied(self) -> Reservoir:
+        """One that goes on in the same way, apart from this one."""
+        other = Reservoir()
+        other.__dict__.update(self.__dict__)
+        other.rows, other._draw = list(self.rows), random.Random()
+        other._draw.setstate(self._draw.getstate())
+        return other
+
     def take(self, call: Batch) -> None:
         """Look at a batch; some of its samples may be kept."""
         start = self.seen

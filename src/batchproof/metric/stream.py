@@ -11,6 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -179,23 +180,33 @@ class Stream:
 
     def fold(self, call: Batch) -> None:
         """Take a batch in, by whatever way it needs."""
+        self.prepared(call)()
+
+    def prepared(self, call: Batch, kept: bool = False) -> Callable[[], None]:
+        """Fold a batch without changing the state; what comes back puts it in.
+
+        Args:
+            call: the batch.
+            kept: whether it is a copy already, as `keep` makes it.
+        """
         call = self.ordered(call)
         self.check(call)
         if self.slots is not None:
             with torch.no_grad():
-                self.commit(self.variant(call).fold(call), call.leaves)
-            return
-        row = self.updates % GROUPS, keep(call)
+                return partial(self.commit, self.variant(call).fold(call), call.leaves)
+        row = self.updates % GROUPS, call if kept else keep(call)
         if self.first is not None and (self.plan is not None or self.state == "rows"):
-            self.rows.append(row)
-            self.updates += 1
-            return
+            return partial(self._keep, row)
         draft = self.draft()
         draft.rows = [*self.rows, row]
         draft.first = self.first or one_sample(row[1])  # of the copy: the caller may write into what is shared
         draft.updates += 1
         draft.settle()
-        self.become(draft)
+        return partial(self.become, draft)
+
+    def _keep(self, row: tuple[int, Batch]) -> None:
+        self.rows.append(row)
+        self.updates += 1
 
     def postpone(self, own: OwnError) -> None:
         """The function raises on the samples so far (the maximum of an empty selection): derive from twice as many."""
