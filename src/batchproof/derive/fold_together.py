@@ -30,7 +30,7 @@ _NAME = re.compile(r"[a-z]\w*")
 
 
 @dataclass(frozen=True)
-class Source:
+class LeafSource:
     """Where a value of one function comes from.
 
     Attributes:
@@ -48,12 +48,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Part:
+class PlanPart:
     """One function's values among those of all."""
 
     plan: StatePlan
-    leaves: tuple[Source, ...]
-    lengths: tuple[Source, ...]
+    leaves: tuple[LeafSource, ...]
+    lengths: tuple[LeafSource, ...]
 
 
 @dataclass
@@ -72,7 +72,7 @@ class FoldTogether:
     lengths: tuple[str, ...]
     fold: FoldCode
     captured: dict[int, Tensor]
-    parts: tuple[Part, ...]
+    parts: tuple[PlanPart, ...]
 
     @property
     def nbytes(self) -> int:
@@ -92,7 +92,7 @@ class FoldTogether:
         return found
 
 
-def _length(source: Source, kept: Sequence[Tensor], counted: Sequence[Tensor]) -> Tensor:
+def _length(source: LeafSource, kept: Sequence[Tensor], counted: Sequence[Tensor]) -> Tensor:
     return source.value(counted if source.each is None else kept, SUM)
 
 
@@ -153,16 +153,16 @@ class _Shared:
             if table is not None and all(root in written.names for root in table.roots):
                 self.tables.setdefault(name, (table, tuple(written.names[root] for root in table.roots), leaf))
 
-    def part(self, plan: StatePlan, written: WrittenFold) -> Part:
+    def part(self, plan: StatePlan, written: WrittenFold) -> PlanPart:
         """Where a function finds its values; what it has alone is kept from now on."""
         leaves = [self._source(name, leaf) for name, leaf in zip(written.leaves, plan.leaves, strict=True)]
-        return Part(plan, tuple(leaves), tuple(map(self._length, written.lengths)))
+        return PlanPart(plan, tuple(leaves), tuple(map(self._length, written.lengths)))
 
-    def _source(self, name: str, leaf: Leaf) -> Source:
+    def _source(self, name: str, leaf: Leaf) -> LeafSource:
         found = self._from_counts(name)
         if found is None or found.each is None or tuple(found.each.shape[1:]) != leaf.state_shape:
-            return Source(self._place(name, leaf))
-        return Source(found.place, found.each.to(leaf.dtype))
+            return LeafSource(self._place(name, leaf))
+        return LeafSource(found.place, found.each.to(leaf.dtype))
 
     def _place(self, name: str, leaf: Leaf) -> int:
         """The place of a value among those kept; a count stays a whole number where one function keeps it so."""
@@ -172,14 +172,14 @@ class _Shared:
             self.kept[key] = leaf
         return list(self.kept).index(key)
 
-    def _length(self, expression: str) -> Source:
+    def _length(self, expression: str) -> LeafSource:
         found = self._from_counts(expression)
         if found is not None:
             return found
         self.lengths.setdefault(expression)
-        return Source(list(self.lengths).index(expression))
+        return LeafSource(list(self.lengths).index(expression))
 
-    def _from_counts(self, expression: str) -> Source | None:
+    def _from_counts(self, expression: str) -> LeafSource | None:
         """Where a value follows from counts: from the table with the most kinds, and not from itself."""
         by_size = sorted(self.tables, key=lambda name: (-len(self.tables[name][1]), name))
         for table in by_size:
@@ -190,7 +190,7 @@ class _Shared:
                 leaf = self.tables[table][2]
                 place = self._place(table, leaf)
                 self._guard(table)
-                return Source(place, each)
+                return LeafSource(place, each)
         return None
 
     def _guard(self, table: str) -> None:
@@ -231,7 +231,7 @@ class _Shared:
         every[torch.tensor([place for _, place in kinds], device=each.device)] = each
         return every
 
-    def together(self, parts: tuple[Part, ...]) -> FoldTogether:
+    def together(self, parts: tuple[PlanPart, ...]) -> FoldTogether:
         """All of it."""
         names = tuple(name for name, _ in self.kept)
         fold = FoldCode(self.lines, names, tuple(self.lengths), self.space)

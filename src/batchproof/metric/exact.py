@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch.utils import _pytree as pytree
@@ -23,11 +23,9 @@ from batchproof.ground.batch import (
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
 from batchproof.metric.grouped_state import GROUPS, GroupedState
+from batchproof.metric.many import ExactMany
 from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
-
-if TYPE_CHECKING:
-    from batchproof.metric.many import ExactMany
 
 Over = Literal["dataset", "samples"]
 Keep = Literal["auto", "rows", "constant"]
@@ -95,11 +93,25 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
+    options = over, check_batch_dim(batch_dim), state, warmup
     if callable(fn):
-        return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
-    from batchproof.metric.many import exact_many  # which is made of what is here
+        return Exact(fn, *options)
+    kind = dict if isinstance(fn, Mapping) else list if isinstance(fn, list) else tuple
+    named = fn.items() if isinstance(fn, Mapping) else ((str(place), one) for place, one in enumerate(fn))
+    return ExactMany({name: _member(name, one, *options) for name, one in named}, kind)
 
-    return exact_many(fn, over, check_batch_dim(batch_dim), state, warmup)
+
+def _member(name: Any, fn: Any, *options: Any) -> Exact:
+    """One function of several; a metric that has seen nothing keeps its own options."""
+    if not isinstance(name, str):
+        raise BatchproofError(f"exact takes functions by names that are strings, not {name!r}")
+    if isinstance(fn, Exact):
+        if fn.n_samples:
+            raise BatchproofError(f"{name} has seen {fn.n_samples} samples already: begin with a new one")
+        return Exact(fn.fn, fn.over, fn.batch_dim, fn.state, fn.warmup)
+    if not callable(fn):
+        raise BatchproofError(f"exact takes functions or modules; {name} is of type {type(fn).__name__}")
+    return Exact(fn, *options)
 
 
 class Exact:

@@ -6,20 +6,22 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
-from batchproof.ground.batch import Batch, Dims, copied
+from batchproof.ground.batch import Batch, copied
 from batchproof.ground.place import Statement, statement_of
 from batchproof.metric import distributed
-from batchproof.metric.exact import Exact, Keep, Over
 from batchproof.metric.fast_path import version
 from batchproof.metric.per_sample import SampleValues, per_sample
 from batchproof.metric.shared_fold import SharedFold, group_alike, share
 from batchproof.metric.stream import Stream
+
+if TYPE_CHECKING:
+    from batchproof.metric.exact import Exact
 
 Commit = Callable[[], None]
 
@@ -55,6 +57,8 @@ class ExactMany:
     """
 
     def __init__(self, members: Mapping[str, Exact], kind: type = dict) -> None:
+        if not members:
+            raise BatchproofError("exact of no functions: give it one at least")
         self._members = dict(members)
         self._kind = kind
         self._shared: SharedFold | None = None
@@ -230,7 +234,7 @@ class ExactMany:
             BatchproofError: as in `Exact`, with the name of the function that is refused. ``metric[name].compute()``
                 still gives the values of the others.
         """
-        return self._each(Exact.compute)
+        return self._each(lambda member: member.compute())
 
     def standard_error(self) -> Any:
         """The standard error of each function's value, as `Exact.standard_error` gives it.
@@ -238,7 +242,7 @@ class ExactMany:
         Raises:
             BatchproofError: as in `Exact`, with the function's name.
         """
-        return self._each(Exact.standard_error)
+        return self._each(lambda member: member.standard_error())
 
     def _each(self, read: Callable[[Exact], Any]) -> Any:
         values = {}
@@ -384,31 +388,6 @@ class ExactMany:
         return f"<ExactMany {', '.join(self)}: {self.n_samples:,} samples>"
 
 
-def exact_many(functions: Any, over: Over, batch_dim: Dims, state: Keep, warmup: int) -> ExactMany:
-    """The metric of several functions, or of metrics that have seen nothing yet, each with its own options.
-
-    Raises:
-        BatchproofError: there are none, or one is no function.
-    """
-    kind = dict if isinstance(functions, Mapping) else list if isinstance(functions, list) else tuple
-    named = functions.items() if isinstance(functions, Mapping) else ((str(i), fn) for i, fn in enumerate(functions))
-    members = {}
-    for name, fn in named:
-        if not isinstance(name, str):
-            raise BatchproofError(f"exact takes functions by names that are strings, not {name!r}")
-        if isinstance(fn, Exact):
-            if fn.n_samples:
-                raise BatchproofError(f"{name} has seen {fn.n_samples} samples already: begin with a new one")
-            members[name] = Exact(fn.fn, fn.over, fn.batch_dim, fn.state, fn.warmup)
-        elif callable(fn):
-            members[name] = Exact(fn, over, batch_dim, state, warmup)
-        else:
-            raise BatchproofError(f"exact takes functions or modules; {name} is {_a(type(fn).__name__)}")
-    if not members:
-        raise BatchproofError("exact of no functions: give it one at least")
-    return ExactMany(members, kind)
-
-
 def _folding(member: Exact, args: Any, kwargs: Any, copies: dict[int, Any], called: bool) -> Commit:
     """Fold a batch without changing the state; ``called``: the function will be called on it, and may write into it."""
     stream = member._stream
@@ -473,7 +452,3 @@ def _named(name: str) -> Iterator[None]:
         said = statement_of(error)
         error.args = (Statement(f"{name}: {said.claim}", said.rest),)
         raise
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
