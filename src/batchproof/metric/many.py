@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -300,7 +300,7 @@ class ExactMany:
             member.reset()
         self._become(members)
 
-    def merge_state(self, others: ExactMany | Iterable[ExactMany]) -> ExactMany:
+    def merge_state(self, others: ExactMany | Sequence[ExactMany]) -> ExactMany:
         """Take in what other metrics of the same functions hold; they stay as they are.
 
         Returns:
@@ -309,7 +309,7 @@ class ExactMany:
         Raises:
             BatchproofError: one of them has other functions, or holds another state; ours stays as it was.
         """
-        others = [others] if isinstance(others, ExactMany) else list(others)
+        others = list(others) if isinstance(others, (list, tuple)) else [others]
         for other in others:
             if not isinstance(other, ExactMany):
                 raise BatchproofError(f"merge_state takes metrics of several functions, not {type(other).__name__}")
