@@ -1,4 +1,4 @@
-"""``python -m bench [update call collection nosync accuracy derive simulate accumulate lint run] [--quick] [--json]``."""
+"""``python -m bench [update call collection nosync accuracy derive ... lint run] [--quick] [--json]``."""
 
 from __future__ import annotations
 

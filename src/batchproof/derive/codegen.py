@@ -117,28 +117,45 @@ class FoldCode:
         """The source of the function."""
         return self._source(", ".join(self.leaves))
 
-    def compile(self, **others: Any) -> Callable[..., Any]:
-        """The function: it returns the leaves' values and the lengths. Where others are given, names mean these."""
-        return self._made(self.text, {**self.space, **others})
+    def compile(self, also: Sequence[str] = (), **others: Any) -> Callable[..., Any]:
+        """The function: it returns the leaves' values and the lengths. Where others are given, names mean these.
 
-    def compile_packed(self, packed: dict[int, bool]) -> Callable[..., Any]:
+        Args:
+            also: the names of values to return as a third list.
+            others: by name.
+        """
+        return self._made(self._source(", ".join(self.leaves), also), {**self.space, **others})
+
+    def positions(self) -> list[tuple[str, int, int]]:
+        """Where the largest of each sample's numbers stand: the name of each such value, its input, the dimension."""
+        made = dict(line.split(" = ", 1) for line in self.lines)
+        found = []
+        for name, expression in made.items():
+            taken = re.fullmatch(r"(t\d+)\.argmax\((\d+)\)", expression)
+            given = taken and re.fullmatch(r"x\[(\d+)\]", made[taken[1]])
+            if taken and given and name not in self.leaves:  # what is kept must not be handed out
+                found.append((name, int(given[1]), int(taken[2])))
+        return found
+
+    def compile_packed(self, packed: dict[int, bool], also: Sequence[str] = ()) -> Callable[..., Any]:
         """The function with some of its leaves as one vector in front of the others.
 
         Args:
             packed: the places of these leaves, and whether each is a vector; it is a number otherwise.
+            also: the names of values to return as a third list.
         """
         named = ((self.leaves[place], vector) for place, vector in packed.items())
         parts = [self._numbers(name) if vector else name for name, vector in named]
         alone = [name for place, name in enumerate(self.leaves) if place not in packed]
-        return self._made(self._source(", ".join([f"stack([{', '.join(parts)}])", *alone])), self.space)
+        return self._made(self._source(", ".join([f"stack([{', '.join(parts)}])", *alone]), also), self.space)
 
     def _numbers(self, vector: str) -> str:
         """The numbers that a vector was stacked of."""
         made = (re.fullmatch(rf"{vector} = stack\(\[([^\[\]]*)\]\)", line) for line in self.lines)
         return next((found[1] for found in made if found), f"*{vector}.unbind()")
 
-    def _source(self, values: str) -> str:
-        result = f"return [{values}], [{', '.join(self.lengths)}]"
+    def _source(self, values: str, also: Sequence[str] = ()) -> str:
+        result = f"return [{values}], [{', '.join(self.lengths)}]" + (f", [{', '.join(also)}]" if also else "")
         return "\n    ".join(["def fold(x, w):", *_released(_used(self.lines, result), result), result])
 
     @staticmethod

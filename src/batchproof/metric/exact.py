@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, overload
 
 import torch
@@ -163,11 +164,12 @@ class Exact:
             values = per_sample(self.fn, call)
             self._fold_values(values, sample)
             return values.mean()
-        ready = self._stream.ready(args) if not kwargs else None
-        if ready is not None:
-            unread = args if not self._stream.draws(ready[2]) else [arg.detach().clone() for arg in args]
-            value = self.fn(*args)
-            self._stream.commit(ready, unread)  # fn may have written into its arguments
+        found = self._stream.ready_to_call(args) if not kwargs else None
+        if found is not None:
+            ready, answers = found
+            fn = self.fn if answers is None else partial(answers.call, self.fn)
+            value = self._stream.called(args, ready[2], lambda: fn(*args))
+            self._stream.commit(ready, args, drawn=True)
             return value
         call = keep(self._read(args, kwargs))  # before fn, which may write into its arguments
         self._stream.check(call)
@@ -260,7 +262,7 @@ class Exact:
             counts = [sum(call.n for group, call in parts if group == number) for number in range(GROUPS)]
 
             def value(groups: Sequence[int]) -> Any:
-                return self._shown(self._stream.called([call for group, call in parts if group in groups]))
+                return self._shown(self._stream.value_on([call for group, call in parts if group in groups]))
 
         return jackknife.standard_error(value, counts)
 

@@ -51,9 +51,9 @@ class Packing:
         if self.vectors:
             self.shapes[0] = (sum(self._sizes),)
 
-    def fold(self, plan: Folding) -> Callable[..., Any]:
-        """The fold of a plan of this state, whose values are packed."""
-        return plan.fold.compile_packed(self.vectors) if self.vectors else plan.fold.compile()
+    def fold(self, plan: Folding, also: Sequence[str] = ()) -> Callable[..., Any]:
+        """The fold of a plan of this state, whose values are packed; values of other names come as a third list."""
+        return plan.fold.compile_packed(self.vectors, also) if self.vectors else plan.fold.compile(also)
 
     def pack(self, values: Sequence[Any]) -> list[Any]:
         """Values for the leaves, packed."""

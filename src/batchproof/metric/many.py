@@ -14,8 +14,9 @@ from batchproof.derive import Plan
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, copied
 from batchproof.ground.place import Statement, statement_of
+from batchproof.ground.tensors import version
 from batchproof.metric import distributed
-from batchproof.metric.fast_path import version
+from batchproof.metric.answers import Answers
 from batchproof.metric.per_sample import SampleValues, per_sample
 from batchproof.metric.shared_fold import SharedFold, group_alike, share
 from batchproof.metric.stream import Stream
@@ -81,19 +82,18 @@ class ExactMany:
                 arguments, and those after it would see that. The state stays as it was.
         """
         shared = None if kwargs else self._shared
-        folded = None if shared is None else shared.ready(args)
-        copies: dict[int, Any] = {}
+        found = None if shared is None else shared.ready_to_call(args)
         known: dict[str, Any] = {}
-        if shared is None or folded is None:
+        if shared is None or found is None:
             self._release()
-            commits = self._prepared(self._members, args, kwargs, copies, known)
-            values = self._values(args, kwargs, known)
+            commits = self._prepared(self._members, args, kwargs, {}, known)
+            values = self._values(args, kwargs, known, None)
         else:
-            unread = args if not shared.draws(folded[2]) else [_own(arg, copies) for arg in args]
-            commits = self._prepared(self._apart, args, kwargs, copies, known)
-            commits.append(partial(shared.commit, folded, unread))
-            values = self._values(args, kwargs, known)
-        self._commit(commits, apart=shared is None or folded is None)
+            folded, answers = found
+            commits = self._prepared(self._apart, args, kwargs, {}, known)
+            commits.append(partial(shared.commit, folded, args, drawn=True))
+            values = shared.called(args, folded[2], lambda: self._values(args, kwargs, known, answers))
+        self._commit(commits, apart=found is None)
         return self._shown(values)
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -150,7 +150,7 @@ class ExactMany:
         if apart:
             self._join()
 
-    def _values(self, args: Any, kwargs: Any, known: dict[str, Any]) -> dict[str, Any]:
+    def _values(self, args: Any, kwargs: Any, known: dict[str, Any], answers: Answers | None) -> dict[str, Any]:
         """Each function's own value.
 
         Raises:
@@ -169,7 +169,7 @@ class ExactMany:
                     f"{writer} writes into its arguments, and {name} would be called on what it wrote: let it write "
                     "into a copy, or give it an exact of its own"
                 )
-            values[name] = member.fn(*args, **kwargs)
+            values[name] = member.fn(*args, **kwargs) if answers is None else answers.call(member.fn, *args)
             if [version(tensor) for tensor in tensors] != writes:
                 writer = name
         return values
@@ -309,12 +309,12 @@ class ExactMany:
         Raises:
             BatchproofError: one of them has other functions, or holds another state; ours stays as it was.
         """
-        others = list(others) if isinstance(others, (list, tuple)) else [others]
-        for other in others:
+        all_of_them: Sequence[Any] = others if isinstance(others, (list, tuple)) else [others]
+        for other in all_of_them:
             if not isinstance(other, ExactMany):
                 raise BatchproofError(f"merge_state takes metrics of several functions, not {type(other).__name__}")
             self._check_names(other)
-        theirs = [other._given() for other in others]
+        theirs = [other._given() for other in all_of_them]
         return self._changed(lambda name, member: member.merge_state([given[name] for given in theirs]))
 
     def sync(self, group: Any = None) -> ExactMany:

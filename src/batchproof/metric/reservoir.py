@@ -56,6 +56,14 @@ class Reservoir:
         other._draw.setstate(self._draw.getstate())
         return other
 
+    def mark(self) -> dict[str, Any]:
+        """What it holds now, for `back`."""
+        return {**self.__dict__, "rows": list(self.rows)}
+
+    def back(self, mark: dict[str, Any]) -> None:
+        """Hold again what it held then; what it draws from now on may be other samples."""
+        self.__dict__.update(mark)
+
     def take(self, call: Batch) -> None:
         """Look at a batch; some of its samples may be kept."""
         start = self.seen

@@ -6,15 +6,18 @@ together, and what came of it is given to each when one is asked for anything: s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from batchproof.derive import Folding, FoldTogether, StatePlan, can_join, fold_together
 from batchproof.ground.batch import signature, tensors_of
 from batchproof.ground.text import counted, size_of
-from batchproof.metric.fast_path import Folded, Variant, fast_fold
+from batchproof.metric.answers import Answers
+from batchproof.metric.fast_path import Folded, Variant, answering, fast_fold
 from batchproof.metric.grouped_state import GROUPS, MOST_GROUPED_BYTES, GroupedState, Packing
 from batchproof.metric.stream import Stream
+
+T = TypeVar("T")
 
 
 class SharedFold:
@@ -28,6 +31,7 @@ class SharedFold:
         self._plans = [_variant_of(stream).plan for stream in streams]
         self._device = variant.example.columns[0].device
         self._fold = fast_fold(together, variant.example, Packing(together), together.captured)
+        self._answering = answering(together, variant.example, Packing(together), together.captured)
         self._start()
         self._link()
 
@@ -42,24 +46,31 @@ class SharedFold:
         except Exception:  # noqa: BLE001 - each function then says itself what is wrong with the batch
             return None
 
-    def commit(self, folded: Folded, args: Sequence[Any]) -> None:
+    def ready_to_call(self, args: Sequence[Any]) -> tuple[Folded, Answers | None] | None:
+        """As `ready`, before the functions are called on the batch: and what of that is computed already."""
+        try:
+            found = self._answering(args) if self._answering is not None else None
+        except Exception:  # noqa: BLE001 - as in `ready`
+            return None
+        ready = self.ready(args) if found is None else None
+        return found if ready is None else (ready, None)
+
+    def commit(self, folded: Folded, args: Sequence[Any], drawn: bool = False) -> None:
         """Merge a folded batch into the state.
 
         Args:
             folded: by `ready`.
             args: the batch, its samples not written to since.
+            drawn: whether samples were drawn from it already, by `called`.
         """
         self._held.add((self._lead.updates + self._updates) % GROUPS, *folded)
         self._updates += 1
-        reservoir = self._lead.reservoir
-        if reservoir.seen + folded[2] < reservoir.due:
-            reservoir.seen += folded[2]
-        else:
+        if not drawn:
             self._lead.draw(args, folded[2])
 
-    def draws(self, n: int) -> bool:
-        """Whether one of the next n samples is to be kept for the end."""
-        return self._lead.draws(n)
+    def called(self, args: Sequence[Any], n: int, call: Callable[[], T]) -> T:
+        """What a call of the functions gives, as `Stream.called`."""
+        return self._lead.called(args, n, call)
 
     def __str__(self) -> str:
         """What is folded together, in words."""
