@@ -112,7 +112,9 @@ def _two_values(op: Op) -> bool:
 
 def _is_wide(program: Program, total: Op) -> bool:
     """Whether numbers up to any number of kinds fit into the types of a sum and of what is added."""
-    return all(program.values[i].dtype in (torch.int64, torch.int32) for i in (*total.inputs, *total.outputs))
+    wide = (torch.int64, torch.int32)
+    made = all(program.values[i].dtype in wide for i in total.outputs)
+    return made and all(program.values[i].dtype in (*wide, torch.bool) for i in total.inputs)
 
 
 def _limit(program: Program, index: int) -> int | None:
