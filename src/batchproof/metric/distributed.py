@@ -66,8 +66,7 @@ def sync(stream: Stream, group: Any = None, told: Any = None, n_samples: int | N
     Raises:
         BatchproofError: on every rank, where one cannot go on.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
+    _need_group()
     headers: list[Header] = _agreed(lambda: _header(stream, told), group)
     _same_kind_of_batch([header.first for header in headers])
     share = shares([header.origin for header in headers])
@@ -90,6 +89,21 @@ def sync(stream: Stream, group: Any = None, told: Any = None, n_samples: int | N
     draft.seal(Past(held, own, clock, owned, sample))
     stream.become(draft)
     return [header.told for header in headers]
+
+
+def _need_group() -> None:
+    if not (dist.is_available() and dist.is_initialized()):
+        raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
+
+
+def told(thing: Any, group: Any = None) -> list[Any]:
+    """What each rank has to say, by rank.
+
+    Raises:
+        BatchproofError: no process group is initialised.
+    """
+    _need_group()
+    return _agreed(lambda: thing, group)
 
 
 def _agreed(work: Callable[[], T], group: Any) -> list[T]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import torch
 from torch.utils import _pytree as pytree
@@ -25,6 +26,7 @@ from batchproof.ground.batch import (
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
 from batchproof.metric.grouped_state import GROUPS, GroupedState
+from batchproof.metric.many import ExactMany
 from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
 
@@ -32,14 +34,29 @@ Over = Literal["dataset", "samples"]
 Keep = Literal["auto", "rows", "constant"]
 
 
+Functions = Mapping[str, Any] | list[Any] | tuple[Any, ...]
+
+
+@overload
 def exact(
-    fn: Callable[..., Any],
+    fn: Callable[..., Any], *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> Exact: ...
+
+
+@overload
+def exact(
+    fn: Functions, *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> ExactMany: ...
+
+
+def exact(
+    fn: Callable[..., Any] | Functions,
     *,
     over: Over = "dataset",
     batch_dim: Dims = 0,
     state: Keep = "auto",
     warmup: int = 32,
-) -> Exact:
+) -> Exact | ExactMany:
     """A streaming metric that gives ``fn``'s value on all samples together, however they were batched.
 
     >>> import torch, batchproof
@@ -55,7 +72,8 @@ def exact(
     Args:
         fn: a function, lambda, partial or ``nn.Module`` of tensors of any shape and dtype (numpy arrays and lists also
             work: their samples are kept). It returns a tensor of any shape, a Python number, or a tuple or dict of
-            these.
+            these. A dict, list or tuple of functions of the same arguments gives all their values, and what they share
+            is folded once; an `Exact` among them has options of its own.
         over: ``"dataset"``, the value on all samples together; ``"samples"``, the mean of the values on single samples
             (PSNR or Dice per image).
         batch_dim: the dimension that counts samples; or one per positional argument, None for what all batches share
@@ -65,12 +83,12 @@ def exact(
         warmup: how many samples are kept before the constant-size form is derived from them, and folded then.
 
     Returns:
-        An `Exact`, which has seen no samples yet.
+        An `Exact`, which has seen no samples yet; for several functions an `ExactMany`.
 
     Raises:
         BatchproofError: ``fn`` cannot be called, or an option is not one of the above.
     """
-    if not callable(fn):
+    if not callable(fn) and not isinstance(fn, (Mapping, list, tuple)):
         raise BatchproofError(f"exact takes a function or a module, not {type(fn).__name__}")
     if over not in ("dataset", "samples"):
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
@@ -78,7 +96,25 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
-    return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
+    options = over, check_batch_dim(batch_dim), state, warmup
+    if callable(fn):
+        return Exact(fn, *options)
+    kind = dict if isinstance(fn, Mapping) else list if isinstance(fn, list) else tuple
+    named = fn.items() if isinstance(fn, Mapping) else ((str(place), one) for place, one in enumerate(fn))
+    return ExactMany({name: _member(name, one, *options) for name, one in named}, kind)
+
+
+def _member(name: Any, fn: Any, *options: Any) -> Exact:
+    """One function of several; a metric that has seen nothing keeps its own options."""
+    if not isinstance(name, str):
+        raise BatchproofError(f"exact takes functions by names that are strings, not {name!r}")
+    if isinstance(fn, Exact):
+        if fn.n_samples:
+            raise BatchproofError(f"{name} has seen {fn.n_samples} samples already: begin with a new one")
+        return Exact(fn.fn, fn.over, fn.batch_dim, fn.state, fn.warmup)
+    if not callable(fn):
+        raise BatchproofError(f"exact takes functions or modules; {name} is of type {type(fn).__name__}")
+    return Exact(fn, *options)
 
 
 class Exact:
@@ -130,11 +166,12 @@ class Exact:
             values = per_sample(self.fn, call)
             self._fold_values(values, sample)
             return values.mean()
-        ready = self._stream.ready(args) if not kwargs else None
-        if ready is not None:
-            unread = args if not self._stream.draws(ready[2]) else [arg.detach().clone() for arg in args]
-            value = self.fn(*args)
-            self._stream.commit(ready, unread)  # fn may have written into its arguments
+        found = self._stream.ready_to_call(args) if not kwargs else None
+        if found is not None:
+            ready, answers = found
+            fn = self.fn if answers is None else partial(answers.call, self.fn)
+            value = self._stream.called(args, ready[2], lambda: fn(*args))
+            self._stream.commit(ready, args, drawn=True)
             return value
         call = keep(self._read(args, kwargs))  # before fn, which may write into its arguments
         self._stream.check(call)
@@ -227,7 +264,7 @@ class Exact:
             counts = [sum(call.n for group, call in parts if group == number) for number in range(GROUPS)]
 
             def value(groups: Sequence[int]) -> Any:
-                return self._shown(self._stream.called([call for group, call in parts if group in groups]))
+                return self._shown(self._stream.value_on([call for group, call in parts if group in groups]))
 
         return jackknife.standard_error(value, counts)
 
