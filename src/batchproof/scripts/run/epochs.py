@@ -59,6 +59,7 @@ class Pass:
     inputs: BatchInputs | None = None
     rows: RowWatch | None = None
     copies: int = 0  # samples at the end that only fill the last batch
+    may_weigh: bool = False  # whether each batch may count as often as it has samples: what is printed tells
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:
@@ -148,7 +149,14 @@ def _reckon(done: Pass, is_sum: bool | None, scale: float | None) -> _Reckoned:
 
 def _weights(done: Pass, values: Sequence[float]) -> list[float]:
     weights = as_numbers(done.weights)
-    return weights if len(weights) == len(values) else [1.0] * len(values)
+    if len(weights) == len(values):
+        return weights
+    counts = [float(count) for count in done.counts if count is not None]
+    if done.may_weigh and len(counts) == len(values) and done.printed is not None:
+        printed = as_number(done.printed)
+        if not _same(_mean(values), printed) and _same(_mean(values, counts), printed):
+            return counts
+    return [1.0] * len(values)
 
 
 @dataclass(frozen=True)

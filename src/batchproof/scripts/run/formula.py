@@ -32,6 +32,8 @@ class Formula:
         broadcasts: the shapes (B, 1) and (B,) of arguments that meet each other; None before that was tried.
         ordered: whether the order of the samples counts; None before that was tried.
         pair_bytes: bytes that a call makes for each pair of samples; None before that was tried.
+        expressions: what gives single numbers on the way, each at its place in the source.
+        source: the file that it was read from.
     """
 
     numbers: list[int]
@@ -45,6 +47,8 @@ class Formula:
     broadcasts: str | None = None
     ordered: bool | None = None
     pair_bytes: float | None = None
+    expressions: tuple[ast.expr, ...] = ()
+    source: RewrittenFile | None = None
 
 
 def same_function(one: Formula, other: Formula) -> bool:

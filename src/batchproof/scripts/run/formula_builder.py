@@ -58,6 +58,16 @@ def formula(registry: Registry, trace: Trace, root: Kept, through_models: bool =
     return resolver.finish(result)
 
 
+def formula_of(registry: Registry, trace: Trace, value: Any) -> Formula:
+    """The function that gives a value that the script handed to somebody else, who averages it.
+
+    Raises:
+        Unmeasured: there is none that could be called again, or the value was not seen.
+    """
+    resolver = _Resolver(registry, trace, through_models=False)
+    return resolver.finish(resolver.value(value))
+
+
 def predictions(registry: Registry, trace: Trace, found: Formula) -> Formula:
     """The function of what came from the loader that gives a formula's arguments, with the model's weights as they are.
 
@@ -121,6 +131,20 @@ class _Resolver:
         kept = self._node(index).kept
         return kept.inner if kept is not None else ast.Constant(None)
 
+    def value(self, value: Any) -> ast.expr:
+        """An expression for a value that is known by its identity."""
+        if id(value) in self.trace.losses:
+            return self._loss_of_model(value)
+        reasons: list[Exception] = []
+        for giver, path in self.givers.get(id(value), ()):
+            before = self.state.copy()
+            try:
+                return self._part_of(giver, path)
+            except (Unmeasured, Opaque) as reason:
+                self.state = before
+                reasons.append(reason)
+        raise Unmeasured(str(reasons[0]) if reasons else "how it is computed was not seen in files of the script")
+
     def kept(self, index: int) -> ast.expr:
         """An expression for the value that was kept at a point."""
         if index in self.state.known:
@@ -150,6 +174,8 @@ class _Resolver:
         value = self.trace.values[index]
         if id(value) in self.from_loader:
             return self._argument(index)
+        if id(value) in self.trace.losses:
+            return self._loss_of_model(value)
         for giver, path in self.givers.get(id(value), ()):
             if giver >= index:
                 continue
@@ -370,6 +396,16 @@ class _Resolver:
         self.state.arguments[index] = name
         return self._named(name, index)
 
+    def _loss_of_model(self, value: Any) -> ast.expr:
+        """A loss that an installed model computed: by the function and the tensors that were noted of it."""
+        _, function, tensors = self.trace.losses[id(value)]
+        near = ast.Pass(lineno=1, col_offset=0)
+        self.state.model = True
+        if all(index != function for index, _ in self.state.steps):
+            taken = [self._argument(index) for index in tensors]
+            self._step(function, at(ast.Call(self._fixed(function), taken, []), near), near)
+        return named(f"_value{function}", near)
+
     def _fixed(self, index: int) -> ast.expr:
         self.state.fixed[index] = self.trace.values[index]
         return self._named(f"_fixed{index}", index)
@@ -421,6 +457,8 @@ class _Resolver:
         return Formula(
             list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), function, text,
             tuple(self._label(index) for index in state.arguments), state.model,
+            expressions=tuple(step for index, step in state.steps if not is_batch(self.trace.values[index])),
+            source=source,
         )  # fmt: skip
 
     def _lies_across(self, index: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured
-from batchproof.scripts.run.formula_builder import formula, predictions
+from batchproof.scripts.run.formula_builder import formula, formula_of, predictions
 from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
 from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
 from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
@@ -173,7 +173,7 @@ class ScriptRecorder:
         """What a loop takes its batches from, before it begins."""
         if _asked.is_compiling():
             return value
-        state = self._loop(number)
+        state = self.loop(number)
         state.loader, state.steps = value, 0
         self._note_origin(state, sys._getframe(1), words)
         if state.place.sites:
@@ -184,7 +184,7 @@ class ScriptRecorder:
         """The loop's body begins."""
         if _asked.is_compiling():
             return
-        state = self._loop(number)
+        state = self.loop(number)
         if not self.running or self.running[-1] is not state:
             self._enter(state)
         state.trace.clear()
@@ -215,7 +215,7 @@ class ScriptRecorder:
         """The loop has ended."""
         if _asked.is_compiling():
             return
-        state = self._loop(number)
+        state = self.loop(number)
         if state in self.running:
             del self.running[self.running.index(state) :]
         self._trace = self.running[-1].trace if self.running else None
@@ -246,6 +246,16 @@ class ScriptRecorder:
 
     # ------------------------------------------------------------------ how it works
 
+    @property
+    def trace(self) -> Trace | None:
+        """Of the loop that runs."""
+        return self._trace
+
+    def drop(self, number: int) -> None:
+        """Forget a pass that is open."""
+        self.open.pop(number, None)
+        self._usual.pop(number, None)
+
     def _is_of(self, done: Any, value: Any) -> bool:
         """Whether an average is that of this accumulator: told by what was added."""
         try:
@@ -267,7 +277,8 @@ class ScriptRecorder:
                     frame, state.loader, tuple(zip(state.place.variables, words, strict=False))
                 )
 
-    def _loop(self, number: int) -> LoopState:
+    def loop(self, number: int) -> LoopState:
+        """What is known of a loop."""
         state = self.loops.get(number)
         if state is None:
             state = self.loops[number] = LoopState(self.registry.loops[number])
@@ -290,7 +301,7 @@ class ScriptRecorder:
             if trace.values[index] is not fixed:
                 return False
         batch, versions = _arguments(trace, found)
-        counted = _samples(state)
+        counted = count_samples(state)
         count = counted if counted is not None else batch[0].shape[0]
         done.values.append(value.detach() if type(value) is self._tensor else value)
         done.counts.append(count)
@@ -301,10 +312,10 @@ class ScriptRecorder:
 
     def _added(self, number: int, value: Any) -> None:
         place = self.registry.places[number]
-        done = self.open.get(number) or self._opened(number, place)
-        state = self._loop(place.loop)
+        done = self.open.get(number) or self.opened(number, place)
+        state = self.loop(place.loop)
         done.values.append(value.detach() if is_tensor(value) else value)
-        done.counts.append(_samples(state))
+        done.counts.append(count_samples(state))
         if place.site.added.weight is not Weight.NONE and number in self.pending:
             done.weights.append(self.pending.pop(number))
         if not done.problem:
@@ -315,7 +326,7 @@ class ScriptRecorder:
             done.problem = self.given_up[number]
             return
         trace = state.trace
-        found = self._known(number, trace) or self._learn(number, place, trace)
+        found = self._known(number, trace) or self._learn(number, place, trace, value)
         batch, versions = _arguments(trace, found)
         if done.counts[-1] is None:
             done.counts[-1] = batch[0].shape[0]
@@ -347,11 +358,23 @@ class ScriptRecorder:
                 return found
         return None
 
-    def _learn(self, number: int, place: AccumulatorPlace, trace: Trace) -> Formula:
+    def arguments(self, place: AccumulatorPlace, value: Any) -> tuple[Formula, list[Any], list[int | None]]:
+        """The function that gave a value in the loop's body, what it took, and how often that had been written to.
+
+        Raises:
+            Unmeasured: there is none that could be called again.
+        """
+        if place.number in self.given_up:
+            raise Unmeasured(self.given_up[place.number])
+        trace = self.loop(place.loop).trace
+        found = self._known(place.number, trace) or self._learn(place.number, place, trace, value)
+        return found, *_arguments(trace, found)
+
+    def _learn(self, number: int, place: AccumulatorPlace, trace: Trace, value: Any) -> Formula:
         known = self.formulas.setdefault(number, [])
         if len(known) >= MOST_FORMULAS:
             raise Unmeasured("every batch takes another way through the loop")
-        found = formula(self.registry, trace, place.root)
+        found = formula_of(self.registry, trace, value) if place.handed else formula(self.registry, trace, place.root)
         known.append(found)
         return found
 
@@ -365,12 +388,13 @@ class ScriptRecorder:
         if number in self.open:
             self.open[number].fails(Unmeasured(why))
 
-    def _opened(self, number: int, place: AccumulatorPlace) -> Any:
+    def opened(self, number: int, place: AccumulatorPlace) -> Any:
+        """A pass of an accumulator that begins."""
         from batchproof.scripts.run.epochs import Pass
 
         self.passes[number] = self.passes.get(number, 0) + 1
-        done = self.open[number] = Pass(place, self.passes[number], origin=self._loop(place.loop).origin)
-        done.rows = self._loop(place.loop).rows
+        done = self.open[number] = Pass(place, self.passes[number], origin=self.loop(place.loop).origin)
+        done.rows = self.loop(place.loop).rows
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:
@@ -386,7 +410,7 @@ class ScriptRecorder:
         done = self.open.pop(number)
         self._usual.pop(number, None)
         if not done.ended:
-            self._note(done, self._loop(done.place.loop))
+            self._note(done, self.loop(done.place.loop))
         if done.values:
             try:
                 self.finish(done)
@@ -394,7 +418,7 @@ class ScriptRecorder:
                 self.give_up(number, error)
 
 
-def _samples(state: LoopState) -> int | None:
+def count_samples(state: LoopState) -> int | None:
     """How many samples the loop's batch has: counted once, however many values are added of it."""
     trace = state.trace
     if not state.counted:

@@ -52,6 +52,7 @@ class AccumulatorPlace:
         root: the added expression, rewritten.
         meter: the object that is called with what a batch adds, as written; empty where there is none.
         shared: which of its averages are those of other accumulators, too: ``{k: mean(v) for k, v in log.items()}``.
+        handed: its values are handed to a trainer, which averages them: no expression of the script is its root.
     """
 
     number: int
@@ -61,6 +62,7 @@ class AccumulatorPlace:
     root: Kept
     meter: str = ""
     shared: frozenset[int] = frozenset()
+    handed: bool = False
 
 
 @dataclass
@@ -95,6 +97,8 @@ class Registry:
     places: list[AccumulatorPlace] = field(default_factory=list)
     loops: list[LoopPlace] = field(default_factory=list)
     reports: list[tuple[RewrittenFile, int]] = field(default_factory=list)  # where a number asked for by name is given
+    files: dict[str, RewrittenFile] = field(default_factory=dict)  # by their paths
+    logged: list[tuple[str, AverageSite]] = field(default_factory=list)  # what is handed to a trainer, by file
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
+from batchproof.scripts.run.handed import functions_of_engines, is_of_trainer, logged_values, logging_functions
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
 from batchproof.scripts.run.untouchable import can_be_read_again, is_wrappable, untouchable
 from batchproof.scripts.source import AverageSite, Phase, Script
@@ -33,7 +34,9 @@ def rewrite(
         For each number that is left as it is, a sentence.
     """
     rewriter = _Rewriter(source, registry, tree)
-    sites = [_with_value(site) for site in script.sites if not _is_progress(site)]
+    registry.files[source.file] = source
+    registry.logged += [(source.file, site) for site in script.sites if is_of_trainer(site)]
+    sites = [_with_value(site) for site in script.sites if not _is_progress(site) and not is_of_trainer(site)]
     left = [site for site in sites if not rewriter.can_wrap(site.added.node)]
     sites = [site for site in sites if rewriter.can_wrap(site.added.node)]
     readers = Counter(id(average.node) for site in sites for average in site.averages)
@@ -47,6 +50,11 @@ def rewrite(
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
     for function in _about_losses(tree):
         keep_returned(function, functions, rewriter.slice)
+    for function in functions_of_engines(tree, functions):
+        keep_returned(function, functions, rewriter.slice)
+    for logging in logging_functions(tree):
+        for value in logged_values(logging):
+            trace_back(value, list(logging.body), functions, rewriter.slice)
     if report is not None:
         for statement, line, value in _named(tree, report):
             rewriter.report(statement, line, value)

@@ -23,6 +23,8 @@ class Trace:
         takes: the variables that it was put into.
         along: the dimension of its tensors along which samples lie.
         count: how many there are; None where that is not known.
+        losses: single numbers that an installed model computed, by identity: the number, where the function that gave
+            it was kept, and where what that was called with.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -32,8 +34,10 @@ class Trace:
     takes: frozenset[str] = frozenset()
     along: int = 0
     count: int | None = None
+    losses: dict[int, tuple[Any, int, tuple[int, ...]]] = field(default_factory=dict)
 
     def clear(self) -> None:
+        self.losses.clear()
         self.numbers.clear()
         self.values.clear()
         self.versions.clear()
