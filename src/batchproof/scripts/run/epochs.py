@@ -59,6 +59,8 @@ class Pass:
     inputs: BatchInputs | None = None
     rows: RowWatch | None = None
     copies: int = 0  # samples at the end that only fill the last batch
+    targets: list[Any] = field(default_factory=list)  # how many each of these is a mean over
+    given: list[Any] | None = None  # what the formula should give, where that is not what was added
     may_weigh: bool = False  # whether each batch may count as often as it has samples: what is printed tells
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
@@ -71,7 +73,7 @@ class Pass:
         """A batch's arguments."""
         try:
             if self.batches is None:
-                self.batches = Batches(formula, self.values)
+                self.batches = Batches(formula, self.values if self.given is None else self.given)
             elif self.batches.formula is not formula and not same_function(self.batches.formula, formula):
                 raise Unmeasured("batches take different ways through the loop")
             self.batches.add(batch, versions, count)

@@ -133,8 +133,6 @@ class _Resolver:
 
     def value(self, value: Any) -> ast.expr:
         """An expression for a value that is known by its identity."""
-        if id(value) in self.trace.losses:
-            return self._loss_of_model(value)
         reasons: list[Exception] = []
         for giver, path in self.givers.get(id(value), ()):
             before = self.state.copy()
@@ -143,6 +141,8 @@ class _Resolver:
             except (Unmeasured, Opaque) as reason:
                 self.state = before
                 reasons.append(reason)
+        if id(value) in self.trace.losses:
+            return self._loss_of_model(value)
         raise Unmeasured(str(reasons[0]) if reasons else "how it is computed was not seen in files of the script")
 
     def kept(self, index: int) -> ast.expr:
@@ -175,7 +175,7 @@ class _Resolver:
         if id(value) in self.from_loader:
             return self._argument(index)
         if id(value) in self.trace.losses:
-            return self._loss_of_model(value)
+            return self._from_giver(index) or self._loss_of_model(value)
         for giver, path in self.givers.get(id(value), ()):
             if giver >= index:
                 continue

@@ -46,3 +46,25 @@ def functions_of_engines(tree: ast.Module, functions: Functions) -> Iterator[Fun
             first = node.args[0]
             if name.endswith("Engine"):
                 yield from functions.by_name.get(getattr(first, "attr", getattr(first, "id", "")), ())
+
+
+_GATHERS = {"gather", "gather_for_metrics", "all_gather", "cpu", "detach"}
+
+
+def repeated(node: ast.expr) -> ast.expr | None:
+    """What is written down once for each sample: ``loss`` of ``accelerator.gather_for_metrics(loss.repeat(8))``.
+
+    >>> ast.unparse(repeated(ast.parse("gather(out.loss.repeat(n)).cpu()", mode="eval").body))
+    'out.loss'
+    """
+    while isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name == "repeat" and isinstance(node.func, ast.Attribute) and len(node.args) == 1:
+            return node.func.value
+        if name not in _GATHERS or len(node.args) > 1:
+            return None
+        inner = node.args[0] if node.args else getattr(node.func, "value", None)
+        if inner is None:
+            return None
+        node = inner
+    return None

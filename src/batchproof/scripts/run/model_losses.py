@@ -32,6 +32,10 @@ _ARITHMETIC = {
     "add", "radd", "sub", "rsub", "subtract", "mul", "rmul", "multiply", "div", "truediv", "true_divide", "divide",
     "neg", "float", "to", "detach", "clone", "mean", "sum", "squeeze", "sqrt", "exp", "log",
 }  # fmt: skip
+_IN_PLACE: dict[str, Any] = {
+    "add_": torch.add, "__iadd__": torch.add, "sub_": torch.sub, "__isub__": torch.sub, "mul_": torch.mul,
+    "__imul__": torch.mul, "div_": torch.div, "__itruediv__": torch.div,
+}  # fmt: skip
 _DIVISIONS = {"div", "truediv", "true_divide", "divide"}
 _CONSTANTS = (bool, int, float, str, torch.dtype, torch.device, type(None))
 
@@ -65,11 +69,20 @@ class LossFunction:
 
 @dataclass(frozen=True)
 class TrackedLoss:
-    """A number that came out of loss functions, and the tensors that it is a function of."""
+    """A number that came out of loss functions, and the tensors that it is a function of.
+
+    Attributes:
+        value: the number.
+        loss: the function.
+        tensors: what the function was called with.
+        per_target: of a sum over targets that was divided by a number of items, what its mean over targets would be,
+            and how many targets there are.
+    """
 
     value: Any
     loss: LossFunction
     tensors: tuple[Any, ...]
+    per_target: tuple[Any, Any] | None = None
 
 
 class LossCalls(TorchFunctionMode):
@@ -109,10 +122,15 @@ class LossCalls(TorchFunctionMode):
         name = _loss_names().get(func)
         if name is not None:
             return self._called(name, func, args, kwargs, result)
-        name = getattr(func, "__name__", "").strip("_")
-        if name not in _ARITHMETIC or any(part is result for part in args):
+        name = getattr(func, "__name__", "")
+        in_place = _IN_PLACE.get(name)
+        if in_place is not None:
+            if len(args) == 2 and args[1] == 1 and name in ("__imul__", "mul_", "__itruediv__", "div_"):
+                return self.tracked.get(id(result))  # for one process
+            return self._computed(in_place.__name__, in_place, args, kwargs, result)
+        if name.strip("_") not in _ARITHMETIC or any(part is result for part in args):
             return None
-        return self._computed(name, func, args, kwargs, result)
+        return self._computed(name.strip("_"), func, args, kwargs, result)
 
     def _called(self, name: str, func: Any, args: Any, kwargs: Any, result: Any) -> TrackedLoss | None:
         """A loss function's own value."""
@@ -138,7 +156,7 @@ class LossCalls(TorchFunctionMode):
         if not known or any(isinstance(part, torch.Tensor) for part in kwargs.values()):
             return None
         if name in _DIVISIONS and len(args) == 2 and parts_of[0] is not None and parts_of[1] is None:
-            by_items = _per_item(known[0], result)
+            by_items = _per_item(known[0], args[1], result)
             if by_items is not None:
                 return by_items
         constants = [part for part, loss in zip(args, parts_of, strict=True) if loss is None]
@@ -181,13 +199,18 @@ def _one_loss(name: str, options: dict[str, Any], held: tuple[Any, ...]) -> Loss
     return LossFunction(key, lambda one, other: func(one, other, **options), ("input", "target"), held, options)
 
 
-def _per_item(loss: TrackedLoss, result: Any) -> TrackedLoss | None:
+def _per_item(loss: TrackedLoss, items: Any, result: Any) -> TrackedLoss | None:
     """A sum that is divided by a number of items: the loss function's own mean, as long as the values say the same."""
     options = loss.loss.options
     if options is None or options.get("reduction") != "sum":
         return None
-    mean = _one_loss(loss.loss.key[0], {**options, "reduction": "mean"}, loss.loss.held)
-    return TrackedLoss(result, mean, loss.tensors)
+    name, target = loss.loss.key[0], loss.tensors[1]
+    mean = _one_loss(name, {**options, "reduction": "mean"}, loss.loss.held)
+    per_target = None
+    if name in BY_TARGET and not target.is_floating_point() and options.get("weight") is None:
+        count = (target != options.get("ignore_index", -100)).sum()
+        per_target = result.detach() * items / count, count
+    return TrackedLoss(result, mean, loss.tensors, per_target)
 
 
 def _changes(name: str) -> bool:

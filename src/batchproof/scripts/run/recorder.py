@@ -395,6 +395,7 @@ class ScriptRecorder:
         self.passes[number] = self.passes.get(number, 0) + 1
         done = self.open[number] = Pass(place, self.passes[number], origin=self.loop(place.loop).origin)
         done.rows = self.loop(place.loop).rows
+        done.may_weigh = place.may_weigh
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:

@@ -53,6 +53,7 @@ class AccumulatorPlace:
         meter: the object that is called with what a batch adds, as written; empty where there is none.
         shared: which of its averages are those of other accumulators, too: ``{k: mean(v) for k, v in log.items()}``.
         handed: its values are handed to a trainer, which averages them: no expression of the script is its root.
+        may_weigh: each batch's value is written down once for each sample, or as often as a batch is long.
     """
 
     number: int
@@ -63,6 +64,7 @@ class AccumulatorPlace:
     meter: str = ""
     shared: frozenset[int] = frozenset()
     handed: bool = False
+    may_weigh: bool = False
 
 
 @dataclass

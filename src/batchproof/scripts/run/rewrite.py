@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
-from batchproof.scripts.run.handed import functions_of_engines, is_of_trainer, logged_values, logging_functions
+from batchproof.scripts.run.handed import functions_of_engines, is_of_trainer, logged_values, logging_functions, repeated
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
 from batchproof.scripts.run.untouchable import can_be_read_again, is_wrappable, untouchable
 from batchproof.scripts.source import AverageSite, Phase, Script
@@ -65,6 +65,9 @@ def rewrite(
 
 def _with_value(site: AverageSite) -> AverageSite:
     """The same, where what a batch adds is known by the slot that it is put into: ``losses[k] = loss.item()``."""
+    once = repeated(site.added.node)
+    if once is not None:
+        return replace(site, added=replace(site.added, node=once))
     add, context = site.add, getattr(site.added.node, "ctx", None)
     if not isinstance(add, (ast.Assign, ast.AnnAssign)) or add.value is None or not isinstance(context, ast.Store):
         return site
@@ -236,6 +239,7 @@ class _Rewriter(ast.NodeTransformer):
         loop = self.loops.get(id(site.loop.node)) or self._loop(site)
         number = len(self.registry.places)
         place = AccumulatorPlace(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
+        place.may_weigh = isinstance(self.parents.get(id(site.added.node)), ast.Attribute)
         self.registry.places.append(place)
         loop.sites.append(number)
         loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))

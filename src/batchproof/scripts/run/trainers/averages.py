@@ -35,6 +35,17 @@ class _Unit:
     versions: list[list[int | None]] = field(default_factory=list)
     formula: Formula | None = None
     count: int = 0
+    means: list[Any] = field(default_factory=list)  # over targets, where a sum is divided by something else
+    targets: list[Any] = field(default_factory=list)
+
+    @property
+    def given(self) -> Any:
+        """What a mean over the targets of all of it is."""
+        if len(self.means) != len(self.values):
+            return sum(self.values[1:], self.values[0])
+        whole = sum(self.targets[1:], self.targets[0])
+        parts = [mean * count for mean, count in zip(self.means, self.targets, strict=True)]
+        return sum(parts[1:], parts[0]) / whole
 
 
 class TrainerAverages:
@@ -165,7 +176,8 @@ class TrainerAverages:
         self._finish_unit(number)
         done = self.recorder.open.get(number)
         if done is not None:
-            done.may_weigh = weighs
+            done.may_weigh |= weighs
+            self._compare_targets(done)
             self._note_phase(done.place)
             self.recorder.average(number, 0, value)
 
@@ -190,6 +202,10 @@ class TrainerAverages:
             self._finish_unit(place.number)
             unit = self._units[place.number] = _Unit(number)
         unit.values.append(value.detach() if is_tensor(value) else value)
+        per_target = state.trace.per_target.get(id(value))
+        if per_target is not None:
+            unit.means.append(per_target[0])
+            unit.targets.append(per_target[1])
         done = recorder.open.get(place.number) or recorder.opened(place.number, place)
         count = count_samples(state)
         unit.count += count or 0
@@ -214,6 +230,10 @@ class TrainerAverages:
         if unit is None or done is None:
             return
         done.values.append(sum(unit.values[1:], unit.values[0]))
+        done.given = done.given if done.given is not None else []
+        done.given.append(unit.given)
+        if unit.targets:
+            done.targets.append(sum(unit.targets[1:], unit.targets[0]))
         done.counts.append(unit.count or None)
         if done.problem or unit.formula is None:
             return
@@ -264,6 +284,8 @@ class TrainerAverages:
             keep(number, loss)
             for node, tensor in zip(tensors, found.tensors, strict=True):
                 keep(node, tensor)
+            if found.per_target is not None:
+                trace.per_target[id(found.value)] = found.per_target
             trace.losses[id(found.value)] = found.value, first, tuple(range(first + 1, first + 1 + len(tensors)))
 
     def _node(self, name: str) -> int:
@@ -325,6 +347,23 @@ class TrainerAverages:
         is_here = code is not None and code.co_filename == source.file
         origin = ast.Pass(lineno=code.co_firstlineno) if is_here and code is not None else None
         return Added(node, quantity, why, origin, weight=Weight.OTHER)
+
+    def _compare_targets(self, done: Any) -> None:
+        """Say it where a sum over targets is divided by another number than that of the targets."""
+        if not done.targets or len(done.targets) != len(done.values):
+            return
+        from batchproof.scripts.run.epochs import as_numbers
+
+        targets = as_numbers(done.targets)
+        pairs = zip(as_numbers(done.given), as_numbers(done.values), targets, strict=True)
+        more = [(mean / value - 1) * count if value else 0.0 for mean, value, count in pairs]
+        if all(abs(each) < 1e-4 * count for each, count in zip(more, targets, strict=True)):
+            return
+        firsts = all(abs(each - (count or 0)) < 1e-3 * total for each, count, total in zip(more, done.counts, targets, strict=True))
+        what = "the number of all labels, among them the first of each sequence, which is no target" if firsts else "another number than that of the targets"
+        why = f"the sum over a batch's targets is divided by {what}"
+        added = replace(done.place.site.added, quantity=Quantity.UNKNOWN, why=why, origin=None)
+        done.place.site = replace(done.place.site, added=added)
 
     def _note_phase(self, place: AccumulatorPlace) -> None:
         """An engine does not say what it is for; that weights changed does."""

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 if TYPE_CHECKING:
     from batchproof.scripts.run.trainers.averages import Position, TrainerAverages
+
+
+#: A step's name, and the loader's number where there are several.
+PassKey = tuple[str, int | None]
 
 
 @dataclass
@@ -20,13 +24,13 @@ class _Lightning:
         averages: to be told.
         passes: by the step's name, and the loader's number where there are several: the key of the pass.
         logging: the calls of ``self.log`` that are being made: the value and the line.
-        metrics: what keeps an average: which one it is.
+        metrics: by the identity of what keeps an average (its hash changes with its state): which one it is.
     """
 
     averages: TrainerAverages
-    now: tuple[str, int | None] | None = None
+    now: PassKey | None = None
     logging: list[tuple[Any, Position | None]] = field(default_factory=list)
-    metrics: WeakKeyDictionary[Any, tuple[tuple[str, int | None], str]] = field(default_factory=WeakKeyDictionary)
+    metrics: dict[int, tuple[Any, PassKey, str]] = field(default_factory=dict)
 
     def begins(self, trainer: Any, batch: Any, number: int | None) -> None:
         """A step is about to be called with a batch."""
@@ -52,13 +56,13 @@ class _Lightning:
         name = meta.name
         if meta.add_dataloader_idx and meta.dataloader_idx is not None:
             name += f"/dataloader_idx_{meta.dataloader_idx}"
-        self.metrics[metric] = self.now, name
+        self.metrics[id(metric)] = ref(metric), self.now, name
         self.averages.add(self.now, name, value, at, weight=batch_size)
 
     def averaged(self, metric: Any, value: Any) -> None:
         """An average was computed."""
-        known = self.metrics.get(metric)
-        if known is None or not metric.is_tensor:
+        known = self._average_of(metric)
+        if known is None:
             return
         key, name = known
         if self.averages.has_begun(key):
@@ -67,9 +71,13 @@ class _Lightning:
 
     def dropped(self, metric: Any) -> None:
         """What was added is forgotten, whether or not an average was computed of it."""
-        known = self.metrics.get(metric)
+        known = self._average_of(metric)
         if known is not None:
             self.averages.drop(*known)
+
+    def _average_of(self, metric: Any) -> tuple[PassKey, str] | None:
+        held, key, name = self.metrics.get(id(metric), (None, None, ""))
+        return (key, name) if held is not None and key is not None and held() is metric else None
 
 
 def _loader(trainer: Any, name: str, number: int | None) -> Any:

@@ -49,11 +49,12 @@ class _Trainer:
 
     def _add(self, trainer: Any, key: object, loss: Any, at: Position, num_items: Any) -> None:
         if self.evaluating:
-            self.averages.add(key, self.evaluating[-1][0], loss, at)
+            self.averages.add(key, self.evaluating[-1][0], loss, at, unit=self.averages.steps(key))
         elif _is_part(trainer, num_items):
             self.averages.add(key, "loss", loss, at, unit=int(trainer.state.global_step))
         else:
-            self.averages.add(key, "loss", loss, at)
+            micro = getattr(trainer, "current_gradient_accumulation_steps", trainer.args.gradient_accumulation_steps)
+            self.averages.add(key, "loss", loss, at, weight=1 / micro)
 
     def logged(self, trainer: Any, logs: Any) -> None:
         """The Trainer reports something."""
