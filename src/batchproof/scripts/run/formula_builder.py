@@ -243,6 +243,10 @@ class _Resolver:
         inner = node.kept.inner if node.kept is not None else None
         if path and isinstance(inner, (ast.Tuple, ast.List)) and isinstance(path[0], int):
             return walk(self._inside(unwrapped(inner.elts[path[0]]), giver), path[1:])
+        if path and isinstance(inner, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else inner for key in inner.keys]  # `inner` is no key
+            if path[0] in keys:
+                return walk(self._inside(unwrapped(inner.values[keys.index(path[0])]), giver), path[1:])
         return walk(self.kept(giver), path)
 
     def _changed(self, index: int) -> ast.expr:

@@ -12,7 +12,7 @@ from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured
 from batchproof.scripts.run.formula_builder import formula, formula_of, predictions
 from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
-from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
+from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry, part_of
 from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
 
@@ -20,6 +20,8 @@ from batchproof.scripts.source import Weight
 MOST_FORMULAS = 24
 #: Values kept in one pass through a loop's body, beyond which something else runs.
 MOST_KEPT = 20_000
+#: Keys of a table that are told apart.
+MOST_KEYS = 100
 
 
 @dataclass
@@ -74,6 +76,8 @@ class ScriptRecorder:
         self._trace: Trace | None = None
         self._tensor: Any = None
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
+        self._parts: dict[int, dict[Any, int]] = {}  # by place: those of its keys
+        self._current: dict[int, int] = {}  # by place: that of the key that came last
         self.steers = False  # whether every step is to be told
         self.last_weights = False
 
@@ -103,6 +107,9 @@ class ScriptRecorder:
         """What a batch adds, evaluated just now."""
         if _asked.is_compiling():
             return value
+        if isinstance(value, dict):
+            self._added_table(number, value)
+            return value
         try:
             usual = self._usual.get(number)
             if usual is None or not self._added_as_usual(number, value, *usual):
@@ -110,6 +117,16 @@ class ScriptRecorder:
         except Exception as error:  # noqa: BLE001 - the script goes on
             self.give_up(number, error)
         return value
+
+    def added_under(self, number: int, key: Any, value: Any) -> Any:
+        """What a batch adds under a key."""
+        if _asked.is_compiling():
+            return value
+        part = self._part(number, key)
+        if number in self.pending:
+            self.pending[part] = self.pending.pop(number)
+        self._current[number] = part
+        return self.added(part, value)
 
     def weight_before(self, number: int, value: Any) -> Any:
         """What the next value is multiplied by."""
@@ -122,7 +139,7 @@ class ScriptRecorder:
         """What the last value is multiplied by."""
         if _asked.is_compiling():
             return value
-        done = self.open.get(number)
+        done = self.open.get(self._current.get(number, number))
         if done is not None and len(done.weights) == len(done.values) - 1:
             done.weights.append(value)
         return value
@@ -131,6 +148,8 @@ class ScriptRecorder:
         """The accumulator after its division."""
         if _asked.is_compiling():
             return value
+        if number in self._parts:
+            self._average_table(number, index, value)
         done = self.open.get(number)
         if done is not None and done.values:
             site = self.registry.places[number].site
@@ -143,6 +162,17 @@ class ScriptRecorder:
                 if not average.inside:
                     self._close(number)
         return value
+
+    def average_under(self, number: int, index: int, key: Any, value: Any) -> Any:
+        """The accumulator under a key after its division."""
+        part = self._parts.get(number, {}).get(key) if _is_key(key) else None
+        if part is None:
+            return self.average(number, index, value)
+        return self.average(part, index, value)
+
+    def average_of_pair(self, number: int, index: int, pair: tuple[Any, Any]) -> None:
+        """The same, after the statement that divides."""
+        self.average_under(number, index, *pair)
 
     def meter(self, number: int, value: Any) -> Any:
         """The object that takes what a batch adds."""
@@ -236,13 +266,49 @@ class ScriptRecorder:
         """The accumulator has its first value."""
         if _asked.is_compiling():
             return
-        if number in self.open:
-            self._close(number)
+        for each in (number, *self._parts.get(number, {}).values()):
+            if each in self.open:
+                self._close(each)
 
     def end(self) -> None:
         """The script has ended."""
         for number in list(self.open):
             self._close(number)
+
+    # ------------------------------------------------------------------ tables, key by key
+
+    def _part(self, number: int, key: Any, of_table: bool = False) -> int:
+        """The place of what a place adds under one key."""
+        parts = self._parts.setdefault(number, {})
+        if not _is_key(key):
+            return number
+        if key not in parts:
+            whole = self.registry.places[number]
+            if len(parts) >= MOST_KEYS:
+                return number
+            parts[key] = len(self.registry.places)
+            self.registry.places.append(part_of(whole, parts[key], str(key), of_table))
+            self.registry.loops[whole.loop].sites.append(parts[key])
+        return parts[key]
+
+    def _added_table(self, number: int, table: dict[Any, Any]) -> None:
+        """What a batch adds is a table of numbers: each counts by itself."""
+        for key, value in table.items():
+            part = self._part(number, key, of_table=True)
+            if part != number and (is_tensor(value) or isinstance(value, (int, float))):
+                self.added(part, value)
+
+    def _average_table(self, number: int, index: int, value: Any) -> None:
+        """The averages of several keys at once; or one, of that key whose values it is an average of."""
+        parts = self._parts[number]
+        if isinstance(value, dict):
+            for key, part in parts.items():
+                if key in value:
+                    self.average(part, index, value[key])
+            return
+        own = [part for part in parts.values() if part in self.open and self._is_of(self.open[part], value)]
+        if len(own) == 1:
+            self.average(own[0], index, value)
 
     # ------------------------------------------------------------------ how it works
 
@@ -452,3 +518,8 @@ def _length(thing: Any) -> int | None:
         return len(thing)
     except Exception:  # noqa: BLE001 - an iterable without a length, or one whose length raises
         return None
+
+
+def _is_key(key: Any) -> bool:
+    """Whether a table may have a row for it."""
+    return isinstance(key, (str, int, tuple))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchproof.scripts.run.keys import key_of_added, key_of_average, tables_around
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
 from batchproof.scripts.run.handed import functions_of_engines, is_of_trainer, logged_values, logging_functions, repeated
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
@@ -48,6 +49,8 @@ def rewrite(
         rewriter.mark_training(loop)
     for site in sites:
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
+        for table in tables_around(site, rewriter.parents):
+            trace_back(table, _body(site), functions, rewriter.slice)
     for function in _about_losses(tree):
         keep_returned(function, functions, rewriter.slice)
     for function in functions_of_engines(tree, functions):
@@ -244,7 +247,11 @@ class _Rewriter(ast.NodeTransformer):
         loop.sites.append(number)
         loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))
         loop.trains |= site.loop.phase is Phase.TRAINING
-        self._wrap(site.added.node, "added", number)
+        place.key = key_of_added(site, self.parents)
+        if place.key:
+            self._wrap(site.added.node, "added_under", number, extra=ast.Name(place.key, ast.Load()))
+        else:
+            self._wrap(site.added.node, "added", number)
         weight = self._weight(site)
         if weight is not None:
             before = _position(weight) < _position(site.added.node)
@@ -256,6 +263,10 @@ class _Rewriter(ast.NodeTransformer):
         for start in site.starts:
             self._at_start(start, number, meter is not None)
         for index, average in enumerate(site.averages):
+            if place.key or isinstance(site.added.node, (ast.Dict, ast.Name)):
+                key = key_of_average(average.node, self.parents)
+                if key is not None and self._at_average_under(average.node, number, index, key):
+                    continue
             self._at_average(average.node, number, index, meter is not None)
 
     def _weight(self, site: AverageSite) -> ast.expr | None:
@@ -308,6 +319,18 @@ class _Rewriter(ast.NodeTransformer):
                 self._wrap(node, "average_of", number, index, extra=ast.Name(receiver, ast.Load()))
         elif isinstance(node, ast.AugAssign) and can_be_read_again(node.target):
             self._after(node, "average", number, index, value=_read(node.target))
+
+    def _at_average_under(self, node: ast.AST, number: int, index: int, name: str) -> bool:
+        """An average under a key that a variable holds; whether it can be told so."""
+        key = ast.Name(name, ast.Load())
+        if isinstance(node, ast.expr):
+            self._wrap(node, "average_under", number, index, extra=key)
+            return True
+        if isinstance(node, ast.AugAssign) and can_be_read_again(node.target):
+            pair = ast.Tuple([key, _read(node.target)], ast.Load())
+            self._after(node, "average_of_pair", number, index, value=pair)
+            return True
+        return False
 
     def mark_training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
         """A loop that trains, whether or not it averages anything."""
@@ -383,11 +406,11 @@ class _Rewriter(ast.NodeTransformer):
         if not self.can_wrap(node):
             return found
         wraps = self.wraps.get(id(node), ())
-        is_added = any(method == "added" for method, _, _ in wraps)
+        is_added = any(method in ("added", "added_under") for method, _, _ in wraps)
         if (id(node) in self.slice.kept and not isinstance(node, (ast.Constant, ast.Lambda))) or is_added:
             found = self._kept(found, self.slice.kept.get(id(node), ()))
         for method, numbers, extra in wraps:
-            if method == "added" and isinstance(found, Kept):
+            if method in ("added", "added_under") and isinstance(found, Kept):
                 self.registry.places[numbers[0]].root = found
             arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
             if method == "loader":

@@ -21,6 +21,7 @@ from batchproof.ground.text import error_line
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.all_ranks import AllRanks
+from batchproof.scripts.run.causes import explain
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
 from batchproof.scripts.run.interventions import Steering, act_on_imported
@@ -180,6 +181,7 @@ class Session:
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
         done.duplicates = done.copies or self.observer.duplicates(done.place.loop, done.origin)
+        explain(done.place, self.recorder.formulas.get(number, ()))
         epoch = epoch_of(done, is_sum, settled, exact)
         on_sum = self._trained_on_sum(done, is_sum)
         if epoch.printed is None:

@@ -13,12 +13,11 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from batchproof.scripts.run.filler import RowWatch
-from batchproof.scripts.run.formula import Formula, Unmeasured
+from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
 from batchproof.scripts.run.origins import NOWHERE
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder, count_samples
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
 from batchproof.scripts.run.trace import is_tensor
-from batchproof.scripts.run.trainers.causes import cause_of
 from batchproof.scripts.source import Added, Average, AverageSite, Divisor, EpochLoop, Loader, Phase, Quantity, Weight, by_name
 
 #: A file and a line of the script.
@@ -60,7 +59,6 @@ class TrainerAverages:
         self._places: dict[object, int] = {}
         self._units: dict[int, _Unit] = {}
         self._watching = False
-        self._explained: set[int] = set()
         self.adapters: dict[str, Any] = {}  # what each of them knows
         self._losses: dict[object, Any] = {}
         self._functions: dict[Any, tuple[Any, int, tuple[int, ...]]] = {}
@@ -146,7 +144,6 @@ class TrainerAverages:
         self.recorder.added(place.number, value)
         if weight is not None:
             self.recorder.weight(place.number, weight)
-        self._explain(place)
 
     def add_of(self, key: object, name: str, value: Any, at: Position, weight: Any, formula: Formula | str,
                batch: list[Any]) -> None:  # fmt: skip
@@ -213,13 +210,12 @@ class TrainerAverages:
             return
         try:
             found, batch, versions = recorder.arguments(place, value)
-            if unit.formula is not None and unit.formula.text != found.text:
+            if unit.formula is not None and not same_function(unit.formula, found):
                 raise Unmeasured("the batches of one optimizer step take different ways")
             unit.formula = found
             unit.batches.append(batch)
             unit.versions.append(versions)
             unit.count += 0 if count is not None else len(batch[0])
-            self._explain(place)
         except Exception as error:  # noqa: BLE001 - the script goes on
             recorder.give_up(place.number, error)
 
@@ -381,16 +377,6 @@ class TrainerAverages:
         ]
         own = [site for site in found if site.name == name]
         return next(iter(own or (found if len(found) == 1 else [])), None)
-
-    def _explain(self, place: AccumulatorPlace) -> None:
-        """Why the mean of batches may be something else, by what the function does: once, where no source said it."""
-        formulas = self.recorder.formulas.get(place.number)
-        if not formulas or place.site.added.why or place.number in self._explained:
-            return
-        self._explained.add(place.number)
-        found = cause_of(formulas[0], place.source)
-        if found is not None:
-            place.site = replace(place.site, added=replace(place.site.added, **found))
 
 
 #: Stands for the files of installed models.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from batchproof.scripts.run.formula import Formula
-from batchproof.scripts.run.registry import RewrittenFile
+from batchproof.scripts.run.registry import AccumulatorPlace, RewrittenFile
 from batchproof.scripts.source import NONLINEAR_STEPS, Quantity, by_name
 
 
@@ -27,6 +28,14 @@ def cause_of(formula: Formula, source: RewrittenFile) -> dict[str, Any] | None:
     if any(getattr(value, "is_by_target", False) for _, value in formula.fixed):
         return {"quantity": Quantity.RATIO, "why": "how many targets are not ignored differs from batch to batch"}
     return None
+
+
+def explain(place: AccumulatorPlace, formulas: Sequence[Formula]) -> None:
+    """Say why of a place of which no line of the source did."""
+    if formulas and (place.handed or place.keyed) and not place.site.added.why:
+        found = cause_of(formulas[0], place.source)
+        if found is not None:
+            place.site = replace(place.site, added=replace(place.site.added, **found))
 
 
 def _told(name: str) -> tuple[Quantity, str] | None:
