@@ -1,4 +1,4 @@
-"""Why the mean of batches is something else than the value on all samples, read off the function that gave a batch's."""
+"""Why the mean of batches is not the value on all samples, read off the function that gave a batch's value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a script hands to a trainer that averages it: values that it logs, and what the functions return that it calls."""
+"""What a script hands to a trainer that averages it: what it logs, and what functions return that the trainer calls."""
 
 from __future__ import annotations
 
@@ -57,14 +57,12 @@ def repeated(node: ast.expr) -> ast.expr | None:
     >>> ast.unparse(repeated(ast.parse("gather(out.loss.repeat(n)).cpu()", mode="eval").body))
     'out.loss'
     """
-    while isinstance(node, ast.Call):
-        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if name == "repeat" and isinstance(node.func, ast.Attribute) and len(node.args) == 1:
-            return node.func.value
-        if name not in _GATHERS or len(node.args) > 1:
+    found: ast.expr | None = node
+    while isinstance(found, ast.Call):
+        name = getattr(found.func, "attr", getattr(found.func, "id", ""))
+        if name == "repeat" and isinstance(found.func, ast.Attribute) and len(found.args) == 1:
+            return found.func.value
+        if name not in _GATHERS or len(found.args) > 1:
             return None
-        inner = node.args[0] if node.args else getattr(node.func, "value", None)
-        if inner is None:
-            return None
-        node = inner
+        found = found.args[0] if found.args else getattr(found.func, "value", None)
     return None

@@ -168,7 +168,9 @@ class LossCalls(TorchFunctionMode):
         return _combined(name, func, args, kwargs, parts_of, result)
 
 
-def _combined(name: str, func: Any, args: Any, kwargs: Any, losses: list[TrackedLoss | None], result: Any) -> TrackedLoss:
+def _combined(
+    name: str, func: Any, args: Any, kwargs: Any, losses: list[TrackedLoss | None], result: Any
+) -> TrackedLoss:
     """A function of the tensors of several losses."""
     tensors: list[Any] = []
     template: list[tuple[Any, int, int]] = []  # a constant, or a function and which of the tensors it takes

@@ -15,9 +15,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from batchproof.scripts.run.keys import key_of_added, key_of_average, tables_around
+from batchproof.scripts.run.handed import (
+    functions_of_engines,
+    is_of_trainer,
+    logged_values,
+    logging_functions,
+    repeated,
+)
+from batchproof.scripts.run.keys import key_of_added, key_of_average, tables_around, unbound_names
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
-from batchproof.scripts.run.handed import functions_of_engines, is_of_trainer, logged_values, logging_functions, repeated
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
 from batchproof.scripts.run.untouchable import can_be_read_again, is_wrappable, untouchable
 from batchproof.scripts.source import AverageSite, Phase, Script
@@ -51,13 +57,11 @@ def rewrite(
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
         for table in tables_around(site, rewriter.parents):
             trace_back(table, _body(site), functions, rewriter.slice)
-    for function in _about_losses(tree):
+    for function in (*_about_losses(tree), *functions_of_engines(tree, functions)):
         keep_returned(function, functions, rewriter.slice)
-    for function in functions_of_engines(tree, functions):
-        keep_returned(function, functions, rewriter.slice)
-    for logging in logging_functions(tree):
-        for value in logged_values(logging):
-            trace_back(value, list(logging.body), functions, rewriter.slice)
+    for function in logging_functions(tree):
+        for logged in logged_values(function):
+            trace_back(logged, list(function.body), functions, rewriter.slice)
     if report is not None:
         for statement, line, value in _named(tree, report):
             rewriter.report(statement, line, value)
@@ -223,6 +227,7 @@ class _Rewriter(ast.NodeTransformer):
         self.receivers = dict(_receivers(tree))
         self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         self.untouchable = untouchable(tree)
+        self.unbound = unbound_names(tree)
         self.slice = KeptExpressions()
         self.wraps: dict[
             int, list[tuple[str, tuple[int, ...], ast.expr | None]]
@@ -247,7 +252,7 @@ class _Rewriter(ast.NodeTransformer):
         loop.sites.append(number)
         loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))
         loop.trains |= site.loop.phase is Phase.TRAINING
-        place.key = key_of_added(site, self.parents)
+        place.key = key_of_added(site, self.parents, self.unbound)
         if place.key:
             self._wrap(site.added.node, "added_under", number, extra=ast.Name(place.key, ast.Load()))
         else:
@@ -264,7 +269,7 @@ class _Rewriter(ast.NodeTransformer):
             self._at_start(start, number, meter is not None)
         for index, average in enumerate(site.averages):
             if place.key or isinstance(site.added.node, (ast.Dict, ast.Name)):
-                key = key_of_average(average.node, self.parents)
+                key = key_of_average(average.node, self.parents, self.unbound)
                 if key is not None and self._at_average_under(average.node, number, index, key):
                     continue
             self._at_average(average.node, number, index, meter is not None)

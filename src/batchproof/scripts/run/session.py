@@ -305,7 +305,6 @@ class Session:
         yield from self.notes
         yield from self.steering.loaders.notes
 
-
     def _left_to_trainers(self) -> Iterator[str]:
         """What the script hands to a trainer, and no average of it was seen."""
         seen = {(place.source.file, place.site.add) for place in self.registry.places if place.handed}

@@ -1,4 +1,7 @@
-"""What adapters of trainers tell, as passes over loaders: batches, values that are added, averages that are reported."""
+"""What adapters of trainers tell, as passes over loaders: batches, values that are added, averages reported.
+
+A pass is known by a key that its adapter chooses, an average by that key and its name.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,19 @@ from batchproof.scripts.run.formula import Formula, Unmeasured, same_function
 from batchproof.scripts.run.origins import NOWHERE
 from batchproof.scripts.run.recorder import LoopState, ScriptRecorder, count_samples
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
-from batchproof.scripts.run.trace import is_tensor
-from batchproof.scripts.source import Added, Average, AverageSite, Divisor, EpochLoop, Loader, Phase, Quantity, Weight, by_name
+from batchproof.scripts.run.trace import Trace, is_tensor
+from batchproof.scripts.source import (
+    Added,
+    Average,
+    AverageSite,
+    Divisor,
+    EpochLoop,
+    Loader,
+    Phase,
+    Quantity,
+    Weight,
+    by_name,
+)
 
 #: A file and a line of the script.
 Position = tuple[RewrittenFile, int]
@@ -156,7 +170,9 @@ class TrainerAverages:
         if isinstance(formula, str):
             done.fails(Unmeasured(formula))
         else:
-            done.take(formula, [tensor.detach() for tensor in batch], [tensor._version for tensor in batch], len(batch[0]))
+            done.take(
+                formula, [tensor.detach() for tensor in batch], [tensor._version for tensor in batch], len(batch[0])
+            )
 
     def average(self, key: object, name: str, value: Any, weighs: bool = False) -> None:
         """What an average became, as the trainer reports it.
@@ -262,12 +278,12 @@ class TrainerAverages:
             self._watching = False
         if self.recorder.trace is trace:
             with contextlib.suppress(Exception):
-                self._hand_over(calls, result)
+                self._hand_over(calls, trace, result)
         return result
 
-    def _hand_over(self, calls: Any, result: Any) -> None:
+    def _hand_over(self, calls: Any, trace: Trace, result: Any) -> None:
         """Put the losses that a result holds into the trace."""
-        keep, trace = self.recorder.keep, self.recorder.trace
+        keep = self.recorder.keep
         for found in calls.within(result):
             if id(found.value) in trace.losses:
                 continue
@@ -291,14 +307,14 @@ class TrainerAverages:
 
     # ------------------------------------------------------------------ places
 
-    def position(self, frame: FrameType | None = None) -> Position | None:
+    def position(self) -> Position | None:
         """The line of the script that leads to here; None where none does."""
-        frame = frame or sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             source = self.registry.files.get(frame.f_code.co_filename)
             if source is not None:
                 return source, frame.f_lineno
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return None
 
     def _state(self, key: object, trains: bool) -> LoopState:
@@ -322,9 +338,9 @@ class TrainerAverages:
         phase = Phase.TRAINING if loop.trains else Phase.EVALUATION
         made = AverageSite(
             name=name,
-            loop=EpochLoop(ast.For(lineno=line), Loader(None), phase),
+            loop=EpochLoop(_LOOP, Loader(None), phase),
             add=known.add if known is not None else node,
-            added=replace(known.added, weight=Weight.OTHER) if known is not None else self._added(key, name, node, source),
+            added=replace(known.added, weight=Weight.OTHER) if known else self._added(key, name, node, source),
             averages=(Average(node, Divisor.WEIGHTS),),
             reported=(name,),
         )  # fmt: skip
@@ -355,8 +371,10 @@ class TrainerAverages:
         more = [(mean / value - 1) * count if value else 0.0 for mean, value, count in pairs]
         if all(abs(each) < 1e-4 * count for each, count in zip(more, targets, strict=True)):
             return
-        firsts = all(abs(each - (count or 0)) < 1e-3 * total for each, count, total in zip(more, done.counts, targets, strict=True))
-        what = "the number of all labels, among them the first of each sequence, which is no target" if firsts else "another number than that of the targets"
+        pairs_of = zip(more, done.counts, targets, strict=True)
+        firsts = all(abs(each - (count or 0)) < 1e-3 * total for each, count, total in pairs_of)
+        labels = "the number of all labels, among them the first of each sequence, which is no target"
+        what = labels if firsts else "another number than that of the targets"
         why = f"the sum over a batch's targets is divided by {what}"
         added = replace(done.place.site.added, quantity=Quantity.UNKNOWN, why=why, origin=None)
         done.place.site = replace(done.place.site, added=added)
@@ -379,6 +397,8 @@ class TrainerAverages:
         return next(iter(own or (found if len(found) == 1 else [])), None)
 
 
+#: Stands for a loop that the script does not have.
+_LOOP = ast.For(ast.Name("batch", ast.Store()), ast.Name("loader", ast.Load()), [], [], lineno=1, col_offset=0)
 #: Stands for the files of installed models.
 _MODEL = RewrittenFile("<installed>", [], {})
 

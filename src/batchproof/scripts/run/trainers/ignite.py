@@ -114,7 +114,8 @@ def _formula(loss: Callable[..., Any]) -> Formula | str:
 
 def _is_over_epoch(usage: Any) -> bool:
     """Whether a metric is reset as an epoch begins."""
-    return usage is None or "EpochWise" in (type(usage).__name__, getattr(usage, "__name__", "")) or usage == "epoch_wise"
+    names = (type(usage).__name__, getattr(usage, "__name__", ""))
+    return usage is None or usage == "epoch_wise" or "EpochWise" in names
 
 
 def _watch_engine(averages: TrainerAverages, module: ModuleType) -> None:

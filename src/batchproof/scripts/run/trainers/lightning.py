@@ -163,5 +163,7 @@ _PARTS = {
 }
 #: What to do once a module is imported.
 WATCHES = {
-    f"{package}.{name}": watch for package in ("lightning.pytorch", "pytorch_lightning") for name, watch in _PARTS.items()
+    f"{package}.{name}": watch
+    for package in ("lightning.pytorch", "pytorch_lightning")
+    for name, watch in _PARTS.items()
 }
