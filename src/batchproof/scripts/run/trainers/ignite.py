@@ -38,7 +38,7 @@ class _Ignite:
             self.engines.remove(engine)  # its last epoch was not completed
         if event == "EPOCH_STARTED":
             self.engines.append(engine)
-            self.averages.begins(key, engine.state.dataloader, trains=False)
+            self.averages.begins(key, engine.state.dataloader, trains=_trains(engine))
         elif event == "ITERATION_STARTED" and engine in self.engines:
             self.averages.step(key, engine.state.batch)
         elif event == "EPOCH_COMPLETED" and engine in self.engines:
@@ -98,6 +98,12 @@ class _Ignite:
         for each, name, _ in self.attached.get(metric, ()):
             if each is engine:
                 self.averages.drop(("ignite", id(engine)), name)
+
+
+def _trains(engine: Any) -> bool:
+    """Whether an engine's function computes gradients."""
+    code = getattr(engine._process_function, "__code__", None)
+    return code is not None and "backward" in code.co_names
 
 
 def _formula(loss: Callable[..., Any]) -> Formula | str:
