@@ -220,6 +220,8 @@ def exact_value(done: Pass) -> tuple[float | None, bool | None]:
         return None, _sum_by_kind(done)
     first = done.batches.kept[0] if done.batches.kept else None
     try:
+        if done.batches.count != len(done.values):
+            raise Unmeasured("not every batch was seen")
         _leave_out_copies(done)
         value = done.batches.value()
     except Exception as error:  # noqa: BLE001 - the script goes on

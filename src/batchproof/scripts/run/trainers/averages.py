@@ -169,10 +169,9 @@ class TrainerAverages:
         done.counts.append(len(batch[0]) if batch else None)
         if isinstance(formula, str):
             done.fails(Unmeasured(formula))
-        else:
-            done.take(
-                formula, [tensor.detach() for tensor in batch], [tensor._version for tensor in batch], len(batch[0])
-            )
+            return
+        versions = [None if tensor.is_inference() else tensor._version for tensor in batch]
+        done.take(formula, [tensor.detach() for tensor in batch], versions, len(batch[0]))
 
     def average(self, key: object, name: str, value: Any, weighs: bool = False) -> None:
         """What an average became, as the trainer reports it.
@@ -220,11 +219,11 @@ class TrainerAverages:
             unit.means.append(per_target[0])
             unit.targets.append(per_target[1])
         done = recorder.open.get(place.number) or recorder.opened(place.number, place)
-        count = count_samples(state)
-        unit.count += count or 0
         if done.problem:
             return
         try:
+            count = count_samples(state)
+            unit.count += count or 0
             found, batch, versions = recorder.arguments(place, value)
             if unit.formula is not None and not same_function(unit.formula, found):
                 raise Unmeasured("the batches of one optimizer step take different ways")
