@@ -41,7 +41,7 @@ _CONSTANTS = (bool, int, float, str, torch.dtype, torch.device, type(None))
 
 
 @dataclass(frozen=True)
-class LossFunction:
+class LossOfTensors:
     """A single number as a function of the tensors that loss functions were called with.
 
     Attributes:
@@ -80,7 +80,7 @@ class TrackedLoss:
     """
 
     value: Any
-    loss: LossFunction
+    loss: LossOfTensors
     tensors: tuple[Any, ...]
     per_target: tuple[Any, Any] | None = None
 
@@ -191,14 +191,14 @@ def _combined(
     def function(*given: Any) -> Any:
         return func(*(part if end < 0 else part(*given[start:end]) for part, start, end in template), **kwargs)
 
-    return TrackedLoss(result, LossFunction(tuple(key), function, tuple(names), tuple(held)), tuple(tensors))
+    return TrackedLoss(result, LossOfTensors(tuple(key), function, tuple(names), tuple(held)), tuple(tensors))
 
 
-def _one_loss(name: str, options: dict[str, Any], held: tuple[Any, ...]) -> LossFunction:
+def _one_loss(name: str, options: dict[str, Any], held: tuple[Any, ...]) -> LossOfTensors:
     """One of torch's, with all but its samples given."""
     func = getattr(functional, name)
     key = (name, *((argument, _key(value)) for argument, value in sorted(options.items())))
-    return LossFunction(key, lambda one, other: func(one, other, **options), ("input", "target"), held, options)
+    return LossOfTensors(key, lambda one, other: func(one, other, **options), ("input", "target"), held, options)
 
 
 def _per_item(loss: TrackedLoss, items: Any, result: Any) -> TrackedLoss | None:

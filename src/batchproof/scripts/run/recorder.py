@@ -171,7 +171,7 @@ class ScriptRecorder:
         return self.average(part, index, value)
 
     def average_of_pair(self, number: int, index: int, pair: tuple[Any, Any]) -> None:
-        """The same, after the statement that divides."""
+        """The accumulator under a key, after a statement that divides it in place."""
         self.average_under(number, index, *pair)
 
     def meter(self, number: int, value: Any) -> Any:

@@ -161,7 +161,7 @@ class TrainerAverages:
 
     def add_of(self, key: object, name: str, value: Any, at: Position, weight: Any, formula: Formula | str,
                batch: list[Any]) -> None:  # fmt: skip
-        """The same, where the function that gave the value is at hand, or the reason why it cannot be used."""
+        """A batch's value is added, and the function that gave it is at hand, or the reason why it cannot be used."""
         place = self._place(key, name, at)
         done = self.recorder.open.get(place.number) or self.recorder.opened(place.number, place)
         done.values.append(value)
