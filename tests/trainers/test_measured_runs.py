@@ -21,9 +21,11 @@ SCRIPTS = Path(__file__).parent / "scripts"
 Calls = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def measured(name: str, *arguments: str) -> tuple[dict[str, MeasuredAccumulator], ScriptRun]:
+def measured(
+    name: str, *arguments: str, out: io.StringIO | None = None
+) -> tuple[dict[str, MeasuredAccumulator], ScriptRun]:
     """The numbers of a script by name."""
-    with as_it_was(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with as_it_was(), contextlib.redirect_stdout(out or io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         session = Session(execute.script(str(SCRIPTS / name), list(arguments)), Control())
         found = session.result(session.run())
     assert not found.failed, found.failed
@@ -102,6 +104,29 @@ def test_one_step_of_pytorch_lightning_for_both_phases() -> None:
     assert near(rows["train_rmse"].last.exact, functional.mse_loss(*together(calls[-14:-7])).sqrt())
 
 
+@pytest.mark.integration("torchmetrics", "`run` measures the wrong average of `self.log(name, metric(p, y))`")
+@pytest.mark.filterwarnings("ignore")
+def test_what_lightning_logs_of_tables_loaders_and_metric_objects() -> None:
+    pytest.importorskip("lightning")
+    out = io.StringIO()
+    rows, found = measured("lightning_metrics.py", out=out)
+    printed = eval(out.getvalue().strip().splitlines()[-1])
+    assert {name.partition("/")[0] for name in rows} == {
+        f"{stage}_{what}" for stage in ("val", "test") for what in ("mse", "mae", "called")
+    }
+    assert [name for name, row in sorted(rows.items()) if row.wrong] == [
+        "test_called", "val_called/dataloader_idx_0", "val_called/dataloader_idx_1"
+    ]  # fmt: skip
+    called = rows["test_called"]
+    assert near(called.last.exact, printed["test_object"])  # torchmetrics' own, of all batches
+    assert near(called.last.printed, printed["test_called"])
+    assert called.why == "a root is taken of each batch"
+    assert near(rows["test_mse"].last.exact, printed["test_mse"])
+    assert rows["val_mse/dataloader_idx_1"].last.sizes == ((30, 3), (10, 1))
+    assert len(rows["val_mse/dataloader_idx_0"].epochs) == 4  # twice in an epoch, without the check before the first
+    assert any("largest" in note for note in found.notes)
+
+
 @pytest.mark.integration("transformers", "`run` measures `loss` and `eval_loss` of a model that computes its loss")
 @pytest.mark.filterwarnings("ignore")
 def test_trainer_with_a_loss_of_its_model() -> None:
@@ -116,6 +141,19 @@ def test_trainer_with_a_loss_of_its_model() -> None:
     assert near(rows["loss"].last.exact, functional.cross_entropy(*together(calls[-21:-14])))
     assert rows["loss"].last.updates == 7
     assert rows["loss"].place.text == "trainer.train()"
+
+
+@pytest.mark.integration("transformers", "`run` puts the micro-batches of an optimizer step together")
+@pytest.mark.filterwarnings("ignore")
+def test_trainer_with_accumulated_gradients() -> None:
+    pytest.importorskip("transformers")
+    rows, _ = measured("hf_trainer.py", "8", "3")
+    loss = rows["loss"].last
+    calls, printed = plain("hf_trainer.py", "cross_entropy", "8", "3")
+    assert near(loss.exact, functional.cross_entropy(*together(calls[-21:-14])))
+    assert (loss.updates, loss.sizes) == (3, ((24, 2), (2, 1)))
+    assert f"'loss': '{loss.printed:.4g}'" in printed
+    assert "first of each sequence" in rows["loss"].why
 
 
 @pytest.mark.integration("transformers", "`run` measures a `compute_loss` of the script's own, gradients accumulated")

@@ -8,6 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 set_seed(0)
 size = int(sys.argv[1]) if len(sys.argv) > 1 else 8
+accumulated = int(sys.argv[2]) if len(sys.argv) > 2 else 1
 draw = torch.Generator().manual_seed(0)
 samples = []
 for length in torch.randint(2, 12, (50,), generator=draw).tolist():
@@ -23,6 +24,7 @@ trainer = Trainer(
         tempfile.mkdtemp(),
         per_device_train_batch_size=size,
         per_device_eval_batch_size=size,
+        gradient_accumulation_steps=accumulated,
         num_train_epochs=2,
         eval_strategy="epoch",
         logging_strategy="epoch",

@@ -16,6 +16,7 @@ from typing import Any
 
 from batchproof.scripts.run.formula import (
     COUNT,
+    WITHOUT_STATE,
     Backtrace,
     Formula,
     Unmeasured,
@@ -31,7 +32,16 @@ from batchproof.scripts.run.formula import (
 from batchproof.scripts.run.purity import Opaque, is_model, may_be_called_again
 from batchproof.scripts.run.registry import Kept, Node, Registry
 from batchproof.scripts.run.row_selection import rows_of_one_kind
-from batchproof.scripts.run.trace import Trace, is_batch, is_batch_holder, is_container, is_plain, is_tensor, parts
+from batchproof.scripts.run.trace import (
+    Trace,
+    is_a,
+    is_batch,
+    is_batch_holder,
+    is_container,
+    is_plain,
+    is_tensor,
+    parts,
+)
 
 #: LongerLoader ways are no formulas.
 MOST_STEPS = 400
@@ -274,9 +284,12 @@ class _Resolver:
         before = self.state.copy()
         self.state.model = self.state.own = False
         try:
-            if isinstance(inner, ast.Call):
-                self._check(inner, index)
-            found = self._step(index, self._inside(inner, index), inner)
+            if isinstance(inner, ast.Call) and self._scores(inner, index):
+                found = self._scored(inner, index)
+            else:
+                if isinstance(inner, ast.Call):
+                    self._check(inner, index)
+                found = self._step(index, self._inside(inner, index), inner)
         except (Opaque, Unmeasured) as reason:
             self.state = before
             return self._instead(index, reason)
@@ -355,6 +368,17 @@ class _Resolver:
         """A name that is the same wherever it is read is looked up in the namespace of its file."""
         index = min(before, len(self.trace.numbers) - 1)
         self.state.sources.setdefault(node.id, self._node(index).source)
+
+    def _scores(self, call: ast.Call, index: int) -> bool:
+        """Whether a metric object is called, which gives a batch's value and adds the batch to its state."""
+        callee = self._object(unwrapped(call.func), index)
+        return is_a(callee, "torchmetrics", "Metric") or is_a(callee, "torchmetrics", "MetricCollection")
+
+    def _scored(self, call: ast.Call, index: int) -> ast.expr:
+        """The value that a metric without a state gives."""
+        found = self._inside(call, index)
+        found.func = at(ast.Call(at(ast.Name(WITHOUT_STATE, ast.Load()), call), [found.func], []), call)
+        return self._step(index, found, call)
 
     def _check(self, call: ast.Call, index: int) -> None:
         """Refuse a call that must not be made again."""
