@@ -56,6 +56,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 
 def asked(fn: Any, **options: Any) -> Any:
     metric = batchproof.exact(fn, **options)
+    torch.nn.ModuleList([metric]).train()  # type: ignore[list-item]
     assert isinstance(metric, torchmetrics.Metric)
     return metric
 
@@ -454,6 +455,10 @@ def rank_scenarios(rank: int, world: int) -> dict[str, Any]:
     together = torchmetrics.MetricCollection({"ours": batchproof.exact(rmse), "mse": torchmetrics.MeanSquaredError()})
     together.update(torch.full((3 + rank,), float(rank)), torch.zeros(3 + rank))
     found["collection"] = {name: float(value) for name, value in together.compute().items()}
+    alone = batchproof.exact(rmse)
+    assert isinstance(alone, torchmetrics.Metric)  # no module has it: one rank may ask for its value
+    alone.update(p, y)
+    found["no part of a module"] = alone.compute() if rank == 0 else None
     gathers = asked(rmse)
     gathers.dist_sync_fn = lambda *_, **__: None
     gathers.update(torch.ones(3), torch.zeros(3))
@@ -486,6 +491,11 @@ def test_compute_is_over_all_ranks_and_the_state_stays_the_rank_s_own(ranks: lis
         torch.testing.assert_close(result[f"{name} resumed"], [fn(*resumed), fn(*alone)])
     own = [torch.cat([part[: SHARES[world][0]], torch.tensor([last])]) for part, last in ((p, 2.0), (y, 0.0))]
     torch.testing.assert_close(ranks[0][f"{name} alone"][0], fn(*own))
+
+
+def test_a_loop_s_own_metric_does_not_wait_for_other_ranks(ranks: list[dict[str, Any]]) -> None:
+    p, y = (whole[: SHARES[len(ranks)][0]] for whole in data())
+    torch.testing.assert_close(ranks[0]["no part of a module"], rmse(p, y))
 
 
 def test_a_step_over_all_ranks(ranks: list[dict[str, Any]]) -> None:

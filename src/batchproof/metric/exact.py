@@ -451,4 +451,4 @@ def _blank_metric() -> Exact:
         import torchmetrics  # noqa: F401
     except ImportError:
         return _blank(Exact)
-    return _blank(_torchmetric().ExactMetric)
+    return _blank(_torchmetric().TorchmetricsExact)

@@ -312,7 +312,7 @@ class ExactMany:
         all_of_them: Sequence[Any] = others if isinstance(others, (list, tuple)) else [others]
         for other in all_of_them:
             if not isinstance(other, ExactMany):
-                raise BatchproofError(f"merge_state takes metrics of several functions, not {type(other).__name__}")
+                raise BatchproofError("merge_state takes metrics of several functions")
             self._check_names(other)
         theirs = [other._given() for other in all_of_them]
         return self._changed(lambda name, member: member.merge_state([given[name] for given in theirs]))

@@ -29,7 +29,7 @@ _OPTIONS = ("fn", "over", "batch_dim", "state", "warmup")
 _OWN = {*_OPTIONS, "_values", "_stream", "_update_signature", "_before", "_synced", "_cached", "_step_value"}
 
 
-class ExactMetric(Exact, Metric):
+class TorchmetricsExact(Exact, Metric):
     """What an `Exact` becomes once it is asked whether it is a ``torchmetrics.Metric``; nobody makes one by hand."""
 
     full_state_update = False
@@ -47,6 +47,7 @@ class ExactMetric(Exact, Metric):
         self._before: Any = None  # what there was, for `unsync`
         self._step_value: Any = None
         self._shows_tensors = False
+        self._is_used = False
         self._moving = False
         Metric.__init__(self)
         for name in ("update", "compute"):  # those of the instance
@@ -64,6 +65,23 @@ class ExactMetric(Exact, Metric):
     def __setattr__(self, name: str, value: Any) -> None:
         # ``fn`` may be a module, even the one that this metric is part of: it is no child
         object.__setattr__(self, name, value)
+
+    # An ``isinstance`` anywhere makes an `Exact` one of these. Only what is part of a module or a collection talks to
+    # other ranks in `compute`: a loop's own metric, asked for its value on one rank, would wait for the others for ever.
+
+    def train(self, mode: bool = True) -> TorchmetricsExact:
+        """Called by the module that it is part of."""
+        self._is_used = True
+        return torch.nn.Module.train(self, mode)
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Called by the module that it is part of, and by trainers."""
+        self._is_used = True
+        yield from torch.nn.Module.named_modules(self, *args, **kwargs)
+
+    def _filter_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        self._is_used = True  # by a collection
+        return Metric._filter_kwargs(self, **kwargs)
 
     # ------------------------------------------------------------------ a batch
 
@@ -85,7 +103,7 @@ class ExactMetric(Exact, Metric):
     @property
     def _forward_cache(self) -> Any:
         # Lightning reads it of each metric that it logs, and logs tensors alone
-        self._shows_tensors = True
+        self._shows_tensors = self._is_used = True
         return _as_tensors(self._step_value)
 
     @_forward_cache.setter
@@ -103,7 +121,7 @@ class ExactMetric(Exact, Metric):
     # ------------------------------------------------------------------ a value
 
     def compute(self) -> Any:
-        """The exact value over all that was folded in, on all ranks where torch.distributed is initialised.
+        """The exact value over all that was folded in, on all ranks where it is part of a module or a collection.
 
         The state stays this rank's own. Without ``sync_on_compute``, or after `sync`, ranks do not talk.
 
@@ -119,7 +137,8 @@ class ExactMetric(Exact, Metric):
 
     def _value(self) -> Any:
         self._refuse_gather(self.dist_sync_fn)
-        ranks = self._ranks() if self._to_sync and self.sync_on_compute and not self._is_synced else None
+        is_asked = self._is_used and self._to_sync and self.sync_on_compute and not self._is_synced
+        ranks = self._ranks() if is_asked else None
         value = Exact.compute(self._over_ranks() if ranks else self)
         return _as_tensors(value) if self._shows_tensors else value
 
@@ -160,7 +179,7 @@ class ExactMetric(Exact, Metric):
         *,
         dist_sync_fn: Callable[..., Any] | None = None,
         **options: Any,
-    ) -> ExactMetric:
+    ) -> TorchmetricsExact:
         """Merge over the ranks, as `Exact.sync`; `unsync` puts back what this rank had."""
         self._refuse_gather(dist_sync_fn or (group if inspect.isroutine(group) else None))
         if not should_sync or (distributed_available is not None and not distributed_available()):
@@ -231,7 +250,7 @@ class ExactMetric(Exact, Metric):
         Exact.reset(self)
         self._step_value = self._cached = self._synced = self._before = None
 
-    def merge_state(self, others: Any) -> ExactMetric:  # type: ignore[override]
+    def merge_state(self, others: Any) -> TorchmetricsExact:  # type: ignore[override]
         """Take in what others hold, as `Exact.merge_state`, or a ``metric_state`` of one."""
         if isinstance(others, dict):
             self._reduce_states(others)
@@ -242,6 +261,7 @@ class ExactMetric(Exact, Metric):
 
     def _reduce_states(self, incoming_state: dict[str, Any]) -> None:
         """Merge states as torchmetrics hands them around; several, where a wrapper gathered them from the ranks."""
+        self._is_used = True
         data = incoming_state[STATE]
         for row in [] if data.numel() == 0 else data.reshape(-1, data.shape[-1]):
             other = self._plain()
@@ -273,15 +293,15 @@ class ExactMetric(Exact, Metric):
 
     # ------------------------------------------------------------------ devices and types
 
-    def to(self, *args: Any, **kwargs: Any) -> ExactMetric:
+    def to(self, *args: Any, **kwargs: Any) -> TorchmetricsExact:
         """Move the state to a device, and ``fn`` with it where it is a module; sums stay in float64."""
         return torch.nn.Module.to(self, *args, **kwargs)
 
-    def set_dtype(self, dst_type: str | torch.dtype) -> ExactMetric:
+    def set_dtype(self, dst_type: str | torch.dtype) -> TorchmetricsExact:
         """Change nothing: sums are kept in float64 whatever the type of the samples."""
         return self
 
-    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> ExactMetric:
+    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> TorchmetricsExact:
         module: Any = self.fn
         if isinstance(module, torch.nn.Module) and not self._moving:  # it may be what this metric is part of
             self._moving = True
@@ -331,14 +351,14 @@ class ExactMetric(Exact, Metric):
         return plot_single_or_multi_val(self.compute() if val is None else val, ax=ax, name=name)
 
 
-class _Asked(ExactMetric):
-    """What the ``isinstance`` is told that makes an `Exact` an `ExactMetric`: it looked at the type before."""
+class _Asked(TorchmetricsExact):
+    """What the ``isinstance`` is told that makes an `Exact` an `TorchmetricsExact`: it looked at the type before."""
 
 
 def adopt(metric: Exact) -> type[Exact]:
     """Make a metric one of torchmetrics, where it is; its state stays."""
-    object.__dict__["__class__"].__set__(metric, ExactMetric)
-    assert isinstance(metric, ExactMetric)
+    object.__dict__["__class__"].__set__(metric, TorchmetricsExact)
+    assert isinstance(metric, TorchmetricsExact)
     metric.join()
     return _Asked
 
