@@ -274,7 +274,7 @@ class ExactMany:
         return len(self._members)
 
     @property
-    def plan(self) -> Plans:
+    def plan(self) -> dict[str, Plan]:
         """The plan of each function, by its name; printed, it also says what is folded together.
 
         Raises:
