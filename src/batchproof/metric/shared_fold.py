@@ -47,7 +47,7 @@ class SharedFold:
             return None
 
     def ready_to_call(self, args: Sequence[Any]) -> tuple[Folded, Answers | None] | None:
-        """As `ready`, before the functions are called on the batch: and what of that is computed already."""
+        """Fold a batch that the functions will be called on, as `ready` does, and say what is computed already."""
         try:
             found = self._answering(args) if self._answering is not None else None
         except Exception:  # noqa: BLE001 - as in `ready`
