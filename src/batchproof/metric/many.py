@@ -274,7 +274,7 @@ class ExactMany:
         return len(self._members)
 
     @property
-    def plan(self) -> Plans:
+    def plan(self) -> dict[str, Plan]:
         """The plan of each function, by its name; printed, it also says what is folded together.
 
         Raises:
@@ -402,7 +402,7 @@ def _folding(member: Exact, args: Any, kwargs: Any, copies: dict[int, Any], call
 
 
 def _each_sample(member: Exact, args: Any, kwargs: Any, known: dict[str, Any] | None, name: str) -> Commit:
-    """The same for a mean over samples, for which the function is called on each."""
+    """Call a function on each sample for the mean over them, without changing the state; what comes back puts it in."""
     with torch.set_grad_enabled(known is not None and torch.is_grad_enabled()):
         call = member._read(args, kwargs)
         sample = member._known_sample(call)

@@ -47,7 +47,7 @@ class SharedFold:
             return None
 
     def ready_to_call(self, args: Sequence[Any]) -> tuple[Folded, Answers | None] | None:
-        """What is ready to be folded, before the functions are called; and what of their work is done already."""
+        """Fold a batch that the functions will be called on, as `ready` does, and say what is computed already."""
         try:
             found = self._answering(args) if self._answering is not None else None
         except Exception:  # noqa: BLE001 - as in `ready`

@@ -151,7 +151,7 @@ class Stream:
             raise unfoldable(error) from error
 
     def ready_to_call(self, args: Sequence[Any]) -> tuple[Folded, Answers | None] | None:
-        """What is ready to be folded, before the function is called; and what of its work is done already."""
+        """Fold a batch that the function will be called on, as `ready` does, and say what is computed already."""
         answering = None if self.slots is None else next(iter(self.variants.values())).answering
         if answering is not None:
             try:

@@ -67,7 +67,7 @@ class TorchmetricsExact(Exact, Metric):
         object.__setattr__(self, name, value)
 
     # An ``isinstance`` anywhere makes an `Exact` one of these. Only what is part of a module or a collection talks to
-    # other ranks in `compute`: a loop's own metric, asked for its value on one rank, would wait for the others for ever.
+    # other ranks in `compute`: a loop's own metric, asked for its value on one rank, would wait for ever.
 
     def train(self, mode: bool = True) -> TorchmetricsExact:
         """Called by the module that it is part of."""
