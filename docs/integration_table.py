@@ -17,6 +17,15 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "integrations.md"
 HEAD = "| package | version | what works |\n| --- | --- | --- |\n"
 
+#: The page of each package.
+PAGES = {
+    "accelerate": "accelerate",
+    "lightning": "lightning",
+    "pytorch-ignite": "ignite",
+    "pytorch-lightning": "lightning",
+    "torchmetrics": "lightning",
+    "transformers": "hugging-face",
+}
 #: Package and what works.
 Row = tuple[str, str]
 
@@ -53,10 +62,9 @@ def shown() -> dict[Row, str]:
 
 def table(rows: dict[Row, str]) -> str:
     """The table, a line for each row, by package."""
-    pages = {"transformers": "hugging-face", "accelerate": "accelerate", "pytorch-ignite": "ignite"}
     lines = []
     for (package, works), version in sorted(rows.items()):
-        name = f"[`{package}`]({pages[package]}.md)" if package in pages else f"`{package}`"
+        name = f"[`{package}`]({PAGES[package]}.md)" if package in PAGES else f"`{package}`"
         lines.append(f"| {name} | {version} | {works} |\n")
     return HEAD + "".join(lines)
 

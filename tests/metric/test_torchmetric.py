@@ -20,7 +20,6 @@ from batchproof import BatchproofError, Exact
 torchmetrics = pytest.importorskip("torchmetrics")
 
 SIZES = (40, 7, 33, 1, 19)
-integration = pytest.mark.integration
 
 
 def rmse(p: Tensor, y: Tensor) -> Tensor:
@@ -175,7 +174,7 @@ def test_numbers_are_python_s_until_lightning_asks() -> None:
     assert isinstance(metric.compute(), Tensor)
 
 
-@integration("torchmetrics", "arithmetic on metrics")
+@pytest.mark.integration("torchmetrics", "arithmetic on metrics")
 def test_arithmetic() -> None:
     total = torchmetrics.MeanAbsoluteError() + batchproof.exact(rmse)
     for batch in batches():
@@ -188,7 +187,7 @@ def test_arithmetic() -> None:
     torch.testing.assert_close(ratio.compute(), 2 * rmse(p, y) / mse(p, y))
 
 
-@integration("torchmetrics", "plot")
+@pytest.mark.integration("torchmetrics", "plot")
 def test_plot() -> None:
     pytest.importorskip("matplotlib").use("Agg")
     metric = fed(asked(rmse))
@@ -203,7 +202,7 @@ def test_plot() -> None:
 # ------------------------------------------------------------------ collections
 
 
-@integration("torchmetrics", "`MetricCollection`, with compute groups")
+@pytest.mark.integration("torchmetrics", "`MetricCollection`, with compute groups")
 @pytest.mark.parametrize("way", ["update", "forward"])
 def test_a_collection_shares_no_exact_state(way: str) -> None:
     twice = {"a": batchproof.exact(rmse), "b": batchproof.exact(rmse), "c": batchproof.exact(mse)}
@@ -257,7 +256,9 @@ def test_a_collection_is_cloned_with_another_prefix() -> None:
 # ------------------------------------------------------------------ wrappers
 
 
-@integration("torchmetrics", "wrappers: `MetricTracker`, `MinMaxMetric`, `Running`, `BootStrapper`, `ClasswiseWrapper`")
+@pytest.mark.integration(
+    "torchmetrics", "wrappers: `MetricTracker`, `MinMaxMetric`, `Running`, `BootStrapper`, `ClasswiseWrapper`"
+)
 def test_wrappers() -> None:
     from torchmetrics import wrappers
 
@@ -302,7 +303,7 @@ def test_a_module_s_state_has_it_where_it_is_persistent() -> None:
     assert other.metric.update_count == len(SIZES)
 
 
-@integration("torchmetrics", "`persistent` states in checkpoints")
+@pytest.mark.integration("torchmetrics", "`persistent` states in checkpoints")
 @pytest.mark.parametrize("fn", [rmse, median, both])
 def test_a_checkpoint_is_read_without_running_code(fn: Any, tmp_path: Path) -> None:
     net = Net(fn)
@@ -472,7 +473,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return spawned(rank_scenarios, request.param, tmp_path_factory.mktemp("ranks"))
 
 
-@integration("torchmetrics", "`compute` over uneven ranks, and updates after it")
+@pytest.mark.integration("torchmetrics", "`compute` over uneven ranks, and updates after it")
 @pytest.mark.parametrize("name", ["rmse", "median"])
 def test_compute_is_over_all_ranks_and_the_state_stays_the_rank_s_own(ranks: list[dict[str, Any]], name: str) -> None:
     fn, world = {"rmse": rmse, "median": median}[name], len(ranks)

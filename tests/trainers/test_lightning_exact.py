@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*:UserWarning:(lightning|pytorch_lightning|torch).*"),
 ]
-integration = pytest.mark.integration
+
 
 SIZE, N = 16, 70  # a last batch of 6
 
@@ -115,7 +115,7 @@ def each_epoch(package: Any, stage: str) -> Any:
 # ------------------------------------------------------------------ self.log
 
 
-@integration("lightning", "`self.log` of a metric: exact, by epoch and by step")
+@pytest.mark.integration("lightning", "`self.log` of a metric: exact, by epoch and by step")
 def test_a_logged_metric_is_exact_in_each_epoch(package: Any, tmp_path: Path) -> None:
     steps: list[tuple[float, float]] = []
 
@@ -150,7 +150,7 @@ def test_a_logged_metric_is_exact_in_each_epoch(package: Any, tmp_path: Path) ->
     assert all(value == expected for value, expected in steps)
 
 
-@integration("lightning", "`self.log_dict` of a `MetricCollection`")
+@pytest.mark.integration("lightning", "`self.log_dict` of a `MetricCollection`")
 def test_a_collection_with_theirs(package: Any, tmp_path: Path) -> None:
     import torchmetrics
 
@@ -171,7 +171,7 @@ def test_a_collection_with_theirs(package: Any, tmp_path: Path) -> None:
     assert logged == pytest.approx({key: float(value) for key, value in expected.items()})
 
 
-@integration("lightning", "functions of arrays that return a Python number, as scikit-learn's")
+@pytest.mark.integration("lightning", "functions of arrays that return a Python number, as scikit-learn's")
 def test_a_score_of_scikit_learn(package: Any, tmp_path: Path) -> None:
     from sklearn.metrics import f1_score
 
@@ -193,7 +193,7 @@ def test_a_score_of_scikit_learn(package: Any, tmp_path: Path) -> None:
     assert logged["f1"] == pytest.approx(f1_score(y > 0, p > 0, average="macro"), rel=1e-6)
 
 
-@integration("lightning", "`EarlyStopping` and `ModelCheckpoint` on an exact value")
+@pytest.mark.integration("lightning", "`EarlyStopping` and `ModelCheckpoint` on an exact value")
 def test_checkpoints_are_chosen_by_it(package: Any, tmp_path: Path) -> None:
     class Module(base(package)):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -218,7 +218,7 @@ def test_checkpoints_are_chosen_by_it(package: Any, tmp_path: Path) -> None:
     assert logged["val_rmse"] == pytest.approx(float(min(values)))
 
 
-@integration("lightning", "`persistent` states in a checkpoint within an epoch")
+@pytest.mark.integration("lightning", "`persistent` states in a checkpoint within an epoch")
 def test_a_checkpoint_within_an_epoch(package: Any, tmp_path: Path) -> None:
     class Module(base(package)):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -243,7 +243,7 @@ def test_a_checkpoint_within_an_epoch(package: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(other.rmse.compute(), rmse(*module.of("train 0")))
 
 
-@integration("lightning", "`precision` of the module: sums stay in double precision")
+@pytest.mark.integration("lightning", "`precision` of the module: sums stay in double precision")
 def test_a_module_in_half_precision(package: Any, tmp_path: Path) -> None:
     class Module(base(package)):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -291,7 +291,7 @@ def reporting(package: Any, fn: Any = rmse) -> Any:
     return Module()
 
 
-@integration("lightning", "a callback, with no change in the module: exact values beside its averages")
+@pytest.mark.integration("lightning", "a callback, with no change in the module: exact values beside its averages")
 def test_the_callback_reports_each_stage(package: Any, tmp_path: Path) -> None:
     from batchproof.integrations.lightning import ExactMetrics
 
@@ -382,7 +382,7 @@ def ranks(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@integration("lightning", "two processes with uneven data: `self.log`, `MetricCollection`, the callback")
+@pytest.mark.integration("lightning", "two processes with uneven data: `self.log`, `MetricCollection`, the callback")
 def test_two_processes_log_the_value_on_the_samples_of_both(ranks: list[list[dict[str, Any]]]) -> None:
     assert [epoch["stage"] for epoch in ranks[0]] == ["val", "train"] * 2
     for epochs in zip(*ranks, strict=True):
@@ -422,7 +422,9 @@ class Averaged(L.LightningModule):
 """
 
 
-@integration("lightning", "`lint --fix` of `self.log(name, rmse(p, y))` and of `self.log(name, self.f1(p, y))`")
+@pytest.mark.integration(
+    "lightning", "`lint --fix` of `self.log(name, rmse(p, y))` and of `self.log(name, self.f1(p, y))`"
+)
 def test_what_lint_writes_is_exact(package: Any, tmp_path: Path) -> None:
     from batchproof.scripts.lint.one_file import repaired
 

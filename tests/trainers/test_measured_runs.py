@@ -92,7 +92,7 @@ def test_lightning() -> None:
     assert found.notes == ()
 
 
-@pytest.mark.integration("pytorch_lightning", "`run` measures what one step for both phases logs, each under its name")
+@pytest.mark.integration("pytorch-lightning", "`run` measures what one step for both phases logs, each under its name")
 @pytest.mark.filterwarnings("ignore")
 def test_one_step_of_pytorch_lightning_for_both_phases() -> None:
     pytest.importorskip("pytorch_lightning")

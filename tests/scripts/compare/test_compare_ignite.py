@@ -40,7 +40,7 @@ print(evaluator.run(DataLoader(data, 8)).metrics)
 """
 
 
-@pytest.mark.integration("ignite", "`compare` tells averaging from the rest")
+@pytest.mark.integration("pytorch-ignite", "`compare` tells averaging from the rest")
 def test_an_average_of_ignite_over_batch_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "slots", shared_slots)
     with inside(tmp_path, monkeypatch, {"train.py": SCRIPT}, 100):

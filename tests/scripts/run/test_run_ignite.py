@@ -37,7 +37,9 @@ def _data() -> tuple[torch.nn.Linear, torch.Tensor, torch.Tensor]:
     return torch.nn.Linear(3, 1), x, y
 
 
-@pytest.mark.integration("ignite", "`run` measures `Loss`: a mean over samples is exact, a root of each batch is not")
+@pytest.mark.integration(
+    "pytorch-ignite", "`run` measures `Loss`: a mean over samples is exact, a root of each batch is not"
+)
 def test_losses_of_an_evaluator(tmp_path: Path) -> None:
     text = """
         evaluator = create_supervised_evaluator(model, metrics={"mse": Loss(F.mse_loss), "rmse": Loss(rmse)})
@@ -62,7 +64,7 @@ def test_losses_of_an_evaluator(tmp_path: Path) -> None:
     assert rows["rmse"].phase == "evaluation"
 
 
-@pytest.mark.integration("ignite", "`run` measures `Average` of what an engine's function returns")
+@pytest.mark.integration("pytorch-ignite", "`run` measures `Average` of what an engine's function returns")
 def test_averages_of_what_a_step_returns(tmp_path: Path) -> None:
     text = """
         trainer = Engine(step)
