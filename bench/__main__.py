@@ -1,4 +1,4 @@
-"""``python -m bench [update call nosync accuracy derive simulate accumulate lint run] [--quick] [--json]``."""
+"""``python -m bench [update call collection nosync accuracy derive ... lint run] [--quick] [--json]``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.console import Console
 SECTIONS = (
     "update",
     "call",
+    "collection",
     "nosync",
     "accuracy",
     "derive",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -25,3 +26,11 @@ def worker(rank: int, job: Callable[[int, int], Any], world: int, folder: str) -
 def spawned(job: Callable[[int, int], Any], world: int, folder: Path) -> list[Any]:
     torch.multiprocessing.spawn(worker, (job, world, str(folder)), nprocs=world)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
+
+
+def as_torchrun(rank: int, world: int) -> None:
+    """The environment that torchrun gives a process, which accelerate reads; the group is there already."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world),
+        "MASTER_ADDR": "localhost", "MASTER_PORT": "0", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip

@@ -106,7 +106,8 @@ def test_the_page_of_files_is_current():
 
 def public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+        overload = "overload" in map(ast.unparse, getattr(node, "decorator_list", ()))
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") and not overload:
             yield node
 
 

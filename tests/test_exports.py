@@ -9,7 +9,7 @@ import pytest
 
 import batchproof
 
-NAMES = """Accumulator Aggregation BatchproofError Exact Explanation GradientCheck GradientNoise PartialState
+NAMES = """Accumulator Aggregation BatchproofError Exact ExactMany Explanation GradientCheck GradientNoise PartialState
 PartitionCheck Scores Simulation __version__ accumulate check_gradients check_partitions exact explain gradient_noise
 micro_batch_weights plan score simulate testing""".split()
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from batchproof.gradients.check import GradientCheck, check_gradients
     from batchproof.gradients.noise import GradientNoise, gradient_noise
     from batchproof.gradients.partitions import PartitionCheck, check_partitions, micro_batch_weights
-    from batchproof.metric import Aggregation, Exact, PartialState, exact, plan
+    from batchproof.metric import Aggregation, Exact, ExactMany, PartialState, exact, plan
     from batchproof.scoring import Scores, score
     from batchproof.simulation import Simulation, simulate
 
 __version__ = VERSION
 __all__ = [
-    "Accumulator", "Aggregation", "BatchproofError", "Exact", "Explanation", "GradientCheck", "GradientNoise",
-    "PartialState", "PartitionCheck", "Scores", "Simulation", "__version__", "accumulate", "check_gradients",
-    "check_partitions", "exact", "explain", "gradient_noise", "micro_batch_weights", "plan", "score", "simulate",
-    "testing",
+    "Accumulator", "Aggregation", "BatchproofError", "Exact", "ExactMany", "Explanation", "GradientCheck",
+    "GradientNoise", "PartialState", "PartitionCheck", "Scores", "Simulation", "__version__", "accumulate",
+    "check_gradients", "check_partitions", "exact", "explain", "gradient_noise", "micro_batch_weights", "plan",
+    "score", "simulate", "testing",
 ]  # fmt: skip
 
 #: The room of each name.
@@ -36,6 +36,7 @@ _ROOMS = {
     "Accumulator": "gradients.accumulation",
     "Aggregation": "metric",
     "Exact": "metric",
+    "ExactMany": "metric",
     "Explanation": "explanation",
     "GradientCheck": "gradients.check",
     "GradientNoise": "gradients.noise",

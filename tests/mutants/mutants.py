@@ -579,7 +579,7 @@ MUTANTS = (
     Mutant(
         "the short way checks no shapes",
         "metric/fast_path.py",
-        "if not _fixed_shape(plan, plan.kept[place]):",
+        "if not _fixed_shape(plan.leaves[place]):",
         "if False:",
         FAST,
     ),

@@ -7,6 +7,7 @@ from batchproof.derive.finish_many import OneByOne, finish_many
 from batchproof.derive.finish_sizes import finish_sizes
 from batchproof.derive.fold_groups import GroupFold, StatesByGroup, group_fold
 from batchproof.derive.fold_many import FoldMany, as_kept, fold_many
+from batchproof.derive.fold_together import FoldTogether, can_join, fold_together
 from batchproof.derive.gradient import Slope, slope
 from batchproof.derive.groups import derive_groups, least_group, like
 from batchproof.derive.kind import Kind
@@ -14,7 +15,7 @@ from batchproof.derive.loops import Loop
 from batchproof.derive.merge import ROWS, SUM, Merge
 from batchproof.derive.operators import POLYNOMIAL, SMOOTH, base_name
 from batchproof.derive.pipeline import derive, program_of
-from batchproof.derive.plan import Leaf, Plan, SamplesPlan, StatePlan, Verified, check_shapes
+from batchproof.derive.plan import Folding, Leaf, Plan, SamplesPlan, StatePlan, Verified, check_shapes
 from batchproof.derive.plan_data import of_bytes, to_bytes, with_function
 from batchproof.derive.program import Program, ProgramValue
 from batchproof.derive.purity import OwnError, keep_inputs
@@ -58,6 +59,8 @@ __all__ = [
     "Diverged",
     "Finisher",
     "FoldMany",
+    "FoldTogether",
+    "Folding",
     "Free",
     "GroupFold",
     "Kind",
@@ -84,6 +87,7 @@ __all__ = [
     "Verified",
     "as_kept",
     "base_name",
+    "can_join",
     "check_finishes",
     "check_folds",
     "check_shapes",
@@ -94,6 +98,7 @@ __all__ = [
     "finish_many",
     "finish_sizes",
     "fold_many",
+    "fold_together",
     "group_fold",
     "keep_inputs",
     "least_group",

@@ -67,6 +67,14 @@ bincount count_nonzero bmm mv""".split()
 
 _OVER_DIMS = ("sum", "amin", "amax")
 
+#: Of two tensors either may stand first: the value is the same, and so is then its name.
+_COMMUTE = frozenset(
+    (aten.add.Tensor, aten.mul.Tensor, aten.eq.Tensor, aten.ne.Tensor, aten.bitwise_and.Tensor, aten.bitwise_or.Tensor)
+)
+
+#: Operations along one dimension of their input, which is counted from the front.
+_ALONG = frozenset("argmax argmin _softmax _log_softmax softmax log_softmax cumsum gather".split())
+
 _RENAMED = {"view": "reshape", "_unsafe_view": "reshape", "_softmax": "softmax", "_log_softmax": "log_softmax"}
 
 _FUNCTIONS = {
@@ -109,28 +117,45 @@ class FoldCode:
         """The source of the function."""
         return self._source(", ".join(self.leaves))
 
-    def compile(self, **others: Any) -> Callable[..., Any]:
-        """The function: it returns the leaves' values and the lengths. Where others are given, names mean these."""
-        return self._made(self.text, {**self.space, **others})
+    def compile(self, also: Sequence[str] = (), **others: Any) -> Callable[..., Any]:
+        """The function: it returns the leaves' values and the lengths. Where others are given, names mean these.
 
-    def compile_packed(self, packed: dict[int, bool]) -> Callable[..., Any]:
+        Args:
+            also: the names of values to return as a third list.
+            others: by name.
+        """
+        return self._made(self._source(", ".join(self.leaves), also), {**self.space, **others})
+
+    def positions(self) -> list[tuple[str, int, int]]:
+        """Where the largest of each sample's numbers stand: the name of each such value, its input, the dimension."""
+        made = dict(line.split(" = ", 1) for line in self.lines)
+        found = []
+        for name, expression in made.items():
+            taken = re.fullmatch(r"(t\d+)\.argmax\((\d+)\)", expression)
+            given = taken and re.fullmatch(r"x\[(\d+)\]", made[taken[1]])
+            if taken and given and name not in self.leaves:  # what is kept must not be handed out
+                found.append((name, int(given[1]), int(taken[2])))
+        return found
+
+    def compile_packed(self, packed: dict[int, bool], also: Sequence[str] = ()) -> Callable[..., Any]:
         """The function with some of its leaves as one vector in front of the others.
 
         Args:
             packed: the places of these leaves, and whether each is a vector; it is a number otherwise.
+            also: the names of values to return as a third list.
         """
         named = ((self.leaves[place], vector) for place, vector in packed.items())
         parts = [self._numbers(name) if vector else name for name, vector in named]
         alone = [name for place, name in enumerate(self.leaves) if place not in packed]
-        return self._made(self._source(", ".join([f"stack([{', '.join(parts)}])", *alone])), self.space)
+        return self._made(self._source(", ".join([f"stack([{', '.join(parts)}])", *alone]), also), self.space)
 
     def _numbers(self, vector: str) -> str:
         """The numbers that a vector was stacked of."""
         made = (re.fullmatch(rf"{vector} = stack\(\[([^\[\]]*)\]\)", line) for line in self.lines)
         return next((found[1] for found in made if found), f"*{vector}.unbind()")
 
-    def _source(self, values: str) -> str:
-        result = f"return [{values}], [{', '.join(self.lengths)}]"
+    def _source(self, values: str, also: Sequence[str] = ()) -> str:
+        result = f"return [{values}], [{', '.join(self.lengths)}]" + (f", [{', '.join(also)}]" if also else "")
         return "\n    ".join(["def fold(x, w):", *_released(_used(self.lines, result), result), result])
 
     @staticmethod
@@ -240,7 +265,7 @@ class CodeWriter:
         if total is not None:
             names[op.outputs[0]] = self.assign(total)
             return
-        args = list(op.args)
+        args = _from_the_front(program, op)
         wide: dict[int, str] = dict(names)
         bins = base_name(op) == "histc"  # its edges are the function's own, in its own precision
         if merges and not bins:
@@ -296,6 +321,16 @@ class CodeWriter:
         return not moving and all(isinstance(self.space.get(names[i]), torch.Tensor) for i in op.inputs)
 
 
+def _from_the_front(program: Program, op: Op) -> list[Any]:
+    """The arguments, the dimension that an operation works along counted from the front: -1 and 1 may be one."""
+    args = list(op.args)
+    place = next((i for i, arg in enumerate(op.func._schema.arguments) if arg.name == "dim"), None)
+    if base_name(op) in _ALONG and place is not None and place < len(args) and type(args[place]) is int:
+        rank = len(program.values[op.inputs[0]].shape)
+        args[place] %= max(rank, 1)
+    return args
+
+
 def _made_narrow(program: Program, op: Op) -> bool:
     """Whether torch gives the result its default type: it is made of whole numbers and Python numbers at most."""
     values = program.values
@@ -314,6 +349,8 @@ def spell(op: Op, rendered: Sequence[str], keywords: dict[str, str], space: dict
     if op.args and isinstance(op.args[0], (int, float)):  # a number in the place of a tensor, as vmap passes it
         return None
     operator = _OPERATORS.get(op.func)
+    if op.func in _COMMUTE and len(rendered) == 2:
+        rendered = sorted(rendered, key=lambda text: (not text.isidentifier(), len(text), text))
     if operator is not None:
         return operator.format(*rendered) if not keywords and len(rendered) == 1 + ("{1}" in operator) else None
     if op.func is aten.pow.Tensor_Scalar and rendered[1] in ("2", "2.0"):

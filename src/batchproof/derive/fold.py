@@ -44,11 +44,61 @@ def fold_code(
         widened: whether everything is computed in float64.
     """
     code = CodeWriter(dtypes)
+    captured = {index: f"w[{index}]" for index in program.captured}
+    written = write_fold(code, program, kept, lengths, centred, at_once, dtypes, widened, captured)
+    return FoldCode((f"n = {sample_count(dims)}", *code.lines), written.leaves, written.lengths, code.space)
+
+
+def sample_count(dims: Sequence[int | None]) -> str:
+    """The number of samples of a batch, as it is read off the inputs."""
+    position, dim = next((position, dim) for position, dim in enumerate(dims) if dim is not None)
+    return f"x[{position}].shape[{dim}]"
+
+
+@dataclass(frozen=True)
+class WrittenFold:
+    """What one fold among the lines of a `CodeWriter` is called there.
+
+    Attributes:
+        leaves: a name for the value of each leaf.
+        lengths: an expression for each selection whose length is counted.
+        names: of the program's values that were written.
+    """
+
+    leaves: tuple[str, ...]
+    lengths: tuple[str, ...]
+    names: dict[int, str]
+
+
+def write_fold(
+    code: CodeWriter,
+    program: Program,
+    kept: Sequence[int],
+    lengths: Sequence[tuple[int, int]],
+    centred: dict[int, CentredSum | Extremes],
+    at_once: dict[int, SumsAtOnce],
+    dtypes: Sequence[torch.dtype],
+    widened: bool,
+    captured: dict[int, str],
+) -> WrittenFold:
+    """Write the lines of one fold: beside those of others, what is computed already has its name.
+
+    Args:
+        code: to write with; the inputs are ``x``, and ``n`` is the number of samples.
+        program: classified.
+        kept: the leaves.
+        lengths: sizes of selections to count.
+        centred: for the leaves that are sums around a statistic.
+        at_once: these at all centres, as programs.
+        dtypes: of the inputs.
+        widened: whether everything is computed in float64.
+        captured: what the captured tensors are called.
+    """
     names: dict[int, str] = {}
     for position, index in enumerate(program.inputs):
         names[index] = _input(code, f"x[{position}]", dtypes[position], widened)
     for index, tensor in program.captured.items():
-        names[index] = _input(code, f"w[{index}]", tensor.dtype, widened)
+        names[index] = _input(code, captured[index], tensor.dtype, widened)
     targets = [index for index in kept if index not in centred] + [key[0] for key in lengths]
     for parts in centred.values():
         targets += parts.summand.rows
@@ -67,10 +117,8 @@ def fold_code(
             names[leaf] = code.assign(f"stack([{ends}])")
             continue
         names[leaf] = _centred(code, at_once[leaf], names, program)
-    position, dim = next((position, dim) for position, dim in enumerate(dims) if dim is not None)
-    lines = [f"n = x[{position}].shape[{dim}]", *code.lines]
-    lengths_of = (f"{names[value]}.shape[{d}]" for value, d in lengths)
-    return FoldCode(tuple(lines), tuple(names[index] for index in kept), tuple(lengths_of), code.space)
+    lengths_of = tuple(f"{names[value]}.shape[{d}]" for value, d in lengths)
+    return WrittenFold(tuple(names[index] for index in kept), lengths_of, names)
 
 
 def _input(code: CodeWriter, text: str, dtype: torch.dtype, widened: bool) -> str:

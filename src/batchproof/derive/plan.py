@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils import _pytree as pytree
@@ -79,6 +79,30 @@ class Leaf:
         """What is kept as the function computes with it: wide, and a count of truths as the float it was cast to."""
         narrow = kept.dtype is torch.float32 or not (kept.dtype.is_floating_point or kept.dtype.is_complex)
         return kept.to(self.dtype) if narrow and self.dtype.is_floating_point else kept
+
+
+class Folding(Protocol):
+    """What a state needs to know of what folds its batches: a `StatePlan`, or several of them together."""
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """What is kept."""
+        ...
+
+    @property
+    def lengths(self) -> tuple[Any, ...]:
+        """The selections whose total length is counted."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one state."""
+        ...
+
+    @property
+    def fold(self) -> FoldCode:
+        """The code that folds a batch."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -362,7 +386,7 @@ class StatePlan(Plan):
         return moved
 
 
-def check_shapes(plan: StatePlan, values: Sequence[torch.Tensor]) -> None:
+def check_shapes(plan: Folding, values: Sequence[torch.Tensor]) -> None:
     """Refuse a fold of other shapes than its plan says.
 
     Raises:
@@ -441,4 +465,4 @@ def _words(program: Program, index: int) -> str:
     return base_name(program.ops[value.op])
 
 
-__all__ = ["Centre", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "check_shapes", "leaf_of"]
+__all__ = ["Centre", "Folding", "Leaf", "Plan", "SamplesPlan", "StatePlan", "Verified", "check_shapes", "leaf_of"]

@@ -1,4 +1,4 @@
-"""Two tensors beside each other: the same, close up to rounding, or how far apart; and the bytes of one."""
+"""Two tensors beside each other: the same, close up to rounding, or how far apart; and what is said of one."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def gap(a: Tensor, b: Tensor, scale: float = 0.0) -> float:
         return float("inf")
     size = max(float(b[finite].abs().max()), scale, 1e-300)
     return float((a - b)[finite].abs().max()) / size
+
+
+def version(tensor: Tensor) -> int:
+    """How often a tensor was written to."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def raw_bytes(tensor: Tensor) -> bytes:

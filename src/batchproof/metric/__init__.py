@@ -1,11 +1,13 @@
 """A metric of all samples, from batches: reads a call, holds the state, merges it, saves it, gives its error bar."""
 
+from batchproof.ground.tensors import version
 from batchproof.metric.aggregation import Aggregation, PartialState, plan, plan_from
 from batchproof.metric.distributed import moved, on_cpu, reduce
 from batchproof.metric.exact import Exact, exact
-from batchproof.metric.fast_path import Variant, fold_by, no_autocast, version
+from batchproof.metric.fast_path import Variant, fold_by, no_autocast
 from batchproof.metric.grouped_state import GroupedState
 from batchproof.metric.jackknife import delete_group_errors, standard_error
+from batchproof.metric.many import ExactMany
 from batchproof.metric.order import NOTE
 from batchproof.metric.per_sample import mean_of_each, per_sample
 from batchproof.metric.recheck import recheck
@@ -17,6 +19,7 @@ __all__ = [
     "NOTHING",
     "Aggregation",
     "Exact",
+    "ExactMany",
     "GroupedState",
     "PartialState",
     "Sample",

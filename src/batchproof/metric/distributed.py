@@ -21,7 +21,7 @@ from batchproof.ground.batch import Batch, signature
 from batchproof.metric.fingerprints import centres_print, program_print, shared_print
 from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.merging import recentred
-from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares
+from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, Share, shares, size
 from batchproof.metric.reservoir import NOTHING, Sample, mixed, packed, unpacked
 from batchproof.metric.stream import Shape, Stream, leaves_of
 
@@ -51,13 +51,14 @@ class Header:
     told: Any
 
 
-def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
+def sync(stream: Stream, group: Any = None, told: Any = None, n_samples: int | None = None) -> list[Any]:
     """Make every rank's stream hold all ranks' samples. What was synced before is not counted twice.
 
     Args:
         stream: changed at the end, in one step.
         group: of processes.
         told: something that all ranks are to get from each.
+        n_samples: how many samples there must be in all; None where that is not known.
 
     Returns:
         What each rank told.
@@ -65,8 +66,7 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
     Raises:
         BatchproofError: on every rank, where one cannot go on.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
+    _need_group()
     headers: list[Header] = _agreed(lambda: _header(stream, told), group)
     _same_kind_of_batch([header.first for header in headers])
     share = shares([header.origin for header in headers])
@@ -80,6 +80,7 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
         mine = _by_one_plan(draft, mine, headers, group)
         _meet_all(draft, headers, group)
         held = reduce(mine, group)
+    _check_number(held, n_samples)
     own = None if "held" in share else mine
     clock = _latest([header.origin.held if own is None else header.origin.owned for header in headers])
     owned = {} if own is None else {log: n for log, n in stream.origin().owned.items() if n}
@@ -88,6 +89,21 @@ def sync(stream: Stream, group: Any = None, told: Any = None) -> list[Any]:
     draft.seal(Past(held, own, clock, owned, sample))
     stream.become(draft)
     return [header.told for header in headers]
+
+
+def _need_group() -> None:
+    if not (dist.is_available() and dist.is_initialized()):
+        raise BatchproofError("sync needs a process group: call torch.distributed.init_process_group first")
+
+
+def told(thing: Any, group: Any = None) -> list[Any]:
+    """What each rank has to say, by rank.
+
+    Raises:
+        BatchproofError: no process group is initialised.
+    """
+    _need_group()
+    return _agreed(lambda: thing, group)
 
 
 def _agreed(work: Callable[[], T], group: Any) -> list[T]:
@@ -144,6 +160,21 @@ def _device_like(kind: str) -> torch.device | None:
         return torch.device("cpu")
     module: Any = getattr(torch, kind, None)
     return torch.device(kind, module.current_device()) if hasattr(module, "current_device") else torch.device(kind)
+
+
+def _check_number(held: Part, expected: int | None) -> None:
+    """Refuse where there are more samples than the data has, or fewer: every rank holds the same, and so all refuse."""
+    if expected is None or size(held) == expected:
+        return
+    n, off = size(held), abs(size(held) - expected)
+    if n < expected:
+        raise BatchproofError(
+            f"the ranks hold {n:,} samples, and there are {expected:,}: {off:,} were left out, by drop_last perhaps"
+        )
+    raise BatchproofError(
+        f"the ranks hold {n:,} samples, and there are {expected:,}: {off:,} more, repeated by a sampler that gives "
+        "every rank as many; leave them out, as batchproof.integrations.repeats does"
+    )
 
 
 def _given(stream: Stream, share: Share) -> Any:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal, overload
 
 import torch
 from torch.utils import _pytree as pytree
@@ -23,6 +26,7 @@ from batchproof.ground.batch import (
 from batchproof.metric import distributed, jackknife, merging
 from batchproof.metric.fingerprints import same_function
 from batchproof.metric.grouped_state import GROUPS, GroupedState
+from batchproof.metric.many import ExactMany
 from batchproof.metric.per_sample import SampleValues, mean_of_each, per_sample
 from batchproof.metric.stream import Stream
 
@@ -30,14 +34,29 @@ Over = Literal["dataset", "samples"]
 Keep = Literal["auto", "rows", "constant"]
 
 
+Functions = Mapping[str, Any] | list[Any] | tuple[Any, ...]
+
+
+@overload
 def exact(
-    fn: Callable[..., Any],
+    fn: Callable[..., Any], *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> Exact: ...
+
+
+@overload
+def exact(
+    fn: Functions, *, over: Over = ..., batch_dim: Dims = ..., state: Keep = ..., warmup: int = ...
+) -> ExactMany: ...
+
+
+def exact(
+    fn: Callable[..., Any] | Functions,
     *,
     over: Over = "dataset",
     batch_dim: Dims = 0,
     state: Keep = "auto",
     warmup: int = 32,
-) -> Exact:
+) -> Exact | ExactMany:
     """A streaming metric that gives ``fn``'s value on all samples together, however they were batched.
 
     >>> import torch, batchproof
@@ -53,7 +72,8 @@ def exact(
     Args:
         fn: a function, lambda, partial or ``nn.Module`` of tensors of any shape and dtype (numpy arrays and lists also
             work: their samples are kept). It returns a tensor of any shape, a Python number, or a tuple or dict of
-            these.
+            these. A dict, list or tuple of functions of the same arguments gives all their values, and what they share
+            is folded once; an `Exact` among them has options of its own.
         over: ``"dataset"``, the value on all samples together; ``"samples"``, the mean of the values on single samples
             (PSNR or Dice per image).
         batch_dim: the dimension that counts samples; or one per positional argument, None for what all batches share
@@ -63,12 +83,12 @@ def exact(
         warmup: how many samples are kept before the constant-size form is derived from them, and folded then.
 
     Returns:
-        An `Exact`, which has seen no samples yet.
+        An `Exact`, which has seen no samples yet; for several functions an `ExactMany`.
 
     Raises:
         BatchproofError: ``fn`` cannot be called, or an option is not one of the above.
     """
-    if not callable(fn):
+    if not callable(fn) and not isinstance(fn, (Mapping, list, tuple)):
         raise BatchproofError(f"exact takes a function or a module, not {type(fn).__name__}")
     if over not in ("dataset", "samples"):
         raise BatchproofError(f"over={over!r}: expected 'dataset' or 'samples'")
@@ -76,7 +96,25 @@ def exact(
         raise BatchproofError(f"state={state!r}: expected 'auto', 'rows' or 'constant'")
     if not isinstance(warmup, int) or warmup < 1:  # type: ignore[redundant-expr]
         raise BatchproofError(f"warmup={warmup!r}: expected a whole number of samples, at least 1")
-    return Exact(fn, over, check_batch_dim(batch_dim), state, warmup)
+    options = over, check_batch_dim(batch_dim), state, warmup
+    if callable(fn):
+        return Exact(fn, *options)
+    kind = dict if isinstance(fn, Mapping) else list if isinstance(fn, list) else tuple
+    named = fn.items() if isinstance(fn, Mapping) else ((str(place), one) for place, one in enumerate(fn))
+    return ExactMany({name: _member(name, one, *options) for name, one in named}, kind)
+
+
+def _member(name: Any, fn: Any, *options: Any) -> Exact:
+    """One function of several; a metric that has seen nothing keeps its own options."""
+    if not isinstance(name, str):
+        raise BatchproofError(f"exact takes functions by names that are strings, not {name!r}")
+    if isinstance(fn, Exact):
+        if fn.n_samples:
+            raise BatchproofError(f"{name} has seen {fn.n_samples} samples already: begin with a new one")
+        return Exact(fn.fn, fn.over, fn.batch_dim, fn.state, fn.warmup)
+    if not callable(fn):
+        raise BatchproofError(f"exact takes functions or modules; {name} is of type {type(fn).__name__}")
+    return Exact(fn, *options)
 
 
 class Exact:
@@ -128,11 +166,12 @@ class Exact:
             values = per_sample(self.fn, call)
             self._fold_values(values, sample)
             return values.mean()
-        ready = self._stream.ready(args) if not kwargs else None
-        if ready is not None:
-            unread = args if not self._stream.draws(ready[2]) else [arg.detach().clone() for arg in args]
-            value = self.fn(*args)
-            self._stream.commit(ready, unread)  # fn may have written into its arguments
+        found = self._stream.ready_to_call(args) if not kwargs else None
+        if found is not None:
+            ready, answers = found
+            fn = self.fn if answers is None else partial(answers.call, self.fn)
+            value = self._stream.called(args, ready[2], lambda: fn(*args))
+            self._stream.commit(ready, args, drawn=True)
             return value
         call = keep(self._read(args, kwargs))  # before fn, which may write into its arguments
         self._stream.check(call)
@@ -225,7 +264,7 @@ class Exact:
             counts = [sum(call.n for group, call in parts if group == number) for number in range(GROUPS)]
 
             def value(groups: Sequence[int]) -> Any:
-                return self._shown(self._stream.called([call for group, call in parts if group in groups]))
+                return self._shown(self._stream.value_on([call for group, call in parts if group in groups]))
 
         return jackknife.standard_error(value, counts)
 
@@ -280,7 +319,7 @@ class Exact:
         self._stream.become(draft)
         return self
 
-    def sync(self, group: Any = None) -> Exact:
+    def sync(self, group: Any = None, *, n_samples: int | None = None) -> Exact:
         """Merge over the processes of ``torch.distributed``: every rank then holds all ranks' samples.
 
         The state is then this rank's own samples and, apart from them, those of the others. So it may go on in any
@@ -290,16 +329,18 @@ class Exact:
 
         Args:
             group: the process group; the default one if None.
+            n_samples: how many samples all ranks together must hold. Samplers that give every rank as many repeat
+                some, ``batchproof.integrations.repeats`` leaves them out, and with this no repeat goes unnoticed.
 
         Returns:
             This metric.
 
         Raises:
-            BatchproofError: no process group is initialised, the ranks hold states of different functions, or states
-                that share samples in a way that cannot be told apart. It is raised on every rank, and the states stay
-                as they were.
+            BatchproofError: no process group is initialised, the ranks hold states of different functions, states that
+                share samples in a way that cannot be told apart, or another number of samples than ``n_samples``. It is
+                raised on every rank, and the states stay as they were.
         """
-        told = distributed.sync(self._stream, group, self._values)
+        told = distributed.sync(self._stream, group, self._values, n_samples)
         self._values = self._values or next((values for values in told if values is not None), None)
         return self
 
@@ -364,16 +405,50 @@ class Exact:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Exact:
         """A copy in this process keeps the few samples that a folded state is tried on."""
-        other = Exact.__new__(Exact)
+        other = object.__new__(type(self))
         options = {key: getattr(self, key) for key in ("over", "batch_dim", "state", "warmup")}
         other.__setstate__({"fn": copy.deepcopy(self.fn, memo), **options, "saved": self._saved(with_samples=True)})
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         saved = state.pop("saved")
+        state.pop("torchmetrics", None)  # what it was set to as a metric of torchmetrics, which is not installed here
         self.__init__(**state)  # type: ignore[misc]
         self.load_state_dict(saved)
+
+    def __reduce__(self) -> Any:
+        return _blank, (type(self),), self.__getstate__()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What ``isinstance`` asks for beside the type: it becomes a ``torchmetrics.Metric`` as it is asked for one.
+
+        So a module, a collection or a trainer takes it, whether it was made before torchmetrics was imported or after,
+        and one that nobody asks stays as light as it is.
+        """
+        if type(self) is not Exact or not hasattr(sys.modules.get("torchmetrics"), "Metric"):
+            return type(self)
+        return _torchmetric().adopt(self)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
         return f"<Exact {name}: {self.n_samples:,} samples>"
+
+
+def _torchmetric() -> Any:
+    """The file that imports torchmetrics, and this one."""
+    return import_module("batchproof.metric.torchmetric")
+
+
+def _blank(kind: type[Exact]) -> Exact:
+    """A metric that is about to get its state."""
+    return object.__new__(kind)
+
+
+def _blank_metric() -> Exact:
+    """A metric of torchmetrics that is about to get its state; without that package an `Exact`."""
+    try:
+        import torchmetrics  # noqa: F401
+    except ImportError:
+        return _blank(Exact)
+    return _blank(_torchmetric().TorchmetricsExact)

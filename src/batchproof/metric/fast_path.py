@@ -10,13 +10,19 @@ from typing import Any
 
 import torch
 
-from batchproof.derive import StatePlan, check_shapes, to_bytes
+from batchproof.derive import Folding, Leaf, StatePlan, check_shapes, to_bytes
 from batchproof.errors import BatchproofError
 from batchproof.ground.batch import Batch, one_sample, tensors_of
+from batchproof.ground.tensors import version
+from batchproof.metric.answers import Answer, Answers
 from batchproof.metric.grouped_state import Packing
 
 Fold = Callable[[Sequence[Any]], Any]
 Folded = tuple[list[torch.Tensor], list[int], int]
+Answering = Callable[[Sequence[Any]], "tuple[Folded, Answers] | None"]
+
+#: Of smaller tensors it takes less time to compute something again than to watch every operation of the function.
+LEAST_KNOWN = 1 << 14
 
 
 @dataclass
@@ -42,7 +48,12 @@ class Variant:
     @cached_property
     def fast(self) -> Fold:
         """The fold of a call's arguments, None for those that need a closer look."""
-        return _hot(self.plan, self.example, self.packing, self.plan.captured)
+        return fast_fold(self.plan, self.example, self.packing, self.plan.captured)
+
+    @cached_property
+    def answering(self) -> Answering | None:
+        """The fold of a call's arguments, and what the function would compute again; None where that is nothing."""
+        return answering(self.plan, self.example, self.packing, self.plan.captured)
 
     def fold(self, batch: Batch) -> Folded:
         """A batch's values, packed, the lengths of its selections, and its number of samples."""
@@ -86,11 +97,6 @@ def fold_by(
     return values, lengths
 
 
-def version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written to."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
 @contextmanager
 def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
     """Switch autocast off on a tensor's device."""
@@ -102,13 +108,28 @@ def no_autocast(tensor: torch.Tensor) -> Iterator[None]:
         yield
 
 
-def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, torch.Tensor]) -> Fold:
-    """The short way for a batch of plain tensors that is like the first: checked and folded with little Python."""
+def fast_fold(
+    plan: Folding, call: Batch, packing: Packing, captured: dict[int, torch.Tensor], also: Sequence[str] = ()
+) -> Fold:
+    """The short way for a batch of plain tensors that is like the first: checked and folded with little Python.
+
+    Args:
+        plan: by which it is folded.
+        call: the first batch.
+        packing: of the plan's values.
+        captured: the tensors that the function takes from outside its arguments.
+        also: the names of values in the fold that are wanted beside what is folded.
+    """
     layout = call.layout
     flat = not layout.keywords and list(layout.skeletons) == [0] * len(call.leaves)
     if not flat or None in layout.dims or not call.all_tensors():
         return lambda args: None
-    space: dict[str, Any] = {"Tensor": torch.Tensor, "folded": packing.fold(plan), "check": check_shapes, "plan": plan}
+    space: dict[str, Any] = {
+        "Tensor": torch.Tensor,
+        "folded": packing.fold(plan, also),
+        "check": check_shapes,
+        "plan": plan,
+    }
     space["unpack"] = packing.unpack
     space |= {"autocast": torch.is_autocast_enabled, "captured": {i: t.detach() for i, t in captured.items()}}
     names = [f"a{i}" for i in range(len(call.leaves))]
@@ -132,17 +153,48 @@ def _hot(plan: StatePlan, call: Batch, packing: Packing, captured: dict[int, tor
         lines.append(f"if {name}.dtype is not {name}_type or {elsewhere} or {name}.shape != {expected}: return None")
         if leaf.dtype.is_floating_point or leaf.dtype.is_complex:
             lines.append(f"if {name}.requires_grad: {name} = {name}.detach()")
-    lines.append(f"values, lengths = folded(({', '.join(names)},), captured)")
+    known = ", known" if also else ""
+    lines.append(f"values, lengths{known} = folded(({', '.join(names)},), captured)")
     for position, place in enumerate(packing.alone, len(packing.held) - len(packing.alone)):
-        if not _fixed_shape(plan, plan.kept[place]):
+        if not _fixed_shape(plan.leaves[place]):
             shape = tuple(plan.leaves[place].shape)
             lines.append(f"if values[{position}].shape != {shape}: check(plan, unpack(values))")
-    lines.append("return values, lengths, n")
+    lines.append("return (values, lengths, n), known" if also else "return values, lengths, n")
     exec("def fast(args):\n    " + "\n    ".join(lines), space)
     return space["fast"]  # type: ignore[no-any-return]
 
 
-def _fixed_shape(plan: StatePlan, index: int) -> bool:
+def _fixed_shape(leaf: Leaf) -> bool:
     """Whether a leaf has one shape whatever the data: all but counts per value seen."""
-    op = plan.program.values[index].op
-    return op is None or "bincount" not in plan.program.ops[op].name
+    return "bincount" not in leaf.what
+
+
+def answering(plan: Folding, example: Batch, packing: Packing, captured: dict[int, torch.Tensor]) -> Answering | None:
+    """The short way for a batch on which the function will be called: the fold, and what it has computed for that.
+
+    None where it computes nothing that the function would compute again at some cost.
+    """
+    positions = plan.fold.positions()
+    if not positions:
+        return None
+    fold = fast_fold(plan, example, packing, captured, [name for name, _, _ in positions])
+
+    def folded(args: Sequence[Any]) -> tuple[Folded, Answers] | None:
+        if len(args) != len(example.leaves) or not any(_is_large(args[place]) for _, place, _ in positions):
+            return None
+        found = fold(args)
+        if found is None:
+            return None
+        values, known = found
+        return values, Answers(
+            [
+                Answer(args[place], version(args[place]), dim, value)
+                for (_, place, dim), value in zip(positions, known, strict=True)
+            ]
+        )
+
+    return folded
+
+
+def _is_large(arg: Any) -> bool:
+    return isinstance(arg, torch.Tensor) and arg.is_cpu and arg.numel() >= LEAST_KNOWN

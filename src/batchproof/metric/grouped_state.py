@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from batchproof.derive import ROWS, SUM, Leaf, StatePlan
+from batchproof.derive import ROWS, SUM, Folding, Leaf
 from batchproof.errors import BatchproofError
 
 GROUPS = 20
@@ -39,7 +39,7 @@ class Packing:
         shapes: of these values.
     """
 
-    def __init__(self, plan: StatePlan) -> None:
+    def __init__(self, plan: Folding) -> None:
         leaves = plan.leaves
         sums = [i for i, leaf in enumerate(leaves) if leaf.merge is SUM and leaf.dtype is torch.float64]
         small = [i for i in sums if not leaves[i].shape]
@@ -51,9 +51,9 @@ class Packing:
         if self.vectors:
             self.shapes[0] = (sum(self._sizes),)
 
-    def fold(self, plan: StatePlan) -> Callable[..., Any]:
-        """The fold of a plan of this state, whose values are packed."""
-        return plan.fold.compile_packed(self.vectors) if self.vectors else plan.fold.compile()
+    def fold(self, plan: Folding, also: Sequence[str] = ()) -> Callable[..., Any]:
+        """The fold of a plan of this state, whose values are packed; values of other names come as a third list."""
+        return plan.fold.compile_packed(self.vectors, also) if self.vectors else plan.fold.compile(also)
 
     def pack(self, values: Sequence[Any]) -> list[Any]:
         """Values for the leaves, packed."""
@@ -86,7 +86,7 @@ class GroupState(NamedTuple):
 class GroupedState:
     """The cells of all groups; None where a group has no samples yet."""
 
-    plan: StatePlan
+    plan: Folding
     groups: int
     device: torch.device
     cells: list[GroupState | None]
@@ -100,14 +100,12 @@ class GroupedState:
         self._large = [i for i, leaf in enumerate(held) if leaf.nbytes >= LARGE and leaf.merge.takes_out(leaf.dtype)]
 
     @classmethod
-    def empty(cls, plan: StatePlan, device: torch.device, groups: int = GROUPS) -> GroupedState:
+    def empty(cls, plan: Folding, device: torch.device, groups: int = GROUPS) -> GroupedState:
         groups = groups if plan.nbytes <= MOST_GROUPED_BYTES else 1
         return cls(plan, groups, device, [None] * groups)
 
     @classmethod
-    def of(
-        cls, plan: StatePlan, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any
-    ) -> GroupedState:
+    def of(cls, plan: Folding, device: torch.device, leaves: Sequence[Any], counts: Any, lengths: Any) -> GroupedState:
         """From stacked leaves, as `leaves` gives them."""
         made = cls(plan, len(counts), device, [None] * len(counts))
         chunks: list[Chunks | None] = [None] * len(counts)

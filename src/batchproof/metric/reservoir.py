@@ -48,6 +48,22 @@ class Reservoir:
         """What is held now, and what it was drawn from."""
         return Sample(list(self.rows), self.seen)
 
+    def copied(self) -> Reservoir:
+        """One that goes on in the same way, apart from this one."""
+        other = Reservoir()
+        other.__dict__.update(self.__dict__)
+        other.rows, other._draw = list(self.rows), random.Random()
+        other._draw.setstate(self._draw.getstate())
+        return other
+
+    def mark(self) -> dict[str, Any]:
+        """What it holds now, for `back`."""
+        return {**self.__dict__, "rows": list(self.rows)}
+
+    def back(self, mark: dict[str, Any]) -> None:
+        """Hold again what it held then; what it draws from now on may be other samples."""
+        self.__dict__.update(mark)
+
     def take(self, call: Batch) -> None:
         """Look at a batch; some of its samples may be kept."""
         start = self.seen

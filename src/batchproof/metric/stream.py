@@ -11,7 +11,8 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch.utils import _pytree as pytree
@@ -53,12 +54,15 @@ from batchproof.ground.batch import (
     tensors_of,
 )
 from batchproof.ground.isolation import quiet
-from batchproof.metric.fast_path import Fold, Folded, Variant, no_autocast, unfoldable, variant_of, version
+from batchproof.metric.answers import Answers
+from batchproof.metric.fast_path import Fold, Folded, Variant, no_autocast, unfoldable, variant_of
 from batchproof.metric.grouped_state import GROUPS, GroupedState
 from batchproof.metric.order import noted
 from batchproof.metric.origin import Clock, Origin, Part, Past, Rows, both, size
 from batchproof.metric.recheck import recheck
 from batchproof.metric.reservoir import NOTHING, Reservoir, Sample, mixed
+
+T = TypeVar("T")
 
 #: A sample of a shape, and the plan that such samples are folded by; with a plan, the sample is blank.
 Shape = tuple[Batch, bytes | None]
@@ -146,56 +150,100 @@ class Stream:
         except Exception as error:
             raise unfoldable(error) from error
 
-    def commit(self, folded: Folded, args: Sequence[Any]) -> None:
+    def ready_to_call(self, args: Sequence[Any]) -> tuple[Folded, Answers | None] | None:
+        """Fold a batch that the function will be called on, as `ready` does, and say what is computed already."""
+        answering = None if self.slots is None else next(iter(self.variants.values())).answering
+        if answering is not None:
+            try:
+                found = answering(args)
+            except BatchproofError:
+                raise
+            except Exception as error:
+                raise unfoldable(error) from error
+            if found is not None:
+                return found
+        ready = self.ready(args)
+        return None if ready is None else (ready, None)
+
+    def commit(self, folded: Folded, args: Sequence[Any], drawn: bool = False) -> None:
         """Merge a folded batch into the state.
 
         Args:
             folded: by `ready`.
             args: the batch, its samples not written to since.
+            drawn: whether `draw` was called already.
         """
         slots = self.slots
         assert slots is not None
         slots.add(self.updates % slots.groups, *folded)
         self.updates += 1
-        reservoir = self.reservoir
-        seen = reservoir.seen + folded[2]
-        if seen < reservoir.due:
-            reservoir.seen = seen
-        else:
+        if not drawn:
             self.draw(args, folded[2])
 
     def draw(self, leaves: Sequence[Any], n: int) -> None:
-        """Keep one or more of a batch's samples for the end."""
-        first = self.first
-        assert first is not None
-        own = [
-            old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)
-        ]
-        self.reservoir.take(Batch(first.layout, own, n))
+        """Keep some of a batch's samples for the end, if it is their turn."""
+        reservoir = self.reservoir
+        seen = reservoir.seen + n
+        if seen < reservoir.due:
+            reservoir.seen = seen
+        else:
+            reservoir.take(self.batch_of(leaves, n))
 
     def draws(self, n: int) -> bool:
         """Whether one of the next n samples is to be kept for the end."""
         return self.reservoir.seen + n >= self.reservoir.due
 
+    def called(self, args: Sequence[Any], n: int, call: Callable[[], T]) -> T:
+        """What a call of the function gives, which may write into its arguments: samples are drawn before it.
+
+        Where it raises, they are put back.
+        """
+        mark = self.reservoir.mark() if self.draws(n) else None
+        self.draw(args, n)
+        try:
+            return call()
+        except BaseException:
+            self.reservoir.back(mark or {"seen": self.reservoir.seen - n})
+            raise
+
+    def batch_of(self, leaves: Sequence[Any], n: int) -> Batch:
+        """A batch of which the leaves that carry samples are new."""
+        first = self.first
+        assert first is not None
+        own = [
+            old if dim is None else new for dim, new, old in zip(first.layout.dims, leaves, first.leaves, strict=True)
+        ]
+        return Batch(first.layout, own, n)
+
     def fold(self, call: Batch) -> None:
         """Take a batch in, by whatever way it needs."""
+        self.prepared(call)()
+
+    def prepared(self, call: Batch, kept: bool = False) -> Callable[[], None]:
+        """Fold a batch without changing the state; what comes back puts it in.
+
+        Args:
+            call: the batch.
+            kept: whether it is a copy already, as `keep` makes it.
+        """
         call = self.ordered(call)
         self.check(call)
         if self.slots is not None:
             with torch.no_grad():
-                self.commit(self.variant(call).fold(call), call.leaves)
-            return
-        row = self.updates % GROUPS, keep(call)
+                return partial(self.commit, self.variant(call).fold(call), call.leaves)
+        row = self.updates % GROUPS, call if kept else keep(call)
         if self.first is not None and (self.plan is not None or self.state == "rows"):
-            self.rows.append(row)
-            self.updates += 1
-            return
+            return partial(self._keep, row)
         draft = self.draft()
         draft.rows = [*self.rows, row]
         draft.first = self.first or one_sample(row[1])  # of the copy: the caller may write into what is shared
         draft.updates += 1
         draft.settle()
-        self.become(draft)
+        return partial(self.become, draft)
+
+    def _keep(self, row: tuple[int, Batch]) -> None:
+        self.rows.append(row)
+        self.updates += 1
 
     def postpone(self, own: OwnError) -> None:
         """The function raises on the samples so far (the maximum of an empty selection): derive from twice as many."""
@@ -490,7 +538,7 @@ class Stream:
             value = self.value(parts, parts.filled())
             self.recheck()
             return value
-        return self.called([call for _, call in parts])
+        return self.value_on([call for _, call in parts])
 
     def recheck(self) -> None:
         """Hold the plan against the function on a few samples of the whole stream, where there are new ones.
@@ -505,7 +553,7 @@ class Stream:
             recheck(self.fn, self.variants, self.sample())
             self.rechecked = drawn
 
-    def called(self, calls: Sequence[Batch]) -> Any:
+    def value_on(self, calls: Sequence[Batch]) -> Any:
         """The function's value on kept samples."""
         args, kwargs = rebuild(calls[0].layout, [_own(leaf) for leaf in join(calls).leaves])
         with torch.enable_grad(), quiet(self.fn):  # a loss may take gradients of its own
@@ -553,7 +601,7 @@ class Stream:
     def unchanged(self, variant: Variant) -> None:
         """Refuse to go on where a tensor from outside the arguments has changed since the first batch."""
         for now, then, writes in variant.used:
-            if version(now) != writes or not _alike(now, then):
+            if tensors.version(now) != writes or not _alike(now, then):
                 raise Diverged(
                     f"a tensor of shape {tuple(now.shape)} that the function takes from outside its arguments has "
                     "changed since the first batch; pass it as an argument, or use state='rows'"

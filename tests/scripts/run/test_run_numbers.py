@@ -57,23 +57,6 @@ def test_of_averages_by_name_the_one_that_was_added_here() -> None:
     assert recorder._entry_of(done, {"mae": 5.0}) is None
 
 
-def test_a_table_that_is_added_is_no_number_and_not_nan(tmp_path: Path) -> None:
-    text = """
-        summary = []
-        for xb, yb in loader:
-            summary.append({"loss": rmse(model(xb), yb).item()})
-        means = {key: np.mean([entry[key] for entry in summary]) for key in summary[0]}
-        for k, v in means.items():
-            print(k)
-    """
-    found, _ = run(tmp_path, text)
-    assert [seen.kind for seen in found.seen if not seen.harmless] == []
-    for row in found.measured:
-        assert (row.last.exact, row.last.weighted, row.last.undefined) == (None, None, 0)
-        assert row.last.reason == "what is added is a table of several numbers"
-        assert len(row.name) > 1
-
-
 def test_values_that_are_not_finite_stay_in_the_file(tmp_path: Path) -> None:
     text = """
         total = 0.0

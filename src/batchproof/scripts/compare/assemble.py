@@ -154,7 +154,9 @@ class _Tabled:
     def _control(self, setting: Setting | None, base: RunOutcome) -> PassReading | None:
         """The reading of a run that did hold the number of updates: one that stops early may end at another."""
         control = self.done.get(setting) if setting is not None else None
-        if control is None or control.failed or (self.is_at_end and not plan.has_same_updates(control, base)):
+        if control is None or control.failed or _falls_short(control):
+            return None
+        if self.is_at_end and not plan.has_same_updates(control, base):
             return None
         return self._reading(setting)
 
@@ -216,3 +218,9 @@ def _steps(outcome: RunOutcome, epoch: int) -> int:
 def _mean_if_all(readings: Sequence[PassReading], pick: Callable[[Epoch], float | None]) -> Mean | None:
     values = [value for value in (pick(reading.values) for reading in readings) if value is not None]
     return mean(values) if len(values) == len(readings) else None
+
+
+def _falls_short(control: RunOutcome) -> bool:
+    """Whether a pass made fewer updates than it was to: a trainer's loop over its loader ends as it does."""
+    wanted = control.setting.updates
+    return any(made < asked for made, asked in zip(control.run.updates, wanted, strict=False))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchproof.scripts.lint.finding import Severity
-from batchproof.scripts.source import Divisor, Quantity, Topic, Weight
+from batchproof.scripts.source import Divisor, Quantity, Topic, Weight, callee_of
 
 if TYPE_CHECKING:
     from batchproof.scripts.source import Average, AverageSite, Suspicion
@@ -152,6 +152,13 @@ def function_of(site: AverageSite) -> str | None:
     while isinstance(name, ast.Attribute):
         name = name.value
     return ast.unparse(call.func) if isinstance(name, ast.Name) else None
+
+
+def logged(site: AverageSite) -> ast.Call | None:
+    """``self.log("rmse", ...)`` of a step, where that is what adds the batch: a trainer averages what is logged."""
+    add = site.add.value if isinstance(site.add, ast.Expr) else site.add
+    is_log = isinstance(add, ast.Call) and callee_of(add) in ("log", "log_dict")
+    return add if is_log and any(average.node is add for average in site.averages) else None  # type: ignore[return-value]
 
 
 def averages(site: AverageSite, quantity: Quantity) -> bool:

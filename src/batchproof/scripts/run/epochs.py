@@ -59,6 +59,9 @@ class Pass:
     inputs: BatchInputs | None = None
     rows: RowWatch | None = None
     copies: int = 0  # samples at the end that only fill the last batch
+    targets: list[Any] = field(default_factory=list)  # how many each of these is a mean over
+    given: list[Any] | None = None  # what the formula should give, where that is not what was added
+    may_weigh: bool = False  # whether each batch may count as often as it has samples: what is printed tells
     across: bool = False  # samples lie along the second dimension of what comes from the loader
 
     def fails(self, error: BaseException) -> None:
@@ -70,7 +73,7 @@ class Pass:
         """A batch's arguments."""
         try:
             if self.batches is None:
-                self.batches = Batches(formula, self.values)
+                self.batches = Batches(formula, self.values if self.given is None else self.given)
             elif self.batches.formula is not formula and not same_function(self.batches.formula, formula):
                 raise Unmeasured("batches take different ways through the loop")
             self.batches.add(batch, versions, count)
@@ -148,7 +151,14 @@ def _reckon(done: Pass, is_sum: bool | None, scale: float | None) -> _Reckoned:
 
 def _weights(done: Pass, values: Sequence[float]) -> list[float]:
     weights = as_numbers(done.weights)
-    return weights if len(weights) == len(values) else [1.0] * len(values)
+    if len(weights) == len(values):
+        return weights
+    counts = [float(count) for count in done.counts if count is not None]
+    if done.may_weigh and len(counts) == len(values) and done.printed is not None:
+        printed = as_number(done.printed)
+        if not _same(_mean(values), printed) and _same(_mean(values, counts), printed):
+            return counts
+    return [1.0] * len(values)
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,8 @@ def exact_value(done: Pass) -> tuple[float | None, bool | None]:
         return None, _sum_by_kind(done)
     first = done.batches.kept[0] if done.batches.kept else None
     try:
+        if done.batches.count != len(done.values):
+            raise Unmeasured("not every batch was seen")
         _leave_out_copies(done)
         value = done.batches.value()
     except Exception as error:  # noqa: BLE001 - the script goes on

@@ -211,7 +211,7 @@ def _without_ours(error: BaseException, done: set[int]) -> None:
 
 def _own(frames: TracebackType | None) -> TracebackType | None:
     """The frames that are not of this package's functions."""
-    own = [frame for frame in _each(frames) if Path(frame.tb_frame.f_code.co_filename).parent != _HERE]
+    own = [frame for frame in _each(frames) if _HERE not in Path(frame.tb_frame.f_code.co_filename).parents]
     for frame, after in zip(own, [*own[1:], None], strict=True):
         frame.tb_next = after
     return own[0] if own else None

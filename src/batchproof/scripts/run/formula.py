@@ -32,6 +32,8 @@ class Formula:
         broadcasts: the shapes (B, 1) and (B,) of arguments that meet each other; None before that was tried.
         ordered: whether the order of the samples counts; None before that was tried.
         pair_bytes: bytes that a call makes for each pair of samples; None before that was tried.
+        expressions: what gives single numbers on the way, each at its place in the source.
+        source: the file that it was read from.
     """
 
     numbers: list[int]
@@ -45,6 +47,8 @@ class Formula:
     broadcasts: str | None = None
     ordered: bool | None = None
     pair_bytes: float | None = None
+    expressions: tuple[ast.expr, ...] = ()
+    source: RewrittenFile | None = None
 
 
 def same_function(one: Formula, other: Formula) -> bool:
@@ -129,6 +133,22 @@ def renumbered(module: ast.Module) -> str:
 
 #: In a function: how many samples the batch has.
 COUNT = "_count"
+#: Makes of a metric object a function.
+WITHOUT_STATE = "_without_state"
+
+
+def without_state(metric: Any) -> Callable[..., Any]:
+    """What a metric object gives for a batch, as if it had seen no other."""
+
+    def score(*args: Any, **kwargs: Any) -> Any:
+        new = metric.clone()
+        for each in new.values() if hasattr(new, "values") else [new]:
+            each.sync_on_compute = False  # the other processes are not here
+        new.reset()
+        new.update(*args, **kwargs)
+        return new.compute()
+
+    return score
 
 
 @dataclass
@@ -187,6 +207,7 @@ def compile_steps(backtrace: Backtrace, result: ast.expr, source: RewrittenFile)
     module = ast.fix_missing_locations(ast.Module([function], []))
     text = renumbered(module)
     names: dict[str, Any] = {f"_fixed{index}": value for index, value in backtrace.fixed.items()}
+    names[WITHOUT_STATE] = without_state
     for name, home in backtrace.sources.items():
         if name in home.names:
             names.setdefault(name, home.names[name])

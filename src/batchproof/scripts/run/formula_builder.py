@@ -16,6 +16,7 @@ from typing import Any
 
 from batchproof.scripts.run.formula import (
     COUNT,
+    WITHOUT_STATE,
     Backtrace,
     Formula,
     Unmeasured,
@@ -31,7 +32,16 @@ from batchproof.scripts.run.formula import (
 from batchproof.scripts.run.purity import Opaque, is_model, may_be_called_again
 from batchproof.scripts.run.registry import Kept, Node, Registry
 from batchproof.scripts.run.row_selection import rows_of_one_kind
-from batchproof.scripts.run.trace import Trace, is_batch, is_batch_holder, is_container, is_plain, is_tensor, parts
+from batchproof.scripts.run.trace import (
+    Trace,
+    is_a,
+    is_batch,
+    is_batch_holder,
+    is_container,
+    is_plain,
+    is_tensor,
+    parts,
+)
 
 #: LongerLoader ways are no formulas.
 MOST_STEPS = 400
@@ -56,6 +66,16 @@ def formula(registry: Registry, trace: Trace, root: Kept, through_models: bool =
         raise Unmeasured("what is added was not evaluated in the loop")
     result = resolver.kept(index)
     return resolver.finish(result)
+
+
+def formula_of(registry: Registry, trace: Trace, value: Any) -> Formula:
+    """The function that gives a value that the script handed to somebody else, who averages it.
+
+    Raises:
+        Unmeasured: there is none that could be called again, or the value was not seen.
+    """
+    resolver = _Resolver(registry, trace, through_models=False)
+    return resolver.finish(resolver.value(value))
 
 
 def predictions(registry: Registry, trace: Trace, found: Formula) -> Formula:
@@ -121,6 +141,20 @@ class _Resolver:
         kept = self._node(index).kept
         return kept.inner if kept is not None else ast.Constant(None)
 
+    def value(self, value: Any) -> ast.expr:
+        """An expression for a value that is known by its identity."""
+        reasons: list[Exception] = []
+        for giver, path in self.givers.get(id(value), ()):
+            before = self.state.copy()
+            try:
+                return self._part_of(giver, path)
+            except (Unmeasured, Opaque) as reason:
+                self.state = before
+                reasons.append(reason)
+        if id(value) in self.trace.losses:
+            return self._loss_of_model(value)
+        raise Unmeasured(str(reasons[0]) if reasons else "how it is computed was not seen in files of the script")
+
     def kept(self, index: int) -> ast.expr:
         """An expression for the value that was kept at a point."""
         if index in self.state.known:
@@ -150,6 +184,8 @@ class _Resolver:
         value = self.trace.values[index]
         if id(value) in self.from_loader:
             return self._argument(index)
+        if id(value) in self.trace.losses:
+            return self._from_giver(index) or self._loss_of_model(value)
         for giver, path in self.givers.get(id(value), ()):
             if giver >= index:
                 continue
@@ -217,6 +253,10 @@ class _Resolver:
         inner = node.kept.inner if node.kept is not None else None
         if path and isinstance(inner, (ast.Tuple, ast.List)) and isinstance(path[0], int):
             return walk(self._inside(unwrapped(inner.elts[path[0]]), giver), path[1:])
+        if path and isinstance(inner, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else inner for key in inner.keys]  # `inner` is no key
+            if path[0] in keys:
+                return walk(self._inside(unwrapped(inner.values[keys.index(path[0])]), giver), path[1:])
         return walk(self.kept(giver), path)
 
     def _changed(self, index: int) -> ast.expr:
@@ -244,9 +284,12 @@ class _Resolver:
         before = self.state.copy()
         self.state.model = self.state.own = False
         try:
-            if isinstance(inner, ast.Call):
-                self._check(inner, index)
-            found = self._step(index, self._inside(inner, index), inner)
+            if isinstance(inner, ast.Call) and self._scores(inner, index):
+                found = self._scored(inner, index)
+            else:
+                if isinstance(inner, ast.Call):
+                    self._check(inner, index)
+                found = self._step(index, self._inside(inner, index), inner)
         except (Opaque, Unmeasured) as reason:
             self.state = before
             return self._instead(index, reason)
@@ -326,6 +369,17 @@ class _Resolver:
         index = min(before, len(self.trace.numbers) - 1)
         self.state.sources.setdefault(node.id, self._node(index).source)
 
+    def _scores(self, call: ast.Call, index: int) -> bool:
+        """Whether a metric object is called, which gives a batch's value and adds the batch to its state."""
+        callee = self._object(unwrapped(call.func), index)
+        return is_a(callee, "torchmetrics", "Metric") or is_a(callee, "torchmetrics", "MetricCollection")
+
+    def _scored(self, call: ast.Call, index: int) -> ast.expr:
+        """The value that a metric without a state gives."""
+        found = self._inside(call, index)
+        found.func = at(ast.Call(at(ast.Name(WITHOUT_STATE, ast.Load()), call), [found.func], []), call)
+        return self._step(index, found, call)
+
     def _check(self, call: ast.Call, index: int) -> None:
         """Refuse a call that must not be made again."""
         method = ""
@@ -369,6 +423,16 @@ class _Resolver:
         name = f"_argument{index}"
         self.state.arguments[index] = name
         return self._named(name, index)
+
+    def _loss_of_model(self, value: Any) -> ast.expr:
+        """A loss that an installed model computed: by the function and the tensors that were noted of it."""
+        _, function, tensors = self.trace.losses[id(value)]
+        near = ast.Pass(lineno=1, col_offset=0)
+        self.state.model = True
+        if all(index != function for index, _ in self.state.steps):
+            taken = [self._argument(index) for index in tensors]
+            self._step(function, at(ast.Call(self._fixed(function), taken, []), near), near)
+        return named(f"_value{function}", near)
 
     def _fixed(self, index: int) -> ast.expr:
         self.state.fixed[index] = self.trace.values[index]
@@ -421,6 +485,8 @@ class _Resolver:
         return Formula(
             list(self.trace.numbers), tuple(state.arguments), tuple(state.fixed.items()), function, text,
             tuple(self._label(index) for index in state.arguments), state.model,
+            expressions=tuple(step for index, step in state.steps if not is_batch(self.trace.values[index])),
+            source=source,
         )  # fmt: skip
 
     def _lies_across(self, index: int) -> bool:

@@ -91,6 +91,11 @@ class Batches:
             with unnoticed(self.formula, batch[0]):
                 self.fold(self.groups())
 
+    @property
+    def count(self) -> int:
+        """How many batches there are."""
+        return self.folded_batches + len(self.kept)
+
     def fold(self, groups: list[list[Batch]]) -> None:
         """Fold what is kept into a state.
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from batchproof.scripts.run.filler import RowWatch
 from batchproof.scripts.run.formula import Formula, Unmeasured
-from batchproof.scripts.run.formula_builder import formula, predictions
+from batchproof.scripts.run.formula_builder import formula, formula_of, predictions
 from batchproof.scripts.run.origins import NOWHERE, PassOrigin, PassOrigins
-from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry
+from batchproof.scripts.run.registry import AccumulatorPlace, LoopPlace, Registry, part_of
 from batchproof.scripts.run.trace import Trace, dimension_of, is_tensor, samples_of
 from batchproof.scripts.source import Weight
 
@@ -20,6 +20,8 @@ from batchproof.scripts.source import Weight
 MOST_FORMULAS = 24
 #: Values kept in one pass through a loop's body, beyond which something else runs.
 MOST_KEPT = 20_000
+#: Keys of a table that are told apart.
+MOST_KEYS = 100
 
 
 @dataclass
@@ -74,6 +76,8 @@ class ScriptRecorder:
         self._trace: Trace | None = None
         self._tensor: Any = None
         self._usual: dict[int, tuple[Any, LoopState, Formula]] = {}
+        self._parts: dict[int, dict[Any, int]] = {}  # by place: those of its keys
+        self._current: dict[int, int] = {}  # by place: that of the key that came last
         self.steers = False  # whether every step is to be told
         self.last_weights = False
 
@@ -103,6 +107,9 @@ class ScriptRecorder:
         """What a batch adds, evaluated just now."""
         if _asked.is_compiling():
             return value
+        if isinstance(value, dict):
+            self._added_table(number, value)
+            return value
         try:
             usual = self._usual.get(number)
             if usual is None or not self._added_as_usual(number, value, *usual):
@@ -110,6 +117,16 @@ class ScriptRecorder:
         except Exception as error:  # noqa: BLE001 - the script goes on
             self.give_up(number, error)
         return value
+
+    def added_under(self, number: int, key: Any, value: Any) -> Any:
+        """What a batch adds under a key."""
+        if _asked.is_compiling():
+            return value
+        part = self._part(number, key)
+        if number in self.pending:
+            self.pending[part] = self.pending.pop(number)
+        self._current[number] = part
+        return self.added(part, value)
 
     def weight_before(self, number: int, value: Any) -> Any:
         """What the next value is multiplied by."""
@@ -122,7 +139,7 @@ class ScriptRecorder:
         """What the last value is multiplied by."""
         if _asked.is_compiling():
             return value
-        done = self.open.get(number)
+        done = self.open.get(self._current.get(number, number))
         if done is not None and len(done.weights) == len(done.values) - 1:
             done.weights.append(value)
         return value
@@ -131,6 +148,8 @@ class ScriptRecorder:
         """The accumulator after its division."""
         if _asked.is_compiling():
             return value
+        if number in self._parts:
+            self._average_table(number, index, value)
         done = self.open.get(number)
         if done is not None and done.values:
             site = self.registry.places[number].site
@@ -143,6 +162,17 @@ class ScriptRecorder:
                 if not average.inside:
                     self._close(number)
         return value
+
+    def average_under(self, number: int, index: int, key: Any, value: Any) -> Any:
+        """The accumulator under a key after its division."""
+        part = self._parts.get(number, {}).get(key) if _is_key(key) else None
+        if part is None:
+            return self.average(number, index, value)
+        return self.average(part, index, value)
+
+    def average_of_pair(self, number: int, index: int, pair: tuple[Any, Any]) -> None:
+        """The accumulator under a key, after a statement that divides it in place."""
+        self.average_under(number, index, *pair)
 
     def meter(self, number: int, value: Any) -> Any:
         """The object that takes what a batch adds."""
@@ -173,7 +203,7 @@ class ScriptRecorder:
         """What a loop takes its batches from, before it begins."""
         if _asked.is_compiling():
             return value
-        state = self._loop(number)
+        state = self.loop(number)
         state.loader, state.steps = value, 0
         self._note_origin(state, sys._getframe(1), words)
         if state.place.sites:
@@ -184,7 +214,7 @@ class ScriptRecorder:
         """The loop's body begins."""
         if _asked.is_compiling():
             return
-        state = self._loop(number)
+        state = self.loop(number)
         if not self.running or self.running[-1] is not state:
             self._enter(state)
         state.trace.clear()
@@ -215,7 +245,7 @@ class ScriptRecorder:
         """The loop has ended."""
         if _asked.is_compiling():
             return
-        state = self._loop(number)
+        state = self.loop(number)
         if state in self.running:
             del self.running[self.running.index(state) :]
         self._trace = self.running[-1].trace if self.running else None
@@ -236,15 +266,61 @@ class ScriptRecorder:
         """The accumulator has its first value."""
         if _asked.is_compiling():
             return
-        if number in self.open:
-            self._close(number)
+        for each in (number, *self._parts.get(number, {}).values()):
+            if each in self.open:
+                self._close(each)
 
     def end(self) -> None:
         """The script has ended."""
         for number in list(self.open):
             self._close(number)
 
+    # ------------------------------------------------------------------ tables, key by key
+
+    def _part(self, number: int, key: Any, of_table: bool = False) -> int:
+        """The place of what a place adds under one key."""
+        parts = self._parts.setdefault(number, {})
+        if not _is_key(key):
+            return number
+        if key not in parts:
+            whole = self.registry.places[number]
+            if len(parts) >= MOST_KEYS:
+                return number
+            parts[key] = len(self.registry.places)
+            self.registry.places.append(part_of(whole, parts[key], str(key), of_table))
+            self.registry.loops[whole.loop].sites.append(parts[key])
+        return parts[key]
+
+    def _added_table(self, number: int, table: dict[Any, Any]) -> None:
+        """What a batch adds is a table of numbers: each counts by itself."""
+        for key, value in table.items():
+            part = self._part(number, key, of_table=True)
+            if part != number and (is_tensor(value) or isinstance(value, (int, float))):
+                self.added(part, value)
+
+    def _average_table(self, number: int, index: int, value: Any) -> None:
+        """The averages of several keys at once; or one, of that key whose values it is an average of."""
+        parts = self._parts[number]
+        if isinstance(value, dict):
+            for key, part in parts.items():
+                if key in value:
+                    self.average(part, index, value[key])
+            return
+        own = [part for part in parts.values() if part in self.open and self._is_of(self.open[part], value)]
+        if len(own) == 1:
+            self.average(own[0], index, value)
+
     # ------------------------------------------------------------------ how it works
+
+    @property
+    def trace(self) -> Trace | None:
+        """Of the loop that runs."""
+        return self._trace
+
+    def drop(self, number: int) -> None:
+        """Forget a pass that is open."""
+        self.open.pop(number, None)
+        self._usual.pop(number, None)
 
     def _is_of(self, done: Any, value: Any) -> bool:
         """Whether an average is that of this accumulator: told by what was added."""
@@ -267,7 +343,8 @@ class ScriptRecorder:
                     frame, state.loader, tuple(zip(state.place.variables, words, strict=False))
                 )
 
-    def _loop(self, number: int) -> LoopState:
+    def loop(self, number: int) -> LoopState:
+        """What is known of a loop."""
         state = self.loops.get(number)
         if state is None:
             state = self.loops[number] = LoopState(self.registry.loops[number])
@@ -290,7 +367,7 @@ class ScriptRecorder:
             if trace.values[index] is not fixed:
                 return False
         batch, versions = _arguments(trace, found)
-        counted = _samples(state)
+        counted = count_samples(state)
         count = counted if counted is not None else batch[0].shape[0]
         done.values.append(value.detach() if type(value) is self._tensor else value)
         done.counts.append(count)
@@ -301,10 +378,10 @@ class ScriptRecorder:
 
     def _added(self, number: int, value: Any) -> None:
         place = self.registry.places[number]
-        done = self.open.get(number) or self._opened(number, place)
-        state = self._loop(place.loop)
+        done = self.open.get(number) or self.opened(number, place)
+        state = self.loop(place.loop)
         done.values.append(value.detach() if is_tensor(value) else value)
-        done.counts.append(_samples(state))
+        done.counts.append(count_samples(state))
         if place.site.added.weight is not Weight.NONE and number in self.pending:
             done.weights.append(self.pending.pop(number))
         if not done.problem:
@@ -315,7 +392,7 @@ class ScriptRecorder:
             done.problem = self.given_up[number]
             return
         trace = state.trace
-        found = self._known(number, trace) or self._learn(number, place, trace)
+        found = self._known(number, trace) or self._learn(number, place, trace, value)
         batch, versions = _arguments(trace, found)
         if done.counts[-1] is None:
             done.counts[-1] = batch[0].shape[0]
@@ -347,11 +424,23 @@ class ScriptRecorder:
                 return found
         return None
 
-    def _learn(self, number: int, place: AccumulatorPlace, trace: Trace) -> Formula:
+    def arguments(self, place: AccumulatorPlace, value: Any) -> tuple[Formula, list[Any], list[int | None]]:
+        """The function that gave a value in the loop's body, what it took, and how often that had been written to.
+
+        Raises:
+            Unmeasured: there is none that could be called again.
+        """
+        if place.number in self.given_up:
+            raise Unmeasured(self.given_up[place.number])
+        trace = self.loop(place.loop).trace
+        found = self._known(place.number, trace) or self._learn(place.number, place, trace, value)
+        return found, *_arguments(trace, found)
+
+    def _learn(self, number: int, place: AccumulatorPlace, trace: Trace, value: Any) -> Formula:
         known = self.formulas.setdefault(number, [])
         if len(known) >= MOST_FORMULAS:
             raise Unmeasured("every batch takes another way through the loop")
-        found = formula(self.registry, trace, place.root)
+        found = formula_of(self.registry, trace, value) if place.handed else formula(self.registry, trace, place.root)
         known.append(found)
         return found
 
@@ -365,12 +454,14 @@ class ScriptRecorder:
         if number in self.open:
             self.open[number].fails(Unmeasured(why))
 
-    def _opened(self, number: int, place: AccumulatorPlace) -> Any:
+    def opened(self, number: int, place: AccumulatorPlace) -> Any:
+        """A pass of an accumulator that begins."""
         from batchproof.scripts.run.epochs import Pass
 
         self.passes[number] = self.passes.get(number, 0) + 1
-        done = self.open[number] = Pass(place, self.passes[number], origin=self._loop(place.loop).origin)
-        done.rows = self._loop(place.loop).rows
+        done = self.open[number] = Pass(place, self.passes[number], origin=self.loop(place.loop).origin)
+        done.rows = self.loop(place.loop).rows
+        done.may_weigh = place.may_weigh
         return done
 
     def _note(self, done: Any, state: LoopState) -> None:
@@ -386,7 +477,7 @@ class ScriptRecorder:
         done = self.open.pop(number)
         self._usual.pop(number, None)
         if not done.ended:
-            self._note(done, self._loop(done.place.loop))
+            self._note(done, self.loop(done.place.loop))
         if done.values:
             try:
                 self.finish(done)
@@ -394,7 +485,7 @@ class ScriptRecorder:
                 self.give_up(number, error)
 
 
-def _samples(state: LoopState) -> int | None:
+def count_samples(state: LoopState) -> int | None:
     """How many samples the loop's batch has: counted once, however many values are added of it."""
     trace = state.trace
     if not state.counted:
@@ -427,3 +518,8 @@ def _length(thing: Any) -> int | None:
         return len(thing)
     except Exception:  # noqa: BLE001 - an iterable without a length, or one whose length raises
         return None
+
+
+def _is_key(key: Any) -> bool:
+    """Whether a table may have a row for it."""
+    return isinstance(key, (str, int, tuple))

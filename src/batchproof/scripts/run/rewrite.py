@@ -15,6 +15,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from batchproof.scripts.run.handed import (
+    functions_of_engines,
+    is_of_trainer,
+    logged_values,
+    logging_functions,
+    repeated,
+)
+from batchproof.scripts.run.keys import key_of_added, key_of_average, tables_around, unbound_names
 from batchproof.scripts.run.registry import NAME, AccumulatorPlace, Kept, LoopPlace, Node, Registry, RewrittenFile
 from batchproof.scripts.run.slices import Functions, KeptExpressions, keep_returned, key, trace_back
 from batchproof.scripts.run.untouchable import can_be_read_again, is_wrappable, untouchable
@@ -33,7 +41,9 @@ def rewrite(
         For each number that is left as it is, a sentence.
     """
     rewriter = _Rewriter(source, registry, tree)
-    sites = [_with_value(site) for site in script.sites if not _is_progress(site)]
+    registry.files[source.file] = source
+    registry.logged += [(source.file, site) for site in script.sites if is_of_trainer(site)]
+    sites = [_with_value(site) for site in script.sites if not _is_progress(site) and not is_of_trainer(site)]
     left = [site for site in sites if not rewriter.can_wrap(site.added.node)]
     sites = [site for site in sites if rewriter.can_wrap(site.added.node)]
     readers = Counter(id(average.node) for site in sites for average in site.averages)
@@ -45,8 +55,13 @@ def rewrite(
         rewriter.mark_training(loop)
     for site in sites:
         trace_back(site.added.node, _body(site), functions, rewriter.slice)
-    for function in _about_losses(tree):
+        for table in tables_around(site, rewriter.parents):
+            trace_back(table, _body(site), functions, rewriter.slice)
+    for function in (*_about_losses(tree), *functions_of_engines(tree, functions)):
         keep_returned(function, functions, rewriter.slice)
+    for function in logging_functions(tree):
+        for logged in logged_values(function):
+            trace_back(logged, list(function.body), functions, rewriter.slice)
     if report is not None:
         for statement, line, value in _named(tree, report):
             rewriter.report(statement, line, value)
@@ -57,6 +72,9 @@ def rewrite(
 
 def _with_value(site: AverageSite) -> AverageSite:
     """The same, where what a batch adds is known by the slot that it is put into: ``losses[k] = loss.item()``."""
+    once = repeated(site.added.node)
+    if once is not None:
+        return replace(site, added=replace(site.added, node=once))
     add, context = site.add, getattr(site.added.node, "ctx", None)
     if not isinstance(add, (ast.Assign, ast.AnnAssign)) or add.value is None or not isinstance(context, ast.Store):
         return site
@@ -209,6 +227,7 @@ class _Rewriter(ast.NodeTransformer):
         self.receivers = dict(_receivers(tree))
         self.parents = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         self.untouchable = untouchable(tree)
+        self.unbound = unbound_names(tree)
         self.slice = KeptExpressions()
         self.wraps: dict[
             int, list[tuple[str, tuple[int, ...], ast.expr | None]]
@@ -228,11 +247,16 @@ class _Rewriter(ast.NodeTransformer):
         loop = self.loops.get(id(site.loop.node)) or self._loop(site)
         number = len(self.registry.places)
         place = AccumulatorPlace(number, self.source, site, loop.number, None, shared=shared)  # type: ignore[arg-type]
+        place.may_weigh = isinstance(self.parents.get(id(site.added.node)), ast.Attribute)
         self.registry.places.append(place)
         loop.sites.append(number)
         loop.variables = tuple(dict.fromkeys((*loop.variables, *_picked_by(site))))
         loop.trains |= site.loop.phase is Phase.TRAINING
-        self._wrap(site.added.node, "added", number)
+        place.key = key_of_added(site, self.parents, self.unbound)
+        if place.key:
+            self._wrap(site.added.node, "added_under", number, extra=ast.Name(place.key, ast.Load()))
+        else:
+            self._wrap(site.added.node, "added", number)
         weight = self._weight(site)
         if weight is not None:
             before = _position(weight) < _position(site.added.node)
@@ -244,6 +268,10 @@ class _Rewriter(ast.NodeTransformer):
         for start in site.starts:
             self._at_start(start, number, meter is not None)
         for index, average in enumerate(site.averages):
+            if place.key or isinstance(site.added.node, (ast.Dict, ast.Name)):
+                key = key_of_average(average.node, self.parents, self.unbound)
+                if key is not None and self._at_average_under(average.node, number, index, key):
+                    continue
             self._at_average(average.node, number, index, meter is not None)
 
     def _weight(self, site: AverageSite) -> ast.expr | None:
@@ -296,6 +324,18 @@ class _Rewriter(ast.NodeTransformer):
                 self._wrap(node, "average_of", number, index, extra=ast.Name(receiver, ast.Load()))
         elif isinstance(node, ast.AugAssign) and can_be_read_again(node.target):
             self._after(node, "average", number, index, value=_read(node.target))
+
+    def _at_average_under(self, node: ast.AST, number: int, index: int, name: str) -> bool:
+        """An average under a key that a variable holds; whether it can be told so."""
+        key = ast.Name(name, ast.Load())
+        if isinstance(node, ast.expr):
+            self._wrap(node, "average_under", number, index, extra=key)
+            return True
+        if isinstance(node, ast.AugAssign) and can_be_read_again(node.target):
+            pair = ast.Tuple([key, _read(node.target)], ast.Load())
+            self._after(node, "average_of_pair", number, index, value=pair)
+            return True
+        return False
 
     def mark_training(self, node: ast.For | ast.AsyncFor | ast.While) -> None:
         """A loop that trains, whether or not it averages anything."""
@@ -371,11 +411,11 @@ class _Rewriter(ast.NodeTransformer):
         if not self.can_wrap(node):
             return found
         wraps = self.wraps.get(id(node), ())
-        is_added = any(method == "added" for method, _, _ in wraps)
+        is_added = any(method in ("added", "added_under") for method, _, _ in wraps)
         if (id(node) in self.slice.kept and not isinstance(node, (ast.Constant, ast.Lambda))) or is_added:
             found = self._kept(found, self.slice.kept.get(id(node), ()))
         for method, numbers, extra in wraps:
-            if method == "added" and isinstance(found, Kept):
+            if method in ("added", "added_under") and isinstance(found, Kept):
                 self.registry.places[numbers[0]].root = found
             arguments: list[ast.expr] = [ast.Constant(number) for number in numbers]
             if method == "loader":

@@ -21,6 +21,7 @@ from batchproof.ground.text import error_line
 from batchproof.report.result import from_plain
 from batchproof.scripts.run import execute
 from batchproof.scripts.run.all_ranks import AllRanks
+from batchproof.scripts.run.causes import explain
 from batchproof.scripts.run.control import Control
 from batchproof.scripts.run.execute import Ending, Finder, Target
 from batchproof.scripts.run.interventions import Steering, act_on_imported
@@ -32,6 +33,7 @@ from batchproof.scripts.run.registry import NAME, AccumulatorPlace, LoopPlace, R
 from batchproof.scripts.run.result import Epoch, MeasuredAccumulator, Reported, ScriptRun
 from batchproof.scripts.run.rewrite import rewrite
 from batchproof.scripts.run.rows import FinishedPass, split
+from batchproof.scripts.run.trainers.averages import TrainerAverages
 from batchproof.scripts.source import find
 
 #: Files that take long to look through are run as they are.
@@ -51,6 +53,7 @@ class Session:
         self.recorder = ScriptRecorder(self.registry, self._finish)
         self.recorder.last_weights = control.last_weights
         self.steering = Steering(control, self.recorder)
+        self.trainers = TrainerAverages(self.registry, self.recorder, self._note)
         self.observer = Observer(self.registry, "statistics" in control.repairs)
         self.recorder.steers = bool(control.updates)
         self.recorder.on_loader = self._begins
@@ -94,6 +97,7 @@ class Session:
         finally:
             sys.meta_path.remove(finder)
             self.steering.stop()
+            self.trainers.undo.close()
             if self.children is not None:
                 self.children.stop()
         return ending
@@ -101,13 +105,17 @@ class Session:
     def install(self) -> Finder:
         """Let rewritten code reach the measuring, and modules of the script be rewritten."""
         setattr(builtins, NAME, self.recorder)
-        watches = self.steering.watches()
+        watches = {**self.steering.watches(), **self.trainers.watches()}
         if self.ranks is not None:
             self.ranks.before_end = self.recorder.end
             watches["torch.distributed"] = self.ranks.watch
         finder = Finder(self.target.folder, self.rewrite_module, act_on_imported(watches))
         sys.meta_path.insert(0, finder)
         return finder
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def forget(self) -> None:
         """What was measured so far."""
@@ -144,12 +152,6 @@ class Session:
             return
         lines = source.decode("utf-8", "replace").splitlines()
         found = find(tree)
-        logged = [
-            site.name for site in found.sites if isinstance(site.loop.node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        ]
-        if logged:
-            few = ", ".join(dict.fromkeys(logged))
-            self.notes.append(f"{few}: averaged by a trainer in its own code, and not measured")
         self.recorder.origins.calls[file] = call_sites(tree) if found.sites else {}
         self.notes += rewrite(tree, found, RewrittenFile(file, lines, names), self.registry, self.control.report)
 
@@ -179,6 +181,7 @@ class Session:
         exact, is_sum = exact_value(done)
         settled = settled_value(done, exact) if self.control.last_weights else None
         done.duplicates = done.copies or self.observer.duplicates(done.place.loop, done.origin)
+        explain(done.place, self.recorder.formulas.get(number, ()))
         epoch = epoch_of(done, is_sum, settled, exact)
         on_sum = self._trained_on_sum(done, is_sum)
         if epoch.printed is None:
@@ -298,8 +301,16 @@ class Session:
         if name is not None and not self.recorder.reported:
             where = "was not reached" if self.registry.reports else "is nowhere assigned, and no key of a log"
             yield f"--report {name}: {name} {where}"
+        yield from self._left_to_trainers()
         yield from self.notes
         yield from self.steering.loaders.notes
+
+    def _left_to_trainers(self) -> Iterator[str]:
+        """What the script hands to a trainer, and no average of it was seen."""
+        seen = {(place.source.file, place.site.add) for place in self.registry.places if place.handed}
+        names = [site.name for file, site in self.registry.logged if (file, site.add) not in seen]
+        if names:
+            yield f"{', '.join(dict.fromkeys(names))}: averaged by a trainer in its own code, and not measured"
 
 
 def _of_process(epoch: Epoch) -> Epoch:

@@ -23,6 +23,10 @@ class Trace:
         takes: the variables that it was put into.
         along: the dimension of its tensors along which samples lie.
         count: how many there are; None where that is not known.
+        losses: single numbers that an installed model computed, by identity: the number, where the function that gave
+            it was kept, and where what that was called with.
+        per_target: of such a number that is a sum over targets divided by a number of items, what its mean over targets
+            would be, and how many targets there are.
     """
 
     numbers: list[int] = field(default_factory=list)
@@ -32,8 +36,12 @@ class Trace:
     takes: frozenset[str] = frozenset()
     along: int = 0
     count: int | None = None
+    losses: dict[int, tuple[Any, int, tuple[int, ...]]] = field(default_factory=dict)
+    per_target: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def clear(self) -> None:
+        self.per_target.clear()
+        self.losses.clear()
         self.numbers.clear()
         self.values.clear()
         self.versions.clear()

@@ -2,7 +2,7 @@
 
 from batchproof.scripts.source.find import find
 from batchproof.scripts.source.index import callee_of, last_word
-from batchproof.scripts.source.name_tables import is_torch_loss
+from batchproof.scripts.source.name_tables import NONLINEAR_STEPS, by_name, is_torch_loss
 from batchproof.scripts.source.site import (
     Added,
     Average,
@@ -19,6 +19,7 @@ from batchproof.scripts.source.site import (
 )
 
 __all__ = [
+    "NONLINEAR_STEPS",
     "Added",
     "Average",
     "AverageSite",
@@ -31,6 +32,7 @@ __all__ = [
     "Suspicion",
     "Topic",
     "Weight",
+    "by_name",
     "callee_of",
     "find",
     "is_torch_loss",

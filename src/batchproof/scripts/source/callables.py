@@ -71,10 +71,29 @@ class MetricObject(Value):
         """What a call of it returns: the value of that batch."""
         if any(isinstance(value, (Pool, LoopTotal)) for value in given) or not any_of_batch(given):
             return Fixed(node)
-        return run.stat(node, self.quantity, self.why)
+        stat = run.stat(node, self.quantity, self.why)
+        stat.kept = True
+        return stat
 
     def attribute(self, run: Interpreter, name: str, node: ast.expr) -> Value:
         return Unknown(node, name)
+
+
+@dataclass(eq=False)
+class ExactObject(MetricObject):
+    """What ``batchproof.exact`` makes of a function."""
+
+    function: Value = field(default_factory=lambda: Unknown(None))
+
+
+@dataclass(eq=False)
+class MetricsObject(MetricObject):
+    """Several metric objects by name: a call gives a dict of their values."""
+
+    metrics: dict[str, MetricObject] = field(default_factory=dict)
+
+    def of(self, run: Interpreter, node: ast.expr, given: list[Value]) -> Value:
+        return Mapping(node, {key: Binding(metric.of(run, node, given)) for key, metric in self.metrics.items()})
 
 
 @dataclass(eq=False, kw_only=True)
@@ -194,6 +213,18 @@ def metric_object(path: str, node: ast.AST) -> MetricObject | None:
         known = Quantity.NONLINEAR, "the mean over classes of each class's accuracy"
     quantity, why = known if known is not None else (Quantity.UNKNOWN, "")
     return MetricObject(node, name, quantity, why)
+
+
+def metrics_object(call: Invocation) -> MetricObject:
+    """``MetricCollection({"f1": F1Score(...)})``, of a dict, a list or one metric after the other."""
+    first, named = call.first, {}
+    if isinstance(first, Mapping):
+        named = {key: binding.value for key, binding in first.entries.items()}
+    else:
+        parts = first.items if isinstance(first, Items) else call.arguments
+        named = {part.name: part for part in parts if isinstance(part, MetricObject)}
+    metrics = {key: metric for key, metric in named.items() if isinstance(metric, MetricObject)}
+    return MetricsObject(call.node, call.name, Quantity.UNKNOWN, metrics=metrics)
 
 
 def _by_class(node: ast.AST) -> bool:

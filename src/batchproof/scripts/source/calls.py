@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from batchproof.scripts.source import labels, library, meters, methods, name_tables, ranks
 from batchproof.scripts.source.callables import (
     Class,
+    ExactObject,
     Function,
     Instance,
     Invocation,
     LossFunction,
     MetricObject,
+    MetricsObject,
     loader_of,
     loss_function,
     metric_object,
@@ -105,6 +107,18 @@ def _loader_called(run: Interpreter, loader: LoaderValue, call: Invocation) -> V
 
 def _loss_called(run: Interpreter, loss: LossFunction | MetricObject, call: Invocation) -> Value:
     return loss.of(run, call.node, call.given)
+
+
+def _exact_called(run: Interpreter, metric: ExactObject, call: Invocation) -> Value:
+    """The batch's own value, as the function gives it."""
+    name = metric.function.definition if isinstance(metric.function, Function) else metric.function
+    value = apply(run, metric.function, replace(call, name=getattr(name, "name", "")))
+    if not isinstance(value, Stat):
+        return value
+    if value.quantity is Quantity.UNKNOWN:
+        why = "`batchproof.exact` is there for what is no mean over samples"
+        return value.derived(call.node, quantity=Quantity.NONLINEAR, why=why, origin=call.node, named=True, kept=True)
+    return value.derived(call.node, kept=True)
 
 
 def _meter_called(run: Interpreter, meter: Meter, call: Invocation) -> Value:
@@ -363,6 +377,8 @@ _CALLED: dict[type[Value], Callable[..., Value]] = {
     Instance: _instance_called,
     LossFunction: _loss_called,
     MetricObject: _loss_called,
+    MetricsObject: _loss_called,
+    ExactObject: _exact_called,
     Meter: _meter_called,
     Library: _library_called,
     LoaderValue: _loader_called,

@@ -231,6 +231,7 @@ def _added(entry: Contribution, stat: Stat) -> Added | None:
         stat.twice,
         stat.steps,
         stat.named,
+        stat.kept,
     )
 
 

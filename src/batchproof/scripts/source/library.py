@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from batchproof.scripts.source import name_tables, suspicions
 from batchproof.scripts.source.arithmetic import is_transposed
-from batchproof.scripts.source.callables import Invocation, LossFunction, loader_of, loss_function, metric_object
+from batchproof.scripts.source.callables import (
+    ExactObject,
+    Invocation,
+    LossFunction,
+    loader_of,
+    loss_function,
+    metric_object,
+    metrics_object,
+)
 from batchproof.scripts.source.index import argument_of, builtin_of, callee_of
 from batchproof.scripts.source.name_tables import name_set
 from batchproof.scripts.source.site import Loader, Quantity
@@ -70,10 +78,8 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     if name.endswith("DataLoader") or name in _LOADERS:
         suspicions.built_loader(run, call.node, argument_of(call.node, 99, "drop_last"))
         return _loader(call, path)
-    metric = metric_object(path, call.node)
-    if metric is not None and name in _MEANS:
-        return Meter(call.node, name, created_in=run.open_marks())
-    if metric is not None and not (name == "load" and not path.startswith("evaluate")):
+    metric = _metric_object(run, call, path)
+    if metric is not None:
         return metric
     if path.startswith(("torch.optim", "optim.")):
         return Fixed(call.node)
@@ -98,6 +104,18 @@ def call_library(run: Interpreter, call: Invocation, path: str) -> Value:
     if isinstance(value, Stat) and isinstance(squared, Const) and squared.value is False:
         return value.nonlinear(call.node, "the square root")  # mean_squared_error(..., squared=False)
     return value
+
+
+def _metric_object(run: Interpreter, call: Invocation, path: str) -> Value | None:
+    """An object that keeps what it needs over batches: a meter where it averages what it is given."""
+    if path == "batchproof.exact" and call.first is not None:
+        return ExactObject(call.node, call.name, function=call.first)
+    metric = metric_object(path, call.node)
+    if metric is None or (call.name == "load" and not path.startswith("evaluate")):
+        return None
+    if call.name == "MetricCollection":
+        return metrics_object(call)
+    return Meter(call.node, call.name, created_in=run.open_marks()) if call.name in _MEANS else metric
 
 
 def _loader(call: Invocation, path: str) -> LoaderValue:

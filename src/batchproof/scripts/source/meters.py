@@ -200,14 +200,19 @@ def _logged_values(call: Invocation) -> list[tuple[str, Value, ast.expr]]:
     """Each value with the key that it is logged under, and as written."""
     node = call.node
     if call.name == "log_dict":
-        entries = call.first.entries if isinstance(call.first, Mapping) else {}
-        return [(key, binding.value, node.args[0]) for key, binding in entries.items()]
+        several, written = call.first or call.keywords.get("dictionary"), argument_of(node, 0, "dictionary")
+        entries = several.entries if isinstance(several, Mapping) else {}
+        return [(key, binding.value, written) for key, binding in entries.items() if written is not None]
     value = call.arguments[1] if len(call.arguments) > 1 else call.keywords.get("value")
-    value_node = argument_of(node, 1, "value")
-    if value is None or value_node is None:
+    name, name_node, value_node = call.first or call.keywords.get("name"), *_name_and_value(node)
+    if value is None or value_node is None or name_node is None:
         return []
-    key = str(call.first.value) if isinstance(call.first, Const) else ""
-    return [(key or ast.unparse(node.args[0]), value, value_node)]
+    key = str(name.value) if isinstance(name, Const) else ""
+    return [(key or ast.unparse(name_node), value, value_node)]
+
+
+def _name_and_value(node: ast.Call) -> tuple[ast.expr | None, ast.expr | None]:
+    return argument_of(node, 0, "name"), argument_of(node, 1, "value")
 
 
 def _log(run: Interpreter, call: Invocation, loop: OpenLoop, key: str, value: Value, node: ast.expr) -> None:

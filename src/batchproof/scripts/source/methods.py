@@ -11,7 +11,14 @@ from batchproof.scripts.source import library, name_tables
 from batchproof.scripts.source.accumulators import add, append, extend
 from batchproof.scripts.source.arithmetic import is_transposed
 from batchproof.scripts.source.assignment import held_by, open_loops, put
-from batchproof.scripts.source.callables import Instance, Invocation, MetricObject, loader_of
+from batchproof.scripts.source.callables import (
+    ExactObject,
+    Instance,
+    Invocation,
+    MetricObject,
+    MetricsObject,
+    loader_of,
+)
 from batchproof.scripts.source.frames import Binding
 from batchproof.scripts.source.index import last_word
 from batchproof.scripts.source.meters import call_meter, is_meter, meter_for
@@ -390,6 +397,8 @@ _METHODS: dict[type[Value], Callable[..., Value]] = {
     Mapping: _of_mapping,
     Meter: call_meter,
     MetricObject: _of_metric,
+    MetricsObject: _of_metric,
+    ExactObject: _of_metric,
     LoaderValue: _of_loader,
     LoopTotal: _of_total,
     Averaged: _of_total,

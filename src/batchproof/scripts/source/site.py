@@ -101,6 +101,7 @@ class Added:
         twice: it is a mean, and was divided by the batch's size once more.
         steps: the number of accumulation steps that it was divided by.
         named: only a name says what it is.
+        kept: a metric object gave it, which keeps what it needs over the batches.
     """
 
     node: ast.expr
@@ -113,6 +114,7 @@ class Added:
     twice: bool = False
     steps: ast.expr | None = None
     named: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,9 @@ def _assign(run: Interpreter, node: ast.Assign) -> None:
         return
     if len(node.targets) == 1 and _each_rewrites_itself(run, node.targets[0], node.value):
         return
+    if len(node.targets) == 1 and (key_by_key := _key_by_key(node.targets[0], node.value)) is not None:
+        execute(run, [key_by_key])
+        return
     value = run.evaluate(node.value)
     for target in node.targets:
         assign(run, target, value)
@@ -67,6 +70,27 @@ def _each_rewrites_itself(run: Interpreter, target: ast.expr, value: ast.expr) -
         if not rewrites_itself(run, name, new):
             assign(run, name, run.evaluate(new))
     return True
+
+
+def _key_by_key(target: ast.expr, value: ast.expr) -> ast.For | None:
+    """``sums = {k: sums[k] + v for k, v in new.items()}``, as the loop that it is: ``sums[k] = sums[k] + v``."""
+    if not isinstance(value, ast.DictComp) or len(value.generators) != 1:
+        return None
+    generator, added = value.generators[0], value.value
+    if not (isinstance(added, ast.BinOp) and isinstance(added.op, ast.Add)) or generator.ifs or generator.is_async:
+        return None
+    name, key = ast.unparse(target), ast.unparse(value.key)
+    if ast.unparse(added.left) != f"{name}[{key}]" and not ast.unparse(added.left).startswith(f"{name}.get({key}, 0"):
+        return None
+    slot = ast.Subscript(ast.copy_location(_read(target), target), value.key, ast.Store())
+    assign = ast.copy_location(ast.Assign([ast.copy_location(slot, target)], added), value)
+    loop = ast.For(generator.target, generator.iter, [assign], [])
+    return ast.copy_location(loop, value)
+
+
+def _read(target: ast.expr) -> ast.expr:
+    """A name or an attribute, as it is read."""
+    return ast.parse(ast.unparse(target), mode="eval").body
 
 
 def _annotated(run: Interpreter, node: ast.AnnAssign) -> None:

@@ -466,6 +466,7 @@ class Stat(Whole):
     twice: bool = False  # a mean that was divided by the batch's size
     steps: ast.expr | None = None  # the number of accumulation steps that it was divided by
     named: bool = False  # only the name of a function says so
+    kept: bool = False  # a metric object gave it, which keeps what it needs over batches
     summed: bool = False  # what a function returned was summed, so that it was no number
     inner: tuple[Contribution, ...] = ()  # of a running total: what it is a total of
 

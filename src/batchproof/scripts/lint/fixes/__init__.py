@@ -11,12 +11,14 @@ from batchproof.scripts.lint.check import FoundSite, check_with_sites
 from batchproof.scripts.lint.finding import Fix, LintFinding
 from batchproof.scripts.lint.fixes.edits import applied, in_cells
 from batchproof.scripts.lint.fixes.exact import through_exact
+from batchproof.scripts.lint.fixes.logged_metric import log_the_metric
 from batchproof.scripts.lint.fixes.scope import Scopes
 from batchproof.scripts.lint.fixes.weight_by_samples import weigh
 from batchproof.scripts.lint.rules import CODES
 from batchproof.scripts.lint.source import SourceFile, Unreadable, parsed
+from batchproof.scripts.source import AverageSite
 
-FIXES = {"BP101": through_exact, "BP201": weigh, "BP203": weigh}
+FIXES = {"BP101": (through_exact, log_the_metric), "BP201": (weigh,), "BP203": (weigh,)}
 
 
 def with_fixes(source: SourceFile, found: Sequence[FoundSite]) -> list[LintFinding]:
@@ -29,13 +31,17 @@ def fixes(source: SourceFile, found: Sequence[FoundSite]) -> Iterator[tuple[Lint
     scopes = Scopes(source.tree)
     before = Counter(finding.code for finding, _ in check_with_sites(source, CODES))
     for finding, site in found:
-        make = FIXES.get(finding.code)
-        fix = make(source, scopes, site) if make is not None and site is not None else None
+        fix = None if site is None else _made(source, scopes, finding.code, site)
         if fix is None or not _repairs(source, before, finding, fix):
             yield finding, None
             continue
         edits = in_cells(source, fix.edits)
         yield finding, None if edits is None else Fix(fix.message, edits)
+
+
+def _made(source: SourceFile, scopes: Scopes, code: str, site: AverageSite) -> Fix | None:
+    made = (make(source, scopes, site) for make in FIXES.get(code, ()))
+    return next((fix for fix in made if fix is not None), None)
 
 
 def _repairs(source: SourceFile, before: Counter[str], finding: LintFinding, fix: Fix) -> bool:

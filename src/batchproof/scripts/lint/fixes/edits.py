@@ -77,6 +77,23 @@ def line_above(source: SourceFile, statement: ast.stmt, text: str) -> Edit | Non
     return before(source, statement, f"{text}\n{indent_of(source, statement)}")
 
 
+def import_batchproof(source: SourceFile) -> Edit | None:
+    """Below the imports that the file begins with; above the first statement where it has none."""
+    imports: list[ast.stmt] = []
+    for statement in source.tree.body:
+        is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            imports.append(statement)
+        elif not is_text or imports:
+            break
+    if imports:
+        return line_below(source, imports[-1], "import batchproof")
+    first = source.tree.body[0]
+    if isinstance(first, ast.Expr) or getattr(first, "decorator_list", None):
+        return None
+    return Edit(SourceSpan(first.lineno, 1, first.lineno, 1), "import batchproof\n\n")
+
+
 def without(source: SourceFile, statement: ast.stmt) -> Edit | None:
     """Take a statement's lines away; None where they hold anything else."""
     first, last = statement.lineno, statement.end_lineno or statement.lineno

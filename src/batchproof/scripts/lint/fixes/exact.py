@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from batchproof.scripts.lint.finding import Edit, Fix, SourceSpan
+from batchproof.scripts.lint.finding import Edit, Fix
 from batchproof.scripts.lint.fixes import edits
 from batchproof.scripts.lint.fixes.scope import STOPS, Scopes, assigned, names_in, sum_of
 from batchproof.scripts.lint.source import SourceFile
@@ -42,7 +42,7 @@ def through_exact(source: SourceFile, scopes: Scopes, site: AverageSite) -> Fix 
     # where a comment stands behind it, the start stays, though nothing is added to it any more
     found += [edit for start in starts if (edit := edits.without(source, start)) is not None]
     if not scopes.imports_batchproof:
-        found.append(_import(source))
+        found.append(edits.import_batchproof(source))
     return edits.together(f"compute {function} on all samples together with batchproof.exact", found)
 
 
@@ -167,20 +167,3 @@ def _nodes(site: AverageSite) -> list[ast.AST]:
 
 def _without(source: SourceFile, scopes: Scopes, add: ast.stmt) -> Edit | None:
     return edits.without(source, add) if len(scopes.block(add)) > 1 else edits.replace(source, add, "pass")
-
-
-def _import(source: SourceFile) -> Edit | None:
-    """Below the imports that the file begins with; above the first statement where it has none."""
-    imports: list[ast.stmt] = []
-    for statement in source.tree.body:
-        is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        if isinstance(statement, (ast.Import, ast.ImportFrom)):
-            imports.append(statement)
-        elif not is_text or imports:
-            break
-    if imports:
-        return edits.line_below(source, imports[-1], "import batchproof")
-    first = source.tree.body[0]
-    if isinstance(first, ast.Expr) or getattr(first, "decorator_list", None):
-        return None
-    return Edit(SourceSpan(first.lineno, 1, first.lineno, 1), "import batchproof\n\n")

@@ -12,6 +12,7 @@ from batchproof.scripts.lint.rule import (
     code_of,
     divided,
     function_of,
+    logged,
     name_of,
     origin,
     value_of,
@@ -48,6 +49,9 @@ def nonlinear(site: AverageSite) -> Verdict | None:
 
 def _exact_remedy(site: AverageSite) -> str:
     call = site.added.call
+    log = logged(site)
+    if log is not None:
+        return _logged_remedy(site, log)
     name = _name_of(site.added.origin)
     once = f"one {_ONE.get(name, 'value')} after the loop"
     if _name_of(call) in _ELEMENTWISE:  # what it is taken of is a batch's mean already
@@ -58,9 +62,34 @@ def _exact_remedy(site: AverageSite) -> str:
     return f"{once}: keep what it is made of (sums and counts, or all predictions)"
 
 
-def _on_a_batch(call: ast.Call) -> str:
+def _logged_remedy(site: AverageSite, log: ast.Call) -> str:
+    """What to log instead: an object that the trainer computes once an epoch."""
+    call, function = site.added.call, function_of(site)
+    if not isinstance(call, ast.Call) or function is None or _name_of(call) in _ELEMENTWISE:
+        return (
+            "log `batchproof.exact` of a function of predictions and targets; or log what it is taken of, and take "
+            f"one {_ONE.get(_name_of(site.added.origin), 'value')} of that when the epoch ends"
+        )
+    key = f'"{site.name}", ' if callee_of(log) == "log" else ""
+    if site.added.kept:
+        value = log.args[-1] if log.args else None
+        shown = f"self.{callee_of(log)}({key}{function})"
+        if isinstance(value, ast.Subscript):  # one of a collection's
+            shown = f"self.log_dict({function})"
+        return (
+            f"log the metric in place of a batch's value, and it is computed once an epoch: {code_of(call)}, then "
+            f"`{shown}`"
+        )
+    metric = f"self.{function.rpartition('.')[2]}" + "_metric" * function.startswith("self.")
+    return (
+        f"`{metric} = batchproof.exact({function})` in `__init__`, {_on_a_batch(call, metric + '.update')} here, and "
+        f'`self.log("{site.name}", {metric})`: it is computed once an epoch'
+    )
+
+
+def _on_a_batch(call: ast.Call, metric: str = "metric") -> str:
     """The call as ``exact`` takes its place."""
-    return code_of(ast.Call(ast.Name("metric"), call.args, call.keywords))
+    return code_of(ast.Call(ast.Name(metric), call.args, call.keywords))
 
 
 def _name_of(node: ast.AST | None) -> str:

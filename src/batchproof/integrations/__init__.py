@@ -1,0 +1,1 @@
+"""Exact values where a trainer or another library makes the loop."""
