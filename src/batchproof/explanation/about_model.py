@@ -116,9 +116,10 @@ def _headline(name: str, coupling: Coupling, rows: RowFindings) -> str:
     if rows.unclear:
         return f"could not tell: {rows.unclear}"
     rounding = [trial.ulps or 0.0 for trial in rows.trials if trial.state == "rounding" and trial.name != "bfloat16"]
-    if not rounding:
-        return f"{name} is safe: each sample's output depends on that sample alone"
-    return f"{name} is safe: each sample's output depends on that sample alone, but for rounding"
+    asked = sum(trial.state == "convention" and trial.name != "training" for trial in rows.trials)
+    terms = {0: "", 1: " on one condition"}.get(asked, f" on {asked} conditions")
+    rest = ", but for rounding" if rounding else ""
+    return f"{name} is safe{terms}: each sample's output depends on that sample alone{rest}"
 
 
 def _of_fault(name: str, rows: RowFindings) -> str:

@@ -76,10 +76,10 @@ PACKED = RowCause(
 )
 PACKED_SEEPS = RowCause(
     "what is packed before a sample reaches it",
-    "start anew at the first position of each sample, or give one sample in a row",
+    "start again at the first position of each sample, or give one sample in a row",
 )
 CAPACITY = RowCause(
-    "an expert takes so many tokens of a batch and no more, so a token can be dropped because of others",
+    "an expert takes up to its capacity of tokens from a batch, so a token can be dropped because of others",
     "no capacity limit in evaluation (capacity_factor, or dropless routing)",
 )
 BATCH_MEAN = RowCause(
