@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,12 +13,14 @@ import torch
 from batchproof.explanation.cause_texts import finding
 from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
+from batchproof.explanation.rows.generation import generation_perturbations
 from batchproof.explanation.rows.locate import Located, RowsTracer
 from batchproof.explanation.rows.measure import (
     ModelOnRows,
     OutputGap,
     Unaligned,
     double,
+    first_position,
     is_rounding,
     one_ulp,
     widened_pair,
@@ -51,6 +54,8 @@ TITLES: dict[TrialName, str] = {
     "padding left": "padding on the left",
     "padding content": "other tokens in the padding",
     "packing": "packed with others",
+    "scores": "scores of tokens, padded on the left",
+    "greedy tokens": "greedy tokens, padded on the left",
     "training": "train() left on",
     "bfloat16": "in bfloat16",
 }
@@ -58,7 +63,9 @@ TITLES: dict[TrialName, str] = {
 TRACED = 1e-9
 #: Parameters of which a copy in float64 is made without asking: 4 GB.
 MOST_PARAMETERS = 500_000_000
-_CODES: dict[str, Code] = {"padding": "padding", "fixed": "padding", "packing": "packing", "repeat": "state"}
+_CODES: dict[str, Code] = {
+    "padding": "padding", "fixed": "padding", "packing": "packing", "repeat": "state",
+    "scores": "padding", "greedy": "padding"}  # fmt: skip
 
 
 @dataclass
@@ -112,6 +119,10 @@ def look_at_rows(
         except Exception as error:  # noqa: BLE001 - what the model raises in eval mode is a finding of its own
             found.notes.append(f"in eval mode {reason_of(error)}")
             return found
+        first = first_position(subject)
+        if sequences is not None and within is not None and first:
+            sequences, within = (replace(one, first_position=first) for one in (sequences, within))
+            subject.sequences = within
         trials = [trial for trial in _trials(target, samples, few, sequences, within) if _is_asked(trial, over)]
         judge = _Judge(subject, found)
         judge.remembering(samples)
@@ -119,6 +130,9 @@ def look_at_rows(
             if told is not None:
                 told("trials", done, len(trials))
             judge.judge(trial)
+        if _is_causal(target) and (over is None or "generation" in over):
+            for trial, measured in generation_perturbations(subject, _most_positions(target)):
+                judge.of(measured or subject).judge(trial)
     return found
 
 
@@ -152,6 +166,12 @@ class _Judge:
             if wide is not None:
                 self.one_ulp_wide = _attempt(lambda: one_ulp(wide))
         self.tracers: dict[bool, RowsTracer] = {}
+
+    def of(self, subject: ModelOnRows) -> _Judge:
+        """A judge of the same model, measured in another way."""
+        other = copy(self)
+        other.subject = subject
+        return other
 
     def judge(self, trial: Perturbation) -> None:
         """One trial: tried, told from rounding, and looked for where it begins."""
@@ -204,6 +224,8 @@ class _Judge:
         """Alone a sample has neither neighbours nor padding: where neighbours do not matter, padding does."""
         coupled = any(own.name in ("neighbours", "order", "size") for own in self.found.faults)
         sequences = self.subject.sequences
+        if trial.name in ("scores", "greedy tokens"):
+            return "neighbours" if coupled else "padding left"
         if trial.name != "alone" or coupled or sequences is None or bool(sequences.real.all()):
             return trial.name
         return "padding left" if not bool(sequences.real[:, 0].all()) else "padding right"

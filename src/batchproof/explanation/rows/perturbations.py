@@ -16,15 +16,16 @@ from batchproof.ground.text import error_line
 
 TrialName = Literal[
     "repeat", "alone", "neighbours", "order", "size", "padding right", "fixed length", "padding left",
-    "padding content", "packing", "training", "bfloat16",
+    "padding content", "packing", "scores", "greedy tokens", "training", "bfloat16",
 ]  # fmt: skip
-Over = Literal["batch", "order", "padding", "packing"]
+Over = Literal["batch", "order", "padding", "packing", "generation"]
 #: Which trials answer which question of `assert_rows_independent`.
 OVER: dict[Over, tuple[TrialName, ...]] = {
     "batch": ("repeat", "alone", "neighbours", "size"),
     "order": ("order",),
     "padding": ("padding right", "fixed length", "padding left", "padding content"),
     "packing": ("packing",),
+    "generation": ("scores", "greedy tokens"),
 }
 #: Rows of a call: enough for neighbours of several lengths, few enough for a large model.
 ROWS = 4
@@ -126,8 +127,11 @@ def padding_perturbations(samples: Samples, sequences: Sequences, most: int | No
         yield Perturbation("padding left", reason=f"{sequences.said_by} says how long a sample is, not where it begins")
     else:
         shifted = pairs(lambda call: sequences.padded(call, left=EXTRA))
-        takes_ids = "position_ids" in sequences.takes and not _given(samples, "position_ids")
-        told = ("give position_ids", pairs(lambda call: numbered(sequences.padded(call, left=EXTRA))))
+        takes_ids = "position_ids" in sequences.takes and not is_given(samples, "position_ids")
+        told = (
+            "give position_ids",
+            pairs(lambda call: numbered(sequences.padded(call, left=EXTRA), sequences.first_position)),
+        )
         yield Perturbation("padding left", shifted, healers=(told,) if takes_ids else ())
     if bool(sequences.real[: len(rows)].all()):
         padded = [sequences.padded(single, right=EXTRA) for single in singles]
@@ -155,7 +159,9 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
     if segments is not None:
         extras[segments] = torch.repeat_interleave(torch.arange(rows), lengths)[None]
     if "position_ids" in sequences.takes:
-        extras["position_ids"] = torch.cat([torch.arange(length) for length in lengths.tolist()])[None]
+        extras["position_ids"] = (
+            torch.cat([torch.arange(length) for length in lengths.tolist()])[None] + within.first_position
+        )
 
     def pairs(samples: Samples) -> tuple[CallPair, ...]:
         calls = (replace(packed, samples=samples, spots=(spot,)) for spot in packed.spots)
@@ -199,12 +205,12 @@ def picked(call: RowsCall, row: int) -> RowsCall:
     return replace(call, spots=(call.spots[row],))
 
 
-def numbered(call: RowsCall) -> RowsCall:
-    """A call with the positions of its samples, counted from their first real one."""
+def numbered(call: RowsCall, first: int = 0) -> RowsCall:
+    """A call with the positions of its samples, counted from their first real one, which is called ``first``."""
     real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool)
     for spot in call.spots:
         real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
-    return replace(call, samples=_with_fixed(call.samples, {"position_ids": positions_from(real)}))
+    return replace(call, samples=_with_fixed(call.samples, {"position_ids": positions_from(real, first)}))
 
 
 def without(samples: Samples, name: str) -> Samples:
@@ -276,7 +282,8 @@ def _rows_of(sequences: Sequences | None, lo: int, hi: int) -> Sequences | None:
     return None if sequences is None else replace(sequences, real=sequences.real[lo:hi])
 
 
-def _given(samples: Samples, name: str) -> bool:
+def is_given(samples: Samples, name: str) -> bool:
+    """Whether the samples have such an argument."""
     return name in samples.fixed or any(own == name or own.endswith(f"[{name}]") for own in samples.names)
 
 
