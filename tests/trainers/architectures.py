@@ -210,7 +210,6 @@ def _encoders() -> list[Architecture]:
         Architecture(g, "ConvBertModel", "ConvBertConfig", {**SMALL, "embedding_size": 32}),
         Architecture(g, "SqueezeBertModel", "SqueezeBertConfig", {**SMALL, "embedding_size": 32}),
         Architecture(g, "FNetModel", "FNetConfig", {**SMALL, "tpu_short_seq_length": 12}),
-        Architecture(g, "NystromformerModel", "NystromformerConfig", {**SMALL, "num_landmarks": 4, "segment_means_seq_len": 16}),
         Architecture(g, "YosoModel", "YosoConfig", {**SMALL, "use_expectation": True}),
         Architecture(g, "EsmModel", "EsmConfig", {**long, "mask_token_id": 2}),
         Architecture(g, "MegatronBertModel", "MegatronBertConfig", SMALL),
@@ -251,7 +250,7 @@ def _decoders() -> list[Architecture]:
         Architecture(g, "Phi3ForCausalLM", "Phi3Config", GROUPED),
         Architecture(
             g, "FalconForCausalLM", "FalconConfig",
-            {**SMALL, "alibi": True, "multi_query": False, "new_decoder_architecture": False},
+            {**SMALL, "alibi": False},
         ),
         Architecture(
             g, "MptForCausalLM", "MptConfig",
@@ -278,7 +277,7 @@ def _recurrent() -> list[Architecture]:
             g, "Mamba2ForCausalLM", "Mamba2Config", {**mamba, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8}
         ),
         Architecture(g, "FalconMambaForCausalLM", "FalconMambaConfig", mamba),
-        Architecture(g, "RwkvForCausalLM", "RwkvConfig", {**SMALL, "attention_hidden_size": 32, "context_length": 128}),
+        Architecture(g, "RwkvForCausalLM", "RwkvConfig", {**SMALL, "num_hidden_layers": 1, "attention_hidden_size": 32, "context_length": 128}),
         Architecture(
             g, "RecurrentGemmaForCausalLM", "RecurrentGemmaConfig",
             {**SMALL, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 8, "head_dim": 8},

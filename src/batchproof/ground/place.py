@@ -41,7 +41,7 @@ def short(file: str) -> str:
     """A path as one would type it: relative to here, or to the ``sys.path`` entry that holds it."""
     if file.startswith("<"):
         return file
-    return _shortened(file, os.getcwd(), tuple(sys.path))
+    return _shortened(file, str(Path.cwd()), tuple(sys.path))
 
 
 @lru_cache(maxsize=4096)  # a trace asks it for every operation

@@ -48,7 +48,8 @@ class CountedAxis:
 
     def frames(self, spot: Spot, size: int, width: int) -> tuple[int, int]:
         """Where the frames begin that hold nothing but a sample's positions, and how many they are, or one fewer."""
-        assert self.stride is not None and spot.length is not None
+        assert self.stride is not None
+        assert spot.length is not None
         first = spot.start / self.stride
         behind = width - spot.start - spot.length
         inside = min(math.floor(spot.length / self.stride), size - math.ceil(behind / self.stride) - math.ceil(first))

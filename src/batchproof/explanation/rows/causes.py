@@ -27,6 +27,7 @@ _NORMS = (
     "_batch_norm_no_update",
 )  # fmt: skip
 _CONVOLUTIONS = ("convolution", "mkldnn_rnn_layer", "lstm", "gru", "_thnn_fused_lstm_cell", "constant_pad_nd", "unfold")
+_TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r", "fft_fft", "fft_fftn")
 _ROUTES = ("moe", "expert", "router", "switch", "gate")
 _COUPLED: tuple[TrialName, ...] = ("alone", "neighbours", "order", "size", "repeat", "training")
 
@@ -66,6 +67,14 @@ NORMALISED = RowCause(
 SEEPS = RowCause(
     "padding reaches real positions beside it",
     "set padding to 0 by the mask before each such layer, or pack the sequences (pack_padded_sequence)",
+)
+MIXED = RowCause(
+    "its Fourier transform runs over all positions, those of padding too",
+    "no padding: batches of samples of one length, or all of them padded to the length that it was trained at",
+)
+CROWDED = RowCause(
+    "an expert takes so many tokens of a row and no more, and padding before a sample takes their places",
+    "leave padding out of the count by the mask, or pad on the right",
 )
 PADDED = RowCause("padding reaches it", "let the mask keep padding out")
 PACKED = RowCause(
@@ -144,6 +153,8 @@ def operation(beginning: Beginning) -> str:
 
 def _of_padding(op: str, kind: str) -> RowCause:
     groups: list[tuple[Callable[[str], bool], RowCause]] = [
+        (lambda op: op in _TRANSFORMS, MIXED),
+        (lambda op: op == "cumsum" and any(word in kind.lower() for word in _ROUTES), CROWDED),
         (lambda op: op in _EXTREMES or "max_pool" in op, LARGEST),
         (lambda op: op in _ATTENTION or "Attention" in kind, UNMASKED),
         (lambda op: op in _MEANS or "avg_pool" in op, POOLED),

@@ -42,7 +42,7 @@ class ScoredTokens(ModelOnRows):
 
     def outputs(self, samples: Samples) -> list[Tensor]:
         """(B, T): of each token."""
-        logits = next(t for path, t in self._named(samples) if path.endswith("logits"))
+        logits = next(t for path, t in self._named(samples) if _is_logits(path))
         ids, real = _leaf(samples, "input_ids"), _leaf(samples, "attention_mask") != 0
         scores = logits[:, :-1].log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
         scores = scores.masked_fill(~(real[:, 1:] & real[:, :-1]), 0.0)
@@ -123,7 +123,11 @@ def _can_be_scored(subject: ModelOnRows) -> bool:
     samples = subject.samples
     has_ids = {"input_ids", "attention_mask"} <= set(samples.layout.keywords)
     outputs = zip(subject.names, subject.axes, strict=False)
-    return has_ids and any(name.endswith("logits") and axes is not None and len(axes) == 3 for name, axes in outputs)
+    return has_ids and any(_is_logits(name) and axes is not None and len(axes) == 3 for name, axes in outputs)
+
+
+def _is_logits(path: str) -> bool:
+    return path.strip("[]'.") == "logits"
 
 
 def _leaf(samples: Samples, name: str) -> Any:

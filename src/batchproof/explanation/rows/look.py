@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from batchproof.explanation.cause_texts import finding
+from batchproof.explanation.models import row_leaves
 from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
 from batchproof.explanation.rows.generation import generation_perturbations
@@ -34,11 +35,12 @@ from batchproof.explanation.rows.perturbations import (
     Perturbation,
     TrialName,
     batch_perturbations,
+    is_given,
     packing_perturbation,
     padding_perturbations,
     reason_of,
 )
-from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
+from batchproof.explanation.rows.sequences import Sequences, find_sequences, parameters_of, with_mask
 from batchproof.explanation.samples import Samples
 from batchproof.ground.isolation import evaluating, quiet, seed_all
 
@@ -109,7 +111,7 @@ def look_at_rows(
         told: Called with a word, a count and a total.
     """
     found = RowFindings()
-    samples = with_mask(target, samples)
+    samples, leaves = _without_cache(target, with_mask(target, samples), leaves)
     sequences = find_sequences(target, samples)
     few = samples.first(ROWS)
     within = None if sequences is None else replace(sequences, real=sequences.real[: few.n])
@@ -133,7 +135,21 @@ def look_at_rows(
         if _is_causal(target) and (over is None or "generation" in over):
             for trial, measured in generation_perturbations(subject, _most_positions(target)):
                 judge.of(measured or subject).judge(trial)
+    if found.faults and not found.findings:
+        found.findings.append(finding("couples"))
     return found
+
+
+def _without_cache(
+    target: Callable[..., Any], samples: Samples, leaves: Sequence[bool]
+) -> tuple[Samples, Sequence[bool]]:
+    """Samples of calls that give no state for the next token: what stands behind the padding is no answer."""
+    if "use_cache" not in parameters_of(target) or is_given(samples, "use_cache"):
+        return samples, leaves
+    told = replace(samples, fixed={**samples.fixed, "use_cache": False})
+    with evaluating(target), quiet(target):
+        found = row_leaves(target, told)
+    return (told, found) if any(found) else (samples, leaves)
 
 
 def _trials(
@@ -211,7 +227,8 @@ class _Judge:
         code = _CODES.get(name.split()[0], "couples")
         begins = located.beginning
         if begins is None:
-            self.found.findings.append(finding(code))
+            if trial.name != "alone" or name == "alone":  # that padding matters is found once more, with its place
+                self.found.findings.append(finding(code))
             return
         cause = causes.cause_of(name, begins, kind)
         title = f"{begins.step.module or 'the model itself'} ({kind})" if kind else ""
@@ -235,13 +252,23 @@ class _Judge:
         for said, pairs in trial.healers:
             if self._agrees(pairs):
                 return said
+        if trial.name == "packing" and self._is_encoder():
+            return "one sample in a row: nothing tells it packed samples apart"
         clean = any(own.name == "padding right" and own.state in ("same", "rounding") for own in self.found.trials)
         if trial.name != "padding left" or not clean:
             return ""
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
+        if self._is_encoder() and not trial.healers:
+            return "pad on the right: it numbers positions from there, and takes no position_ids"
         return ""
+
+    def _is_encoder(self) -> bool:
+        """One of transformers' that is no decoder: padding on the right and one sample in a row is how it is meant."""
+        return bool(getattr(getattr(self.subject.target, "config", None), "model_type", "")) and not _is_causal(
+            self.subject.target
+        )
 
     def _agrees(self, pairs: tuple[CallPair, ...]) -> bool:
         gap = _attempt(lambda: worst(self.subject, pairs)[0])

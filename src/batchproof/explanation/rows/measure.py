@@ -217,8 +217,9 @@ def first_position(subject: ModelOnRows) -> int:
     if sequences is None or "position_ids" not in sequences.takes:
         return 0
     call = sequences.alone(subject.samples, 0)
-    pad = getattr(getattr(subject.target, "config", None), "pad_token_id", None)
-    for first in (0, *([pad + 1] if isinstance(pad, int) and pad >= 0 else ())):
+    pad: Any = getattr(getattr(subject.target, "config", None), "pad_token_id", None)
+    behind: tuple[int, ...] = (pad + 1,) if isinstance(pad, int) and pad >= 0 else ()
+    for first in (0, *behind):
         told = numbered(call, first)
         try:
             if subject.apart(subject.outputs(call.samples), subject.outputs(told.samples)) < SAME_POSITIONS:

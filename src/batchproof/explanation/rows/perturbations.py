@@ -159,9 +159,8 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
     if segments is not None:
         extras[segments] = torch.repeat_interleave(torch.arange(rows), lengths)[None]
     if "position_ids" in sequences.takes:
-        extras["position_ids"] = (
-            torch.cat([torch.arange(length) for length in lengths.tolist()])[None] + within.first_position
-        )
+        counted = torch.cat([torch.arange(length) for length in lengths.tolist()])[None]
+        extras["position_ids"] = counted + within.first_position
 
     def pairs(samples: Samples) -> tuple[CallPair, ...]:
         calls = (replace(packed, samples=samples, spots=(spot,)) for spot in packed.spots)
@@ -172,10 +171,11 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
         return Perturbation("packing", pairs(given))
     # transformers tells packed samples by their positions, and only where there is no mask
     bare = without(given, "attention_mask")
-    blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal=is_causal)})
-    return Perturbation(
-        "packing", pairs(bare), healers=(("give a 4-D mask with a block for each sample", pairs(blocks)),)
-    )
+    healers = []
+    for causal in (True,) if is_causal else (False, True):  # CLIP reads text from left to right and does not say so
+        blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal=causal)})
+        healers.append(("give a 4-D mask with a block for each sample", pairs(blocks)))
+    return Perturbation("packing", pairs(bare), healers=tuple(healers))
 
 
 def _blocks(lengths: Tensor, *, causal: bool) -> Tensor:
