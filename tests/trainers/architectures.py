@@ -277,7 +277,7 @@ def _recurrent() -> list[Architecture]:
             g, "Mamba2ForCausalLM", "Mamba2Config", {**mamba, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8}
         ),
         Architecture(g, "FalconMambaForCausalLM", "FalconMambaConfig", mamba),
-        Architecture(g, "RwkvForCausalLM", "RwkvConfig", {**SMALL, "num_hidden_layers": 1, "attention_hidden_size": 32, "context_length": 128}),
+        Architecture(g, "RwkvForCausalLM", "RwkvConfig", {**SMALL, "attention_hidden_size": 32, "context_length": 128}),
         Architecture(
             g, "RecurrentGemmaForCausalLM", "RecurrentGemmaConfig",
             {**SMALL, "num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 8, "head_dim": 8},

@@ -142,7 +142,7 @@ def reads_first_position(beginning: Beginning) -> bool:
     if operation(beginning) not in ("select", "slice") or not beginning.inputs:
         return False
     tensor, axes, taken = beginning.inputs[0], beginning.over[0], beginning.step.results[0]
-    dims = [dim for dim, axis in enumerate(axes) if axis.has_positions and not axis.rows]
+    dims = [dim for dim, axis in enumerate(axes) if (axis.has_positions or axis.stride) and not axis.rows]
     return any(torch.equal(tensor.select(dim, 0).flatten(), taken.flatten()) for dim in dims)
 
 

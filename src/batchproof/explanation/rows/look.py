@@ -162,7 +162,7 @@ def _trials(
         )
         return
     yield from padding_perturbations(few, within, _most_positions(target))
-    yield packing_perturbation(few, within, is_causal=_is_causal(target))
+    yield packing_perturbation(few, within, is_causal=_is_causal(target), window=_window(target))
 
 
 def _is_asked(trial: Perturbation, over: Sequence[Over] | None) -> bool:
@@ -381,6 +381,14 @@ def _is_causal(target: Any) -> bool:
     is_decoder = getattr(getattr(target, "config", None), "is_decoder", False)
     causal = [getattr(module, "is_causal", False) for module in getattr(target, "modules", list)()]
     return bool(is_decoder) or any(map(bool, causal)) or any("Causal" in name or "LMHead" in name for name in names)
+
+
+def _window(target: Any) -> int | None:
+    """How far some layers of a model see: transformers' configurations name the type of each."""
+    config = getattr(target, "config", None)
+    window = getattr(config, "sliding_window", None)
+    has_both = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return window if has_both and isinstance(window, int) else None
 
 
 def _most_positions(target: Any) -> int | None:

@@ -140,8 +140,17 @@ def padding_perturbations(samples: Samples, sequences: Sequences, most: int | No
     yield Perturbation("padding content", tuple(CallPair(call, _refilled(call, sequences)) for call in padded))
 
 
-def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: bool) -> Perturbation:
-    """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew."""
+def packing_perturbation(
+    samples: Samples, sequences: Sequences, *, is_causal: bool, window: int | None = None
+) -> Perturbation:
+    """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew.
+
+    Args:
+        samples: the rows of a batch.
+        sequences: where their positions are.
+        is_causal: whether a position sees only those before it.
+        window: how far some of its layers see; None where all of them see everything.
+    """
     rows = min(samples.n, ROWS)
     some = samples.first(rows)
     within = replace(sequences, real=sequences.real[:rows])
@@ -173,16 +182,27 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
     bare = without(given, "attention_mask")
     healers = []
     for causal in (True,) if is_causal else (False, True):  # CLIP reads text from left to right and does not say so
-        blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal=causal)})
+        blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal, window)})
         healers.append(("give a 4-D mask with a block for each sample", pairs(blocks)))
     return Perturbation("packing", pairs(bare), healers=tuple(healers))
 
 
-def _blocks(lengths: Tensor, *, causal: bool) -> Tensor:
-    """(1, 1, T, T): 0 within a sample, and the lowest number outside of it, as it is added to scores of attention."""
-    of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    seen = of[:, None] == of
-    seen = seen.tril() if causal else seen
+def _blocks(lengths: Tensor, causal: bool, window: int | None) -> Tensor | dict[str, Tensor]:
+    """(1, 1, T, T): 0 within a sample, and the lowest number outside of it, as it is added to scores of attention.
+
+    Where some layers see a window only, one for each type of layer, by its name in transformers.
+    """
+    of, place = torch.repeat_interleave(torch.arange(len(lengths)), lengths), torch.arange(int(lengths.sum()))
+    behind = place[:, None] - place
+    seen = (of[:, None] == of) & ((behind >= 0) | (not causal))
+    full = _added(seen)
+    if window is None:
+        return full
+    near = behind < window if causal else behind.abs() <= window
+    return {"full_attention": full, "sliding_attention": _added(seen & near)}
+
+
+def _added(seen: Tensor) -> Tensor:
     return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
 
 

@@ -31,7 +31,22 @@ class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
             kwargs["dtype"] = torch.float64
         if func is torch.ops.aten._softmax.default and len(args) > 2 and args[2]:
             args = (args[0], args[1], False)  # half_to_float
+        if func is torch.ops.aten._grouped_mm.default and args[0].dtype is torch.float64:
+            return _grouped_product(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def _grouped_product(rows: Tensor, matrices: Tensor, offs: Tensor | None = None, *rest: Any, **more: Any) -> Tensor:
+    """Each group of rows by a matrix of its own: experts, for which torch has no kernel in float64."""
+    if offs is None or rows.ndim != 2 or matrices.ndim != 3:
+        made: Tensor = torch.ops.aten._grouped_mm.default(rows, matrices, offs, *rest, **more)
+        return made
+    out = rows.new_zeros(rows.shape[0], matrices.shape[2])
+    start = 0
+    for matrix, end in zip(matrices, offs.tolist(), strict=True):
+        out[start:end] = rows[start:end] @ matrix
+        start = end
+    return out
 
 
 @contextmanager
