@@ -81,6 +81,7 @@ class Architecture:
         sizes: What makes it small.
         inputs: Its batch.
         more: What every call is given besides.
+        variant: What tells it from another of its class.
     """
 
     group: str
@@ -89,6 +90,12 @@ class Architecture:
     sizes: dict[str, Any] = field(default_factory=dict)
     inputs: Inputs = text
     more: dict[str, Any] = field(default_factory=dict)
+    variant: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name in the table."""
+        return f"{self.name}, {self.variant}" if self.variant else self.name
 
     def build(self) -> tuple[nn.Module, dict[str, Any]]:
         """The model, in eval mode and with random weights that are always the same, and what it is called with."""
@@ -381,8 +388,8 @@ def _audio() -> list[Architecture]:
                "eos_token_id": 3, "decoder_start_token_id": 2}  # fmt: skip
     spectra = lambda: {"input_features": torch.randn(6, 8, 48), "decoder_input_ids": torch.randint(5, 90, (6, 6))}  # noqa: E731
     return [
-        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "layer"}, waves),
-        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "group"}, waves),
+        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "layer"}, waves, variant="layer norm"),
+        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "group"}, waves, variant="group norm"),
         Architecture(g, "HubertModel", "HubertConfig", {**WAVE, "feat_extract_norm": "layer"}, waves),
         Architecture(g, "WavLMModel", "WavLMConfig", {**WAVE, "feat_extract_norm": "layer"}, waves),
         Architecture(g, "WhisperForConditionalGeneration", "WhisperConfig", whisper, spectra),
@@ -402,6 +409,29 @@ def _frames() -> dict[str, Tensor]:
         "input_features": features, "attention_mask": mask.long(), "decoder_input_ids": torch.randint(5, 90, (6, 6)),
     }  # fmt: skip
 
+
+#: What was found when a fault was looked into.
+REMARKS: dict[str, str] = {
+    "FunnelModel": "Real, and by design: tokens are pooled in pairs, and of a row without padding the last token is left"
+    " out (`truncate_seq`), so the same sample is paired and cut otherwise where padding follows.",
+    "ConvBertModel": "Real: the convolution beside its attention is given no mask, so the padding's embeddings reach the"
+    " last tokens of a sample (kernel 9: four of them in each layer).",
+    "FNetModel": "Real, and by design: it takes no mask at all, and its Fourier transform mixes all positions.",
+    "YosoModel": "A mistake in transformers: the attention expects a mask of 0 and -10,000 (`1.0 + attention_mask /"
+    " 10000.0`, then `int()`) and is given one of 1 and 0, which becomes 1 everywhere: padding is never masked.",
+    "RwkvForCausalLM": "Real: it accepts an `attention_mask` and does not use it, so padding on the left goes through the"
+    " recurrence. Padding on the right is safe.",
+    "RecurrentGemmaForCausalLM": "Real: its recurrence starts anew where positions do, but the convolution before it does"
+    " not, so the end of the sample before is seen by the first three tokens.",
+    "JambaForCausalLM": "Real: its attention tells packed samples apart, its Mamba layers do not: convolution and state"
+    " go on from the sample before.",
+    "SwitchTransformersModel": "Real: an expert takes `expert_capacity` tokens of a row, counted from its left, padding"
+    " too; tokens behind are dropped. Other samples of the batch do not count, nor does padding on the right.",
+    "CLIPModel": "By design: `logits_per_text` holds each text's similarity to every image of the batch. The embeddings"
+    " are safe.",
+    "Wav2Vec2Model, group norm": "Real, and documented: the first layer's group norm runs over time, so padding changes"
+    " the statistics. Such models are meant to be given no mask and silence, and their answers depend on the padding.",
+}
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     *_encoders(), *_decoders(), *_recurrent(), *_mixtures(), *_pairs(), *_vision(), *_audio(),

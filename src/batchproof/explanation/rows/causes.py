@@ -139,11 +139,14 @@ def cause_of(trial: TrialName, beginning: Beginning, kind: str) -> RowCause:
 
 def reads_first_position(beginning: Beginning) -> bool:
     """Whether the operation takes the first of all positions and no other."""
-    if operation(beginning) not in ("select", "slice") or not beginning.inputs:
+    if operation(beginning) not in ("select", "slice"):
         return False
-    tensor, axes, taken = beginning.inputs[0], beginning.over[0], beginning.step.results[0]
-    dims = [dim for dim, axis in enumerate(axes) if (axis.has_positions or axis.stride) and not axis.rows]
-    return any(torch.equal(tensor.select(dim, 0).flatten(), taken.flatten()) for dim in dims)
+    taken = beginning.step.results[0].flatten()
+    return any(
+        size > 1 and torch.equal(tensor.select(dim, 0).flatten(), taken)
+        for tensor in beginning.taken
+        for dim, size in enumerate(tensor.shape)
+    )
 
 
 def operation(beginning: Beginning) -> str:

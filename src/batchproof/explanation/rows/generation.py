@@ -11,7 +11,15 @@ from torch import Tensor
 
 from batchproof.explanation.rows.aligned import CountedAxis
 from batchproof.explanation.rows.measure import ModelOnRows, OutputGap
-from batchproof.explanation.rows.perturbations import EXTRA, CallPair, Perturbation, TrialName, is_given, numbered
+from batchproof.explanation.rows.perturbations import (
+    EXTRA,
+    CallPair,
+    Perturbation,
+    TrialName,
+    is_given,
+    numbered,
+    reason_of,
+)
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
 from batchproof.ground.isolation import same_start
@@ -102,7 +110,10 @@ def generation_perturbations(
         told = numbered(batch, sequences.first_position)  # as generation numbers them
     else:
         told = batch
-    yield Perturbation("scores", _pairs(subject, sequences, told)), ScoredTokens.of(subject)
+    try:
+        yield Perturbation("scores", _pairs(subject, sequences, told)), ScoredTokens.of(subject)
+    except Exception as error:  # noqa: BLE001 - logits that are not of each token
+        yield Perturbation("scores", reason=reason_of(error)), None
     if hasattr(subject.target, "generate"):
         yield Perturbation("greedy tokens", _pairs(subject, sequences, batch)), GreedyTokens.of(subject)
     else:

@@ -31,12 +31,14 @@ class Beginning:
         over: What the dimensions of what it takes count, for each input that is known.
         result: What those of its result count; None where that could not be said.
         inputs: What it takes, as far as it is known.
+        taken: All that it takes.
     """
 
     step: TraceStep
     inputs: tuple[Tensor, ...]
     over: tuple[Axes, ...]
     result: Axes | None
+    taken: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class RowsTracer:
             tuple(tensor for tensor, axes in inputs if axes is not None),
             tuple(axes for _, axes in inputs if axes is not None),
             own[0] if own else None,
+            tuple(run.steps[source].results[0] for source in step.sources if source >= 0),
         )
 
     def _run(self, call: RowsCall) -> RunTrace:

@@ -217,6 +217,9 @@ class _Judge:
 
     def _fault(self, trial: Perturbation, gap: OutputGap, wide: OutputGap | None, located: Located) -> None:
         note = self._convention(trial, located)
+        if not note and trial.name == "padding left" and trial.healers:  # what it can be told is none of the faults
+            told = self._located(trial.healers[0][1][0], in_double=wide is not None)
+            located = told if told.beginning is not None else located
         row = _row(trial, gap, "convention" if note else "fault", wide, located, self.subject.target)
         self.found.trials.append(replace(row, note=note))
         if not note:
@@ -377,6 +380,8 @@ def _kind(target: Any, located: Located) -> str:
 
 def _is_causal(target: Any) -> bool:
     """Whether a position sees only those before it: transformers' language models say so by their names."""
+    if getattr(getattr(target, "config", None), "is_encoder_decoder", False):
+        return False
     names = [type(target).__name__, *(getattr(getattr(target, "config", None), "architectures", None) or ())]
     is_decoder = getattr(getattr(target, "config", None), "is_decoder", False)
     causal = [getattr(module, "is_causal", False) for module in getattr(target, "modules", list)()]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from batchproof.explanation.rows.aligned import Axes, CountedAxis, axes_of, distance, largest_difference, selections
 from batchproof.explanation.rows.perturbations import CallPair, numbered, whole
@@ -279,11 +280,12 @@ def widened_pair(pair: CallPair) -> CallPair:
 
 
 def _double(samples: Samples) -> Samples:
-    fixed = {
-        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in samples.fixed.items()
-    }
+    fixed = {name: tree_map(_widened, value) for name, value in samples.fixed.items()}
     return replace(samples.double(), fixed=fixed)
+
+
+def _widened(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _spread(tensor: Tensor) -> float:

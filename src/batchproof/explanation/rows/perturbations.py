@@ -195,11 +195,10 @@ def _blocks(lengths: Tensor, causal: bool, window: int | None) -> Tensor | dict[
     of, place = torch.repeat_interleave(torch.arange(len(lengths)), lengths), torch.arange(int(lengths.sum()))
     behind = place[:, None] - place
     seen = (of[:, None] == of) & ((behind >= 0) | (not causal))
-    full = _added(seen)
     if window is None:
-        return full
+        return _added(seen)
     near = behind < window if causal else behind.abs() <= window
-    return {"full_attention": full, "sliding_attention": _added(seen & near)}
+    return {"full_attention": _added(seen), "sliding_attention": _added(seen & near)}
 
 
 def _added(seen: Tensor) -> Tensor:
@@ -307,7 +306,7 @@ def is_given(samples: Samples, name: str) -> bool:
     return name in samples.fixed or any(own == name or own.endswith(f"[{name}]") for own in samples.names)
 
 
-def _with_fixed(samples: Samples, extras: dict[str, Tensor]) -> Samples:
+def _with_fixed(samples: Samples, extras: dict[str, Any]) -> Samples:
     return replace(samples, fixed={**samples.fixed, **extras})
 
 
