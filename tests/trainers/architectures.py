@@ -65,11 +65,6 @@ def waves() -> dict[str, Tensor]:
     return {"input_values": torch.randn(mask.shape).masked_fill(~mask, 0.0), "attention_mask": mask.long()}
 
 
-def bare_waves() -> dict[str, Tensor]:
-    """Sound of one length, and no mask."""
-    return {"input_values": torch.randn(len(LENGTHS), 480)}
-
-
 @dataclass(frozen=True)
 class Architecture:
     """A row of the table.
@@ -281,7 +276,8 @@ def _recurrent() -> list[Architecture]:
     return [
         Architecture(g, "MambaForCausalLM", "MambaConfig", mamba),
         Architecture(
-            g, "Mamba2ForCausalLM", "Mamba2Config", {**mamba, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8}
+            g, "Mamba2ForCausalLM", "Mamba2Config",
+            {**mamba, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8},
         ),
         Architecture(g, "FalconMambaForCausalLM", "FalconMambaConfig", mamba),
         Architecture(g, "RwkvForCausalLM", "RwkvConfig", {**SMALL, "attention_hidden_size": 32, "context_length": 128}),
@@ -299,7 +295,8 @@ def _recurrent() -> list[Architecture]:
 
 def _mixtures() -> list[Architecture]:
     g = "Mixtures of experts"
-    deepseek = {**EXPERTS, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2, "topk_group": 1, "n_shared_experts": 1,
+    deepseek = {**EXPERTS, "num_key_value_heads": 4, "n_routed_experts": 4, "n_group": 2, "topk_group": 1,
+                "n_shared_experts": 1,
                 "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
                 "first_k_dense_replace": 1}  # fmt: skip
     return [
@@ -365,8 +362,8 @@ def _vision() -> list[Architecture]:
         Architecture(g, "Dinov2Model", "Dinov2Config", VIT, images),
         Architecture(g, "SwinForImageClassification", "SwinConfig", swin, images),
         Architecture(
-            g, "ConvNextForImageClassification", "ConvNextConfig", {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2},
-            images,
+            g, "ConvNextForImageClassification", "ConvNextConfig",
+            {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}, images,
         ),
         Architecture(g, "ResNetForImageClassification", "ResNetConfig", resnet, images),
         Architecture(g, "SegformerForSemanticSegmentation", "SegformerConfig", segformer, images),
@@ -386,13 +383,16 @@ def _audio() -> list[Architecture]:
               "max_source_positions": 200, "max_target_positions": 64, "num_conv_layers": 2}  # fmt: skip
     whisper = {**BART, "num_mel_bins": 8, "max_source_positions": 24, "max_target_positions": 64, "bos_token_id": 2,
                "eos_token_id": 3, "decoder_start_token_id": 2}  # fmt: skip
-    spectra = lambda: {"input_features": torch.randn(6, 8, 48), "decoder_input_ids": torch.randint(5, 90, (6, 6))}  # noqa: E731
     return [
-        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "layer"}, waves, variant="layer norm"),
-        Architecture(g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "group"}, waves, variant="group norm"),
+        Architecture(
+            g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "layer"}, waves, variant="layer norm"
+        ),
+        Architecture(
+            g, "Wav2Vec2Model", "Wav2Vec2Config", {**WAVE, "feat_extract_norm": "group"}, waves, variant="group norm"
+        ),
         Architecture(g, "HubertModel", "HubertConfig", {**WAVE, "feat_extract_norm": "layer"}, waves),
         Architecture(g, "WavLMModel", "WavLMConfig", {**WAVE, "feat_extract_norm": "layer"}, waves),
-        Architecture(g, "WhisperForConditionalGeneration", "WhisperConfig", whisper, spectra),
+        Architecture(g, "WhisperForConditionalGeneration", "WhisperConfig", whisper, _spectra),
         Architecture(g, "Speech2TextForConditionalGeneration", "Speech2TextConfig", speech, _frames),
         Architecture(
             g, "ASTForAudioClassification", "ASTConfig",
@@ -400,6 +400,10 @@ def _audio() -> list[Architecture]:
             lambda: {"input_values": torch.randn(6, 48, 16)},
         ),
     ]  # fmt: skip
+
+
+def _spectra() -> dict[str, Tensor]:
+    return {"input_features": torch.randn(6, 8, 48), "decoder_input_ids": torch.randint(5, 90, (6, 6))}
 
 
 def _frames() -> dict[str, Tensor]:
@@ -412,25 +416,25 @@ def _frames() -> dict[str, Tensor]:
 
 #: What was found when a fault was looked into.
 REMARKS: dict[str, str] = {
-    "FunnelModel": "Real, and by design: tokens are pooled in pairs, and of a row without padding the last token is left"
-    " out (`truncate_seq`), so the same sample is paired and cut otherwise where padding follows.",
-    "ConvBertModel": "Real: the convolution beside its attention is given no mask, so the padding's embeddings reach the"
-    " last tokens of a sample (kernel 9: four of them in each layer).",
+    "FunnelModel": "Real, and by design: tokens are pooled in pairs, and the last of a row is left out (`truncate_seq`):"
+    " a sample is paired and cut otherwise where padding follows.",
+    "ConvBertModel": "Real: the convolution beside its attention is given no mask, so padding reaches the last tokens"
+    " of a sample (kernel 9: four of them in each layer).",
     "FNetModel": "Real, and by design: it takes no mask at all, and its Fourier transform mixes all positions.",
-    "YosoModel": "A mistake in transformers: the attention expects a mask of 0 and -10,000 (`1.0 + attention_mask /"
-    " 10000.0`, then `int()`) and is given one of 1 and 0, which becomes 1 everywhere: padding is never masked.",
-    "RwkvForCausalLM": "Real: it accepts an `attention_mask` and does not use it, so padding on the left goes through the"
-    " recurrence. Padding on the right is safe.",
-    "RecurrentGemmaForCausalLM": "Real: its recurrence starts anew where positions do, but the convolution before it does"
-    " not, so the end of the sample before is seen by the first three tokens.",
-    "JambaForCausalLM": "Real: its attention tells packed samples apart, its Mamba layers do not: convolution and state"
-    " go on from the sample before.",
+    "YosoModel": "A mistake in transformers: the attention reads a mask of 0 and -10,000 (`1.0 + attention_mask /"
+    " 10000.0`, then `int()`) and is given one of 1 and 0, of which it makes 1 everywhere: padding is never masked.",
+    "RwkvForCausalLM": "Real: it accepts an `attention_mask` and does not use it, so padding on the left goes through"
+    " the recurrence. Padding on the right is safe.",
+    "RecurrentGemmaForCausalLM": "Real: its recurrence starts anew where positions do, but the convolution before it"
+    " does not, so the end of the sample before is seen by the first tokens of the next.",
+    "JambaForCausalLM": "Real: its attention tells packed samples apart, its Mamba layers do not: convolution and"
+    " state go on from the sample before.",
     "SwitchTransformersModel": "Real: an expert takes `expert_capacity` tokens of a row, counted from its left, padding"
-    " too; tokens behind are dropped. Other samples of the batch do not count, nor does padding on the right.",
-    "CLIPModel": "By design: `logits_per_text` holds each text's similarity to every image of the batch. The embeddings"
-    " are safe.",
+    " too; those behind are dropped. Neither the rest of the batch nor padding on the right counts.",
+    "CLIPModel": "By design: `logits_per_text` holds each text's similarity to every image of the batch. The"
+    " embeddings are safe.",
     "Wav2Vec2Model, group norm": "Real, and documented: the first layer's group norm runs over time, so padding changes"
-    " the statistics. Such models are meant to be given no mask and silence, and their answers depend on the padding.",
+    " its statistics, whatever the mask says.",
 }
 
 ARCHITECTURES: tuple[Architecture, ...] = (
