@@ -113,32 +113,24 @@ def _opening(found: Sequence[ArchitectureRow]) -> str:
     import transformers
 
     safe = sum(bool(one.is_safe) for one in found)
-    return "\n\n".join(
-        [
-            "# Architectures",
-            (
-                f"`explain(model, batch)` on {len(found)} architectures, tiny and with random weights, in transformers"
-                f" {transformers.__version__}: of {safe} each sample's output depends on that sample alone, but for"
-                f" rounding; {len(found) - safe} depend on something else, and each of those was looked into. The weights"
-                " of a trained model change how far an answer moves, not whether it does."
-            ),
-            (
-                "**✓** the same to the last bit, or rounding, told by float64. **told**: the same once the model is told"
-                " more, or is padded on the other side; the end of the page says what. **✗**: another answer, by so many"
-                " standard deviations of the output. **–**: nothing to try: the model does not take it."
-            ),
-            (
-                "*alone*: one sample without its batch and its padding. *neighbours*: beside other samples, and in smaller"
-                " batches. *padding right*: a little, up to a fixed length, and with other tokens in it. *packing*:"
-                " several samples in one row, told apart by `position_ids`. *generation*: log-probabilities of given"
-                " tokens and the next 8 greedy tokens, alone and in a batch padded on the left."
-            ),
-            (
-                "`python -m tests.trainers.architecture_table docs/architectures.md` writes this page, and a test holds it"
-                " to what the models do."
-            ),
-        ]
-    )
+    return f"""# Architectures
+
+`explain(model, batch)` on {len(found)} architectures, tiny and with random weights, in transformers \
+{transformers.__version__}: of {safe} each sample's output depends on that sample alone, but for rounding; \
+{len(found) - safe} depend on something else, and each of those was looked into. The weights of a trained model change \
+how far an answer moves, not whether it does.
+
+**✓** the same to the last bit, or rounding, told by float64. **told**: the same once the model is told more, or is \
+padded on the other side; the end of the page says what. **✗**: another answer, by so many standard deviations of the \
+output. **–**: nothing to try: the model does not take it.
+
+*alone*: one sample without its batch and its padding. *neighbours*: beside other samples, and in smaller batches. \
+*padding right*: a little, up to a fixed length, and with other tokens in it. *packing*: several samples in one row, \
+told apart by `position_ids`. *generation*: log-probabilities of given tokens and the next 8 greedy tokens, alone and \
+in a batch padded on the left.
+
+`python -m tests.trainers.architecture_table docs/architectures.md` writes this page, and a test holds it to what the \
+models do."""
 
 
 def _faults(found: Sequence[ArchitectureRow]) -> Iterator[str]:

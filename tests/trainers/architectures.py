@@ -416,8 +416,8 @@ def _frames() -> dict[str, Tensor]:
 
 #: What was found when a fault was looked into.
 REMARKS: dict[str, str] = {
-    "FunnelModel": "Real, and by design: tokens are pooled in pairs, and the last of a row is left out (`truncate_seq`):"
-    " a sample is paired and cut otherwise where padding follows.",
+    "FunnelModel": "Real, and by design: tokens are pooled in pairs, and the last one of a row is left out"
+    " (`truncate_seq`). Where padding follows, the last token shares its pair with padding, and is not left out.",
     "ConvBertModel": "Real: the convolution beside its attention is given no mask, so padding reaches the last tokens"
     " of a sample (kernel 9: four of them in each layer).",
     "FNetModel": "Real, and by design: it takes no mask at all, and its Fourier transform mixes all positions.",

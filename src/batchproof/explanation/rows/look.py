@@ -263,9 +263,17 @@ class _Judge:
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
-        if self._is_encoder() and not trial.healers:
+        if self._is_encoder() and not trial.healers and self._is_numbered(located):
             return "pad on the right: it numbers positions from there, and takes no position_ids"
         return ""
+
+    def _is_numbered(self, located: Located) -> bool:
+        """Whether what padding on the left changes are the numbers of positions, or of frames of sound."""
+        begins, sequences = located.beginning, self.subject.sequences
+        leaves = self.subject.samples.leaves
+        if sequences is not None and any(leaves[leaf].is_floating_point() for leaf in sequences.at):
+            return True
+        return begins is not None and causes.cause_of("padding left", begins, "") is causes.NUMBERED
 
     def _is_encoder(self) -> bool:
         """One of transformers' that is no decoder: padding on the right and one sample in a row is how it is meant."""
