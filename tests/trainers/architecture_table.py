@@ -121,8 +121,8 @@ def _opening(found: Sequence[ArchitectureRow]) -> str:
 how far an answer moves, not whether it does.
 
 **✓** the same to the last bit, or rounding, told by float64. **told**: the same once the model is told more, or is \
-padded on the other side; the end of the page says what. **✗**: another answer, by so many standard deviations of the \
-output. **–**: nothing to try: the model does not take it.
+padded on the other side; the end of the page says what. **✗**: another answer; the number says how far it moves, in \
+standard deviations of the output. **–**: nothing to try: the model does not take it.
 
 *alone*: one sample without its batch and its padding. *neighbours*: beside other samples, and in smaller batches. \
 *padding right*: a little, up to a fixed length, and with other tokens in it. *packing*: several samples in one row, \

@@ -425,7 +425,7 @@ REMARKS: dict[str, str] = {
     " 10000.0`, then `int()`) and is given one of 1 and 0, of which it makes 1 everywhere: padding is never masked.",
     "RwkvForCausalLM": "Real: it accepts an `attention_mask` and does not use it, so padding on the left goes through"
     " the recurrence. Padding on the right is safe.",
-    "RecurrentGemmaForCausalLM": "Real: its recurrence starts anew where positions do, but the convolution before it"
+    "RecurrentGemmaForCausalLM": "Real: its recurrence starts again where positions do, but the convolution before it"
     " does not, so the end of the sample before is seen by the first tokens of the next.",
     "JambaForCausalLM": "Real: its attention tells packed samples apart, its Mamba layers do not: convolution and"
     " state go on from the sample before.",

@@ -73,7 +73,7 @@ MIXED = RowCause(
     "no padding: batches of samples of one length, or all of them padded to the length that it was trained at",
 )
 CROWDED = RowCause(
-    "an expert takes so many tokens of a row and no more, and padding before a sample takes their places",
+    "an expert takes no more than a number of tokens of a row, and padding before a sample takes their places",
     "leave padding out of the count by the mask, or pad on the right",
 )
 PADDED = RowCause("padding reaches it", "let the mask keep padding out")
@@ -83,10 +83,10 @@ PACKED = RowCause(
 )
 PACKED_SEEPS = RowCause(
     "what is packed before a sample reaches it",
-    "start anew at the first position of each sample, or give one sample in a row",
+    "start again at the first position of each sample, or give one sample in a row",
 )
 CAPACITY = RowCause(
-    "an expert takes so many tokens of a batch and no more, so a token can be dropped because of others",
+    "an expert takes no more than a number of tokens of a batch, so a token can be dropped because of others",
     "no capacity limit in evaluation (capacity_factor, or dropless routing)",
 )
 BATCH_MEAN = RowCause(

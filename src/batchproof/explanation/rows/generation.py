@@ -36,7 +36,7 @@ class ScoredTokens(ModelOnRows):
 
     @classmethod
     def of(cls, subject: ModelOnRows) -> ScoredTokens:
-        """The same model, measured by its scores."""
+        """A model, measured by its scores."""
         made = object.__new__(cls)
         made.__dict__ |= {
             **subject.__dict__,
@@ -63,7 +63,7 @@ class GreedyTokens(ModelOnRows):
 
     @classmethod
     def of(cls, subject: ModelOnRows) -> GreedyTokens:
-        """The same model, measured by what it writes."""
+        """A model, measured by what it writes."""
         made = object.__new__(cls)
         made.__dict__ |= {**subject.__dict__, "axes": [], "spread": [1.0], "names": ["tokens"]}
         return made
