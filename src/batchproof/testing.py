@@ -177,7 +177,8 @@ def assert_rows_independent(
     Args:
         model: A module, or a function with an output for each sample.
         example: A batch of a few samples, as the model takes it: tensors, or one mapping of its arguments.
-        over: What the answers must not depend on: any of ``"batch"``, ``"padding"``, ``"order"`` and ``"packing"``.
+        over: What the answers must not depend on: any of ``"batch"``, ``"padding"``, ``"order"``, ``"packing"``
+            and ``"generation"``.
         batch_dim: The batch dimension, or one for each example with None for what all batches share.
         seed: Before every call.
         keywords: Further arguments of the model.

@@ -27,6 +27,8 @@ FAULTS = {
     "padding content": "what stands in the padding",
     "padding left": "padding on the left",
     "packing": "what is packed beside a sample",
+    "scores": "padding on the left",
+    "greedy tokens": "padding on the left",
     "alone": "its batch",
     "repeat": "the calls before",
 }

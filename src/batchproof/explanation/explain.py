@@ -64,7 +64,7 @@ def explain(
             batches hold whole groups then, and the report says whether the target needs that.  Found where a function
             fails on batches that split one.
         over: Of a model, what its answers must not depend on: any of ``"batch"``, ``"order"``, ``"padding"`` and
-            ``"packing"``; all that it takes if None.
+            ``"packing"`` and ``"generation"``; all that it takes if None.
         progress: Called with a word, a count and a total during long work.
         keywords: Further arguments of the target.  Those with as many samples as the example are cut with it.
 

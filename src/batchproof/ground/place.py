@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import final
 
@@ -40,10 +41,15 @@ def short(file: str) -> str:
     """A path as one would type it: relative to here, or to the ``sys.path`` entry that holds it."""
     if file.startswith("<"):
         return file
+    return _shortened(file, str(Path.cwd()), tuple(sys.path))
+
+
+@lru_cache(maxsize=4096)  # a trace asks it for every operation
+def _shortened(file: str, here: str, found_in: tuple[str, ...]) -> str:
     path = Path(file).absolute()
     if "site-packages" not in path.parts:
-        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
-    roots = [Path(root).absolute() for root in sys.path if root]
+        return str(path.relative_to(here)) if path.is_relative_to(here) else file
+    roots = [Path(root).absolute() for root in found_in if root]
     inside = [root for root in roots if path.is_relative_to(root)]
     return str(path.relative_to(max(inside, key=lambda root: len(root.parts)))) if inside else file
 

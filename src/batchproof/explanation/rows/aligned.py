@@ -2,14 +2,17 @@
 
 The same model is called with one row fewer and with one position more: a dimension that shrinks with the rows counts
 rows, one that grows with the positions counts positions, and one that does both counts all positions of all rows.  So
-it is told for inner tensors as well, whatever order a model keeps its dimensions in.
+it is told for inner tensors as well, whatever order a model keeps its dimensions in.  A third call with far more
+positions tells what counts every second or every 320th of them: pooled tokens, frames of sound.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -30,19 +33,35 @@ class CountedAxis:
         has_positions: Whether it counts positions.
         extra: Entries beside those of positions: a class token, a prefix.
         is_opaque: Whether it counts positions in a way of its own: every second one, or pieces of several.
+        stride: Positions to an entry, where it counts frames; None elsewhere.
     """
 
     rows: int = 0
     has_positions: bool = False
     extra: int = 0
     is_opaque: bool = False
+    stride: Fraction | None = None
 
-    def size(self, rows: int, width: int) -> int:
-        """Its length in a call with so many rows and positions."""
+    def size(self, rows: int, width: int) -> int | None:
+        """Its length in a call with so many rows and positions; None where any will do."""
+        if self.stride is not None or not (self.rows or self.has_positions):
+            return None
         return max(self.rows * rows, 1 if self.has_positions else 0) * (width if self.has_positions else 1) + self.extra
 
-    def picks(self, spot: Spot, rows: int, width: int) -> Iterator[Tensor | None]:
+    def frames(self, spot: Spot, size: int, width: int) -> tuple[int, int]:
+        """Where the frames begin that hold nothing but a sample's positions, and how many they are, or one fewer."""
+        assert self.stride is not None
+        assert spot.length is not None
+        first = spot.start / self.stride
+        behind = width - spot.start - spot.length
+        inside = min(math.floor(spot.length / self.stride), size - math.ceil(behind / self.stride) - math.ceil(first))
+        return int(first), max(inside, 0) if first.denominator == 1 else 0
+
+    def picks(self, spot: Spot, rows: int, width: int, frames: tuple[int, int] = (0, 0)) -> Iterator[Tensor | None]:
         """Where a sample's entries are along it, in each order that the dimension may have; None for all of it."""
+        if self.stride is not None:
+            yield torch.arange(frames[0], sum(frames))
+            return
         if not self.rows and not self.has_positions:
             yield None
             return
@@ -67,8 +86,15 @@ class CountedAxis:
 Axes = tuple[CountedAxis, ...]
 
 
-def axes_of(base: Shape, fewer: Shape, longer: Shape | None, rows: int, width: int) -> Axes | None:
-    """What each dimension counts, from the shapes in three calls; None where it cannot be said.
+def axes_of(
+    base: Shape,
+    fewer: Shape,
+    longer: Shape | None,
+    rows: int,
+    width: int,
+    far: tuple[Shape, int] | None = None,
+) -> Axes | None:
+    """What each dimension counts, from the shapes in several calls; None where it cannot be said.
 
     Args:
         base: the shape in a call of ``rows`` rows and ``width`` positions.
@@ -76,17 +102,29 @@ def axes_of(base: Shape, fewer: Shape, longer: Shape | None, rows: int, width: i
         longer: that with one position more; None where samples have no positions.
         rows: how many rows.
         width: how many positions, 0 where there are none.
+        far: that with many positions more, and how many; None where the model does not take them.
     """
     longer = base if longer is None else longer
-    if not len(base) == len(fewer) == len(longer):
+    reach = 0 if far is None else far[1]
+    there = base if far is None else far[0]
+    if not len(base) == len(fewer) == len(longer) == len(there):
         return None
     found = []
-    for whole, less, more in zip(base, fewer, longer, strict=True):
-        axis = _axis(whole, whole - less, more - whole, rows, width)
+    for whole, less, more, most in zip(base, fewer, longer, there, strict=True):
+        axis = _axis_of_frames(whole, whole - less, more - whole, most - whole, reach)
+        axis = axis or _axis(whole, whole - less, more - whole, rows, width)
         if axis is None:
             return None
-        found.append(axis)
+        grows = axis == CountedAxis() and most != whole
+        found.append(CountedAxis(is_opaque=True) if grows else axis)
     return tuple(found)
+
+
+def _axis_of_frames(size: int, by_row: int, by_position: int, by_reach: int, reach: int) -> CountedAxis | None:
+    """One that grows with the positions, but not by one for each."""
+    if by_row or not 0 < by_reach <= reach or (by_position == 1 and by_reach == reach):
+        return None
+    return CountedAxis(stride=Fraction(reach, by_reach))
 
 
 def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> CountedAxis | None:
@@ -102,19 +140,29 @@ def _axis(size: int, by_row: int, by_position: int, rows: int, width: int) -> Co
     )
 
 
-def selections(tensor: Tensor, axes: Axes, spot: Spot, rows: int, width: int) -> Iterator[Tensor]:
+def selections(
+    tensor: Tensor, axes: Axes, spot: Spot, rows: int, width: int, frames: Sequence[tuple[int, int]] | None = None
+) -> Iterator[Tensor]:
     """The part of a tensor that belongs to a sample, in each order of its dimensions; none where it does not fit."""
-    fixed = [axis.size(rows, width) if axis.rows or axis.has_positions else None for axis in axes]
     if len(axes) != tensor.ndim or any(
-        size is not None and size != length for size, length in zip(fixed, tensor.shape, strict=True)
+        axis.size(rows, width) not in (None, length) for axis, length in zip(axes, tensor.shape, strict=True)
     ):
         return
-    ways = [list(axis.picks(spot, rows, width)) for axis in axes]
+    frames = frames or frames_of(tensor, axes, spot, width)
+    ways = [list(axis.picks(spot, rows, width, own)) for axis, own in zip(axes, frames, strict=True)]
     for picks in itertools.islice(itertools.product(*ways), MOST_ORDERS):
         part = tensor
         for dim, pick in enumerate(picks):
             part = part if pick is None else part.index_select(dim, pick.to(tensor.device))
         yield part
+
+
+def frames_of(tensor: Tensor, axes: Axes, spot: Spot, width: int) -> list[tuple[int, int]]:
+    """For each dimension where a sample's frames begin and how many there are; nothing where it counts none."""
+    return [
+        (0, 0) if axis.stride is None else axis.frames(spot, size, width)
+        for axis, size in zip(axes, tensor.shape, strict=False)
+    ]
 
 
 def distance(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall) -> float | None:
@@ -140,9 +188,17 @@ def _same_positions(one: RowsCall, other: RowsCall) -> bool:
 
 
 def _nearest(a: Tensor, b: Tensor, axes: Axes, one: RowsCall, other: RowsCall, index: int) -> float | None:
+    ours, theirs = one.spots[index], other.spots[index]
+    # what a call knows of its frames is less in a wider one: as many as both know of are compared
+    both = zip(
+        frames_of(a, axes, ours, one.width or 0), frames_of(b, axes, theirs, other.width or 0), strict=True
+    )  # fmt: skip
+    shared = [(x, y, min(count, less)) for (x, count), (y, less) in both]
+    if any(axis.stride is not None and not count for axis, (_, _, count) in zip(axes, shared, strict=False)):
+        return None
     pairs = zip(
-        selections(a, axes, one.spots[index], one.rows, one.width or 0),
-        selections(b, axes, other.spots[index], other.rows, other.width or 0),
+        selections(a, axes, ours, one.rows, one.width or 0, [(start, count) for start, _, count in shared]),
+        selections(b, axes, theirs, other.rows, other.width or 0, [(start, count) for _, start, count in shared]),
         strict=False,
     )
     sizes = [largest_difference(left, right) for left, right in pairs if left.shape == right.shape]

@@ -29,6 +29,7 @@ _NORMS = (
 _CONVOLUTIONS = ("convolution", "mkldnn_rnn_layer", "lstm", "gru", "_thnn_fused_lstm_cell", "constant_pad_nd", "unfold")
 #: Modules whose positions reach the ones beside them, by whatever operations.
 _NEIGHBOURLY = ("Conv", "LSTM", "GRU", "RNN")
+_TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r", "fft_fft", "fft_fftn")
 _ROUTES = ("moe", "expert", "router", "switch", "gate")
 _COUPLED: tuple[TrialName, ...] = ("alone", "neighbours", "order", "size", "repeat", "training")
 
@@ -68,6 +69,14 @@ NORMALISED = RowCause(
 SEEPS = RowCause(
     "padding reaches real positions beside it",
     "set padding to 0 by the mask before each such layer, or pack the sequences (pack_padded_sequence)",
+)
+MIXED = RowCause(
+    "its Fourier transform runs over all positions, those of padding too",
+    "no padding: batches of samples of one length, or all of them padded to the length that it was trained at",
+)
+CROWDED = RowCause(
+    "an expert takes no more than a number of tokens of a row, and padding before a sample takes their places",
+    "leave padding out of the count by the mask, or pad on the right",
 )
 PADDED = RowCause("padding reaches it", "let the mask keep padding out")
 PACKED = RowCause(
@@ -136,11 +145,14 @@ def cause_of(trial: TrialName, beginning: Beginning, kind: str) -> RowCause:
 
 def reads_first_position(beginning: Beginning) -> bool:
     """Whether the operation takes the first of all positions and no other."""
-    if operation(beginning) not in ("select", "slice") or not beginning.inputs:
+    if operation(beginning) not in ("select", "slice"):
         return False
-    tensor, axes, taken = beginning.inputs[0], beginning.over[0], beginning.step.results[0]
-    dims = [dim for dim, axis in enumerate(axes) if axis.has_positions and not axis.rows]
-    return any(torch.equal(tensor.select(dim, 0).flatten(), taken.flatten()) for dim in dims)
+    taken = beginning.step.results[0].flatten()
+    return any(
+        size > 1 and torch.equal(tensor.select(dim, 0).flatten(), taken)
+        for tensor in beginning.taken
+        for dim, size in enumerate(tensor.shape)
+    )
 
 
 def operation(beginning: Beginning) -> str:
@@ -150,6 +162,8 @@ def operation(beginning: Beginning) -> str:
 
 def _of_padding(op: str, kind: str) -> RowCause:
     groups: list[tuple[Callable[[str], bool], RowCause]] = [
+        (lambda op: op in _TRANSFORMS, MIXED),
+        (lambda op: op == "cumsum" and any(word in kind.lower() for word in _ROUTES), CROWDED),
         (lambda op: op in _EXTREMES or "max_pool" in op, LARGEST),
         (lambda op: op in _ATTENTION or "Attention" in kind, UNMASKED),
         (lambda op: op in _MEANS or "avg_pool" in op, POOLED),

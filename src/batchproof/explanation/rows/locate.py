@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from batchproof.explanation.result import ModuleGap
 from batchproof.explanation.rows.aligned import Axes, axes_of, distance
-from batchproof.explanation.rows.measure import ModelOnRows
+from batchproof.explanation.rows.measure import ModelOnRows, ShapeCalls
 from batchproof.explanation.rows.perturbations import CallPair, whole
 from batchproof.explanation.rows.sequences import RowsCall
 from batchproof.explanation.samples import Samples
@@ -34,12 +34,14 @@ class Beginning:
         over: What the dimensions of what it takes count, for each input that is known.
         result: What those of its result count; None where that could not be said.
         inputs: What it takes, as far as it is known.
+        taken: All that it takes.
     """
 
     step: TraceStep
     inputs: tuple[Tensor, ...]
     over: tuple[Axes, ...]
     result: Axes | None
+    taken: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,15 +57,17 @@ class RowsTracer:
 
     def __init__(self, subject: ModelOnRows) -> None:
         self.subject = subject
-        base, fewer, longer = subject.shape_calls()
-        self.base = base
-        runs = [self._run(call) for call in (base, fewer) + ((longer,) if longer is not None else ())]
-        by_key = [_keyed(run) for run in runs]
+        calls = subject.shape_calls()
+        runs = [None if call is None else self._run(call) for call in (calls.base, *calls.others)]
+        by_key = [None if run is None else _keyed(run) for run in runs]
         self.axes: dict[Key, tuple[Axes | None, ...]] = {}
-        for key in by_key[0]:
-            if all(key in other for other in by_key[1:]):
-                steps = [run.steps[keys[key]] for run, keys in zip(runs, by_key, strict=True)]
-                self.axes[key] = _axes_of_results(steps, base)
+        for key in by_key[0] or {}:
+            if all(keys is None or key in keys for keys in by_key[:3]):
+                steps = [
+                    None if run is None or keys is None or key not in keys else run.steps[keys[key]]
+                    for run, keys in zip(runs, by_key, strict=True)
+                ]
+                self.axes[key] = _axes_of_results(steps, calls)
 
     def compare(self, pair: CallPair, tolerance: float) -> Located:
         """Where the two calls of a pair begin to differ by more than ``tolerance`` of the largest number."""
@@ -99,6 +103,7 @@ class RowsTracer:
             tuple(tensor for tensor, axes in inputs if axes is not None),
             tuple(axes for _, axes in inputs if axes is not None),
             own[0] if own else None,
+            tuple(run.steps[source].results[0] for source in step.sources if source >= 0),
         )
 
     def _run(self, call: RowsCall) -> RunTrace:
@@ -192,15 +197,17 @@ def _keyed(run: RunTrace) -> dict[Key, int]:
     return {key: index for index, key in enumerate(_keys(run))}
 
 
-def _axes_of_results(steps: Sequence[TraceStep], base: RowsCall) -> tuple[Axes | None, ...]:
-    shapes = [[tuple(tensor.shape) for tensor in step.results] for step in steps]
-    if len({len(of_step) for of_step in shapes}) > 1:
-        return (None,) * len(shapes[0])
-    longer = shapes[2] if len(shapes) > 2 else [None] * len(shapes[0])
-    return tuple(
-        axes_of(whole, less, more, base.rows, base.width or 0)
-        for whole, less, more in zip(shapes[0], shapes[1], longer, strict=True)
-    )
+def _axes_of_results(steps: Sequence[TraceStep | None], calls: ShapeCalls) -> tuple[Axes | None, ...]:
+    shapes = [None if step is None else [tuple(tensor.shape) for tensor in step.results] for step in steps]
+    base = shapes[0] or []
+    if any(of_step is not None and len(of_step) != len(base) for of_step in shapes):
+        return (None,) * len(base)
+    found = []
+    for position, shape in enumerate(base):
+        less, more, far = (None if of_step is None else of_step[position] for of_step in shapes[1:])
+        there = None if far is None else (far, calls.reach)
+        found.append(axes_of(shape, less or shape, more, calls.base.rows, calls.base.width or 0, there))
+    return tuple(found)
 
 
 def _largest(tensor: Tensor) -> float:

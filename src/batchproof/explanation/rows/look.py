@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from batchproof.explanation.cause_texts import finding
-from batchproof.explanation.models import Coupling, inspect_model
+from batchproof.explanation.models import Coupling, inspect_model, row_leaves
 from batchproof.explanation.result import Code, Finding, ModuleGap, RowTrial
 from batchproof.explanation.rows import causes
+from batchproof.explanation.rows.generation import generation_perturbations
 from batchproof.explanation.rows.locate import Located, RowsTracer
 from batchproof.explanation.rows.measure import (
     NOISE,
@@ -22,6 +24,7 @@ from batchproof.explanation.rows.measure import (
     Unaligned,
     double,
     doubled,
+    first_position,
     is_rounding,
     is_unstable,
     one_ulp,
@@ -38,12 +41,13 @@ from batchproof.explanation.rows.perturbations import (
     Perturbation,
     TrialName,
     batch_perturbations,
+    is_given,
     packing_perturbation,
     padding_perturbations,
     reason_of,
 )
 from batchproof.explanation.rows.precision import can_widen, in_double
-from batchproof.explanation.rows.sequences import Sequences, find_sequences, with_mask
+from batchproof.explanation.rows.sequences import Sequences, find_sequences, parameters_of, with_mask
 from batchproof.explanation.samples import Samples
 from batchproof.ground.isolation import evaluating, quiet
 
@@ -59,6 +63,8 @@ TITLES: dict[TrialName, str] = {
     "padding left": "padding on the left",
     "padding content": "other tokens in the padding",
     "packing": "packed with others",
+    "scores": "scores of tokens, padded on the left",
+    "greedy tokens": "greedy tokens, padded on the left",
     "training": "train() left on",
     "bfloat16": "in bfloat16",
 }
@@ -66,7 +72,9 @@ TITLES: dict[TrialName, str] = {
 TRACED = 1e-9
 #: Parameters of which a copy in float64 is made without asking: 4 GB.
 MOST_PARAMETERS = 500_000_000
-_CODES: dict[str, Code] = {"padding": "padding", "fixed": "padding", "packing": "packing", "repeat": "state"}
+_CODES: dict[str, Code] = {
+    "padding": "padding", "fixed": "padding", "packing": "packing", "repeat": "state",
+    "scores": "padding", "greedy": "padding"}  # fmt: skip
 
 
 @dataclass
@@ -112,7 +120,7 @@ def look_at_rows(
         told: Called with a word, a count and a total.
     """
     found = RowFindings(unclear="" if samples.n > 1 else "one sample has no neighbours")
-    samples = with_mask(target, samples)
+    samples, leaves = _without_cache(target, with_mask(target, samples), leaves)
     sequences = find_sequences(target, samples)
     few = samples.first(ROWS)
     within = None if sequences is None else replace(sequences, real=sequences.real[: few.n])
@@ -125,6 +133,10 @@ def look_at_rows(
         if not subject.repeats():
             found.notes.append("two runs in eval mode from the same random numbers differ: nothing else was tried")
             return found
+        first = first_position(subject)
+        if sequences is not None and within is not None and first:
+            sequences, within = (replace(one, first_position=first) for one in (sequences, within))
+            subject.sequences = within
         trials = [trial for trial in _trials(target, samples, few, sequences, within) if _is_asked(trial, over)]
         judge = _Judge(subject, found)
         judge.remembering(samples)
@@ -134,7 +146,24 @@ def look_at_rows(
             judge.judge(trial)
         if over is None:
             judge.other_modes(next((trial.pairs for trial in trials if trial.name == "alone"), ()))
+        if _is_causal(target) and (over is None or "generation" in over):
+            for trial, measured in generation_perturbations(subject, _most_positions(target)):
+                judge.of(measured or subject).judge(trial)
+    if found.faults and not found.findings:
+        found.findings.append(finding("couples"))
     return found
+
+
+def _without_cache(
+    target: Callable[..., Any], samples: Samples, leaves: Sequence[bool]
+) -> tuple[Samples, Sequence[bool]]:
+    """Samples of calls that give no state for the next token: what stands behind the padding is no answer."""
+    if "use_cache" not in parameters_of(target) or is_given(samples, "use_cache"):
+        return samples, leaves
+    told = replace(samples, fixed={**samples.fixed, "use_cache": False})
+    with evaluating(target), quiet(target):
+        found = row_leaves(target, told)
+    return (told, found) if any(found) else (samples, leaves)
 
 
 def _trials(
@@ -147,7 +176,7 @@ def _trials(
         )
         return
     yield from padding_perturbations(few, within, _most_positions(target))
-    yield packing_perturbation(few, within, is_causal=_is_causal(target))
+    yield packing_perturbation(few, within, is_causal=_is_causal(target), window=_window(target))
 
 
 def _is_asked(trial: Perturbation, over: Sequence[Over] | None) -> bool:
@@ -183,6 +212,12 @@ class _Judge:
                 self.one_ulp_wide = _attempt(lambda: one_ulp(wide))
         self.tracers: dict[bool, RowsTracer] = {}
 
+    def of(self, subject: ModelOnRows) -> _Judge:
+        """A judge of the same model, measured in another way."""
+        other = copy(self)
+        other.subject = subject
+        return other
+
     def judge(self, trial: Perturbation) -> None:
         """One trial: tried, told from rounding, and looked for where it begins."""
         title = TITLES[trial.name]
@@ -217,6 +252,9 @@ class _Judge:
 
     def _fault(self, trial: Perturbation, gap: OutputGap, wide: OutputGap | None, located: Located) -> None:
         note = self._convention(trial, located)
+        if not note and trial.name == "padding left" and trial.healers:  # what it can be told is none of the faults
+            told = self._located(trial.healers[0][1][0], in_double=wide is not None)
+            located = told if told.beginning is not None else located
         row = _row(trial, gap, "convention" if note else "fault", wide, located, self.subject.target)
         self.found.trials.append(replace(row, note=note))
         if not note:
@@ -227,7 +265,8 @@ class _Judge:
         code = _CODES.get(name.split()[0], "couples")
         begins = located.beginning
         if begins is None:
-            self.found.findings.append(finding(code))
+            if trial.name != "alone" or name == "alone":  # that padding matters is found once more, with its place
+                self.found.findings.append(finding(code))
             return
         cause = causes.cause_of(name, begins, kind)
         title = _title(begins.step.module, kind)
@@ -241,6 +280,8 @@ class _Judge:
         """Alone a sample has neither neighbours nor padding: where neighbours do not matter, padding does."""
         coupled = any(own.name in ("neighbours", "order", "size") for own in self.found.faults)
         sequences = self.subject.sequences
+        if trial.name in ("scores", "greedy tokens"):
+            return "neighbours" if coupled else "padding left"
         if trial.name != "alone" or coupled or sequences is None or bool(sequences.real.all()):
             return trial.name
         return "padding left" if not bool(sequences.real[:, 0].all()) else "padding right"
@@ -250,6 +291,8 @@ class _Judge:
         for said, pairs in trial.healers:
             if self._agrees(pairs):
                 return said
+        if trial.name == "packing" and self._is_encoder():
+            return "one sample in a row: nothing tells it packed samples apart"
         clean = any(own.name == "padding right" and own.state in ("same", "rounding") for own in self.found.trials)
         sequences = self.subject.sequences
         if trial.name != "padding left" or not clean or sequences is None:
@@ -259,7 +302,23 @@ class _Judge:
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
+        if self._is_encoder() and not trial.healers and self._is_numbered(located):
+            return "pad on the right: it numbers positions from there, and takes no position_ids"
         return ""
+
+    def _is_numbered(self, located: Located) -> bool:
+        """Whether what padding on the left changes are the numbers of positions, or of frames of sound."""
+        begins, sequences = located.beginning, self.subject.sequences
+        leaves = self.subject.samples.leaves
+        if sequences is not None and any(leaves[leaf].is_floating_point() for leaf in sequences.at):
+            return True
+        return begins is not None and causes.cause_of("padding left", begins, "") is causes.NUMBERED
+
+    def _is_encoder(self) -> bool:
+        """One of transformers' that is no decoder: padding on the right and one sample in a row is how it is meant."""
+        return bool(getattr(getattr(self.subject.target, "config", None), "model_type", "")) and not _is_causal(
+            self.subject.target
+        )
 
     def _agrees(self, pairs: tuple[CallPair, ...]) -> bool:
         gap = _attempt(lambda: worst(self.subject, pairs)[0])
@@ -382,10 +441,20 @@ def _kind_of(target: Any, module: str | None) -> str:
 
 def _is_causal(target: Any) -> bool:
     """Whether a position sees only those before it: transformers' language models say so by their names."""
+    if getattr(getattr(target, "config", None), "is_encoder_decoder", False):
+        return False
     names = [type(target).__name__, *(getattr(getattr(target, "config", None), "architectures", None) or ())]
     is_decoder = getattr(getattr(target, "config", None), "is_decoder", False)
     causal = [getattr(module, "is_causal", False) for module in getattr(target, "modules", list)()]
     return bool(is_decoder) or any(map(bool, causal)) or any("Causal" in name or "LMHead" in name for name in names)
+
+
+def _window(target: Any) -> int | None:
+    """How far some layers of a model see: transformers' configurations name the type of each."""
+    config = getattr(target, "config", None)
+    window = getattr(config, "sliding_window", None)
+    has_both = "sliding_attention" in (getattr(config, "layer_types", None) or ())
+    return window if has_both and isinstance(window, int) else None
 
 
 def _most_positions(target: Any) -> int | None:

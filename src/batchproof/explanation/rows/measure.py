@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from batchproof.explanation.rows.aligned import Axes, CountedAxis, axes_of, distance, largest_difference, selections
-from batchproof.explanation.rows.perturbations import CallPair, whole
+from batchproof.explanation.rows.perturbations import CallPair, numbered, whole
 from batchproof.explanation.rows.precision import can_widen, in_double, nudged, weights_nudged
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
@@ -27,6 +28,8 @@ NOISE = 100.0
 HIDDEN = 1e-2
 #: In standard deviations: two runs that differ by more are not the same computation.
 REPEATED = 1e-3
+#: Where outputs lie nearer than this, in standard deviations, their positions have the same numbers.
+SAME_POSITIONS = 1e-3
 #: What double precision leaves of nothing, as a part of the output's spread.
 NOTHING = 1e-11
 
@@ -57,6 +60,30 @@ class OutputGap:
         )
 
 
+@dataclass(frozen=True)
+class ShapeCalls:
+    """A batch, and it in other sizes.
+
+    Attributes:
+        base: As it is.
+        fewer: Without its last row.
+        longer: With one position more, where that can be had.
+        far: With many positions more, where that can be had.
+        reach: How many more.
+    """
+
+    base: RowsCall
+    fewer: RowsCall
+    longer: RowsCall | None
+    far: RowsCall | None
+    reach: int
+
+    @property
+    def others(self) -> tuple[RowsCall, RowsCall | None, RowsCall | None]:
+        """All but the batch itself."""
+        return self.fewer, self.longer, self.far
+
+
 class Unaligned(Exception):
     """No output of the model could be laid beside that of another call."""
 
@@ -83,47 +110,36 @@ class ModelOnRows:
     names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        base, fewer, longer = self.shape_calls()
+        calls = self.shape_calls()
+        base = calls.base
         found = self.outputs(base.samples)
-        shapes = [[tensor.shape for tensor in self.outputs(call.samples)] if call else None for call in (fewer, longer)]
+        shapes = [[tensor.shape for tensor in self.outputs(call.samples)] if call else None for call in calls.others]
         self.axes = []
         for position, tensor in enumerate(found):
-            less, more = (None if of_call is None else of_call[position] for of_call in shapes)
-            self.axes.append(axes_of(tensor.shape, less or tensor.shape, more, base.rows, base.width or 0))
-        if longer is not None:
-            self._mark_opaque(base)
+            less, more, far = (None if of_call is None else of_call[position] for of_call in shapes)
+            there = None if far is None else (far, calls.reach)
+            self.axes.append(axes_of(tensor.shape, less or tensor.shape, more, base.rows, base.width or 0, there))
         self.spread = [_spread(tensor) for tensor in found]
         self.names = [path for (path, _), grows in zip(self._named(base.samples), self.leaves, strict=False) if grows]
 
-    def shape_calls(self) -> tuple[RowsCall, RowsCall, RowsCall | None]:
-        """The batch, the batch without its last row, and the batch with one position more where that can be had."""
+    def shape_calls(self) -> ShapeCalls:
+        """The calls whose shapes say what a dimension counts."""
         base = whole(self.samples, self.sequences)
-        rows = max(self.samples.n - 1, 1)
-        fewer = whole(self.samples.first(rows), self.sequences)
-        longer = self.sequences.padded(base, right=1) if self.sequences is not None else None
-        if longer is not None:
-            try:
-                self.outputs(longer.samples)
-            except Exception:  # noqa: BLE001 - as long as the model can take them
-                longer = None
-        return base, fewer, longer
+        fewer = whole(self.samples.first(max(self.samples.n - 1, 1)), self.sequences)
+        longer = self._longer(base, 1)
+        reach = 0 if longer is None else _reach(base.width or 0)
+        return ShapeCalls(base, fewer, longer, self._longer(base, reach) if reach else None, reach)
 
-    def _mark_opaque(self, base: RowsCall) -> None:
-        """What does not grow with one position, and does with many, counts positions in a way of its own."""
-        assert self.sequences is not None
+    def _longer(self, base: RowsCall, by: int) -> RowsCall | None:
+        """A call with more padding, where the model takes one as long."""
+        if self.sequences is None:
+            return None
+        longer = self.sequences.padded(base, right=by)
         try:
-            many = self.outputs(self.sequences.padded(base, right=base.width or 0).samples)
+            self.outputs(longer.samples)
         except Exception:  # noqa: BLE001 - as long as the model can take them
-            return
-        few = self.outputs(base.samples)
-        for position, axes in enumerate(self.axes):
-            sizes = zip(few[position].shape, many[position].shape, strict=False)
-            grown = [a != b for a, b in sizes]
-            if axes is not None and len(grown) == len(axes):
-                opaque = CountedAxis(is_opaque=True)
-                self.axes[position] = tuple(
-                    opaque if grows and axis == CountedAxis() else axis for axis, grows in zip(axes, grown, strict=True)
-                )
+            return None
+        return longer
 
     def outputs(self, samples: Samples) -> list[Tensor]:
         """The outputs with rows, of one call."""
@@ -192,7 +208,7 @@ class ModelOnRows:
 
     def widened(self) -> ModelOnRows:
         """This model on samples in double precision, nothing measured again; to be used in `double`."""
-        other = object.__new__(ModelOnRows)
+        other = object.__new__(type(self))
         other.__dict__ |= {**self.__dict__, "samples": doubled(self.samples)}
         return other
 
@@ -213,6 +229,24 @@ def worst(subject: ModelOnRows, pairs: Sequence[CallPair], wide: bool = False) -
     return found, largest[1]
 
 
+def first_position(subject: ModelOnRows) -> int:
+    """What the model calls a sample's first position by itself: with that number given, it answers the same."""
+    sequences = subject.sequences
+    if sequences is None or "position_ids" not in sequences.takes:
+        return 0
+    call = sequences.alone(subject.samples, 0)
+    pad: Any = getattr(getattr(subject.target, "config", None), "pad_token_id", None)
+    behind: tuple[int, ...] = (pad + 1,) if isinstance(pad, int) and pad >= 0 else ()
+    for first in (0, *behind):
+        told = numbered(call, first)
+        try:
+            if subject.apart(subject.outputs(call.samples), subject.outputs(told.samples)) < SAME_POSITIONS:
+                return first
+        except Exception:  # noqa: BLE001 - fewer positions than that
+            continue
+    return 0
+
+
 def one_ulp(subject: ModelOnRows) -> float | None:
     """How far outputs move, in standard deviations, where what goes in moves by one unit in the last place."""
     base = whole(subject.samples, subject.sequences)
@@ -223,6 +257,12 @@ def one_ulp(subject: ModelOnRows) -> float | None:
     before = subject.outputs(base.samples)
     with weights_nudged(subject.target) as is_moved:
         return subject.apart(before, subject.outputs(base.samples)) if is_moved else None
+
+
+def _reach(width: int) -> int:
+    """Some more positions, by which what counts every second, 4th, 8th or (of sound) 320th of them grows evenly."""
+    step = 320 if width >= 320 else 8
+    return -(-width // step) * step
 
 
 @contextmanager
@@ -265,11 +305,12 @@ def widened_pair(pair: CallPair) -> CallPair:
 
 def doubled(samples: Samples) -> Samples:
     """The samples in double precision, with what every batch is given besides."""
-    fixed = {
-        name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
-        for name, value in samples.fixed.items()
-    }
+    fixed = {name: tree_map(_widened, value) for name, value in samples.fixed.items()}
     return replace(samples.double(), fixed=fixed)
+
+
+def _widened(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _spread(tensor: Tensor) -> float:

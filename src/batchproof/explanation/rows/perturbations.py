@@ -16,15 +16,16 @@ from batchproof.ground.text import error_line
 
 TrialName = Literal[
     "repeat", "alone", "neighbours", "order", "size", "padding right", "fixed length", "padding left",
-    "padding content", "packing", "training", "bfloat16",
+    "padding content", "packing", "scores", "greedy tokens", "training", "bfloat16",
 ]  # fmt: skip
-Over = Literal["batch", "order", "padding", "packing"]
+Over = Literal["batch", "order", "padding", "packing", "generation"]
 #: Which trials answer which question of `assert_rows_independent`.
 OVER: dict[Over, tuple[TrialName, ...]] = {
     "batch": ("repeat", "alone", "neighbours", "size"),
     "order": ("order",),
     "padding": ("padding right", "fixed length", "padding left", "padding content"),
     "packing": ("packing",),
+    "generation": ("scores", "greedy tokens"),
 }
 #: Rows of a call: enough for neighbours of several lengths, few enough for a large model.
 ROWS = 4
@@ -131,8 +132,11 @@ def padding_perturbations(samples: Samples, sequences: Sequences, most: int | No
         yield Perturbation("padding left", reason=f"{sequences.said_by} says how long a sample is, not where it begins")
     else:
         shifted = pairs(lambda call: sequences.padded(call, left=EXTRA))
-        takes_ids = "position_ids" in sequences.takes and not _given(samples, "position_ids")
-        told = ("give position_ids", pairs(lambda call: numbered(sequences.padded(call, left=EXTRA))))
+        takes_ids = "position_ids" in sequences.takes and not is_given(samples, "position_ids")
+        told = (
+            "give position_ids",
+            pairs(lambda call: numbered(sequences.padded(call, left=EXTRA), sequences.first_position)),
+        )
         yield Perturbation("padding left", shifted, healers=(told,) if takes_ids else ())
     if bool(sequences.real[: len(rows)].all()):
         padded = [sequences.padded(single, right=EXTRA) for single in singles]
@@ -141,8 +145,17 @@ def padding_perturbations(samples: Samples, sequences: Sequences, most: int | No
     yield Perturbation("padding content", tuple(CallPair(call, _refilled(call, sequences)) for call in padded))
 
 
-def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: bool) -> Perturbation:
-    """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew."""
+def packing_perturbation(
+    samples: Samples, sequences: Sequences, *, is_causal: bool, window: int | None = None
+) -> Perturbation:
+    """All samples in one row, told apart by what the model takes for it: segments, or positions that begin anew.
+
+    Args:
+        samples: the rows of a batch.
+        sequences: where their positions are.
+        is_causal: whether a position sees only those before it.
+        window: how far some of its layers see; None where all of them see everything.
+    """
     rows = min(samples.n, ROWS)
     some = samples.first(rows)
     within = replace(sequences, real=sequences.real[:rows])
@@ -160,7 +173,8 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
     if segments is not None:
         extras[segments] = torch.repeat_interleave(torch.arange(rows), lengths)[None]
     if "position_ids" in sequences.takes:
-        extras["position_ids"] = torch.cat([torch.arange(length) for length in lengths.tolist()])[None]
+        counted = torch.cat([torch.arange(length) for length in lengths.tolist()])[None]
+        extras["position_ids"] = counted + within.first_position
 
     def pairs(samples: Samples) -> tuple[CallPair, ...]:
         calls = (replace(packed, samples=samples, spots=(spot,)) for spot in packed.spots)
@@ -171,17 +185,28 @@ def packing_perturbation(samples: Samples, sequences: Sequences, *, is_causal: b
         return Perturbation("packing", pairs(given))
     # transformers tells packed samples by their positions, and only where there is no mask
     bare = without(given, "attention_mask")
-    blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal=is_causal)})
-    return Perturbation(
-        "packing", pairs(bare), healers=(("give a 4-D mask with a block for each sample", pairs(blocks)),)
-    )
+    healers = []
+    for causal in (True,) if is_causal else (False, True):  # CLIP reads text from left to right and does not say so
+        blocks = _with_fixed(bare, {"attention_mask": _blocks(lengths, causal, window)})
+        healers.append(("give a 4-D mask with a block for each sample", pairs(blocks)))
+    return Perturbation("packing", pairs(bare), healers=tuple(healers))
 
 
-def _blocks(lengths: Tensor, *, causal: bool) -> Tensor:
-    """(1, 1, T, T): 0 within a sample, and the lowest number outside of it, as it is added to scores of attention."""
-    of = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-    seen = of[:, None] == of
-    seen = seen.tril() if causal else seen
+def _blocks(lengths: Tensor, causal: bool, window: int | None) -> Tensor | dict[str, Tensor]:
+    """(1, 1, T, T): 0 within a sample, and the lowest number outside of it, as it is added to scores of attention.
+
+    Where some layers see a window only, one for each type of layer, by its name in transformers.
+    """
+    of, place = torch.repeat_interleave(torch.arange(len(lengths)), lengths), torch.arange(int(lengths.sum()))
+    behind = place[:, None] - place
+    seen = (of[:, None] == of) & ((behind >= 0) | (not causal))
+    if window is None:
+        return _added(seen)
+    near = behind < window if causal else behind.abs() <= window
+    return {"full_attention": _added(seen), "sliding_attention": _added(seen & near)}
+
+
+def _added(seen: Tensor) -> Tensor:
     return torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None, None]
 
 
@@ -204,12 +229,12 @@ def picked(call: RowsCall, row: int) -> RowsCall:
     return replace(call, spots=(call.spots[row],))
 
 
-def numbered(call: RowsCall) -> RowsCall:
-    """A call with the positions of its samples, counted from their first real one."""
+def numbered(call: RowsCall, first: int = 0) -> RowsCall:
+    """A call with the positions of its samples, counted from their first real one, which is called ``first``."""
     real = torch.zeros(call.rows, call.width or 0, dtype=torch.bool)
     for spot in call.spots:
         real[spot.row, spot.start : spot.start + (spot.length or 0)] = True
-    return replace(call, samples=_with_fixed(call.samples, {"position_ids": positions_from(real)}))
+    return replace(call, samples=_with_fixed(call.samples, {"position_ids": positions_from(real, first)}))
 
 
 def without(samples: Samples, name: str) -> Samples:
@@ -281,11 +306,12 @@ def _rows_of(sequences: Sequences | None, lo: int, hi: int) -> Sequences | None:
     return None if sequences is None else replace(sequences, real=sequences.real[lo:hi])
 
 
-def _given(samples: Samples, name: str) -> bool:
+def is_given(samples: Samples, name: str) -> bool:
+    """Whether the samples have such an argument."""
     return name in samples.fixed or any(own == name or own.endswith(f"[{name}]") for own in samples.names)
 
 
-def _with_fixed(samples: Samples, extras: dict[str, Tensor]) -> Samples:
+def _with_fixed(samples: Samples, extras: dict[str, Any]) -> Samples:
     return replace(samples, fixed={**samples.fixed, **extras})
 
 

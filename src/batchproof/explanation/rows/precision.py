@@ -35,6 +35,8 @@ class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args = tuple(_wider(value) for value in args)
         if func is torch.ops.aten._softmax.default and len(args) > 2 and args[2]:
             args = (args[0], args[1], False)  # half_to_float
+        if func is torch.ops.aten._grouped_mm.default and args[0].dtype is torch.float64:
+            return _grouped_product(*args, **kwargs)
         result = func(*args, **kwargs)
         if _is_narrow(result) and any(_is_wide(value) for value in args):
             self.narrowing.append(str(func))
@@ -53,6 +55,19 @@ def _is_wide(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(_is_wide(part) for part in value)
     return isinstance(value, Tensor) and value.dtype in (torch.float64, torch.complex128)
+
+
+def _grouped_product(rows: Tensor, matrices: Tensor, offs: Tensor | None = None, *rest: Any, **more: Any) -> Tensor:
+    """Each group of rows by a matrix of its own: experts, for which torch has no kernel in float64."""
+    if offs is None or rows.ndim != 2 or matrices.ndim != 3:
+        made: Tensor = torch.ops.aten._grouped_mm.default(rows, matrices, offs, *rest, **more)
+        return made
+    out = rows.new_zeros(rows.shape[0], matrices.shape[2])
+    start = 0
+    for matrix, end in zip(matrices, offs.tolist(), strict=True):
+        out[start:end] = rows[start:end] @ matrix
+        start = end
+    return out
 
 
 @contextmanager

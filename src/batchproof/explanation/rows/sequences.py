@@ -63,6 +63,7 @@ class Sequences:
         said_by: The argument that says so.
         takes: The parameters of the model, and of its base model.
         made: Whether the mask was made here, all ones.
+        first_position: What the model itself calls the first position: RoBERTa's begin behind the padding's number.
     """
 
     at: tuple[int, ...]
@@ -71,6 +72,7 @@ class Sequences:
     said_by: str
     takes: frozenset[str]
     made: bool = False
+    first_position: int = 0
 
     @property
     def width(self) -> int:
@@ -199,9 +201,9 @@ def parameters_of(target: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def positions_from(real: Tensor) -> Tensor:
-    """The number of each real position from 0 on, as generation makes them; 1 where there is padding."""
-    return (real.long().cumsum(1) - 1).masked_fill(~real, 1)
+def positions_from(real: Tensor, first: int = 0) -> Tensor:
+    """The number of each real position from the first on, as generation makes them; 1 where there is padding."""
+    return (real.long().cumsum(1) - 1 + first).masked_fill(~real, 1)
 
 
 def _sequences(
