@@ -82,7 +82,11 @@ def row(index: int) -> ArchitectureRow:
     begins = tuple(
         f"{one.title}: {one.what}" for one in found.findings if not one.harmless and one.place is not None
     )  # fmt: skip
-    notes = tuple(f"{trial.name}: {trial.note}" for trial in found.trials if trial.state == "convention")
+    notes = tuple(
+        f"{trial.name}: {trial.note}"
+        for trial in found.trials
+        if trial.state == "convention" and trial.name != "training"
+    )
     return ArchitectureRow(
         architecture.title, architecture.group, found.is_safe, tuple(marks), tuple(gaps), begins, notes
     )

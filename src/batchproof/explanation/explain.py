@@ -22,6 +22,7 @@ from batchproof.explanation.result import Explanation, Subject
 from batchproof.explanation.rows import Over, check_over, parameters_of
 from batchproof.explanation.samples import Samples, gather
 from batchproof.ground.batch import check_batch_dim
+from batchproof.ground.held_state import held_still
 from batchproof.ground.isolation import muted, preserved, quiet
 from batchproof.ground.target import is_metric, place_of, signature_of, title_of
 
@@ -82,7 +83,7 @@ def explain(
     told = _aloud(progress)
     check_over(over)
     example, keywords = _by_name(target, example, keywords)
-    with preserved(target), quiet(target), muted() as heard:
+    with preserved(target), held_still(target), quiet(target), muted() as heard:
         guessed = not example and not keywords
         if guessed:
             example = guess_samples(target)

@@ -86,7 +86,7 @@ def _state(trials: Sequence[RowTrial]) -> Column:
 
 def gap_of(trial: RowTrial) -> str:
     """How far the output moves: rounding in units in the last place, all else in standard deviations."""
-    if not trial.gap:
+    if not trial.gap or trial.name == "greedy tokens":  # of tokens it is said how many differ
         return ""
     if trial.state == "rounding" and trial.ulps is not None:
         return f"{_counted(trial.ulps)} {'ulp' if _counted(trial.ulps) == '1' else 'ulps'}"
@@ -181,7 +181,8 @@ def conventions(trials: Sequence[RowTrial]) -> str:
 
 
 def _is_asked(trial: RowTrial) -> bool:
-    return trial.state == "convention" and bool(trial.note)
+    # in eval mode nobody has left train() on
+    return trial.state == "convention" and bool(trial.note) and trial.name != "training"
 
 
 def units(trials: Sequence[RowTrial]) -> str:

@@ -12,15 +12,18 @@ from typing import Any, Literal
 
 import torch
 
-from batchproof.ground.isolation import reachable, seed_all
+from batchproof.ground.isolation import reachable, refill, seed_all
 
 HeldKind = Literal["buffer", "attribute", "variable"]
 #: How far to look into what an attribute holds.
 DEPTH = 3
 _CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.nn.Parameter)
-#: What torch keeps in every module: hooks and tables, which are no state of the model's own.
+#: What torch keeps in every module: tables, which are no state of the model's own.
 _TORCHS = frozenset(vars(torch.nn.Module())) - {"training"}
+#: Those of them that hold hooks. transformers hooks its layers when hidden states are first asked for, and notes it in
+#: an attribute: put back alone, that would have them hooked twice.
+_HOOKS = tuple(sorted(name for name in _TORCHS if "_hooks" in name))
 _NOTHING = object()
 
 
@@ -123,7 +126,13 @@ def _of_module(name: str, module: torch.nn.Module, seen: set[int]) -> Iterator[H
         if buffer is not None:
             yield from _of_value(_joined(name, key), buffer, "buffer", seen, 0)
     own = vars(module)
+    yield from (_hooks(own[key], _joined(name, key)) for key in _HOOKS if isinstance(own.get(key), dict))
     yield from _attributes(own, name, seen, DEPTH, "attribute", _TORCHS)
+
+
+def _hooks(table: dict[int, Any], name: str) -> HeldThing:
+    before = dict(table)
+    return HeldThing(name, "attribute", lambda: before.keys() != table.keys(), lambda: refill(table, before))
 
 
 def _attributes(

@@ -297,20 +297,22 @@ class _Judge:
         sequences = self.subject.sequences
         if trial.name != "padding left" or not clean or sequences is None:
             return ""
-        if bool(sequences.real[:, 0].all()):  # nobody pads on the left here
-            return "pad on the right, as these samples are" if not bool(sequences.real.all()) else "pad on the right"
         ways = [located, *(self._located(pairs[0], in_double=True) for _, pairs in trial.healers)]
         if any(way.beginning is not None and causes.reads_first_position(way.beginning) for way in ways):
             return "pad on the right: it reads its first position"  # BERT's pooler, by design
         if self._is_encoder() and not trial.healers and self._is_numbered(located):
             return "pad on the right: it numbers positions from there, and takes no position_ids"
+        padded_right = bool(sequences.real[:, 0].all()) and not bool(sequences.real.all())
+        if padded_right and not _is_causal(self.subject.target):  # which is padded on the left to generate
+            return "pad on the right, as these samples are"
         return ""
 
     def _is_numbered(self, located: Located) -> bool:
         """Whether what padding on the left changes are the numbers of positions, or of frames of sound."""
         begins, sequences = located.beginning, self.subject.sequences
         leaves = self.subject.samples.leaves
-        if sequences is not None and any(leaves[leaf].is_floating_point() for leaf in sequences.at):
+        is_sound = sequences is not None and any(leaves[leaf].is_floating_point() for leaf in sequences.at)
+        if is_sound and self._is_encoder():
             return True
         return begins is not None and causes.cause_of("padding left", begins, "") is causes.NUMBERED
 

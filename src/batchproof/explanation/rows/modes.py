@@ -44,9 +44,10 @@ def with_training_on(subject: ModelOnRows) -> RowTrial:
     first = coupled[0] if coupled else None
     parts = []
     if coupled:
-        parts.append(f"{_listed(dict.fromkeys(one.kind for one in coupled))} couples samples")
+        kinds = list(dict.fromkeys(one.kind for one in coupled))
+        parts.append(f"{_listed(kinds)} {'couples' if len(kinds) == 1 else 'couple'} samples")
     if drawn:
-        parts.append(f"{_listed(drawn)} draws random numbers")
+        parts.append(f"{_listed(drawn)} {'draws' if len(drawn) == 1 else 'draw'} random numbers")
     module = first.module if first is not None else drawing[0]
     return RowTrial(
         *_TRAINING, "convention", moved, module=module, kind=type(target.get_submodule(module)).__name__,
