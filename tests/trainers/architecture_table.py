@@ -108,7 +108,7 @@ def page(found: Iterable[ArchitectureRow]) -> str:
         lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
         lines += [" | ".join(one.cells()) for one in found if one.group == group]
         parts.append(f"## {group}\n\n" + "\n".join(f"| {line} |" for line in lines))
-    parts.append("## What is not safe, and why\n\n" + "\n".join(_faults(found)))
+    parts.append("## What was found, and why\n\n" + "\n".join(faults(found)))
     parts.append("## What a model wants to be told\n\n" + "\n".join(_told(found)))
     return "\n\n".join(parts) + "\n"
 
@@ -137,9 +137,10 @@ in a batch padded on the left.
 models do."""
 
 
-def _faults(found: Sequence[ArchitectureRow]) -> Iterator[str]:
+def faults(found: Sequence[ArchitectureRow]) -> Iterator[str]:
+    """What was found, model by model."""
     for one in found:
-        if not one.is_safe:
+        if not one.is_safe or one.name in REMARKS:
             yield f"- `{one.name}`. {REMARKS.get(one.name, '')}"
             yield from (f"    - {begin}" for begin in one.begins)
 

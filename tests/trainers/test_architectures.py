@@ -28,8 +28,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def found() -> list[ArchitectureRow]:
-    """All of them, looked at once."""
-    return list(architecture_table.rows())
+    """Every second one, 44 in all: each takes a second or two."""
+    return list(architecture_table.rows(ARCHITECTURES[::2]))
 
 
 def without_sizes(page: str) -> list[str]:
@@ -38,14 +38,22 @@ def without_sizes(page: str) -> list[str]:
 
 
 def test_the_page_says_what_the_models_do(found: list[ArchitectureRow]) -> None:
-    assert without_sizes(architecture_table.page(found)) == without_sizes(PAGE.read_text(encoding="utf-8")), (
-        f"python -m tests.trainers.architecture_table {PAGE}"
-    )
+    made = [f"| {' | '.join(one.cells())} |" for one in found] + list(architecture_table.faults(found))
+    shown = without_sizes(PAGE.read_text(encoding="utf-8"))
+    strange = [line for line in without_sizes("\n".join(made)) if line not in shown]
+    assert not strange, f"python -m tests.trainers.architecture_table {PAGE}"
+
+
+@pytest.mark.long
+def test_the_page_is_what_all_of_them_make() -> None:
+    made = architecture_table.page(architecture_table.rows())
+    assert without_sizes(made) == without_sizes(PAGE.read_text(encoding="utf-8"))
 
 
 def test_each_fault_was_looked_into(found: list[ArchitectureRow]) -> None:
-    assert {one.name for one in found if not one.is_safe} == set(REMARKS)
+    assert {one.name for one in found if not one.is_safe} <= set(REMARKS)
     assert all(one.begins for one in found if not one.is_safe)
+    assert set(REMARKS) <= {one.title for one in ARCHITECTURES}
 
 
 def test_there_are_enough_of_each_group() -> None:

@@ -76,11 +76,20 @@ def held_still(target: Any) -> Iterator[list[HeldThing]]:
 
 
 @contextmanager
-def same_start(target: Any, seed: int) -> Iterator[None]:
-    """Each run starts from the same random numbers (dropout is no coupling), and from what the target held."""
-    with held_still(target):
-        seed_all(seed)
+def same_start(target: Any, seed: int, held: Sequence[HeldThing] | None = None) -> Iterator[None]:
+    """Each run starts from the same random numbers (dropout is no coupling), and from what the target held.
+
+    Args:
+        target: What is run.
+        seed: Of all generators.
+        held: What it holds, where that was read before and has been put back since: reading takes longer than a run.
+    """
+    held = read_held(target) if held is None else held
+    seed_all(seed)
+    try:
         yield
+    finally:
+        restore(held)
 
 
 def restore(held: Sequence[HeldThing]) -> None:

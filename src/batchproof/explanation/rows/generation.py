@@ -22,7 +22,6 @@ from batchproof.explanation.rows.perturbations import (
 )
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
-from batchproof.ground.held_state import same_start
 
 #: How many tokens it goes on by.
 NEW_TOKENS = 8
@@ -73,7 +72,7 @@ class GreedyTokens(ModelOnRows):
         _, kwargs = samples.all()
         ids = kwargs["input_ids"]
         given = {name: value for name, value in kwargs.items() if name in ("input_ids", "attention_mask")}
-        with same_start(self.target, self.seed), torch.no_grad():
+        with self.same_start(), torch.no_grad():
             written = self.target.generate(  # type: ignore[attr-defined]
                 **given, do_sample=False, num_beams=1, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS
             )

@@ -107,7 +107,7 @@ class RowsTracer:
         )
 
     def _run(self, call: RowsCall) -> RunTrace:
-        with same_start(self.subject.target, self.subject.seed), torch.no_grad():
+        with self.subject.same_start(), torch.no_grad():
             return watch(self.subject.target, *call.samples.all())
 
     def _matched(self, one: RunTrace, other: RunTrace, pair: CallPair, tolerance: float) -> list[tuple[State, float]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from batchproof.explanation.rows.precision import can_widen, in_double, nudged, 
 from batchproof.explanation.rows.sequences import RowsCall, Sequences
 from batchproof.explanation.samples import Samples
 from batchproof.ground import components
-from batchproof.ground.held_state import same_start
+from batchproof.ground.held_state import HeldThing, read_held, same_start
 
 #: The part of a gap that is left in double precision where it is rounding: 2⁻²⁹, and much more where rounding grows.
 ROUNDING_LEFT = 1e-3
@@ -108,6 +108,7 @@ class ModelOnRows:
     axes: list[Axes | None] = field(init=False)
     spread: list[float] = field(init=False)
     names: list[str] = field(init=False)
+    held: list[HeldThing] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         calls = self.shape_calls()
@@ -165,7 +166,7 @@ class ModelOnRows:
 
     def _named(self, samples: Samples) -> list[tuple[str, Tensor]]:
         args, kwargs = samples.all()
-        with same_start(self.target, self.seed), torch.no_grad():
+        with self.same_start(), torch.no_grad():
             return components.tensors(self.target(*args, **kwargs))
 
     def gap(self, pair: CallPair) -> OutputGap:
@@ -208,9 +209,21 @@ class ModelOnRows:
 
     def widened(self) -> ModelOnRows:
         """This model on samples in double precision, nothing measured again; to be used in `double`."""
-        other = object.__new__(type(self))
-        other.__dict__ |= {**self.__dict__, "samples": doubled(self.samples)}
+        other = self.in_another_mode()
+        other.samples = doubled(self.samples)
         return other
+
+    def in_another_mode(self) -> ModelOnRows:
+        """This model where it holds something else for a while: other numbers, or train() left on."""
+        other = object.__new__(type(self))
+        other.__dict__ |= {**self.__dict__, "held": None}
+        return other
+
+    def same_start(self) -> AbstractContextManager[None]:
+        """Each call starts from the same random numbers, and from what the model holds."""
+        if self.held is None:
+            self.held = read_held(self.target)
+        return same_start(self.target, self.seed, self.held)
 
     def apart(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
         """How far the outputs of two calls of one shape lie apart, in standard deviations."""

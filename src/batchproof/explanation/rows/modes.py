@@ -31,6 +31,7 @@ def with_training_on(subject: ModelOnRows) -> RowTrial:
     here = _signs(subject)
     try:
         with _training(target):
+            subject = subject.in_another_mode()
             coupling = inspect_model(target, subject.samples, subject.leaves, subject.seed)
             drawing = [name for name in _drawing(subject) if name not in here]
             moved = max(coupling.moved, subject.varies()) if drawing else coupling.moved
@@ -68,7 +69,7 @@ def in_narrow_numbers(subject: ModelOnRows, pairs: tuple[CallPair, ...]) -> RowT
         return _untried(_NARROW, f"its parameters are {held}" if held else "it has no parameters")
     try:
         with in_bfloat16(subject.target):
-            gap, _ = worst(subject, [_narrowed(pair) for pair in pairs])
+            gap, _ = worst(subject.in_another_mode(), [_narrowed(pair) for pair in pairs])
     except Unaligned:
         return _untried(_NARROW, "its output could not be laid beside that of the other call")
     except Exception as error:  # noqa: BLE001 - kernels and masks of one type only
