@@ -6,7 +6,17 @@ from batchproof.explanation.groups import Units, units_of
 from batchproof.explanation.guess import guess_samples, role_of
 from batchproof.explanation.measure import Progress
 from batchproof.explanation.positions import Positions, find_positions
-from batchproof.explanation.result import Curve, Explanation, Finding, Given, Keep, LossAggregation, Reading
+from batchproof.explanation.result import (
+    Curve,
+    Explanation,
+    Finding,
+    Given,
+    Keep,
+    LossAggregation,
+    ModuleGap,
+    Reading,
+    RowTrial,
+)
 from batchproof.explanation.rows import Over
 from batchproof.explanation.samples import Samples, gather, together
 from batchproof.explanation.slopes import LossSlope, SlopeMeasure, settled, slope_measure, units_found
@@ -22,11 +32,13 @@ __all__ = [
     "Keep",
     "LossAggregation",
     "LossSlope",
+    "ModuleGap",
     "Over",
     "Place",
     "Positions",
     "Progress",
     "Reading",
+    "RowTrial",
     "Samples",
     "SlopeMeasure",
     "Units",
