@@ -40,9 +40,10 @@ test-torch: .venv/made
 	.venv-torch-$(TORCH)/bin/python -m pip install --quiet "torch==$(TORCH)" -e ".[test]"
 	.venv-torch-$(TORCH)/bin/python -m pytest --numprocesses $(WORKERS) --sample 5 -W default $(ARGS)
 
-# The checks of whole trainers, against the trainers themselves.
+# The checks of whole trainers, against the trainers themselves, and of real architectures. A file's tests stay together:
+# they share what takes long.
 trainers: .venv/trainers.stamp
-	$(BIN)/python -m pytest tests/trainers $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadscope tests/trainers $(ARGS)
 
 # Scores on a Ray cluster of several nodes, and the page's other engines, against pinned packages.
 engines: .venv/engines.stamp
