@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import batchproof
 from batchproof import BatchproofError
 
-pytest.importorskip("torchmetrics")
+pytest.importorskip("lightning.pytorch")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
