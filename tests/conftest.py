@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--minutes",
         type=float,
         metavar="M",
-        help="begin no test after so long, in an order drawn anew each day, or by BATCHPROOF_DAY",
+        help="begin no test after so long; long ones in an order drawn anew each day, or by BATCHPROOF_DAY",
     )
 
 
@@ -78,7 +78,13 @@ class Budget:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: zlib.crc32(f"{self.day} {item.nodeid}".encode()))
+        def drawn(item: pytest.Item) -> int:
+            is_long = (
+                item.get_closest_marker("long") is not None
+            )  # others stay in order: a file's share what they set up
+            return zlib.crc32(f"{self.day} {item.nodeid}".encode()) if is_long else 0
+
+        items.sort(key=drawn)
 
     def pytest_runtest_setup(self) -> None:
         self.end = self.end or time.monotonic() + 60 * self.minutes
